@@ -1,0 +1,283 @@
+"""What a metadata store promises, in Trough's own language.
+
+The store publishes where everything is: who leads, which workers live, which copies
+they serve, who may write a segment, which worker keeps what, which schemas there
+are. Callers speak of these and never of tables, SQL or ReQL.
+
+For every call:
+
+* it can fail with :class:`trough.errors.Unavailable`, and then a change may or may
+  not have happened; each change is idempotent, so asking again is safe;
+* a conditional change is atomic in the store, and fails with a leaf of
+  :class:`trough.errors.Conflict` where the condition does not hold;
+* only the store's clock decides what is alive. Rows that ran out are not returned,
+  even while they are still there.
+
+All methods are coroutines on the reactor's thread, save the two ``watch_`` ones.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentChanges:
+    """What a watcher of assignments is told.
+
+    :ivar full: `changed` is all there is now, and whatever else was known is gone;
+        always so for the first notice and after a reconnect
+    :ivar changed: assignments that are new or have another canonical version
+    :ivar removed: ids of segments that are no longer assigned
+    """
+
+    full: bool
+    changed: Sequence[Assignment] = ()
+    removed: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LockChanges:
+    """What a watcher of write locks is told; see :class:`AssignmentChanges`."""
+
+    full: bool
+    held: Sequence[Lock] = ()
+    released: Sequence[str] = ()
+
+
+class Watch(ABC):
+    """A running watch."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it; the listener is not called any more. Idempotent."""
+
+
+class Metadata(ABC):
+    """A metadata store; see the module's text for what all calls promise."""
+
+    # -- life ------------------------------------------------------------------
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, and create whatever is missing. Idempotent.
+
+        :raises trough.errors.Unavailable: the store cannot be reached
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop all watches and let go of every resource. Idempotent."""
+
+    # -- leadership ------------------------------------------------------------
+
+    @abstractmethod
+    async def campaign(self, candidate: Leader) -> Leader:
+        """Take the leadership if it is free, renew it if `candidate` has it.
+
+        Free is: never taken, given back, or not renewed for its ttl. Taking it
+        raises the generation by one; renewing keeps it.
+
+        :param candidate: its ``generation`` is not looked at
+        :return: whoever leads now; the candidate does if ``identity`` is its own
+        """
+
+    @abstractmethod
+    async def leader(self) -> Leader | None:
+        """Whoever leads now, or None while nobody does."""
+
+    @abstractmethod
+    async def resign(self, leader: Leader) -> None:
+        """Give the leadership back, so that the next one need not wait for the ttl.
+
+        Without effect where `leader` (identity and generation) leads no more.
+        """
+
+    # -- workers ---------------------------------------------------------------
+
+    @abstractmethod
+    async def register_worker(self, worker: Worker) -> None:
+        """Announce a worker that starts.
+
+        :raises trough.errors.NameTaken: a live row of this name has another identity
+        """
+
+    @abstractmethod
+    async def beat(self, worker: Worker) -> None:
+        """Renew a worker's row: one write, whatever the worker holds.
+
+        Writes the row anew where it has been reaped meanwhile.
+
+        :raises trough.errors.NameTaken: a live row of this name has another identity
+        """
+
+    @abstractmethod
+    async def withdraw_worker(self, worker: Worker) -> None:
+        """Remove the row and all copies of a worker that stops. Its assignments
+        and locks stay."""
+
+    @abstractmethod
+    async def workers(self) -> list[Worker]:
+        """All live workers, by name. `draining` is as :meth:`set_draining` left it."""
+
+    @abstractmethod
+    async def set_draining(self, node: str, draining: bool) -> None:
+        """Say that a worker is to be emptied, or no longer; outlives its restarts."""
+
+    @abstractmethod
+    async def draining(self) -> set[str]:
+        """Names of the workers that are to be emptied, alive or not."""
+
+    @abstractmethod
+    async def reap(self, leader: Leader) -> list[str]:
+        """Remove rows and copies of every worker whose own row ran out.
+
+        :return: names of the workers reaped
+        :raises trough.errors.NotLeader: `leader` leads no more; nothing was removed
+        """
+
+    # -- copies ----------------------------------------------------------------
+
+    @abstractmethod
+    async def publish_copies(self, copies: Sequence[Copy]) -> None:
+        """Say that these can be served now. Batched by the store; replaces rows of
+        the same segment, worker and role."""
+
+    @abstractmethod
+    async def withdraw_copies(self, node: str, segments: Collection[str], role: str) -> None:
+        """Say that these are served no longer by `node` in `role`."""
+
+    @abstractmethod
+    async def copies_of(self, segments: Collection[str]) -> dict[str, list[Copy]]:
+        """The copies that can be served now, in both roles.
+
+        A copy is alive while its own row is and, where its worker has a row, while
+        that one is too. Within a segment by role, then load, then worker.
+        Segments without a copy are left out.
+        """
+
+    @abstractmethod
+    def segments_matching(self, pattern: str | None) -> AsyncIterator[list[Copy]]:
+        """Pages of all live copies in role READ whose segment id matches.
+
+        :param pattern: a regular expression that is searched for in the id, or None
+            for every segment. A page is not ordered, and what is published or
+            withdrawn meanwhile may or may not be seen.
+        :raises trough.errors.BadRequest: the pattern is no regular expression
+        """
+
+    # -- write locks -----------------------------------------------------------
+
+    @abstractmethod
+    async def take_lock(self, segment: str, node: str) -> Lock:
+        """Take the write lock for `node`, unless somebody has it.
+
+        :return: the lock as it is now; its ``node`` tells who holds it. A new
+            lock's epoch is greater than any that this segment ever had.
+        """
+
+    @abstractmethod
+    async def lock_of(self, segment: str) -> Lock | None:
+        """The write lock of `segment`, whether or not its holder lives."""
+
+    @abstractmethod
+    async def locks(self, node: str | None = None) -> list[Lock]:
+        """All write locks, or those of one worker, by segment."""
+
+    @abstractmethod
+    async def release_lock(self, lock: Lock) -> None:
+        """Give up a lock. Without effect where it is gone already.
+
+        :raises trough.errors.Fenced: the segment's lock now has another holder or epoch
+        """
+
+    @abstractmethod
+    async def check_lock(self, lock: Lock) -> None:
+        """Assure, with the strictest read that the store has, that `lock` is in force.
+
+        :raises trough.errors.Fenced: it is gone, or has another holder or epoch
+        """
+
+    @abstractmethod
+    def watch_locks(self, listener: Callable[[LockChanges], None]) -> Watch:
+        """Call `listener` with the locks there are, and then with every change,
+        within a second of it; in order, on the reactor's thread."""
+
+    # -- assignments -----------------------------------------------------------
+
+    @abstractmethod
+    def assignments(self, node: str | None = None) -> AsyncIterator[list[Assignment]]:
+        """Pages of all assignments, or of one worker's."""
+
+    @abstractmethod
+    async def assignments_of_segment(self, segment: str) -> list[Assignment]:
+        """All assignments of one segment, by worker."""
+
+    @abstractmethod
+    async def change_assignments(
+        self,
+        leader: Leader,
+        put: Sequence[Assignment],
+        remove: Sequence[tuple[str, str]],
+    ) -> None:
+        """Carry out a part of a plan: some hundreds of rows a call.
+
+        :param put: to add, or to replace where the same worker has the segment;
+            stored with the leader's generation
+        :param remove: pairs of worker and segment
+        :raises trough.errors.NotLeader: `leader` leads no more; nothing was changed
+        """
+
+    @abstractmethod
+    async def announce_version(self, copy: CanonicalCopy) -> None:
+        """Tell every worker that the segment is assigned to of a new canonical copy.
+
+        Anyone may say so. A version that is not later than the one known is ignored.
+        """
+
+    @abstractmethod
+    async def forget_segment(self, segment: str) -> None:
+        """Remove all assignments and copies of a segment that was deleted."""
+
+    @abstractmethod
+    def watch_assignments(
+        self, node: str, listener: Callable[[AssignmentChanges], None]
+    ) -> Watch:
+        """As :meth:`watch_locks`, for the assignments of one worker."""
+
+    # -- the shape of the cluster ----------------------------------------------
+
+    @abstractmethod
+    async def rings(self) -> dict[str, int]:
+        """Which worker is on which hash ring, dead workers included."""
+
+    @abstractmethod
+    async def save_rings(self, leader: Leader, rings: Mapping[str, int]) -> None:
+        """Replace what :meth:`rings` answers.
+
+        :raises trough.errors.NotLeader: `leader` leads no more; nothing was changed
+        """
+
+    # -- schemas ---------------------------------------------------------------
+
+    @abstractmethod
+    async def schemas(self) -> list[str]:
+        """Names of all schemas, sorted; ``default`` is always among them."""
+
+    @abstractmethod
+    async def schema(self, name: str) -> Schema:
+        """One schema.
+
+        :raises trough.errors.NoSuchSchema: no schema has this name
+        """
+
+    @abstractmethod
+    async def put_schema(self, schema: Schema) -> bool:
+        """Add or replace a schema, whose SQL the caller has tried.
+
+        :return: whether it is new
+        """

@@ -1,0 +1,230 @@
+"""The words of Trough as values: what the parts tell each other.
+
+Everything in here is frozen, compares by value and does no I/O. Times are seconds
+since the epoch by the clock of whoever wrote them down, sizes are bytes, and names
+are those of the design document. The rule for segment ids and worker names stands
+here, once, for all engines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+from trough import errors
+
+#: Longest segment id and longest worker name. A key of RethinkDB holds 127 bytes
+#: and ``trough-write:NODE:ID`` has to fit: 13 + 49 + 1 + 64.
+MAX_SEGMENT_ID = 64
+MAX_NODE_NAME = 49
+
+SEGMENT_ID_RULE = (
+    f"a segment id is 1 to {MAX_SEGMENT_ID} characters out of A-Z a-z 0-9 _ - . ~ @ = "
+    "and does not begin with a dot"
+)
+NODE_NAME_RULE = (
+    f"a worker's name is 1 to {MAX_NODE_NAME} characters out of A-Z a-z 0-9 _ - . "
+    "and does not begin with a dot"
+)
+
+# Why these: a file name on every file system, HDFS included (no ``/`` and no ``:``),
+# a URL that clients build without escaping (no ``%?#&+``), a list of ids in the line
+# protocol (no comma, no blank), and a hidden file stays the mark of unfinished work.
+_SEGMENT_ID = re.compile(r"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]{0,%d}" % (MAX_SEGMENT_ID - 1))
+_NODE_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_\-.]{0,%d}" % (MAX_NODE_NAME - 1))
+
+
+def check_segment_id(text: object) -> str:
+    """Return `text` if it is a segment id.
+
+    :raises trough.errors.BadSegmentId: naming the id and the rule
+    """
+    if isinstance(text, str) and _SEGMENT_ID.fullmatch(text):
+        return text
+    raise errors.BadSegmentId(f"not a segment id: {_shown(text)}", SEGMENT_ID_RULE)
+
+
+def is_segment_id(text: str) -> bool:
+    """Whether `text` follows the rule for segment ids."""
+    return _SEGMENT_ID.fullmatch(text) is not None
+
+
+def check_node_name(text: object) -> str:
+    """Return `text` if it can be a worker's or sync server's name.
+
+    :raises trough.errors.BadSegmentId: naming the name and the rule
+    """
+    if isinstance(text, str) and _NODE_NAME.fullmatch(text):
+        return text
+    raise errors.BadSegmentId(f"not a worker's name: {_shown(text)}", NODE_NAME_RULE)
+
+
+def _shown(text: object) -> str:
+    shown = ascii(text)
+    return shown if len(shown) <= 80 else f"{shown[:60]}... ({len(shown)} characters)"
+
+
+def canonical_path(segment: str) -> str:
+    """Where a segment's canonical copy goes, relative to the storage's root.
+
+    The layout is that of the original system: a directory named by the id without
+    its last three characters, so that a thousand consecutive job numbers share one.
+    """
+    directory = segment[:-3]
+    return f"{directory}/{segment}.sqlite" if directory else f"{segment}.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalCopy:
+    """One version of a segment's file in canonical storage.
+
+    :ivar path: relative to the storage's root, ``/`` between its parts
+    :ivar size: length in bytes
+    :ivar modified: modification time in milliseconds since the epoch, by the storage
+    :ivar checksum: of the content, ``algorithm:hex``, or empty where only the
+        storage's listing is known
+    """
+
+    segment: str
+    path: str
+    size: int
+    modified: int
+    checksum: str = ""
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """What tells two versions apart, the later one being greater."""
+        return (self.modified, self.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as its own row tells it: one row, renewed every beat.
+
+    :ivar identity: random, kept in the worker's data directory; two processes with
+        one name and different identities are two machines configured alike
+    :ivar line: ``host:port`` of the line protocol; empty for a worker of the
+        original system, which speaks HTTP alone
+    :ivar read_url: base URL for reads, ``http://host:port/``; likewise the others
+    :ivar capacity: bytes that the worker offers for copies in all
+    :ivar load: requests under way and runnable processes, in any unit that is the
+        same on all workers; smaller is better
+    :ivar ttl: seconds after which a row that was not renewed counts as dead
+    """
+
+    node: str
+    identity: str = ""
+    line: str = ""
+    read_url: str = ""
+    write_url: str = ""
+    manager_url: str = ""
+    capacity: int = 0
+    available_bytes: int = 0
+    load: float = 0.0
+    cold_storage: bool = False
+    draining: bool = False
+    ttl: float = 30.0
+    first_heartbeat: float = 0.0
+    last_heartbeat: float = 0.0
+
+
+READ = "trough-read"
+WRITE = "trough-write"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A segment that a worker can serve now.
+
+    :ivar role: :data:`READ` or :data:`WRITE`
+    :ivar url: where existing clients POST their SQL
+    :ivar ttl: seconds; long, since the worker's own row is what shows life
+    """
+
+    segment: str
+    node: str
+    role: str
+    url: str
+    load: float = 0.0
+    ttl: float = 86400.0
+    first_heartbeat: float = 0.0
+    last_heartbeat: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The write lock of a segment: at most one worker writes it.
+
+    :ivar epoch: grows every time the lock of this segment changes hands, and never
+        goes back, even after the lock was released
+    """
+
+    segment: str
+    node: str
+    epoch: int
+    acquired_on: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Worker `node` keeps a copy of `segment`; decided by the leader.
+
+    :ivar ring: the hash ring that the copy comes from
+    :ivar path: of the canonical copy, relative to the storage's root
+    :ivar size: bytes of the canonical copy, 0 before the first promotion
+    :ivar modified: of the canonical copy, milliseconds since the epoch, 0 likewise:
+        a worker whose local copy is of an older version fetches this one
+    :ivar generation: of the leader that decided it
+    """
+
+    segment: str
+    node: str
+    ring: int
+    path: str
+    size: int = 0
+    modified: int = 0
+    generation: int = 0
+    assigned_on: float = 0.0
+
+    @property
+    def canonical(self) -> CanonicalCopy:
+        """The version of the canonical copy that the worker should hold."""
+        return CanonicalCopy(self.segment, self.path, self.size, self.modified)
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The sync server that leads, for a time.
+
+    :ivar identity: random for each process, so that a restarted server is a new
+        candidate and not the one that led before
+    :ivar url: base URL of its HTTP port
+    :ivar line: ``host:port`` of its line protocol
+    :ivar generation: grows by one with every change of leadership
+    :ivar ttl: seconds that the lease runs from its last renewal
+    """
+
+    node: str
+    identity: str
+    url: str
+    line: str = ""
+    generation: int = 0
+    ttl: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """SQL that creates an empty segment's tables, under a name."""
+
+    id: str
+    sql: str
+
+
+#: The schema that always exists, and is empty.
+DEFAULT_SCHEMA = Schema("default", "")
+
+
+def replace(value, **changes):
+    """`value` with some fields changed; see :func:`dataclasses.replace`."""
+    return dataclasses.replace(value, **changes)

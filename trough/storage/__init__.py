@@ -1,0 +1,127 @@
+"""What canonical storage promises: one whole file a segment, under one root.
+
+Every ``*.sqlite`` below the root is a segment, wherever it lies; its id is the file's
+name. Names that begin with a dot are unfinished work and never a segment. Where two
+files have one id, the one modified last counts.
+
+Methods are called on the reactor's thread and return Deferreds; cancelling one stops
+the transfer within a chunk and leaves nothing behind. Every call can fail with
+:class:`trough.errors.Unavailable` when the storage does not answer, after the retries
+that the backend knows to be safe.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+
+from trough.model import CanonicalCopy
+
+#: Told, on any thread, how many bytes of a transfer are done.
+Progress = Callable[[int], None]
+
+#: Awaited at the last moment before a publication takes effect; raises to refuse it.
+Guard = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a storage was seen to hold; handed back to learn what changed since.
+
+    :ivar directories: for each directory, by its path relative to the root, whatever
+        the backend wants to know about it next time; opaque to callers
+    :ivar skipped: files below the root that cannot be segments, with the reason
+    """
+
+    directories: Mapping[str, object] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The difference between two looks at a storage.
+
+    :ivar listing: to be handed to the next look
+    :ivar present: the copies that are new or have another version
+    :ivar gone: ids of segments that are no longer anywhere below the root
+    :ivar looked_into: number of directories that had to be listed
+    """
+
+    listing: Listing
+    present: tuple[CanonicalCopy, ...]
+    gone: tuple[str, ...]
+    looked_into: int
+
+
+class Storage(ABC):
+    """Canonical storage; see the module's text for what all calls promise."""
+
+    @abstractmethod
+    def open(self) -> Deferred[None]:
+        """Make sure that the root is there, creating it where it is missing, and
+        remove uploads that a crash left behind long ago."""
+
+    @abstractmethod
+    def close(self) -> Deferred[None]:
+        """Cancel what is under way and let go of every resource. Idempotent."""
+
+    @abstractmethod
+    def changes(self, since: Listing | None, full: bool = False) -> Deferred[Changes]:
+        """What is different from `since`, or everything where that is None.
+
+        Looks only into directories whose modification time moved, or moved so lately
+        that a further change could hide behind the same time.
+
+        :param full: look into every directory, for changes that moved no time (a
+            file overwritten in place)
+        """
+
+    @abstractmethod
+    def find(self, segment: str, path: str | None = None) -> Deferred[CanonicalCopy | None]:
+        """The present version of one segment.
+
+        :param path: where it was last seen; only this path, or without it the
+            default one (:func:`trough.model.canonical_path`), is looked at
+        """
+
+    @abstractmethod
+    def fetch(
+        self, copy: CanonicalCopy, destination: Path, progress: Progress | None = None
+    ) -> Deferred[CanonicalCopy]:
+        """Copy the present version at ``copy.path`` into a local file.
+
+        `destination` appears whole, by rename, on disk (fsync of file and
+        directory), or not at all; its parent directory has to exist.
+
+        :return: the version that was fetched, checksum included; it may be later
+            than `copy`
+        :raises trough.errors.NoSuchSegment: there is no such file any more
+        :raises trough.errors.DiskFull: no room for it here
+        """
+
+    @abstractmethod
+    def publish(
+        self,
+        source: Path,
+        segment: str,
+        path: str | None = None,
+        guard: Guard | None = None,
+        progress: Progress | None = None,
+    ) -> Deferred[CanonicalCopy]:
+        """Make a local file the segment's canonical copy, in one step.
+
+        Uploads beside the target under a hidden name, verifies length and content,
+        awaits `guard`, and replaces the target by one rename. Whatever fails, the
+        former canonical copy is untouched.
+
+        :param path: where the canonical copy lies already, or None for the default
+        :return: the new version; its ``modified`` is later than the former one's
+        """
+
+    @abstractmethod
+    def delete(self, copy: CanonicalCopy) -> Deferred[bool]:
+        """Remove the file at ``copy.path``; whether there was one."""
