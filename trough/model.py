@@ -31,8 +31,8 @@ NODE_NAME_RULE = (
 # Why these: a file name on every file system, HDFS included (no ``/`` and no ``:``),
 # a URL that clients build without escaping (no ``%?#&+``), a list of ids in the line
 # protocol (no comma, no blank), and a hidden file stays the mark of unfinished work.
-_SEGMENT_ID = re.compile(r"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]{0,%d}" % (MAX_SEGMENT_ID - 1))
-_NODE_NAME = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_\-.]{0,%d}" % (MAX_NODE_NAME - 1))
+_SEGMENT_ID = re.compile(rf"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]{{0,{MAX_SEGMENT_ID - 1}}}")
+_NODE_NAME = re.compile(rf"[A-Za-z0-9_\-][A-Za-z0-9_\-.]{{0,{MAX_NODE_NAME - 1}}}")
 
 
 def check_segment_id(text: object) -> str:

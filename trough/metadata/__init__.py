@@ -244,9 +244,7 @@ class Metadata(ABC):
         """Remove all assignments and copies of a segment that was deleted."""
 
     @abstractmethod
-    def watch_assignments(
-        self, node: str, listener: Callable[[AssignmentChanges], None]
-    ) -> Watch:
+    def watch_assignments(self, node: str, listener: Callable[[AssignmentChanges], None]) -> Watch:
         """As :meth:`watch_locks`, for the assignments of one worker."""
 
     # -- the shape of the cluster ----------------------------------------------
