@@ -94,6 +94,13 @@ class Unauthorized(BadRequest):
     status = 401
 
 
+class MethodNotAllowed(BadRequest):
+    """The path is right, and takes another HTTP method."""
+
+    code = "method"
+    status = 405
+
+
 class BadSettings(TroughError):
     """A settings file or an environment variable that cannot be used."""
 

@@ -58,7 +58,16 @@ class Changes:
 
 
 class Storage(ABC):
-    """Canonical storage; see the module's text for what all calls promise."""
+    """Canonical storage; see the module's text for what all calls promise.
+
+    :ivar root: of all paths, as a user of the storage would write it
+    """
+
+    root: str = ""
+
+    def location(self, path: str) -> str:
+        """`path`, as a user of the storage would write it."""
+        return f"{self.root.rstrip('/')}/{path}"
 
     @abstractmethod
     def open(self) -> Deferred[None]:

@@ -1,0 +1,172 @@
+"""The files in a worker's data directory, and what is done to them. Blocking.
+
+::
+
+    catalogue.db            what the worker remembers (trough.catalogue)
+    segments/300/300001.sqlite   local copies, laid out like the canonical ones
+    snapshots/              states that are being promoted; emptied at start
+    aside/                  unpromoted writes whose lock was lost; never emptied by us
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+
+from twisted.logger import Logger
+
+from trough.catalogue import Catalogue, Entry
+from trough.files import fsync_directory
+from trough.model import canonical_path
+from trough.storage import Progress
+
+_log = Logger()
+
+#: What SQLite keeps beside a database.
+COMPANIONS = ("-wal", "-shm", "-journal")
+
+
+def path_of(directory: Path, segment: str) -> Path:
+    """Where the local copy of `segment` is."""
+    return directory / "segments" / canonical_path(segment)
+
+
+def snapshot_path(directory: Path, segment: str) -> Path:
+    """Where a state of `segment` is put on its way to or from canonical storage."""
+    return directory / "snapshots" / f"{segment}.sqlite"
+
+
+def make_way(path: Path) -> None:
+    """Make `path` ready for a whole new file to be renamed there.
+
+    A ``-wal`` that a former database left behind would be taken for the new one's.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for companion in COMPANIONS:
+        Path(f"{path}{companion}").unlink(missing_ok=True)
+
+
+def remove(path: str | Path) -> None:
+    """Remove a database and what SQLite keeps beside it, if they are there."""
+    for companion in ("", *COMPANIONS):
+        Path(f"{path}{companion}").unlink(missing_ok=True)
+
+
+def identify(path: str) -> tuple[int, int]:
+    """Size in bytes and modification time in nanoseconds of a file."""
+    found = Path(path).stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def move_aside(directory: Path, segment: str, epoch: int, now: float) -> str:
+    """Move a local copy into ``aside/``; return its name there.
+
+    The name says which segment, under which lock, and when: ``ID.EPOCH.TIME.sqlite``.
+    """
+    source = path_of(directory, segment)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    name = f"{segment}.{epoch}.{stamp}.sqlite"
+    number = 1
+    while (directory / "aside" / name).exists():
+        number += 1
+        name = f"{segment}.{epoch}.{stamp}.{number}.sqlite"
+    target = directory / "aside" / name
+    for companion in ("-wal", "-journal"):
+        beside = Path(f"{source}{companion}")
+        if beside.exists():
+            beside.replace(f"{target}{companion}")
+    source.replace(target)
+    Path(f"{source}-shm").unlink(missing_ok=True)
+    fsync_directory(target.parent)
+    fsync_directory(source.parent)
+    return name
+
+
+def aside_names(directory: Path) -> list[str]:
+    """Names of the databases in ``aside/``, sorted."""
+    return sorted(path.name for path in (directory / "aside").glob("*.sqlite"))
+
+
+def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:
+    """Open the catalogue, match it with the files, and remove a crash's left-overs.
+
+    :return: the catalogue, and the entries whose files are there and whole
+    """
+    for name in ("segments", "aside"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(directory / "snapshots", ignore_errors=True)
+    (directory / "snapshots").mkdir()
+    catalogue = Catalogue(directory / "catalogue.db")
+    good, bad = [], []
+    for entry in catalogue.entries():
+        (good if _is_whole(directory, entry) else bad).append(entry)
+    for entry in bad:
+        _log.warn("{segment}: local copy is not as it was left", segment=entry.segment)
+    catalogue.remove(entry.segment for entry in bad)
+    _sweep(directory, {str(path_of(directory, entry.segment)) for entry in good})
+    return catalogue, good
+
+
+def _is_whole(directory: Path, entry: Entry) -> bool:
+    """Whether the file is the one that the catalogue speaks of.
+
+    A file that is written changes all the time, and SQLite recovers it; one that is only
+    read has to be the very file that was installed: a crash may have come between the
+    arrival of a newer one and the note of it.
+    """
+    try:
+        found = identify(str(path_of(directory, entry.segment)))
+    except FileNotFoundError:
+        return False
+    return entry.writable or found == (entry.file_size, entry.file_modified)
+
+
+def _sweep(directory: Path, known: set[str]) -> None:
+    """Remove files that no entry speaks of; move aside those with a write-ahead log."""
+    for folder, _, names in os.walk(directory / "segments"):
+        for name in names:
+            path = f"{folder}/{name}"
+            base = path
+            for companion in COMPANIONS:
+                base = base.removesuffix(companion)
+            if base in known or not Path(path).exists():
+                continue
+            wal = Path(f"{base}-wal")
+            if name.endswith(".sqlite") and wal.exists() and wal.stat().st_size:
+                move_aside(directory, name.removesuffix(".sqlite"), 0, time.time())
+            elif base == path or not Path(base).exists():
+                Path(path).unlink()
+
+
+class Transfer:
+    """Shows a transfer in a table while it lasts; gives a progress callback.
+
+    :param table: of transfers under way, by segment id
+    :param direction: ``fetch`` or ``publish``
+    :param size: bytes that are to be moved, 0 where that is not known
+    """
+
+    def __init__(
+        self, table: dict[str, dict[str, object]], segment: str, direction: str, size: int
+    ) -> None:
+        self._table = table
+        self._segment = segment
+        self._row: dict[str, object] = {"direction": direction, "bytes": 0, "of": size}
+
+    def __enter__(self) -> Progress:
+        self._table[self._segment] = self._row
+        return self._progress
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._table.pop(self._segment, None)
+
+    def _progress(self, done: int) -> None:
+        self._row["bytes"] = done

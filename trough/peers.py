@@ -1,0 +1,105 @@
+"""How a sync server asks workers, and one sync server another: JSON over HTTP.
+
+What comes back is either the answer or the very error that the other side raised, so that
+a forwarded request fails as if it had been served here. Every call has a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseFailed,
+    ResponseNeverReceived,
+    readBody,
+)
+from twisted.web.http_headers import Headers
+
+from trough import errors
+
+#: Seconds to establish a connection; a machine that is gone does not refuse one.
+CONNECT_TIMEOUT = 5.0
+
+_AWAY = (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+    ResponseFailed,
+    ResponseNeverReceived,
+    defer.TimeoutError,
+    defer.CancelledError,
+)
+
+
+class Peers:
+    """Calls to other Trough processes.
+
+    :param token: sent along where authentication is configured
+    """
+
+    def __init__(self, reactor: IReactorTCP | IReactorTime | Any, token: str = "") -> None:
+        self._reactor = reactor
+        self._connections = HTTPConnectionPool(reactor, persistent=True)
+        self._connections.maxPersistentPerHost = 8
+        self._agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=self._connections)
+        self._headers = Headers({"Content-Type": ["application/json"]})
+        if token:
+            self._headers.addRawHeader("Authorization", f"Bearer {token}")
+
+    async def call(
+        self, method: str, url: str, body: object = None, seconds: float = 60.0
+    ) -> dict[str, Any]:
+        """Send `body` as JSON, and return the JSON object that is answered.
+
+        :param seconds: until the whole answer has to be here
+        :return: an empty dict for an answer without a body
+        :raises trough.errors.TroughError: what the other side raised
+        :raises trough.errors.Unavailable: it does not answer
+        """
+        producer = FileBodyProducer(BytesIO(json.dumps(body).encode())) if body else None
+        try:
+            status, content = await defer.Deferred.fromCoroutine(
+                self._exchange(method, url, producer)
+            ).addTimeout(seconds, self._reactor)
+        except _AWAY as failure:
+            raise errors.Unavailable(f"no answer from {url}: {_reason(failure)}") from failure
+        return _answer(url, status, content)
+
+    async def _exchange(
+        self, method: str, url: str, producer: FileBodyProducer | None
+    ) -> tuple[int, bytes]:
+        response = await self._agent.request(method.encode(), url.encode(), self._headers, producer)
+        return response.code, await readBody(response)
+
+    async def close(self) -> None:
+        """Close the connections that were kept."""
+        await self._connections.closeCachedConnections()
+
+
+def _reason(failure: BaseException) -> str:
+    return str(failure) or type(failure).__name__
+
+
+def _answer(url: str, status: int, content: bytes) -> dict[str, Any]:
+    if status < 300 and not content:
+        return {}
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise errors.Unavailable(f"{url} answered {status} with what is no JSON object")
+    if status < 300:
+        return answer
+    error = errors.from_code(str(answer.get("code", "internal")), str(answer.get("error", "")))
+    if isinstance(error, errors.Moved):
+        error.node = str(answer.get("node", error.node))
+    raise error

@@ -1,0 +1,78 @@
+"""Work that is done again and again, and survives its own failures."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.application import service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+_log = Logger()
+
+
+class Periodic(service.Service):
+    """Calls `work` now and then every `interval` seconds, never twice at once.
+
+    A LoopingCall ends for good at its first exception; here one is logged, and the next
+    round comes at its time. Stopping cancels the round under way and waits for it.
+
+    :param name: what the work is, for the log
+    """
+
+    def __init__(
+        self,
+        name: str,
+        interval: float,
+        work: Callable[[], Awaitable[None]],
+        clock: IReactorTime,
+    ) -> None:
+        self._name = name
+        self._interval = interval
+        self._work = work
+        self._loop = LoopingCall(self._round)
+        self._loop.clock = clock
+        self._current: Deferred[None] | None = None
+        self._failing = False
+
+    def startService(self) -> None:
+        super().startService()
+        self._loop.start(self._interval)
+
+    def stopService(self) -> Deferred[None] | None:
+        super().stopService()
+        if self._loop.running:
+            self._loop.stop()
+        current = self._current
+        if current is None:
+            return None
+        ended: Deferred[None] = Deferred()
+        current.addBoth(lambda _: ended.callback(None))
+        current.cancel()
+        return ended
+
+    def _round(self) -> Deferred[None]:
+        self._current = maybeDeferred(self._work)
+        self._current.addCallbacks(self._well, self._failed)
+        self._current.addBoth(self._done)
+        return self._current
+
+    def _well(self, _: object) -> None:
+        if self._failing:
+            self._failing = False
+            _log.info("{name}: works again", name=self._name)
+
+    def _failed(self, failure: Failure) -> None:
+        if not self.running:
+            return
+        # The same trouble every second would bury everything else in the log.
+        if not self._failing:
+            self._failing = True
+            _log.warn("{name}: {reason}", name=self._name, reason=failure.value)
+            _log.debug("{trace}", trace=failure.getTraceback())
+
+    def _done(self, _: object) -> None:
+        self._current = None

@@ -1,0 +1,218 @@
+"""HTTP as existing clients speak it: what every resource here has in common.
+
+Resources check parameters, hand over, and write what comes back; rules live elsewhere.
+One place turns an error into a response. The query ports answer errors as text that
+begins with ``500 Server Error: ``, whatever the status: existing clients look only at
+"not 200", and strip those words to get at the reason.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, resource, server
+
+from trough import errors
+
+_log = Logger()
+
+#: Of a body that is too large, this many times the limit is read and dropped, so that the
+#: client gets to see the answer; whoever sends more is cut off.
+PATIENCE = 16
+
+REASON_PREFIX = b"500 Server Error: "
+
+
+class _Discard(BytesIO):
+    """Takes the rest of a body that is too large."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+class Request(server.Request):
+    """A request whose body has a limit, and whose headers say no more than needed."""
+
+    max_body = 64 * 1024 * 1024
+    too_large = False
+    _received = 0
+
+    def gotLength(self, length: int | None) -> None:
+        if length is not None and length > self.max_body:
+            self._refuse_body(length)
+        else:
+            # In memory whatever its size: the limit bounds it, a temporary file on disk
+            # would only be read back at once.
+            self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > self.max_body and not self.too_large:
+            self._refuse_body(self._received)
+        if self._received > self.max_body * PATIENCE:
+            self.channel.transport.abortConnection()
+            return
+        self.content.write(data)
+
+    def _refuse_body(self, length: int) -> None:
+        self.too_large = True
+        self.content = _Discard()
+        if length > self.max_body * PATIENCE:
+            self.channel.transport.abortConnection()
+
+
+class Site(server.Site):
+    """A site of one port.
+
+    :param max_body: bytes; a greater body is answered with 413
+    """
+
+    def __init__(self, root: resource.Resource, reactor: Any, max_body: int) -> None:
+        request = type("Request", (Request,), {"max_body": max_body})
+        super().__init__(root, requestFactory=request, reactor=reactor, timeout=600)
+        self.displayTracebacks = False
+
+    def log(self, request: http.Request) -> None:
+        """Access logs are not kept: what matters is logged where it is known."""
+
+
+class Resource(resource.Resource):
+    """A resource whose errors become responses in one place.
+
+    :param token: has to be in ``Authorization: Bearer`` where it is not empty
+    """
+
+    isLeaf = True
+    error_as_json = True
+
+    def __init__(self, token: str = "") -> None:
+        super().__init__()
+        self._token = token.encode()
+
+    def render(self, request: Request) -> int:
+        try:
+            if request.too_large:
+                raise errors.TooLarge(
+                    f"the body has more than {request.max_body} bytes", "send it in parts"
+                )
+            self._authenticate(request)
+            handler = self.handler(request)
+        except Exception:
+            self.fail(request, Failure())
+            return server.NOT_DONE_YET
+        handler(request)
+        return server.NOT_DONE_YET
+
+    def handler(self, request: Request) -> Callable[[Request], None]:
+        """What serves this request; it must not raise.
+
+        :raises trough.errors.TroughError: nothing does
+        """
+        raise NotImplementedError
+
+    def _authenticate(self, request: Request) -> None:
+        if not self._token:
+            return
+        given = request.getHeader(b"authorization") or b""
+        if not hmac.compare_digest(given, b"Bearer " + self._token):
+            raise errors.Unauthorized(
+                "this server wants a token", "send the header Authorization: Bearer TOKEN"
+            )
+
+    def run(self, request: Request, work: Awaitable[Any]) -> None:
+        """Await `work`, and write the response that it returns."""
+        running = Deferred.fromCoroutine(work)  # type: ignore[arg-type]
+        gone = request.notifyFinish()
+        gone.addErrback(lambda _: running.cancel())
+        running.addCallback(self._respond, request)
+        running.addErrback(lambda failure: self.fail(request, failure))
+
+    def _respond(self, answer: Any, request: Request) -> None:
+        if answer is None or finished(request):
+            return
+        status, content_type, body = answer
+        write_response(request, status, content_type, body)
+
+    def fail(self, request: Request, failure: Failure) -> None:
+        """Answer with an error; once a part of the answer is out, cut it off.
+
+        A response that ends without its closing bracket, on a connection that is reset,
+        is one that no client can take for a whole one.
+        """
+        if finished(request) or failure.check(CancelledError):
+            return
+        error = failure.value
+        if not isinstance(error, errors.TroughError):
+            _log.failure("{uri}: failed", failure=failure, uri=request.uri)
+            error = errors.TroughError("an error inside the server, which is in its log")
+        if request.startedWriting:
+            _log.warn("{uri}: cut off: {reason}", uri=request.uri, reason=error)
+            request.transport.abortConnection()
+            return
+        if self.error_as_json:
+            said: dict[str, str] = {"error": str(error), "code": error.code}
+            if isinstance(error, errors.Moved):
+                said["node"] = error.node
+            write_json(request, error.status, said)
+        else:
+            body = REASON_PREFIX + str(error).encode("utf-8", "replace") + b"\n"
+            write_response(request, error.status, b"text/plain; charset=utf-8", body)
+
+
+def finished(request: Request) -> bool:
+    """Whether nothing can be written to `request` any more."""
+    return bool(request.finished or request._disconnected)
+
+
+def write_response(request: Request, status: int, content_type: bytes, body: bytes) -> None:
+    """Answer with a whole body, and end the request."""
+    request.setResponseCode(status)
+    if content_type:
+        request.setHeader(b"content-type", content_type)
+    if status != http.NO_CONTENT:
+        request.setHeader(b"content-length", b"%d" % len(body))
+    if request.method != b"HEAD" and body:
+        request.write(body)
+    request.finish()
+
+
+def write_json(request: Request, status: int, answer: object) -> None:
+    """Answer with JSON, and end the request."""
+    body = json.dumps(answer).encode() + b"\n"
+    write_response(request, status, b"application/json", body)
+
+
+def as_json(answer: object, status: int = 200) -> tuple[int, bytes, bytes]:
+    """A response for :meth:`Resource.run`."""
+    return status, b"application/json", json.dumps(answer).encode() + b"\n"
+
+
+def json_object(request: Request, required: set[str], optional: set[str]) -> dict[str, Any]:
+    """The body as a JSON object with these keys and no others.
+
+    :raises trough.errors.BadRequest: saying what is wrong with it
+    """
+    try:
+        body = json.loads(request.content.read())
+    except (ValueError, RecursionError) as reason:
+        raise errors.BadRequest(f"the body is not JSON: {reason}") from reason
+    expected = "a JSON object with " + ", ".join(
+        [*sorted(required), *(f"optionally {key}" for key in sorted(optional))]
+    )
+    if not isinstance(body, dict):
+        raise errors.BadRequest(f"the body is not {expected}")
+    missing, unknown = required - set(body), set(body) - required - optional
+    if missing or unknown:
+        problem = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
+        raise errors.BadRequest(f"the body {problem}", f"expected is {expected}")
+    for key, value in body.items():
+        if not isinstance(value, str):
+            raise errors.BadRequest(f"{key} is {value!r:.80}, which is not a text")
+    return body

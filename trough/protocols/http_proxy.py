@@ -1,0 +1,92 @@
+"""Passes a read on to the worker that can answer it, streaming both ways.
+
+The client reads, the other worker sends: each is made to wait for the other by pausing
+the connection between us and the worker. A response that breaks off over there breaks off
+here.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseDone
+from twisted.web.http_headers import Headers
+
+from trough import errors
+from trough.protocols.http import Request, finished
+
+_PASSED_ON = (b"authorization", b"content-type", b"x-trough-forwarded-by")
+_PASSED_BACK = (b"content-type", b"x-trough-state")
+
+
+class Proxy:
+    """Forwards requests; one for all requests of a port."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._connections = HTTPConnectionPool(reactor, persistent=True)
+        self._connections.maxPersistentPerHost = 16
+        self._agent = Agent(reactor, connectTimeout=5.0, pool=self._connections)
+
+    async def forward(self, request: Request, url: str) -> None:
+        """Send `request` to `url`, and its answer to the client.
+
+        :raises trough.errors.Unavailable: the other worker does not answer, or broke off
+        """
+        headers = Headers()
+        for name in _PASSED_ON:
+            for value in request.requestHeaders.getRawHeaders(name, []):
+                headers.addRawHeader(name, value)
+        request.content.seek(0)
+        body = FileBodyProducer(BytesIO(request.content.read()))
+        try:
+            response = await self._agent.request(b"POST", url.encode(), headers, body)
+        except Exception as failure:
+            raise errors.Unavailable(f"no answer from {url}: {failure}") from failure
+        request.setResponseCode(response.code)
+        for name in _PASSED_BACK:
+            for value in response.headers.getRawHeaders(name, []):
+                request.responseHeaders.setRawHeaders(name, [value])
+        relay = _Relay(request, url)
+        response.deliverBody(relay)
+        await relay.done
+
+    async def close(self) -> None:
+        """Close the connections that were kept."""
+        await self._connections.closeCachedConnections()
+
+
+class _Relay(Protocol):
+    """Writes what arrives from the worker to the client's request."""
+
+    def __init__(self, request: Request, url: str) -> None:
+        self._request = request
+        self._url = url
+        self.done: Deferred[None] = Deferred(lambda _: self._stop())
+
+    def connectionMade(self) -> None:
+        self._request.registerProducer(self.transport, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        if not finished(self._request):
+            self._request.write(data)
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        if self.done.called:
+            return
+        if finished(self._request):
+            self.done.callback(None)
+            return
+        self._request.unregisterProducer()
+        if reason.check(ResponseDone):
+            self._request.finish()
+            self.done.callback(None)
+        else:
+            self.done.errback(errors.Unavailable(f"{self._url} broke off: {reason.value}"))
+
+    def _stop(self) -> None:
+        if self.transport is not None:
+            self.transport.abortConnection()

@@ -1,0 +1,239 @@
+"""The query ports of a worker: 6444 answers reads, 6222 takes writes.
+
+A small answer goes out as one piece with its length; a large one streams, chunk by chunk,
+no faster than the client reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.model import check_segment_id
+from trough.pool import Framing, Limits, Outcome
+from trough.protocols.http import Request, Resource, finished, write_response
+from trough.protocols.http_proxy import Proxy
+from trough.query import Queries
+
+_log = Logger()
+
+#: Names the worker that passed a request on; such a request is not passed on again.
+FORWARDED = b"x-trough-forwarded-by"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParameters:
+    """The parameters of a query, all checked.
+
+    :ivar limits: what was asked for, within what the server allows
+    """
+
+    segment: str
+    limits: Limits
+
+
+def query_parameters(request: Request, queries: Queries) -> QueryParameters:
+    """Check the query string and the headers of a request.
+
+    ``Host: ID.anything`` names the segment where ``?segment=`` is absent.
+
+    :raises trough.errors.BadRequest: naming the parameter
+    """
+    arguments = request.args
+    unknown = set(arguments) - {b"segment", b"seconds", b"rows"}
+    if unknown:
+        names = ", ".join(sorted(name.decode("utf-8", "replace") for name in unknown))
+        raise errors.BadRequest(f"unknown parameters: {names}", "known: segment, seconds, rows")
+    for name, values in arguments.items():
+        if len(values) != 1:
+            raise errors.BadRequest(f"the parameter {name.decode()} is given {len(values)} times")
+    if b"segment" in arguments:
+        segment = arguments[b"segment"][0].decode("utf-8", "replace")
+    else:
+        host = (request.getHeader(b"host") or b"").decode("utf-8", "replace")
+        segment, dot, _ = host.partition(".")
+        if not dot or host.replace(".", "").partition(":")[0].isdigit():
+            raise errors.BadRequest("no segment is named", "add ?segment=ID to the URL")
+    seconds = _number(arguments, b"seconds", float)
+    rows = _number(arguments, b"rows", int)
+    return QueryParameters(check_segment_id(segment), queries.limits(seconds, rows))
+
+
+def _number(
+    arguments: dict[bytes, list[bytes]], name: bytes, kind: Callable[[str], Any]
+) -> Any | None:
+    if name not in arguments:
+        return None
+    given = arguments[name][0].decode("utf-8", "replace")
+    try:
+        value = kind(given)
+    except ValueError:
+        value = -1
+    if not 0 < value < 1e15:
+        raise errors.BadRequest(f"{name.decode()} is {given!r:.40}, which is no number above 0")
+    return value
+
+
+class ReadResource(Resource):
+    """``POST /?segment=ID`` with one SELECT: its rows as a JSON array of objects."""
+
+    error_as_json = False
+
+    def __init__(self, queries: Queries, proxy: Proxy, token: str = "") -> None:
+        super().__init__(token)
+        self._queries = queries
+        self._proxy = proxy
+
+    def handler(self, request: Request) -> Callable[[Request], None]:
+        _only_post(request)
+        parameters = query_parameters(request, self._queries)
+        target = self._queries.target(parameters.segment)
+        if target is None:
+            return lambda request: self.run(request, self._elsewhere(request, parameters))
+        return lambda request: self._read(request, target, parameters)
+
+    def _read(self, request: Request, target: Any, parameters: QueryParameters) -> None:
+        receiver = Streamed(self, request)
+        if self._queries.is_stale(parameters.segment):
+            request.setHeader(b"x-trough-state", b"last-promoted")
+        receiver.job = self._queries.read(
+            [target], request.content.read(), None, parameters.limits, Framing.OBJECTS, "", receiver
+        )
+        receiver.watch()
+
+    async def _elsewhere(self, request: Request, parameters: QueryParameters) -> None:
+        if request.requestHeaders.hasHeader(FORWARDED):
+            raise errors.Unavailable(
+                f"segment {parameters.segment} has just moved", "ask again in a second"
+            )
+        url = await self._queries.elsewhere(parameters.segment)
+        request.requestHeaders.setRawHeaders(FORWARDED, [self._queries.node.encode()])
+        await self._proxy.forward(request, url)
+
+
+class WriteResource(Resource):
+    """``POST /?segment=ID`` with SQL: ``OK`` once all of it is on disk."""
+
+    error_as_json = False
+
+    def __init__(self, queries: Queries, token: str = "") -> None:
+        super().__init__(token)
+        self._queries = queries
+
+    def handler(self, request: Request) -> Callable[[Request], None]:
+        _only_post(request)
+        parameters = query_parameters(request, self._queries)
+        return lambda request: self._write(request, parameters)
+
+    def _write(self, request: Request, parameters: QueryParameters) -> None:
+        receiver = Written(self, request)
+        try:
+            receiver.job = self._queries.write(
+                parameters.segment, request.content.read(), None, parameters.limits, receiver
+            )
+        except errors.TroughError:
+            self.fail(request, Failure())
+            return
+        # A client that goes away does not take its write back: it may be on disk.
+
+
+def _only_post(request: Request) -> None:
+    if request.method != b"POST":
+        raise errors.MethodNotAllowed(
+            f"{request.method.decode('ascii', 'replace')} is not for this port",
+            "POST the SQL to /?segment=ID",
+        )
+
+
+class Streamed:
+    """Brings the answer of a read to the client; a receiver of the executors' bytes.
+
+    The first chunk waits for the second or for the end, whichever comes first.
+    """
+
+    job: Any = None
+
+    def __init__(self, resource: Resource, request: Request) -> None:
+        self._resource = resource
+        self._request = request
+        self._first: bytes | None = None
+        self._streaming = False
+        self._over = False
+
+    def watch(self) -> None:
+        """Cancel the query if the client goes away."""
+        if not self._over:
+            self._request.notifyFinish().addErrback(self._gone)
+
+    def _gone(self, _: Failure) -> None:
+        if not self._over:
+            self._over = True
+            self.job.cancel()
+
+    def data(self, chunk: bytes) -> None:
+        """A further piece of the answer."""
+        if self._over:
+            return
+        if self._streaming:
+            self._request.write(chunk)
+        elif self._first is None:
+            self._first = chunk
+        else:
+            self._begin_streaming()
+            self._request.write(chunk)
+
+    def _begin_streaming(self) -> None:
+        self._streaming = True
+        self._request.setHeader(b"content-type", b"application/json")
+        self._request.write(self._first)
+        self._request.registerProducer(self, True)
+
+    def finished(self, outcome: Outcome) -> None:
+        """The end of the answer, or the reason why there is none."""
+        if self._over:
+            return
+        self._over = True
+        if self._streaming:
+            self._request.unregisterProducer()
+        if outcome.error is not None:
+            self._resource.fail(self._request, Failure(outcome.error))
+        elif self._streaming:
+            self._request.finish()
+        else:
+            write_response(self._request, 200, b"application/json", self._first or b"[]\n")
+
+    def pauseProducing(self) -> None:
+        self.job.pause()
+
+    def resumeProducing(self) -> None:
+        self.job.resume()
+
+    def stopProducing(self) -> None:
+        self._gone(Failure(errors.Cancelled("the client is gone")))
+
+
+class Written:
+    """Answers a write once its outcome is known."""
+
+    job: Any = None
+
+    def __init__(self, resource: Resource, request: Request) -> None:
+        self._resource = resource
+        self._request = request
+
+    def data(self, chunk: bytes) -> None:
+        """A write sends no rows."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """The write is on disk, or is not."""
+        if finished(self._request):
+            return
+        if outcome.error is not None:
+            self._resource.fail(self._request, Failure(outcome.error))
+        else:
+            write_response(self._request, 200, b"text/plain; charset=utf-8", b"OK\n")

@@ -1,0 +1,162 @@
+"""What a worker does with a query; the one implementation behind all its protocols.
+
+A segment is answered here if there is a local copy and no other live worker holds its
+write lock; otherwise it is said where it is. What is found in memory is enough for that:
+only a segment that is not here costs a look into the metadata store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trough import errors
+from trough.model import READ, Copy
+from trough.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
+from trough.worker import LocalSyncController
+from trough.writes import FirstWrite
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """What one request may use.
+
+    :ivar seconds: where the request does not say, and at most
+    :ivar rows: of one segment, at most; 0 for any number
+    """
+
+    seconds: float = 60.0
+    max_seconds: float = 600.0
+    rows: int = 0
+
+
+class Queries:
+    """Reads and writes on one worker."""
+
+    def __init__(
+        self, worker: LocalSyncController, pool: ExecutorPool, limits: QueryLimits
+    ) -> None:
+        self.worker = worker
+        self.node = worker.myself.node
+        self._pool = pool
+        self._limits = limits
+
+    def limits(self, seconds: float | None, rows: int | None) -> Limits:
+        """What a request asked for, within what is allowed.
+
+        :param seconds: None where the request did not say; likewise `rows`
+        """
+        allowed = self._limits
+        seconds = allowed.seconds if seconds is None else min(seconds, allowed.max_seconds)
+        if rows is None or (allowed.rows and rows > allowed.rows):
+            rows = allowed.rows
+        return Limits(seconds, rows)
+
+    # -- where a segment is -------------------------------------------------------
+
+    def target(self, segment: str) -> Target | None:
+        """What to ask the executors for `segment`, or None if it is not to be answered here."""
+        worker = self.worker
+        copy = worker.segments.get(segment)
+        if copy is None:
+            return None
+        if not copy.writable and worker.holder_elsewhere(segment) is not None:
+            return None
+        return copy.target
+
+    def is_stale(self, segment: str) -> bool:
+        """Whether the answer is the last promoted state of a segment that was written to by a
+        worker which is not alive."""
+        lock = self.worker.locks.get(segment)
+        return lock is not None and lock.node != self.node
+
+    async def elsewhere(self, segment: str) -> str:
+        """The URL at which another worker answers reads of `segment`.
+
+        :raises trough.errors.NoSuchSegment: nobody does
+        """
+        copy = (await self.copies_elsewhere([segment])).get(segment)
+        if copy is None:
+            raise errors.NoSuchSegment(
+                f"segment {segment} has no copy that can be read",
+                "is the id right? a segment comes into being by provisioning",
+            )
+        return copy.url
+
+    async def copies_elsewhere(self, segments: Collection[str]) -> dict[str, Copy]:
+        """For each of `segments` the best copy on another worker, where there is one.
+
+        The best is that of the write lock's holder, else the least loaded.
+        """
+        found: dict[str, Copy] = {}
+        for segment, copies in (await self.worker.metadata.copies_of(segments)).items():
+            holder = self.worker.holder_elsewhere(segment)
+            readable = [copy for copy in copies if copy.role == READ and copy.node != self.node]
+            if holder is not None:
+                held = [copy for copy in readable if copy.node == holder.node]
+                readable = held or readable
+            if readable:
+                found[segment] = min(readable, key=lambda copy: (copy.load, copy.node))
+        return found
+
+    # -- reading and writing ---------------------------------------------------------
+
+    def read(
+        self,
+        targets: Sequence[Target],
+        sql: str | bytes,
+        parameters: Any,
+        limits: Limits,
+        framing: Framing,
+        tag: str,
+        receiver: Receiver,
+    ) -> Job:
+        """Ask the executors; see :meth:`trough.pool.ExecutorPool.read`."""
+        return self._pool.read(
+            targets, sql, parameters, limits, framing, tag, _Watchful(self, receiver)
+        )
+
+    def write(
+        self, segment: str, sql: str | bytes, parameters: Any, limits: Limits, receiver: Receiver
+    ) -> Job | FirstWrite:
+        """Run `sql` in one transaction; `receiver` is told once it is on disk.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        """
+        return self.worker.segments.write(
+            segment, sql, parameters, limits, _Watchful(self, receiver)
+        )
+
+    def damaged(self, segments: tuple[str, ...]) -> None:
+        """Have damaged copies replaced."""
+        replacing = Deferred.fromCoroutine(self.worker.damaged(segments))
+        replacing.addErrback(
+            lambda failure: _log.warn(
+                "{segments}: not replaced yet: {reason}",
+                segments=", ".join(segments),
+                reason=failure.value,
+            )
+        )
+
+
+class _Watchful:
+    """Passes everything on, and has damage that comes to light repaired."""
+
+    __slots__ = ("_queries", "_receiver", "data")
+
+    def __init__(self, queries: Queries, receiver: Receiver) -> None:
+        self._queries = queries
+        self._receiver = receiver
+        self.data = receiver.data
+
+    def finished(self, outcome: Outcome) -> None:
+        """The request has ended."""
+        if outcome.corrupt:
+            self._queries.damaged(outcome.corrupt)
+        self._receiver.finished(outcome)

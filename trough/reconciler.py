@@ -1,0 +1,189 @@
+"""Brings a worker's copies in line with its assignments, one segment at a time.
+
+A segment is looked at when something about it changed, again a while later if its turn
+failed or had to wait, and now and then all are compared. Each look decides from what is
+true at that moment and does at most one thing, so that a look too many does no harm.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from twisted.application import service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.metadata import AssignmentChanges
+from trough.model import READ, Assignment, Lock
+from trough.periodic import Periodic
+
+if TYPE_CHECKING:
+    from trough.segments import LocalCopy
+    from trough.worker import LocalSyncController
+
+_log = Logger()
+
+#: Segments looked at at once. Transfers have a bound of their own, in the storage.
+PARALLEL = 8
+
+
+class Reconciler(service.MultiService):
+    """See the module's text.
+
+    :param worker: whose segments, metadata store and storage these are
+    :param retry: seconds before a segment whose turn failed is looked at again
+    """
+
+    def __init__(self, worker: LocalSyncController, retry: float, clock: IReactorTime) -> None:
+        super().__init__()
+        self._worker = worker
+        self._wanted: dict[str, Assignment] = {}
+        self._known = False
+        self._queue: OrderedDict[str, None] = OrderedDict()
+        self._active: dict[str, Deferred[None]] = {}
+        self._later: set[str] = set()
+        Periodic("segments put off", retry, self._again, clock).setServiceParent(self)
+
+    # -- what there is to do ----------------------------------------------------
+
+    def assignments_changed(self, changes: AssignmentChanges) -> None:
+        """Take notice of what the leader decided."""
+        touched = {row.segment for row in changes.changed} | set(changes.removed)
+        if changes.full:
+            touched |= set(self._worker.segments)
+            self._wanted = {}
+            self._known = True
+        for row in changes.changed:
+            self._wanted[row.segment] = row
+        for segment in changes.removed:
+            self._wanted.pop(segment, None)
+        self.look_at(touched)
+
+    def look_at(self, segments: Iterable[str]) -> None:
+        """Have these looked at soon."""
+        for segment in segments:
+            self._queue[segment] = None
+            if self._worker.segments.get(segment) is not None:
+                # A newer version of what is being served goes before what never was.
+                self._queue.move_to_end(segment, last=False)
+        self._fill()
+
+    async def everything(self) -> None:
+        """Compare all segments with all assignments."""
+        if self._known:
+            self.look_at([*self._wanted, *self._worker.segments])
+
+    @property
+    def status(self) -> dict[str, int]:
+        """Counts for the worker's status."""
+        return {
+            "assigned": len(self._wanted),
+            "queued": len(self._queue),
+            "active": len(self._active),
+            "put_off": len(self._later),
+        }
+
+    async def stopService(self) -> None:
+        """Cancel the looks under way, and wait for them."""
+        self._queue.clear()
+        await super().stopService()
+        for looking in list(self._active.values()):
+            looking.cancel()
+
+    # -- one at a time ----------------------------------------------------------
+
+    async def _again(self) -> None:
+        later, self._later = self._later, set()
+        self.look_at(later)
+
+    def _fill(self) -> None:
+        while self._queue and len(self._active) < PARALLEL:
+            segment, _ = self._queue.popitem(last=False)
+            if segment in self._active:
+                self._later.add(segment)
+                continue
+            looking = Deferred.fromCoroutine(self._look(segment))
+            self._active[segment] = looking
+            looking.addBoth(self._looked, segment)
+
+    def _looked(self, result: object, segment: str) -> None:
+        self._active.pop(segment, None)
+        if not self.running and self.parent is not None:
+            return
+        if isinstance(result, Failure):
+            self._later.add(segment)
+            if result.check(errors.TroughError):
+                _log.warn("{segment}: {reason}", segment=segment, reason=result.value)
+            else:
+                _log.failure("{segment}: put off", failure=result, segment=segment)
+        self._fill()
+
+    async def _look(self, segment: str) -> None:
+        copy = self._worker.segments.get(segment)
+        wanted = self._wanted.get(segment)
+        if copy is not None and copy.writable:
+            await self._look_at_written(segment, copy, wanted)
+        elif wanted is not None:
+            await self._hold(copy, wanted)
+        elif copy is not None and self._known:
+            await self._collect(segment)
+
+    async def _look_at_written(
+        self, segment: str, copy: LocalCopy, wanted: Assignment | None
+    ) -> None:
+        """Find out whether this worker may go on writing."""
+        worker = self._worker
+        epoch = copy.entry.epoch
+        lock = worker.locks.get(segment)
+        if lock is None or (lock.node, lock.epoch) != (worker.myself.node, epoch):
+            # What was told may be older than what this worker just did: ask strictly.
+            try:
+                await worker.metadata.check_lock(Lock(segment, worker.myself.node, epoch))
+            except errors.Fenced:
+                await worker.give_up_lock(segment, "its write lock is lost")
+            return
+        if wanted is None or wanted.canonical.version <= copy.entry.canonical.version:
+            return
+        if not wanted.modified or await worker.segments.recognise(wanted.canonical):
+            return
+        await worker.give_up_lock(segment, "somebody else replaced its canonical copy")
+
+    async def _hold(self, copy: LocalCopy | None, wanted: Assignment) -> None:
+        """Have the assigned version, and serve it."""
+        held = copy.entry.canonical.version if copy is not None else (-1, 0)
+        if wanted.canonical.version <= held or not wanted.modified:
+            return
+        try:
+            await self._worker.segments.fetch(wanted.canonical)
+        except errors.NoSuchSegment:
+            return  # deleted meanwhile; the leader takes the assignment back
+        self._worker.publisher.serve(wanted.segment, writable=False)
+
+    async def _collect(self, segment: str) -> None:
+        """Delete a copy that is not assigned, once enough others hold the segment."""
+        worker = self._worker
+        assigned = await worker.metadata.assignments_of_segment(segment)
+        if assigned:
+            copies = (await worker.metadata.copies_of([segment])).get(segment, [])
+            live = {copy.node for copy in copies if copy.role == READ}
+            enough = all(row.node in live for row in assigned)
+        else:
+            enough = await self._is_deleted_or_cold(segment)
+        if not enough:
+            self._later.add(segment)
+            return
+        worker.publisher.withdraw(segment)
+        await worker.segments.drop(segment)
+        _log.info("{segment}: local copy deleted, others hold it", segment=segment)
+
+    async def _is_deleted_or_cold(self, segment: str) -> bool:
+        copy = self._worker.segments.get(segment)
+        if copy is None or self._worker.locks.get(segment) is not None:
+            return False
+        found = await self._worker.storage.find(segment, copy.entry.path)
+        return found is None or self._worker.is_cold(segment)

@@ -1,0 +1,431 @@
+"""A worker's segments: the local copies, and everything that changes one.
+
+Promises: a copy is published to the rest of the worker only when it is whole; a write is
+answered after it is on disk, and from the moment before the first one the catalogue says
+that the segment may hold what no canonical copy has; nothing unpromoted is ever deleted,
+only moved into ``aside/``. What happens to one segment happens one thing after the other;
+different segments do not wait for each other.
+
+Refuses to know: which copies there should be (:mod:`trough.worker`), and how to ask them
+anything (:mod:`trough.query`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from twisted.application import service
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trough import errors, local_files
+from trough.catalogue import Catalogue, Entry
+from trough.files import checksum
+from trough.keyed_lock import KeyedLock
+from trough.model import CanonicalCopy, canonical_path
+from trough.pool import ExecutorPool, Job, Limits, Receiver, Target
+from trough.storage import Storage
+from trough.threads import ThreadPoolService
+from trough.writes import FirstWrite, Writes
+
+_log = Logger()
+
+#: Fences a promotion: raises if the lock is no longer in force.
+Guard = Callable[[], Awaitable[None]]
+
+
+class LocalCopy:
+    """A segment's local copy, as the worker knows it while it runs.
+
+    :ivar entry: what the catalogue remembers
+    :ivar target: what the executors are asked with; another one after each change
+    :ivar writes: those of this copy that are under way, and how many there were
+    """
+
+    __slots__ = ("entry", "target", "writes")
+
+    def __init__(self, entry: Entry, target: Target, now: float) -> None:
+        self.entry = entry
+        self.target = target
+        self.writes = Writes(now)
+
+    @property
+    def writable(self) -> bool:
+        """Whether this worker writes the segment."""
+        return self.entry.writable
+
+
+class Segments(service.Service):
+    """All local copies of one worker.
+
+    :param directory: the worker's data directory
+    :param threads: for work on files
+    :param catalogue_thread: a pool of one thread, so that what is remembered is
+        remembered in order
+    :param now: the time in seconds since the epoch
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        storage: Storage,
+        pool: ExecutorPool,
+        threads: ThreadPoolService,
+        catalogue_thread: ThreadPoolService,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._directory = directory
+        self._storage = storage
+        self._pool = pool
+        self._threads = threads
+        self._catalogue_thread = catalogue_thread
+        self._now = now
+        self._copies: dict[str, LocalCopy] = {}
+        self._busy = KeyedLock()
+        self._generations = itertools.count(1)
+        self._catalogue: Catalogue | None = None
+        #: Bytes done of every transfer under way, by segment id; shown in the status.
+        self.transfers: dict[str, dict[str, object]] = {}
+
+    # -- life ------------------------------------------------------------------
+
+    async def load(self) -> None:
+        """Open the catalogue, and match it with the files that are there.
+
+        Left-overs of a crash are removed; a file that is not what the catalogue says is
+        fetched anew if it was only read, and moved aside if it may hold writes.
+        """
+        self._catalogue, entries = await self._catalogue_thread.run(
+            local_files.open_and_reconcile, self._directory
+        )
+        for entry in entries:
+            self._copies[entry.segment] = LocalCopy(entry, self._new_target(entry), self._now())
+
+    async def close(self) -> None:
+        """Let go of the catalogue."""
+        if self._catalogue is not None:
+            catalogue, self._catalogue = self._catalogue, None
+            await self._catalogue_thread.run(catalogue.close)
+
+    # -- what there is ---------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._copies))
+
+    def get(self, segment: str) -> LocalCopy | None:
+        """The local copy of `segment`, or None."""
+        return self._copies.get(segment)
+
+    def writable(self) -> list[Entry]:
+        """Entries of the segments that this worker writes."""
+        return [copy.entry for copy in self._copies.values() if copy.writable]
+
+    def used_bytes(self) -> int:
+        """Bytes that the copies take, as of when each was installed or promoted."""
+        return sum(copy.entry.file_size for copy in self._copies.values())
+
+    def aside(self) -> list[str]:
+        """Names of the files that were moved aside with unpromoted writes in them."""
+        return local_files.aside_names(self._directory)
+
+    # -- read copies -----------------------------------------------------------
+
+    async def fetch(self, wanted: CanonicalCopy) -> None:
+        """Have a copy that is at least as new as `wanted`.
+
+        :raises trough.errors.LockHeld: this worker writes the segment
+        :raises trough.errors.NoSuchSegment: there is no canonical copy any more
+        """
+        async with self._busy.hold(wanted.segment):
+            await self._fetch(wanted)
+
+    async def fetch_anew(self, segment: str) -> None:
+        """Replace a damaged copy that is only read by the canonical one."""
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None or copy.writable:
+                return
+            wanted = copy.entry.canonical
+            del self._copies[segment]
+            await self._fetch(wanted)
+
+    async def _fetch(self, wanted: CanonicalCopy) -> None:
+        segment = wanted.segment
+        copy = self._copies.get(segment)
+        if copy is not None:
+            if copy.writable:
+                raise errors.LockHeld(f"segment {segment} is being written here")
+            if copy.entry.canonical.version >= wanted.version:
+                return
+        destination = local_files.path_of(self._directory, segment)
+        await self._threads.run(local_files.make_way, destination)
+        with self._transfer(segment, "fetch", wanted.size) as progress:
+            got = await self._storage.fetch(wanted, destination, progress)
+        entry = Entry(segment, got.path)
+        entry.adopt(got)
+        await self._install(entry)
+
+    async def drop(self, segment: str) -> None:
+        """Delete the local copy, unless it may hold unpromoted writes.
+
+        :raises trough.errors.LockHeld: this worker writes the segment
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None:
+                return
+            if copy.writable:
+                raise errors.LockHeld(f"segment {segment} is being written here")
+            del self._copies[segment]
+            await self._pool.forget(segment)
+            await self._threads.run(local_files.remove, copy.target.path)
+            await self._forget(segment)
+
+    # -- becoming writable, and back -------------------------------------------
+
+    async def create(self, segment: str, schema_sql: str, epoch: int) -> None:
+        """Begin a segment that has no canonical copy, writable under the lock `epoch`.
+
+        :raises trough.errors.BadSchema: SQLite refuses `schema_sql`; nothing is left
+        """
+        async with self._busy.hold(segment):
+            if segment in self._copies:
+                raise errors.Conflict(f"segment {segment} has a local copy already")
+            # The entry comes first: a file without one is swept as a left-over.
+            entry = Entry(segment, canonical_path(segment), epoch=epoch, unpromoted=True)
+            await self._remember(entry)
+            target = self._new_target(entry)
+            try:
+                await self._threads.run(local_files.make_way, Path(target.path))
+                await self._pool.create(target, schema_sql)
+            except BaseException:
+                await self._threads.run(local_files.remove, target.path)
+                await self._forget(segment)
+                raise
+            self._copies[segment] = LocalCopy(entry, target, self._now())
+
+    async def make_writable(self, segment: str, epoch: int) -> None:
+        """Let the local copy be written, under the lock `epoch`.
+
+        :raises trough.errors.NoSuchSegment: there is no local copy
+        :raises trough.errors.LockHeld: it is being written already
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None:
+                raise errors.NoSuchSegment(f"segment {segment} has no local copy here")
+            if copy.writable:
+                raise errors.LockHeld(f"segment {segment} is being written here already")
+            entry = replace(copy.entry, epoch=epoch)
+            await self._remember(entry)
+            target = self._new_target(entry)
+            await self._pool.make_writable(target)
+            self._copies[segment] = LocalCopy(entry, target, self._now())
+
+    async def retire(self, segment: str) -> str | None:
+        """Stop writing the segment, and keep it as a copy that is only read.
+
+        Writes that are in no canonical copy are moved aside first, in a file of their
+        own, and the local copy goes with them: what is left would be neither the
+        canonical state nor a complete one.
+
+        :return: the name of the file in ``aside/``, or None where all was promoted
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None or not copy.writable:
+                return None
+            copy.writes.closed = True
+            try:
+                await copy.writes.settled()
+                if copy.entry.unpromoted:
+                    return await self._set_aside(copy)
+                await self._pool.retire(copy.target)
+                await self._install(replace(copy.entry, epoch=0))
+            except BaseException:
+                copy.writes.closed = False
+                raise
+            return None
+
+    async def _set_aside(self, copy: LocalCopy) -> str:
+        entry = copy.entry
+        del self._copies[entry.segment]
+        try:
+            await self._pool.retire(copy.target)
+        except errors.TroughError as failure:
+            # A damaged file is moved as it is, its -wal beside it.
+            _log.error(
+                "{segment}: moved aside without a checkpoint: {failure}",
+                segment=entry.segment,
+                failure=failure,
+            )
+        await self._pool.forget(entry.segment)
+        name = await self._threads.run(
+            local_files.move_aside, self._directory, entry.segment, entry.epoch, self._now()
+        )
+        await self._forget(entry.segment)
+        _log.warn(
+            "{segment}: writes of epoch {epoch} that were never promoted are kept in {name}",
+            segment=entry.segment,
+            epoch=entry.epoch,
+            name=name,
+        )
+        return name
+
+    # -- writing and promoting -------------------------------------------------
+
+    def write(
+        self,
+        segment: str,
+        sql: str | bytes,
+        parameters: object,
+        limits: Limits,
+        receiver: Receiver,
+    ) -> Job | FirstWrite:
+        """Run `sql` in one transaction; `receiver` is told once it is on disk.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        """
+        copy = self._copies.get(segment)
+        if copy is None or not copy.writable or copy.writes.closed:
+            raise errors.NoWriteLock(
+                f"this worker does not hold the write lock of segment {segment}",
+                "provision the segment and write to the URL that comes back",
+            )
+        counted = copy.writes.counted(receiver, self._now())
+
+        def submit() -> Job:
+            return self._pool.write(copy.target, sql, parameters, limits, counted)
+
+        if copy.entry.unpromoted:
+            return submit()
+        return FirstWrite(self._mark_unpromoted(copy), submit, counted)
+
+    async def _mark_unpromoted(self, copy: LocalCopy) -> None:
+        copy.entry.unpromoted = True
+        try:
+            await self._remember(copy.entry)
+        except BaseException:
+            copy.entry.unpromoted = False
+            raise
+
+    async def promote(self, segment: str, guard: Guard) -> CanonicalCopy:
+        """Publish the present state as the segment's canonical copy.
+
+        A second promotion of a segment waits for the first, and has nothing to do if
+        nothing was written since.
+
+        :param guard: awaited right before the publication takes effect
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None or not copy.writable:
+                raise errors.NoWriteLock(
+                    f"this worker does not hold the write lock of segment {segment}",
+                    "only a segment that is being written can be promoted: provision it",
+                )
+            entry = copy.entry
+            if not entry.unpromoted:
+                return entry.canonical
+            await self._refuse_to_overwrite(entry)
+            # Only writes that were answered before the snapshot are surely in it.
+            mark = copy.writes.started if copy.writes.idle else None
+            published = await self._publish(copy, guard)
+            entry.adopt(published)
+            entry.file_size = published.size
+            entry.publishing = ""
+            if mark is not None and mark == copy.writes.started:
+                entry.unpromoted = False
+            await self._remember(entry)
+            return published
+
+    async def _refuse_to_overwrite(self, entry: Entry) -> None:
+        """Promotion replaces the version that the local copy began as, and no other one."""
+        found = await self._storage.find(entry.segment, entry.path)
+        if found is None or found.version <= entry.canonical.version:
+            return
+        raise errors.Conflict(
+            f"segment {entry.segment} has a canonical copy that its writer has not seen",
+            "it was put there by somebody else; the worker will retire its own",
+        )
+
+    async def _publish(self, copy: LocalCopy, guard: Guard) -> CanonicalCopy:
+        entry = copy.entry
+        snapshot = local_files.snapshot_path(self._directory, entry.segment)
+        try:
+            await self._pool.snapshot(copy.target, str(snapshot))
+            # Remembered so that a canonical copy that is newer than ours can be told to
+            # be our own, should we die between the rename there and the note of it here.
+            entry.publishing = await self._threads.run(checksum, snapshot)
+            await self._remember(entry)
+            size = snapshot.stat().st_size
+            with self._transfer(entry.segment, "publish", size) as progress:
+                return await self._storage.publish(
+                    snapshot, entry.segment, entry.path, guard, progress
+                )
+        finally:
+            await self._threads.run(local_files.remove, str(snapshot))
+
+    async def recognise(self, canonical: CanonicalCopy) -> bool:
+        """Whether a newer canonical copy is what this worker itself was publishing.
+
+        If so it is adopted, and the segment goes on being written.
+        """
+        async with self._busy.hold(canonical.segment):
+            copy = self._copies.get(canonical.segment)
+            if copy is None or not copy.writable:
+                return False
+            entry = copy.entry
+            if entry.canonical.version >= canonical.version:
+                return True
+            if not entry.publishing:
+                return False
+            look = local_files.snapshot_path(self._directory, canonical.segment)
+            try:
+                found = await self._storage.fetch(canonical, look)
+                same = await self._threads.run(checksum, look) == entry.publishing
+            finally:
+                await self._threads.run(local_files.remove, str(look))
+            if same:
+                entry.adopt(found)
+                entry.publishing = ""
+                await self._remember(entry)
+            return same
+
+    # -- inside ----------------------------------------------------------------
+
+    @property
+    def _database(self) -> Catalogue:
+        if self._catalogue is None:
+            raise errors.Unavailable("the worker is starting or stopping")
+        return self._catalogue
+
+    def _remember(self, entry: Entry) -> Deferred[None]:
+        # A copy of the entry, for this one may change before the thread looks at it.
+        return self._catalogue_thread.run(self._database.put, replace(entry))
+
+    def _forget(self, segment: str) -> Deferred[None]:
+        return self._catalogue_thread.run(self._database.remove, [segment])
+
+    def _new_target(self, entry: Entry) -> Target:
+        path = str(local_files.path_of(self._directory, entry.segment))
+        return Target(entry.segment, path, next(self._generations), entry.writable)
+
+    async def _install(self, entry: Entry) -> None:
+        target = self._new_target(entry)
+        entry.file_size, entry.file_modified = await self._threads.run(
+            local_files.identify, target.path
+        )
+        await self._remember(entry)
+        self._copies[entry.segment] = LocalCopy(entry, target, self._now())
+
+    def _transfer(self, segment: str, direction: str, size: int) -> local_files.Transfer:
+        return local_files.Transfer(self.transfers, segment, direction, size)

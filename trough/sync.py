@@ -1,0 +1,290 @@
+"""MasterSyncController: what a sync server does for its clients, and the election.
+
+Three or more sync servers stand for election; the one that leads plans where copies go
+(:mod:`trough.leadership`). Orders of clients are not the leader's privilege: what has to
+happen once (taking a write lock, above all) is a conditional change in the metadata
+store, so that every sync server carries orders out by itself and no client needs to know
+who leads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.leadership import Leadership
+from trough.metadata import Metadata
+from trough.model import READ, Leader, Lock, Worker, check_segment_id
+from trough.peers import Peers
+from trough.periodic import Periodic
+from trough.storage import Storage
+
+_log = Logger()
+
+#: Seconds that existing clients wait for a promotion, and a bit less than for provisioning.
+PROMOTION_TIMEOUT = 6 * 3600.0
+PROVISION_TIMEOUT = 590.0
+
+
+class MasterSyncController(service.MultiService):
+    """One sync server.
+
+    :param myself: this server as a candidate for leadership
+    :param leadership: what it does while it leads
+    :param is_cold: whether a segment belongs to the cold tier
+    :param election_cycle: seconds between renewals of the candidacy
+    """
+
+    def __init__(
+        self,
+        myself: Leader,
+        metadata: Metadata,
+        storage: Storage,
+        leadership: Leadership,
+        peers: Peers,
+        is_cold: Callable[[str], bool],
+        election_cycle: float,
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self.myself = myself
+        self.metadata = metadata
+        self.storage = storage
+        self.leadership = leadership
+        self.leader: Leader | None = None
+        self._peers = peers
+        self._is_cold = is_cold
+        self._opened = False
+        self._clock = clock
+        Periodic("election", election_cycle, self._campaign, clock).setServiceParent(self)
+
+    # -- leadership ------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether this server knows who leads, and so can serve."""
+        return self.leader is not None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this server leads."""
+        return self.leader is not None and self.leader.identity == self.myself.identity
+
+    async def _campaign(self) -> None:
+        before = self.leader
+        asked = self._clock.seconds()
+        try:
+            if not self._opened:
+                await self.metadata.open()
+                self._opened = True
+            self.leader = await self.metadata.campaign(self.myself)
+        except errors.Unavailable:
+            # A lease that could not be renewed ends by our own clock at the latest.
+            if self.leads and asked - self.leadership.renewed > self.myself.ttl:
+                self.leader = None
+                self.leadership.end()
+            raise
+        if self.leads:
+            self.leadership.begin_or_go_on(self.leader, asked)
+        else:
+            self.leadership.end()
+        if before is None or before.generation != self.leader.generation:
+            _log.info(
+                "generation {generation}: {node} leads",
+                generation=self.leader.generation,
+                node=self.leader.node,
+            )
+
+    async def stopService(self) -> None:
+        """Stop planning, then give the leadership back."""
+        self.leadership.end()
+        await super().stopService()
+        await self.leadership.ended()
+        if self.leads and self.leader is not None:
+            try:
+                await self.metadata.resign(self.leader)
+            except errors.TroughError as failure:
+                _log.warn("could not resign: {failure}", failure=failure)
+
+    # -- orders: provisioning ---------------------------------------------------
+
+    async def provision(self, segment: str, schema: str = "default") -> dict[str, Any]:
+        """Have one worker write `segment`; the same one if there is one already.
+
+        Chosen is the lock's holder, else the least loaded worker that has a copy, else
+        the least loaded one.
+
+        :return: ``write_url``, ``result``, ``size`` (bytes), ``schema``
+        :raises trough.errors.ColdSegment: it is in the cold tier
+        :raises trough.errors.NoSuchSchema: nothing was locked or created
+        :raises trough.errors.HolderLost: the lock's holder is not alive
+        """
+        check_segment_id(segment)
+        if self._is_cold(segment):
+            raise errors.ColdSegment(
+                f"segment {segment} belongs to the cold tier, which is never writable"
+            )
+        await self.metadata.schema(schema)
+        workers = {worker.node: worker for worker in await self.metadata.workers()}
+        lock = await self.metadata.lock_of(segment)
+        if lock is not None:
+            return await self._provision_on(self._holder(lock, workers), segment, schema)
+        failure: errors.TroughError = errors.Unavailable(
+            "no worker is alive that could be given the segment"
+        )
+        for worker in await self._candidates(segment, workers):
+            try:
+                return await self._provision_on(worker, segment, schema)
+            except errors.Moved as moved:
+                holder = workers.get(moved.node)
+                if holder is None:
+                    raise
+                return await self._provision_on(holder, segment, schema)
+            except errors.Unavailable as reason:
+                _log.warn(
+                    "{segment}: {node} could not be provisioned: {reason}",
+                    segment=segment,
+                    node=worker.node,
+                    reason=reason,
+                )
+                failure = reason
+        raise failure
+
+    def _holder(self, lock: Lock, workers: dict[str, Worker]) -> Worker:
+        holder = workers.get(lock.node)
+        if holder is None:
+            raise errors.HolderLost(
+                f"segment {lock.segment} is locked for writing by {lock.node}, which is not alive",
+                "start that worker again, or give up what it did not promote: "
+                f"trough-admin free-lock {lock.segment}",
+            )
+        return holder
+
+    async def _candidates(self, segment: str, workers: dict[str, Worker]) -> list[Worker]:
+        hot = {node: worker for node, worker in workers.items() if not worker.cold_storage}
+        copies = (await self.metadata.copies_of([segment])).get(segment, [])
+        having = {copy.node for copy in copies if copy.role == READ}
+        return sorted(
+            hot.values(),
+            key=lambda worker: (
+                worker.draining,
+                worker.node not in having,
+                worker.load,
+                -worker.available_bytes,
+                worker.node,
+            ),
+        )
+
+    async def _provision_on(self, worker: Worker, segment: str, schema: str) -> dict[str, Any]:
+        return await self._peers.call(
+            "POST",
+            f"{worker.manager_url}provision",
+            {"segment": segment, "schema": schema},
+            PROVISION_TIMEOUT,
+        )
+
+    # -- orders: promotion and deletion -----------------------------------------
+
+    async def promote(self, segment: str) -> dict[str, Any]:
+        """Have the lock's holder publish the segment's state as its canonical copy.
+
+        A segment that nobody writes has nothing to be promoted: its canonical copy is
+        the answer.
+
+        :raises trough.errors.NoSuchSegment: it is neither written nor in storage
+        """
+        check_segment_id(segment)
+        lock = await self.metadata.lock_of(segment)
+        if lock is None:
+            assigned = await self.metadata.assignments_of_segment(segment)
+            path = assigned[0].path if assigned else None
+            found = await self.storage.find(segment, path)
+            if found is None:
+                raise errors.NoSuchSegment(f"segment {segment} has no write lock and no copy")
+            return {"remote_path": self.storage.location(found.path)}
+        workers = {worker.node: worker for worker in await self.metadata.workers()}
+        holder = self._holder(lock, workers)
+        return await self._peers.call(
+            "POST", f"{holder.manager_url}promote", {"segment": segment}, PROMOTION_TIMEOUT
+        )
+
+    async def delete(self, segment: str) -> None:
+        """Remove a segment everywhere: canonical copy, local copies, rows.
+
+        :raises trough.errors.LockHeld: it has a write lock
+        :raises trough.errors.NoSuchSegment: it is nowhere
+        """
+        check_segment_id(segment)
+        lock = await self.metadata.lock_of(segment)
+        if lock is not None:
+            raise errors.LockHeld(
+                f"segment {segment} is locked for writing by {lock.node}",
+                "a segment can be deleted once nobody writes it any more",
+            )
+        assigned = await self.metadata.assignments_of_segment(segment)
+        copies = (await self.metadata.copies_of([segment])).get(segment, [])
+        found = await self.storage.find(segment, assigned[0].path if assigned else None)
+        if found is None and not copies and not assigned:
+            raise errors.NoSuchSegment(f"segment {segment} is nowhere")
+        # The canonical copy first: whatever comes to a stop after this is finished by
+        # the leader and the workers, who find the segment gone.
+        if found is not None:
+            await self.storage.delete(found)
+        await self.metadata.forget_segment(segment)
+        holding = {copy.node for copy in copies} | {row.node for row in assigned}
+        await self._delete_on(segment, holding)
+
+    async def _delete_on(self, segment: str, nodes: set[str]) -> None:
+        workers = [worker for worker in await self.metadata.workers() if worker.node in nodes]
+        calls = [
+            Deferred.fromCoroutine(
+                self._peers.call("DELETE", f"{worker.manager_url}segment/{segment}")
+            )
+            for worker in workers
+        ]
+        for worker, (success, result) in zip(
+            workers, await DeferredList(calls, consumeErrors=True), strict=True
+        ):
+            if not success and not result.check(errors.NoSuchSegment):
+                _log.warn(
+                    "{segment}: not yet deleted on {node}: {reason}",
+                    segment=segment,
+                    node=worker.node,
+                    reason=result.value,
+                )
+
+    # -- status -------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """What this server knows of the cluster; JSON-able."""
+        workers = await self.metadata.workers()
+        locks = await self.metadata.locks()
+        return {
+            "role": "sync",
+            "node": self.myself.node,
+            "leads": self.leads,
+            "leader": self.leader.node if self.leader else None,
+            "generation": self.leader.generation if self.leader else None,
+            "workers": [
+                {
+                    "node": worker.node,
+                    "line": worker.line,
+                    "read_url": worker.read_url,
+                    "load": worker.load,
+                    "available_bytes": worker.available_bytes,
+                    "capacity": worker.capacity,
+                    "cold_storage": worker.cold_storage,
+                    "draining": worker.draining,
+                    "last_heartbeat": worker.last_heartbeat,
+                }
+                for worker in workers
+            ],
+            "write_locks": len(locks),
+            "leadership": self.leadership.status(),
+        }

@@ -1,0 +1,410 @@
+"""LocalSyncController: makes a worker hold what it is meant to hold.
+
+It watches its own assignments and the write locks, and for each segment compares what
+should be with what is: fetches a copy that is missing or old, retires a writable one whose
+lock is lost or whose canonical copy somebody else replaced, and deletes one that enough
+others hold. It also does this worker's part of provisioning, promotion and deletion.
+
+Losing the metadata store or canonical storage stops none of the serving; whatever could
+not be said or done meanwhile is done when they are back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.keyed_lock import KeyedLock
+from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
+from trough.model import (
+    CanonicalCopy,
+    Lock,
+    Worker,
+    check_segment_id,
+    replace,
+)
+from trough.periodic import Periodic
+from trough.publisher import Publisher
+from trough.reconciler import Reconciler
+from trough.segments import Segments
+from trough.storage import Storage
+
+_log = Logger()
+
+#: Seconds between two attempts to reach what is away at the start.
+RETRY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often a worker does what it does unasked, in seconds.
+
+    :ivar heartbeat: between renewals of the worker's own row
+    :ivar retry: before a segment whose turn failed, or had to wait, is looked at again
+    :ivar full: between comparisons of everything
+    :ivar lock_idle: without a write, after which a wholly promoted segment is retired
+    """
+
+    heartbeat: float = 10.0
+    retry: float = 10.0
+    full: float = 3600.0
+    lock_idle: float = 3600.0
+
+
+class LocalSyncController(service.MultiService):
+    """The part of a worker that decides; one a process.
+
+    :param myself: the worker's row, as it is at the start
+    :param measure: gives the load and the free bytes of the moment
+    :param is_cold: whether a segment belongs to the cold tier
+    :param refuse: called with the reason if this worker must not run at all
+    :param executors: the status of the processes that run SQL
+    :param copy_ttl: seconds, of the row of a copy
+    """
+
+    def __init__(
+        self,
+        myself: Worker,
+        metadata: Metadata,
+        storage: Storage,
+        segments: Segments,
+        timing: Timing,
+        measure: Callable[[], tuple[float, int]],
+        is_cold: Callable[[str], bool],
+        refuse: Callable[[errors.TroughError], None],
+        executors: Callable[[], dict[str, Any]],
+        copy_ttl: float,
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self.myself = myself
+        self.metadata = metadata
+        self.storage = storage
+        self.segments = segments
+        self.locks: dict[str, Lock] = {}
+        self.workers: dict[str, Worker] = {myself.node: myself}
+        #: Whether the copies are loaded, and whether others know of this worker.
+        self.loaded = False
+        self.registered = False
+        self._measure = measure
+        self.is_cold = is_cold
+        self._refuse = refuse
+        self._executors = executors
+        self._clock = clock
+        self._timing = timing
+        self._provisioning = KeyedLock()
+        self._watches: list[Watch] = []
+        self._starting: Deferred[None] | None = None
+        self._last_beat = clock.seconds()
+        self.publisher = Publisher(
+            metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock
+        )
+        self.reconciler = Reconciler(self, timing.retry, clock)
+
+    # -- life ------------------------------------------------------------------
+
+    def startService(self) -> None:
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._start_failed)
+
+    async def _start(self) -> None:
+        await self.segments.load()
+        self.loaded = True
+        for segment in self.segments:
+            copy = self.segments.get(segment)
+            if copy is not None:
+                self.publisher.serve(segment, copy.writable)
+        await self._until_it_works("metadata store", self.metadata.open)
+        await self._until_it_works("registration", self._register)
+        self.registered = True
+        self.publisher.setServiceParent(self)
+        self.reconciler.setServiceParent(self)
+        for name, interval, work in (
+            ("heartbeat", self._timing.heartbeat, self._beat),
+            ("idle write locks", max(1.0, self._timing.lock_idle / 10), self._retire_idle),
+            ("full comparison", self._timing.full, self.reconciler.everything),
+        ):
+            Periodic(name, interval, work, self._clock).setServiceParent(self)
+        self._watches = [
+            self.metadata.watch_locks(self._locks_changed),
+            self.metadata.watch_assignments(self.myself.node, self._assignments_changed),
+        ]
+        await self._until_it_works("canonical storage", self.storage.open)
+        _log.info(
+            "{node}: serving {count} segments", node=self.myself.node, count=len(self.segments)
+        )
+
+    def _start_failed(self, failure: Any) -> None:
+        if not self.running:
+            return
+        if failure.check(errors.TroughError):
+            self._refuse(failure.value)
+        else:
+            _log.failure("worker could not start", failure=failure)
+            self._refuse(errors.TroughError(f"the worker could not start: {failure.value}"))
+
+    async def _until_it_works(self, name: str, attempt: Callable[[], Any]) -> None:
+        said = False
+        while True:
+            try:
+                await attempt()
+            except errors.Unavailable as reason:
+                if not said:
+                    _log.warn("{name} is away: {reason}", name=name, reason=reason)
+                    said = True
+                await self._pause(RETRY)
+            else:
+                return
+
+    def _pause(self, seconds: float) -> Deferred[None]:
+        pause: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self._clock.callLater(seconds, pause.callback, None)
+        return pause
+
+    async def _register(self) -> None:
+        # Rows of a former life are removed before new ones are written: what it served
+        # when it was killed may be gone. Only an owner of the name may remove them.
+        await self.metadata.register_worker(self.myself)
+        await self.metadata.withdraw_worker(self.myself)
+        await self.metadata.register_worker(self.myself)
+        self._last_beat = self._clock.seconds()
+
+    async def stopService(self) -> None:
+        """Stop what runs unasked, then say that this worker serves no more."""
+        for watch in self._watches:
+            watch.stop()
+        if self._starting is not None:
+            self._starting.cancel()
+        await super().stopService()
+        if self.registered:
+            try:
+                await self.metadata.withdraw_worker(self.myself)
+            except errors.TroughError as failure:
+                _log.warn("could not sign off: {failure}", failure=failure)
+        await self.segments.close()
+
+    async def _beat(self) -> None:
+        load, available = self._measure()
+        self.myself = replace(self.myself, load=load, available_bytes=available)
+        self.publisher.load = load
+        await self.metadata.beat(self.myself)
+        now = self._clock.seconds()
+        if now - self._last_beat > self.myself.ttl:
+            # Long enough for the leader to have taken this worker for dead.
+            self.publisher.serve_all_again()
+        self._last_beat = now
+        self.workers = {worker.node: worker for worker in await self.metadata.workers()}
+
+    # -- what the metadata store tells -----------------------------------------
+
+    def _locks_changed(self, changes: LockChanges) -> None:
+        before = self.locks
+        if changes.full:
+            self.locks = {}
+        for lock in changes.held:
+            self.locks[lock.segment] = lock
+        for segment in changes.released:
+            self.locks.pop(segment, None)
+        # Of all locks in the cluster only those on our own copies concern us.
+        touched = {lock.segment for lock in changes.held} | set(changes.released)
+        if changes.full:
+            touched |= set(before) | {entry.segment for entry in self.segments.writable()}
+        self.reconciler.look_at(s for s in touched if self.segments.get(s) is not None)
+
+    def _assignments_changed(self, changes: AssignmentChanges) -> None:
+        self.reconciler.assignments_changed(changes)
+
+    def holder_elsewhere(self, segment: str) -> Worker | None:
+        """The live worker, other than this one, that holds the write lock."""
+        lock = self.locks.get(segment)
+        if lock is None or lock.node == self.myself.node:
+            return None
+        return self.workers.get(lock.node)
+
+    # -- this worker's part of what sync servers order -------------------------
+
+    async def provision(self, segment: str, schema: str) -> dict[str, object]:
+        """Take the write lock and make the segment writable here. Idempotent.
+
+        :param schema: creates the tables if the segment is new
+        :raises trough.errors.Moved: another worker has the lock
+        """
+        check_segment_id(segment)
+        if self.is_cold(segment) or self.myself.cold_storage:
+            raise errors.ColdSegment(
+                f"segment {segment} belongs to the cold tier, which is never writable"
+            )
+        async with self._provisioning.hold(segment):
+            copy = self.segments.get(segment)
+            if copy is None or not copy.writable:
+                sql = (await self.metadata.schema(schema)).sql
+                await self._become_writer(segment, sql)
+                self.publisher.serve(segment, writable=True)
+                await self.publisher.published()
+                copy = self.segments.get(segment)
+        return {
+            "write_url": f"{self.myself.write_url}?segment={segment}",
+            "result": "success",
+            "size": copy.entry.file_size if copy is not None else 0,
+            "schema": schema,
+        }
+
+    async def _become_writer(self, segment: str, schema_sql: str) -> None:
+        held = self.locks.get(segment)
+        lock = await self.metadata.take_lock(segment, self.myself.node)
+        if lock.node != self.myself.node:
+            raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
+        try:
+            canonical = await self._canonical(segment)
+            if canonical is not None:
+                await self.segments.fetch(canonical)
+            if self.segments.get(segment) is not None:
+                await self.segments.make_writable(segment, lock.epoch)
+            else:
+                await self.segments.create(segment, schema_sql, lock.epoch)
+        except BaseException:
+            if held is None or held.epoch != lock.epoch:
+                await self.metadata.release_lock(lock)
+            raise
+        self.locks[segment] = lock
+        _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
+
+    async def _canonical(self, segment: str) -> CanonicalCopy | None:
+        """The newest canonical copy that is known of, or None for a new segment.
+
+        With canonical storage away, what the leader saw at its last look is enough: a
+        segment that it did not assign to anybody was not there.
+        """
+        assigned = await self.metadata.assignments_of_segment(segment)
+        known = max((row.canonical for row in assigned), key=_version, default=None)
+        if known is not None and not known.modified:
+            known = None
+        try:
+            return await self.storage.find(segment, known.path if known else None)
+        except errors.Unavailable:
+            return known
+
+    async def promote(self, segment: str) -> dict[str, object]:
+        """Publish the segment's present state as its canonical copy.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        :raises trough.errors.Fenced: it no longer may
+        """
+        check_segment_id(segment)
+        copy = self.segments.get(segment)
+        epoch = copy.entry.epoch if copy is not None else 0
+        lock = Lock(segment, self.myself.node, epoch)
+        published = await self.segments.promote(segment, lambda: self.metadata.check_lock(lock))
+        try:
+            await self.metadata.announce_version(published)
+        except errors.Unavailable as failure:
+            # The leader finds it at its next look at the storage.
+            _log.warn("{segment}: not announced: {failure}", segment=segment, failure=failure)
+        return {"remote_path": self.storage.location(published.path)}
+
+    async def delete(self, segment: str) -> None:
+        """Forget the local copy of a segment that is being deleted.
+
+        :raises trough.errors.LockHeld: it is being written here
+        :raises trough.errors.NoSuchSegment: it is not here
+        """
+        check_segment_id(segment)
+        if self.segments.get(segment) is None:
+            raise errors.NoSuchSegment(f"segment {segment} has no copy on {self.myself.node}")
+        await self.segments.drop(segment)
+        self.publisher.withdraw(segment)
+
+    # -- how it is ---------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether this worker serves its copies and others know of it."""
+        return self.loaded and self.registered
+
+    async def status(self) -> dict[str, Any]:
+        """What this worker holds and does; JSON-able."""
+        writable = self.segments.writable()
+        return {
+            "role": "worker",
+            "node": self.myself.node,
+            "ready": self.ready,
+            "segments": len(self.segments),
+            "bytes": self.segments.used_bytes(),
+            "capacity": self.myself.capacity,
+            "load": self.myself.load,
+            "writable": [
+                {
+                    "segment": entry.segment,
+                    "epoch": entry.epoch,
+                    "unpromoted": entry.unpromoted,
+                }
+                for entry in writable[:1000]
+            ],
+            "writable_count": len(writable),
+            "aside": self.segments.aside(),
+            "transfers": self.segments.transfers,
+            "unpublished": self.publisher.behind,
+            "reconciler": self.reconciler.status,
+            "executors": self._executors(),
+        }
+
+    # -- what it does unasked ---------------------------------------------------
+
+    async def _retire_idle(self) -> None:
+        """Give back the locks of segments that nobody writes any more."""
+        for entry in self.segments.writable():
+            copy = self.segments.get(entry.segment)
+            if copy is None or entry.unpromoted or not copy.writes.idle:
+                continue
+            if self._clock.seconds() - copy.writes.last < self._timing.lock_idle:
+                continue
+            await self.give_up_lock(entry.segment, "idle")
+
+    async def give_up_lock(self, segment: str, why: str) -> None:
+        """Stop writing a segment, keep what was not promoted, release its lock."""
+        copy = self.segments.get(segment)
+        if copy is None or not copy.writable:
+            return
+        lock = Lock(segment, self.myself.node, copy.entry.epoch)
+        aside = await self.segments.retire(segment)
+        if aside is None:
+            self.publisher.serve(segment, writable=False)
+        else:
+            self.publisher.withdraw(segment)
+        _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
+        with suppress(errors.Fenced):  # somebody else has it, which may be why we are here
+            await self.metadata.release_lock(lock)
+        if self.locks.get(segment) == lock or self._holds(segment):
+            self.locks.pop(segment, None)
+        self.reconciler.look_at([segment])
+
+    def _holds(self, segment: str) -> bool:
+        lock = self.locks.get(segment)
+        return lock is not None and lock.node == self.myself.node
+
+    async def damaged(self, segments: Iterable[str]) -> None:
+        """Replace copies that SQLite found to be damaged."""
+        for segment in segments:
+            copy = self.segments.get(segment)
+            if copy is None:
+                continue
+            _log.error("{segment}: the local copy is damaged", segment=segment)
+            self.publisher.withdraw(segment)
+            if copy.writable:
+                await self.give_up_lock(segment, "the local copy is damaged")
+            else:
+                await self.segments.fetch_anew(segment)
+                self.publisher.serve(segment, writable=False)
+
+
+def _version(copy: CanonicalCopy) -> tuple[int, int]:
+    return copy.version
