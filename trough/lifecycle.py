@@ -1,0 +1,67 @@
+"""Starting and stopping in order.
+
+A MultiService stops all of its children at once. Here they stop one after the other, the
+last one first, so that whoever needs something stops before what it needs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import maybeDeferred
+from twisted.logger import Logger
+
+from trough.errors import TroughError
+
+_log = Logger()
+
+
+class Stack(service.MultiService):
+    """Children that start in order, and stop in the opposite one, each waited for."""
+
+    async def stopService(self) -> None:
+        """Stop all; one that fails to is logged, and the others stop all the same."""
+        service.Service.stopService(self)
+        for child in reversed(list(self)):
+            try:
+                await maybeDeferred(child.stopService)
+            except Exception:
+                _log.failure("{child}: failed to stop", child=child)
+
+
+class Closing(service.Service):
+    """Closes something when it stops."""
+
+    def __init__(self, close: Callable[[], Awaitable[Any]]) -> None:
+        self._close = close
+
+    async def stopService(self) -> None:
+        """Close it, and wait for that."""
+        super().stopService()
+        await self._close()
+
+
+class Refusal:
+    """Ends the process, for a reason that a person has to see and a script to notice."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._refused = False
+
+    def __call__(self, reason: TroughError) -> None:
+        """Say `reason` and stop with exit status 1."""
+        if self._refused:
+            return
+        self._refused = True
+        _log.critical("refusing to run: {reason}", reason=reason)
+        print(f"trough: refusing to run: {reason}", file=sys.stderr, flush=True)
+        # twistd ends with status 0 however its reactor came to stop; what is registered
+        # last runs first, after twistd has tidied up.
+        atexit.register(os._exit, 1)
+        if self._reactor.running:
+            self._reactor.stop()

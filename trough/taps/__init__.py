@@ -1,0 +1,70 @@
+"""Command-line options of the three twistd plugins, one module each."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from trough import errors
+from trough.settings import Settings, load_settings
+
+EXPLANATION = """\
+Settings come from a YAML file (--settings, else $TROUGH_SETTINGS, else
+/etc/trough/settings.yml if it is there), and each key can be overridden by an
+environment variable of its name, for instance READ_PORT=7444. The file etc/trough.yml of
+the source explains every key."""
+
+
+class Options(usage.Options):
+    """What all three have in common."""
+
+    optParameters = [
+        ["settings", "s", None, "The settings file."],
+    ]
+    longdesc = EXPLANATION
+
+    def environment(self) -> dict[str, str]:
+        """Environment variables, completed by what the options say."""
+        return dict(os.environ)
+
+    def load(self) -> Settings:
+        """The settings of this process.
+
+        :raises twisted.python.usage.UsageError: saying what is wrong with them
+        """
+        try:
+            return load_settings(self["settings"], self.environment(), socket.gethostname())
+        except errors.BadSettings as reason:
+            raise usage.UsageError(str(reason)) from reason
+
+
+def make(options: Options, build: Callable[[Settings], IService]) -> IService:
+    """Build the service that the options ask for.
+
+    :raises twisted.python.usage.UsageError: saying what is wrong with the settings
+    """
+    settings = options.load()
+    try:
+        return build(settings)
+    except errors.BadSettings as reason:
+        raise usage.UsageError(str(reason)) from reason
+
+
+def at_home(environ: dict[str, str], home: str) -> dict[str, str]:
+    """Settings that keep everything of one machine below one directory.
+
+    :param home: the directory; what the environment says already stays as it is
+    """
+    root = Path(home).resolve()
+    below = {
+        "METADATA_URL": f"sqlite:///{root}/registry.db",
+        "STORAGE_URL": f"file://{root}/canonical",
+        "LOCAL_DATA": f"{root}/worker",
+        "MINIMUM_ASSIGNMENTS": "1",
+    }
+    return {**below, **environ}
