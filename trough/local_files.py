@@ -100,7 +100,8 @@ def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:
     shutil.rmtree(directory / "snapshots", ignore_errors=True)
     (directory / "snapshots").mkdir()
     catalogue = Catalogue(directory / "catalogue.db")
-    good, bad = [], []
+    good: list[Entry] = []
+    bad: list[Entry] = []
     for entry in catalogue.entries():
         (good if _is_whole(directory, entry) else bad).append(entry)
     for entry in bad:

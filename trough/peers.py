@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.web.client import (
     Agent,
     FileBodyProducer,
@@ -45,7 +44,7 @@ class Peers:
     :param token: sent along where authentication is configured
     """
 
-    def __init__(self, reactor: IReactorTCP | IReactorTime | Any, token: str = "") -> None:
+    def __init__(self, reactor: Any, token: str = "") -> None:
         self._reactor = reactor
         self._connections = HTTPConnectionPool(reactor, persistent=True)
         self._connections.maxPersistentPerHost = 8

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from twisted.application import service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -27,7 +28,7 @@ class Periodic(service.Service):
         self,
         name: str,
         interval: float,
-        work: Callable[[], Awaitable[None]],
+        work: Callable[[], Coroutine[Any, Any, None]],
         clock: IReactorTime,
     ) -> None:
         self._name = name

@@ -248,9 +248,8 @@ class MasterSyncController(service.MultiService):
             )
             for worker in workers
         ]
-        for worker, (success, result) in zip(
-            workers, await DeferredList(calls, consumeErrors=True), strict=True
-        ):
+        results: list[tuple[bool, Any]] = await DeferredList(calls, consumeErrors=True)
+        for worker, (success, result) in zip(workers, results, strict=True):
             if not success and not result.check(errors.NoSuchSegment):
                 _log.warn(
                     "{segment}: not yet deleted on {node}: {reason}",

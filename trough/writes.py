@@ -103,11 +103,11 @@ class FirstWrite:
             if self._cancelled:
                 raise errors.Cancelled("the write was cancelled before it began")
             self._job = submit()
-        except errors.TroughError as error:
-            receiver.finished(Outcome(failed=1, error=error))
+        except errors.TroughError as refusal:
+            receiver.finished(Outcome(failed=1, error=refusal))
         except Exception as failure:  # a full disk under the catalogue, for one
-            error = errors.DiskFull(f"the write could not be begun: {failure}")
-            receiver.finished(Outcome(failed=1, error=error))
+            full = errors.DiskFull(f"the write could not be begun: {failure}")
+            receiver.finished(Outcome(failed=1, error=full))
 
     def cancel(self) -> None:
         """Give the write up; without effect once it is being committed."""

@@ -101,17 +101,20 @@ class Metadata(ABC):
 
     @abstractmethod
     async def register_worker(self, worker: Worker) -> None:
-        """Announce a worker that starts.
+        """Announce a worker that starts: copies that an earlier run of it published
+        are gone, since it serves none yet.
 
         :raises trough.errors.NameTaken: a live row of this name has another identity
         """
 
     @abstractmethod
-    async def beat(self, worker: Worker) -> None:
+    async def beat(self, worker: Worker) -> bool:
         """Renew a worker's row: one write, whatever the worker holds.
 
         Writes the row anew where it has been reaped meanwhile.
 
+        :return: whether all that it published is still there; False: it was reaped in
+            part or whole, and everything has to be published anew
         :raises trough.errors.NameTaken: a live row of this name has another identity
         """
 
@@ -156,7 +159,8 @@ class Metadata(ABC):
         """The copies that can be served now, in both roles.
 
         A copy is alive while its own row is and, where its worker has a row, while
-        that one is too. Within a segment by role, then load, then worker.
+        that one is too; its load is then that worker's present one. Within a
+        segment by role, then load, then worker.
         Segments without a copy are left out.
         """
 
@@ -278,4 +282,5 @@ class Metadata(ABC):
         """Add or replace a schema, whose SQL the caller has tried.
 
         :return: whether it is new
+        :raises trough.errors.BadSchema: other SQL than none for ``default``
         """

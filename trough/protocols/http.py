@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from io import BytesIO
 from typing import Any
 
@@ -42,6 +42,7 @@ class Request(server.Request):
 
     max_body = 64 * 1024 * 1024
     too_large = False
+    content: BytesIO
     _received = 0
 
     def gotLength(self, length: int | None) -> None:
@@ -57,7 +58,7 @@ class Request(server.Request):
         if self._received > self.max_body and not self.too_large:
             self._refuse_body(self._received)
         if self._received > self.max_body * PATIENCE:
-            self.channel.transport.abortConnection()
+            self.abort()
             return
         self.content.write(data)
 
@@ -65,7 +66,16 @@ class Request(server.Request):
         self.too_large = True
         self.content = _Discard()
         if length > self.max_body * PATIENCE:
+            self.abort()
+
+    def abort(self) -> None:
+        """Reset the connection, so that nobody takes what was sent for an answer."""
+        if self.channel is not None:
             self.channel.transport.abortConnection()
+
+    def body(self) -> bytes:
+        """The whole body."""
+        return bytes(self.content.getvalue())
 
 
 class Site(server.Site):
@@ -126,9 +136,9 @@ class Resource(resource.Resource):
                 "this server wants a token", "send the header Authorization: Bearer TOKEN"
             )
 
-    def run(self, request: Request, work: Awaitable[Any]) -> None:
+    def run(self, request: Request, work: Coroutine[Any, Any, Any]) -> None:
         """Await `work`, and write the response that it returns."""
-        running = Deferred.fromCoroutine(work)  # type: ignore[arg-type]
+        running: Deferred[Any] = Deferred.fromCoroutine(work)
         gone = request.notifyFinish()
         gone.addErrback(lambda _: running.cancel())
         running.addCallback(self._respond, request)
@@ -154,7 +164,7 @@ class Resource(resource.Resource):
             error = errors.TroughError("an error inside the server, which is in its log")
         if request.startedWriting:
             _log.warn("{uri}: cut off: {reason}", uri=request.uri, reason=error)
-            request.transport.abortConnection()
+            request.abort()
             return
         if self.error_as_json:
             said: dict[str, str] = {"error": str(error), "code": error.code}
@@ -200,7 +210,7 @@ def json_object(request: Request, required: set[str], optional: set[str]) -> dic
     :raises trough.errors.BadRequest: saying what is wrong with it
     """
     try:
-        body = json.loads(request.content.read())
+        body = json.loads(request.body())
     except (ValueError, RecursionError) as reason:
         raise errors.BadRequest(f"the body is not JSON: {reason}") from reason
     expected = "a JSON object with " + ", ".join(

@@ -5,7 +5,7 @@ Both offer the same calls; on a worker each does this worker's own part.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
@@ -42,7 +42,7 @@ class ManagerResource(Resource):
         super().__init__(token)
         self._manager = manager
         self._schemas = schemas
-        self._calls: dict[tuple[str, ...], Callable[..., Awaitable[Any]]] = {
+        self._calls: dict[tuple[str, ...], Callable[..., Coroutine[Any, Any, Any]]] = {
             ("POST", "provision"): self._provision,
             ("POST",): self._provision_old,
             ("POST", "promote"): self._promote,
@@ -75,7 +75,7 @@ class ManagerResource(Resource):
         raise errors.NotFound(f"there is no {path} here")
 
     def _call(
-        self, call: Callable[..., Awaitable[Any]], names: list[str], request: Request
+        self, call: Callable[..., Coroutine[Any, Any, Any]], names: list[str], request: Request
     ) -> None:
         self.run(request, call(request, *names))
 
@@ -88,7 +88,7 @@ class ManagerResource(Resource):
         )
 
     async def _provision_old(self, request: Request) -> Any:
-        segment = request.content.read().decode("utf-8", "replace").strip()
+        segment = request.body().decode("utf-8", "replace").strip()
         answer = await self._manager.provision(segment, "default")
         return 200, b"text/plain; charset=utf-8", str(answer["write_url"]).encode()
 
@@ -121,7 +121,7 @@ class ManagerResource(Resource):
 
     async def _put_schema_sql(self, request: Request, name: str) -> Any:
         try:
-            sql = request.content.read().decode()
+            sql = request.body().decode()
         except UnicodeDecodeError as reason:
             raise errors.BadSchema(f"the SQL is not UTF-8: {reason}") from reason
         return await self._put(name, sql)

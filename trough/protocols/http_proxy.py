@@ -40,8 +40,7 @@ class Proxy:
         for name in _PASSED_ON:
             for value in request.requestHeaders.getRawHeaders(name, []):
                 headers.addRawHeader(name, value)
-        request.content.seek(0)
-        body = FileBodyProducer(BytesIO(request.content.read()))
+        body = FileBodyProducer(BytesIO(request.body()))
         try:
             response = await self._agent.request(b"POST", url.encode(), headers, body)
         except Exception as failure:
@@ -66,6 +65,8 @@ class _Relay(Protocol):
         self._request = request
         self._url = url
         self.done: Deferred[None] = Deferred(lambda _: self._stop())
+
+    transport: Any
 
     def connectionMade(self) -> None:
         self._request.registerProducer(self.transport, True)

@@ -102,7 +102,7 @@ class ReadResource(Resource):
         if self._queries.is_stale(parameters.segment):
             request.setHeader(b"x-trough-state", b"last-promoted")
         receiver.job = self._queries.read(
-            [target], request.content.read(), None, parameters.limits, Framing.OBJECTS, "", receiver
+            [target], request.body(), None, parameters.limits, Framing.OBJECTS, "", receiver
         )
         receiver.watch()
 
@@ -134,7 +134,7 @@ class WriteResource(Resource):
         receiver = Written(self, request)
         try:
             receiver.job = self._queries.write(
-                parameters.segment, request.content.read(), None, parameters.limits, receiver
+                parameters.segment, request.body(), None, parameters.limits, receiver
             )
         except errors.TroughError:
             self.fail(request, Failure())
