@@ -1,0 +1,138 @@
+"""Which store a URL means.
+
+``sqlite:///path`` is the embedded store, ``rethinkdb://host[:port],host[:port]/database``
+a RethinkDB cluster, with ``user:password@`` before the hosts where it wants that. Parsing
+does no I/O and imports no driver; a URL that cannot be meant is refused with what is wrong
+about it, and a password is never repeated in a message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+from trough import errors
+
+#: Where RethinkDB's servers listen for drivers unless told otherwise.
+RETHINKDB_PORT = 28015
+
+FORMS = "sqlite:///path/registry.db or rethinkdb://host[:port],host[:port]/database"
+
+# What RethinkDB takes for the name of a database.
+_DATABASE = re.compile(r"[A-Za-z0-9_-]+")
+_HOST = re.compile(r"[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteAddress:
+    """The file of an embedded store."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RethinkAddress:
+    """A RethinkDB cluster.
+
+    :ivar hosts: pairs of host and port, in the order in which they are tried
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    database: str
+    user: str = "admin"
+    password: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        hosts = ",".join(host_and_port(host, port) for host, port in self.hosts)
+        return f"rethinkdb://{hosts}/{self.database}"
+
+
+def host_and_port(host: str, port: int) -> str:
+    """``host:port``, with brackets round an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse(url: str, user: str = "", password: str = "") -> SqliteAddress | RethinkAddress:
+    """Read a metadata store's URL.
+
+    :param user: for RethinkDB, unless the URL names one
+    :param password: likewise
+    :raises trough.errors.BadSettings: naming what is wrong
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        raise errors.BadSettings(f"not a metadata store's URL: {url!r}", FORMS)
+    if scheme == "sqlite":
+        return SqliteAddress(_sqlite_path(rest, url))
+    if scheme == "rethinkdb":
+        return _rethink_address(rest, user, password)
+    if scheme in ("rethinkdbs", "rethinkdb+tls", "rethinkdb+ssl"):
+        raise errors.BadSettings("RethinkDB over TLS is not there yet", "use rethinkdb://")
+    raise errors.BadSettings(f"no metadata store goes by {scheme!r}", FORMS)
+
+
+def _sqlite_path(rest: str, url: str) -> Path:
+    if not rest.startswith("/"):
+        raise errors.BadSettings(
+            f"the path in {url!r} is not absolute", "three slashes: sqlite:///path/registry.db"
+        )
+    if "?" in rest or "#" in rest:
+        raise errors.BadSettings(f"options are not taken: {url!r}", "write ? as %3F, # as %23")
+    path = unquote(rest)
+    if "\0" in path or path.endswith("/"):
+        raise errors.BadSettings(f"the path in {url!r} cannot be a file's", FORMS)
+    return Path(path)
+
+
+def _rethink_address(rest: str, user: str, password: str) -> RethinkAddress:
+    credentials, at, where = rest.rpartition("@")
+    if at:
+        name, _, secret = credentials.partition(":")
+        user, password = unquote(name) or user, unquote(secret) or password
+    hosts_text, _, database = where.partition("/")
+    if "?" in database or "#" in database:
+        raise errors.BadSettings(
+            f"options are not taken: {database!r}",
+            "TLS is not there yet; user and password go before the hosts",
+        )
+    if not _DATABASE.fullmatch(database):
+        raise errors.BadSettings(
+            f"not the name of a RethinkDB database: {database!r}",
+            "letters, digits, _ and - after the hosts, as in rethinkdb://host/trough_configuration",
+        )
+    hosts = tuple(_host(text.strip()) for text in hosts_text.split(","))
+    return RethinkAddress(hosts, database, user or "admin", password)
+
+
+def _host(text: str) -> tuple[str, int]:
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or not _is_ipv6(host):
+            raise errors.BadSettings(f"not an IPv6 address in brackets: {text!r}", "[::1]:28015")
+        return host, _port(rest, text)
+    if text.count(":") > 1:
+        raise errors.BadSettings(f"an IPv6 address needs brackets: {text!r}", "[::1]:28015")
+    host, _, _ = text.partition(":")
+    if not _HOST.fullmatch(host):
+        raise errors.BadSettings(f"not a host: {text!r}", FORMS)
+    return host, _port(text[len(host) :], text)
+
+
+def _port(text: str, whole: str) -> int:
+    if not text:
+        return RETHINKDB_PORT
+    digits = text[1:]
+    if text[0] == ":" and digits.isascii() and digits.isdigit() and 0 < int(digits) < 65536:
+        return int(digits)
+    raise errors.BadSettings(f"not a port: {whole!r}", "a number from 1 to 65535 after the colon")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,31 @@
+"""The metadata store that a URL means, ready to be opened.
+
+The one place that goes from a URL to a backend. A backend is imported only when a URL
+asks for it, so that one machine needs no RethinkDB driver in memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trough.metadata import Metadata
+from trough.metadata.address import SqliteAddress, parse
+
+
+def open_metadata(url: str, reactor: Any, *, user: str = "", password: str = "") -> Metadata:
+    """Make the store; :meth:`Metadata.open` is still to be awaited.
+
+    :param url: ``sqlite:///path`` or ``rethinkdb://[user:password@]host[:port],.../database``
+    :param reactor: where its Deferreds and timers live
+    :param user: for RethinkDB, unless the URL names one
+    :param password: likewise
+    :raises trough.errors.BadSettings: naming what is wrong about the URL
+    """
+    address = parse(url, user, password)
+    if isinstance(address, SqliteAddress):
+        from trough.metadata.embedded import EmbeddedMetadata
+
+        return EmbeddedMetadata(address.path, reactor)
+    from trough.metadata.rethink import RethinkMetadata
+
+    return RethinkMetadata(address, reactor)

@@ -1,0 +1,82 @@
+"""Conditions that every store enforces, as functions of values.
+
+A backend reads what is in force, atomically with the change that depends on it, and asks
+here. So all stores refuse the same things with the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from trough import errors
+from trough.model import DEFAULT_SCHEMA, Leader, Lock, Schema, Worker
+
+Matches = Callable[[str], object]
+
+
+def refuse_other_leader(present: Leader | None, leader: Leader) -> None:
+    """Make sure that `leader` leads.
+
+    :param present: whoever leads now
+    :raises trough.errors.NotLeader: nobody does, or somebody else
+    """
+    if present is None:
+        raise errors.NotLeader(f"{leader.node} leads no more: generation {leader.generation} ended")
+    if (present.identity, present.generation) != (leader.identity, leader.generation):
+        raise errors.NotLeader(
+            f"{leader.node} (generation {leader.generation}) leads no more: "
+            f"{present.node} does (generation {present.generation})"
+        )
+
+
+def refuse_other_lock(held: Lock | None, lock: Lock) -> None:
+    """Make sure that the caller's lock is the one in force.
+
+    :param held: the segment's lock now
+    :raises trough.errors.Fenced: there is none, or another one
+    """
+    if held is None:
+        raise errors.Fenced(f"the write lock of {lock.segment} (epoch {lock.epoch}) was released")
+    if (held.node, held.epoch) != (lock.node, lock.epoch):
+        raise errors.Fenced(
+            f"the write lock of {lock.segment} is no longer {lock.node}'s of epoch {lock.epoch}: "
+            f"{held.node} has it (epoch {held.epoch})"
+        )
+
+
+def refuse_other_worker(present: Worker | None, worker: Worker) -> None:
+    """Make sure that no other live worker has the name.
+
+    :param present: the live row of this name
+    :raises trough.errors.NameTaken: it is another worker's
+    """
+    if present is not None and present.identity != worker.identity:
+        raise errors.NameTaken(
+            f"another worker named {worker.node} is alive at {present.line or present.read_url}",
+            "give this one another name (HOSTNAME)",
+        )
+
+
+def refuse_other_default(schema: Schema) -> None:
+    """Make sure that the default schema stays empty.
+
+    :raises trough.errors.BadSchema: it would not
+    """
+    if schema.id == DEFAULT_SCHEMA.id and schema.sql.strip():
+        raise errors.BadSchema(
+            f"the schema {schema.id!r} is always empty", "register this one under another name"
+        )
+
+
+def matcher(pattern: str | None) -> Matches:
+    """What tells whether a segment id matches.
+
+    :raises trough.errors.BadRequest: the pattern is no regular expression
+    """
+    if pattern is None:
+        return lambda segment: True
+    try:
+        return re.compile(pattern).search
+    except (re.error, RecursionError, OverflowError) as error:
+        raise errors.BadRequest(f"not a regular expression: {pattern[:200]!r}: {error}") from error
