@@ -1,0 +1,225 @@
+"""HTTP for callers that block: kept connections, shared by any number of threads.
+
+It promises that a request is handed to a server at most once, and that a failure says
+whether the server can have acted on it: :class:`NotSent` or :class:`NoAnswer`. That is
+what decides whether a write may be repeated, and what general HTTP libraries hide.
+Connecting has a short limit of its own, so that a host that is gone costs seconds and not
+the long wait that an answer may take. Proxies named in the environment are not used:
+the callers are crawlers, whose environment often names the proxy that they crawl through.
+
+It refuses to know what is asked, and what an answer means.
+"""
+
+from __future__ import annotations
+
+import http.client
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+from trough import errors
+
+#: Seconds within which a server has to take a connection.
+CONNECT_SECONDS = 5.0
+
+#: Seconds that an unused connection is kept. Twisted's servers close one after 60, and a
+#: request that meets the closing is a write of unknown outcome: stay well below.
+IDLE_SECONDS = 20.0
+
+#: Connections to one server that are kept while nobody uses them.
+KEPT_PER_SERVER = 32
+
+_REDIRECTS = frozenset({307, 308})
+_MAX_REDIRECTS = 4
+# Characters that may stand in a URL as they are; what else is there (a segment id of old
+# with a blank in it) is escaped, since the URL was built without escaping.
+_URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+
+
+class NotSent(errors.Unavailable):
+    """The server never had the whole request: sending it again is safe."""
+
+
+class NoAnswer(errors.Unavailable):
+    """The request was sent, and no whole answer came: it may have been carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer that arrived whole.
+
+    :ivar status: HTTP status
+    :ivar reason: the words beside the status
+    :ivar headers: by name in lower case
+    """
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 are replaced."""
+        return self.body.decode("utf-8", "replace")
+
+
+class Connections:
+    """Kept connections to any number of servers; every method is for any thread.
+
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._idle: dict[tuple[str, str], list[tuple[http.client.HTTPConnection, float]]] = {}
+        self._closed = False
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout: float,
+    ) -> Response:
+        """Send a request and wait for its whole answer, following redirects that keep
+        the method.
+
+        :param timeout: longest silence of the server, in seconds
+        :raises NotSent: no server, or it closed before it had the request
+        :raises NoAnswer: the server closed or fell silent after it had the request
+        """
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = self._exchange(method, _parsed(url), body, headers or {}, timeout)
+            location = response.headers.get("location", "")
+            if response.status not in _REDIRECTS or not location:
+                return response
+            url = urljoin(url, location)
+        raise NotSent(f"{method} {url}: more than {_MAX_REDIRECTS} redirects")
+
+    def close(self) -> None:
+        """Close the connections that nobody uses; those in use close after their
+        answer. Idempotent."""
+        with self._lock:
+            self._closed = True
+            kept, self._idle = self._idle, {}
+        for connections in kept.values():
+            for connection, _ in connections:
+                connection.close()
+
+    def _exchange(
+        self,
+        method: str,
+        url: SplitResult,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout: float,
+    ) -> Response:
+        what = f"{method} {url.geturl()}"
+        connection = self._take(url) or _connected(url, what)
+        whole = False
+        try:
+            connection.sock.settimeout(timeout)
+            target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+            unsent = _send(connection, method, target, body, headers)
+            try:
+                answer, content = _received(connection, what, timeout)
+            except NoAnswer as error:
+                if unsent:
+                    raise NotSent(f"{what}: closed before all was sent: {unsent}") from error
+                raise
+            whole = not answer.will_close
+        finally:
+            if not (whole and self._keep(url, connection)):
+                connection.close()
+        named = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(answer.status, answer.reason, named, content)
+
+    def _take(self, url: SplitResult) -> http.client.HTTPConnection | None:
+        """A kept connection that its server has not closed meanwhile, if there is one."""
+        while True:
+            with self._lock:
+                idle = self._idle.get((url.scheme, url.netloc))
+                if not idle:
+                    return None
+                connection, since = idle.pop()
+            if self._clock() - since < IDLE_SECONDS and not _closed_by_server(connection):
+                return connection
+            connection.close()
+
+    def _keep(self, url: SplitResult, connection: http.client.HTTPConnection) -> bool:
+        with self._lock:
+            idle = self._idle.setdefault((url.scheme, url.netloc), [])
+            if self._closed or len(idle) >= KEPT_PER_SERVER:
+                return False
+            idle.append((connection, self._clock()))
+            return True
+
+
+def _parsed(url: str) -> SplitResult:
+    parts = urlsplit(quote(url, safe=_URL_SAFE))
+    try:
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise NotSent(f"not an HTTP URL with a host: {url!r}")
+    return parts
+
+
+def _connected(url: SplitResult, what: str) -> http.client.HTTPConnection:
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.hostname or "", url.port, timeout=CONNECT_SECONDS)
+    try:
+        connection.connect()
+    except OSError as error:
+        connection.close()
+        raise NotSent(f"{what}: cannot connect: {error}") from error
+    return connection
+
+
+def _send(
+    connection: http.client.HTTPConnection,
+    method: str,
+    target: str,
+    body: bytes | None,
+    headers: Mapping[str, str],
+) -> OSError | None:
+    """Send a request; the error, if not all of it was taken from us.
+
+    The server cannot have had the whole body then, but it may have said why before it
+    closed (too large, for one), so that an answer is still worth looking for.
+    """
+    try:
+        connection.request(method, target, body, dict(headers))
+    except OSError as error:
+        return error
+    return None
+
+
+def _received(
+    connection: http.client.HTTPConnection, what: str, timeout: float
+) -> tuple[http.client.HTTPResponse, bytes]:
+    try:
+        answer = connection.getresponse()
+        return answer, answer.read()
+    except TimeoutError as error:
+        raise NoAnswer(f"{what}: no answer in {timeout:g} s") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise NoAnswer(f"{what}: no whole answer: {error or type(error).__name__}") from error
+
+
+def _closed_by_server(connection: http.client.HTTPConnection) -> bool:
+    # Between two exchanges the server has nothing to say: whatever can be read is the
+    # end of the connection, or something that would be taken for the next answer.
+    if connection.sock is None:
+        return True
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
