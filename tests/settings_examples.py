@@ -1,0 +1,213 @@
+"""Values of settings, right and wrong, for the tests of :mod:`trough.settings`."""
+
+from __future__ import annotations
+
+from trough.settings import KEYS
+
+# For each key: a value, its text in an environment variable, and what both mean.
+EXAMPLES: dict[str, tuple[object, str, object]] = {
+    "HOSTNAME": ("w07", "w07", "w07"),
+    "BIND_ADDRESS": ("0.0.0.0", "0.0.0.0", "0.0.0.0"),
+    "EXTERNAL_IP": ("10.0.0.7", "10.0.0.7", "10.0.0.7"),
+    "LOCAL_DATA": ("/data/trough/", "/data/trough/", "/data/trough"),
+    "METADATA_URL": ("rethinkdb://a,b:2/t", "rethinkdb://a,b:2/t", "rethinkdb://a,b:2/t"),
+    "RETHINKDB_HOSTS": (["a", "[::1]:28015"], "a, [::1]:28015", ("a", "[::1]:28015")),
+    "RETHINKDB_DATABASE": ("other", "other", "other"),
+    "RETHINKDB_USER": ("trough", "trough", "trough"),
+    "RETHINKDB_PASSWORD": ("hush-hush", "hush-hush", "hush-hush"),
+    "RETHINKDB_TLS": ("/etc/ssl/ca.pem", "/etc/ssl/ca.pem", "/etc/ssl/ca.pem"),
+    "STORAGE_URL": ("webhdfs://nn:9870/t", "webhdfs://nn:9870/t", "webhdfs://nn:9870/t"),
+    "HDFS_HOST": ("namenode", "namenode", "namenode"),
+    "HDFS_PORT": (50070, "50070", 50070),
+    "HDFS_PATH": ("/trough", "/trough", "/trough"),
+    "HDFS_USER": ("hdfs", "hdfs", "hdfs"),
+    "READ_PORT": (7001, "7001", 7001),
+    "WRITE_PORT": (7002, "7002", 7002),
+    "SYNC_LOCAL_PORT": (7003, "7003", 7003),
+    "LINE_PORT": (7004, "7004", 7004),
+    "SYNC_SERVER_PORT": (7005, "7005", 7005),
+    "SYNC_LINE_PORT": (7006, "7006", 7006),
+    "AUTH_TOKEN": ("correct-horse", "correct-horse", "correct-horse"),
+    "ELECTION_CYCLE": (2, "2", 2.0),
+    "WORKER_TTL": (60, "60", 60.0),
+    "HEARTBEAT_INTERVAL": (1.5, "1.5", 1.5),
+    "COPY_TTL": (3600, "3600", 3600.0),
+    "SYNC_LOOP_TIMING": (30, "30", 30.0),
+    "LISTING_INTERVAL": (0.5, "0.5", 0.5),
+    "FULL_LISTING_INTERVAL": (600, "600", 600.0),
+    "WRITE_LOCK_IDLE": (0, "0", 0.0),
+    "MESSAGE_SECONDS": (5, "5", 5.0),
+    "SHUTDOWN_SECONDS": (3, "3", 3.0),
+    "MINIMUM_ASSIGNMENTS": (1, "1", 1),
+    "MAXIMUM_ASSIGNMENTS": (5, "5", 5),
+    "COPIES": ([{"match": "x", "copies": 1}], "[{match: x, copies: 1}]", None),
+    "MOVE_GRACE": (0, "0", 0.0),
+    "MOVES_PER_SECOND": (0.5, "0.5", 0.5),
+    "STORAGE_IN_BYTES": ("500 GB", "500GB", 500 * 10**9),
+    "COPY_THREAD_POOL_SIZE": (8, "8", 8),
+    "COLD_SEGMENTS": ([{"to": 9, "cold": True}], "[{to: 9, cold: true}]", None),
+    "RUN_AS_COLD_STORAGE_NODE": (True, "yes", True),
+    "COLD_STORAGE_PATH": ("/m/{prefix}/{segment_id}.sqlite",) * 3,
+    "COLD_CACHE_BYTES": ("1.5 TiB", "1.5tib", 3 * 2**39),
+    "EXECUTORS": (3, "3", 3),
+    "WRITE_EXECUTORS": (1, "1", 1),
+    "MAX_EXECUTORS": (12, "12", 12),
+    "EXECUTOR_MEMORY": (2**28, "256 MiB", 2**28),
+    "KEPT_HANDLES": (0, "0", 0),
+    "QUERY_SECONDS": (20, "20", 20.0),
+    "MAX_QUERY_SECONDS": (900, "900", 900.0),
+    "MAX_ROWS": (1000, "1000", 1000),
+    "MAX_WRITE_BODY": ("8 MB", "8 MB", 8_000_000),
+    "MAX_SQL_LENGTH": (100_000, "100 kB", 100_000),
+    "MAX_LINE": (2048, "2 KiB", 2048),
+    "MAX_LITERAL": (4096, "4096 B", 4096),
+    "LOG_LEVEL": ("WARNING", "Warn", "warn"),
+}
+
+# What has to be given along with a key for the whole to make sense.
+COMPANIONS: dict[str, dict[str, object]] = {
+    "HDFS_HOST": {"HDFS_PATH": "/x"},
+    "HDFS_PATH": {"HDFS_HOST": "x"},
+    "HDFS_PORT": {"HDFS_PATH": "/x", "HDFS_HOST": "x"},
+}
+
+# For each kind of key a few values of other types and out of bounds.
+NEITHER_TEXT_NOR_NUMBER = [{"a": 1}, [1.5], [[]]]
+WRONG: dict[str, list[object]] = {
+    **{name: [True, "many", 1.5, -1, 65536, 2**70] for name in KEYS if name.endswith("_PORT")},
+    **{key: ["", "a b", ".a", "a" * 50, "w/1", 7, False] for key in ("HOSTNAME",)},
+    **{key: ["localhost", "", "1.2.3", 7] for key in ("BIND_ADDRESS",)},
+    **{key: ["", "a b", "http://x", 1.5, True] for key in ("EXTERNAL_IP", "HDFS_HOST")},
+    **{key: ["", "./var", "~", "/a\nb", 3] for key in ("LOCAL_DATA", "HDFS_PATH", "RETHINKDB_TLS")},
+    "METADATA_URL": [
+        "",
+        "sqlite:///",
+        "sqlite://host/x",
+        "sqlite:x",
+        "rethinkdb:///t",
+        5,
+        "rethinkdb://h/",
+        "rethinkdb://h:x/t",
+        "rethinkdb://a,,b/t",
+        "mysql://h/t",
+        "/var/x",
+        "rethinkdb://[::1/t",
+        "sqlite:///a?b",
+        "rethinkdb://u@h/t",
+        "rethinkdb://h:99999/t",
+    ],
+    "STORAGE_URL": ["", "file://x/y", "file:///", "webhdfs:///x", "webhdfs://h:0/x", "hdfs://h/x"],
+    "RETHINKDB_HOSTS": ["", [], ["a b"], [1], ["::1"], ["a:0"], ["a:65536"], {"a": 1}, 5],
+    "RETHINKDB_DATABASE": ["", "a.b", "a" * 65],
+    "RETHINKDB_USER": ["", 3, "a\x00"],
+    "RETHINKDB_PASSWORD": ["", "a b", 1.5],
+    "HDFS_USER": ["", "a b", True],
+    "AUTH_TOKEN": ["short", "has a blank in it", "€uro-token", "a" * 257, 1.5],
+    **{
+        key: [0, -1, "soon", "10", True, float("nan"), float("inf")]
+        for key in (
+            "ELECTION_CYCLE",
+            "WORKER_TTL",
+            "HEARTBEAT_INTERVAL",
+            "COPY_TTL",
+            "SYNC_LOOP_TIMING",
+            "LISTING_INTERVAL",
+            "FULL_LISTING_INTERVAL",
+            "MESSAGE_SECONDS",
+            "MOVES_PER_SECOND",
+            "QUERY_SECONDS",
+            "MAX_QUERY_SECONDS",
+        )
+    },
+    **{
+        key: [-0.1, "10", True, float("nan")]
+        for key in ("WRITE_LOCK_IDLE", "SHUTDOWN_SECONDS", "MOVE_GRACE")
+    },
+    **{
+        key: [0, 65, 2.0, True, "2", "lambda s: 2"]
+        for key in ("MINIMUM_ASSIGNMENTS", "MAXIMUM_ASSIGNMENTS")
+    },
+    **{
+        key: [0, 2000, "2", 1.0, True]
+        for key in ("COPY_THREAD_POOL_SIZE", "EXECUTORS", "WRITE_EXECUTORS", "MAX_EXECUTORS")
+    },
+    **{key: [-1, 2**60, "9", 1.0, False] for key in ("KEPT_HANDLES", "MAX_ROWS")},
+    **{
+        key: [0, -1, 1.5, True, "", "lots", "5 XB", "5 G", "-5 GB", "5 GB!", 2**63, "9999 PB 1"]
+        for key in (
+            "STORAGE_IN_BYTES",
+            "EXECUTOR_MEMORY",
+            "MAX_WRITE_BODY",
+            "MAX_SQL_LENGTH",
+            "MAX_LINE",
+            "MAX_LITERAL",
+        )
+    },
+    "COLD_CACHE_BYTES": [-1, 1.5, True, "x", 2**63],
+    "RUN_AS_COLD_STORAGE_NODE": [1, 0, "yes", "true"],
+    "COLD_STORAGE_PATH": [
+        "",
+        "x/{segment_id}",
+        "/x",
+        "/{prefix}",
+        "/{segment_id}{other}",
+        "/{segment_id",
+        "/{}",
+        "/{segment_id!r}",
+        "/{segment_id:9}",
+        "/{segment_id.__class__}",
+        3,
+    ],
+    "COPIES": [
+        5,
+        "x",
+        {},
+        [5],
+        [{}],
+        [{"copies": 2}],
+        [{"match": "x"}],
+        [{"match": "(", "copies": 2}],
+        [{"match": 5, "copies": 2}],
+        [{"match": "x", "copies": 0}],
+        [{"match": "x", "from": 1, "copies": 2}],
+        [{"from": 2, "to": 1, "copies": 2}],
+        [{"from": "1", "copies": 2}],
+        [{"from": None, "copies": 2}],
+        [{"to": True, "copies": 2}],
+        [{"mach": "x", "copies": 2}],
+        [{"match": "x", "copies": 2, "cold": True}],
+    ],
+    "COLD_SEGMENTS": [True, "lambda s: True", [{"match": "x"}], [{"match": "x", "cold": 1}]],
+    "LOG_LEVEL": ["loud", "", 10, True],
+}
+
+
+CLASHES: list[tuple[dict[str, object], str]] = [
+    ({"HEARTBEAT_INTERVAL": 15}, "HEARTBEAT_INTERVAL is 15 and WORKER_TTL is 30"),
+    ({"WORKER_TTL": 10}, "HEARTBEAT_INTERVAL is 5 and WORKER_TTL is 10"),
+    ({"COPY_TTL": 29}, "WORKER_TTL is 30 and COPY_TTL is 29"),
+    ({"FULL_LISTING_INTERVAL": 0.5}, "LISTING_INTERVAL is 1 and FULL_LISTING_INTERVAL is 0.5"),
+    ({"QUERY_SECONDS": 4000}, "QUERY_SECONDS is 4000 and MAX_QUERY_SECONDS is 3600"),
+    ({"EXECUTORS": 4, "MAX_EXECUTORS": 2}, "EXECUTORS is 4 and MAX_EXECUTORS is 2"),
+    ({"MAXIMUM_ASSIGNMENTS": 1}, "MINIMUM_ASSIGNMENTS is 2 and MAXIMUM_ASSIGNMENTS is 1"),
+    (
+        {"MAXIMUM_ASSIGNMENTS": 2, "COPIES": [{"match": "x", "copies": 3}]},
+        "rule 1 of COPIES asks for 3 copies and MAXIMUM_ASSIGNMENTS is 2",
+    ),
+    ({"LINE_PORT": 6111}, "LINE_PORT and SYNC_SERVER_PORT are both 6111"),
+    (
+        {"RUN_AS_COLD_STORAGE_NODE": True, "COLD_CACHE_BYTES": 0},
+        "RUN_AS_COLD_STORAGE_NODE is true, COLD_STORAGE_PATH is not given",
+    ),
+    (
+        {"METADATA_URL": "sqlite:///r.db", "RETHINKDB_HOSTS": ["a"]},
+        "METADATA_URL and RETHINKDB_HOSTS are both given",
+    ),
+    (
+        {"STORAGE_URL": "file:///c", "HDFS_HOST": "n"},
+        "STORAGE_URL and HDFS_HOST are both given",
+    ),
+    ({"HDFS_HOST": "n"}, "HDFS_HOST is given, and HDFS_PATH is not"),
+    ({"HDFS_PATH": "/t"}, "HDFS_PATH is given, and HDFS_HOST is not"),
+    ({"HDFS_HOST": "n", "HDFS_PATH": "/t", "HDFS_PORT": 8020}, "HDFS_PORT is 8020"),
+]
