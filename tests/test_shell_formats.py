@@ -1,0 +1,159 @@
+"""Every format, and what it promises."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trough import errors
+from trough.shell.formats import (
+    FORMATS,
+    SUMMARIES,
+    TABLE_LOOKAHEAD,
+    Choice,
+    Options,
+    distinct,
+    parse_choice,
+)
+
+COLUMNS = ["id", "url", "note"]
+ROWS = [
+    [1, "http://a/", None],
+    [9223372036854775807, "\x1b[31mred|<b>\n", b"\x00\xff"],
+    [-2.5, "日本", ""],
+]
+
+
+def rendered(name, columns=COLUMNS, rows=ROWS, **options):
+    renderer = FORMATS[name](columns, Options(**options))
+    return renderer.begin() + renderer.rows(rows) + renderer.end()
+
+
+def test_table():
+    """Columns line up, numbers to the right where all are numbers, values safe."""
+    assert rendered("TABLE") == (
+        " id                  | url               | note\n"
+        "---------------------+-------------------+----------------------\n"
+        "                   1 | http://a/         | <null>\n"
+        " 9223372036854775807 | \\x1b[31mred|<b>\\n | <blob 2 bytes: 00ff>\n"
+        "                -2.5 | 日本              |\n"
+    )
+
+
+def test_table_without_rows_has_its_head():
+    """An empty result still tells its columns."""
+    assert rendered("TABLE", rows=[]) == " id | url | note\n----+-----+------\n"
+
+
+def test_table_cuts_what_is_wider_than_wanted():
+    """A limit on the width of columns holds, and shows that it cut."""
+    assert rendered("TABLE", ["a"], [["x" * 50]], max_column_width=5) == " a\n-------\n xxxx…\n"
+
+
+def test_table_holds_back_only_so_much():
+    """A table of any length goes out in parts; late wide values are not lost."""
+    renderer = FORMATS["TABLE"](["a"], Options())
+    assert renderer.rows([["x"]] * (TABLE_LOOKAHEAD - 1)) == ""
+    assert renderer.rows([["x"]]).count("\n") == TABLE_LOOKAHEAD + 2
+    assert renderer.rows([["much wider"]]) == ""
+    assert renderer.end() == " much wider\n"
+    assert renderer.rows([["y" * (2 << 20)]]).endswith("y\n")
+
+
+def test_vertical():
+    """One line a column."""
+    assert rendered("VERTICAL", ["a", "long name"], [[1, None]]) == (
+        "-[ row 1 ]--------------------\na         | 1\nlong name | <null>\n"
+    )
+
+
+def test_markdown():
+    """What Markdown would take for its own is escaped."""
+    assert rendered("MARKDOWN", ["a|b"], [["x|y<z"], [None]]) == (
+        "| a\\|b |\n| --- |\n| x\\|y&lt;z |\n| &lt;null> |\n"
+    )
+
+
+def test_tsv_can_be_read_back():
+    """Tabs and newlines inside a value are escaped; NULL is not the empty text."""
+    assert rendered("TSV", ["a", "b"], [["x\ty\n\\", None], ["", b"\x01"]]) == (
+        "a\tb\nx\\ty\\n\\\\\t\\N\n\tx'01'\n"
+    )
+
+
+@given(st.lists(st.lists(st.text(), min_size=2, max_size=2), min_size=1))
+def test_csv_is_read_back_by_a_csv_reader(rows):
+    """Whatever a text holds, a CSV reader gives it back."""
+    text = rendered("CSV", ["a", "b"], rows)
+    assert list(csv.reader(io.StringIO(text, newline="")))[1:] == rows
+
+
+def test_csv_tells_null_from_empty():
+    """NULL is nothing at all, and the empty text is two quotes."""
+    assert rendered("CSV", ["a", "b"], [[None, ""]]) == 'a,b\r\n,""\r\n'
+
+
+values = st.one_of(
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.text(st.characters(codec=None, exclude_categories=())),
+)
+
+
+@given(
+    st.sampled_from(["JSONL", "RAW", "PRETTY"]),
+    st.booleans(),
+    st.lists(st.lists(values, min_size=2, max_size=2), max_size=5),
+)
+def test_json_formats_mean_the_rows(name, terminal, rows):
+    """JSON gives every value exactly, on a terminal too."""
+    text = rendered(name, ["a", "é"], rows, terminal=terminal)
+    if name == "JSONL":
+        text = f"[{','.join(line for line in text.split(chr(10)) if line)}]"
+    found = json.loads(text)
+    assert found == [dict(zip(["a", "é"], row, strict=True)) for row in rows]
+    if terminal:
+        assert not set(text) & set("\x1b\x9b\u202e")
+
+
+def test_blob_and_infinity_in_json():
+    """As in the line protocol."""
+    text = rendered("JSONL", ["a", "b"], [[b"\x00", -math.inf]])
+    assert text == '{"a": {"blob": "AA=="}, "b": -9e999}\n'
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_active_reaches_a_terminal(name):
+    """An ESC in a value or in a column's name is never written to a terminal."""
+    nasty = "\x1b]0;title\x07\x9b2J\u202e"
+    text = rendered(name, [nasty, "b"], [[nasty, nasty.encode()]], terminal=True)
+    assert not set(text) & set("\x1b\x07\x9b\u202e")
+
+
+def test_columns_of_one_name_are_kept_apart_in_json():
+    """Two columns of one name are two keys."""
+    assert distinct(["a", "b", "a", "a"]) == ["a", "b", "a_2", "a_3"]
+
+
+def test_every_format_is_explained():
+    """HELP FORMAT has a line for each format."""
+    assert list(SUMMARIES) == list(FORMATS)
+
+
+def test_choosing_a_format():
+    """A name, MERGED after it, or MERGED alone; anything else names what there is."""
+    assert parse_choice("csv") == Choice("CSV")
+    assert parse_choice("Table merged") == Choice("TABLE", True)
+    assert parse_choice("merged", Choice("CSV")) == Choice("CSV", True)
+    assert Choice("CSV").for_programs
+    assert not Choice("TABLE").for_programs
+    for wrong in ("", "xml", "csv tsv", "table \x1b"):
+        with pytest.raises(errors.BadRequest, match="MARKDOWN"):
+            parse_choice(wrong)
