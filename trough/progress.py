@@ -1,0 +1,86 @@
+"""How far a long task is: a bar on a terminal, plain lines elsewhere.
+
+The bar is drawn at most some times a second, lines come seldom, and a message for people
+never lands in the middle of a bar. It refuses to know what the task is, beyond rows,
+skipped lines and bytes read.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+#: Seconds between two drawings of the bar, and between two lines where there is no bar.
+REDRAW_SECONDS = 0.2
+LINE_SECONDS = 10.0
+
+_CLEAR_LINE = "\r\x1b[K"
+
+
+class Progress:
+    """Shows the progress of loading.
+
+    :param total: bytes to read in all; None where nobody knows
+    :param clock: monotonic seconds
+    :ivar loaded: rows stored
+    :ivar skipped: lines skipped
+    """
+
+    def __init__(
+        self, stream: TextIO, total: int | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._stream = stream
+        self._total = total
+        self._clock = clock
+        self._terminal = stream.isatty()
+        self._begun = self._shown_at = clock()
+        self._position: Callable[[], int] = int
+        self._bytes_before = 0
+        self.loaded = 0
+        self.skipped = 0
+
+    def begin(self, position: Callable[[], int]) -> None:
+        """Go on to the next file, of which `position` tells the bytes read."""
+        self._bytes_before += self._position()
+        self._position = position
+
+    def update(self, loaded: int) -> None:
+        """Say how many rows are stored in all; shown when it is time."""
+        self.loaded = loaded
+        now = self._clock()
+        if now - self._shown_at >= (REDRAW_SECONDS if self._terminal else LINE_SECONDS):
+            self._shown_at = now
+            if self._terminal:
+                width = shutil.get_terminal_size().columns - 1
+                self._write(_CLEAR_LINE + self._bar(now)[:width])
+            else:
+                self._write(self._numbers(now) + "\n")
+
+    def say(self, text: str) -> None:
+        """Print a line; what a terminal would obey instead of showing is escaped."""
+        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        self._write((_CLEAR_LINE if self._terminal else "") + shown + "\n")
+
+    def finish(self) -> None:
+        """Print the summary."""
+        self.say(self._numbers(self._clock()))
+
+    def _bar(self, now: float) -> str:
+        if not self._total:
+            return self._numbers(now)
+        share = min(1.0, (self._bytes_before + self._position()) / self._total)
+        filled = round(20 * share)
+        return f"[{'#' * filled}{'.' * (20 - filled)}] {share:4.0%} {self._numbers(now)}"
+
+    def _numbers(self, now: float) -> str:
+        seconds = now - self._begun
+        rate = f", {self.loaded / seconds:,.0f} rows/s" if seconds >= 1 else ""
+        return (
+            f"{self.loaded:,} rows loaded, {self.skipped:,} lines skipped in {seconds:.1f} s{rate}"
+        )
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
