@@ -1,0 +1,235 @@
+"""trough-admin: its commands on a real registry, and the tool itself as a process."""
+
+import argparse
+import contextlib
+import io
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor, threads
+
+from trough import admin, errors, model
+from trough.metadata.embedded import EmbeddedMetadata
+
+LEADER = model.Leader("sync", "1", url="http://sync:6111/", ttl=3600.0)
+W1 = model.Worker("w1", "id1", line="w1:6440", load=1.5, capacity=5 * 10**9, ttl=3600.0)
+W2 = model.Worker("w2", "id2", line="w2:6440", cold_storage=True, ttl=3600.0)
+TOOL = [sys.executable, "-c", "from trough.admin import main; main()"]
+
+
+class Typed(io.StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class Registry:
+    """A real registry, with commands run on it."""
+
+    def __init__(self, path) -> None:
+        self.path = path
+        self.metadata = EmbeddedMetadata(path, reactor)
+
+    async def run(self, command, typed=None, **options):
+        """Exit status and output of a command."""
+        output = io.StringIO()
+        console = admin.Console(self.metadata, Typed(typed or ""), output)
+        if typed is None:
+            console = admin.Console(self.metadata, io.StringIO(), output)
+        status = await command(console, argparse.Namespace(**options))
+        return status, output.getvalue()
+
+    async def fill(self) -> None:
+        """A leader, two live workers and a lost one."""
+        leader = await self.metadata.campaign(LEADER)
+        await self.metadata.register_worker(W1)
+        await self.metadata.register_worker(W2)
+        await self.metadata.save_rings(leader, {"w1": 0, "w2": 1, "gone": 1})
+
+    def process(self, *arguments, typed=""):
+        """The tool as a user starts it."""
+        return threads.deferToThread(
+            subprocess.run,
+            [*TOOL, "-u", f"sqlite://{self.path}", *arguments],
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+
+@pytest_twisted.async_yield_fixture
+async def registry(tmp_path):
+    """An open, empty registry."""
+    registry = Registry(tmp_path / "registry.db")
+    await registry.metadata.open()
+    yield registry
+    await registry.metadata.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_status_of_nothing(registry):
+    """Nobody leads and nobody works: said plainly, and told by the exit status."""
+    status, text = await registry.run(admin.status)
+    assert status == admin.FAILED
+    assert text.splitlines()[:2] == ["leader    nobody", "workers   0 alive"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_status(registry):
+    """A healthy cluster has status 0; a lock whose holder is lost is amiss."""
+    await registry.fill()
+    await registry.metadata.take_lock("300001", "w1")
+    status, text = await registry.run(admin.status)
+    assert status == admin.DONE
+    assert text.splitlines() == [
+        "leader    sync at http://sync:6111/, generation 1",
+        "workers   2 alive; not alive: gone",
+        "draining  none",
+        "locks     1",
+        "schemas   1",
+    ]
+    await registry.metadata.take_lock("300002", "gone")
+    status, text = await registry.run(admin.status)
+    assert status == admin.FAILED
+    assert "locks     2; held by workers not alive: 300002" in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_workers_and_draining(registry):
+    """Workers show state and space; draining outlives looking, and can be taken back."""
+    await registry.fill()
+    await registry.run(admin.drain, node="w1")
+    _, text = await registry.run(admin.workers)
+    assert [line.split() for line in text.splitlines()] == [
+        ["WORKER", "STATE", "RING", "LOAD", "AVAILABLE", "CAPACITY", "ADDRESS"],
+        ["gone", "not", "alive", "1", "-", "-", "-", "-"],
+        ["w1", "alive,", "draining", "0", "1.5", "0", "B", "5", "GB", "w1:6440"],
+        ["w2", "alive,", "cold", "1", "0", "0", "B", "0", "B", "w2:6440"],
+    ]
+    await registry.run(admin.undrain, node="w1")
+    assert await registry.metadata.draining() == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_draining_nobody(registry):
+    """A worker that nobody knows is not drained, nor one undrained that is not drained."""
+    await registry.fill()
+    with pytest.raises(errors.NotFound, match="no worker w9; there are: gone, w1, w2"):
+        await registry.run(admin.drain, node="w9")
+    with pytest.raises(errors.BadSegmentId):
+        await registry.run(admin.drain, node="../w1")
+    with pytest.raises(errors.NotFound, match="w1 is not being drained"):
+        await registry.run(admin.undrain, node="w1")
+    assert await registry.metadata.draining() == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_locks(registry):
+    """Every lock with its holder, and whether that lives."""
+    await registry.fill()
+    for segment, node in (("300001", "w1"), ("300002", "gone")):
+        await registry.metadata.take_lock(segment, node)
+    _, text = await registry.run(admin.locks)
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[1][:3] == ["300001", "w1", "alive"]
+    assert rows[2][:4] == ["300002", "gone", "not", "alive"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_freeing_a_lock_warns_and_asks(registry):
+    """What could be lost is said; the id has to be typed; then the lock is free."""
+    await registry.fill()
+    await registry.metadata.take_lock("300002", "gone")
+    with pytest.raises(errors.Cancelled):
+        await registry.run(admin.free_lock, typed="300001\n", segment="300002", yes=False)
+    assert await registry.metadata.lock_of("300002") is not None
+    status, text = await registry.run(
+        admin.free_lock, typed="300002\n", segment="300002", yes=False
+    )
+    assert status == admin.DONE
+    assert "gone is not alive: if it can be brought back, do that instead." in text
+    assert "never promoted, as far as is known: everything in it" in text
+    assert await registry.metadata.lock_of("300002") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_freeing_the_lock_of_a_live_worker_advises_promotion(registry):
+    """A live holder could promote; with --yes nobody is asked, and the warning stays."""
+    await registry.fill()
+    await registry.metadata.take_lock("300001", "w1")
+    leader = await registry.metadata.leader()
+    await registry.metadata.change_assignments(
+        leader, [model.Assignment("300001", "w1", 0, "300/300001.sqlite", 10, 1700000000000)], []
+    )
+    status, text = await registry.run(admin.free_lock, segment="300001", yes=True)
+    assert status == admin.DONE
+    assert "promoting the segment, instead of this, loses nothing" in text
+    assert "since the last promotion (2023-11-14 22:13:20 UTC)" in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_freeing_what_cannot_be_freed(registry):
+    """No lock, no segment id, or nobody to ask: an error, and nothing changes."""
+    with pytest.raises(errors.NotFound, match="300001"):
+        await registry.run(admin.free_lock, segment="300001", yes=True)
+    with pytest.raises(errors.BadSegmentId):
+        await registry.run(admin.free_lock, segment="a/b", yes=True)
+    await registry.metadata.take_lock("300001", "w1")
+    with pytest.raises(errors.BadRequest, match="--yes"):
+        await registry.run(admin.free_lock, segment="300001", yes=False)
+    assert await registry.metadata.lock_of("300001") is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_tool(registry):
+    """As a process: output, exit status, and errors in one line without a traceback."""
+    await registry.fill()
+    await registry.metadata.take_lock("300001", "w1")
+    done = await registry.process("status")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "workers   2 alive" in done.stdout
+    freed = await registry.process("free-lock", "300001", "--yes")
+    assert freed.returncode == 0 and "is free" in freed.stdout
+    failed = await registry.process("free-lock", "300001", "--yes")
+    assert failed.returncode == 1
+    assert failed.stderr == ("trough-admin: nobody holds a write lock of segment 300001\n")
+    away = await registry.process("-u", "mysql://x", "status")
+    assert away.returncode == 1 and len(away.stderr.splitlines()) == 1
+    assert (await registry.process()).returncode == 2
+
+
+def interrupted_at_the_question(command):
+    """Run a command in a terminal, type Ctrl-C at its question; exit status and output."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    output = b""
+    typed = False
+    with contextlib.suppress(OSError):  # how a terminal says that nobody is there any more
+        while chunk := os.read(terminal, 4096):
+            output += chunk
+            if not typed and b"type the segment's id" in output:
+                os.write(terminal, b"\x03")
+                typed = True
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), output.decode()
+
+
+@pytest_twisted.ensureDeferred
+async def test_control_c_at_the_question_changes_nothing(registry):
+    """Ctrl-C instead of an answer ends the tool, and the lock stays."""
+    await registry.metadata.take_lock("300001", "gone")
+    command = [*TOOL, "-u", f"sqlite://{registry.path}", "free-lock", "300001"]
+    status, output = await threads.deferToThread(interrupted_at_the_question, command).addTimeout(
+        60, reactor
+    )
+    assert status == admin.FAILED
+    assert "nothing was changed" in output and "Traceback" not in output
+    assert await registry.metadata.lock_of("300001") is not None

@@ -1,0 +1,284 @@
+"""``trough-admin``: what an operator looks at and decides, straight in the metadata store.
+
+It works while no sync server does, which is when it is needed most. Looking changes
+nothing; a change says what it does, and the one that can lose data says what could be lost
+and asks first. Errors are one line each. It refuses to know how workers and sync servers
+carry out what was decided: they watch the store themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+
+from trough import errors, model, registry_url
+from trough.metadata import Metadata
+from trough.metadata.open import open_metadata
+
+DONE, FAILED = 0, 1
+
+DESCRIPTION = """\
+Look at a Trough, and decide what an operator has to: through its metadata store, whether
+or not a sync server is there.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``trough-admin``; ends with :class:`SystemExit`, as the reactor does."""
+    options = _parser().parse_args(arguments)
+    task.react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))
+
+
+async def _run(reactor: Any, options: argparse.Namespace) -> None:
+    try:
+        url = registry_url.registry_url(options.url, os.environ)
+        metadata = open_metadata(url, reactor)
+        await metadata.open()
+        try:
+            status = await options.command(Console(metadata, sys.stdin, sys.stdout), options)
+        finally:
+            await metadata.close()
+    except errors.TroughError as error:
+        print(f"trough-admin: {' '.join(str(error).split())}", file=sys.stderr)
+        status = FAILED
+    except KeyboardInterrupt:
+        print("\ntrough-admin: nothing was changed", file=sys.stderr)
+        status = FAILED
+    raise SystemExit(status)
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What a command works with: the store, and the person."""
+
+    metadata: Metadata
+    input: TextIO
+    output: TextIO
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, file=self.output)
+
+    def table(self, *rows: Iterable[object]) -> None:
+        """Print rows in columns, the first row being the heading."""
+        texts = [[str(cell) for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        for row in texts:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self.say("  ".join(cells).rstrip())
+
+    def ask(self, question: str) -> str:
+        """What the person answers."""
+        print(question, end=" ", file=self.output, flush=True)
+        # The reactor's handler would only note Ctrl-C down, and reading would go on.
+        former = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return self.input.readline().strip()
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+
+# -- looking -------------------------------------------------------------------
+
+
+async def status(console: Console, options: argparse.Namespace) -> int:
+    """Who leads, how many workers live, and what is amiss."""
+    metadata = console.metadata
+    leader = await metadata.leader()
+    workers = await metadata.workers()
+    alive = {worker.node for worker in workers}
+    lost = sorted(set(await metadata.rings()) - alive)
+    locks = await metadata.locks()
+    orphaned = [lock.segment for lock in locks if lock.node not in alive]
+    draining = sorted(await metadata.draining())
+    led_by = (
+        f"{leader.node} at {leader.url}, generation {leader.generation}" if leader else "nobody"
+    )
+    console.say(f"leader    {led_by}")
+    console.say(f"workers   {len(workers)} alive{_listed(lost, 'not alive')}")
+    console.say(f"draining  {', '.join(draining) or 'none'}")
+    console.say(f"locks     {len(locks)}{_listed(orphaned, 'held by workers not alive')}")
+    console.say(f"schemas   {len(await metadata.schemas())}")
+    return DONE if leader and workers and not orphaned else FAILED
+
+
+def _listed(names: Sequence[str], what: str, most: int = 10) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"; {what}: {', '.join(names[:most])}{more}"
+
+
+async def workers(console: Console, options: argparse.Namespace) -> int:
+    """Every worker that lives, or has a place on a hash ring."""
+    alive = {worker.node: worker for worker in await console.metadata.workers()}
+    rings = await console.metadata.rings()
+    draining = await console.metadata.draining()
+    rows = []
+    for node in sorted({*alive, *rings, *draining}):
+        worker = alive.get(node)
+        state = [
+            "alive" if worker else "not alive",
+            *(["draining"] if node in draining else []),
+            *(["cold"] if worker and worker.cold_storage else []),
+        ]
+        told = (
+            (f"{worker.load:g}", _size(worker.available_bytes), _size(worker.capacity), worker.line)
+            if worker
+            else ("-",) * 4
+        )
+        rows.append((node, ", ".join(state), rings.get(node, "-"), *told))
+    console.table(("WORKER", "STATE", "RING", "LOAD", "AVAILABLE", "CAPACITY", "ADDRESS"), *rows)
+    return DONE
+
+
+async def locks(console: Console, options: argparse.Namespace) -> int:
+    """Every write lock, and whether its holder lives."""
+    alive = {worker.node for worker in await console.metadata.workers()}
+    rows = [
+        (
+            lock.segment,
+            lock.node,
+            "alive" if lock.node in alive else "not alive",
+            lock.epoch,
+            _moment(lock.acquired_on),
+        )
+        for lock in await console.metadata.locks()
+    ]
+    console.table(("SEGMENT", "WORKER", "STATE", "EPOCH", "SINCE"), *rows)
+    return DONE
+
+
+def _size(number: int) -> str:
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+# -- deciding ------------------------------------------------------------------
+
+
+async def drain(console: Console, options: argparse.Namespace) -> int:
+    """Have a worker emptied."""
+    await _known(console.metadata, options.node)
+    await console.metadata.set_draining(options.node, True)
+    console.say(
+        f"{options.node} is being drained: the leader moves its copies to other workers, and "
+        "it gets no new ones. `trough-admin undrain` takes that back."
+    )
+    return DONE
+
+
+async def undrain(console: Console, options: argparse.Namespace) -> int:
+    """Let a worker have copies again."""
+    if model.check_node_name(options.node) not in await console.metadata.draining():
+        raise errors.NotFound(f"{options.node} is not being drained")
+    await console.metadata.set_draining(options.node, False)
+    console.say(f"{options.node} gets copies again.")
+    return DONE
+
+
+async def _known(metadata: Metadata, node: str) -> None:
+    model.check_node_name(node)
+    known = {worker.node for worker in await metadata.workers()} | set(await metadata.rings())
+    if node not in known:
+        raise errors.NotFound(f"no worker {node}{_listed(sorted(known), 'there are')}")
+
+
+async def free_lock(console: Console, options: argparse.Namespace) -> int:
+    """Take the write lock away from its holder."""
+    metadata = console.metadata
+    segment = model.check_segment_id(options.segment)
+    lock = await metadata.lock_of(segment)
+    if lock is None:
+        raise errors.NotFound(f"nobody holds a write lock of segment {segment}")
+    alive = any(worker.node == lock.node for worker in await metadata.workers())
+    assignments = await metadata.assignments_of_segment(segment)
+    promoted = max((assignment.modified for assignment in assignments), default=0)
+    console.say(_what_could_be_lost(lock, alive, promoted))
+    if not options.yes:
+        if not console.input.isatty():
+            raise errors.BadRequest("nobody is there to be asked", "say --yes")
+        if console.ask(f"To free the lock, type the segment's id ({segment}):") != segment:
+            raise errors.Cancelled("that is not the segment's id: the lock was not freed")
+    await metadata.release_lock(lock)
+    console.say(f"The write lock of segment {segment} is free.")
+    return DONE
+
+
+def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: int) -> str:
+    """The warning before a lock is freed.
+
+    :param promoted: when the canonical copy was published, as far as the store knows, in
+        milliseconds since the epoch; 0: there is none
+    """
+    advice = (
+        f"{lock.node} is alive: promoting the segment, instead of this, loses nothing."
+        if alive
+        else f"{lock.node} is not alive: if it can be brought back, do that instead."
+    )
+    loss = (
+        f"Everything written since the last promotion ({_moment(promoted / 1000)})"
+        if promoted
+        else "The segment was never promoted, as far as is known: everything in it"
+    )
+    return (
+        f"{lock.node} holds the write lock of segment {lock.segment} since "
+        f"{_moment(lock.acquired_on)}, epoch {lock.epoch}.\n{advice}\n"
+        f"{loss} is on the disk of {lock.node} and nowhere else.\n"
+        "Once the lock is free, the next writer goes on without it, and what "
+        f"{lock.node} has\nis never merged: it keeps its file aside, for you to look at."
+    )
+
+
+# -- the command line ----------------------------------------------------------
+
+Command = Callable[[Console, argparse.Namespace], Awaitable[int]]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("trough-admin", description=DESCRIPTION)
+    parser.add_argument("-u", "--url", help=registry_url.HELP)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Command, help_text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
+        sub.set_defaults(command=function)
+        return sub
+
+    command(
+        "status",
+        status,
+        "who leads, how many workers live, what is amiss; the exit status is 1 where nobody "
+        "leads, no worker lives, or a lock's holder does not",
+    )
+    command("workers", workers, "all workers, with state, hash ring, load and space")
+    command("locks", locks, "all write locks, and whether their holders live")
+    command(
+        "drain", drain, "have a worker emptied, without a moment of too few copies"
+    ).add_argument("node", metavar="NODE")
+    command("undrain", undrain, "let a drained worker have copies again").add_argument(
+        "node", metavar="NODE"
+    )
+    free = command(
+        "free-lock", free_lock, "take the write lock away from a lost worker; can lose data"
+    )
+    free.add_argument("segment", metavar="SEGMENT")
+    free.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
