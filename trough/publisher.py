@@ -35,8 +35,7 @@ RETRY = 1.0
 class Publisher(service.MultiService):
     """The copies of one worker, as others see them.
 
-    Knows only what it has said itself: rows of the worker's former life have to be removed
-    (:meth:`trough.metadata.Metadata.withdraw_worker`) before it starts.
+    Knows only what it has said itself; rows of the worker's former life go when it registers.
 
     :param read_url: base URL of the worker's read port; likewise `write_url`
     :param ttl: seconds, of a copy's row

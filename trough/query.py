@@ -7,7 +7,7 @@ only a segment that is not here costs a look into the metadata store.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,11 @@ class Queries:
         if not copy.writable and worker.holder_elsewhere(segment) is not None:
             return None
         return copy.target
+
+    def targets(self, segments: Iterable[str]) -> list[Target]:
+        """The targets of those segments that are to be answered here, in their order."""
+        found = map(self.target, segments)
+        return [target for target in found if target is not None]
 
     def is_stale(self, segment: str) -> bool:
         """Whether the answer is the last promoted state of a segment that was written to by a

@@ -103,7 +103,6 @@ class LocalSyncController(service.MultiService):
         self._provisioning = KeyedLock()
         self._watches: list[Watch] = []
         self._starting: Deferred[None] | None = None
-        self._last_beat = clock.seconds()
         self.publisher = Publisher(
             metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock
         )
@@ -124,7 +123,9 @@ class LocalSyncController(service.MultiService):
             if copy is not None:
                 self.publisher.serve(segment, copy.writable)
         await self._until_it_works("metadata store", self.metadata.open)
-        await self._until_it_works("registration", self._register)
+        await self._until_it_works(
+            "registration", lambda: self.metadata.register_worker(self.myself)
+        )
         self.registered = True
         self.publisher.setServiceParent(self)
         self.reconciler.setServiceParent(self)
@@ -170,14 +171,6 @@ class LocalSyncController(service.MultiService):
         call = self._clock.callLater(seconds, pause.callback, None)
         return pause
 
-    async def _register(self) -> None:
-        # Rows of a former life are removed before new ones are written: what it served
-        # when it was killed may be gone. Only an owner of the name may remove them.
-        await self.metadata.register_worker(self.myself)
-        await self.metadata.withdraw_worker(self.myself)
-        await self.metadata.register_worker(self.myself)
-        self._last_beat = self._clock.seconds()
-
     async def stopService(self) -> None:
         """Stop what runs unasked, then say that this worker serves no more."""
         for watch in self._watches:
@@ -196,12 +189,9 @@ class LocalSyncController(service.MultiService):
         load, available = self._measure()
         self.myself = replace(self.myself, load=load, available_bytes=available)
         self.publisher.load = load
-        await self.metadata.beat(self.myself)
-        now = self._clock.seconds()
-        if now - self._last_beat > self.myself.ttl:
-            # Long enough for the leader to have taken this worker for dead.
+        if not await self.metadata.beat(self.myself):
+            _log.warn("{node}: was taken for dead; publishing anew", node=self.myself.node)
             self.publisher.serve_all_again()
-        self._last_beat = now
         self.workers = {worker.node: worker for worker in await self.metadata.workers()}
 
     # -- what the metadata store tells -----------------------------------------

@@ -70,8 +70,9 @@ class Request(server.Request):
 
     def abort(self) -> None:
         """Reset the connection, so that nobody takes what was sent for an answer."""
-        if self.channel is not None:
-            self.channel.transport.abortConnection()
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
 
     def body(self) -> bytes:
         """The whole body."""
@@ -166,6 +167,7 @@ class Resource(resource.Resource):
             _log.warn("{uri}: cut off: {reason}", uri=request.uri, reason=error)
             request.abort()
             return
+        request.setHeader(b"x-trough-error", error.code.encode())
         if self.error_as_json:
             said: dict[str, str] = {"error": str(error), "code": error.code}
             if isinstance(error, errors.Moved):

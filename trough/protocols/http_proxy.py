@@ -20,7 +20,7 @@ from trough import errors
 from trough.protocols.http import Request, finished
 
 _PASSED_ON = (b"authorization", b"content-type", b"x-trough-forwarded-by")
-_PASSED_BACK = (b"content-type", b"x-trough-state")
+_PASSED_BACK = (b"content-type", b"x-trough-state", b"x-trough-error")
 
 
 class Proxy:

@@ -1,0 +1,38 @@
+"""Patterns over segment ids, harmless and evil ones."""
+
+import pytest
+
+from trough import errors, matching
+
+NAMES = ["300001", "300002", "ait-1", "AIT-1", "a" * 40 + "!"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched"),
+    [
+        ("", NAMES),
+        ("^3000", ["300001", "300002"]),
+        ("ait", ["ait-1"]),
+        ("^a.*1$", ["ait-1"]),
+        ("(ait|AIT)-1", ["ait-1", "AIT-1"]),
+        (r"\d{6}", ["300001", "300002"]),
+        ("nothing", []),
+    ],
+)
+def test_patterns_are_searched_for(pattern, matched):
+    """A pattern is found anywhere in an id, case matters, and order is kept."""
+    assert matching.matching(pattern, NAMES) == matched
+
+
+def test_what_is_no_pattern_is_named():
+    """A broken pattern is the caller's mistake."""
+    with pytest.raises(errors.BadRequest, match=r"not a regular expression: '\(a'"):
+        matching.matching("(a", NAMES)
+
+
+def test_evil_pattern_is_ended(monkeypatch):
+    """Exponential backtracking ends at the limit of processor time, in its own process."""
+    monkeypatch.setattr(matching, "LIMIT_SECONDS", 1)
+    assert not matching.is_harmless("(a+)+$")
+    with pytest.raises(errors.DeadlineExceeded, match="simplify"):
+        matching.matching("(a+)+$", NAMES)

@@ -1,0 +1,141 @@
+"""What a worker answers over the line protocol: QUERY, WRITE and STATUS."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from trough import errors
+from trough.matching import matching
+from trough.pool import Framing, Outcome, Target
+from trough.protocols.arguments import (
+    QueryArguments,
+    parse_no_arguments,
+    parse_query_arguments,
+    parse_write_arguments,
+)
+from trough.protocols.line import Request
+from trough.protocols.verbs import QueryReply, Reply, Verb, WriteReply, table
+from trough.query import Queries
+from trough.threads import ThreadPoolService
+
+
+class WorkerVerbs:
+    """The verbs of one worker.
+
+    :param threads: where patterns are matched
+    """
+
+    def __init__(self, queries: Queries, threads: ThreadPoolService) -> None:
+        self._queries = queries
+        self._threads = threads
+
+    def table(self) -> dict[str, Verb]:
+        """The verbs by name, as the server takes them."""
+        return table(
+            Verb(
+                "QUERY",
+                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [bind=JSON] <SQL>",
+                "asks one SELECT of each of the segments",
+                self._query,
+                "1 QUERY 300001,300002 SELECT count(*) FROM crawled_url",
+            ),
+            Verb(
+                "WRITE",
+                "<id> [seconds=N] [bind=JSON] <SQL>",
+                "runs SQL in one transaction; answers once it is on disk",
+                self._write,
+                "1 WRITE 300001 INSERT INTO crawled_url (url) VALUES ('http://example.com/')",
+            ),
+            Verb("STATUS", "", "what this worker holds and does", self._status, "1 STATUS"),
+        )
+
+    def _query(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+        arguments = parse_query_arguments(request)
+        if arguments.pattern is not None:
+            return self._query_matching(arguments, reply)
+        segments = arguments.segments
+        targets = self._queries.targets(segments)
+        if len(targets) < len(segments):
+            return self._query_in_parts(arguments, targets, reply)
+        self._read(arguments, targets, reply, QueryReply(reply))
+        return None
+
+    def _read(
+        self,
+        arguments: QueryArguments,
+        targets: list[Target],
+        reply: Reply,
+        receiver: QueryReply,
+    ) -> None:
+        limits = self._queries.limits(arguments.seconds, arguments.rows)
+        reply.follow(
+            self._queries.read(
+                targets,
+                arguments.sql,
+                arguments.parameters,
+                limits,
+                Framing.LINES,
+                reply.tag,
+                receiver,
+            )
+        )
+
+    async def _query_matching(self, arguments: QueryArguments, reply: Reply) -> None:
+        """Ask all local segments that match; those of other workers are for others to name."""
+        matched = await self._threads.run(
+            matching, arguments.pattern or "", list(self._queries.worker.segments)
+        )
+        targets = self._queries.targets(matched)
+        receiver = QueryReply(reply)
+        if targets:
+            self._read(arguments, targets, reply, receiver)
+        else:
+            receiver.finished(Outcome())
+
+    async def _query_in_parts(
+        self, arguments: QueryArguments, targets: list[Target], reply: Reply
+    ) -> None:
+        """Ask the segments that are here, and say of the others where they are."""
+        receiver = QueryReply(reply, 2 if targets else 1)
+        if targets:
+            self._read(arguments, targets, reply, receiver)
+        here = {target.segment for target in targets}
+        missing = [segment for segment in arguments.segments if segment not in here]
+        try:
+            await self._say_where(missing, receiver)
+        finally:
+            receiver.finished(Outcome())
+
+    async def _say_where(self, missing: list[str], receiver: QueryReply) -> None:
+        try:
+            copies = await self._queries.copies_elsewhere(missing)
+        except errors.Unavailable as failure:
+            for segment in missing:
+                receiver.fail(segment, failure)
+            return
+        workers = self._queries.worker.workers
+        for segment in missing:
+            copy = copies.get(segment)
+            if copy is None:
+                receiver.fail(segment, errors.NoSuchSegment("no worker has a copy of it"))
+                continue
+            worker = workers.get(copy.node)
+            line = worker.line if worker is not None else ""
+            receiver.fail(segment, errors.Moved(f"{copy.node} {line}".strip(), copy.node, line))
+
+    def _write(self, request: Request, reply: Reply) -> None:
+        arguments = parse_write_arguments(request)
+        limits = self._queries.limits(arguments.seconds, None)
+        reply.follow(
+            self._queries.write(
+                arguments.segment,
+                arguments.sql,
+                arguments.parameters,
+                limits,
+                WriteReply(reply),
+            )
+        )
+
+    async def _status(self, request: Request, reply: Reply) -> None:
+        parse_no_arguments(request)
+        reply.ok(await self._queries.worker.status())
