@@ -29,11 +29,13 @@ class QueryLimits:
 
     :ivar seconds: where the request does not say, and at most
     :ivar rows: of one segment, at most; 0 for any number
+    :ivar sql: bytes of a read's SQL, at most
     """
 
     seconds: float = 60.0
     max_seconds: float = 600.0
     rows: int = 0
+    sql: int = 4 * 1024 * 1024
 
 
 class Queries:
@@ -122,7 +124,14 @@ class Queries:
         tag: str,
         receiver: Receiver,
     ) -> Job:
-        """Ask the executors; see :meth:`trough.pool.ExecutorPool.read`."""
+        """Ask the executors; see :meth:`trough.pool.ExecutorPool.read`.
+
+        :raises trough.errors.TooLarge: the SQL is longer than a read's may be
+        """
+        if len(sql) > self._limits.sql:
+            raise errors.TooLarge(
+                f"the SQL has {len(sql)} bytes, and a read may have {self._limits.sql}"
+            )
         return self._pool.read(
             targets, sql, parameters, limits, framing, tag, _Watchful(self, receiver)
         )

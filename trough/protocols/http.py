@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from io import BytesIO
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, resource, server
@@ -43,6 +43,7 @@ class Request(server.Request):
     max_body = 64 * 1024 * 1024
     too_large = False
     content: BytesIO
+    site: Site
     _received = 0
 
     def gotLength(self, length: int | None) -> None:
@@ -89,6 +90,35 @@ class Site(server.Site):
         request = type("Request", (Request,), {"max_body": max_body})
         super().__init__(root, requestFactory=request, reactor=reactor, timeout=600)
         self.displayTracebacks = False
+        self._clock = reactor
+
+        self._under_way: set[Request] = set()
+        self._idle: Deferred[None] | None = None
+
+    def began(self, request: Request) -> None:
+        """A request has begun; it is forgotten by itself at its end."""
+        self._under_way.add(request)
+        request.notifyFinish().addBoth(lambda _: self._ended(request))
+
+    def _ended(self, request: Request) -> None:
+        self._under_way.discard(request)
+        if not self._under_way and self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+
+    async def drain(self, seconds: float) -> None:
+        """Let the requests under way end; the port has been closed before.
+
+        :param seconds: after which those that have not are cut off
+        """
+        if not self._under_way:
+            return
+        self._idle = Deferred()
+        try:
+            await self._idle.addTimeout(seconds, self._clock)
+        except TimeoutError:
+            for request in list(self._under_way):
+                request.abort()
 
     def log(self, request: http.Request) -> None:
         """Access logs are not kept: what matters is logged where it is known."""
@@ -108,6 +138,7 @@ class Resource(resource.Resource):
         self._token = token.encode()
 
     def render(self, request: Request) -> int:
+        request.site.began(request)
         try:
             if request.too_large:
                 raise errors.TooLarge(

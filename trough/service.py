@@ -1,0 +1,331 @@
+"""Puts a worker, a sync server, or both together from settings.
+
+The only place that names concrete stores. Everything here builds and returns; whatever
+touches the network or starts a process does so when its service starts. What is listed
+first in a stack starts first and stops last: listeners stop before what serves them,
+and threads last.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.application import service, strports
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.web.resource import Resource
+
+from trough.data_directory import DataDirectory
+from trough.example import Example
+from trough.leadership import Leadership
+from trough.lifecycle import Closing, Refusal, Stack
+from trough.metadata import Metadata
+from trough.metadata.open import open_metadata
+from trough.model import Leader, Worker
+from trough.peers import Peers
+from trough.pool import ExecutorPool
+from trough.protocols.http import Site
+from trough.protocols.http_manager import Manager, ManagerResource
+from trough.protocols.http_proxy import Proxy
+from trough.protocols.http_query import ReadResource, WriteResource
+from trough.protocols.line import Limits as LineLimits
+from trough.protocols.server import LineServerFactory, ServerLimits
+from trough.protocols.sync_verbs import SyncVerbs
+from trough.protocols.verbs import Verb
+from trough.protocols.worker_verbs import WorkerVerbs
+from trough.query import Queries, QueryLimits
+from trough.ready import Ready
+from trough.schemas import Schemas
+from trough.segments import Segments
+from trough.settings import Settings
+from trough.sql import check_schema
+from trough.storage import Storage
+from trough.storage.open import open_storage
+from trough.sync import MasterSyncController
+from trough.threads import ThreadPoolService
+from trough.worker import LocalSyncController, Timing
+
+#: Bytes of a body that carries an order or a schema.
+MAX_MANAGER_BODY = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What a worker and a sync server of one process share."""
+
+    settings: Settings
+    reactor: Any
+    metadata: Metadata
+    storage: Storage
+    threads: ThreadPoolService
+    schemas: Schemas
+    stack: Stack
+
+
+def build_worker(settings: Settings, reactor: Any) -> service.IService:
+    """A worker."""
+    common = _build_common(settings, reactor)
+    worker = _add_worker(common)
+    Ready("worker", lambda: worker.ready, _worker_addresses(settings), reactor).setServiceParent(
+        common.stack
+    )
+    return common.stack
+
+
+def build_sync(settings: Settings, reactor: Any) -> service.IService:
+    """A sync server."""
+    common = _build_common(settings, reactor)
+    controller = _add_sync(common)
+    Ready(
+        "sync server", lambda: controller.ready, _sync_addresses(settings), reactor
+    ).setServiceParent(common.stack)
+    return common.stack
+
+
+def build_node(settings: Settings, reactor: Any, example: bool = False) -> service.IService:
+    """A sync server and a worker in one process.
+
+    :param example: whether to put a small example into an empty Trough
+    """
+    common = _build_common(settings, reactor)
+    controller = _add_sync(common)
+    worker = _add_worker(common)
+    Ready(
+        "trough",
+        lambda: controller.ready and worker.ready,
+        {**_worker_addresses(settings), **_sync_addresses(settings)},
+        reactor,
+        Example(controller, common.schemas, worker, settings) if example else None,
+    ).setServiceParent(common.stack)
+    return common.stack
+
+
+def _build_common(settings: Settings, reactor: Any) -> _Common:
+    stack = Stack()
+    threads = ThreadPoolService("trough-work", 4, reactor)
+    threads.setServiceParent(stack)
+    metadata = open_metadata(
+        settings.metadata_url,
+        reactor,
+        user=settings.rethinkdb_user,
+        password=settings.rethinkdb_password or "",
+    )
+    Closing(metadata.close).setServiceParent(stack)
+    storage = open_storage(
+        settings.storage_url,
+        reactor,
+        user=settings.hdfs_user,
+        threads=settings.copy_thread_pool_size,
+    )
+    Closing(lambda: _awaited(storage.close())).setServiceParent(stack)
+    schemas = Schemas(metadata, lambda sql: threads.run(check_schema, sql))
+    return _Common(settings, reactor, metadata, storage, threads, schemas, stack)
+
+
+async def _awaited(deferred: Deferred[Any]) -> Any:
+    return await deferred
+
+
+# -- a worker ---------------------------------------------------------------------
+
+
+def _add_worker(common: _Common) -> LocalSyncController:
+    settings, reactor, stack = common.settings, common.reactor, common.stack
+    data = DataDirectory(Path(settings.local_data))
+    catalogue_thread = ThreadPoolService("trough-catalogue", 1, reactor)
+    pool = ExecutorPool(
+        reactor,
+        executors=settings.executors,
+        write_executors=settings.write_executors,
+        max_executors=settings.max_executors,
+        memory=settings.executor_memory,
+        kept_handles=settings.kept_handles,
+    )
+    segments = Segments(
+        Path(settings.local_data),
+        common.storage,
+        pool,
+        common.threads,
+        catalogue_thread,
+        reactor.seconds,
+    )
+    myself = _worker_row(settings, data.identity)
+    controller = LocalSyncController(
+        myself,
+        common.metadata,
+        common.storage,
+        segments,
+        Timing(
+            heartbeat=settings.heartbeat_interval,
+            retry=min(settings.sync_loop_timing, 10.0),
+            full=max(settings.sync_loop_timing, 60.0),
+            lock_idle=settings.write_lock_idle,
+        ),
+        _measure(settings, segments),
+        settings.is_cold,
+        Refusal(reactor),
+        pool.status,
+        settings.copy_ttl,
+        reactor,
+    )
+    queries = Queries(
+        controller,
+        pool,
+        QueryLimits(
+            settings.query_seconds,
+            settings.max_query_seconds,
+            settings.max_rows,
+            settings.max_sql_length,
+        ),
+    )
+    for child in (data, catalogue_thread, pool, controller):
+        child.setServiceParent(stack)
+    _listen_as_worker(common, controller, queries)
+    return controller
+
+
+def _listen_as_worker(common: _Common, controller: LocalSyncController, queries: Queries) -> None:
+    settings, reactor = common.settings, common.reactor
+    token = settings.auth_token or ""
+    proxy = Proxy(reactor)
+    Closing(proxy.close).setServiceParent(common.stack)
+    verbs = WorkerVerbs(queries, common.threads).table()
+    _listen_line(common, settings.line_port, "worker", verbs)
+    _listen_http(common, settings.sync_local_port, _manager(common, controller), MAX_MANAGER_BODY)
+    _listen_http(
+        common, settings.write_port, WriteResource(queries, token), settings.max_write_body
+    )
+    _listen_http(
+        common, settings.read_port, ReadResource(queries, proxy, token), settings.max_sql_length
+    )
+
+
+def _worker_row(settings: Settings, identity: str) -> Worker:
+    host = settings.url_host
+    return Worker(
+        node=settings.hostname,
+        identity=identity,
+        line=f"{host}:{settings.line_port}",
+        read_url=f"http://{host}:{settings.read_port}/",
+        write_url=f"http://{host}:{settings.write_port}/",
+        manager_url=f"http://{host}:{settings.sync_local_port}/",
+        capacity=_capacity(settings),
+        available_bytes=_capacity(settings),
+        cold_storage=settings.run_as_cold_storage_node,
+        ttl=settings.worker_ttl,
+    )
+
+
+def _capacity(settings: Settings) -> int:
+    if settings.storage_in_bytes:
+        return settings.storage_in_bytes
+    disk = os.statvfs(settings.local_data)
+    return disk.f_frsize * disk.f_blocks
+
+
+def _measure(settings: Settings, segments: Segments) -> Callable[[], tuple[float, int]]:
+    capacity = _capacity(settings)
+
+    def measure() -> tuple[float, int]:
+        disk = os.statvfs(settings.local_data)
+        free = min(capacity - segments.used_bytes(), disk.f_frsize * disk.f_bavail)
+        return os.getloadavg()[0], max(0, free)
+
+    return measure
+
+
+# -- a sync server ------------------------------------------------------------------
+
+
+def _add_sync(common: _Common) -> MasterSyncController:
+    settings, reactor, stack = common.settings, common.reactor, common.stack
+    host = settings.url_host
+    myself = Leader(
+        node=settings.hostname,
+        identity=uuid.uuid4().hex,
+        url=f"http://{host}:{settings.sync_server_port}/",
+        line=f"{host}:{settings.sync_line_port}",
+        ttl=settings.leader_ttl,
+    )
+    peers = Peers(reactor, settings.auth_token or "")
+    leadership = Leadership(common.metadata, common.storage, settings, reactor)
+    controller = MasterSyncController(
+        myself,
+        common.metadata,
+        common.storage,
+        leadership,
+        peers,
+        settings.is_cold,
+        settings.election_cycle,
+        reactor,
+    )
+    Closing(peers.close).setServiceParent(stack)
+    controller.setServiceParent(stack)
+    _listen_line(
+        common, settings.sync_line_port, "sync", SyncVerbs(controller, common.schemas).table()
+    )
+    _listen_http(common, settings.sync_server_port, _manager(common, controller), MAX_MANAGER_BODY)
+    return controller
+
+
+# -- listening -------------------------------------------------------------------------
+
+
+def _manager(common: _Common, manager: Manager) -> Resource:
+    return ManagerResource(manager, common.schemas, common.settings.auth_token or "")
+
+
+def _listen_http(common: _Common, port: int, root: Resource, max_body: int) -> None:
+    site = Site(root, common.reactor, max_body)
+    Closing(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
+    _listen(common, port, site)
+
+
+def _listen_line(common: _Common, port: int, role: str, verbs: dict[str, Verb]) -> None:
+    settings = common.settings
+    factory = LineServerFactory(
+        role,
+        settings.hostname,
+        verbs,
+        common.reactor,
+        token=settings.auth_token,
+        limits=ServerLimits(
+            LineLimits(settings.max_line, settings.max_literal),
+            half_message=settings.message_seconds,
+        ),
+    )
+    Closing(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)
+    _listen(common, port, factory)
+
+
+def _listen(common: _Common, port: int, factory: IProtocolFactory) -> None:
+    address = quoteStringArgument(common.settings.bind_address)
+    kind = "tcp6" if ":" in common.settings.bind_address else "tcp"
+    strports.service(
+        f"{kind}:{port}:interface={address}:backlog=1024", factory, common.reactor
+    ).setServiceParent(common.stack)
+
+
+def _worker_addresses(settings: Settings) -> dict[str, str]:
+    host = settings.url_host
+    return {
+        "read": f"http://{host}:{settings.read_port}/",
+        "write": f"http://{host}:{settings.write_port}/",
+        "worker line": f"{host}:{settings.line_port}",
+        "worker manager": f"http://{host}:{settings.sync_local_port}/",
+    }
+
+
+def _sync_addresses(settings: Settings) -> dict[str, str]:
+    host = settings.url_host
+    return {
+        "sync": f"http://{host}:{settings.sync_server_port}/",
+        "sync line": f"{host}:{settings.sync_line_port}",
+        "metadata": settings.metadata_url,
+    }
