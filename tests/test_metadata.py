@@ -13,6 +13,7 @@ from metadata_stores import (
     gathered,
     worker,
 )
+from rethinkdb_server import rethinkdb_server, rethinkdb_stores  # noqa: F401
 from twisted.internet.defer import Deferred, gatherResults
 
 from trough import errors
@@ -21,7 +22,7 @@ from trough.model import READ, WRITE, CanonicalCopy, Lock, Schema, replace
 async_test = pytest_twisted.ensureDeferred
 
 
-@pytest.fixture(params=["embedded"])
+@pytest.fixture(params=["embedded", "rethinkdb"])
 def stores(request, tmp_path):
     """One empty store of each kind."""
     if request.param == "embedded":

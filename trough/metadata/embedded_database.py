@@ -12,9 +12,7 @@ authorizer and newer SQLite the users' SQL needs, stays behind :mod:`trough.sql`
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from trough import errors
+from trough.metadata.idle_pool import IdlePool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -186,15 +185,11 @@ class Database:
 
 
 class DatabasePool:
-    """Connections for any number of threads; each is opened when it is needed first."""
+    """Reading connections for any number of threads."""
 
     def __init__(self, path: Path, clock: Clock = time.time) -> None:
-        self._path = path
-        self._clock = clock
-        self._guard = threading.Lock()
-        self._idle: list[Database] = []
-        self._process = os.getpid()
-        self._closed = False
+        # One that failed is closed: the file may have been put in another's place.
+        self._databases = IdlePool(lambda: Database(path, clock=clock))
 
     def read(
         self,
@@ -203,46 +198,12 @@ class DatabasePool:
         **kwargs: P.kwargs,
     ) -> T:
         """As :meth:`Database.read`, on any thread."""
-        with self._borrowed() as database:
+        with self._databases.borrowed() as database:
             return database.read(function, *args, **kwargs)
 
     def close(self) -> None:
         """Close all connections, those in use when they come back. Idempotent."""
-        with self._guard:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for database in idle:
-            database.close()
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[Database]:
-        database = self._take()
-        try:
-            yield database
-        except errors.Unavailable:
-            # The file may have been put in another's place: look afresh next time.
-            database.close()
-            raise
-        except BaseException:
-            self._give_back(database)
-            raise
-        self._give_back(database)
-
-    def _take(self) -> Database:
-        with self._guard:
-            if self._process != os.getpid():
-                # SQLite's connections must not be carried over a fork.
-                self._process, self._idle = os.getpid(), []
-            if self._idle:
-                return self._idle.pop()
-        return Database(self._path, clock=self._clock)
-
-    def _give_back(self, database: Database) -> None:
-        with self._guard:
-            if not self._closed:
-                self._idle.append(database)
-                return
-        database.close()
+        self._databases.close()
 
 
 # -- versions ----------------------------------------------------------------------

@@ -79,4 +79,9 @@ def matcher(pattern: str | None) -> Matches:
     try:
         return re.compile(pattern).search
     except (re.error, RecursionError, OverflowError) as error:
-        raise errors.BadRequest(f"not a regular expression: {pattern[:200]!r}: {error}") from error
+        raise bad_pattern(pattern, str(error)) from error
+
+
+def bad_pattern(pattern: str, reason: str) -> errors.BadRequest:
+    """The error for what is no regular expression."""
+    return errors.BadRequest(f"not a regular expression: {pattern[:200]!r}: {reason}")

@@ -1,0 +1,197 @@
+"""Real RethinkDB servers for the tests, on loopback, each in a directory of its own.
+
+``RETHINKDB`` names the program, else it is looked for on the PATH; where there is none,
+tests that need it are skipped and say so, unless ``TROUGH_REQUIRE_RETHINKDB`` is set,
+as in CI: then they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from metadata_stores import Stores
+from rethinkdb import RethinkDB
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from trough.metadata import Metadata
+from trough.metadata.address import RethinkAddress
+from trough.metadata.blocking import BlockingMetadata
+from trough.metadata.rethink import RethinkMetadata
+from trough.metadata.rethink_blocking import BlockingRethink
+from trough.metadata.rethink_terms import TABLES
+
+r = RethinkDB()
+
+
+def program() -> str:
+    """The server's executable; skips the test that asks where there is none."""
+    found = shutil.which(os.environ.get("RETHINKDB", "rethinkdb"))
+    if found is None:
+        reason = "no RethinkDB here: set RETHINKDB to its executable"
+        if os.environ.get("TROUGH_REQUIRE_RETHINKDB"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RethinkServer:
+    """One server, which can be stopped in various ways and started again."""
+
+    def __init__(self, name: str, directory: Path, *options: str) -> None:
+        self.name = name
+        self.port = free_port()
+        self.cluster_port = free_port()
+        self._directory = directory
+        self._options = options
+        self._process: subprocess.Popen[str] | None = None
+        self.output: list[str] = []
+
+    def start(self, *join: RethinkServer) -> None:
+        """Run it until it says that it is ready."""
+        command = [
+            program(),
+            "--directory", str(self._directory / self.name),
+            "--server-name", self.name,
+            "--bind", "127.0.0.1",
+            "--driver-port", str(self.port),
+            "--cluster-port", str(self.cluster_port),
+            "--no-http-admin",
+            "--no-update-check",
+            "--cache-size", "128",
+            "--cores", "2",
+            *self._options,
+        ]  # fmt: skip
+        if (self._directory / self.name).exists():
+            # A server's name and password are those of its directory.
+            at = command.index("--server-name")
+            del command[at : at + 2]
+            if "--initial-password" in command:
+                at = command.index("--initial-password")
+                del command[at : at + 2]
+        for other in join:
+            command += ["--join", f"127.0.0.1:{other.cluster_port}"]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.output.append(line)
+            if line.startswith("Server ready"):
+                break
+        else:
+            raise AssertionError("RethinkDB did not start:\n" + "".join(self.output))
+        threading.Thread(target=self._drain, args=(self._process,), daemon=True).start()
+
+    def _drain(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            self.output.extend(process.stdout)
+
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a power cut would; harmless where it has ended."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+    @property
+    def host(self) -> tuple[str, int]:
+        return ("127.0.0.1", self.port)
+
+    def connect(self, **options: Any) -> Any:
+        """A connection of the plain driver, as an existing client opens it."""
+        return r.connect("127.0.0.1", self.port, **options)
+
+
+@pytest.fixture(scope="session")
+def rethinkdb_server():
+    """One server for all tests that do not stop it."""
+    directory = Path(tempfile.mkdtemp(prefix="trough-rethinkdb-"))
+    server = RethinkServer("one", directory)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def rethinkdb_cluster(tmp_path):
+    """Three servers that know each other."""
+    servers = [RethinkServer(name, tmp_path) for name in ("first", "second", "third")]
+    try:
+        servers[0].start()
+        servers[1].start(servers[0])
+        servers[2].start(servers[0], servers[1])
+        yield servers
+    finally:
+        for server in servers:
+            server.kill()
+
+
+class RethinkStores(Stores):
+    """A database on one server or several."""
+
+    def __init__(self, *servers: RethinkServer, database: str = "trough_test") -> None:
+        super().__init__()
+        self.server = servers[0]
+        self.address = RethinkAddress(tuple(server.host for server in servers), database)
+
+    def make(self) -> Metadata:
+        return RethinkMetadata(self.address, reactor)
+
+    def make_blocking(self) -> BlockingMetadata:
+        return BlockingRethink(self.address)
+
+    @property
+    def url(self) -> str:
+        return str(self.address)
+
+    def plain(self) -> Any:
+        """A connection of the plain driver to the database."""
+        return self.server.connect(db=self.address.database)
+
+    def empty(self) -> None:
+        """Leave the tables of an earlier test as they were new."""
+        with self.plain() as connection:
+            if self.address.database in r.db_list().run(connection):
+                for table in set(TABLES) & set(r.table_list().run(connection)):
+                    r.table(table).delete(durability="soft").run(connection)
+
+    async def age(self, seconds: float) -> None:
+        await deferToThread(self._age, seconds)
+
+    def _age(self, seconds: float) -> None:
+        with self.plain() as connection:
+            for field in ("first_heartbeat", "last_heartbeat", "reaped_on"):
+                r.table("services").filter(r.row.has_fields(field)).update(
+                    {field: r.row[field] - seconds}
+                ).run(connection)
+
+
+@pytest.fixture
+def rethinkdb_stores(rethinkdb_server):
+    """An empty database on the common server."""
+    stores = RethinkStores(rethinkdb_server)
+    stores.empty()
+    return stores

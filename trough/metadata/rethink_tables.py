@@ -1,0 +1,134 @@
+"""Database, tables and indexes of a Trough in RethinkDB: made when missing, and waited for.
+
+RethinkDB makes two tables (and, across servers, two databases) of one name when two
+clients ask at once, after which every query on that name fails. Clients cannot prevent
+it, so whoever opens a store also clears it up: of several with one name that with the
+smallest id keeps it, as everybody would decide, the others are renamed, and dropped if
+they are empty. Tables that are there are used as they are.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from rethinkdb import errors as reql
+from twisted.logger import Logger
+
+from trough.metadata.rethink_cluster import Cluster
+from trough.metadata.rethink_terms import DURABLE, TABLES, put_default_schema, r
+from trough.model import DEFAULT_SCHEMA
+
+log = Logger()
+
+#: Copies of each table, where there are as many servers.
+REPLICAS = 3
+
+#: Seconds until other servers and other clients have shown that they made the same.
+SETTLING = 0.5
+
+
+def duplicates(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of several databases or tables with one name that have to give it up."""
+    by_name = defaultdict(list)
+    for row in rows:
+        by_name[row["name"]].append(row)
+    return [row for same in by_name.values() for row in sorted(same, key=lambda row: row["id"])[1:]]
+
+
+async def make_tables(cluster: Cluster) -> None:
+    """See to it that everything is there, once, and can be written to.
+
+    :raises trough.errors.Unavailable: within the deadline it cannot
+    """
+    database = cluster.address.database
+    while await _make_missing(cluster, database):
+        # Look again before anything is written: somebody may have made the same.
+        await cluster.pause(SETTLING)
+    for name, indexes in TABLES.items():
+        await _indexes(cluster, name, indexes)
+    await cluster.run(put_default_schema(DEFAULT_SCHEMA), DURABLE)
+
+
+async def _make_missing(cluster: Cluster, database: str) -> bool:
+    """Make or clear up one step; whether there was anything to do."""
+    system = r.db("rethinkdb")
+    databases = await _listed(cluster, system.table("db_config").filter({"name": database}))
+    if not databases:
+        await _made(cluster, r.db_create(database))
+        return True
+    if await _clear_up(cluster, "db_config", databases, _drop_empty_database):
+        return True
+    tables = await _listed(cluster, system.table("table_config").filter({"db": database}))
+    missing = TABLES.keys() - {row["name"] for row in tables}
+    if missing:
+        await _make_tables(cluster, missing)
+        return True
+    return await _clear_up(cluster, "table_config", tables, _drop_empty_table)
+
+
+async def _make_tables(cluster: Cluster, missing: Iterable[str]) -> None:
+    # Those who start together rarely do it together then.
+    await cluster.pause(random.uniform(0, SETTLING))
+    servers = await cluster.run(r.db("rethinkdb").table("server_status").count())
+    there = await cluster.run(r.table_list())
+    for name in sorted(set(missing) - set(there)):
+        await _made(cluster, r.table_create(name, replicas=min(REPLICAS, servers)))
+
+
+async def _clear_up(
+    cluster: Cluster,
+    config: str,
+    rows: Iterable[Mapping[str, Any]],
+    drop_empty: Callable[[Cluster, str], Awaitable[None]],
+) -> bool:
+    surplus = duplicates(rows)
+    for row in surplus:
+        name = f"{row['name']}_duplicate_{row['id'].replace('-', '')}"
+        log.warn("renaming {old}, made twice, to {new}", old=row["name"], new=name)
+        place = r.db("rethinkdb").table(config).get(row["id"])
+        await cluster.run(place.update({"name": name}))
+        await drop_empty(cluster, name)
+    return bool(surplus)
+
+
+async def _drop_empty_table(cluster: Cluster, name: str) -> None:
+    try:
+        await cluster.run(r.table(name).wait(timeout=cluster.deadline / 2))
+        if await cluster.run(r.table(name).limit(1).count()) == 0:
+            await cluster.run(r.table_drop(name))
+    except reql.ReqlError as error:
+        # Somebody else is clearing up as well.
+        log.info("left {name} alone: {error}", name=name, error=error.message)
+
+
+async def _drop_empty_database(cluster: Cluster, name: str) -> None:
+    try:
+        if not await cluster.run(r.db(name).table_list()):
+            await cluster.run(r.db_drop(name))
+    except reql.ReqlError as error:
+        log.info("left {name} alone: {error}", name=name, error=error.message)
+
+
+async def _listed(cluster: Cluster, term: Any) -> list[Mapping[str, Any]]:
+    return await cluster.run(term.coerce_to("array"))
+
+
+async def _made(cluster: Cluster, term: Any) -> None:
+    """Run a term that makes something, unless somebody else has made it meanwhile."""
+    try:
+        await cluster.run(term, patient=False)
+    except Exception as error:
+        if "already exists" not in str(error):
+            raise
+
+
+async def _indexes(cluster: Cluster, name: str, indexes: tuple[str, ...]) -> None:
+    table = r.table(name)
+    await cluster.run(table.wait(wait_for="ready_for_writes", timeout=cluster.deadline))
+    for index in set(indexes) - set(await cluster.run(table.index_list())):
+        await _made(cluster, table.index_create(index))
+    if indexes:
+        await cluster.run(table.index_wait(r.args(list(indexes))))
