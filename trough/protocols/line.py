@@ -1,0 +1,318 @@
+"""The line protocol's framing: bytes in, requests or replies out, without any I/O.
+
+A parser is fed whatever arrives and asked for the next message. It answers a message, or
+None for "need more", or raises :class:`trough.errors.FramingLost`, after which it raises
+nothing else. The time it takes is linear in what arrives, however it is cut into chunks,
+memory is bounded by the limits it was given, and what is not a message is a value too
+(:class:`Malformed`), for the conversation goes on. It never writes, and knows neither
+verbs nor what arguments mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from trough import errors
+
+#: Tags hold what needs no escaping anywhere, and are short because each reply repeats one.
+MAX_TAG = 32
+_TAG = re.compile(rb"[A-Za-z0-9._\-]{1,32}")
+_VERB = re.compile(rb"[A-Za-z][A-Za-z\-]{0,31}")
+TAG_RULE = f"a tag is 1 to {MAX_TAG} characters out of A-Z a-z 0-9 . _ -"
+REQUEST_RULE = "a request is: TAG VERB ARGUMENTS, for example: 1 HELP"
+
+# Most requests: taken apart by one match, since each further call would be felt at 100,000
+# a second. What it leaves (a carriage return, a literal, anything wrong) goes the long way.
+_PLAIN = re.compile(
+    rb"([A-Za-z0-9._\-]{1,32}) ++([A-Za-z][A-Za-z\-]{0,31}) ++([^\n]++)(?<![}\r])\n"
+)
+_WORDS = re.compile(rb" *+([^ ]*+) *+([^ ]*+) *+(.*)", re.DOTALL)
+
+#: What a person types who has not heard of tags yet; answered under the tag ``*``.
+_UNTAGGED = frozenset({b"HELP", b"QUIT"})
+
+_LITERAL = re.compile(rb"\{([0-9]+)\}$")
+_HTTP = re.compile(rb" HTTP/[0-9]")
+
+#: Default limits. A line of 64 kB holds a list of some thousand ids typed by nobody; what
+#: is longer goes as a literal, up to a batch of rows that is worth one commit.
+MAX_LINE = 65536
+MAX_LITERAL = 64 << 20
+
+#: A request whose literals are too long is skipped if they are at most this many times
+#: too long; beyond it, waiting for the end would cost the peer more than a new connection.
+SKIPPED = 4
+
+#: Stands in a request's text where a literal belongs. No text may hold it.
+MARK = b"\0"
+
+#: Words that end a request; each request gets exactly one of them, last.
+FINAL = frozenset({b"OK", b"END", b"ERR"})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a peer may send.
+
+    :ivar max_line: bytes of a message's text, without its literals
+    :ivar max_literal: bytes of a message's literals altogether
+    """
+
+    max_line: int = MAX_LINE
+    max_literal: int = MAX_LITERAL
+
+
+# Not frozen, and no tuple: one is made for each request, and this is the fastest kind.
+@dataclass(slots=True)
+class Request:
+    """A request, whole.
+
+    :ivar verb: in upper case
+    :ivar arguments: everything after the verb, with :data:`MARK` for each literal
+    :ivar literals: the literals' bytes, in their order
+    """
+
+    tag: str
+    verb: str
+    arguments: bytes = b""
+    literals: tuple[bytes, ...] = ()
+
+    def size(self) -> int:
+        """Bytes that the request keeps in memory."""
+        size = len(self.arguments)
+        return size + sum(map(len, self.literals)) if self.literals else size
+
+
+@dataclass(slots=True)
+class Malformed:
+    """What came instead of a request; the next one is unharmed.
+
+    :ivar tag: to answer with; ``*`` where there is no telling
+    """
+
+    tag: str
+    error: errors.TroughError
+
+
+class RequestParser:
+    """The server's ear.
+
+    The parser proper is a generator, so that where it is within a message is simply
+    where it stands; it yields None for "need more".
+    """
+
+    __slots__ = ("_chunk", "_limits", "_literals", "_lost", "_offset", "_parser", "_tail")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._chunk = b""  # arrived last; read up to `_offset`
+        self._offset = 0
+        self._tail = bytearray()  # arrived before, and holds no end of a line
+        self._literals = False  # within a request that has literals
+        self._lost: errors.FramingLost | None = None
+        self._parser = self._parse()
+
+    def set_limits(self, limits: Limits) -> None:
+        """Take other limits from the next request on."""
+        self._limits = limits
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes in; they are looked at when the next request is asked for."""
+        left = self._offset < len(self._chunk)
+        self._chunk = self._chunk[self._offset :] + data if left else data
+        self._offset = 0
+
+    def next_request(self) -> Request | Malformed | None:
+        """The next request, or what came in its place, or None for "need more".
+
+        :raises trough.errors.FramingLost: and for ever after
+        """
+        if self._lost is not None:
+            raise self._lost
+        try:
+            return next(self._parser)
+        except errors.FramingLost as error:
+            self._lost = error
+            raise
+
+    def is_midway(self) -> bool:
+        """Whether a request has begun and not ended, all whole ones having been taken."""
+        return self._literals or bool(self._tail)
+
+    def _parse(self) -> Iterator[Request | Malformed | None]:
+        while True:
+            if not self._tail and (plain := _PLAIN.match(self._chunk, self._offset)):
+                begin, self._offset = self._offset, plain.end()
+                if self._offset - begin - 1 <= self._limits.max_line:
+                    tag, verb, arguments = plain.groups()
+                    yield Request(tag.decode(), verb.decode().upper(), arguments)
+                    continue
+                raise self._too_long()
+            end = self._chunk.find(b"\n", self._offset)
+            if end < 0:
+                self._keep_tail()
+                yield None
+                continue
+            line = self._take_line(end)
+            if line.endswith(b"}") and (match := _LITERAL.search(line)) is not None:
+                yield from self._with_literals(line, match)
+            elif line.strip(b" "):
+                yield _request(line)
+
+    def _take_line(self, end: int) -> bytes:
+        line = self._chunk[self._offset : end]
+        self._offset = end + 1
+        if self._tail:
+            line = bytes(self._tail) + line
+            self._tail.clear()
+        if len(line) > self._limits.max_line:
+            raise self._too_long()
+        return line[:-1] if line.endswith(b"\r") else line
+
+    def _keep_tail(self) -> None:
+        self._tail += memoryview(self._chunk)[self._offset :]
+        self._chunk, self._offset = b"", 0
+        if len(self._tail) > self._limits.max_line:
+            raise self._too_long()
+
+    def _with_literals(
+        self, line: bytes, match: re.Match[bytes] | None
+    ) -> Iterator[Request | Malformed | None]:
+        """Read a request on, whose first line is `line`, up to its end."""
+        self._literals = True
+        pieces: list[bytes] = []  # of text; a literal comes after each but the last
+        literals: list[bytes] = []
+        announced = 0
+        while match is not None:
+            pieces.append(line[: match.start()])
+            length = _literal_length(match[1])
+            announced += length
+            if announced > self._limits.max_literal:
+                literals.clear()  # the whole request is skipped
+            self._check(pieces, announced)
+            literals.append((yield from self._literal(length, announced)))
+            while (end := self._chunk.find(b"\n", self._offset)) < 0:
+                self._keep_tail()
+                yield None
+            line = self._take_line(end)
+            match = _LITERAL.search(line)
+        pieces.append(line)
+        self._check(pieces, announced)
+        self._literals = False
+        request = _request(MARK.join(pieces), tuple(literals))
+        if isinstance(request, Request):
+            if announced > self._limits.max_literal:
+                request = Malformed(request.tag, self._too_large(announced))
+            elif request.arguments.count(MARK) != len(literals):
+                request = Malformed(request.tag, errors.ProtocolError(*_STRAY_NUL))
+        yield request
+
+    def _check(self, pieces: list[bytes], announced: int) -> None:
+        if sum(map(len, pieces)) > self._limits.max_line:
+            raise self._too_long()
+        if announced > SKIPPED * self._limits.max_literal:
+            raise errors.FramingLost("literals too long to skip", str(self._too_large(announced)))
+
+    def _too_long(self) -> errors.FramingLost:
+        most = self._limits.max_line
+        return errors.FramingLost(
+            f"more than {most} bytes without the end of a request",
+            "send long arguments as literals",
+        )
+
+    def _too_large(self, announced: int) -> errors.TooLarge:
+        most = self._limits.max_literal
+        return errors.TooLarge(
+            f"literals of {announced} bytes in one request", f"the limit is {most}"
+        )
+
+    def _literal(self, length: int, announced: int) -> Generator[None, None, bytes]:
+        """Read `length` bytes; without keeping them where too many were announced."""
+        literal = bytearray()
+        while length:
+            if self._offset >= len(self._chunk):
+                yield None
+                continue
+            taken = memoryview(self._chunk)[self._offset : self._offset + length]
+            self._offset += len(taken)
+            length -= len(taken)
+            if announced <= self._limits.max_literal:
+                literal += taken
+        return bytes(literal)
+
+
+_STRAY_NUL = ("a NUL byte, or a literal, where none can be", "send a NUL byte in a literal")
+
+
+def _literal_length(digits: bytes) -> int:
+    # int() takes its time over a line of digits, and refuses it in the end.
+    return int(digits) if len(digits) < 19 else 10**19
+
+
+def _request(line: bytes, literals: tuple[bytes, ...] = ()) -> Request | Malformed:
+    """The request in `line`, or what is wrong with it.
+
+    :raises trough.errors.FramingLost: it is HTTP. Going on would let a web page that a
+        browser shows send requests here, hidden in the body of a form.
+    """
+    words = _WORDS.fullmatch(line)
+    assert words is not None
+    tag, verb, arguments = words.groups()
+    if tag.upper() in _UNTAGGED and not arguments:
+        return Request("*", tag.decode().upper(), verb, literals)
+    shown = tag.decode("ascii", "replace")
+    if not _TAG.fullmatch(tag):
+        return Malformed("*", errors.ProtocolError(f"not a tag: {shown[:40]!a}", TAG_RULE))
+    if not verb:
+        return Malformed(shown, errors.ProtocolError("a tag and nothing else", REQUEST_RULE))
+    if not _VERB.fullmatch(verb):
+        if _HTTP.search(line[-16:]):
+            raise errors.FramingLost("this port speaks Trough's line protocol, not HTTP")
+        verb = verb[:40].decode("ascii", "replace")
+        return Malformed(shown, errors.ProtocolError(f"not a verb: {verb!a}", REQUEST_RULE))
+    return Request(shown, verb.decode().upper(), arguments, literals)
+
+
+class ReplyParser:
+    """The client's ear.
+
+    :param max_line: bytes of one line; a row travels in one, so this bounds a row
+    """
+
+    __slots__ = ("_limit", "_lines", "_tail")
+
+    def __init__(self, max_line: int = 256 << 20) -> None:
+        self._limit = max_line
+        self._lines: list[bytes] = []  # whole ones, the next one last
+        self._tail = bytearray()
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes in.
+
+        :raises trough.errors.FramingLost: a line is longer than the limit
+        """
+        first, *lines = data.split(b"\n")
+        self._tail += first
+        if len(self._tail) > self._limit:
+            raise errors.FramingLost(f"a line of more than {self._limit} bytes")
+        if lines:
+            lines.insert(0, bytes(self._tail))
+            self._tail = bytearray(lines.pop())
+            lines.reverse()
+            self._lines[:0] = lines
+
+    def replies(self) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """Tag, word and the rest of each line that is there and was not taken yet.
+
+        :raises trough.errors.FramingLost: what came is not the line protocol
+        """
+        lines = self._lines
+        while lines:
+            parts = lines.pop().split(b" ", 2)
+            if len(parts) == 2:
+                parts.append(b"")
+            elif len(parts) < 2:
+                raise errors.FramingLost(f"not a reply of the line protocol: {parts[0][:80]!a}")
+            yield tuple(parts)  # type: ignore[misc]
