@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trough import errors
+from trough.cold import ColdSegments
 from trough.model import READ, Copy
 from trough.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
 from trough.worker import LocalSyncController
@@ -77,6 +78,19 @@ class Queries:
         found = map(self.target, segments)
         return [target for target in found if target is not None]
 
+    def is_cold(self, segment: str) -> bool:
+        """Whether `segment` is a cold one that this worker answers for."""
+        cold = self.worker.cold
+        return cold is not None and segment in cold
+
+    async def bring(self, segment: str) -> Target:
+        """The target of a cold segment, once there is one; :meth:`read_cold` lets go of it.
+
+        :raises trough.errors.TroughError: see :meth:`trough.cold.ColdSegments.bring`
+        """
+        assert self.worker.cold is not None
+        return await self.worker.cold.bring(segment)
+
     def is_stale(self, segment: str) -> bool:
         """Whether the answer is the last promoted state of a segment that was written to by a
         worker which is not alive."""
@@ -136,6 +150,25 @@ class Queries:
             targets, sql, parameters, limits, framing, tag, _Watchful(self, receiver)
         )
 
+    def read_cold(
+        self,
+        target: Target,
+        sql: str | bytes,
+        parameters: Any,
+        limits: Limits,
+        framing: Framing,
+        tag: str,
+        receiver: Receiver,
+    ) -> Job:
+        """As :meth:`read`, of one target that :meth:`bring` returned."""
+        assert self.worker.cold is not None
+        releasing = _Releasing(self.worker.cold, target, receiver)
+        try:
+            return self.read([target], sql, parameters, limits, framing, tag, releasing)
+        except errors.TroughError:
+            self.worker.cold.done(target)
+            raise
+
     def write(
         self, segment: str, sql: str | bytes, parameters: Any, limits: Limits, receiver: Receiver
     ) -> Job | FirstWrite:
@@ -173,4 +206,21 @@ class _Watchful:
         """The request has ended."""
         if outcome.corrupt:
             self._queries.damaged(outcome.corrupt)
+        self._receiver.finished(outcome)
+
+
+class _Releasing:
+    """Passes everything on, and lets go of a cold segment at the end."""
+
+    __slots__ = ("_cold", "_receiver", "_target", "data")
+
+    def __init__(self, cold: ColdSegments, target: Target, receiver: Receiver) -> None:
+        self._cold = cold
+        self._target = target
+        self._receiver = receiver
+        self.data = receiver.data
+
+    def finished(self, outcome: Outcome) -> None:
+        """The request has ended."""
+        self._cold.done(self._target)
         self._receiver.finished(outcome)

@@ -23,6 +23,7 @@ from trough.model import READ, Assignment, Lock
 from trough.periodic import Periodic
 
 if TYPE_CHECKING:
+    from trough.cold import ColdSegments
     from trough.segments import LocalCopy
     from trough.worker import LocalSyncController
 
@@ -128,6 +129,8 @@ class Reconciler(service.MultiService):
         wanted = self._wanted.get(segment)
         if copy is not None and copy.writable:
             await self._look_at_written(segment, copy, wanted)
+        elif self._worker.cold is not None:
+            self._answer_for(self._worker.cold, segment, wanted)
         elif wanted is not None:
             await self._hold(copy, wanted)
         elif copy is not None and self._known:
@@ -163,6 +166,15 @@ class Reconciler(service.MultiService):
         except errors.NoSuchSegment:
             return  # deleted meanwhile; the leader takes the assignment back
         self._worker.publisher.serve(wanted.segment, writable=False)
+
+    def _answer_for(self, cold: ColdSegments, segment: str, wanted: Assignment | None) -> None:
+        """Take over a cold segment, or leave it to others; nothing is fetched for that."""
+        if wanted is not None and wanted.modified:
+            cold.learn(wanted.canonical)
+            self._worker.publisher.serve(segment, writable=False)
+        elif segment in cold:
+            cold.forget(segment)
+            self._worker.publisher.withdraw(segment)
 
     async def _collect(self, segment: str) -> None:
         """Delete a copy that is not assigned, once enough others hold the segment."""

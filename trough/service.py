@@ -21,9 +21,10 @@ from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.resource import Resource
 
+from trough.cold import ColdSegments
 from trough.data_directory import DataDirectory
 from trough.example import Example
-from trough.leadership import Leadership
+from trough.leadership import Leadership, Policy
 from trough.lifecycle import Closing, Refusal, Stack
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
@@ -156,6 +157,16 @@ def _add_worker(common: _Common) -> LocalSyncController:
         reactor.seconds,
     )
     myself = _worker_row(settings, data.identity)
+    cold = None
+    if settings.run_as_cold_storage_node:
+        cold = ColdSegments(
+            Path(settings.local_data) / "cold",
+            settings.cold_cache_bytes,
+            settings.cold_path,
+            common.storage,
+            pool,
+            common.threads,
+        )
     controller = LocalSyncController(
         myself,
         common.metadata,
@@ -172,6 +183,7 @@ def _add_worker(common: _Common) -> LocalSyncController:
         Refusal(reactor),
         pool.status,
         settings.copy_ttl,
+        cold,
         reactor,
     )
     queries = Queries(
@@ -254,7 +266,17 @@ def _add_sync(common: _Common) -> MasterSyncController:
         ttl=settings.leader_ttl,
     )
     peers = Peers(reactor, settings.auth_token or "")
-    leadership = Leadership(common.metadata, common.storage, settings, reactor)
+    policy = Policy(
+        settings.copies_for,
+        settings.is_cold,
+        settings.maximum_assignments,
+        settings.move_grace,
+        settings.moves_per_second,
+        settings.listing_interval,
+        settings.full_listing_interval,
+        min(settings.worker_ttl / 3, 5.0),
+    )
+    leadership = Leadership(common.metadata, common.storage, policy, reactor)
     controller = MasterSyncController(
         myself,
         common.metadata,

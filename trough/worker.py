@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from trough import errors
+from trough.cold import ColdSegments
 from trough.keyed_lock import KeyedLock
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
 from trough.model import (
@@ -68,6 +69,7 @@ class LocalSyncController(service.MultiService):
     :param refuse: called with the reason if this worker must not run at all
     :param executors: the status of the processes that run SQL
     :param copy_ttl: seconds, of the row of a copy
+    :param cold: the cold segments, on a worker that answers for those and no others
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class LocalSyncController(service.MultiService):
         refuse: Callable[[errors.TroughError], None],
         executors: Callable[[], dict[str, Any]],
         copy_ttl: float,
+        cold: ColdSegments | None,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
@@ -96,6 +99,7 @@ class LocalSyncController(service.MultiService):
         self.registered = False
         self._measure = measure
         self.is_cold = is_cold
+        self.cold = cold
         self._refuse = refuse
         self._executors = executors
         self._clock = clock
@@ -117,6 +121,8 @@ class LocalSyncController(service.MultiService):
 
     async def _start(self) -> None:
         await self.segments.load()
+        if self.cold is not None:
+            await self.cold.open()
         self.loaded = True
         for segment in self.segments:
             copy = self.segments.get(segment)
@@ -345,6 +351,7 @@ class LocalSyncController(service.MultiService):
             "unpublished": self.publisher.behind,
             "reconciler": self.reconciler.status,
             "executors": self._executors(),
+            "cold": self.cold.status() if self.cold is not None else None,
         }
 
     # -- what it does unasked ---------------------------------------------------

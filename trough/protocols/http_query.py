@@ -94,17 +94,39 @@ class ReadResource(Resource):
         parameters = query_parameters(request, self._queries)
         target = self._queries.target(parameters.segment)
         if target is None:
-            return lambda request: self.run(request, self._elsewhere(request, parameters))
+            serve = (
+                self._read_cold if self._queries.is_cold(parameters.segment) else self._elsewhere
+            )
+            return lambda request: self.run(request, serve(request, parameters))
         return lambda request: self._read(request, target, parameters)
 
     def _read(self, request: Request, target: Any, parameters: QueryParameters) -> None:
         receiver = Streamed(self, request)
         if self._queries.is_stale(parameters.segment):
             request.setHeader(b"x-trough-state", b"last-promoted")
-        receiver.job = self._queries.read(
-            [target], request.body(), None, parameters.limits, Framing.OBJECTS, "", receiver
-        )
-        receiver.watch()
+        self._start(request, receiver, self._queries.read, [target], parameters)
+
+    def _start(
+        self,
+        request: Request,
+        receiver: Streamed,
+        read: Callable[..., Any],
+        what: Any,
+        parameters: QueryParameters,
+    ) -> None:
+        try:
+            receiver.job = read(
+                what, request.body(), None, parameters.limits, Framing.OBJECTS, "", receiver
+            )
+        except errors.TroughError:
+            self.fail(request, Failure())
+        else:
+            receiver.watch()
+
+    async def _read_cold(self, request: Request, parameters: QueryParameters) -> None:
+        target = await self._queries.bring(parameters.segment)
+        receiver = Streamed(self, request)
+        self._start(request, receiver, self._queries.read_cold, target, parameters)
 
     async def _elsewhere(self, request: Request, parameters: QueryParameters) -> None:
         if request.requestHeaders.hasHeader(FORWARDED):

@@ -96,17 +96,45 @@ class WorkerVerbs:
         self, arguments: QueryArguments, targets: list[Target], reply: Reply
     ) -> None:
         """Ask the segments that are here, and say of the others where they are."""
-        receiver = QueryReply(reply, 2 if targets else 1)
-        if targets:
-            self._read(arguments, targets, reply, receiver)
         here = {target.segment for target in targets}
         missing = [segment for segment in arguments.segments if segment not in here]
+        cold = [segment for segment in missing if self._queries.is_cold(segment)]
+        receiver = QueryReply(reply, bool(targets) + len(cold) + 1)
+        if targets:
+            self._read(arguments, targets, reply, receiver)
         try:
-            await self._say_where(missing, receiver)
+            await self._say_where([each for each in missing if each not in set(cold)], receiver)
         finally:
             receiver.finished(Outcome())
+        for segment in cold:
+            await self._read_cold(segment, arguments, reply, receiver)
+
+    async def _read_cold(
+        self, segment: str, arguments: QueryArguments, reply: Reply, receiver: QueryReply
+    ) -> None:
+        """Fetch one cold segment, if need be, and ask it."""
+        try:
+            target = await self._queries.bring(segment)
+        except errors.TroughError as failure:
+            receiver.fail(segment, failure)
+            receiver.finished(Outcome())
+            return
+        limits = self._queries.limits(arguments.seconds, arguments.rows)
+        reply.follow(
+            self._queries.read_cold(
+                target,
+                arguments.sql,
+                arguments.parameters,
+                limits,
+                Framing.LINES,
+                reply.tag,
+                receiver,
+            )
+        )
 
     async def _say_where(self, missing: list[str], receiver: QueryReply) -> None:
+        if not missing:
+            return
         try:
             copies = await self._queries.copies_elsewhere(missing)
         except errors.Unavailable as failure:
