@@ -140,3 +140,24 @@ def test_backoff_ends_with_the_cancellation():
     cancellation.cancel()
     with pytest.raises(errors.Cancelled):
         cancellation.wait(3600)
+
+
+def test_interrupt_is_called_while_its_block_runs():
+    """A cancel calls the interrupt of a running block, once; of a left one it does not."""
+    cancellation, calls = Cancellation(), []
+    with cancellation.interrupting(lambda: calls.append("left")):
+        pass
+    with pytest.raises(errors.Cancelled):
+        with cancellation.interrupting(lambda: calls.append("running")):
+            cancellation.cancel()
+            cancellation.check()
+    assert calls == ["running"]
+
+
+def test_no_block_is_entered_after_the_end():
+    """A block that waits does not begin once the call is cancelled."""
+    cancellation = Cancellation()
+    cancellation.cancel()
+    with pytest.raises(errors.Cancelled):
+        with cancellation.interrupting(lambda: None):
+            pytest.fail("entered")

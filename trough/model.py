@@ -65,13 +65,19 @@ def _shown(text: object) -> str:
     return shown if len(shown) <= 80 else f"{shown[:60]}... ({len(shown)} characters)"
 
 
-def canonical_path(segment: str) -> str:
-    """Where a segment's canonical copy goes, relative to the storage's root.
+def canonical_directory(segment: str) -> str:
+    """The directory that a segment's canonical copy goes to, relative to the storage's
+    root, which is ``""``.
 
     The layout is that of the original system: a directory named by the id without
     its last three characters, so that a thousand consecutive job numbers share one.
     """
-    directory = segment[:-3]
+    return segment[:-3]
+
+
+def canonical_path(segment: str) -> str:
+    """Where a segment's canonical copy goes, relative to the storage's root."""
+    directory = canonical_directory(segment)
     return f"{directory}/{segment}.sqlite" if directory else f"{segment}.sqlite"
 
 

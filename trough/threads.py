@@ -11,8 +11,9 @@ nor checks is waited for.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from twisted.application import service
@@ -32,10 +33,33 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._interrupts: list[Callable[[], None]] = []
 
     def cancel(self) -> None:
         """Ask for an end; on any thread. Idempotent."""
         self._event.set()
+        # Under the lock, so that none is called any more when its block is left.
+        with self._lock:
+            for interrupt in self._interrupts:
+                interrupt()
+
+    @contextlib.contextmanager
+    def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Have a block that waits for something else interrupted by a cancel.
+
+        :param interrupt: called on the thread that cancels, while the block runs; makes
+            what the block waits for fail, and returns at once
+        :raises trough.errors.Cancelled: an end was asked for already
+        """
+        with self._lock:
+            self._interrupts.append(interrupt)
+        try:
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._interrupts.remove(interrupt)
 
     @property
     def cancelled(self) -> bool:

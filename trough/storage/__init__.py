@@ -13,9 +13,10 @@ that the backend knows to be safe.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -34,11 +35,14 @@ class Listing:
 
     :ivar directories: for each directory, by its path relative to the root, whatever
         the backend wants to know about it next time; opaque to callers
-    :ivar skipped: files below the root that cannot be segments, with the reason
+    :ivar skipped: files below the root that cannot be segments, or do not count, with
+        the reason
+    :ivar index: what the backend knows across directories; opaque as well
     """
 
     directories: Mapping[str, object] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    index: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,14 @@ class Changes:
     """The difference between two looks at a storage.
 
     :ivar listing: to be handed to the next look
-    :ivar present: the copies that are new or have another version
+    :ivar present: the copies that are new or have another version; possibly a million,
+        made anew by each iteration
     :ivar gone: ids of segments that are no longer anywhere below the root
     :ivar looked_into: number of directories that had to be listed
     """
 
     listing: Listing
-    present: tuple[CanonicalCopy, ...]
+    present: Collection[CanonicalCopy]
     gone: tuple[str, ...]
     looked_into: int
 
@@ -71,19 +76,24 @@ class Storage(ABC):
 
     @abstractmethod
     def open(self) -> Deferred[None]:
-        """Make sure that the root is there, creating it where it is missing, and
-        remove uploads that a crash left behind long ago."""
+        """Make sure that the root is there, creating it where it is missing.
+        Idempotent; works again after :meth:`close`."""
 
     @abstractmethod
     def close(self) -> Deferred[None]:
         """Cancel what is under way and let go of every resource. Idempotent."""
+
+    def status(self) -> dict[str, Any]:
+        """What is under way, for people; JSON-able."""
+        return {}
 
     @abstractmethod
     def changes(self, since: Listing | None, full: bool = False) -> Deferred[Changes]:
         """What is different from `since`, or everything where that is None.
 
         Looks only into directories whose modification time moved, or moved so lately
-        that a further change could hide behind the same time.
+        that a further change could hide behind the same time. Removes, wherever it
+        looks, uploads that a crash left behind long ago.
 
         :param full: look into every directory, for changes that moved no time (a
             file overwritten in place)

@@ -1,0 +1,192 @@
+"""Local files that appear whole or not at all, and stay.
+
+A file is written under a hidden name beside its target, flushed to disk, and moved
+over the target by one rename, whose directory is flushed too: after a power cut either
+the old file or the new one is there. What a crash left behind is known by its name and
+swept. Everything in here blocks and is called on threads; nothing knows what is in the
+files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from trough import errors
+
+#: Bytes that are read and written at once: large enough that a disk or a network is
+#: the limit and not the interpreter, small enough that a cancel is prompt.
+CHUNK = 1 << 20
+
+#: Seconds after which a temporary file that nobody touched is a crash's.
+LEFT_OVER_AGE = 3600.0
+
+# A dot, the target's name, something random, and an ending that nobody else uses, so
+# that sweeping never takes a hidden file that is not ours.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.unfinished", re.DOTALL)
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def temporary_name(name: str) -> str:
+    """A hidden name, never used before, for a file that becomes `name`."""
+    return f".{name}.{secrets.token_hex(8)}.unfinished"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `name` is one that :func:`temporary_name` makes."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def fsync_directory(path: Path | str) -> None:
+    """Flush a directory: what was created, renamed or removed in it stays so."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_directories(path: Path) -> None:
+    """Create `path` and its missing parents, each flushed to disk. Idempotent."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        directory.mkdir(exist_ok=True)
+        fsync_directory(directory.parent)
+
+
+def replace_file(temporary: Path, target: Path) -> None:
+    """Make the flushed file `temporary` be `target`, whether or not there is one, and
+    flush the directory that both are in."""
+    temporary.replace(target)
+    fsync_directory(target.parent)
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """Write a file that becomes `target` when the block ends.
+
+    Whatever the block raises, `target` is as it was and nothing is left beside it.
+
+    :raises trough.errors.DiskFull: no room for it
+    """
+    temporary = target.with_name(temporary_name(target.name))
+    try:
+        with no_room_is_disk_full(target):
+            with temporary.open("xb", buffering=0) as file:
+                yield file
+                os.fsync(file.fileno())
+            replace_file(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def no_room_is_disk_full(path: Path | str) -> Iterator[None]:
+    """Turn the operating system's "no space", and "over quota", into our own error.
+
+    :raises trough.errors.DiskFull: naming `path`
+    """
+    try:
+        yield
+    except OSError as error:
+        if not is_no_room(error):
+            raise
+        raise errors.DiskFull(f"no room for {path}", "free space on that disk") from error
+
+
+def is_no_room(error: OSError) -> bool:
+    """Whether an error of the operating system says that a disk or a quota is full."""
+    return error.errno in _FULL
+
+
+def check_room(directory: Path, size: int) -> None:
+    """Refuse a file that cannot fit, before the disk is filled up by trying.
+
+    :param directory: where it would go; has to exist
+    :param size: bytes
+    :raises trough.errors.DiskFull: there is less room than that
+    """
+    free = shutil.disk_usage(directory).free
+    if size > free:
+        raise errors.DiskFull(
+            f"no room in {directory}: {size} bytes are needed and {free} are free",
+            "free space on that disk",
+        )
+
+
+def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write all of `data` to an unbuffered file, which may take it in parts."""
+    view = memoryview(data)
+    while len(view):
+        view = view[file.write(view) :]
+
+
+def new_hash() -> hashlib._Hash:
+    """The hash behind every checksum: SHA-256, which processors have instructions for
+    and which is as fast here as any checksum of weaker promises."""
+    return hashlib.sha256()
+
+
+def checksum_text(digest: hashlib._Hash) -> str:
+    """A checksum as it is written down: ``sha256:`` and hexadecimal digits."""
+    return f"{digest.name}:{digest.hexdigest()}"
+
+
+def checksum(path: Path | str, check: Callable[[], object] | None = None) -> str:
+    """The checksum of a file's content, ``sha256:hex``.
+
+    :param check: called before each chunk; ends the work by raising
+    """
+    digest = new_hash()
+    with Path(path).open("rb", buffering=0) as file:
+        for chunk in read_chunks(file, check):
+            digest.update(chunk)
+    return checksum_text(digest)
+
+
+def read_chunks(file: BinaryIO, check: Callable[[], object] | None = None) -> Iterator[memoryview]:
+    """The rest of an unbuffered file in chunks, each valid until the next is asked for.
+
+    :param check: as for :func:`checksum`
+    """
+    buffer = memoryview(bytearray(CHUNK))
+    while True:
+        if check is not None:
+            check()
+        # A raw file's readinto is not part of BinaryIO's type.
+        length = file.readinto(buffer)  # type: ignore[attr-defined]
+        if not length:
+            return
+        yield buffer[:length]
+
+
+def sweep(directory: Path, now: float, age: float = LEFT_OVER_AGE) -> list[str]:
+    """Remove temporary files right in `directory` that a crash left behind.
+
+    :param now: seconds since the epoch, by the clock of that file system
+    :param age: seconds since its last change after which one counts as left over
+    :return: names of the files that were removed
+    """
+    swept = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not is_temporary(entry.name):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                if now - entry.stat(follow_symlinks=False).st_mtime >= age:
+                    Path(entry.path).unlink()
+                    swept.append(entry.name)
+    return sorted(swept)

@@ -1,0 +1,273 @@
+"""Canonical storage over a backend that blocks.
+
+:class:`BlockingStorage` keeps the promises of :class:`trough.storage.Storage` that have
+to do with time: Deferreds, threads, bounded parallelism, cancellation, an orderly end.
+A :class:`Backend` keeps those that have to do with files, in plain blocking code. The
+publication's three steps are here, since the guard between them is awaited on the
+reactor's thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from twisted.internet import defer
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from trough.model import CanonicalCopy
+from trough.storage import Changes, Guard, Listing, Progress, Storage
+from trough.storage.listing import check_path
+from trough.threads import Cancellation, ThreadPoolService
+
+_log = Logger()
+T = TypeVar("T")
+
+#: Threads for calls that move no file: listing, looking up, renaming, deleting. More
+#: than one, so that a look-up need not wait for a listing.
+SHORT_CALLS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An upload that is whole and verified, beside the path that it is meant for.
+
+    :ivar path: the target, relative to the root
+    :ivar temporary: the upload, relative to the root
+    :ivar identity: of the upload, by which the backend knows it under another name
+    """
+
+    segment: str
+    path: str
+    temporary: str
+    size: int
+    checksum: str
+    identity: object = None
+
+
+class Backend(Protocol):
+    """A storage in blocking calls, made on any thread, several at once.
+
+    What :class:`trough.storage.Storage` promises of a call's outcome and errors holds
+    here. A call that ends with an exception leaves nothing behind.
+    """
+
+    root: str
+
+    def prepare(self, cancellation: Cancellation) -> None:
+        """See :meth:`trough.storage.Storage.open`."""
+
+    def look(self, cancellation: Cancellation, since: Listing | None, full: bool) -> Changes:
+        """See :meth:`trough.storage.Storage.changes`."""
+
+    def find(self, cancellation: Cancellation, segment: str, path: str) -> CanonicalCopy | None:
+        """See :meth:`trough.storage.Storage.find`."""
+
+    def fetch(
+        self,
+        cancellation: Cancellation,
+        copy: CanonicalCopy,
+        destination: Path,
+        progress: Progress,
+    ) -> CanonicalCopy:
+        """See :meth:`trough.storage.Storage.fetch`."""
+
+    def stage(
+        self,
+        cancellation: Cancellation,
+        source: Path,
+        segment: str,
+        path: str,
+        progress: Progress,
+    ) -> Staged:
+        """Upload beside `path` under a hidden name, and verify length and content."""
+
+    def commit(self, cancellation: Cancellation, staged: Staged) -> CanonicalCopy:
+        """Replace the target by the upload, in one rename."""
+
+    def discard(self, cancellation: Cancellation, staged: Staged) -> None:
+        """Remove the upload."""
+
+    def delete(self, cancellation: Cancellation, copy: CanonicalCopy) -> bool:
+        """See :meth:`trough.storage.Storage.delete`."""
+
+
+@dataclass(slots=True)
+class _Transfer:
+    """A transfer under way, for the status."""
+
+    what: str
+    segment: str
+    size: int
+    done: int = 0
+
+
+class BlockingStorage(Storage):
+    """A storage whose calls run on threads.
+
+    :param url: as the user wrote it, for messages and the status
+    :param transfers: how many files may be moved at once; further ones wait in order
+    """
+
+    def __init__(
+        self, url: str, backend: Backend, reactor: IReactorFromThreads, transfers: int
+    ) -> None:
+        self.url = url
+        self.root = backend.root
+        self._backend = backend
+        self._transfers = ThreadPoolService("storage-transfers", transfers, reactor)
+        self._calls = ThreadPoolService("storage-calls", SHORT_CALLS, reactor)
+        self._operations: set[defer.Deferred[Any]] = set()
+        self._moving: dict[int, _Transfer] = {}
+        self._numbers = itertools.count()
+
+    def open(self) -> defer.Deferred[None]:
+        for pool in (self._calls, self._transfers):
+            if not pool.running:
+                pool.startService()
+        return self._calls.run_cancellable(self._backend.prepare)
+
+    def close(self) -> defer.Deferred[None]:
+        return defer.Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        operations = list(self._operations)
+        for operation in operations:
+            operation.cancel()
+        # The operations first: each may still have an upload to remove.
+        await defer.DeferredList([_ending(operation) for operation in operations])
+        for pool in (self._transfers, self._calls):
+            await pool.stopService()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "url": self.url,
+            "transfers": [
+                {"what": one.what, "segment": one.segment, "size": one.size, "done": one.done}
+                for one in self._moving.values()
+            ],
+        }
+
+    def changes(self, since: Listing | None, full: bool = False) -> defer.Deferred[Changes]:
+        return self._calls.run_cancellable(self._backend.look, since, full)
+
+    def find(self, segment: str, path: str | None = None) -> defer.Deferred[CanonicalCopy | None]:
+        return defer.maybeDeferred(
+            lambda: self._calls.run_cancellable(
+                self._backend.find, segment, check_path(segment, path)
+            )
+        )
+
+    def delete(self, copy: CanonicalCopy) -> defer.Deferred[bool]:
+        return defer.maybeDeferred(self._delete, copy)
+
+    def _delete(self, copy: CanonicalCopy) -> defer.Deferred[bool]:
+        check_path(copy.segment, copy.path)
+        return self._calls.run_cancellable(self._backend.delete, copy)
+
+    def fetch(
+        self, copy: CanonicalCopy, destination: Path, progress: Progress | None = None
+    ) -> defer.Deferred[CanonicalCopy]:
+        return self._operation(self._fetch(copy, destination, progress))
+
+    async def _fetch(
+        self, copy: CanonicalCopy, destination: Path, progress: Progress | None
+    ) -> CanonicalCopy:
+        check_path(copy.segment, copy.path)
+        with _Moving(self, _Transfer("fetch", copy.segment, copy.size), progress) as told:
+            return await self._transfers.run_cancellable(
+                self._backend.fetch, copy, destination, told
+            )
+
+    def publish(
+        self,
+        source: Path,
+        segment: str,
+        path: str | None = None,
+        guard: Guard | None = None,
+        progress: Progress | None = None,
+    ) -> defer.Deferred[CanonicalCopy]:
+        return self._operation(self._publish(source, segment, path, guard, progress))
+
+    async def _publish(
+        self,
+        source: Path,
+        segment: str,
+        path: str | None,
+        guard: Guard | None,
+        progress: Progress | None,
+    ) -> CanonicalCopy:
+        target = check_path(segment, path)
+        with _Moving(self, _Transfer("publish", segment, source.stat().st_size), progress) as told:
+            staged = await self._transfers.run_cancellable(
+                self._backend.stage, source, segment, target, told
+            )
+        try:
+            if guard is not None:
+                await guard()
+        except BaseException:
+            await self._discard(staged)
+            raise
+        return await self._calls.run_cancellable(self._backend.commit, staged)
+
+    async def _discard(self, staged: Staged) -> None:
+        """Remove an upload that was refused; why it was is what the caller wants to know."""
+        try:
+            await self._calls.run_cancellable(self._backend.discard, staged)
+        except Exception as error:
+            _log.warn(
+                "upload {path} stays until it is swept: {error}",
+                path=staged.temporary,
+                error=error,
+            )
+
+    def _operation(self, steps: Coroutine[Any, Any, T]) -> defer.Deferred[T]:
+        """Run an operation that :meth:`close` has to cancel and wait for."""
+        operation = defer.Deferred.fromCoroutine(steps)
+        self._operations.add(operation)
+
+        def ended(result: T) -> T:
+            self._operations.discard(operation)
+            return result
+
+        return operation.addBoth(ended)
+
+
+def _ending(operation: defer.Deferred[Any]) -> defer.Deferred[None]:
+    """Fires when `operation` has a result, and leaves that to its owner."""
+    ending: defer.Deferred[None] = defer.Deferred()
+
+    def ended(result: T) -> T:
+        ending.callback(None)
+        return result
+
+    operation.addBoth(ended)
+    return ending
+
+
+class _Moving:
+    """Keeps a transfer in the status while it runs, and tells its progress on."""
+
+    def __init__(
+        self, storage: BlockingStorage, transfer: _Transfer, progress: Progress | None
+    ) -> None:
+        self._storage = storage
+        self._transfer = transfer
+        self._progress = progress
+        self._number = next(storage._numbers)
+
+    def __enter__(self) -> Progress:
+        self._storage._moving[self._number] = self._transfer
+        return self._tell
+
+    def __exit__(self, *exc_info: object) -> None:
+        del self._storage._moving[self._number]
+
+    def _tell(self, done: int) -> None:
+        self._transfer.done = done
+        if self._progress is not None:
+            self._progress(done)

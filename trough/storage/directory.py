@@ -1,0 +1,430 @@
+"""Canonical storage in a directory of a file system: one machine's disk, or a mount.
+
+It promises what :mod:`trough.storage` does, on any file system with atomic rename:
+
+* Symbolic links to files are read through; that such a file's target changed is seen
+  only by a full look. Linked directories are not followed, and are said to be skipped:
+  a loop, or one file under two names, would pass for many segments.
+* When the root is gone, or another directory lies in its place (a mount that is not
+  there), every call fails as unavailable, rather than telling that all segments went.
+* The processes of one machine that publish one segment at once take turns for the last
+  step, by a lock on the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from trough import errors, files
+from trough.model import CanonicalCopy, is_segment_id
+from trough.storage import Changes, Listing, Progress
+from trough.storage.blocking import Staged
+from trough.storage.listing import (
+    AT_ONCE,
+    NEVER,
+    SUFFIX,
+    Directory,
+    Files,
+    below,
+    compare,
+    reason_to_skip_directory,
+    segment_of,
+    shown,
+)
+from trough.threads import Cancellation
+
+#: Seconds within which two changes may leave one modification time: FAT's and some
+#: network file systems' times are that coarse.
+RACY = 2.0
+
+#: How often a file that changes while it is copied is tried again.
+ATTEMPTS = 5
+
+#: What a file system itself keeps at its root, unreadable to most.
+_NOT_OURS = frozenset({"lost+found"})
+
+
+class DirectoryBackend:
+    """Blocking calls on the directory `root`; see :class:`trough.storage.blocking.Backend`.
+
+    :param root: an absolute path; created by :meth:`prepare` where it is missing
+    :param now: seconds since the epoch, by the clock of the file system
+    """
+
+    def __init__(self, root: Path, now: Callable[[], float] = time.time) -> None:
+        self.root = str(root)
+        self._path = root
+        self._now = now
+        self._inode: int | None = None
+
+    def prepare(self, cancellation: Cancellation) -> None:
+        with self._canonical_errors():
+            files.make_directories(self._path)
+            self._inode = self._path.stat().st_ino
+
+    # -- looking ---------------------------------------------------------------
+
+    def look(self, cancellation: Cancellation, since: Listing | None, full: bool) -> Changes:
+        known = since.directories if since is not None else {}
+        directories: dict[str, Directory] = {}
+        with self._canonical_errors():
+            self._check_root()
+            now = self._now()
+            pending = [""]
+            while pending:
+                cancellation.check()
+                path = pending.pop()
+                directory = self._directory(path, known.get(path), full, now)
+                if directory is not None:
+                    directories[path] = directory
+                    pending += [below(path, name) for name in directory.children]
+        return compare(since, directories)
+
+    def _directory(self, path: str, known: object, full: bool, now: float) -> Directory | None:
+        """The directory as it is now: `known` itself where nothing changed, None where
+        it is gone."""
+        try:
+            status = (self._path / path).stat(follow_symlinks=not path)
+            identity = (status.st_ino, status.st_mtime_ns)
+            if isinstance(known, Directory) and not full and known.is_still(identity, now):
+                return known
+            look = _Look(path, now, status.st_mtime)
+            look.run(self._path / path)
+        except (FileNotFoundError, NotADirectoryError):
+            if not path:
+                raise
+            return None
+        return look.result(identity)
+
+    def find(self, cancellation: Cancellation, segment: str, path: str) -> CanonicalCopy | None:
+        with self._canonical_errors():
+            try:
+                status = (self._path / path).stat()
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_root()
+                return None
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return CanonicalCopy(segment, path, status.st_size, _milliseconds(status))
+
+    # -- fetching --------------------------------------------------------------
+
+    def fetch(
+        self,
+        cancellation: Cancellation,
+        copy: CanonicalCopy,
+        destination: Path,
+        progress: Progress,
+    ) -> CanonicalCopy:
+        for attempt in range(ATTEMPTS):
+            # The first second is the likeliest time for a copy by hand to be done in.
+            cancellation.wait(attempt * 0.25)
+            with self._opened(copy) as source:
+                before = os.fstat(source.fileno())
+                files.check_room(destination.parent, before.st_size)
+                with contextlib.suppress(_ChangedMeanwhile), files.replacing(destination) as target:
+                    checksum = self._copy(source, target, cancellation, progress)
+                    if _content(os.fstat(source.fileno())) != _content(before):
+                        raise _ChangedMeanwhile
+                    return CanonicalCopy(
+                        copy.segment, copy.path, before.st_size, _milliseconds(before), checksum
+                    )
+        raise errors.Unavailable(
+            f"{self._path / copy.path} keeps changing while it is copied",
+            "a canonical copy is replaced by rename, and never written in place",
+        )
+
+    def _opened(self, copy: CanonicalCopy) -> BinaryIO:
+        with self._canonical_errors():
+            try:
+                return (self._path / copy.path).open("rb", buffering=0)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                self._check_root()
+                raise errors.NoSuchSegment(
+                    f"no canonical copy of segment {copy.segment} at {self._path / copy.path}"
+                ) from error
+
+    def _copy(
+        self,
+        source: BinaryIO,
+        target: BinaryIO,
+        cancellation: Cancellation,
+        progress: Progress,
+    ) -> str:
+        digest, done = files.new_hash(), 0
+        chunks = files.read_chunks(source, cancellation.check)
+        while True:
+            # Only reading can fail on the canonical side here.
+            with self._canonical_errors():
+                chunk = next(chunks, None)
+            if chunk is None:
+                return files.checksum_text(digest)
+            digest.update(chunk)
+            files.write_all(target, chunk)
+            done += len(chunk)
+            progress(done)
+
+    # -- publishing ------------------------------------------------------------
+
+    def stage(
+        self,
+        cancellation: Cancellation,
+        source: Path,
+        segment: str,
+        path: str,
+        progress: Progress,
+    ) -> Staged:
+        target = self._path / path
+        temporary = target.with_name(files.temporary_name(target.name))
+        with source.open("rb", buffering=0) as content, self._canonical_errors():
+            self._check_root()
+            files.make_directories(target.parent)
+            try:
+                size, checksum = _upload(content, temporary, cancellation, progress)
+                _verify(temporary, size, checksum, cancellation)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        return Staged(segment, path, str(temporary.relative_to(self._path)), size, checksum)
+
+    def commit(self, cancellation: Cancellation, staged: Staged) -> CanonicalCopy:
+        target, temporary = self._path / staged.path, self._path / staged.temporary
+        with self._canonical_errors():
+            try:
+                with _locked(target.parent):
+                    modified = _make_later(temporary, target)
+                    files.replace_file(temporary, target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        return CanonicalCopy(staged.segment, staged.path, staged.size, modified, staged.checksum)
+
+    def discard(self, cancellation: Cancellation, staged: Staged) -> None:
+        with self._canonical_errors():
+            (self._path / staged.temporary).unlink(missing_ok=True)
+
+    def delete(self, cancellation: Cancellation, copy: CanonicalCopy) -> bool:
+        target = self._path / copy.path
+        with self._canonical_errors():
+            try:
+                target.unlink()
+            except (FileNotFoundError, NotADirectoryError):
+                self._check_root()
+                return False
+            files.fsync_directory(target.parent)
+            return True
+
+    # -- what can go wrong -----------------------------------------------------
+
+    def _check_root(self) -> None:
+        """Refuse to take a missing mount for an empty storage."""
+        inode = self._path.stat().st_ino
+        if self._inode not in (None, inode):
+            raise errors.Unavailable(
+                f"another directory lies at {self._path} than when it was opened",
+                "mount the storage again, or restart to accept what is there",
+            )
+
+    @contextlib.contextmanager
+    def _canonical_errors(self) -> Iterator[None]:
+        """Turn errors of the operating system on this side into our own."""
+        try:
+            yield
+        except OSError as error:
+            what = f"canonical storage {self._path}: {error.strerror or error}"
+            if error.filename:
+                what += f": {shown(os.fsdecode(error.filename))}"
+            raise errors.Unavailable(what, _HINTS.get(error.errno or 0, "")) from error
+
+
+_HINTS = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "raise the quota there",
+    errno.EACCES: "let the user that Trough runs as read and write there",
+    errno.EPERM: "let the user that Trough runs as read and write there",
+    errno.EROFS: "mount it for writing",
+    errno.ENOENT: "is it mounted?",
+}
+
+
+class _ChangedMeanwhile(Exception):
+    """The file was written to while it was read."""
+
+
+def _content(status: os.stat_result) -> tuple[int, int]:
+    """What moves when an open file is written to."""
+    return (status.st_size, status.st_mtime_ns)
+
+
+def _milliseconds(status: os.stat_result) -> int:
+    return status.st_mtime_ns // 1_000_000
+
+
+class _Look:
+    """Reads the entries of one directory.
+
+    :param path: relative to the root
+    :param now: by the clock of the file system
+    :param modified: of the directory itself, seconds since the epoch
+    """
+
+    def __init__(self, path: str, now: float, modified: float) -> None:
+        self._path = path
+        self._now = now
+        self._ids: list[str] = []
+        self._modified = array("q")
+        self._sizes = array("q")
+        self._children: list[str] = []
+        self._skipped: dict[str, str] = {}
+        self._look_again = AT_ONCE if abs(now - modified) < RACY else NEVER
+
+    def result(self, identity: object) -> Directory:
+        # Being copied in by hand, perhaps: its directory's time does not move with it.
+        lately, soon = (self._now - RACY) * 1000, (self._now + RACY) * 1000
+        # The latest first: it settles the matter for nearly all directories.
+        if max(self._modified, default=0) > lately and any(
+            lately < modified < soon for modified in self._modified
+        ):
+            self._look_again = AT_ONCE
+        packed = Files(self._ids, self._modified, self._sizes)
+        return Directory(
+            identity,
+            packed,
+            packed.strays(self._path),
+            tuple(self._children),
+            self._skipped,
+            self._look_again,
+        )
+
+    def run(self, path: Path) -> None:
+        # By descriptor: a stat by name in an open directory costs half of one by path.
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    try:
+                        # Written out here, since there may be a million of these.
+                        name = entry.name
+                        if (
+                            name.endswith(SUFFIX)
+                            and is_segment_id(segment := name[: -len(SUFFIX)])
+                            and entry.is_file(follow_symlinks=False)
+                        ):
+                            self._add(segment, entry.stat(follow_symlinks=False))
+                        else:
+                            self._entry(entry, descriptor)
+                    except FileNotFoundError:
+                        # Removed since the directory was read, which moved its time.
+                        continue
+        finally:
+            os.close(descriptor)
+
+    def _entry(self, entry: os.DirEntry[str], descriptor: int) -> None:
+        name = entry.name
+        if name.startswith("."):
+            if files.is_temporary(name):
+                self._left_over(entry, descriptor)
+        elif entry.is_dir(follow_symlinks=False):
+            self._child(name)
+        elif entry.is_symlink() and entry.is_dir():
+            self._skipped[shown(name)] = "a symbolic link to a directory is not followed"
+        else:
+            self._file(entry)
+
+    def _file(self, entry: os.DirEntry[str]) -> None:
+        try:
+            segment = segment_of(entry.name)
+        except errors.BadSegmentId as error:
+            self._skipped[shown(entry.name)] = str(error)
+            return
+        if segment is None:
+            return
+        if not entry.is_file():
+            self._skipped[entry.name] = (
+                "a symbolic link that leads nowhere" if entry.is_symlink() else "not a plain file"
+            )
+            return
+        self._add(segment, entry.stat())
+
+    def _add(self, segment: str, status: os.stat_result) -> None:
+        self._ids.append(segment)
+        self._modified.append(status.st_mtime_ns // 1_000_000)
+        self._sizes.append(status.st_size)
+
+    def _child(self, name: str) -> None:
+        reason = reason_to_skip_directory(name)
+        if reason:
+            self._skipped[shown(name)] = reason
+        elif name not in _NOT_OURS:
+            self._children.append(name)
+
+    def _left_over(self, entry: os.DirEntry[str], descriptor: int) -> None:
+        """Remove an upload that a crash left behind, or come back when it is old enough."""
+        due = entry.stat(follow_symlinks=False).st_mtime + files.LEFT_OVER_AGE
+        if due <= self._now:
+            os.unlink(entry.name, dir_fd=descriptor)
+        else:
+            self._look_again = min(self._look_again, due)
+
+
+def _upload(
+    source: BinaryIO, temporary: Path, cancellation: Cancellation, progress: Progress
+) -> tuple[int, str]:
+    """Copy to the canonical side, down to its disk; returns length and checksum."""
+    digest, done = files.new_hash(), 0
+    with temporary.open("xb", buffering=0) as target:
+        for chunk in files.read_chunks(source, cancellation.check):
+            digest.update(chunk)
+            files.write_all(target, chunk)
+            done += len(chunk)
+            progress(done)
+        os.fsync(target.fileno())
+        # What is verified is to come from the disk, not from the page cache.
+        os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return done, files.checksum_text(digest)
+
+
+def _verify(path: Path, size: int, checksum: str, cancellation: Cancellation) -> None:
+    found_size, found = path.stat().st_size, files.checksum(path, cancellation.check)
+    if (found_size, found) != (size, checksum):
+        raise errors.Unavailable(
+            f"{path} reads back as {found_size} bytes with {found}, "
+            f"and {size} bytes with {checksum} were written",
+            "the disk or its controller is damaged; the former canonical copy is untouched",
+        )
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other processes of this machine from renaming in `directory`."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make_later(temporary: Path, target: Path) -> int:
+    """Make the upload's modification time later than the target's; returns it."""
+    try:
+        former = _milliseconds(target.stat())
+    except FileNotFoundError:
+        return _milliseconds(temporary.stat())
+    # By one millisecond, or by two seconds where the file system rounds that away.
+    for step in (1, 2000):
+        modified = _milliseconds(temporary.stat())
+        if modified > former:
+            return modified
+        later = (former + step) * 1_000_000
+        os.utime(temporary, ns=(later, later))
+    return _milliseconds(temporary.stat())

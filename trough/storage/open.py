@@ -1,0 +1,177 @@
+"""The canonical storage that a URL names.
+
+::
+
+    file:///var/lib/trough/canonical
+    webhdfs://namenode:9870/trough
+    webhdfs://namenode1:9870,namenode2:9870/trough?user=trough
+    swebhdfs://namenode:9871/trough?auth=kerberos
+
+Nothing is connected to yet: that is :meth:`trough.storage.Storage.open`. A backend is
+imported when a URL asks for it, and not before.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult
+
+from twisted.internet.interfaces import IReactorFromThreads
+
+from trough import errors
+from trough.storage import Storage
+from trough.storage.blocking import BlockingStorage
+
+if TYPE_CHECKING:
+    from trough.storage.webhdfs import MakeClient, Patience
+
+#: WebHDFS's ports since Hadoop 3, for plain and TLS.
+PORT, TLS_PORT = 9870, 9871
+
+
+def open_storage(
+    url: str,
+    reactor: IReactorFromThreads,
+    *,
+    user: str | None = None,
+    threads: int = 2,
+    patience: Patience | None = None,
+) -> Storage:
+    """The storage at `url`, not yet opened.
+
+    :param user: on whose behalf HDFS is asked, where the URL does not say; without
+        either, the user that this process runs as
+    :param threads: how many files may be moved at once
+    :param patience: how long HDFS is waited for
+    :raises trough.errors.BadSettings: naming what in the URL cannot be used
+    """
+    if threads < 1:
+        raise errors.BadSettings(f"at least one thread is needed to copy files, not {threads}")
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "file":
+        return _open_directory(url, parts, reactor, threads)
+    if parts.scheme in _HDFS_SCHEMES:
+        return _open_hdfs(url, parts, reactor, threads, user, patience)
+    raise _refused(
+        url,
+        f"{parts.scheme or 'no'} scheme is not known",
+        "use file:///path, webhdfs://namenode:9870/path or swebhdfs://namenode:9871/path",
+    )
+
+
+_HDFS_SCHEMES = {"webhdfs": "http", "swebhdfs": "https", "webhdfss": "https"}
+
+
+def _refused(url: str, what: str, hint: str) -> errors.BadSettings:
+    return errors.BadSettings(f"canonical storage {url!r}: {what}", hint)
+
+
+def _open_directory(
+    url: str, parts: SplitResult, reactor: IReactorFromThreads, threads: int
+) -> Storage:
+    from trough.storage.directory import DirectoryBackend
+
+    if parts.netloc not in ("", "localhost"):
+        raise _refused(
+            url, f"{parts.netloc!r} stands where a host would", "three slashes: file:///path"
+        )
+    if parts.query or parts.fragment:
+        raise _refused(url, "nothing can follow the path", "write ? and # as %3F and %23")
+    return BlockingStorage(url, DirectoryBackend(Path(_root(url, parts))), reactor, threads)
+
+
+def _open_hdfs(
+    url: str,
+    parts: SplitResult,
+    reactor: IReactorFromThreads,
+    threads: int,
+    user: str | None,
+    patience: Patience | None,
+) -> Storage:
+    from trough.storage.hdfs import HdfsBackend
+    from trough.storage.webhdfs import Patience, WebHdfs
+
+    root = _root(url, parts)
+    if ":" in root:
+        raise _refused(url, "HDFS has no paths with a colon", "choose another path")
+    options = _options(url, parts)
+    namenodes = _namenodes(url, parts)
+    make_client = _client_maker(url, namenodes, options, user)
+    web = WebHdfs(namenodes, make_client, patience or Patience())
+    return BlockingStorage(url, HdfsBackend(web, root), reactor, threads)
+
+
+def _root(url: str, parts: SplitResult) -> str:
+    root = urllib.parse.unquote(parts.path)
+    if not root.startswith("/") or not root.isprintable():
+        raise _refused(url, "the path has to be absolute, printable text", "write /path after it")
+    if ".." in PurePosixPath(root).parts:
+        raise _refused(url, "the path goes through ..", "write it without")
+    # One spelling for each root: //a/./b/ is /a/b.
+    return "/" + "/".join(PurePosixPath(root).parts[1:])
+
+
+def _options(url: str, parts: SplitResult) -> dict[str, str]:
+    try:
+        options = dict(urllib.parse.parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    except ValueError as error:
+        raise _refused(url, f"{parts.query!r} is no list of options", "?user=NAME") from error
+    unknown = sorted(options.keys() - {"user", "auth"})
+    if unknown or parts.fragment:
+        what = unknown[0] if unknown else f"#{parts.fragment}"
+        raise _refused(url, f"{what!r} is not an option", "user=NAME and auth=kerberos are")
+    if options.get("auth", "simple") not in ("simple", "kerberos"):
+        raise _refused(
+            url, f"auth={options['auth']} is not known", "auth=simple and auth=kerberos are"
+        )
+    return options
+
+
+def _namenodes(url: str, parts: SplitResult) -> str:
+    """The NameNodes' own URLs, as the package *hdfs* takes them."""
+    if "@" in parts.netloc:
+        raise _refused(url, "a user does not go before the host", "append ?user=NAME")
+    scheme = _HDFS_SCHEMES[parts.scheme]
+    default = PORT if scheme == "http" else TLS_PORT
+    found = []
+    for each in parts.netloc.split(","):
+        try:
+            one = urllib.parse.urlsplit(f"//{each}")
+            host, port = one.hostname, one.port
+        except ValueError as error:
+            raise _refused(url, f"{each!r} is no host and port: {error}", "host:9870") from error
+        if not host:
+            raise _refused(url, "no NameNode is named", "webhdfs://namenode:9870/path")
+        shown = f"[{host}]" if ":" in host else host
+        found.append(f"{scheme}://{shown}:{port or default}")
+    return ";".join(found)
+
+
+def _client_maker(
+    url: str, namenodes: str, options: dict[str, str], user: str | None
+) -> MakeClient:
+    if options.get("auth") == "kerberos":
+        if "user" in options:
+            raise _refused(url, "with Kerberos the ticket says who the user is", "leave out user=")
+        return _kerberos(url, namenodes)
+    import hdfs
+
+    name = options.get("user") or user or getpass.getuser()
+    return lambda session, timeout: hdfs.InsecureClient(
+        namenodes, user=name, session=session, timeout=timeout
+    )
+
+
+def _kerberos(url: str, namenodes: str) -> MakeClient:
+    try:
+        client: Callable = importlib.import_module("hdfs.ext.kerberos").KerberosClient
+    except ImportError as error:
+        raise _refused(
+            url, f"Kerberos is not installed: {error}", "pip install 'trough[kerberos]'"
+        ) from error
+    return lambda session, timeout: client(namenodes, session=session, timeout=timeout)
