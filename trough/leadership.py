@@ -141,7 +141,9 @@ class Reign:
         self._doubted_since: float | None = None
         self._allowance = 0.0
         self._allowed_at = clock.seconds()
-        self._counts = {"rounds": 0, "assignments_put": 0, "assignments_removed": 0, "moves": 0}
+        self._counts = dict.fromkeys(
+            ("rounds", "refused", "assignments_put", "assignments_removed", "moves"), 0
+        )
         self._rounds = Periodic("leading", policy.listing, self._round, clock)
 
     def begin(self) -> None:
@@ -170,6 +172,13 @@ class Reign:
     # -- a round -------------------------------------------------------------------
 
     async def _round(self) -> None:
+        try:
+            await self._look_and_plan()
+        except errors.NotLeader:
+            self._counts["refused"] += 1
+            raise
+
+    async def _look_and_plan(self) -> None:
         self._check_lease()
         planner = self._planner or await self._learn()
         now = self._clock.seconds()
@@ -217,6 +226,8 @@ class Reign:
     async def _look(self, planner: Planner, now: float) -> None:
         full = now - self._looked_fully >= self._policy.full_listing
         try:
+            if self._listing is None:
+                await self._storage.open()
             changes = await self._storage.changes(self._listing, full)
         except errors.Unavailable as reason:
             # Planning goes on with what is known; a worker may have come or gone.

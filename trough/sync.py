@@ -83,6 +83,9 @@ class MasterSyncController(service.MultiService):
             if not self._opened:
                 await self.metadata.open()
                 self._opened = True
+                Periodic(
+                    "opening canonical storage", self.myself.ttl, self._open_storage, self._clock
+                ).setServiceParent(self)
             self.leader = await self.metadata.campaign(self.myself)
         except errors.Unavailable:
             # A lease that could not be renewed ends by our own clock at the latest.
@@ -100,6 +103,9 @@ class MasterSyncController(service.MultiService):
                 generation=self.leader.generation,
                 node=self.leader.node,
             )
+
+    async def _open_storage(self) -> None:
+        await self.storage.open()
 
     async def stopService(self) -> None:
         """Stop planning, then give the leadership back."""

@@ -1,0 +1,170 @@
+"""What a leader does, on a real registry and a real directory."""
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred
+from waiting import until
+
+from trough.leadership import Leadership, Policy
+from trough.metadata.open import open_metadata
+from trough.model import READ, Copy, Leader, Worker, canonical_path
+from trough.storage.open import open_storage
+
+ME = Leader("s1", "me", "http://127.0.0.1:1/", ttl=60.0)
+
+
+class House:
+    """A registry, a canonical directory, workers that are only rows, and a leadership."""
+
+    def __init__(self, path):
+        self.canonical = path / "canonical"
+        self.metadata = open_metadata(f"sqlite://{path}/registry.db", reactor)
+        self.storage = open_storage(f"file://{self.canonical}", reactor)
+        self.policy = Policy(
+            lambda segment: 2, lambda segment: segment.startswith("cold"), 2,
+            grace=600.0, listing=0.05, full_listing=600.0, reap=0.05,
+        )  # fmt: skip
+        self.leadership = Leadership(self.metadata, self.storage, self.policy, reactor)
+
+    async def open(self, *workers):
+        await self.metadata.open()
+        await self.storage.open()
+        for name in workers:
+            await self.join(name)
+
+    async def join(self, name, ttl=600.0):
+        worker = Worker(name, f"identity of {name}", capacity=10**12, available_bytes=10**12,
+                        ttl=ttl)  # fmt: skip
+        await self.metadata.register_worker(worker)
+
+    async def lead(self):
+        leader = await self.metadata.campaign(ME)
+        self.leadership.begin_or_go_on(leader, reactor.seconds())
+
+    async def close(self):
+        self.leadership.end()
+        await self.leadership.ended()
+        await self.storage.close()
+        await self.metadata.close()
+
+    def put(self, segment, content=b"a"):
+        """A file in canonical storage; what is in it does not matter to a leader."""
+        path = self.canonical / canonical_path(segment)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{segment}").write_bytes(content)
+        path.with_name(f".{segment}").rename(path)
+
+    async def assigned(self, segment):
+        rows = await self.metadata.assignments_of_segment(segment)
+        return sorted(row.node for row in rows)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """See :class:`House`."""
+    house = House(tmp_path)
+    yield house
+    pytest_twisted.blockon(ensureDeferred(house.close()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_lies_in_storage_is_assigned(house):
+    """Each segment goes to as many different workers as it should have copies."""
+    await house.open("w1", "w2", "w3")
+    house.put("300001")
+    await house.lead()
+    nodes = await until(lambda: house.assigned("300001"), "assignments")
+    assert len(set(nodes)) == 2
+    assert set(await house.metadata.rings()) == {"w1", "w2", "w3"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_version_is_told_to_the_same_workers(house):
+    """A file that was replaced by hand gives its assignments the new version."""
+    await house.open("w1", "w2")
+    house.put("300001")
+    await house.lead()
+    await until(lambda: house.assigned("300001"), "assignments")
+    house.put("300001", b"longer")
+
+    async def sizes():
+        rows = await house.metadata.assignments_of_segment("300001")
+        return [row.size for row in rows] == [6, 6]
+
+    await until(sizes, "the new version")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_gone_is_taken_back(house):
+    """A segment that was deleted by hand is assigned to nobody."""
+    await house.open("w1", "w2")
+    house.put("300001")
+    await house.lead()
+    await until(lambda: house.assigned("300001"), "assignments")
+    (house.canonical / canonical_path("300001")).unlink()
+
+    async def nobody():
+        return not await house.assigned("300001")
+
+    await until(nobody, "the end of the assignments")
+
+
+@pytest_twisted.ensureDeferred
+async def test_sudden_loss_of_nearly_everything_is_doubted(house):
+    """An empty directory where thousands of segments were takes no assignment away."""
+    await house.open("w1", "w2")
+    for number in range(150):
+        house.put(f"3{number:05}")
+    await house.lead()
+    await until(lambda: house.assigned("300149"), "assignments")
+    for path in house.canonical.rglob("*.sqlite"):
+        path.unlink()
+    await until(lambda: house.leadership.status()["doubting_a_loss"], "the doubt")
+    rounds = house.leadership.status()["rounds"]
+    await until(lambda: house.leadership.status()["rounds"] > rounds + 3, "further rounds")
+    assert len(await house.assigned("300149")) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_copies_of_a_dead_worker_vanish_and_its_assignments_wait(house):
+    """Within its TTL nobody is sent to a dead worker; its share waits out the grace."""
+    await house.open("w1")
+    await house.join("w2", ttl=0.5)
+    house.put("300001")
+    await house.metadata.publish_copies(
+        [Copy("300001", "w2", READ, "http://127.0.0.1:2/?segment=300001")]
+    )
+    await house.lead()
+
+    async def reaped():
+        return not await house.metadata.copies_of(["300001"])
+
+    await until(lambda: house.assigned("300001"), "assignments")
+    await until(reaped, "the end of the copies")
+    assert await house.assigned("300001") == ["w1", "w2"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_deposed_leader_changes_nothing(house):
+    """Once another one leads, the old one's plans are refused by the store."""
+    await house.open("w1", "w2")
+    await house.lead()
+    await until(lambda: house.leadership.status()["rounds"], "a first round")
+    await house.metadata.resign(await house.metadata.leader())
+    await house.metadata.campaign(Leader("s2", "other", "http://127.0.0.1:3/", ttl=600.0))
+    house.put("300001")
+    await until(lambda: house.leadership.status()["refused"] >= 2, "refused rounds")
+    assert await house.assigned("300001") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lease_that_may_have_ended_stops_the_rounds(house):
+    """A leader that could not renew in time by its own clock does nothing more."""
+    await house.open("w1", "w2")
+    leader = await house.metadata.campaign(ME)
+    house.put("300001")
+    house.leadership.begin_or_go_on(leader, reactor.seconds() - 61.0)
+    await until(lambda: house.leadership.status()["refused"], "a refused round")
+    assert house.leadership.status()["rounds"] == 0
+    assert await house.assigned("300001") == []
