@@ -1,0 +1,764 @@
+"""The Twisted client, against real registries and small real servers."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from line_servers import DIE, LineServer
+from twisted.internet import defer, reactor
+from twisted.internet.task import deferLater
+from web_servers import ClosingServer, WebServer, refused_port
+
+from trough import errors, fan_out, model
+from trough.cluster import Cluster
+from trough.metadata.embedded import EmbeddedMetadata
+
+EXPECTED_WITHIN = 60  # seconds; only a net under what is waited for by events
+
+
+class Found:
+    """A listener that keeps what it is told, and says every event.
+
+    :ivar rows: by segment
+    :ivar events: name of the event and segment, in order
+    """
+
+    def __init__(self, forgets=True) -> None:
+        self.rows_of = {}
+        self.names_of = {}
+        self.counts = {}
+        self.failures = {}
+        self.events = []
+        self._forgets = forgets
+        self._waiting = []
+
+    def columns(self, segment, names):
+        self._happened("columns", segment)
+        assert segment not in self.names_of
+        self.names_of[segment] = names
+
+    def rows(self, segment, rows):
+        self._happened("rows", segment)
+        self.rows_of.setdefault(segment, []).extend(rows)
+
+    def done(self, segment, count):
+        self._happened("done", segment)
+        assert count == len(self.rows_of.get(segment, []))
+        self.counts[segment] = count
+
+    def failed(self, segment, error):
+        self._happened("failed", segment)
+        self.failures[segment] = error
+
+    def restarted(self, segment):
+        self._happened("restarted", segment)
+        if self._forgets:
+            self.rows_of.pop(segment, None)
+            self.names_of.pop(segment, None)
+        return self._forgets
+
+    def _happened(self, event, segment):
+        self.events.append((event, segment))
+        waiting, self._waiting = self._waiting, []
+        for wanted, deferred in waiting:
+            if wanted == (event, segment):
+                deferred.callback(None)
+            else:
+                self._waiting.append((wanted, deferred))
+
+    def happens(self, event, segment):
+        """Fires when this event happens next."""
+        deferred = defer.Deferred()
+        self._waiting.append(((event, segment), deferred))
+        return deferred.addTimeout(EXPECTED_WITHIN, reactor)
+
+
+class Town:
+    """A real registry in which a test writes down the servers that it runs."""
+
+    def __init__(self, path) -> None:
+        self.metadata = EmbeddedMetadata(path / "registry.db", reactor)
+        self.cluster = Cluster(self.metadata, reactor)
+
+    async def worker(self, node, server, *segments, load=0.0, role=model.READ, http=""):
+        """Register a worker, and the copies that it serves."""
+        line = server.address if isinstance(server, LineServer) else ""
+        line = server if isinstance(server, str) else line
+        await self.metadata.register_worker(
+            model.Worker(node, f"id-{node}", line=line, load=load, ttl=3600.0, write_url=http)
+        )
+        await self.serve(node, *segments, role=role, http=http)
+
+    async def serve(self, node, *segments, role=model.READ, http=""):
+        """Publish copies."""
+        await self.metadata.publish_copies(
+            [
+                model.Copy(segment, node, role, f"{http or 'http://x/'}?segment={segment}")
+                for segment in segments
+            ]
+        )
+
+    async def lead(self, server):
+        """Make a server the leader."""
+        former = await self.metadata.leader()
+        if former is not None:
+            await self.metadata.resign(former)
+        line = server if isinstance(server, str) else server.address
+        await self.metadata.campaign(
+            model.Leader("sync", line, url="http://x/", line=line, ttl=3600.0)
+        )
+
+    def query(self, segments, sql="SELECT a FROM t", *arguments, listener=None, **options):
+        """The query, and what it finds."""
+        found = listener or Found()
+        return self.cluster.query(segments, sql, *arguments, listener=found, **options), found
+
+    async def found(self, segments, **options):
+        """What a query finds, once it has ended."""
+        query, found = self.query(segments, **options)
+        await settled(query.done)
+        return found
+
+
+def settled(deferred):
+    """The same Deferred, with a net under it."""
+    return deferred.addTimeout(EXPECTED_WITHIN, reactor)
+
+
+@pytest_twisted.async_yield_fixture
+async def town(tmp_path):
+    """A registry and a client of it."""
+    town = Town(tmp_path)
+    await town.cluster.open()
+    yield town
+    await town.cluster.close()
+
+
+def answering(rows):
+    """An answer function: these rows, by segment."""
+    return lambda asked: asked.answer(rows)
+
+
+# -- reading -------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_worker_is_asked_once_for_all_of_its_segments(town):
+    """Segments of two workers: two requests, and every row under its segment."""
+    rows = {str(number): [number, number + 1] for number in range(100)}
+    async with LineServer(reactor, answering(rows)) as one:
+        async with LineServer(reactor, answering(rows)) as two:
+            await town.worker("w1", one, *list(rows)[:60])
+            await town.worker("w2", two, *list(rows)[60:])
+            query, found = town.query([*rows, "1", "2"])
+            tally = await settled(query.done)
+    assert (len(one.asked), len(two.asked)) == (1, 1)
+    assert sorted(one.asked[0].segments) == sorted(list(rows)[:60])
+    assert found.rows_of == {s: [[value] for value in values] for s, values in rows.items()}
+    assert set(found.names_of) == set(rows) and found.names_of["0"] == ("a",)
+    assert (tally.segments, tally.answered, tally.rows, tally.failed) == (100, 100, 200, {})
+    assert tally.complete
+
+
+@pytest_twisted.ensureDeferred
+async def test_connections_are_kept_and_shared(town):
+    """Ten queries at once and ten more go over one connection."""
+    async with LineServer(reactor, answering({"s": [1]})) as worker:
+        await town.worker("w1", worker, "s")
+        for _ in range(2):
+            queries = [town.query(["s"])[0] for _ in range(10)]
+            await settled(defer.gatherResults([query.done for query in queries]))
+        assert len(worker.asked) == 20
+        assert len(worker.connections) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_parameters_and_limits_reach_the_worker(town):
+    """Parameters, deadline and row limit go with the query."""
+    async with LineServer(reactor, answering({"s": [1]})) as worker:
+        await town.worker("w1", worker, "s")
+        query, _ = town.query(["s"], "SELECT ?", ["it's", None], seconds=50, rows=7)
+        await settled(query.done)
+        arguments = worker.asked[0].query
+        assert (arguments.sql, arguments.parameters, arguments.rows) == (
+            "SELECT ?",
+            ["it's", None],
+            7,
+        )
+        assert 0 < arguments.seconds <= 50
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_nowhere_fails_alone(town):
+    """What no worker serves fails by name; the others answer."""
+    async with LineServer(reactor, answering({"s": [1]})) as worker:
+        await town.worker("w1", worker, "s")
+        query, found = town.query(["s", "gone"])
+        tally = await settled(query.done)
+    assert found.rows_of == {"s": [[1]]}
+    assert isinstance(tally.failed["gone"], errors.NoSuchSegment)
+    assert "gone" in str(found.failures["gone"])
+    assert not tally.complete
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_segments_is_an_empty_answer(town):
+    """A query of nothing ends at once."""
+    query, found = town.query([])
+    assert (await settled(query.done)).complete
+    assert found.events == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_segment_id_is_refused(town):
+    """A bad id is told before anything is asked."""
+    with pytest.raises(errors.BadSegmentId):
+        town.query(["s", "a/b"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_bad_query_fails_as_a_whole(town):
+    """What a worker refuses outright would be refused by every worker."""
+    async with LineServer(reactor, lambda asked: asked.say("ERR bad-sql near x")) as worker:
+        await town.worker("w1", worker, "s", "t")
+        query, found = town.query(["s", "t"])
+        with pytest.raises(errors.BadSql, match="near x"):
+            await settled(query.done)
+        assert found.events == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_that_fails_for_good_is_not_asked_again(town):
+    """SQL that one segment refuses, or a deadline, is that segment's answer."""
+
+    def answer(asked):
+        asked.say("FAIL s bad-sql no such table: t", "FAIL t timeout too slow")
+        asked.end()
+
+    async with LineServer(reactor, answer) as one, LineServer(reactor, answer) as two:
+        await town.worker("w1", one, "s", "t")
+        await town.worker("w2", two, "s", "t", load=99)
+        query, found = town.query(["s", "t"])
+        await settled(query.done)
+        assert isinstance(found.failures["s"], errors.BadSql)
+        assert isinstance(found.failures["t"], errors.DeadlineExceeded)
+        assert len(one.asked) + len(two.asked) == 1
+
+
+# -- following segments --------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_moved_segment_is_followed(town):
+    """A worker that says where a segment is now is believed, without a look-up."""
+    async with LineServer(reactor, answering({"s": [1]})) as there:
+
+        def answer(asked):
+            asked.say('COLS t ["a"]', "DONE t 0", f"FAIL s moved w2 {there.address}")
+            asked.end()
+
+        async with LineServer(reactor, answer) as here:
+            await town.worker("w1", here, "s", "t")
+            found = await town.found(["s", "t"])
+    assert found.rows_of == {"s": [[1]]}
+    assert found.counts == {"s": 1, "t": 0}
+    assert [asked.segments for asked in there.asked] == [("s",)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_workers_that_name_each_other_are_not_asked_for_ever(town):
+    """Moved here, moved there: after some tries the segment fails."""
+    async with LineServer(reactor, lambda asked: moved(asked, "w2", two)) as one:
+        async with LineServer(reactor, lambda asked: moved(asked, "w1", one)) as two:
+            await town.worker("w1", one, "s")
+            await town.worker("w2", two)
+            found = await town.found(["s"])
+            assert isinstance(found.failures["s"], errors.Moved)
+            assert len(one.asked) + len(two.asked) == fan_out.MAX_TRIES
+
+
+def moved(asked, node, server):
+    """Answer that all segments are elsewhere."""
+    for segment in asked.segments:
+        asked.say(f"FAIL {segment} moved {node} {server.address}")
+    asked.end()
+
+
+@pytest.mark.parametrize("code", ["corrupt", "no-segment", "unavailable"])
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_cannot_be_read_is_read_elsewhere(town, code):
+    """A copy that is damaged, gone or not ready is no reason to fail while another is."""
+
+    def answer(asked):
+        asked.say(f"FAIL s {code} whatever")
+        asked.end()
+
+    async with (
+        LineServer(reactor, answer) as bad,
+        LineServer(reactor, answering({"s": [1]})) as good,
+    ):
+        await town.worker("w1", bad, "s", load=0)
+        await town.worker("w2", good, "s", load=5)
+        found = await town.found(["s"])
+    assert found.rows_of == {"s": [[1]]}
+    assert len(bad.asked) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_dead_worker_is_asked_around(town):
+    """A worker that takes no connection costs a detour, once for all of its segments."""
+    dead = f"127.0.0.1:{await refused_port(reactor)}"
+    rows = {str(number): [number] for number in range(50)}
+    async with LineServer(reactor, answering(rows)) as alive:
+        await town.worker("w1", dead, *rows, load=0)
+        await town.worker("w2", alive, *rows, load=99)
+        query, found = town.query(rows)
+        tally = await settled(query.done)
+        assert tally.complete
+        assert 1 <= len(alive.asked) <= 2
+        assert found.rows_of == {s: [values] for s, values in rows.items()}
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_another_copy_the_reason_is_told(town):
+    """The only worker is gone: the segment fails with what happened there."""
+    dead = f"127.0.0.1:{await refused_port(reactor)}"
+    await town.worker("w1", dead, "s")
+    found = await town.found(["s"])
+    assert isinstance(found.failures["s"], errors.Unavailable)
+    assert dead in str(found.failures["s"])
+
+
+# -- a worker that dies in the middle ------------------------------------------
+
+
+def dying_after(*lines):
+    """An answer function: these lines, then death; whole answers from then on never."""
+    return lambda asked: asked.say(*lines, DIE)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_short_answer_cut_off_leaves_no_trace(town):
+    """Rows of one batch are held back until their end: elsewhere they come once, and the
+    listener never hears of the first attempt."""
+    lines = ('COLS s ["a"]', "ROWS s [[1],[2]]", 'COLS t ["a"]', "ROWS t [[7]]", "DONE t 1")
+    async with LineServer(reactor, dying_after(*lines)) as dying:
+        async with LineServer(reactor, answering({"s": [1, 2, 3], "t": [7]})) as other:
+            await town.worker("w1", dying, "s", "t", load=0)
+            await town.worker("w2", other, "s", "t", load=99)
+            query, found = town.query(["s", "t"])
+            tally = await settled(query.done)
+    assert found.rows_of == {"s": [[1], [2], [3]], "t": [[7]]}
+    assert [asked.segments for asked in other.asked] == [("s",)]
+    assert tally.restarted == 0
+    assert found.events == [
+        ("columns", "t"), ("rows", "t"), ("done", "t"),
+        ("columns", "s"), ("rows", "s"), ("done", "s"),
+    ]  # fmt: skip
+
+
+LONG = ('COLS s ["a"]', "ROWS s [[1],[2]]", "ROWS s [[3]]")
+
+
+@pytest_twisted.ensureDeferred
+async def test_rows_told_already_are_restarted(town):
+    """Where rows were told, the listener is told that they are void, then all of them."""
+    async with LineServer(reactor, dying_after(*LONG)) as dying:
+        async with LineServer(reactor, answering({"s": [1, 2, 3, 4]})) as other:
+            await town.worker("w1", dying, "s", load=0)
+            await town.worker("w2", other, "s", load=99)
+            query, found = town.query(["s"])
+            tally = await settled(query.done)
+    assert found.rows_of == {"s": [[1], [2], [3], [4]]}
+    assert (tally.restarted, tally.rows) == (1, 4)
+    assert found.events.count(("restarted", "s")) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_cannot_forget_gets_no_row_twice(town):
+    """Rows that went out for good: the segment fails, rather than repeat them."""
+    async with LineServer(reactor, dying_after(*LONG)) as dying:
+        async with LineServer(reactor, answering({"s": [1, 2, 3, 4]})) as other:
+            await town.worker("w1", dying, "s", load=0)
+            await town.worker("w2", other, "s", load=99)
+            query, found = town.query(["s"], listener=Found(forgets=False))
+            await settled(query.done)
+    assert found.rows_of == {"s": [[1], [2], [3]]}
+    assert isinstance(found.failures["s"], errors.Unavailable)
+    assert other.asked == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_held_back_is_bounded(town, monkeypatch):
+    """Of very many segments that have begun and not ended, the oldest are told."""
+    monkeypatch.setattr(fan_out, "HELD_BATCHES", 3)
+    names = [f"s{number}" for number in range(10)]
+
+    def answer(asked):
+        for name in names:
+            asked.say(f'COLS {name} ["a"]', f"ROWS {name} [[1]]")
+        asked.say("FAIL nowhere no-segment really")
+
+    async with LineServer(reactor, answer) as worker:
+        await town.worker("w1", worker, *names)
+        query, found = town.query(names)
+        await found.happens("rows", "s6")
+        assert [segment for event, segment in found.events if event == "rows"] == names[:7]
+        query.cancel()
+        with pytest.raises(errors.Cancelled):
+            await settled(query.done)
+
+
+# -- the caller's hand ---------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelling_reaches_the_worker(town):
+    """A cancelled query is cancelled on the worker, and the listener hears no more."""
+    cancelled = defer.Deferred()
+    first = []
+
+    def answer(asked):
+        if asked.verb == "CANCEL":
+            cancelled.callback(asked.words)
+            first[0].say("ROWS s [[2]]", "ERR cancelled by the client")
+        else:
+            first.append(asked)
+            asked.say('COLS s ["a"]', "ROWS s [[1]]", "ROWS s [[1]]")
+
+    async with LineServer(reactor, answer) as worker:
+        await town.worker("w1", worker, "s")
+        query, found = town.query(["s"])
+        await found.happens("rows", "s")
+        heard = len(found.events)
+        query.cancel()
+        with pytest.raises(errors.Cancelled):
+            await settled(query.done)
+        assert await settled(cancelled) == [first[0].request.tag]
+        assert len(found.events) <= heard + 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_raises_ends_the_query(town):
+    """What the listener raises is what the query fails with, and workers stop."""
+
+    class Full(Found):
+        def rows(self, segment, rows):
+            raise OSError("disk full")
+
+    async with LineServer(reactor, answering({"s": [1]})) as worker:
+        await town.worker("w1", worker, "s")
+        query, _ = town.query(["s"], listener=Full())
+        with pytest.raises(OSError, match="disk full"):
+            await settled(query.done)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pause_leaves_the_listener_alone(town):
+    """While paused nothing is told; after, everything, in order."""
+    asked_for = []
+
+    def answer(asked):
+        asked_for.append(asked)
+        asked.say('COLS s ["a"]', "ROWS s [[1]]", "ROWS s [[2]]")
+
+    async with LineServer(reactor, answer) as worker:
+        await town.worker("w1", worker, "s")
+        query, found = town.query(["s"])
+        await found.happens("rows", "s")
+        await deferLater(reactor, 0)  # out of the middle of being told
+        query.pause()
+        heard = list(found.events)
+        asked_for[0].say("ROWS s [[3]]", "DONE s 3")
+        asked_for[0].end()
+        # Another connection's round trip: whatever was sent before has arrived.
+        other = Cluster(town.metadata, reactor)
+        echo = other.query(["s"], "SELECT", listener=Found())
+        await settled(_begun(worker, 2))
+        assert found.events == heard
+        query.resume()
+        await settled(query.done)
+        assert found.rows_of == {"s": [[1], [2], [3]]}
+        echo.cancel()
+        worker.die()
+        with pytest.raises(errors.Cancelled):
+            await settled(echo.done)
+        await other._links.close()
+
+
+def _begun(server, requests):
+    """Fires when a server has been asked so often."""
+    deferred = defer.Deferred()
+
+    def look():
+        if len(server.asked) >= requests:
+            deferred.callback(None)
+        else:
+            reactor.callLater(0.01, look)
+
+    look()
+    return deferred
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_that_ignores_the_deadline_is_given_up(town, monkeypatch):
+    """Past deadline and grace, what has not answered fails; what has, stays answered."""
+    monkeypatch.setattr(fan_out, "GRACE_SECONDS", 0.1)
+
+    def answer(asked):
+        if asked.verb == "QUERY":
+            asked.say('COLS s ["a"]', "DONE s 0")
+
+    async with LineServer(reactor, answer) as worker:
+        await town.worker("w1", worker, "s", "t")
+        query, found = town.query(["s", "t"], seconds=0.2)
+        tally = await settled(query.done)
+        assert isinstance(tally.failed["t"], errors.DeadlineExceeded)
+        assert found.counts == {"s": 0}
+
+
+# -- choosing copies -----------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_copies_share_the_work_by_load(town):
+    """Two idle workers get half each; a loaded one gets its smaller share."""
+    rows = {str(number): [number] for number in range(300)}
+    async with LineServer(reactor, answering(rows)) as one:
+        async with LineServer(reactor, answering(rows)) as two:
+            await town.worker("w1", one, *rows, load=1.0)
+            await town.worker("w2", two, *rows, load=3.0)
+            await town.found(rows)
+            shares = (len(one.asked[0].segments), len(two.asked[0].segments))
+    assert sum(shares) == 300
+    assert shares[0] == pytest.approx(200, abs=5)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_being_written_is_read_where_it_is_written(town):
+    """The lock's holder has the newest rows, however loaded it is."""
+    async with LineServer(reactor, answering({"s": [1]})) as holder:
+        async with LineServer(reactor, answering({"s": [0]})) as other:
+            await town.worker("w1", holder, "s", load=50)
+            await town.serve("w1", "s", role=model.WRITE)
+            await town.worker("w2", other, "s", load=0)
+            assert (await town.found(["s"])).rows_of == {"s": [[1]]}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_hundred_thousand_segments(town):
+    """Very many segments are found, asked for in one request a worker, and answered."""
+    names = [str(300000 + number) for number in range(100_000)]
+
+    def answer(asked):
+        asked.say(*(f'COLS {s} ["a"]\n{asked.request.tag} DONE {s} 0' for s in asked.segments))
+        asked.end()
+
+    async with LineServer(reactor, answer) as one, LineServer(reactor, answer) as two:
+        await town.worker("w1", one, *names[::2])
+        await town.worker("w2", two, *names[1::2])
+        query, found = town.query(names)
+        tally = await settled(query.done)
+        assert tally.answered == len(found.counts) == 100_000
+        assert (len(one.asked), len(two.asked)) == (1, 1)
+        pages = [page async for page in town.cluster.matching("^3000")]
+        assert sorted(name for page in pages for name in page) == names[:100]
+        assert len(await town.cluster.where([*names[:5000], "gone"])) == 5000
+
+
+# -- workers of the original system --------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_without_the_line_protocol_is_asked_over_http(town):
+    """An original worker answers segment by segment, and counts like any other."""
+
+    def answer(method, uri, body):
+        if uri.endswith("=s"):
+            return 200, b'[{"a": 1, "b": "x\\ny"},\n{"a": null, "b": {"blob":"AP8="}}]\n'
+        if uri.endswith("=empty"):
+            return 200, b"[]\n"
+        return 500, b"500 Server Error: no such table: t\n"
+
+    async with WebServer(reactor, answer) as original:
+        async with LineServer(reactor, answering({"other": [5]})) as worker:
+            await town.worker("w1", "", "s", "empty", "bad", http=original.url)
+            await town.worker("w2", worker, "other")
+            query, found = town.query(["s", "empty", "bad", "other"], "SELECT a, b FROM t")
+            tally = await settled(query.done)
+        assert ("POST", "/?segment=s", b"SELECT a, b FROM t") in original.requests
+    assert found.rows_of == {"s": [[1, "x\ny"], [None, b"\x00\xff"]], "other": [[5]]}
+    assert found.names_of["s"] == ("a", "b")
+    assert str(tally.failed["bad"]) == "no such table: t"
+    assert tally.answered == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_parameters_cannot_go_over_http(town):
+    """HTTP has no parameters: refused, rather than asked without them."""
+    async with WebServer(reactor, lambda *asked: (200, b"[]")) as original:
+        await town.worker("w1", "", "s", http=original.url)
+        query, _ = town.query(["s"], "SELECT ?", [1])
+        with pytest.raises(errors.BadRequest, match="HTTP"):
+            await settled(query.done)
+        assert original.requests == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n[{",
+        b'HTTP/1.1 200 OK\r\n\r\n[{"a": 1},\n{"a": 2}',
+        b"",
+    ],
+    ids=["cut off", "no bracket", "silent"],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_response_over_http_that_is_not_whole_is_asked_elsewhere(town, said):
+    """A response without its end is no answer, and its rows do not count."""
+    async with ClosingServer(reactor, said) as dying:
+        async with LineServer(reactor, answering({"s": [1, 2, 3]})) as other:
+            await town.worker("w1", "", "s", load=0, http=dying.url)
+            await town.worker("w2", other, "s", load=99)
+            assert (await town.found(["s"])).rows_of == {"s": [[1], [2], [3]]}
+
+
+# -- writing -------------------------------------------------------------------
+
+
+class Sync:
+    """Answers like a sync server: gives each provisioned segment's lock to a node."""
+
+    def __init__(self, town, *nodes) -> None:
+        self._town = town
+        self._nodes = list(nodes)
+
+    def __call__(self, asked):
+        assert asked.verb == "PROVISION"
+        defer.Deferred.fromCoroutine(self._provision(asked))
+
+    async def _provision(self, asked):
+        segment = asked.words[0]
+        lock = await self._town.metadata.lock_of(segment)
+        if lock is not None and len(self._nodes) > 1:
+            await self._town.metadata.release_lock(lock)
+            self._nodes.pop(0)
+        await self._town.metadata.take_lock(segment, self._nodes[0])
+        asked.say('OK {"result":"success"}')
+
+
+@pytest_twisted.ensureDeferred
+async def test_write_provisions_once_and_follows_the_lock(town):
+    """The first write provisions; the next one goes straight to the holder."""
+    async with LineServer(reactor, lambda asked: asked.say("OK changes=2 ms=1")) as holder:
+        async with LineServer(reactor, Sync(town, "w1")) as sync:
+            await town.lead(sync)
+            await town.worker("w1", holder)
+            for _ in range(2):
+                assert await town.cluster.write("s", "INSERT", [1], schema="crawl") == 2
+            assert [asked.words for asked in sync.asked] == [["s", "schema=crawl"]]
+            assert [asked.write.parameters for asked in holder.asked] == [[1], [1]]
+
+
+@pytest.mark.parametrize("refusal", ["ERR no-lock it is not mine", "ERR moved w2 127.0.0.1:1"])
+@pytest_twisted.ensureDeferred
+async def test_a_write_refused_for_want_of_the_lock_is_repeated(town, refusal):
+    """Refused, nothing was written: provision again, and write there."""
+    async with LineServer(reactor, lambda asked: asked.say(refusal)) as former:
+        async with LineServer(reactor, lambda asked: asked.say("OK changes=1")) as holder:
+            async with LineServer(reactor, Sync(town, "w1", "w2")) as sync:
+                await town.lead(sync)
+                await town.worker("w1", former)
+                await town.worker("w2", holder)
+                assert await town.cluster.write("s", "INSERT") == 1
+                assert len(former.asked) == len(holder.asked) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_without_an_answer_is_not_repeated(town):
+    """The holder dies over a write: unknown, and nobody writes it twice."""
+    async with LineServer(reactor, lambda asked: asked.say(DIE)) as holder:
+        async with LineServer(reactor, Sync(town, "w1")) as sync:
+            await town.lead(sync)
+            await town.worker("w1", holder)
+            with pytest.raises(errors.OutcomeUnknown):
+                await town.cluster.write("s", "INSERT")
+            assert len(holder.asked) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_that_is_wrong_is_refused_once(town):
+    """Bad SQL is the caller's, and not tried elsewhere."""
+    async with LineServer(reactor, lambda asked: asked.say("ERR bad-sql near x")) as holder:
+        async with LineServer(reactor, Sync(town, "w1")) as sync:
+            await town.lead(sync)
+            await town.worker("w1", holder)
+            with pytest.raises(errors.BadSql):
+                await town.cluster.write("s", "INSER")
+            assert len(holder.asked) == len(sync.asked) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_to_an_original_worker_goes_over_http(town):
+    """A holder without the line protocol gets the SQL by POST."""
+    async with WebServer(reactor, lambda *asked: (200, b"OK\n")) as original:
+        async with LineServer(reactor, Sync(town, "w1")) as sync:
+            await town.lead(sync)
+            await town.worker("w1", "", http=original.url)
+            assert await town.cluster.write("s", "INSERT INTO t VALUES ('é')") == 0
+            assert original.requests == [
+                ("POST", "/?segment=s", "INSERT INTO t VALUES ('é')".encode())
+            ]
+
+
+# -- the sync server -----------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_orders_to_the_sync_server(town):
+    """Promotion, deletion, schemas and status are the protocol's verbs."""
+    answers = {
+        "PROMOTE": 'OK {"remote_path":"300/300001.sqlite"}',
+        "DELETE": "ERR locked it has a write lock",
+        "PUT-SCHEMA": "OK created=1",
+        "STATUS": 'OK {"leader":"sync"}',
+    }
+    async with LineServer(reactor, lambda asked: asked.say(answers[asked.verb])) as sync:
+        await town.lead(sync)
+        cluster = town.cluster
+        assert (await cluster.promote("300001"))["remote_path"] == "300/300001.sqlite"
+        with pytest.raises(errors.LockHeld):
+            await cluster.delete("300001")
+        await cluster.put_schema(model.Schema("crawl", "CREATE TABLE t (a);"))
+        assert await cluster.status() == {"leader": "sync"}
+        await town.metadata.put_schema(model.Schema("crawl", "CREATE TABLE t (a);"))
+        assert await cluster.schemas() == ["crawl", "default"]
+        assert (await cluster.schema("crawl")).sql == "CREATE TABLE t (a);"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lost_leader_is_waited_for(town, monkeypatch):
+    """While nobody takes orders, an order waits for whoever leads next."""
+    monkeypatch.setattr("trough.cluster.FAILOVER_PAUSE", 0.02)
+    monkeypatch.setattr("trough.cluster.FAILOVER_SECONDS", EXPECTED_WITHIN)
+
+    async def lead_next():
+        await town.lead(next_one)
+
+    def lose(asked):
+        asked.say(DIE)
+        defer.Deferred.fromCoroutine(lead_next())
+
+    async with LineServer(reactor, lose) as lost:
+        async with LineServer(reactor, lambda asked: asked.say('OK {"a":1}')) as next_one:
+            await town.lead(lost)
+            assert await town.cluster.promote("s") == {"a": 1}
+            assert len(lost.asked) >= 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_leads(town, monkeypatch):
+    """With no sync server at all, an order fails after a while and says so."""
+    monkeypatch.setattr("trough.cluster.FAILOVER_SECONDS", 0.0)
+    with pytest.raises(errors.Unavailable, match="no sync server leads"):
+        await town.cluster.promote("s")

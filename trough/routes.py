@@ -1,0 +1,189 @@
+"""Which worker to ask for which segment: what the metadata store said, remembered a while.
+
+Looking up is done in pages, several at once, and at most once a while for each segment and
+for the list of workers: a stream of queries costs the store next to nothing, and a segment
+that moved meanwhile is told of by the worker that is asked in vain. Between copies it
+chooses by the workers' load and by what this client has asked of each already. It refuses
+to know how a worker is asked.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from trough.metadata import Metadata
+from trough.model import READ, WRITE, Copy, Worker
+
+#: Segments that one look-up asks for, and look-ups under way at once.
+PAGE = 2000
+PAGES_AT_ONCE = 4
+
+#: Seconds that a look-up is remembered. Stale ones cost a detour, never a wrong answer.
+COPIES_SECONDS = 30.0
+WORKERS_SECONDS = 5.0
+
+#: Segments that are remembered, at most; some 50 MB.
+REMEMBERED = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A worker, as one that asks it needs to know it.
+
+    :ivar line: ``host:port`` of the line protocol; empty for a worker that has none
+    """
+
+    node: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a segment is to be read.
+
+    :ivar url: over HTTP; empty where only the line protocol's address is known
+    """
+
+    place: Place
+    url: str = ""
+
+
+class Routes:
+    """Finds workers for segments.
+
+    :param clock: has ``seconds()``; monotonic
+    """
+
+    def __init__(self, metadata: Metadata, clock: Any) -> None:
+        self._metadata = metadata
+        self._clock = clock
+        self._copies: dict[str, tuple[float, Sequence[Copy]]] = {}
+        self._workers: dict[str, Worker] = {}
+        self._workers_at: float | None = None
+        self._asked: Counter[str] = Counter()
+
+    async def find(
+        self, segments: Iterable[str], avoid: Mapping[str, Collection[str]] | None = None
+    ) -> dict[str, Route]:
+        """Where each segment is to be read; those without any copy are left out.
+
+        :param avoid: for each segment that was asked for in vain, where; such segments are
+            looked up anew, and asked for elsewhere if there is another copy
+        :raises trough.errors.Unavailable: the metadata store does not answer
+        """
+        avoid = avoid or {}
+        segments = list(segments)
+        for segment in avoid:
+            self._copies.pop(segment, None)
+        await self._refresh_workers(force=bool(avoid))
+        await self._look_up(segments)
+        found = {}
+        asked = self._asked.copy()
+        for segment in segments:
+            _, copies = self._copies.get(segment, (0.0, ()))
+            copy = self._best(copies, avoid.get(segment, ()), asked)
+            if copy is not None:
+                asked[copy.node] += 1
+                found[segment] = Route(self.place_of(copy.node), copy.url)
+        return found
+
+    async def copies(self, segments: Iterable[str]) -> dict[str, list[Copy]]:
+        """The copies of each segment that can be read, as the store has them now."""
+        segments = list(segments)
+        for segment in segments:
+            self._copies.pop(segment, None)
+        await self._look_up(segments)
+        return {
+            segment: [copy for copy in self._copies[segment][1] if copy.role == READ]
+            for segment in segments
+            if segment in self._copies
+        }
+
+    async def matching(self, pattern: str | None) -> AsyncIterator[list[str]]:
+        """Pages of the ids of all readable segments in which `pattern` is found; each
+        id once."""
+        seen: set[str] = set()
+        async for page in self._metadata.segments_matching(pattern):
+            new = {copy.segment for copy in page} - seen
+            seen |= new
+            yield sorted(new)
+
+    def asked(self, node: str, segments: int) -> None:
+        """Say that a worker is being asked for so many segments."""
+        self._asked[node] += segments
+
+    def answered(self, node: str, segments: int) -> None:
+        """Say that a worker has done with so many of them."""
+        self._asked[node] -= segments
+
+    def forget(self, segment: str) -> None:
+        """Look the segment up anew the next time."""
+        self._copies.pop(segment, None)
+
+    def place_of(self, node: str, line: str = "") -> Place:
+        """The worker of this name.
+
+        :param line: its address where the store does not know the worker (yet)
+        """
+        worker = self._workers.get(node)
+        return Place(node, worker.line if worker is not None else line)
+
+    async def worker(self, node: str) -> Worker | None:
+        """A live worker's row, looked up anew where it is not known."""
+        await self._refresh_workers(force=node not in self._workers)
+        return self._workers.get(node)
+
+    async def _refresh_workers(self, force: bool) -> None:
+        now = self._clock.seconds()
+        old = self._workers_at is None or now - self._workers_at > WORKERS_SECONDS
+        if old or force:
+            self._workers = {worker.node: worker for worker in await self._metadata.workers()}
+            self._workers_at = now
+
+    async def _look_up(self, segments: Sequence[str]) -> None:
+        now = self._clock.seconds()
+        known = self._copies
+        unknown = [s for s in segments if s not in known or now - known[s][0] > COPIES_SECONDS]
+        if len(known) + len(unknown) > REMEMBERED:
+            known.clear()
+            unknown = list(segments)
+        pages = [unknown[start : start + PAGE] for start in range(0, len(unknown), PAGE)]
+        for start in range(0, len(pages), PAGES_AT_ONCE):
+            under_way = [
+                Deferred.fromCoroutine(self._look_up_page(page, now))
+                for page in pages[start : start + PAGES_AT_ONCE]
+            ]
+            for succeeded, result in await DeferredList(under_way, consumeErrors=True):
+                if not succeeded:
+                    raise result.value
+
+    async def _look_up_page(self, page: Sequence[str], now: float) -> None:
+        found = await self._metadata.copies_of(page)
+        for segment in page:
+            if segment in found:
+                self._copies[segment] = (now, found[segment])
+            else:
+                self._copies.pop(segment, None)
+
+    def _best(
+        self, copies: Sequence[Copy], avoid: Collection[str], asked: Mapping[str, int]
+    ) -> Copy | None:
+        readable = [copy for copy in copies if copy.role == READ]
+        if len(readable) < 2:
+            return readable[0] if readable else None
+        readable = [copy for copy in readable if copy.node not in avoid] or readable
+        # What is being written is newest where it is written.
+        writers = {copy.node for copy in copies if copy.role == WRITE}
+        fresh = [copy for copy in readable if copy.node in writers]
+
+        def expected_wait(copy: Copy) -> float:
+            worker = self._workers.get(copy.node)
+            load = worker.load if worker is not None else copy.load
+            return (1 + load) * (1 + asked.get(copy.node, 0))
+
+        return min(fresh or readable, key=expected_wait)
