@@ -1,0 +1,74 @@
+"""Segments in memory, and the database that holds their union, for the tests of GATHER."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trough import errors
+from trough.gather import Gathering, Limits, database
+from trough.gather.database import sqlite3
+
+
+@dataclass
+class Cluster:
+    """Segments that answer texts as a worker does: rows in bunches, segments interleaved."""
+
+    segments: dict[str, Any] = field(default_factory=dict)
+    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    broken: dict[str, errors.TroughError] = field(default_factory=dict)
+
+    def add(self, segment: str, script: str, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
+        """A segment made by `script`, with rows for its tables."""
+        connection = database.connect()
+        connection.executescript(script)
+        for table, values in rows.items():
+            for row in values:
+                marks = ", ".join("?" * len(row))
+                connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+        self.segments[segment] = connection
+
+    def answer(self, gathering: Gathering) -> list[tuple]:
+        """Drive a gathering to its end; all rows of the answer."""
+        answer: list[Sequence[Any]] = []
+        try:
+            while requests := gathering.next_requests():
+                for request in requests:
+                    self.asked.append((request.sql, request.segments))
+                    self._run(gathering, request, answer)
+            answer += gathering.result()
+        finally:
+            gathering.close()
+        return [tuple(row) for row in answer]
+
+    def _run(self, gathering: Gathering, request: Any, answer: list) -> None:
+        running = [self._conversation(gathering, each, request) for each in request.segments]
+        while running:
+            # One step of each in turn, until it has no more.
+            running = [each for each in running if next(each, None)]
+            answer += gathering.take()
+
+    def _conversation(self, gathering: Gathering, segment: str, request: Any) -> Iterator[bool]:
+        try:
+            cursor = self.segments[segment].execute(request.sql, request.parameters or {})
+            gathering.columns(segment, [item[0] for item in cursor.description])
+            count = 0
+            while bunch := cursor.fetchmany(2):
+                count += len(bunch)
+                gathering.rows(segment, [list(row) for row in bunch])
+                yield True
+        except sqlite3.OperationalError as error:
+            gathering.failed(segment, errors.BadSql(str(error)))
+            return
+        if segment in self.broken:
+            gathering.failed(segment, self.broken[segment])
+        else:
+            gathering.done(segment, count)
+
+    def gather(self, sql: str, parameters: Any = None, **options: Any) -> list[tuple]:
+        """The answer to a GATHER over all segments."""
+        return self.answer(Gathering(sql, self.segments, parameters, **options))
+
+
+SMALL = Limits(rows=1_000_000, bytes=64 << 20, kept_rows=100_000)

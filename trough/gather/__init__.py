@@ -1,0 +1,18 @@
+"""One answer over many segments, as if their tables were one.
+
+``GATHER SELECT ...`` is answered exactly as SQLite would answer it on one database whose
+tables are the ``UNION ALL`` of the segments' tables, with ``_segment`` naming the segment of
+a row. What cannot be answered exactly is refused, with the reason.
+
+:class:`Gathering` drives one from beginning to end and does no I/O; :func:`plan` and
+:class:`Merger` are its parts; :func:`trough.gather.driver.gather` runs it over the Twisted
+client. See ``docs/gather.rst`` for what is answered how.
+"""
+
+from trough.gather.gathering import Gathering, Request
+from trough.gather.merge import Merger
+from trough.gather.plan import GatherPlan, plan
+from trough.gather.schema import read_schema, unite
+from trough.gather.scratch import Limits
+
+__all__ = ["GatherPlan", "Gathering", "Limits", "Merger", "Request", "plan", "read_schema", "unite"]

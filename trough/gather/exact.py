@@ -1,0 +1,125 @@
+"""Sums that are exact until their only rounding.
+
+SQLite adds reals with a compensation, and its answer may still depend on the order of the
+rows, which nobody chose. Here every value is kept to its last bit, so the answer is the
+sum of the values, rounded once: the same in any order, whichever segment answers first,
+and the one that SQLite's compensation is after. Sums of integers are integers; they
+overflow if, and only if, the whole sum does not fit into 64 bits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+#: Fractions arrive in units of 2**-62.
+_WHOLE_BITS = 62
+#: The smallest positive real is 2**-1074.
+_ODD_BITS = 1074
+_INTEGERS = range(-(2**63), 2**63)
+
+
+class ExactSum:
+    """One group's sum, count and kind.
+
+    Takes the columns of the partial rows: the sum of integers or None, the count, then
+    :data:`trough.gather.aggregates.EXACT_PIECES`, then an odd value and how often it came.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_real = False
+        self._whole = 0
+        self._odd = 0
+        self._infinities: set[float] = set()
+
+    def add(self, row: tuple) -> None:
+        """Add one partial row."""
+        lean, count, high, low, first, second, reals, odd, times = row
+        self.count += count or 0
+        self._whole += (lean or 0) << _WHOLE_BITS
+        self._whole += ((high or 0) << 32) + (low or 0) << _WHOLE_BITS
+        self._whole += ((first or 0) << 31) + (second or 0)
+        self.is_real |= bool(reals)
+        if odd is not None and times:
+            self._add_odd(odd, times)
+
+    def _add_odd(self, value: Any, times: int) -> None:
+        if isinstance(value, int):
+            self._whole += value * times << _WHOLE_BITS
+            return
+        self.is_real = True
+        if math.isinf(value):
+            self._infinities.add(value)
+            return
+        numerator, denominator = value.as_integer_ratio()
+        self._odd += times * numerator * ((1 << _ODD_BITS) // denominator)
+
+    @property
+    def integer(self) -> int | None:
+        """The sum, if everything in it was an integer; of any size."""
+        return None if self.is_real else self._whole >> _WHOLE_BITS
+
+    @property
+    def real(self) -> float | None:
+        """The sum rounded to a real; None for the sum of both infinities."""
+        if self._infinities:
+            return self._infinities.pop() if len(self._infinities) == 1 else None
+        if not self._odd:
+            return _divided(self._whole, _WHOLE_BITS)
+        return _divided((self._whole << _ODD_BITS - _WHOLE_BITS) + self._odd, _ODD_BITS)
+
+
+def _divided(numerator: int, bits: int) -> float:
+    try:
+        # Python rounds the quotient of two integers correctly.
+        return numerator / (1 << bits)
+    except OverflowError:
+        return math.copysign(math.inf, numerator)
+
+
+class _Aggregate:
+    """What pysqlite wants of an aggregate function."""
+
+    def __init__(self) -> None:
+        self.sum = ExactSum()
+
+    def step(self, *row: Any) -> None:
+        self.sum.add(row)
+
+
+class Sum(_Aggregate):
+    """``sum``."""
+
+    def finalize(self) -> int | float | None:
+        if not self.sum.count:
+            return None
+        integer = self.sum.integer
+        if integer is None:
+            return self.sum.real
+        if integer not in _INTEGERS:
+            raise OverflowError("integer overflow")
+        return integer
+
+
+class Total(_Aggregate):
+    """``total``."""
+
+    def finalize(self) -> float | None:
+        return self.sum.real
+
+
+class Average(_Aggregate):
+    """``avg``."""
+
+    def finalize(self) -> float | None:
+        if not self.sum.count:
+            return None
+        real = self.sum.real
+        return None if real is None else real / self.sum.count
+
+
+def register(connection: Any) -> None:
+    """Give a connection the functions ``trough_sum``, ``trough_total``, ``trough_avg``."""
+    for name, aggregate in (("sum", Sum), ("total", Total), ("avg", Average)):
+        connection.create_aggregate(f"trough_{name}", 9, aggregate)

@@ -1,0 +1,352 @@
+"""One GATHER from beginning to end, without any I/O: whom to ask what, and when it is done.
+
+The caller asks what :meth:`Gathering.next_requests` says, tells what comes back, and does so
+again until nothing is to be asked. One segment tells its schema; then all are asked at once;
+those that turn out to be of another shape, or whose sums were not of integers, are asked a
+second time. Blocking clients, Twisted and the shell all drive the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trough import errors
+from trough.gather import database
+from trough.gather.catalogue import SEGMENT
+from trough.gather.merge import Merger
+from trough.gather.plan import GatherPlan, plan
+from trough.gather.schema import SCHEMA_VALUE, Schema, read_schema, unite
+from trough.gather.scratch import Limits
+
+#: How many segments are asked for a schema, one round after the other, until one tells it.
+_PROBES = (1, 16, 1024)
+#: A segment whose tables change between two questions is asked this often.
+_MOST_ATTEMPTS = 4
+#: Named in a message; there may be thousands.
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One query for a number of segments.
+
+    :ivar parameters: by name, or None
+    """
+
+    segments: tuple[str, ...]
+    sql: str
+    parameters: Mapping[str, Any] | None = None
+
+
+class Gathering:
+    """See the module.
+
+    :param sql: a SELECT, with or without parameters
+    :param segments: ids of the segments that are gathered
+    :param partial: answer from the rest when segments fail; they are in :attr:`missing`
+    :param within: see :func:`trough.gather.plan.plan`
+    :param now: seconds since the epoch; what ``'now'`` means in the text
+    :raises trough.errors.BadRequest: there are no segments
+
+    :ivar plan: how it is answered, once a schema is known
+    :ivar missing: segments that have failed so far, and why
+    """
+
+    def __init__(
+        self,
+        sql: str,
+        segments: Iterable[str],
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        partial: bool = False,
+        within: bool = False,
+        now: float | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.sql = sql
+        self.segments = tuple(dict.fromkeys(segments))
+        if not self.segments:
+            raise errors.BadRequest("there are no segments to gather from")
+        self.plan: GatherPlan | None = None
+        self.missing: dict[str, errors.TroughError] = {}
+        self._parameters = parameters
+        self._partial = partial
+        self._within = within
+        self._now = now
+        self._limits = limits
+        self._merger: Merger | None = None
+        self._broken: errors.TroughError | None = None
+        # Texts of the schemas met, and which segments are known to have which. A segment
+        # that is not known is asked as if it had the first.
+        self._schemas: list[str] = []
+        self._shapes: dict[str, str] = {}
+        self._asked_for_schema: set[str] = set()
+        self._attempts: dict[str, int] = {}
+        self._asked_exactly: set[str] = set()
+        self._steps = self._run()
+
+    # -- what the caller does --------------------------------------------------------------
+
+    def next_requests(self) -> list[Request]:
+        """What to ask now, all of it at once; empty when there is nothing more to ask.
+
+        Everything that was asked before is over: done, failed, or cancelled by the caller
+        because of :attr:`satisfied`.
+
+        :raises trough.errors.TroughError: it cannot be answered
+        """
+        self._check()
+        if self.satisfied:
+            return []
+        requests = next(self._steps, [])
+        self._check()
+        return requests
+
+    def columns(self, segment: str, names: Sequence[str]) -> None:
+        """A segment's answer begins."""
+        if segment not in self._asked_for_schema:
+            self._merge("columns", segment, names)
+
+    def rows(self, segment: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Rows of a segment's answer."""
+        if segment not in self._asked_for_schema:
+            self._merge("rows", segment, rows)
+        elif rows:
+            self._learn(segment, rows[0][0])
+
+    def done(self, segment: str, count: int = 0) -> None:
+        """A segment has sent all of its rows."""
+        if segment in self._asked_for_schema:
+            self._asked_for_schema.discard(segment)
+            self.missing.pop(segment, None)
+        else:
+            self._merge("segment_done", segment)
+
+    def failed(self, segment: str, error: errors.TroughError) -> None:
+        """A segment will send no more, and what it sent does not count."""
+        if segment in self._asked_for_schema:
+            self._asked_for_schema.discard(segment)
+            self.missing[segment] = error
+        else:
+            self._merge("segment_failed", segment, error)
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether what is being asked may be cancelled: the answer is whole, or none."""
+        return self._broken is not None or (self._merger is not None and self._merger.satisfied)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the answer's columns; empty until they are known."""
+        return self.plan.names if self.plan is not None else ()
+
+    def take(self) -> list[Sequence[Any]]:
+        """Rows that may be passed on already; those of a plain query come so."""
+        return self._merger.take() if self._merger is not None else []
+
+    def result(self) -> Iterator[Sequence[Any]]:
+        """The answer's rows, without those that :meth:`take` gave.
+
+        :raises trough.errors.TroughError: segments have failed, and this is not partial,
+            or the final step failed
+        """
+        self._check()
+        assert self._merger is not None
+        whole = self._merger.satisfied
+        if self.missing and not whole and (not self._partial or self._all_missing):
+            raise failure(self.missing, len(self.segments))
+        return self._merger.result()
+
+    def close(self) -> None:
+        """Let go of everything. Idempotent."""
+        if self._merger is not None:
+            self._merger.close()
+
+    # -- step by step ----------------------------------------------------------------------
+
+    def _run(self) -> Iterator[list[Request]]:
+        yield from self._find_a_schema()
+        surveyed = False
+        try:
+            self._make_plan()
+        except errors.BadSql:
+            # What the first schema does not have may be in others.
+            surveyed = True
+            yield from self._survey()
+            self._make_plan()
+        if self._needs_survey() and not surveyed:
+            yield from self._survey()
+            self._make_plan()
+        waiting = self._begin()
+        while waiting:
+            yield self._requests(waiting)
+            waiting = yield from self._left_over()
+        assert self._merger is not None
+        self.missing = dict(self._merger.failures)
+
+    def _find_a_schema(self) -> Iterator[list[Request]]:
+        first = 0
+        for count in (*_PROBES, len(self.segments)):
+            probed = self.segments[first : first + count]
+            if probed and not self._schemas:
+                yield [self._schema_request(probed)]
+            first += count
+        if not self._schemas:
+            raise failure(self.missing, len(self.segments))
+
+    def _survey(self) -> Iterator[list[Request]]:
+        """Ask every segment for its schema, if it is not the first that is known."""
+        yield [self._schema_request(self.segments)]
+
+    def _schema_request(self, segments: Sequence[str]) -> Request:
+        self._asked_for_schema.update(segments)
+        known = f" WHERE told IS NOT {database.literal(self._schemas[0])}" if self._schemas else ""
+        sql = f"SELECT told FROM (SELECT ({SCHEMA_VALUE}) AS told){known}"
+        return Request(tuple(segments), sql)
+
+    def _learn(self, segment: str, text: Any) -> None:
+        try:
+            read_schema(text)
+        except (ValueError, TypeError, AttributeError) as error:
+            self._broken = errors.ProtocolError(f"segment {segment}: {error}")
+            return
+        if text not in self._schemas:
+            self._schemas.append(text)
+        self._shapes[segment] = text
+
+    def _make_plan(self) -> None:
+        union = unite(map(read_schema, self._schemas))
+        self.plan = plan(
+            self.sql, union, parameters=self._parameters, within=self._within, now=self._now
+        )
+
+    def _needs_survey(self) -> bool:
+        # Rows of a plain query are passed on at once, so their columns have to be settled;
+        # and a segment that is not asked has columns all the same.
+        assert self.plan is not None
+        return self.plan.star and (self.plan.kind == "plain" or bool(self.plan.condition))
+
+    def _begin(self) -> list[tuple[str, bool]]:
+        """Begin to merge, from nothing; all segments to be asked, and whether exactly."""
+        assert self.plan is not None
+        if self._merger is not None:
+            self._merger.close()
+        self._merger = Merger(self.plan, self._limits)
+        self.missing.clear()
+        self._attempts.clear()
+        self._asked_exactly.clear()
+        return [(segment, self.plan.starts_exact) for segment in self._selected()]
+
+    def _selected(self) -> Sequence[str]:
+        """The segments that the text is about."""
+        assert self.plan is not None
+        if not self.plan.condition:
+            return self.segments
+        connection = database.connect()
+        try:
+            connection.execute(f"CREATE TABLE segments ({SEGMENT} TEXT)")
+            connection.executemany("INSERT INTO segments VALUES (?)", zip(self.segments))
+            query = f"SELECT {SEGMENT} FROM segments WHERE {self.plan.condition}"
+            return [row[0] for row in connection.execute(query, self.plan.parameters)]
+        finally:
+            connection.close()
+
+    def _requests(self, waiting: list[tuple[str, bool]]) -> list[Request]:
+        """One request for each text, with the segments that it is right for."""
+        assert self.plan is not None and self._merger is not None
+        grouped: dict[str, list[str]] = {}
+        for segment, exact in waiting:
+            ask = self.plan.ask(self._schema_of(segment), exact)
+            if ask is None:
+                self._merger.excused(segment)
+                continue
+            self._merger.asked(segment, ask)
+            self._attempts[segment] = self._attempts.get(segment, 0) + 1
+            grouped.setdefault(ask.sql, []).append(segment)
+            if exact:
+                self._asked_exactly.add(segment)
+        parameters = self.plan.parameters or None
+        return [Request(tuple(them), sql, parameters) for sql, them in grouped.items()]
+
+    def _schema_of(self, segment: str) -> Schema:
+        return read_schema(self._shapes.get(segment, self._schemas[0]))
+
+    def _left_over(self) -> Generator[list[Request], None, list[tuple[str, bool]]]:
+        """What has to be asked again after a round; asks for schemas where those are in doubt."""
+        merger, count = self._merger, len(self._schemas)
+        assert merger is not None
+        for segment, text in merger.schemas().items():
+            self._learn(segment, text)
+        again = [(segment, False) for segment in merger.schemas()]
+        doubtful = self._doubtful()
+        if doubtful:
+            yield [self._schema_request(doubtful)]
+            again += [(segment, False) for segment in doubtful if segment in self._shapes]
+        if len(self._schemas) > count:
+            former = merger.plan.shape
+            self._make_plan()
+            if self.plan is not None and self.plan.shape != former:
+                return self._begin()
+        again += [(segment, True) for segment in [*merger.inexact(), *self._overflowed()]]
+        return [one for one in dict(again).items() if self._may_ask(one[0])]
+
+    def _doubtful(self) -> list[str]:
+        """Segments that refused the text, perhaps because they are of another shape."""
+        assert self._merger is not None
+        return [
+            segment
+            for segment, error in self._merger.failures.items()
+            if isinstance(error, errors.BadSql) and segment not in self._shapes
+        ]
+
+    def _overflowed(self) -> list[str]:
+        """Segments whose own sum was too large, though the whole sum need not be."""
+        assert self._merger is not None
+        return [
+            segment
+            for segment, error in self._merger.failures.items()
+            if isinstance(error, errors.BadSql)
+            and "integer overflow" in error.message
+            and segment not in self._asked_exactly
+        ]
+
+    def _may_ask(self, segment: str) -> bool:
+        assert self._merger is not None
+        if self._attempts.get(segment, 0) < _MOST_ATTEMPTS:
+            return True
+        error = errors.Unavailable(f"the tables of segment {segment} keep changing", "ask again")
+        self._merger.segment_failed(segment, error)
+        return False
+
+    # -- what goes wrong -------------------------------------------------------------------
+
+    def _merge(self, what: str, segment: str, *arguments: Any) -> None:
+        if self._merger is None or self._broken is not None:
+            return
+        try:
+            getattr(self._merger, what)(segment, *arguments)
+        except errors.TroughError as error:
+            self._broken = error
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    @property
+    def _all_missing(self) -> bool:
+        return len(self.missing) >= len(self.segments)
+
+
+def failure(missing: Mapping[str, errors.TroughError], asked: int) -> errors.TroughError:
+    """The error for segments that failed: their own, where all failed for one reason."""
+    shown = "; ".join(
+        f"{segment}: {error.code}: {error}" for segment, error in list(missing.items())[:_SHOWN]
+    )
+    more = f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+    kinds = {type(error) for error in missing.values()}
+    message = f"{len(missing)} of {asked} segments failed: {shown}{more}"
+    if len(kinds) == 1 and issubclass(kind := kinds.pop(), errors.BadRequest):
+        return kind(message)
+    return errors.Unavailable(message, "GATHER PARTIAL answers from the rest")

@@ -1,0 +1,247 @@
+"""GROUP BY, HAVING and aggregates, divided between the segments and the asker.
+
+The segments group; the final SELECT groups their groups. In it a group's term stands as a
+partial column, an aggregate as what :mod:`trough.gather.aggregates` makes of it, and any
+other column as one more partial column, of which SQLite takes the value that it would
+have taken: from the row with the one min or max, else from any row of the group.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from trough.gather import database
+from trough.gather.aggregates import Divider, aggregate_name, read_call
+from trough.gather.catalogue import SEGMENT
+from trough.gather.dialect import CastAs, Plus, write
+from trough.gather.pushdown import (
+    PARTIAL,
+    Partial,
+    Pushdown,
+    describe,
+    limit_clause,
+    limits,
+    suffix_of,
+    whole,
+)
+from trough.gather.relation import QUERIES, NotPushed, Relation, without_affinity
+
+
+def is_grouped(relation: Relation) -> bool:
+    """Whether the query groups or aggregates its rows."""
+    tree = relation.tree
+    if tree.args.get("group") is not None or tree.args.get("having") is not None:
+        return True
+    order = tree.args.get("order")
+    places = [*tree.expressions, *(order.expressions if order is not None else ())]
+    return any(_aggregates_in(relation, place) for place in places)
+
+
+def _aggregates_in(relation: Relation, node: exp.Expr) -> bool:
+    if isinstance(node, QUERIES):
+        return False
+    return aggregate_name(relation, node) is not None or any(
+        _aggregates_in(relation, child) for child in node.iter_expressions()
+    )
+
+
+def grouped(relation: Relation) -> Pushdown:
+    """Divide a query that groups or aggregates.
+
+    :raises NotPushed: it cannot be divided
+    """
+    return _Grouping(relation).pushed
+
+
+class _Grouping:
+    """The work of :func:`grouped`, step by step."""
+
+    def __init__(self, relation: Relation) -> None:
+        self.relation = relation
+        self.pushed = Pushdown(relation, tuple(relation.names), "merge", aggregated=True)
+        self._divider = Divider(self.pushed, lambda: SEGMENT)
+        self._keys: dict[str, str] = {}
+        self._bare: dict[str, Partial] = {}
+        self._nested: set[str] = set()
+        self._group = [self._key(term) for term in self._group_terms()]
+        # Whatever the exact form needs has to be known before anything is described.
+        self._final(exact=True)
+        self._final(exact=False)
+        self._check_bare_columns()
+        describe(self.pushed)
+        self._type_nested_columns()
+        self.pushed.final = self._final(exact=False)
+        self.pushed.exact_final = self._final(exact=True) if self.pushed.checked else ""
+        self._choose_first_form()
+
+    # -- groups ----------------------------------------------------------------------
+
+    def _group_terms(self) -> list[exp.Expr]:
+        group = self.relation.tree.args.get("group")
+        if group is None:
+            return []
+        if any(value for key, value in group.args.items() if key != "expressions"):
+            raise NotPushed("this GROUP BY is not SQLite's")
+        return [self._group_term(term) for term in group.expressions]
+
+    def _group_term(self, term: exp.Expr) -> exp.Expr:
+        bare = term.this if isinstance(term, exp.Collate) else term
+        if isinstance(bare, exp.Literal) and not bare.is_string:
+            place = self.relation.output_of(bare)
+            items = self.relation.items
+            if place is None or place >= len(items) or len(self.relation.names) != len(items):
+                raise NotPushed("GROUP BY names a place behind *")
+            meant = items[place].unalias().copy()
+            return meant if bare is term else exp.Collate(this=meant, expression=term.expression)
+        return self.relation.expanded(term)
+
+    def _key(self, term: exp.Expr) -> str:
+        if self.relation.is_segment(_unwrapped(term)):
+            name = SEGMENT
+        elif self.relation.mentions_segment(term):
+            raise NotPushed(f"{SEGMENT} is inside an expression")
+        else:
+            partial = Partial(f"c{len(self.pushed.partials)}", whole(term), grouped=True)
+            self.pushed.partials.append(partial)
+            name = partial.name
+        self._keys.setdefault(self.relation.normal(term), name)
+        return name
+
+    # -- the final SELECT --------------------------------------------------------------
+
+    def _final(self, exact: bool) -> str:
+        tree = self.relation.tree
+        items = [self._item(item, exact) for item in self.relation.items]
+        distinct = "DISTINCT " if tree.args.get("distinct") is not None else ""
+        text = f"SELECT {distinct}{', '.join(items)} FROM {database.name(PARTIAL)}"
+        if self._group:
+            text += f" GROUP BY {', '.join(self._group)}"
+        having = tree.args.get("having")
+        if having is not None:
+            text += f" HAVING {self._text(self.relation.expanded(having.this), exact)}"
+        order = tree.args.get("order")
+        if order is not None:
+            text += " ORDER BY " + ", ".join(self._term(each, exact) for each in order.expressions)
+        return text + limit_clause(*limits(self.relation))
+
+    def _item(self, item: exp.Expr, exact: bool) -> str:
+        if isinstance(item, exp.Star) or isinstance(item.this, exp.Star):
+            raise NotPushed("* in a query that groups")
+        return self._text(item.unalias(), exact)
+
+    def _term(self, term: exp.Expr, exact: bool) -> str:
+        bare = term.this.this if isinstance(term.this, exp.Collate) else term.this
+        place = self.relation.output_of(bare)
+        if place is not None:
+            return f"{place + 1}{suffix_of(term)}"
+        text = self._text(self.relation.expanded(bare), exact)
+        return f"({text}){suffix_of(term)}"
+
+    def _text(self, node: exp.Expr, exact: bool) -> str:
+        holder = exp.Tuple(expressions=[node.copy()])
+        self._divide(holder, exact, top=True)
+        return write(holder.expressions[0])
+
+    def _divide(self, node: exp.Expr, exact: bool, top: bool = False) -> None:
+        for child in list(node.iter_expressions()):
+            divided = self._divided(child, exact, top)
+            if divided is None:
+                self._divide(child, exact, top and isinstance(child, exp.Paren))
+            else:
+                child.replace(divided)
+
+    def _divided(self, node: exp.Expr, exact: bool, top: bool) -> exp.Expr | None:
+        """What stands for `node`, or None where its parts have to be looked at."""
+        if isinstance(node, exp.Literal):
+            return node
+        key = self._keys.get(self.relation.normal(node))
+        if key is not None:
+            return self._column(key, top)
+        call = read_call(self.relation, node)
+        if call is not None:
+            return exp.Column(this=exp.Identifier(this=self._divider.final(call, exact)))
+        if isinstance(node, exp.Window):
+            raise NotPushed("a window function needs all rows at once")
+        if isinstance(node, exp.Column):
+            return self._column(self._bare_column(node), top)
+        if isinstance(node, (exp.Subquery, exp.Exists, *QUERIES)) or node.args.get("query"):
+            raise NotPushed("a subquery beside aggregates")
+        return None
+
+    def _column(self, name: str, top: bool) -> exp.Expr:
+        column = exp.column(name)
+        if name == SEGMENT or top:
+            return column
+        self._nested.add(name)
+        partial = next(each for each in self.pushed.partials if each.name == name)
+        return _as_compared(partial.meant, column, partial.typed)
+
+    def _bare_column(self, node: exp.Column) -> str:
+        if self.relation.is_segment(node):
+            return SEGMENT
+        if isinstance(node.this, exp.Star):
+            raise NotPushed("* in a query that groups")
+        key = self.relation.normal(node)
+        if key not in self._bare:
+            if not node.table and not self.relation.is_column(node.name):
+                raise NotPushed(f"{node.sql()} is not a column")
+            partial = Partial(f"c{len(self.pushed.partials)}", whole(node.copy()))
+            self.pushed.partials.append(partial)
+            self._bare[key] = partial
+        return self._bare[key].name
+
+    # -- after all columns are known ----------------------------------------------------
+
+    def _check_bare_columns(self) -> None:
+        if not self._bare:
+            return
+        if len(self._divider.extremes) > 1 or self._divider.filtered_extreme:
+            raise NotPushed("a column beside several min or max comes from any of their rows")
+
+    def _type_nested_columns(self) -> None:
+        """Give an affinity to columns that are compared, as it decides how."""
+        for partial in self.pushed.partials:
+            if partial.name not in self._nested or not partial.affinity:
+                continue
+            if not self.relation.base_tables_only:
+                raise NotPushed("how a subquery's column compares: put a CAST around it")
+            partial.typed = True
+
+    def _choose_first_form(self) -> None:
+        """Ask in the exact form at once where a sum's argument is of type REAL."""
+        checked = [each for each in self.pushed.partials if each.name in self.pushed.checked]
+        arguments = [write(each.meant) for each in checked]
+        told = self.relation.attributes(arguments)
+        self.pushed.starts_exact = any(affinity == "REAL" for affinity, _ in told)
+
+
+def _unwrapped(node: exp.Expr) -> exp.Expr:
+    while isinstance(node, exp.Paren):
+        node = node.this
+    return node
+
+
+def _as_compared(meant: exp.Expr, column: exp.Expr, typed: bool) -> exp.Expr:
+    """A partial column with the affinity and collation that `meant` has in a comparison.
+
+    A column brings a collation into a comparison, and an expression brings none, which is
+    not the same as BINARY: then the other side's counts.
+    """
+    meant = _unwrapped(meant)
+    if isinstance(meant, exp.Collate):
+        inner = _as_compared(meant.this, column, typed)
+        return exp.Paren(this=exp.Collate(this=inner, expression=meant.expression.copy()))
+    if _is_column_like(meant):
+        return column if typed else without_affinity(column)
+    if meant.find(exp.Collate) is not None:
+        raise NotPushed("an expression with COLLATE inside is compared")
+    bare = exp.Anonymous(this="coalesce", expressions=[column, exp.Null()])
+    # Casting a value again to what it is changes nothing but how it compares.
+    return CastAs(this=bare, to=meant.args["to"]) if isinstance(meant, CastAs) else bare
+
+
+def _is_column_like(node: exp.Expr) -> bool:
+    node = _unwrapped(node)
+    if isinstance(node, (Plus, CastAs)):
+        return _is_column_like(node.this)
+    return isinstance(node, exp.Column)

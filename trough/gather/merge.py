@@ -1,0 +1,272 @@
+"""Bringing segments' answers together, exactly, in bounded memory.
+
+A :class:`Merger` takes rows of any number of segments, in any order and interleaved. A
+segment that fails, or has to be asked again, leaves nothing behind of what it had sent.
+Rows of a plain query are passed on segment by segment, once the segment is done; all
+others go into a scratch database, in a temporary file, over which the final text runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trough import errors
+from trough.gather.plan import GatherPlan
+from trough.gather.schema import MARK
+from trough.gather.scratch import Limits, Scratch
+from trough.gather.worker import Ask
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One segment's answer to one question, as far as it has come.
+
+    :ivar kept: rows of a plain query
+    :ivar runs: for each landing the rows that are this attempt's, as ``[first, after]``
+    """
+
+    ask: Ask
+    count: int = 0
+    kept: list[Sequence[Any]] = field(default_factory=list)
+    runs: dict[int, list[list[int]]] = field(default_factory=dict)
+    schema: str | None = None
+    inexact: bool = False
+
+
+class Merger:
+    """See the module.
+
+    :param plan: whose segments' answers these are
+    :param limits: of what is kept
+    """
+
+    def __init__(self, plan: GatherPlan, limits: Limits | None = None) -> None:
+        self.plan = plan
+        self.names = plan.names
+        self.limits = limits or Limits()
+        self.failures: dict[str, errors.TroughError] = {}
+        self._attempts: dict[str, _Attempt] = {}
+        self._exact = plan.starts_exact
+        self._streams = plan.kind == "plain"
+        self._ready: list[Sequence[Any]] = []
+        self._kept = 0
+        self._passed = 0
+        self._layouts: dict[bool, _Layout] = {}
+        self._scratch: Scratch | None = None
+
+    # -- what arrives --------------------------------------------------------------------
+
+    def asked(self, segment: str, ask: Ask) -> None:
+        """A segment is about to be asked; whatever it sent before is forgotten."""
+        self._forget(segment)
+        self.failures.pop(segment, None)
+        self._attempts[segment] = _Attempt(ask)
+
+    def excused(self, segment: str) -> None:
+        """A segment turns out to have nothing to say."""
+        self._forget(segment)
+        self.failures.pop(segment, None)
+
+    def columns(self, segment: str, names: Sequence[str]) -> None:
+        """A segment's answer begins."""
+        attempt = self._attempts.get(segment)
+        width = attempt.ask.width if attempt is not None else len(names)
+        if len(names) != width:
+            raise errors.ProtocolError(
+                f"segment {segment} answers {len(names)} columns where {width} were asked for"
+            )
+
+    def rows(self, segment: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Rows of a segment's answer.
+
+        :raises trough.errors.LimitExceeded: there are more than may be kept
+        """
+        attempt = self._attempts.get(segment)
+        if attempt is None or attempt.schema is not None or not rows:
+            return
+        if not attempt.count:
+            first = rows[0][0]
+            if isinstance(first, str) and first.startswith(MARK):
+                attempt.schema = first
+                return
+        attempt.count += len(rows)
+        if self._streams:
+            self._keep(attempt, rows)
+        elif not self._is_inexact(attempt, rows):
+            self._land(segment, attempt, rows)
+
+    def segment_done(self, segment: str) -> None:
+        """A segment has sent all of its rows."""
+        attempt = self._attempts.get(segment)
+        if attempt is None:
+            return
+        if attempt.schema is not None or attempt.inexact:
+            self._discard(attempt)
+            return
+        del self._attempts[segment]
+        if attempt.ask.exact:
+            self._exact = True
+        if attempt.kept:
+            self._kept -= len(attempt.kept)
+            self._ready += self._composed(segment, attempt.kept)
+
+    def segment_failed(self, segment: str, error: errors.TroughError) -> None:
+        """A segment will not send the rest of its rows."""
+        self._forget(segment)
+        self.failures[segment] = error
+
+    def schemas(self) -> dict[str, str]:
+        """Segments that answered with their schema instead of rows, and these."""
+        return {
+            segment: attempt.schema
+            for segment, attempt in self._attempts.items()
+            if attempt.schema is not None
+        }
+
+    def inexact(self) -> list[str]:
+        """Segments that have to be asked for the exact form."""
+        return [segment for segment, attempt in self._attempts.items() if attempt.inexact]
+
+    # -- what comes out ------------------------------------------------------------------
+
+    def take(self) -> list[Sequence[Any]]:
+        """Rows of a plain query that may be passed on now."""
+        ready, self._ready = self._ready, []
+        pushed = self.plan.pushed
+        if not self._streams or pushed is None or not ready:
+            return ready
+        after = None if pushed.limit is None else pushed.skip + pushed.limit
+        seen, self._passed = self._passed, self._passed + len(ready)
+        return ready[max(0, pushed.skip - seen) : None if after is None else max(0, after - seen)]
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether no further row can change the answer."""
+        pushed = self.plan.pushed
+        if pushed is None or pushed.limit is None:
+            return False
+        return pushed.limit == 0 or (
+            self._streams and self._passed + len(self._ready) >= pushed.skip + pushed.limit
+        )
+
+    def result(self) -> Iterator[Sequence[Any]]:
+        """The answer's rows, or for a plain query those that :meth:`take` did not take.
+
+        :raises trough.errors.TroughError: the final text failed
+        """
+        if self._streams:
+            yield from self.take()
+            return
+        yield from self._opened().result(self._exact)
+
+    def close(self) -> None:
+        """Let go of everything. Idempotent."""
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
+
+    # -- keeping -------------------------------------------------------------------------
+
+    def _keep(self, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> None:
+        attempt.kept.extend(rows)
+        self._kept += len(rows)
+        if self._kept > self.limits.kept_rows:
+            raise errors.LimitExceeded(
+                f"more than {self.limits.kept_rows} rows of unfinished segments",
+                "ask fewer segments at once, or with a LIMIT",
+            )
+
+    def _composed(self, segment: str, rows: list[Sequence[Any]]) -> list[Sequence[Any]]:
+        """Rows of a plain query with the segment's name where it belongs."""
+        pushed = self.plan.pushed
+        assert pushed is not None
+        columns = [each.name for each in pushed.partials]
+        places = [columns.index(name) if name in columns else -1 for name in pushed.outputs]
+        if places == list(range(len(columns))):
+            return rows
+        return [[segment if place < 0 else row[place] for place in places] for row in rows]
+
+    def _is_inexact(self, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> bool:
+        if not attempt.inexact and not attempt.ask.exact:
+            for place in self._layout(False).checked:
+                if any(type(row[place]) is float for row in rows):
+                    attempt.inexact = True
+                    self._discard(attempt)
+                    break
+        return attempt.inexact
+
+    def _land(self, segment: str, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> None:
+        scratch = self._opened()
+        for target, landed in self._layout(attempt.ask.exact).landed(segment, rows):
+            first = scratch.insert(target, attempt.ask.exact, landed)
+            runs = attempt.runs.setdefault(target, [])
+            if runs and runs[-1][1] == first:
+                runs[-1][1] += len(landed)
+            else:
+                runs.append([first, first + len(landed)])
+
+    def _forget(self, segment: str) -> None:
+        attempt = self._attempts.pop(segment, None)
+        if attempt is not None:
+            self._discard(attempt)
+
+    def _discard(self, attempt: _Attempt) -> None:
+        self._kept -= len(attempt.kept)
+        attempt.kept = []
+        for target, runs in attempt.runs.items():
+            self._opened().discard(target, runs)
+        attempt.runs = {}
+
+    def _opened(self) -> Scratch:
+        if self._scratch is None:
+            self._scratch = Scratch(self.plan, self.limits)
+        return self._scratch
+
+    def _layout(self, exact: bool) -> _Layout:
+        if exact not in self._layouts:
+            self._layouts[exact] = _Layout(self.plan, exact)
+        return self._layouts[exact]
+
+
+class _Layout:
+    """How a segment's rows lie: which landing, and where its columns are.
+
+    :ivar checked: places of sums that are exact only as integers
+    """
+
+    def __init__(self, plan: GatherPlan, exact: bool) -> None:
+        self._landings = plan.landings
+        self._tagged = len(self._landings) > 1
+        self.checked: list[int] = []
+        self._width = 0
+        if plan.pushed is not None:
+            names = [each.name for each in plan.pushed.asked(exact)]
+            self._width = len(names)
+            self.checked = [names.index(each) for each in plan.pushed.checked if each in names]
+
+    def landed(
+        self, segment: str, rows: Sequence[Sequence[Any]]
+    ) -> Iterator[tuple[int, list[Sequence[Any]]]]:
+        """For each landing its number and its rows."""
+        if not self._tagged:
+            yield 0, self._cut(segment, 0, rows, 0)
+            return
+        for number in range(len(self._landings)):
+            mine = [row for row in rows if row[0] == number]
+            if mine:
+                yield number, self._cut(segment, number, mine, 1)
+
+    def _cut(
+        self, segment: str, number: int, rows: Sequence[Sequence[Any]], first: int
+    ) -> list[Sequence[Any]]:
+        landing = self._landings[number]
+        width = self._width or len(landing.columns)
+        if not width and not landing.segment:
+            return [[] for _ in rows]
+        if landing.segment:
+            return [[*row[first : first + width], segment] for row in rows]
+        if not first and len(rows[0]) == width:
+            return list(rows)
+        return [row[first : first + width] for row in rows]

@@ -1,0 +1,347 @@
+"""From a text to a plan: what each segment runs, and what is done with the answers.
+
+There are four ways, tried in this order:
+
+* *plain*: every segment's rows are rows of the answer;
+* *divided*: segments sort, group and aggregate, and a final SELECT does so with theirs;
+* *shipped*: the rows that the text reads are brought together, and the text runs as it is;
+* a query that reads no table is answered by itself.
+
+A text is divided only if its tree is proved to mean the same (:mod:`trough.gather.relation`)
+and only by rules that are exact; whatever else SQLite takes is shipped. What cannot be
+answered exactly in any of these ways raises, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlglot import exp
+
+from trough import errors
+from trough.gather import database
+from trough.gather.catalogue import SEGMENT, Catalogue, Prepared, definition
+from trough.gather.grouped import grouped, is_grouped
+from trough.gather.moving import is_moving, stopped
+from trough.gather.parameters import bind
+from trough.gather.pushdown import PARTIAL, Pushdown, ordered, plain
+from trough.gather.relation import NotPushed, Relation, faithful_tree
+from trough.gather.schema import Schema
+from trough.gather.shipping import Shipped, shipped_tables, shipping_text
+from trough.gather.worker import Ask, pushed_text
+
+_SYSTEM_TABLES = frozenset(
+    {"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"}
+)
+_ROWID = "rowid"
+_ROWIDS = (_ROWID, "oid", "_rowid_")
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """A table of the scratch database that segments' rows go to.
+
+    :ivar columns: those that rows fill, in their order; `segment`, whether the segment's
+        name is put behind them
+    :ivar rowid: a name of its rows' numbers that no column has
+    """
+
+    definition: str
+    name: str
+    columns: tuple[str, ...]
+    segment: bool
+    rowid: str = "rowid"
+
+
+@dataclass(frozen=True)
+class GatherPlan:
+    """See the module. Made by :func:`plan`, and never changed.
+
+    :ivar kind: ``plain``, ``divided``, ``shipped`` or ``alone``
+    :ivar names: of the answer's columns
+    :ivar parameters: values by name, for the segments' texts and the final one
+    :ivar tables: names, in lower case, of the tables and views that the text reads
+    :ivar condition: on :data:`SEGMENT`, which segments are asked at all; or empty
+    :ivar reason: why the query was not divided; or empty
+    :ivar star: the answer's columns are those that some segment has
+    """
+
+    text: str
+    schema: Schema
+    kind: str
+    names: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    tables: frozenset[str]
+    condition: str = ""
+    reason: str = ""
+    star: bool = False
+    pushed: Pushdown | None = None
+    shipped: tuple[Shipped, ...] = ()
+    with_segment: bool = False
+    within: bool = False
+    _asks: dict[Any, tuple[Schema, Ask | None]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @property
+    def worker_sql(self) -> str:
+        """What a segment that has all tables and columns runs; empty where none is asked."""
+        ask = self.ask(self.schema, self.starts_exact)
+        return ask.sql if ask is not None else ""
+
+    @property
+    def starts_exact(self) -> bool:
+        """Whether segments are asked for the exact form from the beginning."""
+        return self.pushed is not None and self.pushed.starts_exact
+
+    def ask(self, variant: Schema, exact: bool = False) -> Ask | None:
+        """What a segment of the given schema is asked; None where it has nothing to say."""
+        key = (id(variant), exact)
+        if key not in self._asks:
+            # Kept with its schema, so that no other one can have the same identity.
+            self._asks[key] = (variant, self._ask(variant, exact))
+        return self._asks[key][1]
+
+    def _ask(self, variant: Schema, exact: bool) -> Ask | None:
+        if self.pushed is not None:
+            return pushed_text(self.pushed, self.tables, self.schema, variant, exact)
+        if self.shipped:
+            return shipping_text(list(self.shipped), self.tables, variant)
+        return None
+
+    @property
+    def landings(self) -> list[Landing]:
+        """The tables of the scratch database."""
+        if self.pushed is not None:
+            uses_segment = SEGMENT in self.pushed.final
+            columns = [each.declaration for each in self.pushed.partials]
+            columns += [f"{SEGMENT} TEXT"] if uses_segment else []
+            # A table has at least one column.
+            create = f"CREATE TABLE {database.name(PARTIAL)} ({', '.join(columns or ['nothing'])})"
+            names = tuple(each.name for each in self.pushed.partials)
+            return [Landing(create, PARTIAL, names, uses_segment)]
+        return [
+            Landing(
+                definition(each.table, self.with_segment),
+                each.table.name,
+                each.columns,
+                self.with_segment and SEGMENT not in each.table.column_names,
+                next(name for name in _ROWIDS if name not in each.table.column_names),
+            )
+            for each in self.shipped
+        ]
+
+    @property
+    def views(self) -> list[str]:
+        """Statements for the views that a shipped text reads."""
+        found = (self.schema.tables[name] for name in sorted(self.tables))
+        return [view.sql for view in found if view.is_view] if self.pushed is None else []
+
+    def final(self, exact: bool) -> str:
+        """The text that runs over the scratch database; empty for a plain query."""
+        if self.pushed is None:
+            return self.text
+        return self.pushed.exact_final if exact else self.pushed.final
+
+    @property
+    def shape(self) -> Any:
+        """Equal for plans whose segments' answers may be put together."""
+        asked = self.ask(self.schema)
+        landed = [(each.definition, each.columns) for each in self.landings]
+        width = asked.width if asked is not None else 0
+        return (self.kind, self.names, landed, self.final(False), self.final(True), width)
+
+    def explain(self) -> list[str]:
+        """What goes to the segments and what is done with it, line by line."""
+        lines = [f"{self.kind}: {_KINDS[self.kind]}"]
+        if self.reason:
+            lines.append(f"not divided, as {self.reason}")
+        if self.condition:
+            lines.append(f"only segments with {self.condition}")
+        ask = self.ask(self.schema, self.starts_exact)
+        if ask is not None:
+            lines.append(f"each segment: {ask.core}")
+        if self.pushed is not None and self.pushed.checked and not self.starts_exact:
+            lines.append("asked again for an exact sum: a segment whose sum is not an integer")
+        if self.kind != "plain":
+            lines.append(f"at the end: {self.final(self.starts_exact)}")
+        elif self.pushed is not None and self.pushed.limit is not None:
+            lines.append(f"until there are {self.pushed.limit} rows")
+        return lines
+
+
+_KINDS = {
+    "plain": "rows are passed on as they arrive",
+    "divided": "segments compute partial results, which are put together at the end",
+    "shipped": "the rows that are read come into a temporary database, and the query runs there",
+    "alone": "no table is read, and no segment asked",
+}
+
+
+def plan(
+    sql: str,
+    schema: Schema,
+    *,
+    parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+    within: bool = False,
+    now: float | None = None,
+) -> GatherPlan:
+    """Decide how `sql` is answered over segments whose union is `schema`.
+
+    :param within: rows of different segments never meet in FROM and WHERE, joins and
+        subqueries there included
+    :param now: seconds since the epoch, what ``'now'`` means in the text; without it a
+        query about now is not divided
+    :raises trough.errors.BadSql: SQLite does not take it, or there is no exact answer
+    :raises trough.errors.ForbiddenSql: it does more than read
+    """
+    text, bound = bind(sql, parameters)
+    if text.lstrip()[:7].upper() == "EXPLAIN":
+        raise errors.BadSql("EXPLAIN inside GATHER", "EXPLAIN GATHER SELECT ... explains")
+    return _Planning(text, schema, bound, within, now).plan()
+
+
+class _Planning:
+    """The work of :func:`plan`."""
+
+    def __init__(
+        self,
+        text: str,
+        schema: Schema,
+        parameters: dict[str, Any],
+        within: bool,
+        now: float | None,
+    ) -> None:
+        self.text = text
+        self.schema = schema
+        self.parameters = parameters
+        self.within = within
+        self.now = now
+
+    def plan(self) -> GatherPlan:
+        catalogue, prepared = self._prepared()
+        try:
+            self._check(prepared)
+            tree = faithful_tree(self.text, catalogue, self.parameters)
+            return self._plan(catalogue, prepared, tree)
+        finally:
+            catalogue.close()
+
+    def _prepared(self) -> tuple[Catalogue, Prepared]:
+        catalogue = Catalogue(self.schema)
+        try:
+            return catalogue, catalogue.prepare(self.text, self.parameters)
+        except errors.BadSql as error:
+            catalogue.close()
+            if SEGMENT not in error.message.lower():
+                raise
+        catalogue = Catalogue(self.schema, with_segment=True)
+        return catalogue, catalogue.prepare(self.text, self.parameters)
+
+    def _check(self, prepared: Prepared) -> None:
+        for name, column in sorted(prepared.reads):
+            if name in _SYSTEM_TABLES:
+                raise errors.BadSql(f"{name} is each segment's own", "ask without GATHER")
+            if (name, column) in self.schema.conflicts:
+                raise errors.BadSql(
+                    self.schema.conflicts[name, column],
+                    "what their union compares by is not known; leave one side out",
+                )
+            table = self.schema.tables.get(name)
+            known = table is None or table.is_view or column in table.column_names
+            if column == _ROWID and not known and not self.within:
+                raise errors.BadSql(
+                    f"rows of many segments have no rowid of their own: {name}.{column}",
+                    "name the INTEGER PRIMARY KEY column",
+                )
+
+    def _plan(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr | None) -> GatherPlan:
+        reason = "its text could not be read as a tree without doubt"
+        if tree is not None and any(name in self.schema.tables for name in prepared.tables):
+            try:
+                return self._divided(catalogue, prepared, tree)
+            except NotPushed as error:
+                reason = str(error)
+        if self.within:
+            raise errors.BadSql(f"GATHER WITHIN SEGMENTS cannot divide this: {reason}")
+        return self._shipped(catalogue, prepared, tree, reason)
+
+    def _divided(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr) -> GatherPlan:
+        if self.now is not None:
+            tree = stopped(tree, self.now)
+        bound_now = any(str(value).lower() == "now" for value in self.parameters.values())
+        if is_moving(tree) or bound_now:
+            raise NotPushed("its value moves, by clock, chance or time zone")
+        relation = Relation(tree, prepared, catalogue, self.parameters, self.within)
+        condition = relation.take_segment_condition()
+        where = relation.tree.args.get("where")
+        if where is not None and relation.mentions_segment(where):
+            raise NotPushed(f"{SEGMENT} and columns are in one condition")
+        pushed = self._pushed(relation)
+        return GatherPlan(
+            self.text,
+            self.schema,
+            "plain" if pushed.kind == "stream" else "divided",
+            pushed.names,
+            self.parameters,
+            self._tables(prepared),
+            condition=condition,
+            star=any(item.is_star for item in relation.items),
+            pushed=pushed,
+            with_segment=catalogue.with_segment,
+            within=self.within,
+        )
+
+    def _pushed(self, relation: Relation) -> Pushdown:
+        if is_grouped(relation):
+            return grouped(relation)
+        if any(True for _ in relation.tree.find_all(exp.Window)):
+            raise NotPushed("a window function needs all rows at once")
+        args = relation.tree.args
+        if args.get("order") is not None or args.get("distinct") is not None:
+            return ordered(relation)
+        return plain(relation)
+
+    def _tables(self, prepared: Prepared) -> frozenset[str]:
+        return frozenset(name for name in prepared.tables if name in self.schema.tables)
+
+    def _shipped(
+        self,
+        catalogue: Catalogue,
+        prepared: Prepared,
+        tree: exp.Expr | None,
+        reason: str,
+    ) -> GatherPlan:
+        if catalogue.with_segment:
+            self._check_segment_column(prepared, tree)
+        shipped = shipped_tables(prepared, catalogue, tree)
+        return GatherPlan(
+            self.text,
+            self.schema,
+            "shipped" if shipped else "alone",
+            prepared.names,
+            self.parameters,
+            self._tables(prepared),
+            reason=reason if shipped else "",
+            star=tree is None or tree.find(exp.Star) is not None,
+            shipped=tuple(shipped),
+            with_segment=catalogue.with_segment,
+        )
+
+    def _check_segment_column(self, prepared: Prepared, tree: exp.Expr | None) -> None:
+        """Refuse texts in which the scratch tables' own column would show."""
+        hint = f"name the columns, and join on them, where {SEGMENT} is used"
+        if any(self.schema.tables[name].is_view for name in self._tables(prepared)):
+            raise errors.BadSql(f"{SEGMENT} and a view in one query", hint)
+        if tree is None:
+            raise errors.BadSql(f"{SEGMENT} in a text that cannot be read without doubt", hint)
+        natural = any(join.args.get("method") == "NATURAL" for join in tree.find_all(exp.Join))
+        if natural or any(_is_all_columns(star) for star in tree.find_all(exp.Star)):
+            raise errors.BadSql(f"{SEGMENT} together with * or NATURAL JOIN", hint)
+
+
+def _is_all_columns(star: exp.Star) -> bool:
+    # count(*) has a star that stands for no columns.
+    return not isinstance(star.parent, exp.Anonymous)

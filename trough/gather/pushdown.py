@@ -1,0 +1,269 @@
+"""What a segment computes for a query, and what is left to do with that.
+
+The segments' answers are rows of *partial* columns, ``c0``, ``c1`` ..., which land in one
+scratch table. A final SELECT over that table gives the answer. This module has the values
+that describe the two, and the forms that need no aggregates: plain, ordered and distinct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from trough.gather import database
+from trough.gather.catalogue import SEGMENT
+from trough.gather.dialect import write
+from trough.gather.relation import NotPushed, Relation
+
+#: The scratch table of partial rows. No table of a segment can be called so.
+PARTIAL = "trough partial rows"
+
+#: Changes a tree for segments that lack a table or a column.
+Adapt = Callable[[exp.Expr], exp.Expr]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """SQL text around parts of the user's text: ``sum({0})`` and ``x``."""
+
+    template: str
+    parts: tuple[exp.Expr, ...] = ()
+
+    def text(self, adapt: Adapt) -> str:
+        """The whole text, for a segment."""
+        # A list as parent, so that a part that is replaced whole stays replaced.
+        parts = [adapt(exp.Tuple(expressions=[part.copy()])).expressions[0] for part in self.parts]
+        return self.template.format(*(write(part) for part in parts))
+
+
+def whole(node: exp.Expr) -> Piece:
+    """The piece that is the user's text itself."""
+    return Piece("{0}", (node,))
+
+
+@dataclass(slots=True)
+class Partial:
+    """A column of the partial rows.
+
+    :ivar piece: computed by the segments
+    :ivar grouped: it is a term of the segments' GROUP BY
+    :ivar lean: asked for in the cheap form of the query; likewise `exact`
+    :ivar source: the expression over rows whose collation (and, where `typed`, affinity)
+        the column has
+    """
+
+    name: str
+    piece: Piece
+    source: Piece | None = None
+    grouped: bool = False
+    lean: bool = True
+    exact: bool = True
+    typed: bool = False
+    affinity: str = ""
+    collation: str = "BINARY"
+
+    @property
+    def meant(self) -> exp.Expr:
+        """The first part of the user's text that the column is about."""
+        return self.piece.parts[0]
+
+    @property
+    def declaration(self) -> str:
+        """The column in the scratch table's definition."""
+        affinity = self.affinity if self.typed else ""
+        return f"{self.name} {affinity} COLLATE {self.collation}"
+
+
+@dataclass(slots=True)
+class Pushdown:
+    """A query divided between the segments and the asker.
+
+    :ivar names: of the answer's columns
+    :ivar final: the SELECT over the scratch table, in its cheap and its exact form; empty
+        for a plain query, whose rows need nothing done
+    :ivar outputs: for a plain query, the partial columns (or the segment's name) that make
+        up a row of the answer
+    :ivar order: terms of the segments' ORDER BY, by place; `most`, the number of rows
+        that is enough from each segment
+    :ivar skip: rows of a plain query that are not wanted, and `limit`, those that are
+    :ivar checked: columns that have to arrive as integers, or the exact form is needed
+    """
+
+    relation: Relation
+    names: tuple[str, ...]
+    kind: str
+    partials: list[Partial] = field(default_factory=list)
+    outputs: tuple[str, ...] = ()
+    distinct: bool = False
+    aggregated: bool = False
+    order: tuple[str, ...] = ()
+    most: int | None = None
+    skip: int = 0
+    limit: int | None = None
+    final: str = ""
+    exact_final: str = ""
+    checked: tuple[str, ...] = ()
+    starts_exact: bool = False
+
+    def asked(self, exact: bool) -> list[Partial]:
+        """The columns that segments send, in order."""
+        return [each for each in self.partials if (each.exact if exact else each.lean)]
+
+    def core(self, adapt: Adapt, exact: bool) -> str:
+        """What a segment runs."""
+        asked = self.asked(exact)
+        told = [each.piece.text(adapt) for each in asked]
+        items = ", ".join(text for text in told if text) or "NULL"
+        items = f"DISTINCT {items}" if self.distinct else items
+        text = self.relation.source_select(items, adapt, where=True)
+        grouped = [each.piece.text(adapt) for each in asked if each.grouped]
+        if grouped:
+            # In parentheses, or a number would be taken for a place.
+            text += " GROUP BY " + ", ".join(f"({each})" for each in grouped)
+        elif self.aggregated:
+            # A segment without rows has nothing to say; its one row of NULLs would.
+            text += " HAVING count(*) > 0"
+        if self.most is not None:
+            text += f" ORDER BY {', '.join(self.order)}" if self.order else ""
+            text += f" LIMIT {self.most}"
+        return text
+
+    @property
+    def wrapped(self) -> bool:
+        """Whether the segments' text has to be in parentheses inside a compound."""
+        return self.most is not None or self.relation.tree.args.get("with_") is not None
+
+
+def limits(relation: Relation) -> tuple[int | None, int]:
+    """LIMIT and OFFSET as numbers; a negative LIMIT is none, a negative OFFSET is 0.
+
+    :raises NotPushed: they are no constants
+    """
+    limit = _constant(relation, relation.tree.args.get("limit"))
+    offset = _constant(relation, relation.tree.args.get("offset"))
+    return (None if limit is None or limit < 0 else limit), max(offset or 0, 0)
+
+
+def _constant(relation: Relation, clause: exp.Expr | None) -> int | None:
+    if clause is None:
+        return None
+    value = clause.expression
+    sign = 1
+    if isinstance(value, exp.Neg):
+        value, sign = value.this, -1
+    if isinstance(value, exp.Placeholder):
+        bound = relation.parameters.get(value.name)
+        if isinstance(bound, int):
+            return sign * bound
+    if isinstance(value, exp.Literal) and not value.is_string and value.this.isdigit():
+        return sign * int(value.this)
+    raise NotPushed("LIMIT and OFFSET are not plain numbers")
+
+
+def plain(relation: Relation) -> Pushdown:
+    """A query whose rows are the answer as they arrive."""
+    limit, skip = limits(relation)
+    pushed = Pushdown(relation, tuple(relation.names), "stream", limit=limit, skip=skip)
+    pushed.most = None if limit is None else limit + skip
+    pushed.outputs = tuple(_add_outputs(pushed))
+    return pushed
+
+
+def ordered(relation: Relation) -> Pushdown:
+    """ORDER BY, and DISTINCT with or without it."""
+    limit, skip = limits(relation)
+    pushed = Pushdown(relation, tuple(relation.names), "merge")
+    pushed.distinct = relation.tree.args.get("distinct") is not None
+    outputs = _add_outputs(pushed)
+    terms = _order(pushed, outputs)
+    if limit is not None:
+        pushed.most = limit + skip
+    describe(pushed)
+    distinct = "DISTINCT " if pushed.distinct else ""
+    pushed.final = f"SELECT {distinct}{', '.join(outputs)} FROM {database.name(PARTIAL)}"
+    pushed.final += f" ORDER BY {', '.join(terms)}" if terms else ""
+    pushed.final += limit_clause(limit, skip)
+    return pushed
+
+
+def limit_clause(limit: int | None, skip: int) -> str:
+    """LIMIT and OFFSET of the final SELECT."""
+    if limit is None and not skip:
+        return ""
+    return f" LIMIT {-1 if limit is None else limit} OFFSET {skip}"
+
+
+def _add_outputs(pushed: Pushdown) -> list[str]:
+    """Partial columns for the items as they stand; the names of all outputs in order."""
+    relation, outputs = pushed.relation, []
+    for index, item in enumerate(relation.items):
+        first = relation.place_of_item(index)
+        after = relation.place_of_item(index + 1)
+        if relation.is_segment(item.unalias()):
+            outputs.append(SEGMENT)
+            continue
+        if relation.mentions_segment(item):
+            raise NotPushed(f"{SEGMENT} is inside an expression")
+        for place in range(first, after):
+            # A star is one text and several columns: the first of them carries it.
+            piece = whole(item.unalias()) if place == first else Piece("")
+            pushed.partials.append(Partial(f"c{place}", piece))
+            outputs.append(f"c{place}")
+    return outputs
+
+
+def _order(pushed: Pushdown, outputs: list[str]) -> list[str]:
+    """Terms of the final ORDER BY; sets those of the segments'."""
+    order = pushed.relation.tree.args.get("order")
+    final, pushed_terms = [], []
+    for term in order.expressions if order is not None else ():
+        column = _order_column(pushed, outputs, term.this)
+        suffix = suffix_of(term)
+        final.append(column + suffix)
+        if column != SEGMENT:
+            names = [each.name for each in pushed.partials]
+            pushed_terms.append(f"{names.index(column) + 1}{suffix}")
+    pushed.order = tuple(pushed_terms)
+    return final
+
+
+def suffix_of(term: exp.Expr) -> str:
+    """COLLATE, DESC and NULLS of an ORDER BY term, with a blank before each."""
+    collate = term.this
+    text = f" COLLATE {write(collate.expression)}" if isinstance(collate, exp.Collate) else ""
+    text += " DESC" if term.args.get("desc") else " ASC"
+    nulls_first = term.args.get("nulls_first")
+    return text + (" NULLS FIRST" if nulls_first else " NULLS LAST")
+
+
+def _order_column(pushed: Pushdown, outputs: list[str], term: exp.Expr) -> str:
+    relation = pushed.relation
+    bare = term.this if isinstance(term, exp.Collate) else term
+    place = relation.output_of(bare)
+    if place is not None:
+        return outputs[place]
+    expression = relation.expanded(bare)
+    if relation.is_segment(expression):
+        return SEGMENT
+    if relation.mentions_segment(expression):
+        raise NotPushed(f"{SEGMENT} is inside an expression")
+    if pushed.distinct:
+        raise NotPushed("DISTINCT is ordered by something that is not in the result")
+    partial = Partial(f"c{len(outputs) + len(pushed.partials)}", whole(expression))
+    pushed.partials.append(partial)
+    return partial.name
+
+
+def describe(pushed: Pushdown) -> None:
+    """Fill in collation and affinity of the partial columns, as SQLite tells them."""
+    sources = [each.source or each.piece for each in pushed.partials]
+    texts = [source.text(_as_it_is) for source in sources]
+    told = pushed.relation.attributes([text for text in texts if text])
+    for each, (affinity, collation) in zip(pushed.partials, told, strict=True):
+        each.affinity, each.collation = affinity, collation
+
+
+def _as_it_is(node: exp.Expr) -> exp.Expr:
+    return node

@@ -1,0 +1,193 @@
+"""What the segments' tables are, and what their union is.
+
+A segment tells its schema as the texts in ``sqlite_schema``. What matters of a column is
+its name, its affinity and its collation, and SQLite itself is asked for these: the texts
+are run in an empty database. The union has each table that any segment has, with every
+column that any segment has in it; columns come in the order in which they were first seen.
+
+It refuses to know how texts travel, and never guesses about segments that disagree: a
+column with two affinities or collations is kept as a conflict, for the query that reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from trough.gather import database
+from trough.gather.database import sqlite3
+
+#: What a schema's text begins with where it travels as a row.
+MARK = "trough-schema:"
+
+#: Answered by every segment with one value: MARK and its tables and views as JSON.
+SCHEMA_VALUE = (
+    f"SELECT '{MARK}' || json_group_array(json_array(type, name, sql)) FROM sqlite_schema "
+    "WHERE type IN ('table', 'view') AND sql IS NOT NULL AND substr(name, 1, 7) <> 'sqlite_'"
+)
+
+# Affinities, as the types that SQLite gives to the columns of CREATE TABLE ... AS.
+# INT and NUM differ in CAST alone, which a column's declaration has no part in.
+_SAME = {"INT": "NUM"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as far as queries can tell.
+
+    :ivar affinity: ``INT``, ``TEXT``, ``NUM``, ``REAL``, or empty for none
+    :ivar collation: ``BINARY``, ``NOCASE`` ...
+    """
+
+    name: str
+    affinity: str
+    collation: str
+
+    @property
+    def declaration(self) -> str:
+        """The column in a CREATE TABLE."""
+        return f"{database.name(self.name)} {self.affinity} COLLATE {self.collation}"
+
+    def agrees_with(self, other: Column) -> bool:
+        """Whether both mean the same to every query."""
+        mine = (_SAME.get(self.affinity, self.affinity), self.collation.upper())
+        return mine == (_SAME.get(other.affinity, other.affinity), other.collation.upper())
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table, or a view (then without columns, and `sql` is all there is to it)."""
+
+    name: str
+    sql: str
+    columns: tuple[Column, ...] = ()
+    is_view: bool = False
+
+    @property
+    def column_names(self) -> frozenset[str]:
+        """In lower case."""
+        return frozenset(column.name.lower() for column in self.columns)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The tables and views of a segment, or of a union, by name in lower case.
+
+    :ivar unusable: why a table cannot be gathered, by name in lower case
+    :ivar conflicts: why a column cannot be, by table and column in lower case
+    """
+
+    tables: dict[str, Table] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=256)
+def read_schema(text: str) -> Schema:
+    """The schema that a segment told.
+
+    :param text: the value of :data:`SCHEMA_VALUE`
+    :raises ValueError: it is nothing of the kind
+    """
+    if not text.startswith(MARK):
+        raise ValueError(f"not a schema: {text[:80]!r}")
+    objects = json.loads(text[len(MARK) :])
+    schema = Schema()
+    connection = database.connect()
+    # A text is a stranger's. Whatever it is, it creates something or nothing.
+    connection.set_progress_handler(lambda: 1, 100 * database.STEPS)
+    try:
+        for kind, table, sql in objects:
+            _add(schema, connection, kind, table, sql)
+    finally:
+        connection.close()
+    return schema
+
+
+def _add(schema: Schema, connection: Any, kind: str, table: str, sql: str) -> None:
+    key = table.lower()
+    if kind == "view" and sql.startswith("CREATE VIEW "):
+        schema.tables[key] = Table(table, sql, is_view=True)
+        return
+    if not sql.startswith("CREATE TABLE "):
+        schema.unusable[key] = "it is a virtual table, whose content does not lie in rows"
+        return
+    connection.set_authorizer(_creates_only)
+    try:
+        connection.execute(sql)
+        connection.set_authorizer(None)
+        schema.tables[key] = Table(table, sql, _columns(connection, table))
+    except sqlite3.Error as error:
+        schema.unusable[key] = f"its definition does not work here: {error}"
+    finally:
+        connection.set_authorizer(None)
+
+
+def _creates_only(action: int, *_: Any) -> int:
+    allowed = {
+        sqlite3.SQLITE_CREATE_TABLE,
+        sqlite3.SQLITE_CREATE_INDEX,
+        sqlite3.SQLITE_INSERT,
+        sqlite3.SQLITE_UPDATE,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_REINDEX,
+    }
+    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
+
+
+def _columns(connection: Any, table: str) -> tuple[Column, ...]:
+    quoted = database.name(table)
+    # CREATE TABLE ... AS gives each column the type of its affinity, and an index tells
+    # each column's collation: no reading of declarations.
+    connection.execute(f"CREATE TABLE `trough affinities` AS SELECT * FROM {quoted}")
+    described = connection.execute("PRAGMA table_info(`trough affinities`)").fetchall()
+    connection.execute("DROP TABLE `trough affinities`")
+    names = [item[0] for item in connection.execute(f"SELECT * FROM {quoted}").description]
+    columns = ", ".join(database.name(each) for each in names)
+    connection.execute(f"CREATE INDEX `trough collations` ON {quoted} ({columns})")
+    indexed = connection.execute("PRAGMA index_xinfo(`trough collations`)").fetchall()
+    connection.execute("DROP INDEX `trough collations`")
+    collations = [row[4] for row in indexed if row[5]]
+    return tuple(
+        Column(each, row[2], collation)
+        for each, row, collation in zip(names, described, collations, strict=True)
+    )
+
+
+def unite(schemas: Iterable[Schema]) -> Schema:
+    """The union of segments' schemas; see the module."""
+    union = Schema()
+    for schema in schemas:
+        union.unusable.update(schema.unusable)
+        for key, table in schema.tables.items():
+            known = union.tables.get(key)
+            union.tables[key] = table if known is None else _united(union, known, table)
+    for key in union.unusable:
+        union.tables.pop(key, None)
+    return union
+
+
+def _united(union: Schema, known: Table, other: Table) -> Table:
+    key = known.name.lower()
+    if known.is_view or other.is_view:
+        if (known.is_view, known.sql) != (other.is_view, other.sql):
+            union.unusable[key] = "segments define this view differently, or as a table"
+        return known
+    columns = {column.name.lower(): column for column in known.columns}
+    for column in other.columns:
+        mine = columns.setdefault(column.name.lower(), column)
+        if not mine.agrees_with(column):
+            union.conflicts[key, column.name.lower()] = (
+                f"column {column.name} of table {known.name} is {_told(mine)} in one "
+                f"segment and {_told(column)} in another"
+            )
+    return Table(known.name, known.sql, tuple(columns.values()))
+
+
+def _told(column: Column) -> str:
+    return f"{column.affinity or 'without type'} COLLATE {column.collation}"

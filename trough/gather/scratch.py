@@ -1,0 +1,208 @@
+"""The temporary database in which a final text runs over what the segments sent.
+
+Rows are buffered and written in bunches. What has to be forgotten is deleted once, before
+the final text, as rows are known by where they lie. Memory is a page cache of a fixed size
+and, while the final text sorts or groups, what SQLite sorts: at most about as much as the
+file holds, which has a limit of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trough import errors
+from trough.gather import database, exact
+from trough.gather.catalogue import SEGMENT
+from trough.gather.database import sqlite3
+from trough.gather.plan import GatherPlan
+from trough.gather.pushdown import PARTIAL
+
+#: Rows that wait to be written.
+_BUNCH = 5_000
+_PAGE = 4096
+#: Below this many bytes nothing is written to disk.
+_CACHE = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a merge may take.
+
+    :ivar rows: shipped or partial rows in all
+    :ivar bytes: of the temporary file
+    :ivar kept_rows: of a plain query, rows of segments that are not done yet
+    """
+
+    rows: int = 20_000_000
+    bytes: int = 1 << 30
+    kept_rows: int = 1_000_000
+
+
+class Scratch:
+    """See the module.
+
+    :param plan: says which tables there are and what runs at the end
+    :param stopped: asked now and then; a true answer ends the final text
+    """
+
+    def __init__(
+        self, plan: GatherPlan, limits: Limits, stopped: Callable[[], bool] | None = None
+    ) -> None:
+        self._plan = plan
+        self._limits = limits
+        self._stopped = stopped
+        self._landings = plan.landings
+        self._directory = Path(tempfile.mkdtemp(prefix="trough-gather-"))
+        try:
+            self._connection = self._created()
+        except BaseException:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            raise
+        self._buffers: dict[tuple[int, bool], list[Sequence[Any]]] = {}
+        self._waiting = 0
+        self._inserted = [0] * len(self._landings)
+        self._discarded: list[tuple[int, int, int]] = []
+
+    def _created(self) -> Any:
+        connection = database.connect(str(self._directory / "rows"))
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE >> 10}")
+        connection.execute(f"PRAGMA max_page_count = {max(16, self._limits.bytes // _PAGE)}")
+        exact.register(connection)
+        connection.execute("BEGIN")
+        for statement in [landing.definition for landing in self._landings] + self._plan.views:
+            connection.execute(statement)
+        return connection
+
+    def insert(self, target: int, exactly: bool, rows: list[Sequence[Any]]) -> int:
+        """Add rows to a landing; the number of the first of them, counted from 1.
+
+        :raises trough.errors.LimitExceeded: that is too much
+        """
+        first = self._inserted[target] + 1
+        self._inserted[target] += len(rows)
+        if sum(self._inserted) > self._limits.rows:
+            raise self._exceeded(f"{self._limits.rows} rows")
+        # Rows of one landing are numbered in the order of their arrival, whatever form.
+        for other in [key for key in self._buffers if key[0] == target and key[1] != exactly]:
+            self._write(*other)
+        self._buffers.setdefault((target, exactly), []).extend(rows)
+        self._waiting += len(rows)
+        if self._waiting >= _BUNCH:
+            self._flush()
+        return first
+
+    def discard(self, target: int, runs: list[list[int]]) -> None:
+        """Forget rows, given as ``[first, after]``."""
+        self._discarded += [(target, first, after) for first, after in runs]
+
+    def result(self, exactly: bool) -> Iterator[Sequence[Any]]:
+        """The rows of the final text.
+
+        :param exactly: sums are in the exact form; so they are, too, where one of
+            integers might be too large on its way
+        """
+        self._finish()
+        exactly = exactly or self._might_overflow()
+        try:
+            yield from self._run(self._plan.final(exactly))
+        except sqlite3.OperationalError as error:
+            raise self._told(error) from error
+
+    def _might_overflow(self) -> bool:
+        pushed = self._plan.pushed
+        for name in pushed.checked if pushed is not None else ():
+            least, greatest, count = self._connection.execute(
+                f"SELECT min({name}), max({name}), count({name}) FROM {database.name(PARTIAL)}"
+            ).fetchone()
+            if count and max(abs(least), abs(greatest)) * count >= 2**63:
+                return True
+        return False
+
+    def _run(self, text: str) -> Iterator[Sequence[Any]]:
+        database.confine(self._connection)
+        if self._stopped is not None:
+            self._connection.set_progress_handler(lambda: int(self._stopped()), database.STEPS)
+        yield from self._connection.execute(text, self._plan.parameters)
+
+    def _told(self, error: Exception) -> errors.TroughError:
+        text = str(error)
+        if "interrupted" in text:
+            return errors.DeadlineExceeded("the final step of GATHER was stopped")
+        if "finalize" in text:
+            return errors.BadSql("integer overflow", self._plan.text[:200])
+        return database.refused(error, self._plan.text)
+
+    def close(self) -> None:
+        """Remove the temporary file. Idempotent."""
+        self._connection.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # -- writing -------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        for target, exactly in list(self._buffers):
+            self._write(target, exactly)
+
+    def _write(self, target: int, exactly: bool) -> None:
+        rows = self._buffers.pop((target, exactly), [])
+        self._waiting -= len(rows)
+        if not rows:
+            return
+        try:
+            self._connection.executemany(self._insertion(target, exactly), rows)
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            raise self._exceeded(f"{self._limits.bytes >> 20} MiB") from error
+
+    def _insertion(self, target: int, exactly: bool) -> str:
+        landing = self._landings[target]
+        columns = list(landing.columns)
+        if self._plan.pushed is not None:
+            columns = [each.name for each in self._plan.pushed.asked(exactly)]
+        if landing.segment:
+            columns.append(SEGMENT)
+        if not columns:
+            return f"INSERT INTO {database.name(landing.name)} DEFAULT VALUES"
+        names = ", ".join(database.name(column) for column in columns)
+        marks = ", ".join("?" * len(columns))
+        return f"INSERT INTO {database.name(landing.name)} ({names}) VALUES ({marks})"
+
+    def _finish(self) -> None:
+        self._flush()
+        for target, first, after in self._discarded:
+            landing = self._landings[target]
+            self._connection.execute(
+                f"DELETE FROM {database.name(landing.name)} "
+                f"WHERE {landing.rowid} >= ? AND {landing.rowid} < ?",
+                (first, after),
+            )
+        self._discarded.clear()
+        if self._plan.pushed is not None:
+            self._settle_odd_values(self._plan.pushed)
+
+    def _settle_odd_values(self, pushed: Any) -> None:
+        """Make numbers of texts and BLOBs that are summed up, as SQLite's own sum does."""
+        for partial in pushed.partials:
+            if partial.grouped and not partial.lean:
+                self._connection.execute(
+                    f"UPDATE {database.name(self._landings[0].name)} SET {partial.name} = "
+                    f"(SELECT sum(value) FROM (SELECT {partial.name} AS value)) "
+                    f"WHERE typeof({partial.name}) IN ('text', 'blob')"
+                )
+
+    def _exceeded(self, what: str) -> errors.LimitExceeded:
+        reason = f", as {self._plan.reason}" if self._plan.reason else ""
+        return errors.LimitExceeded(
+            f"GATHER keeps at most {what} at once; this query needs more{reason}",
+            "ask for less, or for fewer segments",
+        )

@@ -1,0 +1,130 @@
+"""Queries that are not divided: the rows that they read are shipped, and the user's own
+text runs over them.
+
+Of each table only the columns that the text reads are sent, as SQLite tells, and of its
+rows only those that pass what WHERE asks of this table alone, where that is plain to see.
+All tables of a segment come in one statement, and so in one state of the segment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from trough.gather import database
+from trough.gather.catalogue import Catalogue, Prepared
+from trough.gather.dialect import write
+from trough.gather.moving import is_moving
+from trough.gather.relation import QUERIES, conjuncts
+from trough.gather.schema import Schema, Table
+from trough.gather.worker import Ask, guard, look_alike
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """A table whose rows are sent.
+
+    :ivar columns: names of the columns that are sent
+    :ivar condition: on its rows, or empty; it speaks of the table as `called`
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    condition: str = ""
+    called: str = ""
+
+
+def shipped_tables(
+    prepared: Prepared, catalogue: Catalogue, tree: exp.Expr | None
+) -> list[Shipped]:
+    """What has to be sent for a text.
+
+    :param tree: faithful to the text, or None where there is none: then all rows go
+    """
+    shipped = []
+    for name in sorted(prepared.tables):
+        table = catalogue.schema.tables.get(name)
+        if table is None or table.is_view:
+            continue
+        read = {column for owner, column in prepared.reads if owner == name}
+        columns = tuple(each.name for each in table.columns if each.name.lower() in read)
+        called, condition = _condition(tree, catalogue, name)
+        shipped.append(Shipped(table, columns, condition, called))
+    return shipped
+
+
+def shipping_text(shipped: list[Shipped], tables: frozenset[str], variant: Schema) -> Ask | None:
+    """What a segment runs; None where it has none of the tables.
+
+    With more than one table each row begins with the table's number.
+    """
+    tagged = len(shipped) > 1
+    width = max(1, *(len(each.columns) for each in shipped)) + tagged
+    arms = []
+    for number, each in enumerate(shipped):
+        table = variant.tables.get(each.table.name.lower())
+        if table is None:
+            continue
+        items = [str(number)] * tagged + [database.name(column) for column in each.columns]
+        items += ["NULL"] * (width - len(items))
+        other = look_alike(each.table, table)
+        source = f"({other})" if other else database.name(table.name)
+        called = f" AS {database.name(each.called)}" if each.called else ""
+        where = f" WHERE {each.condition}" if each.condition else ""
+        arms.append(f"SELECT {', '.join(items)} FROM {source}{called}{where}")
+    if not arms:
+        return None
+    core = " UNION ALL ".join(arms)
+    return Ask(f"{guard(tables, variant, width)} UNION ALL {core}", core, width)
+
+
+# -- conditions -------------------------------------------------------------------------
+
+
+def _condition(tree: exp.Expr | None, catalogue: Catalogue, name: str) -> tuple[str, str]:
+    """The table's name in the text, and what WHERE asks of it alone."""
+    source = _only_source(tree, name)
+    if source is None:
+        return "", ""
+    select = source.find_ancestor(exp.Select)
+    where = select.args.get("where") if select is not None else None
+    if select is None or where is None or not _is_preserved(source, select):
+        return "", ""
+    called = source.alias_or_name
+    alone = len(list(select.find_all(exp.Table))) == 1
+    parts = [
+        write(part)
+        for part in conjuncts(where.this)
+        if _is_about(part, called, alone, catalogue.schema.tables[name])
+    ]
+    return called, " AND ".join(f"({part})" for part in parts)
+
+
+def _only_source(tree: exp.Expr | None, name: str) -> exp.Table | None:
+    if tree is None:
+        return None
+    found = [each for each in tree.find_all(exp.Table) if each.name.lower() == name]
+    shadowed = any(cte.alias.lower() == name for cte in tree.find_all(exp.CTE))
+    return found[0] if len(found) == 1 and not shadowed else None
+
+
+def _is_preserved(source: exp.Table, select: exp.Select) -> bool:
+    """Whether no join can put a row of NULLs in place of the table's."""
+    from_ = select.args.get("from_")
+    joins = select.args.get("joins") or []
+    if from_ is None or any(join.args.get("side") for join in joins):
+        return False
+    return from_.this is source or any(join.this is source for join in joins)
+
+
+def _is_about(part: exp.Expr, called: str, alone: bool, table: Table) -> bool:
+    """Whether a condition speaks of one table's columns and of nothing that moves."""
+    if part.find(*QUERIES) is not None or is_moving(part):
+        return False
+    columns = list(part.find_all(exp.Column))
+    return bool(columns) and all(
+        column.name.lower() in table.column_names
+        and (column.table.lower() == called.lower() or (alone and not column.table))
+        for column in columns
+    )

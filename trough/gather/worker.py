@@ -1,0 +1,135 @@
+"""The text that a segment runs, for segments of any shape.
+
+Every text begins with a guard: where the segment's tables are not the ones that the text
+was made for, it answers with its schema instead of rows. So thousands of segments of one
+shape cost one pass, and one of another shape cannot slip in unseen. For such a segment
+the text is made again, with NULL for a column that it lacks and no rows for a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from trough.gather import database
+from trough.gather.dialect import parse
+from trough.gather.pushdown import Adapt, Pushdown
+from trough.gather.schema import SCHEMA_VALUE, Schema, Table
+
+_OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLLATE NOCASE"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a plan asks of a segment.
+
+    :ivar sql: the text
+    :ivar core: the part of it behind the guard
+    :ivar width: number of columns of the answer
+    :ivar exact: it is the exact form
+    """
+
+    sql: str
+    core: str
+    width: int
+    exact: bool = False
+
+
+def guard(tables: Iterable[str], variant: Schema, width: int) -> str:
+    """A SELECT of `width` columns that answers the schema, in a segment whose `tables`
+    are not as in `variant`, and else nothing.
+
+    :param tables: names in lower case
+    """
+    conditions = []
+    for name in sorted(tables):
+        table = variant.tables.get(name)
+        there = _OBJECT.format(database.literal(table.name if table else name))
+        if table is None:
+            conditions.append(f"NOT EXISTS (SELECT 1 {there})")
+        else:
+            conditions.append(f"(SELECT sql {there}) IS {database.literal(table.sql)}")
+    nulls = ", NULL" * (width - 1)
+    return f"SELECT ({SCHEMA_VALUE}){nulls} WHERE NOT ({' AND '.join(conditions)})"
+
+
+def pushed_text(
+    pushed: Pushdown, tables: frozenset[str], union: Schema, variant: Schema, exact: bool
+) -> Ask | None:
+    """What a segment runs of a query that is divided; None where it has nothing to say."""
+    relation = pushed.relation
+    if relation.base_tables_only and not relation.tree.args.get("joins"):
+        source = relation.tree.args["from_"].this.name.lower()
+        if source not in variant.tables:
+            return None
+    width = _width(pushed, exact)
+    core = pushed.core(_adapter(tables, union, variant), exact)
+    core = f"SELECT * FROM ({core})" if pushed.wrapped else core
+    return Ask(f"{guard(tables, variant, width)} UNION ALL {core}", core, width, exact)
+
+
+def _width(pushed: Pushdown, exact: bool) -> int:
+    return max(1, len(pushed.asked(exact)))
+
+
+def _adapter(tables: frozenset[str], union: Schema, variant: Schema) -> Adapt:
+    """Changes a tree so that tables of `variant` look like those of `union`."""
+    changed = {
+        name: replaced
+        for name in tables
+        if (replaced := look_alike(union.tables.get(name), variant.tables.get(name)))
+    }
+    if not changed:
+        return lambda node: node
+    return lambda node: node.transform(_replacer(changed))
+
+
+def _replacer(changed: dict[str, str]) -> Callable[[exp.Expr], exp.Expr]:
+    def replace(node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, exp.Table) or node.name.lower() not in changed:
+            return node
+        if _is_shadowed(node):
+            return node
+        query = parse(changed[node.name.lower()])
+        assert query is not None
+        return exp.Subquery(
+            this=query,
+            alias=exp.TableAlias(this=exp.to_identifier(node.alias_or_name, quoted=True)),
+        )
+
+    return replace
+
+
+def _is_shadowed(table: exp.Table) -> bool:
+    node: exp.Expr | None = table
+    while node is not None:
+        with_ = node.args.get("with_")
+        if with_ is not None and any(
+            cte.alias.lower() == table.name.lower() for cte in with_.expressions
+        ):
+            return True
+        node = node.parent
+    return False
+
+
+def look_alike(whole: Table | None, table: Table | None) -> str | None:
+    """A SELECT that gives `table` the columns of `whole`; None where it has them as it is."""
+    if whole is None or whole.is_view:
+        return None
+    mine = table.column_names if table is not None else frozenset()
+    same = table is not None and [c.name.lower() for c in table.columns] == [
+        c.name.lower() for c in whole.columns
+    ]
+    if same:
+        return None
+    columns = [
+        database.name(column.name)
+        if column.name.lower() in mine
+        else f"NULL AS {database.name(column.name)}"
+        for column in whole.columns
+    ]
+    if table is None:
+        return f"SELECT {', '.join(columns)} WHERE 0"
+    return f"SELECT {', '.join(columns)} FROM {database.name(table.name)}"
