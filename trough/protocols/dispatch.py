@@ -131,6 +131,8 @@ class _Task:
             self._reply.error(errors.Cancelled("cancelled"))
         else:
             _report(failure, self._request, self._reply)
+        # Whatever it had started answers nobody now.
+        self._reply.cancel()
 
 
 def _report(failure: Failure, request: Request, reply: Reply) -> None:

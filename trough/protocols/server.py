@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, INegotiated, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -71,7 +71,6 @@ class LineServer(Protocol):
         self.attempts = 0
         self.jobs_paused = False
         self.seconds = factory.clock.seconds
-        self.closed: Deferred[None] = Deferred()
         self._limits = factory.limits
         self._parser = RequestParser(self._limits.peers)
         self._requests = Requests(self, self.verbs)
@@ -118,7 +117,6 @@ class LineServer(Protocol):
         self._outbox.abandon()
         self._requests.abandon()
         self._factory.left(self)
-        self.closed.callback(None)
 
     def quit(self, reply: Reply | None, farewell: bytes) -> None:
         """Take up nothing more; when all is answered, answer `reply`, say why, close."""
@@ -287,7 +285,7 @@ class LineServerFactory(Factory):
             role, node, peers.max_line, peers.max_literal, self.limits.requests, auth
         ).line()
         self._connections: set[LineServer] = set()
-        self._draining = False
+        self._drained: Deferred[None] | None = None  # there is one: shutting down
 
     def buildProtocol(self, addr: object) -> LineServer:
         """A new connection."""
@@ -296,7 +294,7 @@ class LineServerFactory(Factory):
     def joined(self, connection: LineServer) -> None:
         """A connection was made."""
         self._connections.add(connection)
-        if self._draining:
+        if self._drained is not None:
             connection.drain()
         elif len(self._connections) > self.limits.connections:
             most = self.limits.connections
@@ -305,6 +303,8 @@ class LineServerFactory(Factory):
     def left(self, connection: LineServer) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
+        if self._drained is not None and not self._connections and not self._drained.called:
+            self._drained.callback(None)
 
     def status(self) -> dict[str, int]:
         """Numbers for ``STATUS``."""
@@ -314,16 +314,19 @@ class LineServerFactory(Factory):
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, let those under way end, say BYE, close.
 
-        The port has been closed before.
+        The port has been closed before. Returns when no connection is left.
 
-        :param seconds: after which what still goes on is cancelled
+        :param seconds: after which what still goes on is cut off
         """
-        self._draining = True
-        closed = DeferredList([connection.closed for connection in self._connections])
+        self._drained = Deferred()
         for connection in list(self._connections):
             connection.drain()
-        try:
-            await closed.addTimeout(seconds, self.clock)
-        except TimeoutError:
-            for connection in list(self._connections):
-                connection.transport.abortConnection()
+        if self._connections:
+            cutting_off = self.clock.callLater(seconds, self._cut_off)
+            await self._drained
+            if cutting_off.active():
+                cutting_off.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self._connections):
+            connection.transport.abortConnection()

@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from twisted.internet.defer import Deferred
+
 from trough import errors
 from trough.protocols import messages
 from trough.protocols.line import Request
@@ -69,7 +71,7 @@ class Reply:
     :ivar jobs: that were handed to `follow`
     """
 
-    __slots__ = ("began", "connection", "ended", "jobs", "size", "tag")
+    __slots__ = ("_waiter", "began", "connection", "ended", "jobs", "size", "tag")
 
     def __init__(self, connection: Connection, tag: str, size: int) -> None:
         self.connection = connection
@@ -78,6 +80,7 @@ class Reply:
         self.began = connection.seconds()
         self.ended = False
         self.jobs: tuple[Job, ...] = ()
+        self._waiter: Deferred[None] | None = None
 
     # -- for handlers ---------------------------------------------------------------
 
@@ -89,6 +92,18 @@ class Reply:
         elif self.connection.jobs_paused:
             job.pause()
 
+    def ready(self) -> Deferred[None]:
+        """Fires when the reader keeps up, which may be now.
+
+        For a coroutine that says a lot; it awaits this every now and then.
+        """
+        ready: Deferred[None] = Deferred()
+        if self.connection.jobs_paused:
+            self._waiter = ready
+        else:
+            ready.callback(None)
+        return ready
+
     def data(self, lines: bytes) -> None:
         """Send finished lines, each of which begins with the tag and ends with LF."""
         if not self.ended:
@@ -96,12 +111,13 @@ class Reply:
 
     def line(self, word: str, *arguments: str) -> None:
         """Send ``tag WORD arguments``."""
-        self.data(f"{' '.join((self.tag, word, *arguments))}\n".encode("utf-8", "replace"))
+        line = " ".join((self.tag, word, *arguments)).rstrip()
+        self.data(line.encode("utf-8", "replace") + b"\n")
 
     def info(self, text: str) -> None:
         """Send ``tag INFO`` lines, one for each line of `text`."""
         for line in text.split("\n"):
-            self.line("INFO", messages.one_line(line).rstrip())
+            self.line("INFO", messages.one_line(line))
 
     def fail(self, segment: str, error: errors.TroughError) -> None:
         """Send ``tag FAIL segment code sentence``: one segment has no whole answer."""
@@ -149,6 +165,9 @@ class Reply:
 
     def resume(self) -> None:
         """The reader has caught up."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.called:
+            waiter.callback(None)
         for job in self.jobs:
             job.resume()
 
