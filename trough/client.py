@@ -13,7 +13,6 @@ guess about the rest, and imports neither Twisted nor any server.
 from __future__ import annotations
 
 import asyncio
-import base64
 import datetime
 import json
 import logging
@@ -26,9 +25,26 @@ from typing import Any
 from urllib.parse import quote
 
 from trough import errors, model
+from trough.http_answers import (
+    TroughException,
+    TroughOutcomeUnknown,
+    TroughSegmentNotFound,
+    lock_is_elsewhere,
+    rows_of,
+    unexpected,
+    worth_asking_elsewhere,
+)
 from trough.metadata.blocking import open_blocking
+from trough.promoter import Promoter
 from trough.protocols.blocking import Connections, NoAnswer, NotSent, Response
 from trough.sql_text import filled_in, sql_value
+
+__all__ = [
+    "TroughClient",
+    "TroughException",
+    "TroughOutcomeUnknown",
+    "TroughSegmentNotFound",
+]
 
 #: Seconds of silence that are borne, by kind of call; those of the original client.
 QUERY_SECONDS = 600.0
@@ -37,53 +53,9 @@ PROMOTE_SECONDS = 21600.0
 DELETE_SECONDS = 1200.0
 SCHEMA_SECONDS = 60.0
 
-#: The header in which an HTTP answer tells the code of its error (trough/errors.py).
-#: Workers of the original system do not send it.
-CODE_HEADER = "x-trough-error"
-
 _SQL = {"Content-Type": "application/sql;charset=utf-8"}
 _JSON = {"Content-Type": "application/json"}
 _NOTHING: dict[str, str] = {}
-
-# How the original system's workers say that they do not hold the lock.
-_NO_LOCK_SENTENCE = "There is no write lock set"
-_NOT_THE_HOLDER = frozenset({"no-lock", "moved", "fenced"})
-_WORTH_ASKING_ELSEWHERE = frozenset({"no-segment", "moved", "unavailable", "corrupt", "cancelled"})
-
-# A message stays readable though a write may have megabytes; `payload` has it whole.
-_SHOWN = 500
-
-
-class TroughException(errors.TroughError):
-    """A call failed.
-
-    :ivar payload: the bytes that were sent, or None
-    :ivar returned_message: what the server answered, or None
-    """
-
-    def __init__(
-        self,
-        message: object,
-        payload: bytes | None = None,
-        returned_message: str | None = None,
-    ) -> None:
-        super().__init__(str(message))
-        self.payload = payload
-        self.returned_message = returned_message
-
-
-class TroughSegmentNotFound(TroughException):
-    """No worker serves the segment: it was not provisioned yet, or was deleted."""
-
-    code = errors.NoSuchSegment.code
-    status = errors.NoSuchSegment.status
-
-
-class TroughOutcomeUnknown(TroughException):
-    """A write was sent and not answered: it may be on disk or not."""
-
-    code = errors.OutcomeUnknown.code
-    status = errors.OutcomeUnknown.status
 
 
 class TroughClient:
@@ -117,22 +89,18 @@ class TroughClient:
         self._connections = Connections()
         self._read_urls: dict[str, str] = {}
         self._write_urls: dict[str, str] = {}
-        self._dirty_segments: set[str] = set()
-        self._dirty_segments_lock = threading.Lock()
         self._closing = threading.Event()
         self.promotion_interval = promotion_interval
+        self._promoter: Promoter | None = None
         if promotion_interval:
-            threading.Thread(
-                target=self._promote_forever,
-                args=(promotion_interval,),
-                name="TroughClient-promoter",
-                daemon=True,
-            ).start()
+            self._promoter = Promoter(self.promote, promotion_interval, self.logger)
 
     def close(self) -> None:
         """End the promotion thread after what it is doing, without promoting what is
         left, and let go of connections. Idempotent; never necessary."""
         self._closing.set()
+        if self._promoter is not None:
+            self._promoter.stop()
         self._connections.close()
         self._metadata.close()
 
@@ -185,8 +153,8 @@ class TroughClient:
                 self._mark_dirty(segment_id)
                 return
             self._write_urls.pop(segment_id, None)
-            if last or not _lock_is_elsewhere(response):
-                raise _unexpected(response, f"POST {url}", payload)
+            if last or not lock_is_elsewhere(response):
+                raise unexpected(response, f"POST {url}", payload)
 
     def read(
         self, segment_id: str, sql_tmpl: str, values: Iterable[Any] | None = ()
@@ -206,7 +174,7 @@ class TroughClient:
         except (NotSent, NoAnswer) as error:
             self.logger.info("segment %r: asking elsewhere: %s", segment_id, error)
         else:
-            if response.status == 200 or not _worth_asking_elsewhere(response, known is not None):
+            if response.status == 200 or not worth_asking_elsewhere(response, known is not None):
                 return self._rows(segment_id, response, url, payload)
         self._read_urls.pop(segment_id, None)
         url = self._remember_read_url(segment_id, avoid=url)
@@ -232,9 +200,9 @@ class TroughClient:
     ) -> list[dict[str, Any]]:
         if response.status != 200:
             self._read_urls.pop(segment_id, None)
-            raise _unexpected(response, f"POST {url}", payload)
+            raise unexpected(response, f"POST {url}", payload)
         try:
-            return _decoded(response.body)
+            return rows_of(response.body)
         except ValueError as error:
             self._read_urls.pop(segment_id, None)
             raise TroughException(
@@ -352,11 +320,11 @@ class TroughClient:
         if response.status == 404:
             raise TroughSegmentNotFound(f"received 404 from {what}", None, response.text)
         if response.status != 204:
-            raise _unexpected(response, what)
+            raise unexpected(response, what)
         self._read_urls.pop(segment_id, None)
         self._write_urls.pop(segment_id, None)
-        with self._dirty_segments_lock:
-            self._dirty_segments.discard(segment_id)
+        if self._promoter is not None:
+            self._promoter.forget(segment_id)
 
     def register_schema(self, schema_id: str, sql: str) -> None:
         """Add a schema, or replace the one of this name.
@@ -367,14 +335,14 @@ class TroughClient:
         path = f"schema/{quote(schema_id, safe='')}/sql"
         response, what = self._ask_leader("PUT", path, payload, _SQL, PROVISION_SECONDS)
         if response.status not in (201, 204):
-            raise _unexpected(response, what, payload)
+            raise unexpected(response, what, payload)
 
     def schema_exists(self, schema_id: str) -> bool:
         """Whether there is a schema of this name."""
         path = f"schema/{quote(schema_id, safe='')}"
         response, what = self._ask_leader("GET", path, timeout=SCHEMA_SECONDS)
         if response.status not in (200, 404):
-            raise _unexpected(response, what)
+            raise unexpected(response, what)
         return response.status == 200
 
     def schemas(self) -> Iterator[dict[str, str]]:
@@ -398,7 +366,7 @@ class TroughClient:
         payload = json.dumps(body).encode()
         response, what = self._ask_leader("POST", verb, payload, _JSON, timeout)
         if response.status != 200:
-            raise _unexpected(response, what, payload)
+            raise unexpected(response, what, payload)
         return json.loads(response.body)
 
     def _ask_leader(
@@ -426,26 +394,9 @@ class TroughClient:
             except NoAnswer as error:
                 raise TroughException(f"it may have been done: {error}", payload) from error
 
-    # -- promotion in rounds ---------------------------------------------------
-
     def _mark_dirty(self, segment_id: str) -> None:
-        with self._dirty_segments_lock:
-            self._dirty_segments.add(segment_id)
-
-    def _promote_forever(self, interval: float) -> None:
-        while not self._closing.wait(interval):
-            self._promote_dirty()
-
-    def _promote_dirty(self) -> None:
-        with self._dirty_segments_lock:
-            dirty, self._dirty_segments = self._dirty_segments, set()
-        self.logger.info("promoting %s trough segments", len(dirty))
-        for segment_id in sorted(dirty):
-            try:
-                self.promote(segment_id)
-            except Exception:  # whatever it is, the other segments and rounds go on
-                self.logger.exception("problem promoting segment %s", segment_id)
-                self._mark_dirty(segment_id)
+        if self._promoter is not None:
+            self._promoter.note(segment_id)
 
 
 class _NoLeader(TroughException):
@@ -478,49 +429,6 @@ def _payload(template: str, values: Iterable[Any] | None) -> bytes:
         return filled_in(template, values).encode()
     except (errors.BadRequest, UnicodeEncodeError) as error:
         raise TroughException(error) from error
-
-
-def _decoded(body: bytes) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(body)
-    # A value that is an object is a BLOB; texts that hold JSON arrive as strings.
-    if b'{"blob"' in body:
-        for row in rows:
-            for name, value in row.items():
-                if isinstance(value, dict):
-                    row[name] = base64.b64decode(value["blob"])
-    return rows
-
-
-def _unexpected(response: Response, what: str, payload: bytes | None = None) -> TroughException:
-    sent = ""
-    if payload is not None:
-        cut = f"... ({len(payload)} bytes)" if len(payload) > _SHOWN else ""
-        sent = f" with payload {payload[:_SHOWN]!r}{cut}"
-    code = response.headers.get(CODE_HEADER, errors.TroughError.code)
-    kind = TroughOutcomeUnknown if code == TroughOutcomeUnknown.code else TroughException
-    error = kind(
-        f"unexpected response {response.status} {response.reason!r}: {response.text!r} "
-        f"from {what}{sent}",
-        payload,
-        response.text,
-    )
-    error.code, error.status = code, response.status
-    return error
-
-
-def _lock_is_elsewhere(response: Response) -> bool:
-    """Whether a write was refused because another worker, or none, holds the lock."""
-    code = response.headers.get(CODE_HEADER)
-    return code in _NOT_THE_HOLDER if code else _NO_LOCK_SENTENCE in response.text
-
-
-def _worth_asking_elsewhere(response: Response, remembered: bool) -> bool:
-    code = response.headers.get(CODE_HEADER)
-    if code:
-        return code in _WORTH_ASKING_ELSEWHERE
-    # An original worker answers 500 to everything, a segment that it no longer has
-    # included; that is likely only where the address was an old one.
-    return remembered and (response.status >= 500 or response.status == 404)
 
 
 def _moment(seconds: float) -> datetime.datetime:

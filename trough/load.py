@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         model.check_segment_id(options.segment)
         url = registry_url.registry_url(options.url, os.environ)
-        with TroughClient(url) as client:
+        token = registry_url.access_token(os.environ)
+        with TroughClient(url, token=token) as client:
             return _Loading(client, options, sys.stderr).run()
     except errors.TroughError as error:
         print(f"trough-load: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from trough.settings import DEFAULT_FILE, load_settings
+from trough.settings import DEFAULT_FILE, Settings, load_settings
 
 HELP = (
     "the metadata store, rethinkdb://host[,host]/database or sqlite:///path/registry.db "
@@ -30,6 +30,23 @@ def registry_url(given: str | None, environ: Mapping[str, str]) -> str:
     if url:
         return url
     if environ.get("TROUGH_SETTINGS") or Path(DEFAULT_FILE).exists():
-        return load_settings(None, environ, socket.gethostname()).metadata_url
+        return _of_settings(load_settings(None, environ, socket.gethostname()))
     registry = Path(environ.get("TROUGH_HOME") or "var").absolute() / "registry.db"
     return f"sqlite://{quote(str(registry))}"
+
+
+def access_token(environ: Mapping[str, str]) -> str | None:
+    """The token to show to servers, from the environment or the settings file.
+
+    :raises trough.errors.BadSettings: a settings file that cannot be used
+    """
+    return load_settings(None, environ, socket.gethostname()).auth_token
+
+
+def _of_settings(settings: Settings) -> str:
+    scheme, _, rest = settings.metadata_url.partition("://")
+    if scheme != "rethinkdb" or "@" in rest or not settings.rethinkdb_password:
+        return settings.metadata_url
+    # The client, like every tool, takes one URL and nothing beside it.
+    user, password = quote(settings.rethinkdb_user, ""), quote(settings.rethinkdb_password, "")
+    return f"{scheme}://{user}:{password}@{rest}"

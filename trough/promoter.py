@@ -1,0 +1,62 @@
+"""Promotes, in rounds, the segments that were written to.
+
+A thread of its own that sleeps between rounds and never keeps a program alive. A segment
+whose promotion failed is promoted again in the next round; whatever happens to one says
+nothing about the others. It refuses to know how a segment is promoted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+
+class Promoter:
+    """Promotes what was noted down.
+
+    :param promote: promotes a segment; called on the promoter's thread
+    :param interval: seconds between two rounds
+    """
+
+    def __init__(
+        self, promote: Callable[[str], object], interval: float, logger: logging.Logger
+    ) -> None:
+        self._promote = promote
+        self._interval = interval
+        self._logger = logger
+        self._lock = threading.Lock()
+        self._dirty: set[str] = set()
+        self._stopping = threading.Event()
+        threading.Thread(target=self._run, name="TroughClient-promoter", daemon=True).start()
+
+    def note(self, segment: str) -> None:
+        """Promote `segment` in the next round; on any thread."""
+        with self._lock:
+            self._dirty.add(segment)
+
+    def forget(self, segment: str) -> None:
+        """Do not promote it, unless it is noted again; on any thread."""
+        with self._lock:
+            self._dirty.discard(segment)
+
+    def stop(self) -> None:
+        """End after the round under way, without another one; on any thread."""
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval):
+            self._round()
+
+    def _round(self) -> None:
+        with self._lock:
+            dirty, self._dirty = self._dirty, set()
+        self._logger.info("promoting %s trough segments", len(dirty))
+        for segment in sorted(dirty):
+            if self._stopping.is_set():
+                return
+            try:
+                self._promote(segment)
+            except Exception:  # whatever it is, the other segments and rounds go on
+                self._logger.exception("problem promoting segment %s", segment)
+                self.note(segment)
