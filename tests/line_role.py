@@ -1,11 +1,14 @@
-"""A small role for the tests of the line protocol: real verbs, no SQL, no files.
+"""Small roles for the tests of the line protocol: real verbs, no files.
 
-It answers at once (ECHO), little by little under back-pressure (COUNT), when told to
-(WAIT), and wrongly (BOOM, MUTE).
+One answers at once (ECHO), little by little under back-pressure (COUNT), when told to
+(WAIT), and wrongly (BOOM, MUTE); the other is a worker in miniature.
 """
 
 from __future__ import annotations
 
+import json
+import re
+import sqlite3
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +16,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
 from trough import errors
-from trough.protocols.arguments import parse_word
+from trough.protocols.arguments import (
+    QueryArguments,
+    parse_query_arguments,
+    parse_word,
+    parse_write_arguments,
+)
 from trough.protocols.line import Request
-from trough.protocols.verbs import Reply, Verb, table
+from trough.protocols.values import encode_value
+from trough.protocols.verbs import QueryReply, Reply, Verb, WriteReply, table
 
 
 class CountJob:
@@ -129,3 +138,94 @@ class Wire(StringTransport):
         self.clear()
         assert data == b"" or data.endswith(b"\n")
         return data.decode().split("\n")[:-1]
+
+
+@dataclass
+class Outcome:
+    """As the executors report one."""
+
+    segments: int = 0
+    failed: int = 0
+    rows: int = 0
+    changes: int = 0
+    error: errors.TroughError | None = None
+    corrupt: tuple[str, ...] = ()
+
+
+class SqlRole:
+    """A worker in miniature: each segment is a database in memory, asked in the reactor.
+
+    :ivar segments: the databases by segment
+    :ivar moved: where segments are that are not here
+    """
+
+    def __init__(self) -> None:
+        self.segments: dict[str, sqlite3.Connection] = {}
+        self.moved: dict[str, errors.Moved] = {}
+
+    def add(self, segment: str, sql: str) -> None:
+        """Add a segment made by `sql`."""
+        database = sqlite3.connect(":memory:", isolation_level=None)
+        database.executescript(sql)
+        self.segments[segment] = database
+
+    def verbs(self) -> dict[str, Verb]:
+        """The table that a server takes."""
+        return table(
+            Verb("QUERY", "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [bind=JSON] <SQL>",
+                 "asks one SELECT of each of the segments", self._query,
+                 "1 QUERY 300001,300002 SELECT count(*) FROM crawled_url"),
+            Verb("WRITE", "<id> [seconds=N] [bind=JSON] <SQL>",
+                 "runs SQL in one transaction; answers once it is on disk", self._write,
+                 "1 WRITE 300001 INSERT INTO crawled_url (url) VALUES ('http://example.com/')"),
+        )  # fmt: skip
+
+    def _query(self, request: Request, reply: Reply) -> None:
+        asked = parse_query_arguments(request)
+        segments = asked.segments
+        if asked.pattern is not None:
+            found = re.compile(asked.pattern)
+            segments = tuple(filter(found.search, self.segments))
+        answer, tag = QueryReply(reply), request.tag
+        outcome = Outcome()
+        for segment in segments:
+            if segment not in self.segments:
+                lost = errors.NoSuchSegment("no worker has a copy of it")
+                answer.fail(segment, self.moved.get(segment, lost))
+                continue
+            outcome.segments += 1
+            try:
+                rows = self._rows(segment, asked, answer, tag)
+            except sqlite3.Error as error:
+                reply.fail(segment, errors.BadSql(str(error)))
+                outcome.failed += 1
+            else:
+                outcome.rows += rows
+                reply.line("DONE", segment, f"{rows}")
+        answer.finished(outcome)  # type: ignore[arg-type]
+
+    def _rows(self, segment: str, asked: QueryArguments, answer: QueryReply, tag: str) -> int:
+        cursor = self.segments[segment].execute(asked.sql, asked.parameters or ())
+        names = json.dumps([column[0] for column in cursor.description])
+        answer.data(f"{tag} COLS {segment} {names}\n".encode())
+        count = 0
+        while rows := cursor.fetchmany(100):
+            count += len(rows)
+            if asked.rows and count > asked.rows:
+                raise sqlite3.Error(f"more than {asked.rows} rows")
+            told = ",".join(f"[{','.join(map(encode_value, row))}]" for row in rows)
+            answer.data(f"{tag} ROWS {segment} [{told}]\n".encode())
+        return count
+
+    def _write(self, request: Request, reply: Reply) -> None:
+        asked = parse_write_arguments(request)
+        database = self.segments.get(asked.segment)
+        if database is None:
+            raise errors.NoWriteLock(f"segment {asked.segment} is not written here")
+        before = database.total_changes
+        try:
+            database.execute(asked.sql, asked.parameters or ())
+        except sqlite3.Error as error:
+            raise errors.BadSql(str(error)) from error
+        outcome = Outcome(changes=database.total_changes - before)
+        WriteReply(reply).finished(outcome)  # type: ignore[arg-type]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from line_role import CountRole, Wire
+from line_role import CountRole, Outcome, Wire
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
@@ -484,18 +483,6 @@ def test_auth_where_nobody_asks() -> None:
 
 
 # -- what a query's reply sums up ----------------------------------------------------------
-
-
-@dataclass
-class Outcome:
-    """As the executors report one."""
-
-    segments: int = 0
-    failed: int = 0
-    rows: int = 0
-    changes: int = 0
-    error: errors.TroughError | None = None
-    corrupt: tuple[str, ...] = ()
 
 
 def _reply(use: Callable[[Reply], None]) -> list[str]:
