@@ -108,10 +108,15 @@ class Routes:
         """Pages of the ids of all readable segments in which `pattern` is found; each
         id once."""
         seen: set[str] = set()
-        async for page in self._metadata.segments_matching(pattern):
-            new = {copy.segment for copy in page} - seen
-            seen |= new
-            yield sorted(new)
+        pages = self._metadata.segments_matching(pattern)
+        try:
+            async for page in pages:
+                new = {copy.segment for copy in page} - seen
+                seen |= new
+                yield sorted(new)
+        finally:
+            # Whoever has enough must not leave the search running behind.
+            await pages.aclose()  # type: ignore[attr-defined]  # all stores' are generators
 
     def asked(self, node: str, segments: int) -> None:
         """Say that a worker is being asked for so many segments."""

@@ -74,7 +74,7 @@ class Results:
         held = self._segments.get(segment)
         if held is None:  # failed before it began
             return ""
-        if not remark and not held.rows and not held.written:
+        if segment and not (remark or held.rows or held.written):
             self.empty += 1
         if segment == self._open:
             self._open = ""

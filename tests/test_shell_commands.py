@@ -1,0 +1,533 @@
+"""Every command, on a real registry and small real servers; with wrong arguments too."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from line_servers import DIE, LineServer
+from shell_desk import Desk
+from twisted.internet import reactor
+
+from trough import errors, model
+from trough.shell.commands import all_commands
+from trough.shell.formats import Choice
+from trough.shell.shell import Quit
+
+
+@pytest.fixture
+def desk_of(tmp_path, monkeypatch):
+    """Makes a desk, and closes it in the end."""
+    monkeypatch.setenv("TROUGH_SHELL_SETTINGS", str(tmp_path / "shell.yml"))
+    desks = []
+
+    async def make(**arguments):
+        desk = Desk(tmp_path, **arguments)
+        await desk.cluster.open()
+        desks.append(desk)
+        return desk
+
+    yield make
+    for desk in desks:
+        pytest_twisted.blockon(pytest_twisted.defer.ensureDeferred(desk.cluster.close()))
+
+
+def answering(rows):
+    """An answer function: these rows, by segment."""
+    return lambda asked: asked.answer(rows)
+
+
+ROWS = {"a": [1, 2], "b": [3], "c": []}
+
+# -- wrong arguments, everywhere ------------------------------------------------
+
+WRONG = {
+    "CONNECT": "something is missing",
+    "CONNECT a/b": "not a segment id: 'a/b'",
+    "CONNECT nowhere": "no worker serves nowhere",
+    "CONNECT MATCHING": "the regular expression is missing",
+    "CONNECT MATCHING [": "not a regular expression",
+    "CONNECT MATCHING zzz": "no segment matches zzz",
+    "DISCONNECT now": "does not take now",
+    "SELECT 1;": "not connected to any segment",
+    "VALUES (1);": "not connected to any segment",
+    "WITH a AS (SELECT 1) SELECT * FROM a;": "not connected to any segment",
+    "WITH a AS (SELECT 1) DELETE FROM b;": "WITH is refused in read-only mode",
+    "INSERT INTO a VALUES (1);": "INSERT is refused in read-only mode",
+    "DROP TABLE a;": "DROP is refused in read-only mode",
+    "GATHER": "the query is missing",
+    "GATHER PARTIAL": "the query is missing",
+    "GATHER PARTIAL WITHIN SEGMENTS": "the query is missing",
+    "GATHER SELECT 1;": "not connected to any segment",
+    "EXPLAIN GATHER": "the query is missing",
+    "FORMAT XML": "no such format: XML",
+    "FORMAT CSV TSV": "no such format: CSV TSV",
+    "FORMAT CSV MERGED now": "does not take now",
+    "PROMOTE": "PROMOTE is refused in read-only mode",
+    "PROMOTE a": "does not take a",
+    "REGISTER": "something is missing",
+    "REGISTER SCHEMA name": "something is missing",
+    "REGISTER SCHEMA name /nowhere/file": "/nowhere/file: No such file or directory",
+    "REGISTER SCHEMA name file more": "does not take more",
+    "SHOW": "something is missing",
+    "SHOW NOTHING": "no such command: SHOW NOTHING",
+    "SHOW TABLES now": "does not take now",
+    "SHOW TABLES": "not connected to any segment",
+    "SHOW CREATE TABLE": "something is missing",
+    "SHOW CREATE TABLE a b": "does not take b",
+    "SHOW CREATE TABLE a": "not connected to any segment",
+    "SHOW CONNECTIONS": "not connected to any segment",
+    "SHOW CONNECTIONS a": "does not take a",
+    "SHOW SCHEMA": "something is missing",
+    "SHOW SCHEMA nothing": "there is no schema 'nothing'",
+    "SHOW SCHEMAS a": "does not take a",
+    "SHOW SEGMENTS a": "does not take a",
+    "SHOW SEGMENTS MATCHING": "the regular expression is missing",
+    "SHOW SEGMENTS MATCHING (": "not a regular expression",
+    "SHOW WORKERS a": "does not take a",
+    "SHOW LOCKS a": "does not take a",
+    "SHOW STATUS a": "does not take a",
+    "SHOW FAILURES a": "does not take a",
+    "INFILE": "something is missing",
+    "INFILE /nowhere/file": "/nowhere/file: No such file or directory",
+    "INFILE /": "/: Is a directory",
+    "SOURCE a b": "does not take b",
+    "SHRED": "say SHRED SEGMENT",
+    "SHRED a": "say SHRED SEGMENT",
+    "SHRED SEGMENT": "something is missing",
+    "SHRED SEGMENT a": "SHRED is refused in read-only mode",
+    "EXPORT": "something is missing",
+    "EXPORT file.csv": "there is no query to export yet",
+    "\\timing maybe": "on or off, and not maybe",
+    "\\x maybe": "on or off, and not maybe",
+    "\\x on off": "does not take off",
+    "\\f nothing": "no query is named nothing",
+    "\\fs": "the name is missing",
+    "\\fs name": "there is no query to keep yet",
+    "\\fs na/me SELECT 1": "not a name for a query: na/me",
+    "\\fd": "something is missing",
+    "\\fd nothing": "no query is named nothing",
+    "!": "the command is missing",
+    "! exit 3": "the command ended with status 3",
+    "HELP nothing": "no help on nothing",
+    "QUIT now": "does not take now",
+    "conect a": "did you mean CONNECT?",
+    "SELCT 1;": "did you mean SELECT?",
+    "\x1b[2J;": "neither a command nor SQL: \\x1b[2J",
+    "'": "neither a command nor SQL: '",
+}
+
+
+@pytest_twisted.ensureDeferred
+async def test_wrong_arguments_are_told_and_change_nothing(desk_of):
+    """Each command says what is wrong with its arguments, in words, and the shell goes on."""
+    desk = await desk_of()
+    for text, expected in WRONG.items():
+        told = await desk.told(text)
+        assert expected in told, text
+        assert "Traceback" not in told and "\x1b" not in told, text
+    assert desk.shell.session.segments == ()
+    assert desk.shell.session.choice == Choice("TSV")
+
+
+def test_every_command_has_a_wrong_use():
+    """The list of wrong uses is complete, but for commands that take anything."""
+    registry = all_commands()
+    tried = {registry.find(text)[0].name for text in WRONG if registry.find(text)}
+    assert {entry.name for entry in registry} == tried
+
+
+# -- segments -------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_connecting(desk_of):
+    """Found segments are connected, in their order and once; what is nowhere is named."""
+    desk = await desk_of(person="")
+    await desk.worker("w1", "127.0.0.1:1", "a", "A", "b.c")
+    assert await desk.typed("connect A a A;") == "connected to 2 segments\n"
+    assert desk.shell.session.segments == ("A", "a")
+    assert desk.shell.session.prompt == "trough:[2 segments](ro)> "
+    assert "no worker serves 1 segment: x" in await desk.told("CONNECT a x")
+    assert desk.shell.session.prompt == "trough:a(ro)> "
+    await desk.told("CONNECT x y")
+    assert desk.shell.session.segments == ("a",)
+    assert await desk.typed("CONNECT MATCHING ^[aA]$;") == "connected to 2 segments\n"
+    assert await desk.typed("USE MATCHING 'b.c'") == "connected to 1 segment\n"
+    await desk.typed("DISCONNECT")
+    assert desk.shell.session.prompt == "trough> "
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_connects_to_what_is_missing_ends(desk_of):
+    """Going on with fewer segments than asked for would be a wrong answer."""
+    desk = await desk_of()
+    await desk.worker("w1", "127.0.0.1:1", "a")
+    with pytest.raises(errors.NoSuchSegment, match="no worker serves x"):
+        await desk.script("CONNECT a x")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_segment_can_be_connected_for_writing(desk_of):
+    """In read-write mode a segment that is nowhere is told, and connected."""
+    desk = await desk_of(person="", writable=True, schema="crawl")
+    said = await desk.typed("CONNECT new")
+    assert said == "new: not there yet; the first write creates it from the schema crawl\n"
+    assert desk.shell.session.prompt == "trough:new(rw)> "
+
+
+# -- queries --------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_query_goes_to_every_connected_segment(desk_of):
+    """Rows come with the segment's name; people are told how many from where."""
+    desk = await desk_of(person="", format="TABLE")
+    async with LineServer(reactor, answering(ROWS)) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a b c")
+        shown = await desk.typed("SELECT\n a FROM t;")
+        assert server.asked[0].sql == "SELECT\n a FROM t"
+        assert sorted(shown.split("\n\n")) == sorted(
+            [
+                "a:\n a\n---\n 1\n 2\n(2 rows)",
+                "b:\n a\n---\n 3\n(1 row)",
+                "3 rows from 3 segments, 1 of them without a row\n",
+            ]
+        )
+        desk.shell.session.connect(["b"])
+        assert await desk.typed("SELECT a\\G") == f"-[ row 1 ]{'-' * 20}\na | 3\n1 row from b\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_gets_rows_and_nothing_else(desk_of):
+    """Nothing but the rows is written for a program."""
+    desk = await desk_of()
+    async with LineServer(reactor, answering(ROWS)) as server:
+        await desk.worker("w1", server, *ROWS)
+        text = await desk.script("CONNECT a b c\nSELECT a FROM t")
+    head, *rows = text.splitlines()
+    assert (head, sorted(rows)) == ("_segment\ta", ["a\t1", "a\t2", "b\t3"])
+    assert desk.messages.getvalue() == ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_failures_are_summed_up_by_reason(desk_of):
+    """Segments that fail for one reason are told together; SHOW FAILURES names each."""
+    desk = await desk_of(person="")
+
+    def answer(asked):
+        for segment in asked.segments:
+            reason = "bad-sql no such table: t" if segment > "s2" else f"limit {segment} is big"
+            asked.say(f"FAIL {segment} {reason}")
+        asked.end()
+
+    async with LineServer(reactor, answer) as server:
+        segments = [f"s{number}" for number in range(9)]
+        await desk.worker("w1", server, *segments)
+        await desk.typed(f"CONNECT {' '.join(segments)}")
+        told = await desk.told("SELECT a FROM t;")
+        assert told.splitlines() == [
+            "9 of 9 segments failed:",
+            "  6 x bad-sql: no such table: t",
+            "      s3, s4, s5 and 3 more",
+            "  3 x limit: <segment> is big",
+            "      s0, s1, s2",
+            "SHOW FAILURES lists them all",
+        ]
+        listed = await desk.typed("FORMAT TSV; SHOW FAILURES")
+        assert "s8\tbad-sql\tno such table: t\n" in listed
+        with pytest.raises(errors.TroughError):
+            await desk.script("SELECT a FROM t; SHOW WORKERS")
+        assert "w1" not in desk.screen.getvalue()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_that_dies_leaves_no_duplicate(desk_of):
+    """Rows of a lost worker are forgotten, and the segment is asked of another."""
+    desk = await desk_of()
+
+    def dying(asked):
+        for segment in asked.segments:
+            asked.say(f'COLS {segment} ["a"]', f"ROWS {segment} [[1],[2]]", f"ROWS {segment} [[3]]")
+        asked.say(DIE)
+
+    async with LineServer(reactor, dying) as one, LineServer(reactor, answering(ROWS)) as two:
+        await desk.worker("w1", one, "a")
+        await desk.worker("w2", two, "a")
+        for _ in range(2):  # whichever of the two is asked first
+            desk.shell.session.connect(["a"])
+            assert await desk.script("SELECT a FROM t") == "a\n1\n2\n"
+        assert one.asked
+
+
+@pytest_twisted.ensureDeferred
+async def test_writing(desk_of):
+    """A write goes to the one connected segment, and says how many rows it changed."""
+    desk = await desk_of(person="", writable=True)
+
+    def answer(asked):
+        if asked.verb == "PROVISION":
+            reactor.callLater(0, provisioned, asked)
+        else:
+            asked.say("OK changes=3 ms=1")
+
+    def provisioned(asked):
+        done = pytest_twisted.defer.ensureDeferred(desk.metadata.take_lock("a", "w1"))
+        done.addCallback(lambda _: asked.say('OK {"write_url": "http://x/"}'))
+
+    async with LineServer(reactor, answer) as server:
+        await desk.worker("w1", server, "a", "b")
+        await desk.lead(server)
+        await desk.typed("CONNECT a")
+        assert await desk.typed("DELETE FROM t;") == "3 rows changed in a\n"
+        assert await desk.typed("WITH x AS (SELECT 1) DELETE FROM t;") == "3 rows changed in a\n"
+        await desk.typed("CONNECT a b")
+        assert "needs one connected segment, and 2 are" in await desk.told("DELETE FROM t;")
+    assert [asked.verb for asked in server.asked] == ["PROVISION", "WRITE", "WRITE"]
+
+
+# -- whole segments -------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_promoting_tells_partial_failure(desk_of):
+    """Every connected segment is promoted; which failed, and why, is told."""
+    desk = await desk_of(person="", writable=True)
+
+    def answer(asked):
+        (segment,) = asked.words
+        asked.say("ERR no-lock nobody writes it" if segment == "b" else 'OK {"remote_path": "x"}')
+
+    async with LineServer(reactor, answer) as server:
+        await desk.worker("w1", server, "a", "b", "c")
+        await desk.lead(server)
+        desk.shell.session.connect(["a", "b", "c"])
+        await desk.typed("PROMOTE")
+        assert sorted(asked.words[0] for asked in server.asked) == ["a", "b", "c"]
+        assert "2 of 3 promoted\n" in await desk.typed("PROMOTE")
+        told = await desk.told("PROMOTE")
+        assert "1 x no-lock: nobody writes it\n      b\n" in told
+
+
+@pytest_twisted.ensureDeferred
+async def test_shredding_asks_for_the_count(desk_of):
+    """A wrong answer deletes nothing; the count, or --yes, deletes; what is left is told."""
+    desk = await desk_of(person=["yes", "2"], writable=True)
+
+    def answer(asked):
+        asked.say("ERR locked it has a write lock" if asked.words[0] == "b" else "OK {}")
+
+    async with LineServer(reactor, answer) as server:
+        await desk.lead(server)
+        assert "nothing was deleted" in await desk.told("SHRED SEGMENT a b a")
+        assert server.asked == []
+        told = await desk.told("SHRED SEGMENT a b a")
+        assert desk.questions[0].endswith("for good: a, b\nType 2 to go on: ")
+        assert "locked: it has a write lock\n      b" in told
+        assert await desk.typed("SHRED SEGMENT --yes x y z") == "3 of 3 deleted\n"
+        assert len(server.asked) == 5
+        assert "not a segment id" in await desk.told("SHRED SEGMENT a ../b")
+        assert len(server.asked) == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_has_to_say_yes(desk_of):
+    """Where nobody can be asked, deleting needs --yes."""
+    desk = await desk_of(writable=True)
+    with pytest.raises(errors.BadRequest, match="add --yes"):
+        await desk.script("SHRED SEGMENT a")
+
+
+# -- SHOW -----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_showing_what_there_is(desk_of):
+    """Segments, schemas, workers, locks and connections, from the registry."""
+    desk = await desk_of()
+    await desk.worker("w1", "127.0.0.1:1", "a", "b")
+    await desk.metadata.put_schema(model.Schema("crawl", "CREATE TABLE t(a);\n"))
+    await desk.metadata.take_lock("a", "w1")
+    assert await desk.typed("SHOW SEGMENTS") == "segment\na\nb\n"
+    assert await desk.typed("SHOW SEGMENTS MATCHING ^b") == "segment\nb\n"
+    assert await desk.typed("SHOW SCHEMAS") == "schema\ncrawl\ndefault\n"
+    assert await desk.typed("SHOW SCHEMA crawl") == "CREATE TABLE t(a);\n"
+    assert await desk.typed("SHOW SCHEMA default") == "-- this schema is empty\n"
+    assert "w1\t127.0.0.1:1\thttp://x/\t" in await desk.typed("SHOW WORKERS")
+    assert (await desk.typed("SHOW LOCKS")).startswith("segment\tworker\tepoch\tsince\na\tw1\t1\t")
+    await desk.typed("CONNECT a b")
+    assert await desk.typed("SHOW CONNECTIONS") == (
+        "segment\tworker\trole\turl\n"
+        "a\tw1\ttrough-read\thttp://x/?segment=a\n"
+        "b\tw1\ttrough-read\thttp://x/?segment=b\n"
+    )
+    assert await desk.typed("SHOW FAILURES") == "segment\tcode\treason\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_tables_of_many_segments_are_counted(desk_of):
+    """Each table once, with the number of segments that have it; likewise each definition."""
+    desk = await desk_of()
+
+    def answer(asked):
+        creating = asked.sql.startswith("SELECT sql")
+        for segment in asked.segments:
+            asked.say(f'COLS {segment} ["x","y"]')
+            if creating:
+                column = "b" if segment == "c" else "a"
+                asked.say(f'ROWS {segment} [["CREATE TABLE t({column})"]]', f"DONE {segment} 1")
+            else:
+                asked.say(f'ROWS {segment} [["t","table"]]', f"DONE {segment} 1")
+        asked.end()
+
+    async with LineServer(reactor, answer) as server:
+        await desk.worker("w1", server, "a", "b", "c")
+        await desk.typed("CONNECT a b c")
+        assert await desk.typed("SHOW TABLES") == "table\ttype\tsegments\nt\ttable\t3\n"
+        assert await desk.typed('SHOW CREATE TABLE "t\'"') == (
+            "-- in 2 of 3 segments, as in a\nCREATE TABLE t(a);\n"
+            "-- in 1 of 3 segments, as in c\nCREATE TABLE t(b);\n"
+        )
+        assert "tbl_name = 't''' " in server.asked[-1].sql
+        await desk.typed("CONNECT a")
+        assert await desk.typed("\\dt") == "table\ttype\nt\ttable\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_status_names_every_server(desk_of):
+    """What answers is shown as keys and values, what does not, with the reason."""
+    desk = await desk_of()
+
+    async with (
+        LineServer(reactor, lambda asked: asked.say('OK {"a": {"b": [1, 2]}}')) as worker,
+        LineServer(reactor, lambda asked: asked.say("ERR internal it is broken")) as sync,
+    ):
+        await desk.worker("w1", worker)
+        await desk.lead(sync)
+        text = await desk.typed("SHOW STATUS")
+    assert "w1\ta.b\t1, 2\n" in text
+    assert "sync\terror\tit is broken\n" in text
+
+
+# -- files ----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_is_run_up_to_its_first_error(desk_of):
+    """SQL and commands of a file run in order; an error names file and line."""
+    desk = await desk_of()
+    path = desk.path / "a file.sql"
+    path.write_text("-- a file\nSHOW SCHEMAS\n\nINSERT INTO t\n VALUES (1);\nSHOW WORKERS;\n")
+    told = await desk.told(f'INFILE "{path}"')
+    assert told == (
+        f"{path}:4: INSERT is refused in read-only mode\n  start trough-shell with -w to write\n"
+    )
+    path.write_text(f'SOURCE "{path}"')
+    assert "files read each other" in await desk.told(f'SOURCE "{path}"')
+    path.write_bytes(b"SHOW SCHEMAS; -- \xff\n")
+    assert "not UTF-8" in await desk.told(f'SOURCE "{path}"')
+
+
+@pytest_twisted.ensureDeferred
+async def test_registering_a_schema(desk_of):
+    """SCHEMA may be left out; whether it is new is told."""
+    desk = await desk_of(person="")
+    path = desk.path / "schema.sql"
+    path.write_text("CREATE TABLE t(a);")
+    async with LineServer(reactor, lambda asked: asked.say("OK {}")) as server:
+        await desk.lead(server)
+        assert await desk.typed(f"REGISTER SCHEMA crawl {path}") == "schema crawl registered\n"
+        assert await desk.typed(f"register default {path}") == "schema default replaced\n"
+    assert [asked.verb for asked in server.asked] == ["PUT-SCHEMA", "PUT-SCHEMA"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_exporting_the_last_query(desk_of):
+    """The file has every row in its name's format; a failing query leaves nothing."""
+    desk = await desk_of(person="")
+    rows = dict(ROWS)
+    async with LineServer(reactor, answering(rows)) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a; SELECT a FROM t;")
+        path = desk.path / "out.csv"
+        assert await desk.typed(f"EXPORT {path}") == f"2 rows written to {path} as CSV\n"
+        assert path.read_bytes() == b"a\r\n1\r\n2\r\n"
+        await desk.typed(f"EXPORT {path} jsonl")
+        assert path.read_text() == '{"a": 1}\n{"a": 2}\n'
+        assert "no format goes with the name out.x" in await desk.told(
+            f"EXPORT {path}.x".replace(".csv", "")
+        )
+        assert "No such file" in await desk.told("EXPORT /nowhere/out.csv")
+        rows.clear()
+        await desk.told(f"EXPORT {path} csv")
+    assert path.read_text() == '{"a": 1}\n{"a": 2}\n'
+    assert [p.name for p in desk.path.glob("*out*")] + [
+        p.name for p in desk.path.glob(".*new")
+    ] == ["out.csv"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_named_queries(desk_of):
+    """A query is kept, listed, run with bound values, and forgotten."""
+    desk = await desk_of(person="")
+    async with LineServer(reactor, answering(ROWS)) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a")
+        assert await desk.typed("\\fs one SELECT a FROM t WHERE b = ?1 AND c = ?2;") == (
+            "kept as one; \\f one runs it\n"
+        )
+        assert "SELECT a FROM t WHERE" in await desk.typed("\\f")
+        await desk.typed("\\f one 5 'it is'")
+        assert server.asked[-1].query.parameters == [5, "it is"]
+        await desk.typed("SELECT a FROM u; \\fs two")
+        assert await desk.typed("\\f two") == "a\n1\n2\n2 rows from a\n"
+        assert server.asked[-1].sql == "SELECT a FROM u"
+        assert await desk.typed("\\fd one") == "one is forgotten\n"
+        assert "one" not in await desk.typed("\\f")
+
+
+# -- the rest -------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_switches(desk_of):
+    """Format, expanded display and timing, with and without a word."""
+    desk = await desk_of(person="")
+    assert "the format is TSV" in await desk.typed("FORMAT")
+    assert "the format is CSV MERGED" in await desk.typed("format csv merged")
+    assert await desk.typed("\\x") == "expanded display is on\n"
+    assert "-[ row 1 ]" in await desk.typed("SHOW SCHEMAS")
+    assert await desk.typed("\\x off; \\timing on") == "expanded display is off\ntiming is on\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_command_has_help(desk_of):
+    """HELP lists each command, and tells of each how it is used."""
+    desk = await desk_of()
+    overview = await desk.typed("HELP")
+    for entry in all_commands():
+        if entry.name not in ("SHOW", "SHRED"):
+            assert f"  {entry.name} " in overview
+            told = await desk.typed(f"HELP {entry.name}")
+            assert all(line in told for line in entry.usage)
+            assert entry.description in told
+    assert await desk.typed("? show") == await desk.typed("HELP SHOW")
+    assert "SHOW LOCKS" in await desk.typed("?show")
+
+
+@pytest_twisted.ensureDeferred
+async def test_quitting(desk_of):
+    """QUIT, EXIT and BYE leave, with and without a semicolon."""
+    desk = await desk_of()
+    for text in ("QUIT", "exit;", "Bye", "\\q"):
+        with pytest.raises(Quit):
+            await desk.typed(text)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_systems_shell(desk_of):
+    """A command of the system's shell runs, semicolons and all."""
+    desk = await desk_of()
+    path = desk.path / "made"
+    await desk.typed(f"! echo a; echo b > {path}")
+    assert path.read_text() == "b\n"

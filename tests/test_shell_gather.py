@@ -1,0 +1,115 @@
+"""GATHER in the shell, on real registries and servers that run SQLite."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+import pytest_twisted
+from line_servers import LineServer
+from shell_desk import Desk
+from twisted.internet import reactor
+
+from trough import errors
+
+
+class Segments:
+    """Small databases, and an answer function that runs the SQL asked on them."""
+
+    def __init__(self, **rows) -> None:
+        self.failing = set()
+        self._databases = {}
+        for segment, values in rows.items():
+            database = self._databases[segment] = sqlite3.connect(":memory:")
+            database.execute("CREATE TABLE t (host TEXT, size INTEGER)")
+            database.executemany("INSERT INTO t VALUES (?, ?)", values)
+
+    def __iter__(self):
+        return iter(self._databases)
+
+    def answer(self, asked):
+        for segment in asked.segments:
+            if segment in self.failing:
+                asked.say(f"FAIL {segment} timeout it took too long")
+                continue
+            try:
+                cursor = self._databases[segment].execute(asked.sql, asked.query.parameters or ())
+            except sqlite3.Error as error:
+                asked.say(f"FAIL {segment} bad-sql {error}")
+                continue
+            rows = cursor.fetchall()
+            asked.say(f"COLS {segment} {json.dumps([d[0] for d in cursor.description])}")
+            if rows:
+                asked.say(f"ROWS {segment} {json.dumps(rows)}")
+            asked.say(f"DONE {segment} {len(rows)}")
+        asked.end()
+
+
+@pytest.fixture
+def segments():
+    return Segments(a=[("x", 1), ("y", 2)], b=[("x", 3)], c=[])
+
+
+@pytest_twisted.async_yield_fixture
+async def desk(tmp_path, segments):
+    """A shell connected to all of the segments."""
+    desk = Desk(tmp_path, person="")
+    await desk.cluster.open()
+    async with LineServer(reactor, segments.answer) as server:
+        await desk.worker("w1", server, *segments)
+        await desk.typed(f"CONNECT {' '.join(segments)}")
+        yield desk
+    await desk.cluster.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_answer(desk):
+    """Rows of all segments are grouped as those of one table, and shown as one result."""
+    text = "GATHER SELECT host, count(*) AS n, sum(size) AS s FROM t GROUP BY host ORDER BY host;"
+    assert await desk.typed(text) == ("host\tn\ts\nx\t2\t4\ny\t1\t2\n2 rows from 3 segments\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_rows_of_a_plain_query(desk):
+    """What needs no merging is passed on, with the segment where it is asked for."""
+    shown = await desk.typed("gather select _segment, size from t where size > 1;")
+    head, *rows, told = shown.splitlines()
+    assert (head, sorted(rows)) == ("_segment\tsize", ["a\t2", "b\t3"])
+    assert told == "2 rows from 3 segments"
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_rows_have_columns_all_the_same(desk):
+    """An empty answer still tells its columns."""
+    assert await desk.typed("GATHER SELECT host FROM t WHERE size > 9;") == (
+        "host\n0 rows from 3 segments\n"
+    )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_failing_segment_fails_it_unless_partial(desk, segments):
+    """By default nothing is answered from a part; PARTIAL answers, and says what is missing."""
+    segments.failing.add("b")
+    told = await desk.told("GATHER SELECT count(*) AS n FROM t;")
+    assert "1 of 3 segments failed:\n  1 x timeout: it took too long\n      b\n" in told
+    assert "\nn\n" not in desk.screen.getvalue()
+    with pytest.raises(errors.TroughError):
+        await desk.script("GATHER SELECT count(*) AS n FROM t;")
+    await desk.typed("FORMAT TSV")
+    shown = await desk.script("GATHER PARTIAL SELECT count(*) AS n FROM t;")
+    assert shown.endswith("n\n2\n1 row from 2 segments\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_cannot_be_answered_is_refused(desk):
+    """The reason is told, in a line."""
+    assert "no such table: u" in await desk.told("GATHER SELECT * FROM u;")
+    assert "syntax error" in await desk.told("GATHER SELECT FROM t;")
+
+
+@pytest_twisted.ensureDeferred
+async def test_explaining(desk):
+    """EXPLAIN GATHER shows what the workers are asked."""
+    shown = await desk.typed("EXPLAIN GATHER SELECT host, count(*) FROM t GROUP BY host;")
+    assert "GROUP BY" in shown

@@ -1,0 +1,232 @@
+"""The line editor: what is whole, what is offered, what is coloured, and the keys."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from shell_desk import EXPECTED_WITHIN, Desk
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+
+from trough import model
+from trough.shell.commands import all_commands
+from trough.shell.completer import ShellCompleter
+from trough.shell.highlighting import ShellLexer
+from trough.shell.interactive import Editor, is_whole, open_history
+from trough.shell.names import Names
+from trough.shell.session import Session
+from trough.shell.settings import ShellSettings, history_path
+
+REGISTRY = all_commands()
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("", True),
+        ("SELECT 1", False),
+        ("SELECT 1;", True),
+        ("SELECT 1\\G", True),
+        ("SELECT 1\n", True),
+        ("SELECT ';", False),
+        ("SELECT '\n", False),
+        ("SELECT 1 -- ;", False),
+        ("SELECT 1 /*;", False),
+        ("SELECT 1; SELECT 2", False),
+        ("CONNECT a", True),
+        ("connect a; SELECT 1", False),
+        ("conect a", True),
+        ("help can't", True),
+        ("GATHER SELECT 1", False),
+        ("EXPLAIN GATHER SELECT 1", False),
+        ("! ls '", True),
+        ("CREATE TRIGGER a AFTER INSERT ON b BEGIN SELECT 1;", False),
+        ("CREATE TRIGGER a AFTER INSERT ON b BEGIN SELECT 1; END;", True),
+    ],
+)
+def test_enter_runs_what_is_whole(text, whole):
+    """SQL goes on over lines up to its semicolon or an empty line, commands do not."""
+    assert is_whole(text, REGISTRY) == whole
+
+
+# -- completion -----------------------------------------------------------------
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    """What is offered at the end of a text, with two tables known."""
+    monkeypatch.setenv("TROUGH_SHELL_SETTINGS", str(tmp_path / "shell.yml"))
+    names = Names(None)  # knows what it was told, and asks nobody for that
+    names.tables = {"crawled_url": ["id", "host", "size"], "seeds": ["id", "seed\x1b"]}
+    completer = ShellCompleter(REGISTRY, Session(), names)
+
+    def complete(text):
+        found = completer.get_completions(Document(text), CompleteEvent())
+        return [text[: len(text) + c.start_position] + c.text for c in found]
+
+    return complete
+
+
+def test_commands_are_offered_by_their_beginning(offered):
+    """Names of several words too, whatever the case."""
+    assert "SHOW CREATE TABLE" in offered("show c")
+    assert "CONNECT" in offered("con")
+    assert offered("zzz") == []
+    assert set(offered("SELECT 1; FOR")) == {"SELECT 1; FORMAT"}
+
+
+def test_arguments_are_offered_by_their_kind(offered, tmp_path):
+    """Tables, formats, topics, files and words, each where it belongs."""
+    assert offered("SHOW CREATE TABLE cr") == ["SHOW CREATE TABLE crawled_url"]
+    assert "FORMAT JSONL" in offered("FORMAT js")
+    assert "FORMAT CSV MERGED" in offered("FORMAT CSV m")
+    assert "HELP SHOW LOCKS" in offered("HELP show l")
+    assert offered("\\x of") == ["\\x off"]
+    (tmp_path / "some file.sql").touch()
+    (tmp_path / ".hidden").touch()
+    assert f"INFILE {tmp_path}/some file.sql" in offered(f"INFILE {tmp_path}/so")
+    assert not any("hidden" in text for text in offered(f"INFILE {tmp_path}/"))
+    assert offered("INFILE /nowhere/") == []
+
+
+def test_tables_and_columns_are_offered_where_they_make_sense(offered):
+    """Tables after FROM, columns elsewhere, an alias's columns after its dot."""
+    assert offered("SELECT * FROM cr") == ["SELECT * FROM crawled_url"]
+    assert offered("SELECT * FROM seeds, cr") == ["SELECT * FROM seeds, crawled_url"]
+    assert "SELECT host" in offered("SELECT ho")
+    assert offered("SELECT c.") == []
+    text = "SELECT * FROM crawled_url AS c JOIN seeds s WHERE "
+    assert offered(text + "c.h") == [text + "c.host"]
+    assert offered(text + "s.i") == [text + "s.id"]
+    assert offered(text + "crawled_url.s") == [text + "crawled_url.size"]
+    assert "GATHER SELECT host" in offered("GATHER SELECT ho")
+    assert "SELECT COUNT" in offered("SELECT cou")
+    assert "SELECT 1 LIMIT" in offered("SELECT 1 lim")
+
+
+def test_nothing_is_offered_inside_strings_and_comments(offered):
+    """Nor are names that would do something to the terminal."""
+    assert offered("SELECT 'ho") == []
+    assert offered("SELECT 1 -- ho") == []
+    assert offered('SELECT "ho') == []
+    assert not any("\x1b" in text for text in offered("SELECT see"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_segments_and_schemas_are_found_out(tmp_path):
+    """Segments by their beginning, schemas, from the registry; a failure offers nothing."""
+    desk = Desk(tmp_path)
+    await desk.cluster.open()
+    await desk.worker("w1", "127.0.0.1:1", *(str(300000 + n) for n in range(300)), "x.y", "xzy")
+    await desk.metadata.put_schema(model.Schema("crawl", ""))
+    names = Names(desk.remote)
+
+    def look():
+        assert len(names.segments("3")) == 200
+        assert names.segments("30029") == [str(300290 + n) for n in range(10)]
+        assert names.segments("x.") == ["x.y"]
+        assert names.segments("x.y") == ["x.y"]
+        assert names.schemas() == ["crawl", "default"]
+
+    await deferToThread(look).addTimeout(EXPECTED_WITHIN, reactor)
+    await desk.cluster.close()
+    assert await deferToThread(names.segments, "new") == []
+
+
+# -- colours --------------------------------------------------------------------
+
+
+def coloured(text):
+    lexer = ShellLexer(REGISTRY)
+    document = Document(text)
+    lines = [lexer.lex_document(document)(n) for n in range(document.line_count)]
+    assert ["".join(piece[1] for piece in line) for line in lines] == text.split("\n")
+    return [
+        (style.removeprefix("class:"), piece) for line in lines for style, piece in line if style
+    ]
+
+
+def test_colours():
+    """Commands, keywords, functions, strings, numbers and comments are told apart."""
+    assert coloured("show tables\nSELECT count(x), 'a', 1, ?1 -- b\n\\G GATHER SELECT") == [
+        ("command", "show tables"),
+        ("keyword", "SELECT"),
+        ("function", "count"),
+        ("string", "'a'"),
+        ("number", "1"),
+        ("parameter", "?1"),
+        ("comment", "-- b"),
+        ("command", "\\G"),
+        ("command", "GATHER"),
+        ("keyword", "SELECT"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "connect a\nselect 'a\nb' from c\n",
+        "\n\n  show tables\n\n",
+        "select 1;;; connect x",
+        "gather select 1\n;\nhelp",
+        "",
+        "   ",
+        "!",
+        "'",
+    ],
+)
+def test_colouring_changes_no_text(text):
+    """Whatever is typed is what is shown."""
+    coloured(text)
+
+
+# -- keys -----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_keys(tmp_path):
+    """Lines are read as typed; Ctrl-C and Ctrl-D do what they do; F4 changes the keys."""
+    desk = Desk(tmp_path)
+    history = InMemoryHistory()
+
+    def type_in():
+        with create_pipe_input() as keys:
+            editor = Editor(
+                desk.shell, Names(desk.remote), history, input=keys, output=DummyOutput()
+            )
+
+            def typed(text):
+                keys.send_text(text)
+                return editor.read()
+
+            assert typed("SELECT\r1;\r") == "SELECT\n1;"
+            assert typed("SELECT 2\r\r") == "SELECT 2\n"
+            assert typed("help\r") == "help"
+            assert typed("\x10\r") == "help"  # Ctrl-P: from the history
+            pasted = "\n".join(f"INSERT INTO t VALUES ({n});" for n in range(1000))
+            assert typed(f"\x1b[200~{pasted}\x1b[201~\r") == pasted
+            with pytest.raises(KeyboardInterrupt):
+                typed("SELECT 'abc\x03")
+            with pytest.raises(EOFError):
+                typed("\x04")
+            assert typed("\x1bOSselec\x1b0it\x1b$r 3;\r").strip()  # F4, then vi's keys
+
+    await deferToThread(type_in).addTimeout(EXPECTED_WITHIN, reactor)
+    assert history.get_strings()[0] == "SELECT\n1;"
+
+
+def test_history_is_kept_for_its_owner_alone(tmp_path):
+    """The file is made, readable by nobody else; where it cannot be, memory serves."""
+    path = tmp_path / "state" / "history"
+    open_history(path).append_string("SELECT 1")
+    assert path.stat().st_mode & 0o077 == 0
+    assert list(open_history(path).load_history_strings()) == ["SELECT 1"]
+    assert isinstance(open_history(tmp_path / "state" / "history" / "x"), InMemoryHistory)
+    assert history_path(ShellSettings(history="off"), {}) is None
+    state = history_path(ShellSettings(), {"XDG_STATE_HOME": "/s"})
+    assert str(state) == "/s/trough_shell_history"

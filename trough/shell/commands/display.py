@@ -1,0 +1,114 @@
+"""How things look, help, and the way out."""
+
+from __future__ import annotations
+
+from trough import errors
+from trough.shell.formats import SUMMARIES, parse_choice
+from trough.shell.registry import Arguments, Command, Group, Registry, Takes, UsageError, command
+from trough.shell.shell import Quit, Shell
+
+
+@command(
+    "FORMAT",
+    "FORMAT",
+    "FORMAT name [MERGED]",
+    group=Group.OUTPUT,
+    completes=(Takes.FORMAT, "MERGED"),
+    most=2,
+)
+def format_(shell: Shell, arguments: Arguments) -> None:
+    """How results look; without a name, which format it is now.
+
+    TABLE, VERTICAL, MARKDOWN, PRETTY and RAW are for people and show values safely; CSV, TSV
+    and JSONL are for programs and have every value exactly. MERGED makes all segments
+    one result with a column _segment; CSV, TSV and JSONL always do that for several
+    segments.
+    """
+    session = shell.session
+    if arguments.words:
+        session.choice = parse_choice(arguments.text, session.choice)
+    shell.say(f"the format is {session.choice}: {SUMMARIES[session.choice.name]}")
+
+
+@command(
+    "\\timing",
+    "\\timing [on | off]",
+    group=Group.OUTPUT,
+    completes=("on", "off"),
+    most=1,
+)
+def timing(shell: Shell, arguments: Arguments) -> None:
+    """Whether to say how long a statement took."""
+    shell.session.timing = _switched(shell.session.timing, arguments)
+    shell.say(f"timing is {'on' if shell.session.timing else 'off'}")
+
+
+@command("\\x", "\\x [on | off]", group=Group.OUTPUT, completes=("on", "off"), most=1)
+def expanded(shell: Shell, arguments: Arguments) -> None:
+    """Show one line a column, whatever the format; \\G does it for one statement."""
+    shell.session.expanded = _switched(shell.session.expanded, arguments)
+    shell.say(f"expanded display is {'on' if shell.session.expanded else 'off'}")
+
+
+def _switched(now: bool, arguments: Arguments) -> bool:
+    if not arguments.words:
+        return not now
+    word = arguments.words[0].lower()
+    if word not in ("on", "off"):
+        raise UsageError(f"{arguments.name.strip()}: on or off, and not {word}")
+    return word == "on"
+
+
+@command(
+    "HELP",
+    "HELP",
+    "HELP command",
+    group=Group.SHELL,
+    completes=(Takes.TOPIC,),
+    aliases=("?", "\\?", ".help"),
+)
+def help_(shell: Shell, arguments: Arguments) -> None:
+    """What there is, or how one command is used."""
+    topic = " ".join(arguments.words)
+    if not topic:
+        shell.show_text(overview(shell.registry))
+        return
+    entries = shell.registry.named(topic)
+    if not entries:
+        raise errors.NotFound(f"no help on {topic}", "HELP lists what there is")
+    shell.show_text("\n\n".join(map(help_on, entries)))
+
+
+@command(
+    "QUIT",
+    group=Group.SHELL,
+    most=0,
+    aliases=("EXIT", "BYE", "\\q", ".quit", ".exit"),
+)
+def quit_(shell: Shell, arguments: Arguments) -> None:
+    """Leave the shell; Ctrl-D does it too."""
+    raise Quit
+
+
+def overview(registry: Registry) -> str:
+    """All commands under their headings, a line each."""
+    listed = [entry for entry in registry if entry.name not in ("SHOW", "SHRED")]
+    widest = max(len(entry.name) for entry in listed)
+    lines = []
+    for group in Group:
+        lines += ["", f"{group.value}:"]
+        for entry in listed:
+            if entry.group is group:
+                lines.append(f"  {entry.name:{widest}}  {entry.summary}")
+    lines += ["", "HELP command tells more. SQL ends with a semicolon; commands need none."]
+    return "\n".join(lines[1:])
+
+
+def help_on(entry: Command) -> str:
+    """Usage, other names and description of one command."""
+    usage = "\n".join(f"  {line}" for line in entry.usage)
+    aliases = f"\n\nAlso: {', '.join(entry.aliases)}" if entry.aliases else ""
+    return f"{usage}\n\n{entry.description}{aliases}"
+
+
+COMMANDS = (format_, expanded, timing, help_, quit_)

@@ -1,0 +1,199 @@
+"""Files, named queries, and the system's shell."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TextIO
+
+from trough import errors
+from trough.shell.commands import queries
+from trough.shell.formats import BY_SUFFIX, Choice, parse_choice
+from trough.shell.named_queries import NamedQueries, parameter
+from trough.shell.output import Output
+from trough.shell.registry import Arguments, Group, Takes, UsageError, command
+from trough.shell.sections import counted
+from trough.shell.settings import queries_path
+from trough.shell.shell import Shell
+from trough.shell.statements import Rest, Statement
+
+
+@command(
+    "INFILE",
+    "INFILE file",
+    group=Group.FILES,
+    completes=(Takes.FILE,),
+    aliases=("SOURCE",),
+    least=1,
+    most=1,
+)
+def infile(shell: Shell, arguments: Arguments) -> None:
+    """Read a file and run the SQL and the commands in it.
+
+    It stops at the first error and says file and line. In read-only mode what would
+    write is refused like anywhere else.
+    """
+    path = shell.path(arguments.words[0])
+    with _reading(path) as file:
+        shell.run_lines(file, str(path))
+
+
+@command(
+    "REGISTER SCHEMA",
+    "REGISTER [SCHEMA] name file",
+    group=Group.FILES,
+    completes=(Takes.SCHEMA, Takes.FILE),
+    aliases=("REGISTER",),
+    least=2,
+    most=2,
+)
+def register(shell: Shell, arguments: Arguments) -> None:
+    """Register the SQL in a file as a schema; one of this name is replaced.
+
+    New segments are made from schemas. Segments that exist stay as they are.
+    """
+    name, file = arguments.words
+    with _reading(shell.path(file)) as source:
+        new = shell.remote.put_schema(name, source.read())
+    shell.say(f"schema {name} {'registered' if new else 'replaced'}")
+
+
+@command(
+    "EXPORT",
+    "EXPORT file [format]",
+    group=Group.FILES,
+    completes=(Takes.FILE, Takes.FORMAT, "MERGED"),
+    least=1,
+    most=3,
+)
+def export(shell: Shell, arguments: Arguments) -> None:
+    """Run the last query again and write all of its rows into a file.
+
+    Without a format the end of the file's name says it: .csv .tsv .jsonl .json .md .txt.
+    The file appears when it is complete, and replaces one of that name; if the query
+    fails or is cancelled, nothing is left.
+    """
+    session = shell.session
+    if not session.last_query:
+        raise errors.BadRequest("there is no query to export yet", "run one, then EXPORT it")
+    path = shell.path(arguments.words[0])
+    choice = _export_choice(path, " ".join(arguments.words[1:]))
+    with _replacing(path) as file, shell.redirected(Output(file), choice):
+        shell.execute(Statement(session.last_query))
+    outcome = shell.last_outcome
+    rows = counted(outcome.rows, "row") if outcome else "nothing"
+    shell.say(f"{rows} written to {path} as {choice}")
+
+
+def _export_choice(path: Path, given: str) -> Choice:
+    if given:
+        return parse_choice(given)
+    name = BY_SUFFIX.get(path.suffix.lower())
+    if name is None:
+        raise UsageError(
+            f"EXPORT: no format goes with the name {path.name}",
+            f"end it with one of {' '.join(BY_SUFFIX)}, or name a format",
+        )
+    return Choice(name)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[TextIO]:
+    """A text file, whose trouble is told with its name."""
+    try:
+        with path.open(encoding="utf-8", newline="\n") as file:
+            yield file
+    except OSError as error:
+        raise errors.NotFound(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise errors.BadRequest(f"{path}: not UTF-8: {error.reason}") from error
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[TextIO]:
+    """A text file that takes its place when it is complete."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with beside.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+        beside.replace(path)
+    except OSError as error:
+        raise errors.BadRequest(f"{path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+
+
+# -- named queries --------------------------------------------------------------
+
+
+def _named() -> NamedQueries:
+    return NamedQueries(queries_path(os.environ))
+
+
+@command("\\f", "\\f", "\\f name [value ...]", group=Group.FILES, completes=(Takes.QUERY,))
+def named(shell: Shell, arguments: Arguments) -> None:
+    """Run a query that was kept under a name; without a name, list them.
+
+    Values are bound to ?1, ?2 ... in the query. One that looks like a number is a number.
+    """
+    if not arguments.words:
+        shell.show_table(("name", "query"), list(_named().all().items()))
+        return
+    name, *values = arguments.words
+    sql = _named().get(name)
+    if values:
+        queries.ask(shell, sql, arguments, [parameter(value) for value in values])
+    else:
+        shell.execute(replace(arguments.statement, text=sql))
+
+
+@command(
+    "\\fs",
+    "\\fs name",
+    "\\fs name SELECT ...",
+    group=Group.FILES,
+    rest=Rest.LINE,
+    completes=(Takes.QUERY, Takes.SQL),
+)
+def save(shell: Shell, arguments: Arguments) -> None:
+    """Keep a query under a name: the one that follows on the line, else the last one."""
+    name, _, sql = arguments.text.partition(" ")
+    sql = sql.strip().rstrip(";") or shell.session.last_query
+    if not name:
+        raise UsageError("\\fs: the name is missing", save.how())
+    if not sql:
+        raise errors.BadRequest("there is no query to keep yet", save.how())
+    _named().save(name.rstrip(";"), sql)
+    shell.say(f"kept as {name}; \\f {name} runs it")
+
+
+@command("\\fd", "\\fd name", group=Group.FILES, completes=(Takes.QUERY,), least=1, most=1)
+def forget(shell: Shell, arguments: Arguments) -> None:
+    """Forget a query that was kept."""
+    _named().delete(arguments.words[0])
+    shell.say(f"{arguments.words[0]} is forgotten")
+
+
+# -- the system -----------------------------------------------------------------
+
+
+@command("!", "! command", group=Group.FILES, rest=Rest.LINE)
+def system(shell: Shell, arguments: Arguments) -> None:
+    """Run a command of the system's shell."""
+    if not arguments.text:
+        raise UsageError("!: the command is missing", "for example: ! ls")
+    shell.output.stream.flush()
+    try:
+        status = subprocess.run(arguments.text, shell=True).returncode
+    except KeyboardInterrupt:  # it got the interrupt as well
+        return
+    if status:
+        raise errors.BadRequest(f"the command ended with status {status}")
+
+
+COMMANDS = (infile, register, export, named, save, forget, system)

@@ -1,0 +1,160 @@
+"""Asking and changing: SQL, and GATHER."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trough.shell.progress import duration
+from trough.shell.registry import Arguments, Group, Takes, UsageError, command
+from trough.shell.runner import TICK
+from trough.shell.sections import counted
+from trough.shell.shell import Shell
+from trough.shell.sql_kind import WRITES, reads
+from trough.shell.statements import Rest
+
+if TYPE_CHECKING:
+    from trough.shell.gathering import GatherQuery
+
+
+@command(
+    "SELECT",
+    "SELECT ... ;",
+    "WITH ... SELECT ... ;",
+    "VALUES ... ;",
+    "EXPLAIN ... ;",
+    "PRAGMA name ;",
+    group=Group.SQL,
+    rest=Rest.SQL,
+    completes=(Takes.SQL,),
+    aliases=("WITH", "VALUES", "EXPLAIN", "PRAGMA"),
+)
+def select(shell: Shell, arguments: Arguments) -> None:
+    """Ask every connected segment.
+
+    The query goes to all connected segments at once. Each segment's rows are shown under
+    its name, or with a column _segment (FORMAT ... MERGED, and CSV, TSV, JSONL). What
+    fails is summed up by reason at the end; SHOW FAILURES lists it. Ctrl-C cancels the
+    query on the workers. For one answer over all segments there is GATHER.
+
+    SQL may run over lines; a semicolon or an empty line ends it. Ending it with \\G
+    shows one line a column.
+    """
+    sql = arguments.statement.text
+    if not reads(sql):
+        write(shell, arguments)
+    else:
+        ask(shell, sql, arguments)
+
+
+def ask(shell: Shell, sql: str, arguments: Arguments, values: Sequence[Any] | None = None) -> None:
+    """Ask every connected segment `sql`."""
+    segments = shell.session.connected()
+    shell.session.last_query = arguments.statement.text
+    query = shell.remote.query(segments, sql, values)
+    shell.show(query, len(segments), name=segments[0])
+
+
+def write(shell: Shell, arguments: Arguments) -> None:
+    """Change the one connected segment."""
+    session = shell.session
+    sql = arguments.statement.text
+    segment = session.connected_for_writing(sql.split(maxsplit=1)[0].upper())
+    begun = time.monotonic()
+    written = shell.remote.write(segment, sql, session.schema)
+    took = f" ({duration(time.monotonic() - begun)})" if session.timing else ""
+    shell.say(f"{counted(written.changes, 'row')} changed in {segment}{took}")
+
+
+@command(
+    "INSERT",
+    "INSERT | UPDATE | DELETE | REPLACE ... ;",
+    "CREATE | ALTER | DROP ... ;",
+    group=Group.SQL,
+    rest=Rest.SQL,
+    completes=(Takes.SQL,),
+    aliases=tuple(verb for verb in WRITES if verb != "INSERT"),
+)
+def change(shell: Shell, arguments: Arguments) -> None:
+    """Change the connected segment; read-write mode (-w) only.
+
+    Exactly one segment has to be connected. The statement is one transaction; when the
+    number of changed rows is shown, it is on the worker's disk. A segment that does not
+    exist yet is created by the first write, from the schema of -s.
+
+    PROMOTE publishes what was written for good.
+    """
+    write(shell, arguments)
+
+
+@command(
+    "GATHER",
+    "GATHER [PARTIAL] [WITHIN SEGMENTS] SELECT ... ;",
+    group=Group.SQL,
+    rest=Rest.SQL,
+    completes=(Takes.SQL,),
+)
+def gather(shell: Shell, arguments: Arguments) -> None:
+    """One answer over all connected segments, as if they were one database.
+
+    Each table is the union of the segments' tables of that name; _segment names the
+    segment of a row. The answer is exactly what SQLite would say of that union; what
+    cannot be answered exactly is refused with the reason.
+
+    PARTIAL answers from the rest if segments fail, and says which are missing. WITHIN
+    SEGMENTS promises that joins stay inside a segment, which makes them quick.
+    EXPLAIN GATHER shows what goes to the workers.
+    """
+    partial, within, sql = _gather_options(arguments.text)
+    segments = shell.session.connected()
+    shell.session.last_query = arguments.statement.text
+    query = _gathering(shell, sql, partial, within)
+    shell.show(
+        query,
+        len(segments),
+        name=segments[0],
+        titled=False,
+        partial=partial,
+    )
+
+
+@command(
+    "EXPLAIN GATHER",
+    "EXPLAIN GATHER [WITHIN SEGMENTS] SELECT ... ;",
+    group=Group.SQL,
+    rest=Rest.SQL,
+    completes=(Takes.SQL,),
+)
+def explain_gather(shell: Shell, arguments: Arguments) -> None:
+    """Show what of a GATHER goes to the workers, and what is done with it."""
+    _, within, sql = _gather_options(arguments.text)
+    with _gathering(shell, sql, False, within) as query:
+        shell.show_text(query.explanation(TICK))
+
+
+def _gathering(shell: Shell, sql: str, partial: bool, within: bool) -> GatherQuery:
+    # Its parser of SQL takes long to import, and most sessions gather nothing.
+    from trough.shell.gathering import GatherQuery
+
+    return GatherQuery(shell.remote, shell.session.connected(), sql, partial, within)
+
+
+def _gather_options(text: str) -> tuple[bool, bool, str]:
+    """PARTIAL, WITHIN SEGMENTS, and the query."""
+    partial = within = False
+    while True:
+        words = text.split(maxsplit=2)
+        head = [word.upper() for word in words]
+        if head[:1] == ["PARTIAL"]:
+            partial, text = True, text.split(maxsplit=1)[1] if len(words) > 1 else ""
+        elif head[:2] == ["WITHIN", "SEGMENTS"]:
+            within, text = True, words[2] if len(words) > 2 else ""
+        else:
+            break
+    if not text:
+        raise UsageError("GATHER: the query is missing", "usage: GATHER SELECT ...")
+    return partial, within, text
+
+
+COMMANDS = (select, change, gather, explain_gather)

@@ -1,0 +1,158 @@
+"""Being connected to segments, and what is done to whole segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trough import errors
+from trough.model import check_segment_id
+from trough.shell.registry import Arguments, Group, Takes, UsageError, command, words_of
+from trough.shell.sections import counted
+from trough.shell.shell import Shell
+
+#: Segments that are named in a message; there may be many thousands.
+NAMED = 5
+
+
+@command(
+    "CONNECT",
+    "CONNECT segment ...",
+    "CONNECT MATCHING regex",
+    group=Group.SEGMENTS,
+    completes=(Takes.SEGMENT,),
+    aliases=("USE",),
+    least=1,
+)
+def connect(shell: Shell, arguments: Arguments) -> None:
+    """Connect to segments; what is asked then goes to all of them.
+
+    Segments connected before are left. MATCHING connects all segments in whose id the
+    regular expression is found; ^ and $ anchor it. The case of ids matters.
+
+    In read-write mode a segment that does not exist yet can be connected too, by its
+    name: the first write creates it, from the schema given with -s.
+    """
+    if arguments.words[0].upper() == "MATCHING":
+        connect_matching(shell, pattern_of(arguments))
+    else:
+        connect_named(shell, arguments.words)
+
+
+def connect_named(shell: Shell, words: Iterable[str]) -> None:
+    """Connect to segments by their ids."""
+    session = shell.session
+    wanted = tuple(dict.fromkeys(map(check_segment_id, words)))
+    copies = shell.remote.copies(wanted)
+    missing = [segment for segment in wanted if segment not in copies]
+    if session.writable:
+        session.connect(wanted)
+        if missing:
+            shell.say(
+                f"{listed(missing)}: not there yet; the first write creates it from the"
+                f" schema {session.schema}"
+            )
+        else:
+            shell.say(f"connected to {counted(len(wanted), 'segment')}")
+        return
+    if len(missing) == len(wanted):
+        raise errors.NoSuchSegment(
+            f"no worker serves {listed(missing)}", "SHOW SEGMENTS lists what can be read"
+        )
+    session.connect(segment for segment in wanted if segment in copies)
+    shell.say(f"connected to {counted(len(session.segments), 'segment')}")
+    if missing:
+        shell.complain(f"no worker serves {counted(len(missing), 'segment')}: {listed(missing)}")
+        if shell.confirm is None:
+            raise errors.NoSuchSegment(f"no worker serves {listed(missing)}")
+
+
+def connect_matching(shell: Shell, pattern: str) -> None:
+    """Connect to all segments that match."""
+    found = [segment for page in shell.remote.matching(pattern) for segment in page]
+    if not found:
+        raise errors.NoSuchSegment(
+            f"no segment matches {pattern}", "SHOW SEGMENTS lists what can be read"
+        )
+    shell.session.connect(sorted(found))
+    shell.say(f"connected to {counted(len(found), 'segment')}")
+
+
+def pattern_of(arguments: Arguments) -> str:
+    """The regular expression after MATCHING, which may be in quotes."""
+    text = arguments.text.split(maxsplit=1)[1:]
+    if not text:
+        raise UsageError("MATCHING: the regular expression is missing", "for example: ^3000")
+    words = words_of(text[0])
+    return words[0] if len(words) == 1 else text[0]
+
+
+@command("DISCONNECT", group=Group.SEGMENTS, most=0)
+def disconnect(shell: Shell, arguments: Arguments) -> None:
+    """Leave all segments."""
+    shell.session.connect(())
+
+
+@command("PROMOTE", group=Group.SEGMENTS, most=0)
+def promote(shell: Shell, arguments: Arguments) -> None:
+    """Publish the connected segments for good; read-write mode (-w) only.
+
+    A consistent snapshot of each connected segment becomes its new canonical copy, several
+    segments at a time. Writes go on meanwhile.
+    """
+    shell.session.check_writable("PROMOTE")
+    segments = shell.session.connected()
+    shell.each(shell.remote.promote(segments), len(segments), "promoted")
+
+
+@command(
+    "SHRED SEGMENT",
+    "SHRED SEGMENT segment ... [--yes]",
+    group=Group.SEGMENTS,
+    completes=(Takes.SEGMENT,),
+    least=1,
+)
+def shred(shell: Shell, arguments: Arguments) -> None:
+    """Delete segments everywhere, without a way back; read-write mode (-w) only.
+
+    All copies on workers and the canonical copy are deleted. A person has to type how
+    many segments it is; a script has to say --yes. Segments under a write lock are
+    refused.
+    """
+    shell.session.check_writable("SHRED")
+    words = [word for word in arguments.words if word != "--yes"]
+    segments = tuple(dict.fromkeys(map(check_segment_id, words)))
+    if not segments:
+        raise UsageError("SHRED SEGMENT: the segments are missing", shred.how())
+    if "--yes" not in arguments.words:
+        _confirm(shell, segments)
+    shell.each(shell.remote.delete(segments), len(segments), "deleted")
+    left = [segment for segment in shell.session.segments if segment not in segments]
+    shell.session.connect(left)
+
+
+def _confirm(shell: Shell, segments: tuple[str, ...]) -> None:
+    if shell.confirm is None:
+        raise errors.BadRequest("SHRED asks before it deletes, and nobody is there", "add --yes")
+    count = len(segments)
+    answer = shell.confirm(
+        f"This deletes {counted(count, 'segment')} everywhere, for good: {listed(segments)}\n"
+        f"Type {count} to go on: "
+    )
+    if answer.strip() != str(count):
+        raise errors.Cancelled("nothing was deleted")
+
+
+@command("SHRED", "SHRED SEGMENT segment ... [--yes]", group=Group.SEGMENTS)
+def shred_what(shell: Shell, arguments: Arguments) -> None:
+    """The word SEGMENT belongs to SHRED SEGMENT."""
+    raise UsageError("SHRED: say SHRED SEGMENT", shred.how())
+
+
+def listed(segments: Iterable[str]) -> str:
+    """Some names, and how many more."""
+    names = list(segments)
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+COMMANDS = (connect, disconnect, promote, shred, shred_what)

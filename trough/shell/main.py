@@ -1,0 +1,189 @@
+"""The entry point: reads the command line, puts the shell together, and tells by its exit
+status how it went.
+
+==  =====================================================================
+0   everything ran
+1   a statement failed, or a segment did
+2   the command line, or a settings file, cannot be meant
+3   the metadata store cannot be reached
+130 Ctrl-C; 141 whoever read the output has gone
+==  =====================================================================
+
+What takes time to import is imported when it is needed: a script must not wait for the
+line editor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from trough import __version__, errors, registry_url
+from trough.errors import BadSettings, TroughError
+from trough.shell.commands import all_commands
+from trough.shell.commands.segments import connect_named
+from trough.shell.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
+from trough.shell.output import Output, find_pager
+from trough.shell.session import Remote, Session
+from trough.shell.settings import (
+    ShellSettings,
+    default_path,
+    history_path,
+    read_settings,
+    write_default,
+)
+from trough.shell.shell import Quit, Shell, Told
+from trough.shell.statements import lines_of
+
+OK, FAILED, MISUSED, UNREACHABLE, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="trough-shell",
+        description="Ask the segments of a Trough, and change them.",
+        epilog="Without -e, and with a terminal, it is interactive; HELP tells more there.",
+    )
+    add = result.add_argument
+    add("segments", nargs="*", metavar="segment", help="segments to connect to")
+    add("-u", "--url", metavar="URL", help=registry_url.HELP)
+    add("-w", "--writable", action="store_true", help="read-write mode")
+    add("-s", "--schema", default="default", help="for segments that the first write creates")
+    add("-e", "--execute", action="append", metavar="SQL", help="run this and end; may be repeated")
+    add("-f", "--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}; and MERGED after it")
+    add("-o", "--output", metavar="FILE", help="where results go")
+    add("-v", "--verbose", action="store_true", help="log to stderr, and show tracebacks")
+    add("--version", action="version", version=f"trough-shell {__version__}")
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the shell; returns its exit status."""
+    options = parser().parse_intermixed_args(arguments)
+    try:
+        with contextlib.ExitStack() as stack:
+            return run(options, stack)
+    except Told:
+        return FAILED
+    except BadSettings as error:
+        return _fail(error, MISUSED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter would try to flush it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+    except TroughError as error:
+        return _fail(error, FAILED)
+    except Exception as error:
+        if options.verbose:
+            traceback.print_exc()
+        return _fail(error, FAILED)
+
+
+def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
+    """Put the shell together and let it run.
+
+    :param stack: closes what was opened
+    """
+    settings = read_settings(default_path(os.environ))
+    interactive = not options.execute and sys.stdin.isatty()
+    output = stack.enter_context(_output(options.output, settings, interactive))
+    choice = _choice(options, settings, output)
+    url = registry_url.registry_url(options.url, os.environ)
+    token = registry_url.access_token(os.environ)
+    try:
+        remote = stack.enter_context(_connected(url, token, options.verbose))
+    except errors.Unavailable as error:
+        return _fail(error, UNREACHABLE)
+    session = Session(options.writable, options.schema, choice, timing=settings.timing)
+    shell = Shell(session, remote, output, all_commands(), settings, sys.stderr)
+    if interactive:
+        return _interactive(shell, options)
+    if options.segments:
+        connect_named(shell, options.segments)
+    with contextlib.suppress(Quit):
+        _script(shell, options.execute)
+    return NO_READER if shell.last_outcome and shell.last_outcome.left else OK
+
+
+def _script(shell: Shell, texts: Sequence[str] | None) -> None:
+    if texts:
+        for text in texts:
+            shell.run_lines(lines_of(text))
+    else:
+        shell.run_lines(sys.stdin, "stdin")
+
+
+def _interactive(shell: Shell, options: argparse.Namespace) -> int:
+    from trough.shell import interactive
+    from trough.shell.names import Names
+
+    write_default(default_path(os.environ))
+    shell.confirm = interactive.ask
+    names = Names(shell.remote)
+    history = interactive.open_history(history_path(shell.settings, os.environ))
+    if options.segments:
+        interactive.run_typed(shell, f"CONNECT {' '.join(options.segments)}", options.verbose)
+    shell.say(interactive.WELCOME)
+    editor = interactive.Editor(shell, names, history)
+    interactive.converse(shell, editor.read, names, options.verbose)
+    return OK
+
+
+def _choice(options: argparse.Namespace, settings: ShellSettings, output: Output) -> Choice:
+    if options.format:
+        try:
+            return parse_choice(options.format)
+        except TroughError as error:
+            raise BadSettings(error.message, error.hint) from error
+    if output.terminal:
+        return parse_choice(settings.format)
+    suffix = Path(options.output or "").suffix.lower()
+    return Choice(BY_SUFFIX.get(suffix, "TSV"))
+
+
+@contextlib.contextmanager
+def _output(name: str | None, settings: ShellSettings, interactive: bool) -> Iterator[Output]:
+    if name is None:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        # A pager would have to be left by hand before a script went on.
+        yield Output(sys.stdout, find_pager(settings.pager, os.environ) if interactive else "")
+        return
+    with _writing(name) as file:
+        yield Output(file)
+
+
+def _writing(name: str) -> TextIO:
+    try:
+        return Path(name).open("w", encoding="utf-8", errors="backslashreplace", newline="")
+    except OSError as error:
+        raise BadSettings(f"--output {name}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _connected(url: str, token: str | None, verbose: bool) -> Iterator[Remote]:
+    from trough.shell.remote import connect
+
+    remote = connect(url, token, verbose)
+    try:
+        yield remote
+    finally:
+        remote.close()
+
+
+def _fail(error: Exception, status: int) -> int:
+    sys.stderr.write(f"trough-shell: {error}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Queries that a person keeps under a name, in one YAML file.
+
+A kept query may have parameters, ``?1`` ``?2``, which are bound and never pasted into
+the text. Every change writes the whole file, beside itself and then by a rename.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from trough import errors
+from trough.errors import BadSettings
+
+_NAME = re.compile(r"[\w.\-]{1,64}")
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_REAL = re.compile(r"-?(0|[1-9][0-9]*)?\.?[0-9]+([eE][+-]?[0-9]+)?")
+
+
+class NamedQueries:
+    """The file of named queries."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def all(self) -> dict[str, str]:
+        """Every query by its name, sorted.
+
+        :raises trough.errors.BadSettings: the file is not what this class writes
+        """
+        try:
+            text = self.path.read_text()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise BadSettings(f"{self.path}: {error.strerror}") from error
+        import yaml
+
+        try:
+            queries = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise BadSettings(f"{self.path}: not YAML: {error}") from error
+        if not isinstance(queries, dict):
+            raise BadSettings(f"{self.path}: not a list of names and queries")
+        return {str(name): str(queries[name]) for name in sorted(queries, key=str)}
+
+    def get(self, name: str) -> str:
+        """One query.
+
+        :raises trough.errors.NotFound: no query has this name
+        """
+        queries = self.all()
+        if name not in queries:
+            known = ", ".join(queries) or "none is kept yet"
+            raise errors.NotFound(f"no query is named {name}", f"kept: {known}; \\fs keeps one")
+        return queries[name]
+
+    def save(self, name: str, sql: str) -> None:
+        """Keep a query; one of this name is replaced."""
+        if not _NAME.fullmatch(name):
+            raise errors.BadRequest(f"not a name for a query: {name}", "letters, digits, _ - .")
+        self._write({**self.all(), name: sql})
+
+    def delete(self, name: str) -> None:
+        """Forget a query.
+
+        :raises trough.errors.NotFound: no query has this name
+        """
+        self.get(name)
+        queries = self.all()
+        del queries[name]
+        self._write(queries)
+
+    def _write(self, queries: dict[str, str]) -> None:
+        import yaml
+
+        text = yaml.safe_dump(queries, allow_unicode=True, default_style="|")
+        beside = self.path.with_name(f".{self.path.name}.new")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(text)
+            beside.replace(self.path)
+        except OSError as error:
+            raise errors.Unavailable(f"{self.path}: {error.strerror}") from error
+
+
+def parameter(word: str) -> int | float | str | None:
+    """A word as a value to bind: a number where it looks like one, NULL, else a text."""
+    if word.upper() == "NULL":
+        return None
+    if _INTEGER.fullmatch(word):
+        return int(word)
+    # A number with a leading zero is a name that happens to be digits.
+    return float(word) if _REAL.fullmatch(word) and not re.match(r"-?0[0-9]", word) else word

@@ -1,0 +1,97 @@
+"""What the connected segments hold by name, found out in the background for completion.
+
+Nothing here ever makes a person wait, or tells of a failure: a name that is not known is
+not offered. Segments with one kind of crawl look alike, so a few of the connected ones
+are asked for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Sequence
+
+from trough.errors import TroughError
+from trough.shell.runner import TICK
+from trough.shell.session import Remote, Rows
+
+#: Connected segments that are asked for their tables.
+ASKED = 3
+
+#: Segments that are offered for one beginning.
+OFFERED = 200
+
+_COLUMNS = (
+    "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
+    " WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+)
+
+
+class Names:
+    """Names for completion.
+
+    :ivar tables: columns by table
+    """
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._lock = threading.Lock()
+        self._segments: dict[str, list[str]] = {}  # by beginning
+        self._schemas: list[str] | None = None
+        self._wanted: tuple[str, ...] = ()
+        self._thread: threading.Thread | None = None
+        self.tables: dict[str, list[str]] = {}
+
+    def refresh(self, segments: Sequence[str]) -> None:
+        """Find out anew, in the background, what these segments hold."""
+        with self._lock:
+            self._wanted = tuple(segments[:ASKED])
+            self._segments, self._schemas = {}, None
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="names", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            wanted = self._wanted
+            found: dict[str, list[str]] = {}
+            with contextlib.suppress(TroughError):
+                found = self._ask(wanted) if wanted else {}
+            with self._lock:
+                if wanted == self._wanted:
+                    self.tables = found
+                    self._thread = None
+                    return
+
+    def _ask(self, segments: Sequence[str]) -> dict[str, list[str]]:
+        tables: dict[str, dict[str, None]] = {}
+        with self._remote.query(segments, _COLUMNS) as query:
+            for event in query.events(TICK):
+                if isinstance(event, Rows):
+                    for table, column in event.rows:
+                        tables.setdefault(table, {})[column] = None
+        return {table: list(columns) for table, columns in tables.items()}
+
+    def segments(self, beginning: str) -> list[str]:
+        """Some segments whose ids begin so. Blocks; to be called in the background."""
+        for length in range(len(beginning), -1, -1):
+            known = self._segments.get(beginning[:length])
+            if known is not None and (len(known) < OFFERED or length == len(beginning)):
+                return [segment for segment in known if segment.startswith(beginning)]
+        found: list[str] = []
+        with contextlib.suppress(TroughError):
+            for page in self._remote.matching(f"^{re.escape(beginning)}"):
+                found += page
+                if len(found) >= OFFERED:
+                    break
+        found = sorted(found)[:OFFERED]
+        self._segments[beginning] = found
+        return found
+
+    def schemas(self) -> list[str]:
+        """All schemas. Blocks; to be called in the background."""
+        if self._schemas is None:
+            with contextlib.suppress(TroughError):
+                self._schemas = self._remote.schemas()
+        return self._schemas or []

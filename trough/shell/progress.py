@@ -1,0 +1,96 @@
+"""The line that says how far a query over many segments is.
+
+It is drawn on the terminal under everything else, a few times a second, and taken away
+before anything is written there. It refuses to know what runs: it is told numbers.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from trough.shell.sections import counted
+
+#: Nothing is drawn before this many seconds, and not more often than each so many.
+QUIET_SECONDS = 0.5
+REDRAW_SECONDS = 0.1
+
+_CLEAR_LINE = "\r\x1b[K"
+
+
+class Progress:
+    """How far it is.
+
+    :param stream: a terminal, or None to draw nothing
+    :param total: segments to do
+    :param clock: monotonic seconds
+    :ivar done: segments that are through, failed ones included
+    :ivar failed: segments that failed
+    :ivar rows: rows that came
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None,
+        total: int,
+        verb: str = "asked",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._total = total
+        self._verb = verb
+        self._clock = clock
+        self._begun = clock()
+        self._drawn_at = self._begun + QUIET_SECONDS - REDRAW_SECONDS
+        self._visible = False
+        self.done = 0
+        self.failed = 0
+        self.rows = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return self._clock() - self._begun
+
+    def draw(self) -> None:
+        """Draw the line, if it is time."""
+        now = self._clock()
+        if self._stream is None or now - self._drawn_at < REDRAW_SECONDS:
+            return
+        self._drawn_at = now
+        columns = shutil.get_terminal_size().columns
+        self._stream.write(_CLEAR_LINE + self.line()[: columns - 1])
+        self._stream.flush()
+        self._visible = True
+
+    def clear(self) -> None:
+        """Take the line away, so that something else can be written."""
+        if self._visible and self._stream is not None:
+            self._stream.write(_CLEAR_LINE)
+            self._stream.flush()
+            self._visible = False
+
+    def line(self) -> str:
+        """What is drawn."""
+        parts = [f"{self.done:,} of {counted(self._total, 'segment')} {self._verb}"]
+        if self.rows:
+            parts.append(counted(self.rows, "row"))
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        parts.append(duration(self.seconds))
+        if 0 < self.done < self._total:
+            left = self.seconds / self.done * (self._total - self.done)
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts) + "; Ctrl-C cancels"
+
+
+def duration(seconds: float) -> str:
+    """A time span for a person."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

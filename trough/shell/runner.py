@@ -1,0 +1,223 @@
+"""One query from the first event to the last line about it.
+
+Events come from the cluster, text goes to the output, and around them: progress, an
+interrupt that cancels the query on the workers and keeps the shell, a reader who leaves
+the pager, and a summary of what failed by reason. It refuses to know how rows look and
+where they come from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from trough import errors
+from trough.errors import TroughError
+from trough.shell.output import Sink
+from trough.shell.progress import Progress, duration
+from trough.shell.results import Results
+from trough.shell.safe_text import cut, safe
+from trough.shell.sections import counted
+from trough.shell.session import Columns, Done, Event, Failed, Progressed, Query, Restarted, Rows
+
+#: Seconds between two looks at the progress while nothing comes.
+TICK = 0.1
+
+#: Seconds after which rows that are held back are shown all the same.
+PATIENCE = 1.0
+
+#: Segments named for each reason of failure; SHOW FAILURES has them all.
+NAMED = 3
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a query went.
+
+    :ivar segments: that answered whole
+    :ivar interrupted: by Ctrl-C; ``left``: the reader closed the pager or the pipe
+    """
+
+    asked: int
+    segments: int = 0
+    empty: int = 0
+    rows: int = 0
+    seconds: float = 0.0
+    failures: list[Failed] = field(default_factory=list)
+    interrupted: bool = False
+    left: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing from the answer."""
+        return not (self.failures or self.interrupted)
+
+
+class Runner:
+    """Runs one query.
+
+    :param results: how its rows become text
+    :param sink: where the text goes
+    :param terminal: for the progress line, or None
+    """
+
+    def __init__(self, results: Results, sink: Sink, terminal: TextIO | None, asked: int) -> None:
+        self._results = results
+        self._sink = sink
+        self._progress = Progress(terminal, asked)
+        self._flushed_at = 0.0
+        self._outcome = Outcome(asked)
+        self._given_up: set[str] = set()  # segments whose further events mean nothing
+
+    def run(self, query: Query) -> Outcome:
+        """Take the query to its end.
+
+        :raises trough.errors.TroughError: it failed as a whole
+        """
+        outcome = self._outcome
+        try:
+            with query:
+                for event in query.events(TICK):
+                    self._see(event)
+                self._write(self._results.end())
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+            self._end_early()
+        except BrokenPipeError:
+            outcome.left = True
+        finally:
+            self._progress.clear()
+            outcome.seconds = self._progress.seconds
+            outcome.empty = self._results.empty
+            with contextlib.suppress(BrokenPipeError):
+                self._sink.close()
+        return outcome
+
+    def _see(self, event: Event | None) -> None:
+        if event is not None and event.segment not in self._given_up:
+            self._write(self._handle(event))
+        waited = self._progress.seconds
+        if waited - self._flushed_at > PATIENCE:
+            self._flushed_at = waited
+            self._write(self._results.flush())
+            self._show()
+        if not self._sink.owns_terminal:
+            self._progress.draw()
+
+    def _handle(self, event: Event) -> str:
+        match event:
+            case Rows(segment, rows):
+                self._outcome.rows += len(rows)
+                self._progress.rows = self._outcome.rows
+                return self._results.rows(segment, rows)
+            case Columns(segment, names):
+                return self._begin(segment, names)
+            case Done(segment):
+                if segment:  # and not one answer over many
+                    self._outcome.segments += 1
+                    self._progress.done += 1
+                return self._results.done(segment)
+            case Progressed(done, failed):
+                self._outcome.segments = done - failed
+                self._progress.done, self._progress.failed = done, failed
+            case Failed():
+                return self._fail(event)
+            case Restarted(segment):
+                if not self._results.restarted(segment):
+                    lost = "the worker was lost after some rows had been shown"
+                    return self._give_up(segment, errors.Unavailable(lost, "ask again"))
+        return ""
+
+    def _begin(self, segment: str, names: Sequence[str]) -> str:
+        try:
+            self._results.columns(segment, names)
+        except errors.BadRequest as error:
+            return self._give_up(segment, error)
+        return ""
+
+    def _fail(self, failed: Failed) -> str:
+        self._outcome.failures.append(failed)
+        self._progress.done += 1
+        self._progress.failed += 1
+        return self._results.done(failed.segment, f"failed: {safe(failed.error.message)}")
+
+    def _give_up(self, segment: str, error: TroughError) -> str:
+        self._given_up.add(segment)
+        return self._fail(Failed(segment, error))
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._progress.clear()
+            self._sink.write(text)
+
+    def _show(self) -> None:
+        self._progress.clear()
+        self._sink.show()
+
+    def _end_early(self) -> None:
+        with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+            self._write(self._results.end())
+
+
+# -- what is said about it ------------------------------------------------------
+
+
+def summary(outcome: Outcome, name: str, timing: bool) -> str:
+    """``3 rows from 42 segments (12 ms)``, and what is not in it.
+
+    :param name: of the only segment asked, or ``""``
+    """
+    parts = [counted(outcome.rows, "row")]
+    if outcome.asked > 1:
+        parts[0] += f" from {counted(outcome.segments, 'segment')}"
+        if outcome.empty:
+            parts.append(f"{outcome.empty:,} of them without a row")
+    elif name:
+        parts[0] += f" from {name}"
+    if outcome.interrupted:
+        parts.insert(0, "cancelled")
+    elif outcome.left:
+        parts.insert(0, "stopped reading")
+    text = ", ".join(parts)
+    return f"{text} ({duration(outcome.seconds)})" if timing else text
+
+
+def failure_lines(failures: Sequence[Failed], asked: int) -> list[str]:
+    """What failed, by reason, most frequent first; each with some of its segments."""
+    if not failures:
+        return []
+    if asked == 1:
+        failure = failures[0]
+        return [f"{safe(failure.segment)}: {safe(str(failure.error))}".removeprefix(": ")]
+    lines = [f"{len(failures):,} of {counted(asked, 'segment')} failed:"]
+    for (code, reason), segments in by_reason(failures):
+        named = ", ".join(map(safe, segments[:NAMED]))
+        more = f" and {len(segments) - NAMED:,} more" if len(segments) > NAMED else ""
+        lines.append(f"  {len(segments):,} x {code}: {cut(safe(reason), 300)}")
+        lines.append(f"      {named}{more}")
+    lines.append("SHOW FAILURES lists them all")
+    return lines
+
+
+def by_reason(failures: Iterable[Failed]) -> list[tuple[tuple[str, str], list[str]]]:
+    """Segments by code and sentence. A sentence that names its segment is one with that
+    of any other."""
+    reasons: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for failure in failures:
+        sentence = str(failure.error)
+        if failure.segment and failure.segment in sentence:
+            sentence = _WORD.sub(_segment_hider(failure.segment), sentence)
+        reasons[failure.error.code, sentence].append(failure.segment)
+    return sorted(reasons.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+
+
+# What an id of a segment could be, in a sentence.
+_WORD = re.compile(r"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]*(?<!\.)")
+
+
+def _segment_hider(segment: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: "<segment>" if match[0] == segment else match[0]

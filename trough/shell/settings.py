@@ -1,0 +1,191 @@
+"""The shell's own settings: a file in which every key is explained.
+
+The file is written on the first interactive start, all of it comments and defaults, from
+the same table that reads it. An unknown key, or a value of the wrong kind, is refused with
+file, key and what is allowed. It refuses to know the cluster's settings, which are
+`trough/settings.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trough.errors import BadSettings, TroughError
+from trough.shell.formats import FORMATS, parse_choice
+
+HEADER = """\
+# Settings of trough-shell. Every key is here with its default; remove the "#" before one
+# to change it. Options on the command line win over this file.
+"""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
+def _number(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError("a whole number, 0 or more")
+    return value
+
+
+def _format(value: Any) -> str:
+    try:
+        return str(parse_choice(_text(value)))
+    except TroughError:
+        raise ValueError(f"one of {', '.join(FORMATS)}, and MERGED after it") from None
+
+
+def _keys(value: Any) -> str:
+    if value not in ("emacs", "vi"):
+        raise ValueError("emacs or vi")
+    return str(value)
+
+
+def _key(default: Any, check: Callable[[Any], Any], explained: str) -> Any:
+    return field(default=default, metadata={"check": check, "explained": explained})
+
+
+@dataclass(frozen=True, slots=True)
+class ShellSettings:
+    """How the shell looks and behaves."""
+
+    format: str = _key(
+        "TABLE",
+        _format,
+        "How results look on a terminal: TABLE, PRETTY, RAW, VERTICAL, CSV, TSV, JSONL or\n"
+        "MARKDOWN; with MERGED after it, all segments make one table with a column _segment.",
+    )
+    timing: bool = _key(True, _flag, "Whether to say how long a statement took.")
+    null: str = _key("<null>", _text, "What stands for NULL in results for people.")
+    max_column_width: int = _key(
+        200,
+        _number,
+        "On a terminal TABLE cuts values after so many columns of the screen; 0: never.\n"
+        "\\G, and files, always have the whole value.",
+    )
+    pager: str = _key(
+        "",
+        _text,
+        "The program that shows what does not fit the screen; empty: $PAGER, else less;\n"
+        "off: none.",
+    )
+    key_bindings: str = _key("emacs", _keys, "Keys of the line editor: emacs or vi. F4 changes it.")
+    suggestions: bool = _key(
+        True, _flag, "Whether to suggest the rest of a line from the history; Right takes it."
+    )
+    complete_while_typing: bool = _key(
+        True, _flag, "Whether completions show while you type; otherwise Tab asks for them."
+    )
+    toolbar: bool = _key(True, _flag, "Whether there is a line at the bottom that tells the state.")
+    colors: bool = _key(True, _flag, "Whether SQL and commands are coloured while you type.")
+    history: str = _key(
+        "",
+        _text,
+        "The file that keeps what you typed; empty: trough_shell_history in\n"
+        "$XDG_STATE_HOME, else in ~/.local/state; off: none.",
+    )
+
+
+def default_path(environ: Mapping[str, str]) -> Path:
+    """Where the settings file is, unless somebody says otherwise."""
+    named = environ.get("TROUGH_SHELL_SETTINGS")
+    if named:
+        return Path(named)
+    base = environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else _home(environ) / ".config") / "trough" / "shell.yml"
+
+
+def queries_path(environ: Mapping[str, str]) -> Path:
+    """Where named queries are kept: beside the settings."""
+    return default_path(environ).with_name("queries.yml")
+
+
+def history_path(settings: ShellSettings, environ: Mapping[str, str]) -> Path | None:
+    """Where the history is kept, or None."""
+    if settings.history == "off":
+        return None
+    if settings.history:
+        return Path(settings.history).expanduser()
+    base = environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else _home(environ) / ".local" / "state") / "trough_shell_history"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("HOME") or "~").expanduser()
+
+
+def read_settings(path: Path) -> ShellSettings:
+    """The settings in a file; the defaults where there is none.
+
+    :raises trough.errors.BadSettings: naming file, key, what was given and what is allowed
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return ShellSettings()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path}: {error}") from error
+    import yaml  # takes its time, and mostly there is nothing to read
+
+    try:
+        given = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise BadSettings(f"{path}: not YAML: {error}") from error
+    if given is None:
+        return ShellSettings()
+    if not isinstance(given, dict):
+        raise BadSettings(f"{path}: not a list of keys and values")
+    return _checked(given, path)
+
+
+def _checked(given: dict[Any, Any], path: Path) -> ShellSettings:
+    fields = {f.name: f for f in dataclasses.fields(ShellSettings)}
+    values = {}
+    for key, value in given.items():
+        if key not in fields:
+            raise BadSettings(f"{path}: unknown key {key!r}", f"there are {', '.join(fields)}")
+        try:
+            values[key] = fields[key].metadata["check"](value)
+        except ValueError as error:
+            raise BadSettings(f"{path}: {key}: {value!r} given, {error} expected") from error
+    return ShellSettings(**values)
+
+
+def explained() -> str:
+    """The settings file: every key, explained, at its default."""
+    parts = [HEADER]
+    for key in dataclasses.fields(ShellSettings):
+        comment = "".join(f"# {line}\n" for line in key.metadata["explained"].split("\n"))
+        parts.append(f"{comment}#{key.name}: {_yaml(key.default)}\n")
+    return "\n".join(parts)
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def write_default(path: Path) -> None:
+    """Put the explained file where it belongs, unless one is there.
+
+    A home directory that cannot be written to is no reason not to start.
+    """
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as file:
+            file.write(explained())

@@ -1,0 +1,261 @@
+"""The shell itself: runs statements, wherever they come from.
+
+Typed, piped, from a file or from the command line, a statement takes the same way:
+through the registry to its handler. Handlers find everything here that they may use. It
+refuses to know any command, and how text is typed in (`interactive.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from trough import errors
+from trough.errors import TroughError
+from trough.shell.formats import Choice, Options
+from trough.shell.output import Output
+from trough.shell.progress import Progress
+from trough.shell.registry import Registry
+from trough.shell.results import Results
+from trough.shell.runner import Outcome, Runner, failure_lines, summary
+from trough.shell.safe_text import safe_lines
+from trough.shell.sections import layout_for
+from trough.shell.session import Failed, Query, Remote, Result, Session
+from trough.shell.settings import ShellSettings
+from trough.shell.statements import Splitter, Statement
+from trough.shell.tables import show_rows
+
+#: Files that read files that read files: deeper than this is a circle.
+MAX_DEPTH = 10
+
+
+class Quit(Exception):  # not an error
+    """The user wants out."""
+
+
+class Told(TroughError):
+    """Something failed, and was told already."""
+
+
+class Shell:
+    """What the statements of one session share.
+
+    :param messages: where people are told what went wrong; a terminal also gets progress
+    :param confirm: asks a person a question and returns the answer; None where nobody is
+        there to ask
+    :ivar interactive: whether statements are typed, so that an error does not end it all
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        remote: Remote,
+        output: Output,
+        registry: Registry,
+        settings: ShellSettings,
+        messages: TextIO,
+        confirm: Callable[[str], str] | None = None,
+    ) -> None:
+        self.session = session
+        self.remote = remote
+        self.output = output
+        self.registry = registry
+        self.settings = settings
+        self.messages = messages
+        self.confirm = confirm
+        self.last_outcome: Outcome | None = None
+        self._depth = 0
+        self._vertical = False  # asked for by the statement that runs
+
+    # -- statements ------------------------------------------------------------
+
+    def execute(self, statement: Statement) -> None:
+        """Run one statement.
+
+        :raises trough.errors.TroughError: it failed
+        :raises Quit: it was QUIT
+        """
+        command, arguments = self.registry.parse(statement)
+        before, self._vertical = self._vertical, statement.vertical
+        try:
+            command.handler(self, arguments)
+        finally:
+            self._vertical = before
+
+    def run_lines(self, lines: Iterable[str], name: str = "") -> None:
+        """Run statements line by line, up to the first that fails.
+
+        :param name: of the file, put before errors with the line; or ``""``
+        :raises trough.errors.TroughError: the first failure
+        """
+        if self._depth >= MAX_DEPTH:
+            raise errors.BadRequest(f"{name}: files read each other, {MAX_DEPTH} deep")
+        self._depth += 1
+        try:
+            splitter = Splitter(self.registry.rest_of)
+            for line in lines:
+                for statement in splitter.feed(line):
+                    self._execute_at(statement, name)
+            last = splitter.finish()
+            if last is not None:
+                self._execute_at(last, name)
+        finally:
+            self._depth -= 1
+
+    def _execute_at(self, statement: Statement, name: str) -> None:
+        try:
+            self.execute(statement)
+        except Told:
+            if name:
+                self.complain(f"{name}:{statement.line}: stopped here")
+            raise
+        except TroughError as error:
+            if not name:
+                raise
+            raise _at(error, name, statement.line) from error
+
+    # -- queries ---------------------------------------------------------------
+
+    def show(
+        self,
+        query: Query,
+        asked: int,
+        *,
+        name: str = "",
+        titled: bool = True,
+        partial: bool = False,
+    ) -> Outcome:
+        """Run a query, show what it gives, and say how it went.
+
+        :param asked: number of segments
+        :param name: of the only segment, for the summary
+        :param titled: whether each segment's rows are a result of their own
+        :param partial: whether segments that fail are told and no failure
+        :raises Told: segments failed
+        :raises KeyboardInterrupt: it was cancelled, and that is more than a person's wish
+            to see no more of it
+        """
+        session = self.session
+        layout = layout_for(self._choice(), self.options(self.output), titled and asked > 1)
+        runner = Runner(Results(layout), self.output.open(), self.terminal, asked)
+        outcome = runner.run(query)
+        session.failures = outcome.failures
+        self.last_outcome = outcome
+        self.say(summary(outcome, name, session.timing))
+        if outcome.interrupted and not self.output.terminal:
+            raise KeyboardInterrupt
+        try:
+            self.report(outcome.failures, asked)
+        except Told:
+            if not partial:
+                raise
+        return outcome
+
+    def _choice(self) -> Choice:
+        """The format, or one line a column where that is wanted."""
+        vertical = self.session.expanded or self._vertical
+        return replace(self.session.choice, name="VERTICAL") if vertical else self.session.choice
+
+    @contextlib.contextmanager
+    def redirected(self, output: Output, choice: Choice) -> Iterator[None]:
+        """What is shown meanwhile goes there, in that format."""
+        session = self.session
+        before = self.output, session.choice, session.expanded
+        self.output, session.choice, session.expanded = output, choice, False
+        try:
+            yield
+        finally:
+            self.output, session.choice, session.expanded = before
+
+    def report(self, failures: Sequence[Failed], asked: int) -> None:
+        """Say what failed.
+
+        :raises Told: something did
+        """
+        for line in failure_lines(failures, asked):
+            self.complain(line)
+        if failures:
+            raise Told(f"{len(failures)} of {asked} segments failed")
+
+    def show_table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """Show rows that the shell itself has, in the current format; they may be many."""
+        choice = replace(self._choice(), merged=False)
+        layout = layout_for(choice, self.options(self.output), False)
+        show_rows(columns, rows, layout, self.output.open())
+
+    def show_text(self, text: str) -> None:
+        """Show lines of text, through the pager if they are many."""
+        sink = self.output.open()
+        try:
+            sink.write(f"{safe_lines(text)}\n" if self.output.terminal else f"{text}\n")
+        except BrokenPipeError:
+            pass
+        finally:
+            sink.close()
+
+    def each(self, results: Iterable[Result | None], asked: int, verb: str) -> None:
+        """Wait for something that is done to many segments, with progress.
+
+        :param verb: what was done to a segment, for the progress and at the end
+        :raises Told: some failed
+        """
+        progress = Progress(self.terminal, asked, verb)
+        failures: list[Failed] = []
+        try:
+            for result in results:
+                if result is None:  # a tick
+                    progress.draw()
+                    continue
+                progress.done += 1
+                if result.error is not None:
+                    progress.failed += 1
+                    failures.append(Failed(result.segment, result.error))
+                progress.draw()
+        finally:
+            progress.clear()
+            self.session.failures = failures
+            self.say(f"{progress.done - progress.failed:,} of {asked:,} {verb}")
+        self.report(failures, asked)
+
+    # -- words to people -------------------------------------------------------
+
+    @property
+    def terminal(self) -> TextIO | None:
+        """Where progress is drawn, if there is such a place."""
+        return self.messages if self.messages.isatty() else None
+
+    def options(self, output: Output) -> Options:
+        """How values are shown there."""
+        settings = self.settings
+        columns = settings.max_column_width if output.terminal else 0
+        return Options(output.terminal, settings.null, columns)
+
+    def say(self, text: str) -> None:
+        """A line for a person; a script's output stays plain."""
+        if self.confirm is not None:
+            self.output.say(safe_lines(text))
+
+    def complain(self, text: str) -> None:
+        """A line about something that went wrong."""
+        self.messages.write(f"{safe_lines(text)}\n")
+        self.messages.flush()
+
+    def complain_of(self, error: TroughError) -> None:
+        """What went wrong, and on a line of its own what to do about it."""
+        self.complain(error.message)
+        if error.hint:
+            self.complain(f"  {error.hint}")
+
+    def path(self, text: str) -> Path:
+        """A file's name as a person types it."""
+        return Path(text).expanduser()
+
+
+def _at(error: TroughError, name: str, line: int) -> TroughError:
+    """`error` with the place where it happened; its kind stays."""
+    placed = errors.from_code(error.code, f"{name}:{line}: {error.message}")
+    placed.hint = error.hint
+    return placed
