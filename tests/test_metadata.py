@@ -648,6 +648,24 @@ async def test_a_plan_removes_and_replaces(stores):
 
 
 @async_test
+async def test_what_is_put_stays_even_if_it_is_removed_too(stores):
+    """A plan that says both about one row means the row to be there."""
+    store = await stores.open()
+    leader = await elected(store)
+    await store.change_assignments(leader, [assignment("a", "w1")], [("w1", "a")])
+    await store.change_assignments(leader, [assignment("a", "w1", size=3)], [("w1", "a")])
+    assert [a.size for a in await store.assignments_of_segment("a")] == [3]
+
+
+@async_test
+async def test_a_copy_published_twice_in_one_go_is_one(stores):
+    """The later one counts."""
+    store = await stores.open()
+    await store.publish_copies([copy("a", "w1", load=1.0), copy("a", "w1", load=2.0)])
+    assert [c.load for c in (await store.copies_of(["a"]))["a"]] == [2.0]
+
+
+@async_test
 async def test_plans_of_former_leaders_are_refused(stores):
     """Nothing of them is carried out: not led, another's turn, ran out."""
     store = await stores.open()

@@ -45,6 +45,12 @@ class RethinkAddress:
     user: str = "admin"
     password: str = field(default="", repr=False)
 
+    @property
+    def driver_password(self) -> str:
+        """The password for the driver, which writes it as Latin-1, where RethinkDB hashes
+        UTF-8."""
+        return self.password.encode().decode("latin-1")
+
     def __str__(self) -> str:
         hosts = ",".join(host_and_port(host, port) for host, port in self.hosts)
         return f"rethinkdb://{hosts}/{self.database}"

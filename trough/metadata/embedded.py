@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trough import errors
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch, rules
 from trough.metadata import embedded_changes as changes
 from trough.metadata import embedded_reads as reads
@@ -176,7 +177,11 @@ class EmbeddedMetadata(Metadata):
                 yield page
         finally:
             matching.kill()
-            await self._matching.run(matching.close)
+            try:
+                await self._matching.run(matching.close)
+            except errors.Cancelled:
+                # The store is closing. There is little to wait for: it was killed.
+                matching.close()
 
     async def _pages(self, function: Callable[..., Any], *args: Any) -> AsyncIterator[list[Any]]:
         place: reads.Place | None = ("", "")

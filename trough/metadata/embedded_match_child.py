@@ -10,6 +10,7 @@ of copies go to standard output, one JSON line each.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from dataclasses import astuple
@@ -23,6 +24,7 @@ from trough.metadata.embedded_database import Database
 def main() -> None:
     """Print all pages."""
     path, seconds, size = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    os.nice(10)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     matches = rules.matcher(json.load(sys.stdin))
     database = Database(path)

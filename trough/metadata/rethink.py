@@ -3,9 +3,9 @@
 Decisions (leadership, locks, schemas, plans) are conditional writes on hard disks of a
 majority; beats and copies are soft and go in batches. Reading goes on from whatever
 server is left when a table has lost its majority: nobody can renew anything then, so the
-last state counts as the present one. The terms are :mod:`trough.metadata.rethink_terms`,
-the rows :mod:`trough.metadata.rethink_rows`; this module knows in which order they are
-run, how, and what their answers mean.
+last state counts as the present one. The terms are :mod:`trough.metadata.rethink_reads`
+and :mod:`trough.metadata.rethink_changes`, the rows :mod:`trough.metadata.rethink_rows`;
+this module knows in which order the terms are run, how, and what their answers mean.
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ from typing import Any, TypeVar
 
 from rethinkdb import errors as reql
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
+from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch, rules
+from trough.metadata import rethink_changes as changes
+from trough.metadata import rethink_reads as reads
 from trough.metadata import rethink_rows as rows
-from trough.metadata import rethink_terms as terms
 from trough.metadata.address import RethinkAddress
-from trough.metadata.rethink_cluster import DEADLINE, Cluster, Refused
+from trough.metadata.rethink_cluster import Ambiguous, Cluster, Refused
 from trough.metadata.rethink_tables import make_tables
 from trough.metadata.rethink_terms import DURABLE, FROZEN, PRESENT, SOFT
 from trough.metadata.rethink_watch import FeedWatch
 from trough.model import READ, WRITE, Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+
+log = Logger()
 
 T = TypeVar("T")
 
@@ -44,14 +48,13 @@ MANY = {"array_limit": 10_000_000}
 class RethinkMetadata(Metadata):
     """The database at `address`.
 
-    :param deadline: seconds for a query, its repetitions included
+    :param options: see :class:`Cluster`
     """
 
-    def __init__(self, address: RethinkAddress, reactor: Any, deadline: float = DEADLINE) -> None:
-        self._cluster = Cluster(address, reactor, deadline)
+    def __init__(self, address: RethinkAddress, reactor: Any, **options: float) -> None:
+        self._cluster = Cluster(address, reactor, **options)
         self._watches: list[FeedWatch] = []
         self._incarnations: dict[str, str] = {}
-        self._opening: Deferred[None] | None = None
 
     # -- life ------------------------------------------------------------------
 
@@ -67,15 +70,25 @@ class RethinkMetadata(Metadata):
     async def _look(self, term: Callable[..., Any], *args: Any) -> Any:
         """Ask for what is there, or was there when last anybody could say so."""
         try:
-            return await self._cluster.run(term(PRESENT, *args), patient=False)
+            return await self._run(term(PRESENT, *args), patient=False)
         except Refused:
-            return await self._cluster.run(term(FROZEN, *args))
+            return await self._run(term(FROZEN, *args))
 
     async def _decide(self, term: Any) -> Any:
-        return _checked(await self._cluster.run(term, DURABLE))
+        return _checked(await self._run(term, DURABLE))
 
     async def _note(self, term: Any) -> Any:
-        return _checked(await self._cluster.run(term, SOFT))
+        return _checked(await self._run(term, SOFT))
+
+    async def _run(
+        self, term: Any, options: Mapping[str, Any] | None = None, patient: bool = True
+    ) -> Any:
+        try:
+            return await self._cluster.run(term, options, patient=patient)
+        except Ambiguous:
+            # Somebody's tables came in sight after ours had been made.
+            await make_tables(self._cluster)
+            return await self._cluster.run(term, options, patient=patient)
 
     async def _as_leader(self, leader: Leader, change: Any) -> Any:
         answer = await self._decide(change)
@@ -95,52 +108,52 @@ class RethinkMetadata(Metadata):
     # -- leadership ------------------------------------------------------------
 
     async def campaign(self, candidate: Leader) -> Leader:
-        row = await self._decide(terms.campaign(candidate))
+        row = await self._decide(changes.campaign(candidate))
         leader = rows.leader(row)
         assert leader is not None, "somebody leads after a campaign"
         return leader
 
     async def leader(self) -> Leader | None:
-        return rows.leader(await self._look(terms.leading))
+        return rows.leader(await self._look(reads.leading))
 
     async def resign(self, leader: Leader) -> None:
-        await self._decide(terms.resign(leader))
+        await self._decide(changes.resign(leader))
 
     # -- workers ---------------------------------------------------------------
 
     async def register_worker(self, worker: Worker) -> None:
-        row = await self._decide(terms.start_worker(worker, _new_name()))
+        row = await self._decide(changes.start_worker(worker, _new_name()))
         rules.refuse_other_worker(rows.worker(row, False), worker)
         await self._remove_copies(worker.node)
         await self.beat(worker)
 
     async def beat(self, worker: Worker) -> bool:
-        row = await self._note(terms.beat(worker, _new_name()))
+        row = await self._note(changes.beat(worker, _new_name()))
         rules.refuse_other_worker(rows.worker(row, False), worker)
         before = self._incarnations.get(worker.node)
         self._incarnations[worker.node] = row["incarnation"]
         return row["incarnation"] == before
 
     async def withdraw_worker(self, worker: Worker) -> None:
-        await self._decide(terms.retire_worker(worker))
+        await self._decide(changes.retire_worker(worker))
         await self._remove_copies(worker.node)
-        await self._decide(terms.remove_marked(worker.node))
+        await self._decide(changes.remove_marked(worker.node))
 
     async def workers(self) -> list[Worker]:
-        return rows.workers(await self._look(terms.workers))
+        return rows.workers(await self._look(reads.workers))
 
     async def set_draining(self, node: str, draining: bool) -> None:
-        await self._decide(terms.set_draining(node, draining))
+        await self._decide(changes.set_draining(node, draining))
 
     async def draining(self) -> set[str]:
-        return set(await self._look(terms.draining))
+        return set(await self._look(reads.draining))
 
     async def reap(self, leader: Leader) -> list[str]:
-        dead = await self._as_leader(leader, terms.as_leader(leader, terms.mark_dead()))
+        dead = await self._as_leader(leader, changes.as_leader(leader, changes.mark_dead()))
         reaped = []
         for node in sorted(dead):
             await self._remove_copies(node, leader)
-            if (await self._decide(terms.remove_marked(node)))["deleted"]:
+            if (await self._decide(changes.remove_marked(node)))["deleted"]:
                 reaped.append(node)
         return reaped
 
@@ -148,34 +161,34 @@ class RethinkMetadata(Metadata):
         for role in (READ, WRITE):
             removed = PORTION
             while removed:
-                remove = terms.remove_copies_of_marked(node, role, PORTION)
+                remove = changes.remove_copies_of_marked(node, role, PORTION)
                 if leader is None:
                     removed = await self._note(remove)
                 else:
-                    removed = await self._as_leader(leader, terms.as_leader(leader, remove))
+                    removed = await self._as_leader(leader, changes.as_leader(leader, remove))
 
     # -- copies ----------------------------------------------------------------
 
     async def publish_copies(self, copies: Sequence[Copy]) -> None:
-        await self._each(lambda portion: self._note(terms.publish_copies(portion)), copies)
+        await self._each(lambda portion: self._note(changes.publish_copies(portion)), copies)
 
     async def withdraw_copies(self, node: str, segments: Collection[str], role: str) -> None:
         await self._each(
-            lambda portion: self._note(terms.withdraw_copies(node, portion, role)), list(segments)
+            lambda portion: self._note(changes.withdraw_copies(node, portion, role)), list(segments)
         )
 
     async def copies_of(self, segments: Collection[str]) -> dict[str, list[Copy]]:
         portions = await self._each(
-            lambda portion: self._look(terms.copies_of, portion), list(segments)
+            lambda portion: self._look(reads.copies_of, portion), list(segments)
         )
         return rows.by_segment(row for portion in portions for row in portion)
 
     async def segments_matching(self, pattern: str | None) -> AsyncIterator[list[Copy]]:
         await self._try_pattern(pattern)
-        states = rows.worker_states(await self._look(terms.worker_states))
+        states = rows.worker_states(await self._look(reads.worker_states))
         last: str | None = ""
         while last is not None:
-            answer = await self._look(terms.readable_page, pattern, last, PAGE)
+            answer = await self._look(reads.readable_page, pattern, last, PAGE)
             last = answer["last"]
             page = rows.living_copies(answer["rows"], states)
             if page:
@@ -186,7 +199,7 @@ class RethinkMetadata(Metadata):
             return
         rules.matcher(pattern)
         try:
-            await self._cluster.run(terms.try_pattern(pattern))
+            await self._run(reads.try_pattern(pattern))
         except reql.ReqlQueryLogicError as error:
             raise rules.bad_pattern(pattern, error.message) from error
 
@@ -196,21 +209,21 @@ class RethinkMetadata(Metadata):
         lock = None
         while lock is None:
             # None: it changed hands while it was looked at.
-            lock = rows.lock(await self._decide(terms.take_lock(segment, node, _new_name())))
+            lock = rows.lock(await self._decide(changes.take_lock(segment, node, _new_name())))
         return lock
 
     async def lock_of(self, segment: str) -> Lock | None:
         while True:
-            row = await self._decide(terms.lock_of(segment))
+            row = await self._decide(changes.lock_of(segment))
             if row is None or "epoch" in row:
                 return rows.lock(row)
 
     async def locks(self, node: str | None = None) -> list[Lock]:
         found = []
         if node is not None:
-            found = await self._cluster.run(terms.locks_of_worker(node), MANY)
+            found = await self._run(reads.locks_of_worker(node), MANY)
         else:
-            async for page in self._pages(terms.locks_page):
+            async for page in self._pages(reads.locks_page):
                 found += page
         completed = [rows.lock(row) or await self.lock_of(row["segment"]) for row in found]
         return sorted(
@@ -219,7 +232,7 @@ class RethinkMetadata(Metadata):
         )
 
     async def release_lock(self, lock: Lock) -> None:
-        left = rows.lock(await self._decide(terms.release_lock(lock)))
+        left = rows.lock(await self._decide(changes.release_lock(lock)))
         if left is not None:
             rules.refuse_other_lock(left, lock)
 
@@ -228,27 +241,42 @@ class RethinkMetadata(Metadata):
 
     def watch_locks(self, listener: Callable[[LockChanges], None]) -> Watch:
         def told(full: bool, new: Sequence[rows.Row], gone: Sequence[rows.Row]) -> None:
-            # One that has no epoch yet is told when it gets it, a moment later.
+            # One that has no epoch yet is told when it gets it: a moment later, unless its
+            # taker died or was of an original installation.
             held = [lock for lock in map(rows.lock, new) if lock is not None]
+            if full:
+                for row in new:
+                    if rows.lock(row) is None:
+                        self._complete(row["segment"])
             if full or held or gone:
                 listener(LockChanges(full, held, [row["segment"] for row in gone]))
 
-        return self._watch(terms.watch_locks(), told)
+        return self._watch(reads.watch_locks(), told)
+
+    def _complete(self, segment: str) -> None:
+        completing = Deferred.fromCoroutine(self.lock_of(segment))
+        completing.addErrback(
+            lambda failure: log.warn(
+                "no epoch yet for the lock of {segment}: {error}",
+                segment=segment,
+                error=failure.value,
+            )
+        )
 
     # -- assignments -----------------------------------------------------------
 
     async def assignments(self, node: str | None = None) -> AsyncIterator[list[Assignment]]:
-        async for page in self._pages(terms.assignments_page, PRESENT, node):
+        async for page in self._pages(reads.assignments_page, PRESENT, node):
             yield [rows.assignment(row) for row in page]
 
     async def _pages(self, term: Callable[..., Any], *args: Any) -> AsyncIterator[list[rows.Row]]:
         last = ""
-        while page := await self._cluster.run(term(*args, last, PAGE)):
+        while page := await self._run(term(*args, last, PAGE)):
             yield page
             last = page[-1]["id"]
 
     async def assignments_of_segment(self, segment: str) -> list[Assignment]:
-        found = await self._look(terms.assignments_of_segment, segment)
+        found = await self._look(reads.assignments_of_segment, segment)
         return sorted(map(rows.assignment, found), key=lambda assignment: assignment.node)
 
     async def change_assignments(
@@ -257,16 +285,16 @@ class RethinkMetadata(Metadata):
         put: Sequence[Assignment],
         remove: Sequence[tuple[str, str]],
     ) -> None:
-        done = await self._as_leader(leader, terms.change_assignments(leader, put, remove))
+        done = await self._as_leader(leader, changes.change_assignments(leader, put, remove))
         for result in done.values():
             _checked(result)
 
     async def announce_version(self, copy: CanonicalCopy) -> None:
-        await self._decide(terms.announce_version(copy))
+        await self._decide(changes.announce_version(copy))
 
     async def forget_segment(self, segment: str) -> None:
-        await self._decide(terms.forget_assignments(segment))
-        await self._note(terms.forget_copies(segment))
+        await self._decide(changes.forget_assignments(segment))
+        await self._note(changes.forget_copies(segment))
 
     def watch_assignments(self, node: str, listener: Callable[[AssignmentChanges], None]) -> Watch:
         def told(full: bool, new: Sequence[rows.Row], gone: Sequence[rows.Row]) -> None:
@@ -276,7 +304,7 @@ class RethinkMetadata(Metadata):
                 )
             )
 
-        return self._watch(terms.watch_assignments(node), told)
+        return self._watch(reads.watch_assignments(node), told)
 
     def _watch(self, term: Any, told: Callable[..., None]) -> Watch:
         watch = FeedWatch(self._cluster, term, told)
@@ -287,22 +315,22 @@ class RethinkMetadata(Metadata):
     # -- the shape of the cluster ----------------------------------------------
 
     async def rings(self) -> dict[str, int]:
-        return dict(await self._look(terms.rings))
+        return dict(await self._look(reads.rings))
 
     async def save_rings(self, leader: Leader, rings: Mapping[str, int]) -> None:
-        _checked(await self._as_leader(leader, terms.save_rings(leader, rings)))
+        _checked(await self._as_leader(leader, changes.save_rings(leader, rings)))
 
     # -- schemas ---------------------------------------------------------------
 
     async def schemas(self) -> list[str]:
-        return sorted(await self._look(terms.schemas))
+        return sorted(await self._look(reads.schemas))
 
     async def schema(self, name: str) -> Schema:
-        return rows.schema(await self._look(terms.schema, name), name)
+        return rows.schema(await self._look(reads.schema, name), name)
 
     async def put_schema(self, schema: Schema) -> bool:
         rules.refuse_other_default(schema)
-        return (await self._decide(terms.put_schema(schema)))["inserted"] > 0
+        return (await self._decide(changes.put_schema(schema)))["inserted"] > 0
 
 
 async def first_error(results: Deferred[list[T]]) -> list[T]:

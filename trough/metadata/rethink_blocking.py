@@ -16,8 +16,8 @@ from rethinkdb import errors as reql
 from rethinkdb import net
 
 from trough import errors
+from trough.metadata import rethink_reads as reads
 from trough.metadata import rethink_rows as rows
-from trough.metadata import rethink_terms as terms
 from trough.metadata import rules
 from trough.metadata.address import RethinkAddress, host_and_port
 from trough.metadata.blocking import PORTION, BlockingMetadata
@@ -71,7 +71,7 @@ class _Link:
             port=port,
             db=address.database,
             user=address.user,
-            password=address.password,
+            password=address.driver_password,
             timeout=CONNECT,
         )
 
@@ -121,32 +121,32 @@ class BlockingRethink(BlockingMetadata):
             return self._run(term(FROZEN, *args))
 
     def leader(self) -> Leader | None:
-        return rows.leader(self._look(terms.leading))
+        return rows.leader(self._look(reads.leading))
 
     def workers(self) -> list[Worker]:
-        return rows.workers(self._look(terms.workers))
+        return rows.workers(self._look(reads.workers))
 
     def copies_of(self, segments: Collection[str]) -> dict[str, list[Copy]]:
         wanted = list(segments)
         found: list[rows.Row] = []
         for start in range(0, len(wanted), SEGMENTS):
-            found += self._look(terms.copies_of, wanted[start : start + SEGMENTS])
+            found += self._look(reads.copies_of, wanted[start : start + SEGMENTS])
         return rows.by_segment(found)
 
     def segments_matching(self, pattern: str | None) -> Iterator[Copy]:
         rules.matcher(pattern)
         try:
             if pattern is not None:
-                self._run(terms.try_pattern(pattern))
+                self._run(reads.try_pattern(pattern))
         except reql.ReqlQueryLogicError as error:
             raise rules.bad_pattern(pattern or "", error.message) from error
         return self._matching(pattern)
 
     def _matching(self, pattern: str | None) -> Iterator[Copy]:
-        states = rows.worker_states(self._look(terms.worker_states))
+        states = rows.worker_states(self._look(reads.worker_states))
         last: str | None = ""
         while last is not None:
-            answer = self._look(terms.readable_page, pattern, last, PORTION)
+            answer = self._look(reads.readable_page, pattern, last, PORTION)
             last = answer["last"]
             yield from rows.living_copies(answer["rows"], states)
 
@@ -157,15 +157,15 @@ class BlockingRethink(BlockingMetadata):
 
     def _lock_rows(self) -> Iterator[rows.Row]:
         last = ""
-        while page := self._run(terms.locks_page(last, PORTION)):
+        while page := self._run(reads.locks_page(last, PORTION)):
             yield from page
             last = page[-1]["id"]
 
     def schemas(self) -> list[str]:
-        return sorted(self._look(terms.schemas))
+        return sorted(self._look(reads.schemas))
 
     def schema(self, name: str) -> Schema:
-        return rows.schema(self._look(terms.schema, name), name)
+        return rows.schema(self._look(reads.schema, name), name)
 
     def close(self) -> None:
         self._links.close()

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata.address import RethinkAddress, host_and_port
-from trough.metadata.rethink_connection import Connection, ConnectionLost, Feed, plain
+from trough.metadata.rethink_connection import PING, Connection, ConnectionLost, Feed, plain
 
 log = Logger()
 
@@ -36,14 +36,26 @@ class Refused(errors.Unavailable):
     """RethinkDB could not do it now: a table has no primary, or no majority."""
 
 
+class Ambiguous(Refused):
+    """Several tables, or databases, have one name."""
+
+
 class Cluster:
     """All hosts of one address, one of them connected.
 
     :param deadline: seconds for a query, its repetitions included
+    :param ping: seconds between signs of life
     """
 
-    def __init__(self, address: RethinkAddress, reactor: Any, deadline: float = DEADLINE) -> None:
+    def __init__(
+        self,
+        address: RethinkAddress,
+        reactor: Any,
+        deadline: float = DEADLINE,
+        ping: float = PING,
+    ) -> None:
         self.address = address
+        self._ping = ping
         self.deadline = deadline
         self._reactor = reactor
         # Not all processes on the first host.
@@ -93,9 +105,10 @@ class Cluster:
             try:
                 return await connection.ask(term, left, options)
             except (reql.ReqlOpFailedError, reql.ReqlOpIndeterminateError) as error:
-                refused = Refused(f"{self.address}: {error.message}")
+                if "is ambiguous" in error.message:
+                    raise Ambiguous(f"{self.address}: {error.message}") from error
                 if not patient or self._reactor.seconds() + pause > ends:
-                    raise refused from error
+                    raise Refused(f"{self.address}: {error.message}") from error
             except ConnectionLost:
                 if self._keeping is None or self._reactor.seconds() + pause > ends:
                     raise
@@ -160,7 +173,9 @@ class Cluster:
 
     async def _connect(self, host: str, port: int) -> Connection:
         peer = host_and_port(host, port)
-        factory = Factory.forProtocol(lambda: Connection(self.address, peer, self._reactor))
+        factory = Factory.forProtocol(
+            lambda: Connection(self.address, peer, self._reactor, self._ping)
+        )
         endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT)
         connection = cast(Connection, await endpoint.connect(factory))
         try:

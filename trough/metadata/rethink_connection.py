@@ -84,16 +84,16 @@ class Connection(Protocol):
 
     transport: ITCPTransport
 
-    def __init__(self, address: RethinkAddress, peer: str, reactor: Any) -> None:
+    def __init__(
+        self, address: RethinkAddress, peer: str, reactor: Any, ping: float = PING
+    ) -> None:
         self.peer = peer
         self.ready: Deferred[Connection] = Deferred()
         self._when_lost: list[Deferred[None]] = []
         self._reactor = reactor
         self._database = address.database
-        # The driver writes a password as Latin-1, and RethinkDB hashes UTF-8.
-        password = address.password.encode().decode("latin-1")
         self._handshake = HandshakeV1_0(
-            ReQLDecoder(), ReQLEncoder(), peer, 0, address.user, password
+            ReQLDecoder(), ReQLEncoder(), peer, 0, address.user, address.driver_password
         )
         self._buffer = bytearray()
         self._receive = self._receive_handshake
@@ -101,6 +101,7 @@ class Connection(Protocol):
         self._waiting: dict[int, tuple[Query, Deferred[Any]]] = {}
         self._feeds: dict[int, tuple[Query, Feed]] = {}
         self._gone: Exception | None = None
+        self._ping_seconds = ping
         self._pinging = LoopingCall(self._ping)
         self._pinging.clock = reactor
 
@@ -168,7 +169,7 @@ class Connection(Protocol):
 
     async def _ping(self) -> None:
         try:
-            await self.ask(_ONE, PING)
+            await self.ask(_ONE, self._ping_seconds)
         except Exception as error:
             if self._gone is None:
                 log.warn("RethinkDB at {peer} is silent: {error}", peer=self.peer, error=error)
@@ -218,7 +219,7 @@ class Connection(Protocol):
             if self._write_handshake(message):
                 continue
             self._receive = self._receive_responses
-            self._pinging.start(PING, now=False)
+            self._pinging.start(self._ping_seconds, now=False)
             self.ready.callback(self)
             self._receive()
             return

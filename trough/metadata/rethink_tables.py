@@ -12,13 +12,16 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from rethinkdb import errors as reql
 from twisted.logger import Logger
 
-from trough.metadata.rethink_cluster import Cluster
-from trough.metadata.rethink_terms import DURABLE, TABLES, put_default_schema, r
+from trough import errors
+from trough.metadata import rethink_changes as changes
+from trough.metadata.rethink_cluster import Ambiguous, Cluster, Refused
+from trough.metadata.rethink_terms import DURABLE, TABLES, r
 from trough.model import DEFAULT_SCHEMA
 
 log = Logger()
@@ -28,6 +31,10 @@ REPLICAS = 3
 
 #: Seconds until other servers and other clients have shown that they made the same.
 SETTLING = 0.5
+
+#: Looks at the tables until that is given up. Six clients that started together on an
+#: empty server needed up to four.
+ROUNDS = 40
 
 
 def duplicates(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -44,12 +51,19 @@ async def make_tables(cluster: Cluster) -> None:
     :raises trough.errors.Unavailable: within the deadline it cannot
     """
     database = cluster.address.database
-    while await _make_missing(cluster, database):
-        # Look again before anything is written: somebody may have made the same.
+    for _ in range(ROUNDS):
+        # Looked at again before anything is written: somebody may have made the same.
+        with suppress(Ambiguous):
+            if not await _make_missing(cluster, database):
+                for name, indexes in TABLES.items():
+                    await _indexes(cluster, name, indexes)
+                await cluster.run(changes.put_default_schema(DEFAULT_SCHEMA), DURABLE)
+                return
         await cluster.pause(SETTLING)
-    for name, indexes in TABLES.items():
-        await _indexes(cluster, name, indexes)
-    await cluster.run(put_default_schema(DEFAULT_SCHEMA), DURABLE)
+    raise errors.Unavailable(
+        f"the tables of {cluster.address} do not come to rest",
+        "look for several of one name in rethinkdb.table_config and rethinkdb.db_config",
+    )
 
 
 async def _make_missing(cluster: Cluster, database: str) -> bool:
@@ -96,19 +110,19 @@ async def _clear_up(
 
 async def _drop_empty_table(cluster: Cluster, name: str) -> None:
     try:
-        await cluster.run(r.table(name).wait(timeout=cluster.deadline / 2))
-        if await cluster.run(r.table(name).limit(1).count()) == 0:
-            await cluster.run(r.table_drop(name))
-    except reql.ReqlError as error:
+        await cluster.run(r.table(name).wait(timeout=cluster.deadline / 2), patient=False)
+        if await cluster.run(r.table(name).limit(1).count(), patient=False) == 0:
+            await cluster.run(r.table_drop(name), patient=False)
+    except (reql.ReqlError, Refused) as error:
         # Somebody else is clearing up as well.
         log.info("left {name} alone: {error}", name=name, error=error.message)
 
 
 async def _drop_empty_database(cluster: Cluster, name: str) -> None:
     try:
-        if not await cluster.run(r.db(name).table_list()):
-            await cluster.run(r.db_drop(name))
-    except reql.ReqlError as error:
+        if not await cluster.run(r.db(name).table_list(), patient=False):
+            await cluster.run(r.db_drop(name), patient=False)
+    except (reql.ReqlError, Refused) as error:
         log.info("left {name} alone: {error}", name=name, error=error.message)
 
 
