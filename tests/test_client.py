@@ -10,7 +10,7 @@ import threading
 import pytest
 import pytest_twisted
 from twisted.internet import defer, reactor, threads
-from web_servers import ClosingServer, WebServer, refused_port
+from web_servers import ClosingServer, HastyServer, WebServer, refused_port
 
 from trough import model
 from trough.client import (
@@ -297,6 +297,33 @@ async def test_a_write_without_an_answer_is_not_repeated(cluster):
             )
             assert error.payload == b"INSERT INTO t VALUES (1)"
             assert len(dying.requests) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_does_not_meet_the_closing_of_a_kept_connection(cluster):
+    """A server that drops idle connections makes no write's outcome unknown."""
+    async with WebServer(reactor, lambda *asked: (200, b"OK\n")) as worker:
+        async with WebServer(reactor, Sync(worker.url)) as sync:
+            await cluster.lead(sync.url)
+            client = cluster.client()
+            for value in (1, 2):
+                await away(client.write, "s", "INSERT INTO t VALUES (%s)", (value,))
+                await worker.drop_connections()
+            assert len(worker.requests) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_cut_off_on_its_way_is_known_not_to_have_happened(cluster):
+    """A server that closes before it had the whole body cannot have carried it out."""
+    async with HastyServer(reactor) as hasty:
+        async with WebServer(reactor, Sync(hasty.url)) as sync:
+            await cluster.lead(sync.url)
+            sql = "INSERT INTO t VALUES ('" + "x" * 32_000_000 + "')"
+            error = await failing(TroughException, cluster.client().write, "s", sql)
+    assert not isinstance(error, TroughOutcomeUnknown)
+    assert "nothing was written" in str(error)
+    assert len(str(error)) < 1000
+    assert hasty.connections == 2
 
 
 @pytest_twisted.ensureDeferred

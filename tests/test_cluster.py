@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from contextlib import AsyncExitStack
+
 import pytest
 import pytest_twisted
 from line_servers import DIE, LineServer
@@ -299,9 +302,10 @@ async def test_a_copy_that_cannot_be_read_is_read_elsewhere(town, code):
     ):
         await town.worker("w1", bad, "s", load=0)
         await town.worker("w2", good, "s", load=5)
-        found = await town.found(["s"])
+        found = await town.found(["s"], seconds=50)
     assert found.rows_of == {"s": [[1]]}
     assert len(bad.asked) == 1
+    assert good.asked[0].query.seconds < bad.asked[0].query.seconds <= 50
 
 
 @pytest_twisted.ensureDeferred
@@ -357,6 +361,34 @@ async def test_a_short_answer_cut_off_leaves_no_trace(town):
     ]  # fmt: skip
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_was_held_back_of_a_failed_attempt_is_dropped(town):
+    """The other copy is newer, and empty: nothing of the first one is told."""
+    lines = ('COLS s ["a"]', "ROWS s [[1]]", "FAIL s corrupt damaged", "END segments=1 failed=1")
+    async with LineServer(reactor, lambda asked: asked.say(*lines)) as bad:
+        async with LineServer(reactor, answering({"s": []})) as other:
+            await town.worker("w1", bad, "s", load=0)
+            await town.worker("w2", other, "s", load=99)
+            found = await town.found(["s"])
+    assert found.events == [("columns", "s"), ("done", "s")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_restart_is_told_once(town):
+    """A second attempt of which nothing was told yet can fail without another word."""
+    attempts = [LONG, LONG[:2]]
+    async with LineServer(reactor, lambda asked: asked.say(*attempts.pop(0), DIE)) as dying:
+        async with LineServer(reactor, lambda asked: asked.say(*attempts.pop(0), DIE)) as other:
+            await town.worker("w1", dying, "s", load=0)
+            await town.worker("w2", other, "s", load=99)
+            query, found = town.query(["s"])
+            await found.happens("restarted", "s")
+            attempts.append(('COLS s ["a"]', "ROWS s [[1]]", "DONE s 1"))
+            tally = await settled(query.done)
+    assert (tally.restarted, tally.answered) == (1, 1)
+    assert found.rows_of == {"s": [[1]]}
+
+
 LONG = ('COLS s ["a"]', "ROWS s [[1],[2]]", "ROWS s [[3]]")
 
 
@@ -407,6 +439,72 @@ async def test_what_is_held_back_is_bounded(town, monkeypatch):
         query.cancel()
         with pytest.raises(errors.Cancelled):
             await settled(query.done)
+
+
+class Unreliable:
+    """Answers in small batches, interleaved, one a turn; dies, or refuses, at random."""
+
+    def __init__(self, rows, chance) -> None:
+        self._rows = rows
+        self._chance = chance
+
+    def __call__(self, asked):
+        if asked.verb != "QUERY":
+            return
+        lines = {segment: self._answer(segment) for segment in asked.segments}
+        self._go_on(asked, lines)
+
+    def _answer(self, segment):
+        rows = self._rows[segment]
+        yield f'COLS {segment} ["a"]'
+        for start in range(0, len(rows), 2):
+            batch = ",".join(f"[{row}]" for row in rows[start : start + 2])
+            if self._chance.random() < 0.03:
+                yield f"FAIL {segment} corrupt the file is damaged"
+                return
+            yield f"ROWS {segment} [{batch}]"
+        yield f"DONE {segment} {len(rows)}"
+
+    def _go_on(self, asked, lines):
+        if self._chance.random() < 0.005:
+            asked.say(DIE)
+        elif lines:
+            segment = self._chance.choice(list(lines))
+            line = next(lines[segment], None)
+            if line is None:
+                del lines[segment]
+            else:
+                asked.say(line)
+            reactor.callLater(0, self._go_on, asked, lines)
+        else:
+            asked.end()
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_row_is_lost_or_told_twice_whoever_dies(town):
+    """Workers that die and fail at random: each segment has its rows once, or failed."""
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    rows = {f"s{number}": list(range(chance.randrange(9))) for number in range(60)}
+    restarted = answered = 0
+    async with AsyncExitStack() as stack:
+        for number in range(3):
+            server = LineServer(reactor, Unreliable(rows, chance))
+            await stack.enter_async_context(server)
+            held = [s for place, s in enumerate(rows) if place % 3 != number]
+            await town.worker(f"w{number}", server, *held)
+        for _ in range(12):
+            query, found = town.query(rows)
+            tally = await settled(query.done)
+            assert set(found.counts) | set(found.failures) == set(rows)
+            for segment in found.counts:
+                assert found.rows_of.get(segment, []) == [[row] for row in rows[segment]]
+            assert (tally.answered, tally.failed) == (len(found.counts), found.failures)
+            restarted += tally.restarted
+            answered += tally.answered
+    assert restarted > 0, "nothing ever went wrong"
+    assert answered > 0, "everything always went wrong"
 
 
 # -- the caller's hand ---------------------------------------------------------

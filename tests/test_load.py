@@ -200,6 +200,16 @@ async def test_loading_stops_where_everything_is_refused(run):
 
 
 @pytest_twisted.ensureDeferred
+async def test_many_refusals_among_good_rows_are_no_reason_to_stop(run):
+    """Refusals that are not in a row are skipped however many they are."""
+    urls = [f"u{number // 2}" for number in range(3 * REFUSED_IN_A_ROW)]
+    text = "".join(json.dumps({"url": url}) + "\n" for url in urls)
+    path = run.file("a.jsonl", text)
+    assert await run("--table", "small", "--batch", "50", path) == load.SOME_SKIPPED
+    assert run.segment.rows("SELECT count(*) FROM small") == [(len(set(urls)),)]
+
+
+@pytest_twisted.ensureDeferred
 async def test_only_the_first_skipped_lines_are_told(run):
     """--show-skipped bounds what is printed, and the summary counts all."""
     path = run.file("a.cdx", ELEVEN.format(1) + "damaged\n" * 50)

@@ -139,6 +139,25 @@ class ClosingServer(Listening):
         return self._factory.requests
 
 
+class HastyServer(Listening):
+    """Drops every connection at the first bytes.
+
+    :ivar connections: how many there were
+    """
+
+    def __init__(self, reactor) -> None:
+        self.connections = 0
+        factory = protocol.Factory()
+        factory.buildProtocol = lambda address: self._hasty()
+        super().__init__(reactor, factory)
+
+    def _hasty(self):
+        self.connections += 1
+        hasty = protocol.Protocol()
+        hasty.dataReceived = lambda data: hasty.transport.abortConnection()
+        return hasty
+
+
 async def refused_port(reactor) -> int:
     """A port of loopback on which nobody listens."""
     endpoint = endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
