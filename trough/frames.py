@@ -1,0 +1,114 @@
+"""What the front and an executor say to each other, and how it is framed.
+
+A frame is a length and a list of messages, marshalled: both ends are one version of one
+program on one machine, and nobody else can reach the socket between them. A message is a
+tuple that begins with its kind; the parameters of each are listed with it. Bytes go in in
+any portions; messages come out. Nothing in here does any I/O.
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+from typing import Any
+
+Message = tuple[Any, ...]
+
+# -- from the front to an executor ------------------------------------------------------
+
+#: part, text, parameters, deadline, row limit, framing, tag, window, targets; a target is
+#: segment, path, generation, writable
+READ = 1
+#: number, place in the table of begun writes, text, parameters, deadline, segment, path,
+#: generation
+WRITE = 2
+#: number, name, arguments: one of the executor's procedures
+CALL = 3
+#: part or number: it is not wanted any more
+CANCEL = 4
+#: part, bytes: so many have been taken off the front's hands
+CREDIT = 5
+#: part, places: these targets are asked elsewhere; without effect on those begun
+DROP = 6
+
+# -- from an executor to the front ------------------------------------------------------
+
+#: part, bytes, count: a part of one segment is answered, here are its last bytes
+ENDED = 1
+#: part, bytes: some of the answer of a part of one segment
+SOME = 2
+#: part, code, message, hint: a part of one segment failed, or all of a part, before any
+#: segment was asked
+FAILED = 3
+#: part, places, counts, pieces: answers of a part of several segments. For each piece the
+#: place of its segment, or its complement where more of that segment follows, and a count,
+#: 0 where more follows
+PIECES = 4
+#: part: everything of a part of several segments has been said
+FINISHED = 5
+#: number, changes: a write is on disk
+WRITTEN = 6
+#: number, code, message, hint: a write was not applied, or a call failed
+REFUSED = 7
+#: number: a call is done
+RETURNED = 8
+
+# A count is the number of a segment's rows, or one of these.
+#: The segment failed.
+COUNT_FAILED = -1
+#: The segment failed, for its file is damaged.
+COUNT_CORRUPT = -2
+
+_LENGTH = struct.Struct("<Q")
+
+
+def frame(messages: list[Message]) -> bytes:
+    """One frame that holds `messages`."""
+    body = marshal.dumps(messages)
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameParser:
+    """Turns bytes, however they are cut, into messages."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._needed = _LENGTH.size
+
+    def receive_data(self, data: bytes) -> list[Message]:
+        """Take some bytes; return the messages of all frames that they complete."""
+        self._size += len(data)
+        if self._size < self._needed:
+            # Joined when a frame is whole, so that a large one is copied only once.
+            self._chunks.append(data)
+            return []
+        if self._chunks:
+            self._chunks.append(data)
+            data = b"".join(self._chunks)
+            self._chunks = []
+        return self._parse(data)
+
+    def _parse(self, data: bytes) -> list[Message]:
+        messages: list[Message] = []
+        start, header = 0, _LENGTH.size
+        view = memoryview(data)
+        while True:
+            left = self._size - start
+            if left < header:
+                self._needed = header
+                break
+            end = start + header + _LENGTH.unpack_from(data, start)[0]
+            if end > self._size:
+                self._needed = end - start
+                break
+            found = marshal.loads(view[start + header : end])
+            if messages:
+                messages += found
+            else:
+                messages = found
+            start = end
+        self._size -= start
+        if self._size:
+            self._chunks.append(data[start:])
+        return messages

@@ -1,0 +1,181 @@
+"""Which executor is asked what: the rule by which reads are handed out, and moved.
+
+A segment prefers one executor, so that its connection stays open there; a request for
+many is split by the same rule. An executor that is held up by one long step gets nothing
+new, and what it has not begun is moved to others, or to a helper that is started for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+from trough import frames
+from trough.executor_process import ExecutorProcess
+from trough.jobs import WINDOW, Part, ReadJob, Target
+from trough.reading import Framing
+
+#: Segments that an executor may have to do before what prefers it goes to another one
+#: that has as many less: opening a segment there costs as much as some queries here.
+_SPREAD = 64
+
+#: Seconds that a helper stays without work.
+_HELPER_STAYS = 60.0
+
+
+class ReadRouting:
+    """The executors that read.
+
+    :param executors: that are always there
+    :param most: how many there may be, with helpers
+    :param new: makes an executor of a name
+    :param numbers: of parts
+    """
+
+    def __init__(
+        self,
+        executors: Sequence[ExecutorProcess],
+        most: int,
+        new: Callable[[str], ExecutorProcess],
+        numbers: Iterator[int],
+    ) -> None:
+        self._executors = executors
+        self._most = most
+        self._new = new
+        self._numbers = numbers
+        self._names = count(len(executors) + 1)
+        self.helpers: list[ExecutorProcess] = []
+
+    def all(self) -> list[ExecutorProcess]:
+        """All of them."""
+        return [*self._executors, *self.helpers]
+
+    # -- handing out -------------------------------------------------------------------
+
+    def ask(self, job: ReadJob, targets: Sequence[Target]) -> None:
+        """Hand out targets of a job."""
+        if len(targets) == 1:
+            self._hand(job, self._preferred(targets[0].segment), targets)
+            return
+        shares: dict[ExecutorProcess, list[Target]] = {}
+        executors, number = self._executors, len(self._executors)
+        for target in targets:
+            shares.setdefault(executors[hash(target.segment) % number], []).append(target)
+        for executor, share in self._without_held_up(shares).items():
+            self._hand(job, executor, share)
+
+    def _without_held_up(
+        self, shares: dict[ExecutorProcess, list[Target]]
+    ) -> dict[ExecutorProcess, list[Target]]:
+        free = self._free()
+        if not free or all(executor in free for executor in shares):
+            return shares
+        fair: dict[ExecutorProcess, list[Target]] = {}
+        for executor, share in shares.items():
+            if executor in free:
+                fair.setdefault(executor, []).extend(share)
+                continue
+            for place, other in enumerate(free):
+                if part := share[place :: len(free)]:
+                    fair.setdefault(other, []).extend(part)
+        return fair
+
+    def _preferred(self, segment: str) -> ExecutorProcess:
+        executors = self._executors
+        preferred = executors[hash(segment) % len(executors)]
+        if not preferred.held_up and preferred.load < _SPREAD:
+            return preferred
+        least = min(self._free() or executors, key=_load)
+        if preferred.held_up or least.load + _SPREAD < preferred.load:
+            return least
+        return preferred
+
+    def _free(self) -> list[ExecutorProcess]:
+        """Those that are not held up."""
+        return [each for each in self.all() if not each.held_up and each.running]
+
+    def _hand(
+        self,
+        job: ReadJob,
+        executor: ExecutorProcess,
+        targets: Sequence[Target],
+        attempts: int = 0,
+    ) -> None:
+        number = next(self._numbers)
+        part = Part(job, executor, number, targets, attempts)
+        job.parts.append(part)
+        executor.outstanding[number] = part
+        executor.load += len(targets)
+        executor.send(
+            (
+                frames.READ,
+                number,
+                job.sql,
+                job.parameters,
+                job.deadline,
+                job.limit,
+                0 if job.framing is Framing.LINES else 1,
+                job.tag,
+                WINDOW,
+                [(each.segment, each.path, each.generation, each.writable) for each in targets],
+            )
+        )
+
+    def try_again(self, job: ReadJob, target: Target, attempts: int) -> None:
+        """Ask a target anew by which an executor may have died; on its own, so that no
+        other target is taken for the cause should that happen again."""
+        self._hand(job, self._preferred(target.segment), [target], attempts)
+
+    # -- moving ------------------------------------------------------------------------
+
+    def relieve(self, executor: ExecutorProcess) -> None:
+        """Ask elsewhere what an executor that is held up has not begun."""
+        movable = [
+            (part, places)
+            for part in executor.outstanding.values()
+            if (places := _not_begun(part, executor.mark[0], executor.mark[1]))
+        ]
+        if movable and (self._free() or self._start_helper()):
+            for part, places in movable:
+                self._move(executor, part, places)
+
+    def _move(self, executor: ExecutorProcess, part: Part, places: list[int]) -> None:
+        job = part.job
+        targets = [part.targets[place] for place in places]
+        if len(places) + len(part.moved) == len(part.targets):
+            executor.withdraw(part)
+            job.parts.remove(part)
+        else:
+            executor.load -= len(places)
+            part.moved |= frozenset(places)
+            executor.send((frames.DROP, part.number, part.moved))
+        self.ask(job, targets)
+
+    def _start_helper(self) -> bool:
+        if len(self._executors) + len(self.helpers) >= self._most:
+            return False
+        helper = self._new(f"read-{next(self._names)}")
+        self.helpers.append(helper)
+        helper.start()
+        return True
+
+    def dismiss_helpers(self, now: float) -> None:
+        """End the helpers that had nothing to do for a while."""
+        for helper in list(self.helpers):
+            if helper.load:
+                helper.idle_since = now
+            elif now - helper.idle_since >= _HELPER_STAYS:
+                self.helpers.remove(helper)
+                helper.stop()
+
+
+def _not_begun(part: Part, running: int, place: int) -> list[int]:
+    """Places of a part's targets of which nothing was told, and that do not run."""
+    places = part.unsaid()
+    if part.number == running and place in places:
+        places.remove(place)
+    return places
+
+
+def _load(executor: ExecutorProcess) -> int:
+    return executor.load

@@ -1,0 +1,238 @@
+"""What SQL may do: the rule that SQLite asks while it compiles each statement.
+
+Everything that is not allowed is forbidden: actions, functions and pragmas are listed
+here one by one, so that what a later SQLite adds is refused until somebody has looked at
+it. Reading can read its own segment; writing can change the rows and the schema of its
+own segment; neither reaches another file, the settings of a connection, or the
+transaction that Trough itself keeps. What is refused is remembered in words, for SQLite
+says no more than "not authorized".
+
+Views, triggers and generated columns are asked about when a statement uses them, so that
+a segment's own schema has no more rights than its reader.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection
+
+ALLOWED, DENIED = 0, 1
+
+
+class Action(enum.IntEnum):
+    """What SQLite asks about, by SQLite's own numbers."""
+
+    CREATE_INDEX = 1
+    CREATE_TABLE = 2
+    CREATE_TEMP_INDEX = 3
+    CREATE_TEMP_TABLE = 4
+    CREATE_TEMP_TRIGGER = 5
+    CREATE_TEMP_VIEW = 6
+    CREATE_TRIGGER = 7
+    CREATE_VIEW = 8
+    DELETE = 9
+    DROP_INDEX = 10
+    DROP_TABLE = 11
+    DROP_TEMP_INDEX = 12
+    DROP_TEMP_TABLE = 13
+    DROP_TEMP_TRIGGER = 14
+    DROP_TEMP_VIEW = 15
+    DROP_TRIGGER = 16
+    DROP_VIEW = 17
+    INSERT = 18
+    PRAGMA = 19
+    READ = 20
+    SELECT = 21
+    TRANSACTION = 22
+    UPDATE = 23
+    ATTACH = 24
+    DETACH = 25
+    ALTER_TABLE = 26
+    REINDEX = 27
+    ANALYZE = 28
+    CREATE_VTABLE = 29
+    DROP_VTABLE = 30
+    FUNCTION = 31
+    SAVEPOINT = 32
+    RECURSIVE = 33
+
+
+class Mode(enum.IntEnum):
+    """Whose statement is being compiled."""
+
+    READ = 0
+    WRITE = 1
+    #: Our own, such as the COMMIT of a write.
+    OWN = 2
+
+
+_READING = frozenset({Action.SELECT, Action.READ, Action.RECURSIVE})
+
+# A virtual table's module runs C code of its own on tables that a writer could fill by
+# hand, and pysqlite3 offers no way to set SQLite's defensive mode: none are made here.
+# Those that a segment brings along can be read.
+_WRITING = _READING | {
+    Action.INSERT,
+    Action.UPDATE,
+    Action.DELETE,
+    Action.CREATE_TABLE,
+    Action.CREATE_INDEX,
+    Action.CREATE_VIEW,
+    Action.CREATE_TRIGGER,
+    Action.DROP_TABLE,
+    Action.DROP_INDEX,
+    Action.DROP_VIEW,
+    Action.DROP_TRIGGER,
+    Action.ALTER_TABLE,
+    Action.REINDEX,
+    Action.ANALYZE,
+}
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Functions that any SQL may call. Missing on purpose: load_extension, fts3_tokenizer,
+#: optimize and rtreecheck (they reach beyond reading), sqlite_log.
+FUNCTIONS = _names(
+    """
+    -> ->> abs acos acosh asin asinh atan atan2 atanh avg bm25 ceil ceiling changes char
+    coalesce concat concat_ws cos cosh count cume_dist current_date current_time
+    current_timestamp date datetime degrees dense_rank exp first_value floor format glob
+    group_concat hex highlight if ifnull iif instr json json_array json_array_insert
+    json_array_length json_error_position json_extract json_group_array json_group_object
+    json_insert json_object json_patch json_pretty json_quote json_remove json_replace
+    json_set json_type json_valid jsonb jsonb_array jsonb_array_insert jsonb_extract
+    jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_patch jsonb_remove
+    jsonb_replace jsonb_set julianday lag last_insert_rowid last_value lead length like
+    likelihood likely ln log log10 log2 lower ltrim match matchinfo max min mod nth_value
+    ntile nullif octet_length offsets percent_rank pi pow power printf quote radians random
+    randomblob rank replace round row_number rtreedepth rtreenode rtrim sign sin sinh
+    snippet soundex sqlite_compileoption_get sqlite_compileoption_used sqlite_source_id
+    sqlite_version sqrt strftime string_agg substr substring subtype sum tan tanh time
+    timediff total total_changes trim trunc typeof unhex unicode unistr unistr_quote
+    unixepoch unlikely upper zeroblob
+    regexp seedcrawledstatus buildredirectarray trough_row_json
+    """
+)
+
+# What ALTER TABLE calls within; SQLite lets nobody else call them.
+_ALTERING_FUNCTIONS = _names(
+    """
+    sqlite_rename_table sqlite_rename_column sqlite_rename_test sqlite_rename_quotefix
+    sqlite_drop_column sqlite_drop_constraint sqlite_add_constraint sqlite_find_constraint
+    sqlite_fail
+    """
+)
+
+#: Pragmas that say something about the segment and may be given an argument.
+ASKING_PRAGMAS = _names(
+    """
+    table_info table_xinfo table_list index_list index_info index_xinfo foreign_key_list
+    foreign_key_check quick_check integrity_check
+    """
+)
+
+#: Pragmas that say something, and with an argument would change it. database_list is
+#: not among them: it tells paths of this machine.
+TELLING_PRAGMAS = _names(
+    """
+    application_id auto_vacuum collation_list compile_options data_version encoding
+    foreign_keys freelist_count function_list journal_mode module_list page_count
+    page_size pragma_list schema_version user_version
+    """
+)
+
+#: Pragmas that a write may set: numbers in the file's header that SQLite does not use.
+SETTABLE_PRAGMAS = frozenset({"application_id", "user_version"})
+
+
+class Sandbox:
+    """The rule of one process, for all of its connections.
+
+    A process runs one statement at a time, so whoever runs one sets :attr:`mode` first.
+
+    :ivar mode: whose statement is compiled next
+    :ivar refused: what the statement wanted to do and must not, in words, or None
+    """
+
+    def __init__(self) -> None:
+        self.mode = Mode.OWN
+        self.refused: str | None = None
+
+    def authorize(
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        database: str | None,
+        source: str | None,
+    ) -> int:
+        """SQLite's authorizer callback.
+
+        :param source: the view or trigger that wants it, or None
+        :return: :data:`ALLOWED` or :data:`DENIED`
+        """
+        mode = self.mode
+        if action == 20 or action == 21 or mode == 2:  # READ, SELECT: once a column
+            return ALLOWED
+        if action == Action.FUNCTION:
+            allowed = _function_allowed(second or "", mode)
+        elif action == Action.PRAGMA:
+            allowed = _pragma_allowed((first or "").lower(), second, mode)
+        elif mode == Mode.WRITE:
+            allowed = action in _WRITING and _is_main(action, database)
+        else:
+            allowed = action in _READING
+        if allowed:
+            return ALLOWED
+        if self.refused is None:
+            self.refused = _in_words(action, first, second)
+        return DENIED
+
+
+def _is_main(action: int, database: str | None) -> bool:
+    # ALTER TABLE looks through the temporary schema too, which is always empty here.
+    return database in ("main", None) or action == Action.UPDATE
+
+
+def _function_allowed(name: str, mode: Mode) -> bool:
+    name = name.lower()
+    return name in FUNCTIONS or (mode == Mode.WRITE and name in _ALTERING_FUNCTIONS)
+
+
+def _pragma_allowed(name: str, argument: str | None, mode: Mode) -> bool:
+    if name in ASKING_PRAGMAS:
+        return True
+    if argument is None:
+        return name in TELLING_PRAGMAS
+    return mode == Mode.WRITE and name in SETTABLE_PRAGMAS
+
+
+_SINGULAR_OBJECT = {
+    Action.FUNCTION: "the function {1}",
+    Action.TRANSACTION: "{0}",
+    Action.SAVEPOINT: "{0} of a savepoint",
+    Action.ATTACH: "ATTACH",
+    Action.DETACH: "DETACH",
+    Action.ALTER_TABLE: "ALTER TABLE {1}",
+    Action.CREATE_VTABLE: "CREATE VIRTUAL TABLE {0}",
+    Action.DROP_VTABLE: "DROP of the virtual table {0}",
+    Action.INSERT: "INSERT into {0}",
+    Action.DELETE: "DELETE from {0}",
+    Action.UPDATE: "UPDATE of {0}",
+}
+
+
+def _in_words(action: int, first: str | None, second: str | None) -> str:
+    if action == Action.PRAGMA:
+        value = f"={second}" if second is not None else ""
+        return f"PRAGMA {(first or '').lower()}{value}"
+    known: Collection[int] = Action.__members__.values()
+    if action not in known:
+        return f"what SQLite calls action {action}"
+    words = _SINGULAR_OBJECT.get(Action(action))
+    if words is None:
+        words = Action(action).name.replace("_", " ") + " {0}"
+    return words.format(first or "", second or "").strip()

@@ -1,0 +1,73 @@
+"""Memory that an executor writes and the front reads, even after the executor's death.
+
+It says what the executor is running, so that a query that killed its process, or holds it
+up, is known without a message; and which writes it has begun, so that all others can be
+given to its replacement without fear of applying them twice.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+#: Writes that an executor can have been handed and not yet answered.
+MOST_WRITES = 65536
+
+_PART, _PLACE, _TURN = 0, 1, 2
+_HEAD = 64
+
+
+class SharedTable:
+    """One executor's table.
+
+    :param descriptor: of the memory, from :func:`create_memory`
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._memory = mmap.mmap(descriptor, _HEAD + MOST_WRITES)
+        self._view = memoryview(self._memory)
+        self._head = self._view[:_HEAD].cast("Q")
+        self._begun = self._view[_HEAD:]
+
+    # -- the executor's side -----------------------------------------------------------
+
+    def runs(self, part: int, place: int) -> None:
+        """Say what runs from now on; 0 for nothing."""
+        head = self._head
+        head[_PART] = part
+        head[_PLACE] = place
+        head[_TURN] += 1
+
+    def begins(self, write: int) -> None:
+        """Say that a write may be applied from now on."""
+        self._begun[write] = 1
+
+    # -- the front's side --------------------------------------------------------------
+
+    def running(self) -> tuple[int, int, int]:
+        """Part and place of what runs, 0 for nothing, and a number that is another one
+        whenever something else has been run meanwhile."""
+        head = self._head
+        return head[_PART], head[_PLACE], head[_TURN]
+
+    def hand_over(self, write: int) -> None:
+        """Note that a write is handed over, and not begun."""
+        self._begun[write] = 0
+
+    def has_begun(self, write: int) -> bool:
+        """Whether a write that was handed over may have been applied."""
+        return self._begun[write] != 0
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._head.release()
+        self._begun.release()
+        self._view.release()
+        self._memory.close()
+
+
+def create_memory() -> int:
+    """A descriptor of memory for one table, to be inherited by the executor."""
+    descriptor = os.memfd_create("trough-executor", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, _HEAD + MOST_WRITES)
+    return descriptor

@@ -1,0 +1,125 @@
+"""SQL text, as far as one has to understand it before SQLite does.
+
+Finds the first word of a statement, and where statements end, in time that grows with
+the length of the text alone and whatever is in it: megabytes of literals, triggers with
+bodies of their own, comments, text that is no SQL at all. It refuses to know whether
+anything is correct; that is SQLite's to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from trough import errors
+
+# What SQLite skips between tokens. Not \s: a no-break space is part of a name to SQLite.
+# All groups are possessive, so that nothing is ever matched a second time.
+_SPACE = r"(?:[ \t\n\f\r\ufeff]++|--[^\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z))*+"
+
+_LEADING = re.compile(rf"(?:{_SPACE};)*+{_SPACE}")
+_WORD = re.compile(r"[A-Za-z_]++")
+_BLANK = re.compile(_SPACE)
+
+# Everything up to the next semicolon that is not inside a string, a quoted name or a
+# comment. A quote that is never closed takes in the rest, and SQLite says so.
+_BODY = re.compile(
+    r"""(?:[^;'"`\[/-]++"""
+    r"""|'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)"""
+    r"""|--[^\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/|\Z)|[/-])*+"""
+)
+
+_TRIGGER = re.compile(
+    rf"{_SPACE}(?:EXPLAIN\b{_SPACE}(?:QUERY\b{_SPACE}PLAN\b{_SPACE})?)?"
+    rf"CREATE\b{_SPACE}(?:TEMP(?:ORARY)?\b{_SPACE})?TRIGGER\b",
+    re.IGNORECASE,
+)
+
+# A trigger is over at an END that follows a semicolon; the END of a CASE never does.
+_END_OF_TRIGGER = re.compile(rf"{_SPACE}END\b{_SPACE}(?=;|\Z)", re.IGNORECASE)
+
+
+def as_text(sql: str | bytes) -> str:
+    """SQL text as `str`.
+
+    :raises trough.errors.BadSql: it is not UTF-8, or holds a NUL
+    """
+    if isinstance(sql, bytes):
+        try:
+            sql = sql.decode()
+        except UnicodeDecodeError as error:
+            raise errors.BadSql(
+                f"the SQL text is not UTF-8: byte 0x{error.object[error.start]:02x} "
+                f"at position {error.start}"
+            ) from error
+    if "\0" in sql:
+        raise errors.BadSql(f"the SQL text holds a NUL, at position {sql.index(chr(0))}")
+    return sql
+
+
+def first_word(sql: str) -> str:
+    """The word that the first statement begins with, in upper case.
+
+    :return: an empty text where the statement begins with anything else than a word
+    :raises trough.errors.BadSql: there is no statement: nothing, or comments alone
+    """
+    start = _LEADING.match(sql).end()  # type: ignore[union-attr]  # matches anything
+    if start == len(sql):
+        raise errors.BadSql("there is no statement in the SQL text")
+    word = _WORD.match(sql, start)
+    return word[0].upper() if word else ""
+
+
+def split(sql: str) -> Iterator[str]:
+    """The statements of `sql` in order, without their semicolons.
+
+    What is blank but for comments is left out.
+    """
+    position, length = 0, len(sql)
+    while position < length:
+        end = _end_of_statement(sql, position)
+        if _BLANK.match(sql, position, end).end() < end:  # type: ignore[union-attr]
+            yield sql[position:end]
+        position = end + 1
+
+
+def only_statement(sql: str) -> str:
+    """The one statement of `sql`, without its semicolon.
+
+    :raises trough.errors.BadSql: there is none, or a second one
+    """
+    found = split(sql)
+    statement = next(found, None)
+    if statement is None:
+        raise errors.BadSql("there is no statement in the SQL text")
+    if next(found, None) is not None:
+        raise more_than_one()
+    return statement
+
+
+def more_than_one() -> errors.BadSql:
+    """The refusal of a second statement where one is taken."""
+    return errors.BadSql(
+        "there is more than one statement in the SQL text", "send one statement a request"
+    )
+
+
+def quoted(text: str) -> str:
+    """`text` as a literal in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _end_of_statement(sql: str, start: int) -> int:
+    end = _body_end(sql, start)
+    if not _TRIGGER.match(sql, start, end):
+        return end
+    while end < len(sql):
+        last = _END_OF_TRIGGER.match(sql, end + 1)
+        if last:
+            return last.end()
+        end = _body_end(sql, end + 1)
+    return end
+
+
+def _body_end(sql: str, start: int) -> int:
+    return _BODY.match(sql, start).end()  # type: ignore[union-attr]  # matches anything
