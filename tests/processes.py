@@ -46,13 +46,19 @@ class TroughProcess:
     :ivar lines: what it printed so far
     """
 
-    def __init__(self, plugin: str, settings: dict[str, str], arguments: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        plugin: str,
+        settings: dict[str, str],
+        arguments: tuple[str, ...] = (),
+        twistd: tuple[str, ...] = (str(Path(sys.executable).with_name("twistd")),),
+    ) -> None:
         self.settings = settings
         self.lines: list[str] = []
         self._said = threading.Condition()
         self._process = subprocess.Popen(
             [
-                str(Path(sys.executable).with_name("twistd")),
+                *twistd,
                 "--nodaemon",
                 "--pidfile=",
                 plugin,
@@ -170,7 +176,18 @@ class Machine:
         """Start, or start again, a worker."""
         return self._start("trough-worker", name, settings)
 
-    def _start(self, plugin: str, name: str, settings: dict[str, str]) -> TroughProcess:
+    def worker_killed_at(self, name: str, step: str, when: str) -> TroughProcess:
+        """Start a worker that kills itself at a step of a promotion; see killed_at.py."""
+        script = str(Path(__file__).with_name("killed_at.py"))
+        return self._start("trough-worker", name, {}, (sys.executable, script, step, when))
+
+    def _start(
+        self,
+        plugin: str,
+        name: str,
+        settings: dict[str, str],
+        twistd: tuple[str, ...] = (str(Path(sys.executable).with_name("twistd")),),
+    ) -> TroughProcess:
         before = self.processes.get(name)
         if before is not None:
             ports = {key: value for key, value in before.settings.items() if key.endswith("_PORT")}
@@ -193,6 +210,7 @@ class Machine:
                 "LOCAL_DATA": str(self.directory / name),
                 **settings,
             },
+            twistd=twistd,
         )
         return process
 

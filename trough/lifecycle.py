@@ -59,7 +59,7 @@ class Refusal:
             return
         self._refused = True
         _log.critical("refusing to run: {reason}", reason=reason)
-        print(f"trough: refusing to run: {reason}", file=sys.stderr, flush=True)
+        print(f"trough: refusing to run: {reason}", file=sys.__stderr__, flush=True)
         # twistd ends with status 0 however its reactor came to stop; what is registered
         # last runs first, after twistd has tidied up.
         atexit.register(os._exit, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -70,9 +71,8 @@ class Ready(service.Service):
     async def _say(self) -> None:
         text = await self._welcome.run() if self._welcome is not None else ""
         told = ", ".join(f"{name} {address}" for name, address in self._addresses.items())
-        print(f"{self._name} is ready: {told}", flush=True)
-        if text:
-            print(text, flush=True)
+        # Past twistd, which would make log entries of it, and whatever the log's level is.
+        print(f"{self._name} is ready: {told}", text, sep="\n", file=sys.__stdout__, flush=True)
         _tell_systemd(os.environ.get("NOTIFY_SOCKET", ""))
         self._welcoming = None
 

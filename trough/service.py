@@ -181,7 +181,7 @@ def _add_worker(common: _Common) -> LocalSyncController:
         _measure(settings, segments),
         settings.is_cold,
         Refusal(reactor),
-        pool.status,
+        lambda: pool.status(),
         settings.copy_ttl,
         cold,
         reactor,

@@ -86,6 +86,8 @@ class Site(server.Site):
     :param max_body: bytes; a greater body is answered with 413
     """
 
+    noisy = False
+
     def __init__(self, root: resource.Resource, reactor: Any, max_body: int) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
         super().__init__(root, requestFactory=request, reactor=reactor, timeout=600)
@@ -145,15 +147,13 @@ class Resource(resource.Resource):
                     f"the body has more than {request.max_body} bytes", "send it in parts"
                 )
             self._authenticate(request)
-            handler = self.handler(request)
+            self.handler(request)(request)
         except Exception:
             self.fail(request, Failure())
-            return server.NOT_DONE_YET
-        handler(request)
         return server.NOT_DONE_YET
 
     def handler(self, request: Request) -> Callable[[Request], None]:
-        """What serves this request; it must not raise.
+        """What serves this request.
 
         :raises trough.errors.TroughError: nothing does
         """

@@ -114,14 +114,10 @@ class ReadResource(Resource):
         what: Any,
         parameters: QueryParameters,
     ) -> None:
-        try:
-            receiver.job = read(
-                what, request.body(), None, parameters.limits, Framing.OBJECTS, "", receiver
-            )
-        except errors.TroughError:
-            self.fail(request, Failure())
-        else:
-            receiver.watch()
+        receiver.job = read(
+            what, request.body(), None, parameters.limits, Framing.OBJECTS, "", receiver
+        )
+        receiver.watch()
 
     async def _read_cold(self, request: Request, parameters: QueryParameters) -> None:
         target = await self._queries.bring(parameters.segment)
@@ -154,14 +150,10 @@ class WriteResource(Resource):
 
     def _write(self, request: Request, parameters: QueryParameters) -> None:
         receiver = Written(self, request)
-        try:
-            receiver.job = self._queries.write(
-                parameters.segment, request.body(), None, parameters.limits, receiver
-            )
-        except errors.TroughError:
-            self.fail(request, Failure())
-            return
         # A client that goes away does not take its write back: it may be on disk.
+        receiver.job = self._queries.write(
+            parameters.segment, request.body(), None, parameters.limits, receiver
+        )
 
 
 def _only_post(request: Request) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.application.service import IService
 from twisted.python import usage
 
-from trough import errors
+from trough import errors, logs
 from trough.settings import Settings, load_settings
 
 EXPLANATION = """\
@@ -31,6 +31,13 @@ class Options(usage.Options):
     def environment(self) -> dict[str, str]:
         """Environment variables, completed by what the options say."""
         return dict(os.environ)
+
+    def postOptions(self) -> None:
+        """Have the log written at the level that the settings say."""
+        if not self.parent.get("logger"):
+            nodaemon, path = self.parent.get("nodaemon"), self.parent.get("logfile")
+            path = path or (None if nodaemon else "twistd.log")
+            self.parent["logger"] = logs.choose(self.load().log_level, path)
 
     def load(self) -> Settings:
         """The settings of this process.

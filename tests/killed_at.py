@@ -1,0 +1,72 @@
+"""twistd, made to kill itself like a power cut would, at a step of a promotion.
+
+    python killed_at.py MODULE:CLASS.METHOD before|after twistd's arguments
+
+The step counts from the moment that a promotion begins. Run by test_promotion_sweep.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.scripts.twistd import run
+
+from trough.worker import LocalSyncController
+
+armed = False
+
+
+def die() -> None:
+    """End as abruptly as can be."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm() -> None:
+    """Have the step be deadly once a promotion begins."""
+    promote = LocalSyncController.promote
+
+    async def promote_armed(self: Any, segment: str) -> Any:
+        global armed
+        armed = True
+        return await promote(self, segment)
+
+    LocalSyncController.promote = promote_armed  # type: ignore[method-assign]
+
+
+def make_deadly(step: str, when: str) -> None:
+    """Wrap the method that `step` names."""
+    module, _, path = step.partition(":")
+    class_name, _, method_name = path.partition(".")
+    owner = getattr(importlib.import_module(module), class_name)
+    method = getattr(owner, method_name)
+
+    async def then_die(result: Any) -> Any:
+        await result
+        die()
+
+    def deadly(self: Any, *arguments: Any, **named: Any) -> Any:
+        if not armed:
+            return method(self, *arguments, **named)
+        if when == "before":
+            die()
+        result = method(self, *arguments, **named)
+        if isinstance(result, Deferred):
+            return result.addBoth(lambda _: die())
+        if hasattr(result, "__await__"):
+            return then_die(result)
+        return die()
+
+    setattr(owner, method_name, deadly)
+
+
+if __name__ == "__main__":
+    _, step, when, *rest = sys.argv
+    arm()
+    make_deadly(step, when)
+    sys.argv = ["twistd", *rest]
+    run()

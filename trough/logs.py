@@ -1,0 +1,63 @@
+"""The log of a Trough process: one line an event, from a level upwards.
+
+Events are structured (a format and fields, :mod:`twisted.logger`); what is written is
+text, to standard output in the foreground and to a file otherwise, as twistd does it.
+Twisted's own events below a warning (ports and factories that start and stop) are left
+out: whoever reads the log wants to know about Trough.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from constantly import NamedConstant
+from twisted.logger import (
+    FilteringLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
+    PredicateResult,
+    textFileLogObserver,
+)
+from twisted.python.logfile import LogFile
+
+#: Bytes after which a log file is put away under a number.
+ROTATE_AT = 100 * 1024 * 1024
+
+
+# twistd wants the name of a function without arguments for its ``--logger``, so that what
+# the settings say has to wait here until that is called.
+_chosen: tuple[str, str | None] = ("info", None)
+
+
+def choose(level: str, path: str | None) -> str:
+    """Decide about the log of this process; returns what twistd wants for ``--logger``.
+
+    :param level: ``debug``, ``info``, ``warn``, ``error`` or ``critical``
+    :param path: of the log file; None or ``-`` for standard output
+    """
+    global _chosen
+    _chosen = (level, path)
+    return f"{__name__}.{observer.__name__}"
+
+
+def observer() -> ILogObserver:
+    """The observer that was decided about."""
+    level, path = _chosen
+    if path is None or path == "-":
+        # Not captured: twistd puts itself between print() and the terminal.
+        text = textFileLogObserver(sys.__stdout__)
+    else:
+        text = textFileLogObserver(LogFile.fromFullPath(path, rotateLength=ROTATE_AT))
+    levels = LogLevelFilterPredicate(LogLevel.lookupByName(level))
+    filtering: ILogObserver = FilteringLogObserver(text, [levels, _no_chatter])
+    return filtering
+
+
+def _no_chatter(event: LogEvent) -> NamedConstant:
+    namespace = str(event.get("log_namespace", ""))
+    of_twisted = namespace in ("-", "log_legacy") or namespace.startswith("twisted.")
+    if of_twisted and event["log_level"] < LogLevel.warn:
+        return PredicateResult.no
+    return PredicateResult.maybe
