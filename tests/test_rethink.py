@@ -125,8 +125,10 @@ async def test_a_silent_host_is_unavailable(silent_host):
 
 
 @async_test
-async def test_the_next_host_is_tried(stores, silent_host):
+async def test_the_next_host_is_tried(stores, silent_host, monkeypatch):
     """One live host among dead and silent ones is found."""
+    monkeypatch.setattr("trough.metadata.rethink_cluster.CONNECT", 0.5)
+    monkeypatch.setattr("trough.metadata.rethink_blocking.CONNECT", 0.5)
     stores.address = RethinkAddress(
         (("127.0.0.1", free_port()), silent_host, stores.server.host), stores.address.database
     )

@@ -29,8 +29,8 @@ Clock = Callable[[], float]
 
 APPLICATION_ID = 0x74726768
 
-#: Seconds that a call waits for another process's transaction. Those take milliseconds;
-#: the longest, ten thousand rows and their fsync, took 0.4 s on a slow disk.
+#: Seconds that a call waits for another process's transaction. Those take milliseconds,
+#: for long changes go in portions; what is waited for is a slow disk.
 BUSY_SECONDS = 15.0
 
 

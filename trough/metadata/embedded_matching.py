@@ -18,7 +18,7 @@ from trough import errors
 from trough.metadata import embedded_match_child, rules
 from trough.model import Copy
 
-#: Seconds of processor time for one pattern. A harmless one needs 3 s for 1.5 million ids.
+#: Seconds of processor time for one pattern. A harmless one needs 5 s for 1.5 million ids.
 LIMIT_SECONDS = 30
 
 

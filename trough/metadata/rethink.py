@@ -24,7 +24,7 @@ from trough.metadata import rethink_changes as changes
 from trough.metadata import rethink_reads as reads
 from trough.metadata import rethink_rows as rows
 from trough.metadata.address import RethinkAddress
-from trough.metadata.rethink_cluster import Ambiguous, Cluster, Refused
+from trough.metadata.rethink_cluster import Ambiguous, Refused, RethinkCluster
 from trough.metadata.rethink_tables import make_tables
 from trough.metadata.rethink_terms import DURABLE, FROZEN, PRESENT, SOFT
 from trough.metadata.rethink_watch import FeedWatch
@@ -48,11 +48,11 @@ MANY = {"array_limit": 10_000_000}
 class RethinkMetadata(Metadata):
     """The database at `address`.
 
-    :param options: see :class:`Cluster`
+    :param options: see :class:`RethinkCluster`
     """
 
     def __init__(self, address: RethinkAddress, reactor: Any, **options: float) -> None:
-        self._cluster = Cluster(address, reactor, **options)
+        self._cluster = RethinkCluster(address, reactor, **options)
         self._watches: list[FeedWatch] = []
         self._incarnations: dict[str, str] = {}
 

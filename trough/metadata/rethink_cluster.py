@@ -26,8 +26,9 @@ from trough.metadata.rethink_connection import PING, Connection, ConnectionLost,
 
 log = Logger()
 
-#: Seconds. A query outlives the failover of a table's primary, which took 2 to 12 s.
-DEADLINE = 20.0
+#: Seconds. A query outlives the failover of a table's primary: of three servers on one
+#: machine, that took 2.8 s when it was killed, and 18.5 s when it was stopped.
+DEADLINE = 30.0
 CONNECT = 5.0
 LONGEST_PAUSE = 5.0
 
@@ -40,7 +41,7 @@ class Ambiguous(Refused):
     """Several tables, or databases, have one name."""
 
 
-class Cluster:
+class RethinkCluster:
     """All hosts of one address, one of them connected.
 
     :param deadline: seconds for a query, its repetitions included

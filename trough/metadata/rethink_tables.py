@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import rethink_changes as changes
-from trough.metadata.rethink_cluster import Ambiguous, Cluster, Refused
+from trough.metadata.rethink_cluster import Ambiguous, Refused, RethinkCluster
 from trough.metadata.rethink_terms import DURABLE, TABLES, r
 from trough.model import DEFAULT_SCHEMA
 
@@ -45,7 +45,7 @@ def duplicates(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for same in by_name.values() for row in sorted(same, key=lambda row: row["id"])[1:]]
 
 
-async def make_tables(cluster: Cluster) -> None:
+async def make_tables(cluster: RethinkCluster) -> None:
     """See to it that everything is there, once, and can be written to.
 
     :raises trough.errors.Unavailable: within the deadline it cannot
@@ -66,7 +66,7 @@ async def make_tables(cluster: Cluster) -> None:
     )
 
 
-async def _make_missing(cluster: Cluster, database: str) -> bool:
+async def _make_missing(cluster: RethinkCluster, database: str) -> bool:
     """Make or clear up one step; whether there was anything to do."""
     system = r.db("rethinkdb")
     databases = await _listed(cluster, system.table("db_config").filter({"name": database}))
@@ -83,7 +83,7 @@ async def _make_missing(cluster: Cluster, database: str) -> bool:
     return await _clear_up(cluster, "table_config", tables, _drop_empty_table)
 
 
-async def _make_tables(cluster: Cluster, missing: Iterable[str]) -> None:
+async def _make_tables(cluster: RethinkCluster, missing: Iterable[str]) -> None:
     # Those who start together rarely do it together then.
     await cluster.pause(random.uniform(0, SETTLING))
     servers = await cluster.run(r.db("rethinkdb").table("server_status").count())
@@ -93,10 +93,10 @@ async def _make_tables(cluster: Cluster, missing: Iterable[str]) -> None:
 
 
 async def _clear_up(
-    cluster: Cluster,
+    cluster: RethinkCluster,
     config: str,
     rows: Iterable[Mapping[str, Any]],
-    drop_empty: Callable[[Cluster, str], Awaitable[None]],
+    drop_empty: Callable[[RethinkCluster, str], Awaitable[None]],
 ) -> bool:
     surplus = duplicates(rows)
     for row in surplus:
@@ -108,7 +108,7 @@ async def _clear_up(
     return bool(surplus)
 
 
-async def _drop_empty_table(cluster: Cluster, name: str) -> None:
+async def _drop_empty_table(cluster: RethinkCluster, name: str) -> None:
     try:
         await cluster.run(r.table(name).wait(timeout=cluster.deadline / 2), patient=False)
         if await cluster.run(r.table(name).limit(1).count(), patient=False) == 0:
@@ -118,7 +118,7 @@ async def _drop_empty_table(cluster: Cluster, name: str) -> None:
         log.info("left {name} alone: {error}", name=name, error=error.message)
 
 
-async def _drop_empty_database(cluster: Cluster, name: str) -> None:
+async def _drop_empty_database(cluster: RethinkCluster, name: str) -> None:
     try:
         if not await cluster.run(r.db(name).table_list(), patient=False):
             await cluster.run(r.db_drop(name), patient=False)
@@ -126,11 +126,11 @@ async def _drop_empty_database(cluster: Cluster, name: str) -> None:
         log.info("left {name} alone: {error}", name=name, error=error.message)
 
 
-async def _listed(cluster: Cluster, term: Any) -> list[Mapping[str, Any]]:
+async def _listed(cluster: RethinkCluster, term: Any) -> list[Mapping[str, Any]]:
     return await cluster.run(term.coerce_to("array"))
 
 
-async def _made(cluster: Cluster, term: Any) -> None:
+async def _made(cluster: RethinkCluster, term: Any) -> None:
     """Run a term that makes something, unless somebody else has made it meanwhile."""
     try:
         await cluster.run(term, patient=False)
@@ -139,7 +139,7 @@ async def _made(cluster: Cluster, term: Any) -> None:
             raise
 
 
-async def _indexes(cluster: Cluster, name: str, indexes: tuple[str, ...]) -> None:
+async def _indexes(cluster: RethinkCluster, name: str, indexes: tuple[str, ...]) -> None:
     table = r.table(name)
     await cluster.run(table.wait(wait_for="ready_for_writes", timeout=cluster.deadline))
     for index in set(indexes) - set(await cluster.run(table.index_list())):

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import Watch
-from trough.metadata.rethink_cluster import LONGEST_PAUSE, Cluster
+from trough.metadata.rethink_cluster import LONGEST_PAUSE, RethinkCluster
 from trough.metadata.rethink_connection import Feed
 
 log = Logger()
@@ -92,7 +92,7 @@ class FeedWatch(Watch):
     :param term: starts one
     """
 
-    def __init__(self, cluster: Cluster, term: Any, told: Told) -> None:
+    def __init__(self, cluster: RethinkCluster, term: Any, told: Told) -> None:
         self._cluster = cluster
         self._term = term
         self._told = told
