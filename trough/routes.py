@@ -83,12 +83,12 @@ class Routes:
         await self._refresh_workers(force=bool(avoid))
         await self._look_up(segments)
         found = {}
-        asked = self._asked.copy()
+        chosen: Counter[str] = Counter()
         for segment in segments:
             _, copies = self._copies.get(segment, (0.0, ()))
-            copy = self._best(copies, avoid.get(segment, ()), asked)
+            copy = self._best(copies, avoid.get(segment, ()), chosen)
             if copy is not None:
-                asked[copy.node] += 1
+                chosen[copy.node] += 1
                 found[segment] = Route(self.place_of(copy.node), copy.url)
         return found
 
@@ -176,8 +176,12 @@ class Routes:
                 self._copies.pop(segment, None)
 
     def _best(
-        self, copies: Sequence[Copy], avoid: Collection[str], asked: Mapping[str, int]
+        self, copies: Sequence[Copy], avoid: Collection[str], chosen: Mapping[str, int]
     ) -> Copy | None:
+        """The copy that promises to answer soonest, where there is one.
+
+        :param chosen: for how many segments each worker was chosen just now
+        """
         readable = [copy for copy in copies if copy.role == READ]
         if len(readable) < 2:
             return readable[0] if readable else None
@@ -189,6 +193,7 @@ class Routes:
         def expected_wait(copy: Copy) -> float:
             worker = self._workers.get(copy.node)
             load = worker.load if worker is not None else copy.load
-            return (1 + load) * (1 + asked.get(copy.node, 0))
+            waiting = self._asked[copy.node] + chosen.get(copy.node, 0)
+            return (1 + load) * (1 + waiting)
 
         return min(fresh or readable, key=expected_wait)
