@@ -10,8 +10,8 @@ STEPS = [
     "trough.pool:ExecutorPool.snapshot",
     "trough.segments:Segments._remember",
     "trough.metadata.embedded:EmbeddedMetadata.check_lock",
-    "trough.storage.directory:DirectoryBackend.publish",
-    "trough.storage.blocking:BlockingStorage.publish",
+    "trough.storage.directory:DirectoryBackend.stage",
+    "trough.storage.directory:DirectoryBackend.commit",
     "trough.metadata.embedded:EmbeddedMetadata.announce_version",
 ]
 
