@@ -169,10 +169,10 @@ def find_pager(setting: str, environ: Mapping[str, str]) -> str:
     ``""`` where that is ``off``, or not installed.
     """
     command = setting or environ.get("PAGER") or "less"
+    if command in ("off", "cat"):
+        return ""
     try:
-        program = shlex.split(command)[:1]
+        program = next(iter(shlex.split(command)), "")
     except ValueError:  # a quote that is not closed
         return ""
-    if program in ([], ["off"], ["cat"]) or shutil.which(program[0]) is None:
-        return ""
-    return command
+    return command if shutil.which(program) else ""

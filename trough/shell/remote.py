@@ -13,13 +13,13 @@ from typing import Any
 
 from twisted.internet import defer
 
-from trough import errors
 from trough.cluster import Cluster
 from trough.errors import TroughError
-from trough.metadata.address import SqliteAddress, parse
+from trough.metadata.address import parse
 from trough.metadata.open import open_metadata
 from trough.model import Copy, Lock, Schema, Worker
 from trough.shell.bridge import Bridge, Stream, run_reactor
+from trough.shell.reach import check_reachable
 from trough.shell.session import (
     Columns,
     Done,
@@ -274,38 +274,19 @@ def connect(url: str, token: str | None, verbose: bool) -> ClusterRemote:
     """
     from twisted.internet import reactor
 
-    _refuse_nowhere(url)
+    address = parse(url, "", "")
     metadata = open_metadata(url, reactor)
     _begin_log(verbose)
     stop = run_reactor()
     bridge = Bridge(reactor)
     cluster = Cluster(metadata, reactor, token)
     try:
+        bridge.call(check_reachable, address, reactor)
         bridge.call(cluster.open)
-    except BaseException as error:
+    except BaseException:
         stop()
-        if isinstance(error, TroughError):
-            raise errors.Unavailable(f"{shown(url)}: {error.message}", error.hint) from error
         raise
     return ClusterRemote(bridge, cluster, stop)
-
-
-def shown(url: str) -> str:
-    """`url` without a password."""
-    scheme, separator, rest = url.partition("://")
-    secret, at, host = rest.rpartition("@")
-    user = secret.partition(":")[0]
-    return f"{scheme}{separator}{user}{':***' if ':' in secret else ''}{at}{host}"
-
-
-def _refuse_nowhere(url: str) -> None:
-    """Opening a registry would create it, and a shell has nothing to say to an empty one."""
-    address = parse(url, "", "")
-    if isinstance(address, SqliteAddress) and not address.path.exists():
-        raise errors.Unavailable(
-            f"there is no registry {address.path}",
-            "is Trough running? `make run` starts one; -u names another",
-        )
 
 
 def _begin_log(verbose: bool) -> None:

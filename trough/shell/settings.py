@@ -30,6 +30,10 @@ def _text(value: Any) -> str:
     return value
 
 
+def _text_or_off(value: Any) -> str:
+    return "off" if value is False else _text(value)  # YAML takes a bare off for false
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
@@ -70,7 +74,7 @@ class ShellSettings:
         "MARKDOWN; with MERGED after it, all segments make one table with a column _segment.",
     )
     timing: bool = _key(True, _flag, "Whether to say how long a statement took.")
-    null: str = _key("<null>", _text, "What stands for NULL in results for people.")
+    null_as: str = _key("<null>", _text, "What stands for NULL in results for people.")
     max_column_width: int = _key(
         200,
         _number,
@@ -79,7 +83,7 @@ class ShellSettings:
     )
     pager: str = _key(
         "",
-        _text,
+        _text_or_off,
         "The program that shows what does not fit the screen; empty: $PAGER, else less;\n"
         "off: none.",
     )
@@ -94,7 +98,7 @@ class ShellSettings:
     colors: bool = _key(True, _flag, "Whether SQL and commands are coloured while you type.")
     history: str = _key(
         "",
-        _text,
+        _text_or_off,
         "The file that keeps what you typed; empty: trough_shell_history in\n"
         "$XDG_STATE_HOME, else in ~/.local/state; off: none.",
     )

@@ -231,7 +231,7 @@ class Shell:
         """How values are shown there."""
         settings = self.settings
         columns = settings.max_column_width if output.terminal else 0
-        return Options(output.terminal, settings.null, columns)
+        return Options(output.terminal, settings.null_as, columns)
 
     def say(self, text: str) -> None:
         """A line for a person; a script's output stays plain."""
