@@ -9,6 +9,7 @@ from rethinkdb import RethinkDB
 from rethinkdb_server import rethinkdb_server, rethinkdb_stores  # noqa: F401
 from twisted.internet.defer import Deferred
 
+from trough import errors
 from trough.model import READ, WRITE, Schema
 
 r = RethinkDB()
@@ -261,6 +262,16 @@ async def test_a_rows_generation_never_goes_back(stores, plain):
     await store.change_assignments(leader, [], [("w1", "a")])
     (found,) = await store.assignments_of_segment("a")
     assert (found.size, found.generation) == (1, leader.generation + 1)
+
+
+@async_test
+async def test_a_pattern_that_only_python_takes_is_refused(stores):
+    """RethinkDB matches by RE2, and says what it does not know."""
+    store = await stores.open()
+    await store.publish_copies([copy("a", "w1")])
+    for pattern in (r"(?=a)", r"(a)\1"):
+        with pytest.raises(errors.BadRequest, match="regular expression"):
+            await gathered(store.segments_matching(pattern))
 
 
 @async_test

@@ -169,7 +169,8 @@ class Metadata(ABC):
         """Pages of all live copies in role READ whose segment id matches.
 
         :param pattern: a regular expression that is searched for in the id, or None
-            for every segment. A page is not ordered, and what is published or
+            for every segment. RethinkDB takes those that its RE2 takes as well: no
+            looking around, no back-references. A page is not ordered, and what is published or
             withdrawn meanwhile may or may not be seen.
         :raises trough.errors.BadRequest: the pattern is no regular expression
         """
