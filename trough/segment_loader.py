@@ -79,6 +79,7 @@ class SegmentLoader:
         self._leave_out_unknown = leave_out_unknown
         self._on_skip = on_skip
         self._columns: set[str] | None = None
+        self._fitting: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._batch: list[_Insert] = []
         self._batch_bytes = 0
         self._refused_in_a_row = 0
@@ -115,18 +116,26 @@ class SegmentLoader:
         :raises LoadingStopped: a batch could not be stored
         """
         columns = tuple(row.values)
-        if self._columns is not None:
-            known = tuple(name for name in columns if name.lower() in self._columns)
-            if not known or (known != columns and not self._leave_out_unknown):
-                unknown = [name for name in columns if name not in known]
-                self._refuse(row.line, f"{self._table} has no column {', '.join(unknown)}")
-                return
-            columns = known
-        values = ",".join(str(sql_value(row.values[name])) for name in columns)
+        fitting = self._fitting.get(columns)
+        if fitting is None:
+            fitting = self._fitting[columns] = self._fit(columns)
+        if not fitting:
+            unknown = [name for name in columns if name.lower() not in (self._columns or ())]
+            self._refuse(row.line, f"{self._table} has no column {', '.join(unknown)}")
+            return
+        columns = fitting
+        values = ",".join([str(sql_value(row.values[name])) for name in columns])
         self._batch.append(_Insert(row.line, columns, values))
         self._batch_bytes += len(values)
         if len(self._batch) >= self._batch_rows or self._batch_bytes >= BATCH_BYTES:
             self.flush()
+
+    def _fit(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        """Which of these columns are stored; none where the row is to be refused."""
+        if self._columns is None:
+            return columns
+        known = tuple(name for name in columns if name.lower() in self._columns)
+        return known if known == columns or self._leave_out_unknown else ()
 
     def flush(self) -> None:
         """Store what was added and is not stored yet.

@@ -90,6 +90,8 @@ def _real(value: float) -> str | float:
 
 
 def _text(value: str) -> str:
+    if value.isascii() and "\0" not in value:
+        return "'" + value.replace("'", "''") + "'"
     try:
         encoded = value.encode()
     except UnicodeEncodeError as error:
