@@ -1,0 +1,86 @@
+"""A Trough of its own for a measurement, and what memory it takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+class Server:
+    """``twistd trough`` below `home`, on ports of its own."""
+
+    PORTS = (
+        "READ_PORT",
+        "WRITE_PORT",
+        "SYNC_LOCAL_PORT",
+        "LINE_PORT",
+        "SYNC_SERVER_PORT",
+        "SYNC_LINE_PORT",
+    )
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        self.home = home
+        self.ports = {name: free_port() for name in self.PORTS}
+        self._settings = {name: str(port) for name, port in self.ports.items()} | settings
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, and return once it can serve."""
+        self._process = subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("twistd")),
+                "--nodaemon",
+                "--pidfile=",
+                "trough",
+                "--home",
+                str(self.home),
+            ],
+            env={**os.environ, **self._settings},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        said = []
+        for line in self._process.stdout:
+            said.append(line)
+            if " is ready: " in line:
+                return
+        raise RuntimeError("the server did not start:\n" + "".join(said))
+
+    def stop(self) -> None:
+        """Stop it, and wait for its end."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGINT)
+        self._process.communicate()
+
+    def pids(self) -> list[int]:
+        """Of the front process and the executors."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        return [self._process.pid, *map(int, children.read_text().split())]
+
+    def reset_peak(self) -> None:
+        """Begin to measure the peak of memory anew."""
+        for pid in self.pids():
+            Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        """Bytes of memory that all processes together had at most, each at its own peak."""
+        total = 0
+        for pid in self.pids():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    total += int(line.split()[1]) * 1024
+        return total
