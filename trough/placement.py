@@ -26,7 +26,6 @@ from trough.model import Assignment, CanonicalCopy, Lock, Worker, canonical_path
 from trough.placement_cluster import COLD, Cluster, Node, Nodes
 from trough.placement_decisions import Decisions, Steps
 from trough.placement_table import LEAVE_ALONE, NOTHING, Table
-from trough.ring import slot_of
 
 #: Rows that one call looks at, at most: some 30 ms, and what the reactor can bear.
 SWEEP = 200_000
@@ -87,7 +86,7 @@ class Planner:
         gone; a worker counts as missing from the call that lacks it.
         """
         if self._cluster.update(workers, now):
-            self._look_at_all()
+            self._cursor = 0
 
     def see_assignments(self, assignments: Iterable[Assignment], now: float) -> None:
         """Take in assignments that are in the store; all of them once, in pages."""
@@ -192,7 +191,7 @@ class Planner:
         :param limit: steps, at most; the last segment may take it a bit over that
         """
         if self._cluster.expire(now):
-            self._look_at_all()
+            self._cursor = 0
         self._shed()
         plan = Steps(now, allowance, limit)
         for segment, nodes in (live or {}).items():
@@ -209,7 +208,7 @@ class Planner:
             self._take_moves(self._decisions.moving, plan)
             if self._decisions.forgot and not self._decisions.moving:
                 self._decisions.forgot = False
-                self._look_at_all()
+                self._cursor = 0
         return Plan(plan.put, plan.remove, plan.moves, self._has_more(plan))
 
     def failed(self, plan: Plan) -> None:
@@ -228,11 +227,6 @@ class Planner:
                 node.counted += self._table.weight(row)
             self._dirty[row] = None
 
-    def preferred(self, segment: str) -> list[str]:
-        """The workers that a segment falls to, whether or not there is one yet."""
-        slot = slot_of(segment)
-        return [node.name for node in self._cluster.ideal(self._wanted(segment), slot)]
-
     def status(self) -> dict[str, object]:
         """Counters for people; JSON-able."""
         nodes = self._cluster.nodes.values()
@@ -249,11 +243,6 @@ class Planner:
         }
 
     # -- taking in ---------------------------------------------------------------
-
-    def _look_at_all(self) -> None:
-        self._cursor = 0
-        # A sweep passes over rows that are as they should be, and these may look so.
-        self._dirty.update(dict.fromkeys(self._decisions.surplus))
 
     def _touch(self, segment: str) -> None:
         row = self._table.rows.get(segment)
@@ -272,10 +261,10 @@ class Planner:
             if row < self._cursor:
                 self._dirty[row] = None
             return row
-        if table.is_version(row, copy.path, copy.size, copy.modified):
-            if table.wanted[row] not in (LEAVE_ALONE, NOTHING):
-                return row
-        elif table.copies[row]:
+        same = table.is_version(row, copy.path, copy.size, copy.modified)
+        if same and table.wanted[row] not in (LEAVE_ALONE, NOTHING):
+            return row
+        if table.copies[row] and not (same and table.wanted[row] == LEAVE_ALONE):
             self._stale[row] = None
         self._decisions.count(row, -1)
         table.set_version(row, copy.path, copy.size, copy.modified)
@@ -335,7 +324,7 @@ class Planner:
         if full and all(node.counted >= node.room for node in usable):
             full = frozenset()
         if full - self._overfull:
-            self._look_at_all()
+            self._cursor = 0
         self._overfull = full
 
     def _has_more(self, plan: Steps) -> bool:

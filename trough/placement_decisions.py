@@ -177,9 +177,9 @@ class Decisions:
     def refresh(self, row: int, plan: Steps) -> None:
         """Put the assignments of a segment anew, with the version that is known."""
         if self._table.wanted[row] not in (LEAVE_ALONE, NOTHING):
-            surplus = self.surplus.get(row, ())
-            staying = [node for node in self._table.copies[row] if node not in surplus]
-            plan.put += self._table.assignments(row, staying, plan.now)
+            # Those with a copy too many as well: if it is wanted again before it goes,
+            # nobody puts what the store may never have seen.
+            plan.put += self._table.assignments(row, self._table.copies[row], plan.now)
 
     def remove_surplus(self, row: int, live: Collection[str], plan: Steps) -> None:
         # Whatever was too much when it was noted may be wanted by now.
