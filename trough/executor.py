@@ -37,6 +37,8 @@ from trough.executor_parts import (
     Call,
     ReadPart,
     SegmentWrites,
+    SeveralPart,
+    SinglePart,
     Work,
     out_of_time,
     time_left,
@@ -44,7 +46,8 @@ from trough.executor_parts import (
 )
 from trough.frames import Message
 from trough.handles import Handles
-from trough.reading import Framing, Plan, Query, Reader
+from trough.queries import Framing, Parameters, Plan
+from trough.reading import Reader
 from trough.shared_table import SharedTable
 from trough.writing import Write, Writer
 
@@ -88,7 +91,7 @@ class Executor:
         #: What a cancel can name, by its number.
         self.parts: dict[int, Any] = {}
         #: Parts that have something to say with the next frame.
-        self.untold: list[ReadPart] = []
+        self.untold: list[SeveralPart] = []
         #: Writes that wait for a commit, by segment, path and generation.
         self.waiting_writes: dict[tuple[str, str, int], SegmentWrites] = {}
         #: What a tick interrupts where it has to.
@@ -135,7 +138,7 @@ class Executor:
         if self._alarm_set:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             self._alarm_set = False
-        stalled = [part for part in self.parts.values() if getattr(part, "stalled", False)]
+        stalled = [part for part in self.parts.values() if part.stalled]
         self._take(self._channel.wait(time_left(stalled)))
         now = monotonic()
         for part in stalled:
@@ -181,11 +184,6 @@ class Executor:
 
     # -- while a statement runs --------------------------------------------------------
 
-    def runs(self, work: Work, number: int, place: int) -> None:
-        """Say what runs from now on."""
-        self.watched = work
-        self.table.runs(number, place)
-
     def _watch(self, write: Write | None) -> None:
         self.watched = write
 
@@ -228,7 +226,7 @@ class Executor:
         self,
         number: int,
         text: str | bytes,
-        parameters: sql.Parameters,
+        parameters: Parameters,
         deadline: float,
         limit: int,
         framing: int,
@@ -241,10 +239,15 @@ class Executor:
         except errors.TroughError as error:
             self.send((frames.FAILED, number, *told(error)))
             return
-        query = Query(plan, parameters, limit, _FRAMINGS[framing], tag)
-        placed = [(place, *target) for place, target in enumerate(targets)]
-        part = self.parts[number] = ReadPart(number, query, deadline, window, placed)
-        self.ready.append(part)
+        asked = (number, plan, parameters, deadline, limit, _FRAMINGS[framing], tag, window)
+        if len(targets) == 1:
+            single = self.parts[number] = SinglePart(*asked)
+            single.target = targets[0]
+            self.ready.append(single)
+        else:
+            several = self.parts[number] = SeveralPart(*asked)
+            several.aim(targets)
+            self.ready.append(several)
 
     def _plan(self, text: str | bytes) -> Plan:
         if len(self._plans) >= KEPT_PLANS:
@@ -257,7 +260,7 @@ class Executor:
         number: int,
         place: int,
         text: str | bytes,
-        parameters: sql.Parameters,
+        parameters: Parameters,
         deadline: float,
         segment: str,
         path: str,
@@ -281,7 +284,7 @@ class Executor:
         if part is None:
             return
         part.cancelled = True
-        if getattr(part, "stalled", False):
+        if part.stalled:
             part.stalled = False
             self.ready.append(part)
 

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from trough import errors, frames, rows
-from trough.reading import PIECE, Answer, Framing, Query
+from trough.queries import PIECE, Answer, Framing, Parameters, Plan, Query
 from trough.writing import Write
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ SIDE_BY_SIDE = 4
 #: Writes that share a commit, at most.
 MOST_WRITES_A_COMMIT = 4096
 
-#: Place among the part's targets, segment, path, generation, writable.
-Target = tuple[int, str, str, int, bool]
+#: Segment, path, generation, writable.
+Target = tuple[str, str, int, bool]
 
 
 class Work:
@@ -35,79 +35,46 @@ class Work:
 
     :ivar deadline: by :func:`time.monotonic`
     :ivar cancelled: nobody wants it any more
+    :ivar stalled: it waits for credit
     """
 
-    __slots__ = ("cancelled", "deadline")
-
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
-        self.cancelled = False
+    deadline = float("inf")
+    cancelled = False
+    stalled = False
 
     def turn(self, executor: Executor, now: float) -> None:
         """Do a little, and get in line again if that was not all."""
         raise NotImplementedError
 
 
-class ReadPart(Work):
-    """A query and those of its segments that this executor is to ask."""
+class ReadPart(Work, Query):
+    """A query of segments that this executor is to ask.
 
-    __slots__ = (
-        "counts",
-        "number",
-        "pieces",
-        "places",
-        "query",
-        "single",
-        "size",
-        "stalled",
-        "targets",
-        "unacknowledged",
-        "under_way",
-        "window",
-    )
+    :ivar number: by which the front knows it
+    :ivar window: bytes that may be on their way
+    """
 
     def __init__(
-        self, number: int, query: Query, deadline: float, window: int, targets: list[Target]
+        self,
+        number: int,
+        plan: Plan,
+        parameters: Parameters,
+        deadline: float,
+        limit: int,
+        framing: Framing,
+        tag: str,
+        window: int,
     ) -> None:
-        super().__init__(deadline)
         self.number = number
-        self.query = query
+        self.plan = plan
+        self.parameters = parameters
+        self.deadline = deadline
+        self.limit = limit
+        self.framing = framing
+        self.tag = tag
         self.window = window
-        self.targets = deque(targets)
-        self.single = len(targets) == 1
-        self.unacknowledged = 0
-        self.stalled = False
-        self.under_way: deque[tuple[int, str, Answer]] = deque()
-        # What is to be said of several segments, with the next message.
-        self.places: list[int] = []
-        self.counts: list[int] = []
-        self.pieces: list[bytes] = []
-        self.size = 0
 
-    def turn(self, executor: Executor, now: float) -> None:
-        if self.cancelled:
-            self.close()
-            executor.parts.pop(self.number, None)
-            return
-        if now > self.deadline:
-            self._fail_rest(executor, out_of_time())
-        elif self.targets and len(self.under_way) < SIDE_BY_SIDE:
-            self._begin(executor)
-        elif self.under_way:
-            self._go_on(executor)
-        self._line_up(executor)
-
-    def _line_up(self, executor: Executor) -> None:
-        if not self.targets and not self.under_way:
-            if not self.single:
-                self.tell(executor)
-                executor.send((frames.FINISHED, self.number))
-            executor.parts.pop(self.number, None)
-        elif self.unacknowledged + self.size < self.window:
-            executor.ready.append(self)
-        else:
-            self.tell(executor)
-            self.stalled = True
+    unacknowledged = 0
 
     def credit(self, executor: Executor, size: int) -> None:
         """Take note of bytes that were taken off the front's hands."""
@@ -118,114 +85,192 @@ class ReadPart(Work):
 
     def drop(self, places: frozenset[int]) -> None:
         """Forget those of these targets that have not been asked."""
-        self.targets = deque(target for target in self.targets if target[0] not in places)
 
     def close(self) -> None:
         """Give back what is held."""
-        for _, _, answer in self.under_way:
+
+    def _failure(
+        self, executor: Executor, segment: str, error: errors.TroughError
+    ) -> tuple[bytes, int]:
+        """The line and the count that tell of a failure."""
+        if isinstance(error, errors.LimitExceeded):
+            executor.free_memory()
+        damaged = isinstance(error, errors.CorruptSegment)
+        line = rows.fail_line(self.tag, segment, error).encode("utf-8", "replace")
+        return line, frames.COUNT_CORRUPT if damaged else frames.COUNT_FAILED
+
+
+class SinglePart(ReadPart):
+    """A query of one segment; most are such."""
+
+    target: Target
+    _answer: Answer | None = None
+
+    def turn(self, executor: Executor, now: float) -> None:
+        if self.cancelled:
+            self.close()
+            executor.parts.pop(self.number, None)
+            return
+        executor.watched = self
+        executor.table.runs(self.number, 0)
+        try:
+            if now > self.deadline:
+                raise out_of_time()
+            if self._answer is None:
+                answer = executor.reader.begin(self, *self.target)
+                piece: bytes | None = answer.first
+                more = answer.pieces is not None
+                self._answer = answer
+            else:
+                answer = self._answer
+                piece = next(answer.pieces, None)  # type: ignore[arg-type]
+                more = piece is not None
+        except errors.TroughError as error:
+            self._fail(executor, error)
+            return
+        finally:
+            executor.watched = None
+        if not more:
+            del executor.parts[self.number]
+            executor.send(
+                (frames.ENDED, self.number, piece or b"", answer.count), len(piece or b"")
+            )
+            return
+        assert piece is not None
+        self.unacknowledged += len(piece)
+        executor.send((frames.SOME, self.number, piece), len(piece))
+        if self.unacknowledged < self.window:
+            executor.ready.append(self)
+        else:
+            self.stalled = True
+
+    def _fail(self, executor: Executor, error: errors.TroughError) -> None:
+        self.close()
+        executor.parts.pop(self.number, None)
+        line, count = self._failure(executor, self.target[0], error)
+        if self.framing is Framing.OBJECTS:
+            executor.send((frames.FAILED, self.number, *told(error)))
+        else:
+            executor.send((frames.ENDED, self.number, line, count))
+
+    def close(self) -> None:
+        if self._answer is not None and self._answer.pieces is not None:
+            self._answer.pieces.close()
+
+
+class SeveralPart(ReadPart):
+    """A query of several segments."""
+
+    def aim(self, targets: list[Target]) -> None:
+        """Say what is to be asked; called once."""
+        self._targets = deque(enumerate(targets))
+        self._under_way: deque[tuple[int, str, Answer]] = deque()
+        # What is to be said with the next message.
+        self._places: list[int] = []
+        self._counts: list[int] = []
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def turn(self, executor: Executor, now: float) -> None:
+        if self.cancelled:
+            self.close()
+            executor.parts.pop(self.number, None)
+            return
+        if now > self.deadline:
+            self._fail_rest(executor, out_of_time())
+        elif self._targets and len(self._under_way) < SIDE_BY_SIDE:
+            self._begin(executor)
+        elif self._under_way:
+            self._go_on(executor)
+        if not self._targets and not self._under_way:
+            self.tell(executor)
+            executor.send((frames.FINISHED, self.number))
+            executor.parts.pop(self.number, None)
+        elif self.unacknowledged + self._size < self.window:
+            executor.ready.append(self)
+        else:
+            self.tell(executor)
+            self.stalled = True
+
+    def drop(self, places: frozenset[int]) -> None:
+        self._targets = deque(each for each in self._targets if each[0] not in places)
+
+    def close(self) -> None:
+        for _, _, answer in self._under_way:
             if answer.pieces is not None:
                 answer.pieces.close()
-        self.under_way.clear()
-        self.targets.clear()
+        self._under_way.clear()
+        self._targets.clear()
 
     # -- one segment -------------------------------------------------------------------
 
     def _begin(self, executor: Executor) -> None:
-        place, segment, path, generation, writable = self.targets.popleft()
-        executor.runs(self, self.number, place)
+        place, target = self._targets.popleft()
+        executor.watched = self
+        executor.table.runs(self.number, place)
         try:
-            answer = executor.reader.begin(self.query, segment, path, generation, writable)
+            answer = executor.reader.begin(self, *target)
         except errors.TroughError as error:
-            self._fail(executor, place, segment, error)
+            self._add(executor, place, *self._failure(executor, target[0], error))
             return
         finally:
             executor.watched = None
         if answer.pieces is None:
-            self._say(executor, place, answer.first, answer.count)
+            self._add(executor, place, answer.first, answer.count)
         else:
-            self.under_way.append((place, segment, answer))
-            self._say_some(executor, place, answer.first)
+            self._under_way.append((place, target[0], answer))
+            self._add(executor, ~place, answer.first, 0)
 
     def _go_on(self, executor: Executor) -> None:
-        place, segment, answer = self.under_way.popleft()
-        executor.runs(self, self.number, place)
-        assert answer.pieces is not None
+        place, segment, answer = self._under_way.popleft()
+        executor.watched = self
+        executor.table.runs(self.number, place)
         try:
-            piece = next(answer.pieces, None)
+            piece = next(answer.pieces, None)  # type: ignore[arg-type]
         except errors.TroughError as error:
-            self._fail(executor, place, segment, error)
+            self._add(executor, place, *self._failure(executor, segment, error))
             return
         finally:
             executor.watched = None
         if piece is None:
-            self._say(executor, place, b"", answer.count)
+            self._add(executor, place, b"", answer.count)
         else:
-            self.under_way.append((place, segment, answer))
-            self._say_some(executor, place, piece)
-
-    def _fail(
-        self, executor: Executor, place: int, segment: str, error: errors.TroughError
-    ) -> None:
-        if isinstance(error, errors.LimitExceeded):
-            executor.free_memory()
-        if self.query.framing is Framing.OBJECTS:
-            executor.send((frames.FAILED, self.number, *told(error)))
-            return
-        damaged = isinstance(error, errors.CorruptSegment)
-        line = rows.fail_line(self.query.tag, segment, error).encode("utf-8", "replace")
-        count = frames.COUNT_CORRUPT if damaged else frames.COUNT_FAILED
-        self._say(executor, place, line, count)
+            self._under_way.append((place, segment, answer))
+            self._add(executor, ~place, piece, 0)
 
     def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
-        rest = [(place, segment) for place, segment, _ in self.under_way]
-        rest += [(target[0], target[1]) for target in self.targets]
+        rest = [(place, segment) for place, segment, _ in self._under_way]
+        rest += [(place, target[0]) for place, target in self._targets]
         self.close()
         for place, segment in rest:
-            self._fail(executor, place, segment, error)
+            self._add(executor, place, *self._failure(executor, segment, error))
 
     # -- what is said ------------------------------------------------------------------
 
-    def _say(self, executor: Executor, place: int, piece: bytes, count: int) -> None:
-        """Say the last bytes of a segment."""
-        if self.single:
-            executor.send((frames.ENDED, self.number, piece, count), len(piece))
-        else:
-            self._add(executor, place, piece, count)
-
-    def _say_some(self, executor: Executor, place: int, piece: bytes) -> None:
-        if self.single:
-            self.unacknowledged += len(piece)
-            executor.send((frames.SOME, self.number, piece), len(piece))
-        else:
-            self._add(executor, ~place, piece, 0)
-
     def _add(self, executor: Executor, place: int, piece: bytes, count: int) -> None:
-        if not self.places:
+        if not self._places:
             executor.untold.append(self)
-        self.places.append(place)
-        self.counts.append(count)
-        self.pieces.append(piece)
-        self.size += len(piece)
-        if self.size >= PIECE:
+        self._places.append(place)
+        self._counts.append(count)
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= PIECE:
             self.tell(executor)
 
     def tell(self, executor: Executor) -> None:
-        """Send what there is to say of several segments."""
-        if self.places:
-            message = (frames.PIECES, self.number, self.places, self.counts, self.pieces)
-            self.unacknowledged += self.size
-            size, self.size = self.size, 0
-            self.places, self.counts, self.pieces = [], [], []
+        """Send what there is to say."""
+        if self._places:
+            message = (frames.PIECES, self.number, self._places, self._counts, self._pieces)
+            self.unacknowledged += self._size
+            size, self._size = self._size, 0
+            self._places, self._counts, self._pieces = [], [], []
             executor.send(message, size)
 
 
 class SegmentWrites(Work):
     """The writes to one segment that wait for a commit."""
 
-    __slots__ = ("generation", "path", "segment", "writes")
-
     def __init__(self, segment: str, path: str, generation: int) -> None:
-        super().__init__(float("inf"))
         self.segment = segment
         self.path = path
         self.generation = generation
@@ -254,15 +299,13 @@ class SegmentWrites(Work):
 class Call(Work):
     """One of the executor's procedures, and its arguments."""
 
-    __slots__ = ("number", "run")
-
     def __init__(self, number: int, run: Callable[[Call], Any]) -> None:
-        super().__init__(float("inf"))
         self.number = number
         self.run = run
 
     def turn(self, executor: Executor, now: float) -> None:
-        executor.runs(self, self.number, 0)
+        executor.watched = self
+        executor.table.runs(self.number, 0)
         try:
             later = self.run(self)
         except errors.TroughError as error:

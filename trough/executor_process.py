@@ -11,22 +11,23 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet import defer, error, main
-from twisted.internet.interfaces import IReactorProcess, IReadWriteDescriptor
+from twisted.internet import defer, error
+from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 import trough
 from trough import errors, frames
 from trough.frames import FrameParser, Message
-from trough.jobs import Part, WriteJob
+from trough.front_socket import FrontSocket
+from trough.jobs import WriteJob
+from trough.read_jobs import Part
 from trough.shared_table import MOST_WRITES, SharedTable, create_memory
 
 if TYPE_CHECKING:
@@ -34,111 +35,12 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-_RECEIVE_SIZE = 1 << 18
-
 #: Bytes that the kernel is asked to hold between the two, so that neither waits for the
 #: other's turn more often than need be. It gives less where it is configured to.
 _SOCKET_BUFFER = 1 << 20
 
 #: Seconds for a process that is asked to end before it is killed.
 _PATIENCE = 3.0
-
-
-@implementer(IReadWriteDescriptor)
-class FrontSocket:
-    """The front's end of the socket; writes at once what the kernel takes at once.
-
-    :param received: called with some bytes
-    :param lost: called once, after the last bytes
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        connection: socket.socket,
-        received: Callable[[bytes], None],
-        lost: Callable[[], None],
-    ) -> None:
-        connection.setblocking(False)
-        self._reactor = reactor
-        self._socket = connection
-        self._received = received
-        self._lost = lost
-        self._unsent: list[memoryview] = []
-        self._closed = False
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return -1 if self._closed else self._socket.fileno()
-
-    def logPrefix(self) -> str:
-        return "executor"
-
-    def write(self, data: bytes) -> None:
-        """Send bytes, now or as soon as the other end takes them."""
-        if self._closed:
-            return
-        view = memoryview(data)
-        if not self._unsent:
-            view = view[self._send(view) :]
-            if not view:
-                return
-            self._reactor.addWriter(self)
-        self._unsent.append(view)
-
-    def _send(self, view: memoryview) -> int:
-        try:
-            return self._socket.send(view)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            # The other end is gone, which reading finds out after its last words.
-            return len(view)
-
-    def doRead(self) -> Any:
-        try:
-            data = self._socket.recv(_RECEIVE_SIZE)
-        except BlockingIOError:
-            return None
-        except OSError:
-            data = b""
-        if not data:
-            return main.CONNECTION_DONE
-        self._received(data)
-        return None
-
-    def drain(self) -> None:
-        """Read what the other end sent before it ended."""
-        while not self._closed and self.doRead() is None and self._has_more():
-            pass
-
-    def _has_more(self) -> bool:
-        try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
-
-    def doWrite(self) -> None:
-        while self._unsent:
-            view = self._unsent[0]
-            sent = self._send(view)
-            if sent < len(view):
-                self._unsent[0] = view[sent:]
-                return
-            del self._unsent[0]
-        self._reactor.removeWriter(self)
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.close()
-        self._lost()
-
-    def close(self) -> None:
-        """Close it; the executor ends when it sees that."""
-        if not self._closed:
-            self._reactor.removeReader(self)
-            self._reactor.removeWriter(self)
-            self._closed = True
-            self._socket.close()
 
 
 class ExecutorProcess:
@@ -301,11 +203,17 @@ class ExecutorProcess:
             outgoing, self._outgoing = self._outgoing, []
             self._socket.write(frames.frame(outgoing))
 
-    def withdraw(self, part: Part) -> None:
-        """Forget a part, and have the executor forget it."""
-        if self.outstanding.pop(part.number, None) is not None:
+    def withdraw(self, number: int) -> None:
+        """Forget a part of a query, and have the executor forget it."""
+        if self.take_out(number) is not None:
+            self.send((frames.CANCEL, number))
+
+    def take_out(self, number: int) -> Part | None:
+        """Forget a part of a query, if it is known."""
+        part = self.outstanding.pop(number, None)
+        if part is not None:
             self.load -= len(part.targets) - len(part.moved)
-            self.send((frames.CANCEL, part.number))
+        return part
 
     def call(self, number: int, name: str, arguments: tuple[Any, ...]) -> defer.Deferred[None]:
         """Have one of the executor's procedures run."""

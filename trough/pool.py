@@ -32,15 +32,14 @@ from trough.jobs import (
     Limits,
     Outcome,
     Parameters,
-    Part,
-    ReadJob,
     Receiver,
     Target,
     WriteJob,
     check_parameters,
 )
+from trough.queries import Framing
+from trough.read_jobs import ReadJob
 from trough.read_routing import ReadRouting
-from trough.reading import Framing
 from trough.supervision import Supervisor
 from trough.write_routing import WriteRouting
 
@@ -321,14 +320,14 @@ class ExecutorPool(service.Service):
             part.job.pieces(part, places, counts, pieces)
 
     def _finished(self, executor: ExecutorProcess, number: int) -> None:
-        part = self._take_out(executor, number)
+        part = executor.take_out(number)
         if part is not None:
             part.job.part_is_over(part)
 
     def _failed(
         self, executor: ExecutorProcess, number: int, code: str, message: str, hint: str
     ) -> None:
-        part = self._take_out(executor, number)
+        part = executor.take_out(number)
         if part is None:
             return
         job = part.job
@@ -337,12 +336,6 @@ class ExecutorPool(service.Service):
             job.fail(error, (part.targets[0].segment,))
         else:
             job.fail(error)
-
-    def _take_out(self, executor: ExecutorProcess, number: int) -> Part | None:
-        part = executor.outstanding.pop(number, None)
-        if part is not None:
-            executor.load -= len(part.targets) - len(part.moved)
-        return part
 
     def _written(self, executor: ExecutorProcess, number: int, changes: int) -> None:
         job = executor.write_answered(number)

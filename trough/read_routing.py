@@ -12,8 +12,8 @@ from itertools import count
 
 from trough import frames
 from trough.executor_process import ExecutorProcess
-from trough.jobs import WINDOW, Part, ReadJob, Target
-from trough.reading import Framing
+from trough.jobs import Target
+from trough.read_jobs import Part, ReadJob
 
 #: Segments that an executor may have to do before what prefers it goes to another one
 #: that has as many less: opening a segment there costs as much as some queries here.
@@ -83,11 +83,13 @@ class ReadRouting:
     def _preferred(self, segment: str) -> ExecutorProcess:
         executors = self._executors
         preferred = executors[hash(segment) % len(executors)]
-        if not preferred.held_up and preferred.load < _SPREAD:
-            return preferred
-        least = min(self._free() or executors, key=_load)
-        if preferred.held_up or least.load + _SPREAD < preferred.load:
-            return least
+        if preferred.held_up:
+            return min(self._free() or executors, key=_load)
+        if preferred.load > _SPREAD:
+            most = preferred.load - _SPREAD
+            for other in executors:
+                if other.load < most and not other.held_up:
+                    return other
         return preferred
 
     def _free(self) -> list[ExecutorProcess]:
@@ -102,7 +104,9 @@ class ReadRouting:
         attempts: int = 0,
     ) -> None:
         number = next(self._numbers)
-        part = Part(job, executor, number, targets, attempts)
+        part = Part(job, executor, number, targets)
+        if attempts:
+            part.attempts = attempts
         job.parts.append(part)
         executor.outstanding[number] = part
         executor.load += len(targets)
@@ -110,13 +114,7 @@ class ReadRouting:
             (
                 frames.READ,
                 number,
-                job.sql,
-                job.parameters,
-                job.deadline,
-                job.limit,
-                0 if job.framing is Framing.LINES else 1,
-                job.tag,
-                WINDOW,
+                *job.request,
                 [(each.segment, each.path, each.generation, each.writable) for each in targets],
             )
         )
@@ -143,7 +141,7 @@ class ReadRouting:
         job = part.job
         targets = [part.targets[place] for place in places]
         if len(places) + len(part.moved) == len(part.targets):
-            executor.withdraw(part)
+            executor.withdraw(part.number)
             job.parts.remove(part)
         else:
             executor.load -= len(places)

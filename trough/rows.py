@@ -212,14 +212,20 @@ def columns_line(tag: str, segment: str, columns: str) -> str:
     return f"{tag} COLS {segment} {columns}\n"
 
 
-def rows_line(tag: str, segment: str, rows: Sequence[Row]) -> str:
-    """Some rows."""
-    return f"{tag} ROWS {segment} {array_of_rows(rows)}\n"
-
-
 def done_line(tag: str, segment: str, count: int) -> str:
     """Says that this segment's rows were all."""
     return f"{tag} DONE {segment} {count}\n"
+
+
+def all_lines(tag: str, segment: str, columns: str, rows: Sequence[Row]) -> str:
+    """Everything about a segment with few rows."""
+    if not rows:
+        return f"{tag} COLS {segment} {columns}\n{tag} DONE {segment} 0\n"
+    return (
+        f"{tag} COLS {segment} {columns}\n"
+        f"{tag} ROWS {segment} {array_of_rows(rows)}\n"
+        f"{tag} DONE {segment} {len(rows)}\n"
+    )
 
 
 def fail_line(tag: str, segment: str, error: errors.TroughError) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from pysqlite3 import dbapi2 as sqlite3
 
 from trough import errors, statements
-from trough.functions import Functions, Value
+from trough.functions import Functions
+from trough.queries import Parameters
 from trough.rows import ROW_JSON, row_json
 from trough.sandbox import Mode, Sandbox
 from trough.sqlite_library import MMAP_SIZE
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from sqlite3 import Connection, Cursor
 else:
     Connection, Cursor = sqlite3.Connection, sqlite3.Cursor
-
-#: Values to bind: by place, or by name.
-Parameters = Sequence[Value] | Mapping[str, Value] | None
 
 #: Virtual machine instructions between two looks at the clock: below a millisecond, and
 #: too many for the look to be noticed.
@@ -158,13 +156,12 @@ class Engine:
         most never do, and it would be a good part of opening a small segment.
         """
         self.sandbox.mode = mode
-        values = () if parameters is None else parameters
         try:
-            return connection.execute(sql, values)
+            return connection.execute(sql, parameters or ())
         except sqlite3.OperationalError as error:
             if not self._add_missing_function(connection, str(error)):
                 raise
-        return connection.execute(sql, values)
+        return connection.execute(sql, parameters or ())
 
     def own(self, connection: Connection, sql: str) -> Cursor:
         """Run a statement of Trough itself; raises what SQLite raises."""

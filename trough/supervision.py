@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.executor_process import ExecutorProcess, signal_name
-from trough.jobs import Part
+from trough.read_jobs import Part
 from trough.read_routing import ReadRouting
 from trough.write_routing import WriteRouting
 

@@ -17,7 +17,8 @@ from time import monotonic
 
 from trough import errors, sql
 from trough.handles import Handles
-from trough.sql import Connection, Engine, Parameters
+from trough.queries import Parameters
+from trough.sql import Connection, Engine
 
 #: Seconds after which a commit is made though more writes are waiting.
 PATIENCE = 0.05
