@@ -15,7 +15,12 @@ from test_cluster import Found, settled
 from twisted.internet import defer, reactor, threads
 
 from trough import errors, load, model
-from trough.client import TroughClient, TroughException, TroughSegmentNotFound
+from trough.client import (
+    TroughClient,
+    TroughException,
+    TroughOutcomeUnknown,
+    TroughSegmentNotFound,
+)
 from trough.cluster import Cluster
 from trough.metadata.open import open_metadata
 
@@ -291,6 +296,46 @@ def first_row(found, names):
         return result[0]
 
     return first.addCallback(done)
+
+
+def test_writes_are_what_the_client_says_whoever_dies(tmp_path):
+    """kill -9 of the only worker under many writers: what was answered is there, once;
+    what failed is not there; what is unknown is there once or not at all."""
+    with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
+        machine.sync("s1").wait_ready()
+        machine.worker("w1").wait_ready()
+        with TroughClient(machine.metadata_url) as client:
+            client.write("s", "CREATE TABLE t (a INTEGER)")
+            outcomes, enough = {}, threading.Event()
+
+            def write_many(first):
+                for number in range(first, first + 60):
+                    try:
+                        client.write("s", "INSERT INTO t VALUES (%s)", (number,))
+                        outcomes[number] = "answered"
+                    except TroughOutcomeUnknown:
+                        outcomes[number] = "unknown"
+                    except TroughException:
+                        outcomes[number] = "failed"
+                    if len(outcomes) >= 100:
+                        enough.set()
+
+            with ThreadPoolExecutor(8) as pool:
+                writing = [pool.submit(write_many, first * 1000) for first in range(8)]
+                assert enough.wait(60)
+                machine.processes["w1"].kill()
+                machine.worker("w1").wait_ready()
+                for each in writing:
+                    each.result()
+            client.write("s", "INSERT INTO t VALUES (-1)")
+            readable(client, "s")
+            rows = [row["a"] for row in client.read("s", "SELECT a FROM t")]
+    assert len(rows) == len(set(rows)), "a row was written twice"
+    said = {kind: {n for n, k in outcomes.items() if k == kind} for kind in set(outcomes.values())}
+    assert said["answered"] <= set(rows)
+    assert not said.get("failed", set()) & set(rows)
+    assert set(rows) - {-1} <= said["answered"] | said.get("unknown", set())
+    assert len(said["answered"]) < len(outcomes), "nothing was cut off"
 
 
 def test_no_thread_is_left_behind(machine):
