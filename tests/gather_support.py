@@ -8,7 +8,7 @@ from typing import Any
 
 from trough import errors
 from trough.gather import Gathering, Limits, database
-from trough.gather.database import sqlite3
+from trough.sql import sqlite3
 
 
 @dataclass

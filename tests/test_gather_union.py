@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from trough.gather import database
-from trough.gather.database import sqlite3
+from trough.sql import sqlite3
 
 TYPES = (
     "INTEGER",
@@ -28,7 +28,7 @@ values = st.one_of(
     st.none(),
     st.integers(-3, 3),
     st.sampled_from([2**63 - 1, -(2**63), 2**62, -(2**62), 2**53 + 1, 10**15]),
-    st.sampled_from([0.0, 1.0, 2.0, -1.5, 2.5, 0.1, 0.2, 0.7, 1e-20, 1e16, 1e300, -1e300, 3.0]),
+    st.sampled_from([0.0, 1.0, 2.0, -1.5, 2.5, 0.1, 0.2, 0.7, 1e16, 1e300, 3.0]),
     st.sampled_from(
         ["a", "A", "b", "B", "a ", "ab", "", "1", "2", "1.0", "x'y", "é", "É", "1e1", "12ab"]
     ),
@@ -261,7 +261,7 @@ def check(columns: Any, segments: Any, sql: str, how: list[bool]) -> None:
 
 
 CONFIGURATION = settings(
-    max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 
 

@@ -134,6 +134,9 @@ class Divider:
         column.source = Piece("{0}", parts)
         self.extremes.add(column.name)
         self.filtered_extreme |= call.condition is not None
+        if call.argument is not None and call.argument.find(exp.Collate) is not None:
+            # A COLLATE inside decides how the aggregate itself is compared.
+            return f"{call.function}({column.name} COLLATE {column.collation})"
         return f"{call.function}({column.name})"
 
     def _distinct(self, call: Call, argument: exp.Expr) -> str:
@@ -153,7 +156,11 @@ class Divider:
         count = self._column("count({0})", parts, call.condition).name
         if exact:
             columns = ", ".join([lean.name, count, *self._exact(call, argument)])
-            return f"trough_{call.function}({columns})"
+            text = f"trough_{call.function}({columns})"
+            # pysqlite does not ask an aggregate that has seen no row at all.
+            return (
+                f"CASE WHEN count(*) THEN {text} ELSE 0.0 END" if call.function == "total" else text
+            )
         if call.function == "sum":
             return f"sum({lean.name})"
         real = f"CAST(sum({lean.name}) AS REAL)"

@@ -15,8 +15,8 @@ from typing import Any
 
 from trough import errors
 from trough.gather import database
-from trough.gather.database import sqlite3
 from trough.gather.schema import Schema, Table
+from trough.sandbox import Action
 
 #: The column that names a row's segment.
 SEGMENT = "_segment"
@@ -72,9 +72,9 @@ class Catalogue:
         functions: set[str] = set()
 
         def watch(action: int, first: Any, second: Any, *_: Any) -> None:
-            if action == sqlite3.SQLITE_READ:
+            if action == Action.READ:
                 reads.add((str(first).lower(), str(second or "").lower()))
-            elif action == sqlite3.SQLITE_FUNCTION:
+            elif action == Action.FUNCTION:
                 functions.add(str(second).lower())
 
         database.confine(self._connection, watch)
@@ -84,7 +84,7 @@ class Catalogue:
             cursor = self._connection.execute(sql, parameters)
             description = cursor.description
             cursor.close()
-        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+        except database.Error as error:
             raise self._explained(error, sql) from error
         finally:
             self._connection.set_progress_handler(None, 0)
@@ -110,7 +110,7 @@ class Catalogue:
         database.confine(self._connection)
         try:
             rows = self._connection.execute(f"EXPLAIN {sql}", parameters).fetchall()
-        except (sqlite3.Error, sqlite3.Warning):
+        except database.Error:
             return None
         finally:
             database.release(self._connection)
@@ -146,7 +146,7 @@ class Catalogue:
         table = "`trough affinities`"
         try:
             self._connection.execute(f"CREATE TABLE {table} AS {select}", parameters)
-        except (sqlite3.Error, sqlite3.Warning):
+        except database.Error:
             return None
         try:
             return [row[2] for row in self._connection.execute(f"PRAGMA table_info({table})")]

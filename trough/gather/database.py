@@ -5,92 +5,90 @@ SQLite itself says whether a text is valid, what it reads and what its columns a
 A *scratch* database holds what the segments sent, so that SQLite itself merges, types,
 collates and orders it.
 
-Texts of users run here, in the process of whoever asks: an authorizer lets them read the
-tables and call functions, and no more.
+Texts of users run here, in the process of whoever asks: they can read the tables and call
+the functions that they could in a segment, and no more.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trough import errors
+from trough.functions import Functions
+from trough.sandbox import ALLOWED, DENIED, FUNCTIONS, Action
+from trough.sql import sqlite3
 
-try:
-    from trough.sql import sqlite3
-except ImportError:
-    import pysqlite3.dbapi2 as sqlite3
+if TYPE_CHECKING:
+    # pysqlite3 has no types of its own, and the ways of the standard library's module.
+    from sqlite3 import Connection, Cursor
+else:
+    Connection, Cursor = sqlite3.Connection, sqlite3.Cursor
 
-# Actions that a SELECT needs. SQLITE_TRANSACTION and PRAGMA are not among them.
-_READING = frozenset(
-    {
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_RECURSIVE,
-    }
-)
-
-_FORBIDDEN_FUNCTIONS = frozenset({"load_extension", "fts3_tokenizer", "writefile", "readfile"})
-
-#: Called with SQLite's action code and up to four strings, for what a text is about to do.
+#: Called with SQLite's action and up to four names, for what a text is about to do.
 Watcher = Callable[[int, Any, Any, Any, Any], None]
 
-#: Steps of SQLite's machine between two looks at the clock or at a request to stop.
+#: Instructions of SQLite's machine between two looks at whether to go on.
 STEPS = 10_000
 
+#: What SQLite, and pysqlite3 for it, raise about a text.
+Error = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
 
-def connect(path: str = ":memory:") -> Any:
-    """A connection without limits on what it may do, for our own statements."""
+_READING = frozenset({Action.SELECT, Action.READ, Action.RECURSIVE})
+
+
+def connect(path: str = ":memory:") -> Connection:
+    """A connection that may do anything, for our own statements."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.create_function("regexp", 2, _regexp, deterministic=True)
+    for name, (arguments, function) in Functions().registry.items():
+        connection.create_function(name, arguments, function, deterministic=True)
     return connection
 
 
-def _regexp(pattern: Any, value: Any) -> bool:
-    if pattern is None or value is None:
-        return False
-    return re.search(str(pattern), str(value)) is not None
+def confine(
+    connection: Connection, watcher: Watcher | None = None, own: frozenset[str] = frozenset()
+) -> None:
+    """From now on only reading is allowed, until :func:`release`.
 
+    :param own: names of functions besides those that any text may call
+    """
 
-def confine(connection: Any, watcher: Watcher | None = None) -> None:
-    """From now on, only reading: until :func:`release`."""
-
-    def authorize(action: int, *names: Any) -> int:
-        if action not in _READING:
-            return sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_FUNCTION and str(names[1]).lower() in _FORBIDDEN_FUNCTIONS:
-            return sqlite3.SQLITE_DENY
-        if watcher is not None:
-            watcher(action, *names)
-        return sqlite3.SQLITE_OK
+    def authorize(action: int, first: Any, second: Any, third: Any, fourth: Any) -> int:
+        if action == Action.FUNCTION:
+            allowed = (name := str(second).lower()) in FUNCTIONS or name in own
+        else:
+            allowed = action in _READING
+        if allowed and watcher is not None:
+            watcher(action, first, second, third, fourth)
+        return ALLOWED if allowed else DENIED
 
     connection.set_authorizer(authorize)
 
 
-def release(connection: Any) -> None:
+def release(connection: Connection) -> None:
     """Take back :func:`confine`."""
     connection.set_authorizer(None)
 
 
-def refused(error: Exception, sql: str) -> errors.BadSql:
+def refused(error: BaseException, sql: str) -> errors.BadSql:
     """The error that a user is told when SQLite did not take `sql`."""
     text = str(error)
     if "not authorized" in text or "prohibited" in text:
-        return errors.ForbiddenSql(f"GATHER only reads: {text}", _shown(sql))
-    return errors.BadSql(text, _shown(sql))
+        return errors.ForbiddenSql(f"GATHER only reads: {text}", shown(sql))
+    return errors.BadSql(text, shown(sql))
 
 
-def _shown(sql: str) -> str:
+def shown(sql: str) -> str:
+    """`sql` in one line, and not too long for a message."""
     line = " ".join(sql.split())
     return line if len(line) <= 200 else f"{line[:200]}..."
 
 
 def name(text: str) -> str:
-    """`text` as an identifier in SQL, which SQLite never takes for a string."""
-    # In double quotes an unknown name would quietly become a text. Brackets cannot hold
-    # a closing bracket, backticks double theirs.
+    """`text` as an identifier in SQL, which SQLite never takes for a string.
+
+    In double quotes an unknown name would quietly become a text.
+    """
     return "`" + text.replace("`", "``") + "`"
 
 

@@ -12,6 +12,7 @@ compiles the user's text into.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import sqlglot
@@ -111,6 +112,28 @@ def parse(sql: str) -> exp.Expr | None:
     return found[0] if len(found) == 1 else None
 
 
+def names_all_columns(sql: str) -> bool:
+    """Whether ``*`` or NATURAL JOIN stands for columns in `sql`, or it is not to be told."""
+    try:
+        tokens = sqlglot.tokenize(sql, read=Verbatim)
+    except SqlglotError:
+        return True
+    before = None
+    for token in tokens:
+        if token.token_type == TokenType.STAR and before in _BEFORE_ALL:
+            return True
+        if token.token_type == TokenType.NATURAL:
+            return True
+        before = token.token_type
+    return False
+
+
+# A star after one of these is no multiplication, and not that of count(*).
+_BEFORE_ALL = frozenset(
+    {TokenType.SELECT, TokenType.DISTINCT, TokenType.ALL, TokenType.COMMA, TokenType.DOT}
+)
+
+
 def write(node: exp.Expr) -> str:
     """`node` as SQL text.
 
@@ -126,7 +149,23 @@ def parenthesised(node: exp.Expr) -> str:
 
     sqlglot's precedences are not all SQLite's; text alone would hide a tree that is wrong.
     """
-    return write(node.copy().transform(_in_parentheses))
+    return write(rewritten(node, _in_parentheses))
+
+
+def rewritten(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
+    """A copy of `node` in which `change` was applied to every node, leaves first.
+
+    sqlglot's own ``transform`` does not look into what it has replaced.
+    """
+    return _rewrite(node.copy(), change)
+
+
+def _rewrite(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
+    for child in list(node.iter_expressions()):
+        changed = _rewrite(child, change)
+        if changed is not child:
+            child.replace(changed)
+    return change(node)
 
 
 def _in_parentheses(node: exp.Expr) -> exp.Expr:
@@ -136,4 +175,5 @@ def _in_parentheses(node: exp.Expr) -> exp.Expr:
     # ESCAPE belongs to its LIKE, and IS NOT is written by the NOT around it.
     attached = isinstance(node.parent, exp.Escape) and node.arg_key == "this"
     attached = attached or (isinstance(node, exp.Is) and isinstance(node.parent, exp.Not))
-    return exp.Paren(this=node) if bare and not attached else node
+    # A copy, as the node itself is about to be replaced by what holds it.
+    return exp.Paren(this=node.copy()) if bare and not attached else node

@@ -10,7 +10,10 @@ overflow if, and only if, the whole sum does not fit into 64 bits.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlite3 import Connection
 
 #: Fractions arrive in units of 2**-62.
 _WHOLE_BITS = 62
@@ -119,7 +122,13 @@ class Average(_Aggregate):
         return None if real is None else real / self.sum.count
 
 
-def register(connection: Any) -> None:
+_AGGREGATES: dict[str, Any] = {"trough_sum": Sum, "trough_total": Total, "trough_avg": Average}
+
+#: Their names.
+FUNCTIONS = frozenset(_AGGREGATES)
+
+
+def register(connection: Connection) -> None:
     """Give a connection the functions ``trough_sum``, ``trough_total``, ``trough_avg``."""
-    for name, aggregate in (("sum", Sum), ("total", Total), ("avg", Average)):
-        connection.create_aggregate(f"trough_{name}", 9, aggregate)
+    for name, aggregate in _AGGREGATES.items():
+        connection.create_aggregate(name, 9, aggregate)

@@ -132,6 +132,21 @@ class Gathering:
         else:
             self._merge("segment_failed", segment, error)
 
+    def restarted(self, segment: str) -> bool:
+        """A segment begins its answer anew, and what it sent so far does not count.
+
+        :return: True, as that is forgotten
+        """
+        if segment not in self._asked_for_schema:
+            self._merge("restarted", segment)
+        return True
+
+    def stop(self, error: errors.TroughError) -> None:
+        """End it with this error, the final step too; may be called on any thread."""
+        self._broken = error
+        if self._merger is not None:
+            self._merger.stop(error)
+
     @property
     def satisfied(self) -> bool:
         """Whether what is being asked may be cancelled: the answer is whole, or none."""
@@ -203,7 +218,7 @@ class Gathering:
     def _schema_request(self, segments: Sequence[str]) -> Request:
         self._asked_for_schema.update(segments)
         known = f" WHERE told IS NOT {database.literal(self._schemas[0])}" if self._schemas else ""
-        sql = f"SELECT told FROM (SELECT ({SCHEMA_VALUE}) AS told){known}"
+        sql = f"SELECT told AS c0 FROM (SELECT ({SCHEMA_VALUE}) AS told){known}"
         return Request(tuple(segments), sql)
 
     def _learn(self, segment: str, text: Any) -> None:

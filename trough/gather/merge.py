@@ -55,6 +55,7 @@ class Merger:
         self._passed = 0
         self._layouts: dict[bool, _Layout] = {}
         self._scratch: Scratch | None = None
+        self._stopped: errors.TroughError | None = None
 
     # -- what arrives --------------------------------------------------------------------
 
@@ -68,6 +69,12 @@ class Merger:
         """A segment turns out to have nothing to say."""
         self._forget(segment)
         self.failures.pop(segment, None)
+
+    def restarted(self, segment: str) -> None:
+        """A segment will send all of its rows again, from the first."""
+        attempt = self._attempts.get(segment)
+        if attempt is not None:
+            self.asked(segment, attempt.ask)
 
     def columns(self, segment: str, names: Sequence[str]) -> None:
         """A segment's answer begins."""
@@ -161,6 +168,10 @@ class Merger:
             return
         yield from self._opened().result(self._exact)
 
+    def stop(self, error: errors.TroughError) -> None:
+        """End the final text with this error; may be called on any thread."""
+        self._stopped = error
+
     def close(self) -> None:
         """Let go of everything. Idempotent."""
         if self._scratch is not None:
@@ -221,7 +232,7 @@ class Merger:
 
     def _opened(self) -> Scratch:
         if self._scratch is None:
-            self._scratch = Scratch(self.plan, self.limits)
+            self._scratch = Scratch(self.plan, self.limits, lambda: self._stopped)
         return self._scratch
 
     def _layout(self, exact: bool) -> _Layout:

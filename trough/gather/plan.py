@@ -23,6 +23,7 @@ from sqlglot import exp
 from trough import errors
 from trough.gather import database
 from trough.gather.catalogue import SEGMENT, Catalogue, Prepared, definition
+from trough.gather.dialect import names_all_columns
 from trough.gather.grouped import grouped, is_grouped
 from trough.gather.moving import is_moving, stopped
 from trough.gather.parameters import bind
@@ -315,7 +316,7 @@ class _Planning:
         reason: str,
     ) -> GatherPlan:
         if catalogue.with_segment:
-            self._check_segment_column(prepared, tree)
+            self._check_segment_column(prepared)
         shipped = shipped_tables(prepared, catalogue, tree)
         return GatherPlan(
             self.text,
@@ -325,23 +326,15 @@ class _Planning:
             self.parameters,
             self._tables(prepared),
             reason=reason if shipped else "",
-            star=tree is None or tree.find(exp.Star) is not None,
+            star=names_all_columns(self.text),
             shipped=tuple(shipped),
             with_segment=catalogue.with_segment,
         )
 
-    def _check_segment_column(self, prepared: Prepared, tree: exp.Expr | None) -> None:
+    def _check_segment_column(self, prepared: Prepared) -> None:
         """Refuse texts in which the scratch tables' own column would show."""
         hint = f"name the columns, and join on them, where {SEGMENT} is used"
         if any(self.schema.tables[name].is_view for name in self._tables(prepared)):
             raise errors.BadSql(f"{SEGMENT} and a view in one query", hint)
-        if tree is None:
-            raise errors.BadSql(f"{SEGMENT} in a text that cannot be read without doubt", hint)
-        natural = any(join.args.get("method") == "NATURAL" for join in tree.find_all(exp.Join))
-        if natural or any(_is_all_columns(star) for star in tree.find_all(exp.Star)):
+        if names_all_columns(self.text):
             raise errors.BadSql(f"{SEGMENT} together with * or NATURAL JOIN", hint)
-
-
-def _is_all_columns(star: exp.Star) -> bool:
-    # count(*) has a star that stands for no columns.
-    return not isinstance(star.parent, exp.Anonymous)

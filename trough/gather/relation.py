@@ -16,7 +16,7 @@ from sqlglot import exp
 
 from trough.gather import database
 from trough.gather.catalogue import SEGMENT, Catalogue, Prepared
-from trough.gather.dialect import Plus, parenthesised, parse, write
+from trough.gather.dialect import Plus, parenthesised, parse, rewritten, write
 from trough.gather.moving import is_moving
 
 _UNUSUAL_CLAUSES = ("windows", "qualify", "laterals", "pivots", "sample", "into", "connect", "kind")
@@ -219,7 +219,7 @@ class Relation:
 
         def plain(each: exp.Expr) -> exp.Expr:
             if isinstance(each, exp.Paren):
-                return each.this
+                return each.this.copy()
             if isinstance(each, exp.Column) and (self._one_table() or not each.table):
                 return exp.column(exp.to_identifier(each.name.lower(), quoted=True))
             if isinstance(each, exp.Identifier):
@@ -228,8 +228,7 @@ class Relation:
                 each.set("this", each.name.lower())
             return each
 
-        # Names first, then parentheses: a transformed node's children are visited again.
-        return parenthesised(exp.Tuple(expressions=[node.copy().transform(plain)]))
+        return parenthesised(exp.Tuple(expressions=[rewritten(node, plain)]))
 
     def attributes(self, expressions: list[str]) -> list[tuple[str, str]]:
         """Affinity and collation of expressions over the rows' source.

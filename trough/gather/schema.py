@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from trough.gather import database
-from trough.gather.database import sqlite3
+from trough.sandbox import ALLOWED, DENIED, Action
 
 #: What a schema's text begins with where it travels as a row.
 MARK = "trough-schema:"
@@ -120,24 +120,22 @@ def _add(schema: Schema, connection: Any, kind: str, table: str, sql: str) -> No
         connection.execute(sql)
         connection.set_authorizer(None)
         schema.tables[key] = Table(table, sql, _columns(connection, table))
-    except sqlite3.Error as error:
+    except database.Error as error:
         schema.unusable[key] = f"its definition does not work here: {error}"
     finally:
         connection.set_authorizer(None)
 
 
-def _creates_only(action: int, *_: Any) -> int:
-    allowed = {
-        sqlite3.SQLITE_CREATE_TABLE,
-        sqlite3.SQLITE_CREATE_INDEX,
-        sqlite3.SQLITE_INSERT,
-        sqlite3.SQLITE_UPDATE,
-        sqlite3.SQLITE_READ,
-        sqlite3.SQLITE_SELECT,
-        sqlite3.SQLITE_FUNCTION,
-        sqlite3.SQLITE_REINDEX,
+_CREATING = frozenset(
+    {
+        *(Action.CREATE_TABLE, Action.CREATE_INDEX, Action.REINDEX),
+        *(Action.INSERT, Action.UPDATE, Action.READ, Action.SELECT, Action.FUNCTION),
     }
-    return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
+)
+
+
+def _creates_only(action: int, *_: Any) -> int:
+    return ALLOWED if action in _CREATING else DENIED
 
 
 def _columns(connection: Any, table: str) -> tuple[Column, ...]:

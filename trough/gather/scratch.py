@@ -47,11 +47,14 @@ class Scratch:
     """See the module.
 
     :param plan: says which tables there are and what runs at the end
-    :param stopped: asked now and then; a true answer ends the final text
+    :param stopped: asked now and then while the final text runs; ends it with an error
     """
 
     def __init__(
-        self, plan: GatherPlan, limits: Limits, stopped: Callable[[], bool] | None = None
+        self,
+        plan: GatherPlan,
+        limits: Limits,
+        stopped: Callable[[], errors.TroughError | None] = lambda: None,
     ) -> None:
         self._plan = plan
         self._limits = limits
@@ -114,7 +117,7 @@ class Scratch:
         exactly = exactly or self._might_overflow()
         try:
             yield from self._run(self._plan.final(exactly))
-        except sqlite3.OperationalError as error:
+        except database.Error as error:
             raise self._told(error) from error
 
     def _might_overflow(self) -> bool:
@@ -128,17 +131,17 @@ class Scratch:
         return False
 
     def _run(self, text: str) -> Iterator[Sequence[Any]]:
-        database.confine(self._connection)
-        if self._stopped is not None:
-            self._connection.set_progress_handler(lambda: int(self._stopped()), database.STEPS)
+        database.confine(self._connection, own=exact.FUNCTIONS)
+        stopped = self._stopped
+        self._connection.set_progress_handler(lambda: stopped() is not None, database.STEPS)
         yield from self._connection.execute(text, self._plan.parameters)
 
-    def _told(self, error: Exception) -> errors.TroughError:
-        text = str(error)
-        if "interrupted" in text:
-            return errors.DeadlineExceeded("the final step of GATHER was stopped")
-        if "finalize" in text:
-            return errors.BadSql("integer overflow", self._plan.text[:200])
+    def _told(self, error: BaseException) -> errors.TroughError:
+        stopped = self._stopped()
+        if stopped is not None:
+            return stopped
+        if "finalize" in str(error):
+            return errors.BadSql("integer overflow", database.shown(self._plan.text))
         return database.refused(error, self._plan.text)
 
     def close(self) -> None:

@@ -51,8 +51,9 @@ def guard(tables: Iterable[str], variant: Schema, width: int) -> str:
             conditions.append(f"NOT EXISTS (SELECT 1 {there})")
         else:
             conditions.append(f"(SELECT sql {there}) IS {database.literal(table.sql)}")
-    nulls = ", NULL" * (width - 1)
-    return f"SELECT ({SCHEMA_VALUE}){nulls} WHERE NOT ({' AND '.join(conditions)})"
+    # Names of their own, for answers that come as objects.
+    nulls = "".join(f", NULL AS c{place}" for place in range(1, width))
+    return f"SELECT ({SCHEMA_VALUE}) AS c0{nulls} WHERE NOT ({' AND '.join(conditions)})"
 
 
 def pushed_text(
