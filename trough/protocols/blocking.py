@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import http.client
 import select
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
@@ -199,29 +197,10 @@ def _send(
     closed (too large, for one), so that an answer is still worth looking for.
     """
     try:
-        with _in_one_go(connection.sock):
-            connection.request(method, target, body, dict(headers))
+        connection.request(method, target, body, dict(headers))
     except OSError as error:
         return error
     return None
-
-
-@contextmanager
-def _in_one_go(sock: socket.socket) -> Iterator[None]:
-    """Let head and body leave together, where the system can do that.
-
-    The standard library sends them one after the other, and the server would wake up for
-    each: half as many small requests a second.
-    """
-    if _CORK is None:
-        yield
-        return
-    sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
-    yield  # where it fails, the connection is of no more use, corked or not
-    sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
-
-
-_CORK: int | None = getattr(socket, "TCP_CORK", None)
 
 
 def _received(
