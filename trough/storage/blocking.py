@@ -38,7 +38,7 @@ class Staged:
 
     :ivar path: the target, relative to the root
     :ivar temporary: the upload, relative to the root
-    :ivar identity: of the upload, by which the backend knows it under another name
+    :ivar identity: of the upload, by which a backend may know it under another name
     """
 
     segment: str
@@ -46,7 +46,7 @@ class Staged:
     temporary: str
     size: int
     checksum: str
-    identity: object = None
+    identity: int = 0
 
 
 class Backend(Protocol):

@@ -16,41 +16,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import stat
 import time
-from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from trough import errors, files
-from trough.model import CanonicalCopy, is_segment_id
+from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
 from trough.storage.blocking import Staged
-from trough.storage.listing import (
-    AT_ONCE,
-    NEVER,
-    SUFFIX,
-    Directory,
-    Files,
-    below,
-    compare,
-    reason_to_skip_directory,
-    segment_of,
-    shown,
-)
+from trough.storage.directory_look import Look
+from trough.storage.listing import Directory, Walk, below, changes_since, shown
 from trough.threads import Cancellation
-
-#: Seconds within which two changes may leave one modification time: FAT's and some
-#: network file systems' times are that coarse.
-RACY = 2.0
 
 #: How often a file that changes while it is copied is tried again.
 ATTEMPTS = 5
-
-#: What a file system itself keeps at its root, unreadable to most.
-_NOT_OURS = frozenset({"lost+found"})
 
 
 class DirectoryBackend:
@@ -74,35 +57,35 @@ class DirectoryBackend:
     # -- looking ---------------------------------------------------------------
 
     def look(self, cancellation: Cancellation, since: Listing | None, full: bool) -> Changes:
-        known = since.directories if since is not None else {}
-        directories: dict[str, Directory] = {}
         with self._canonical_errors():
-            self._check_root()
-            now = self._now()
-            pending = [""]
-            while pending:
-                cancellation.check()
-                path = pending.pop()
-                directory = self._directory(path, known.get(path), full, now)
-                if directory is not None:
-                    directories[path] = directory
-                    pending += [below(path, name) for name in directory.children]
-        return compare(since, directories)
+            return changes_since(since, full, functools.partial(self._walk, cancellation))
 
-    def _directory(self, path: str, known: object, full: bool, now: float) -> Directory | None:
-        """The directory as it is now: `known` itself where nothing changed, None where
-        it is gone."""
-        try:
-            status = (self._path / path).stat(follow_symlinks=not path)
-            identity = (status.st_ino, status.st_mtime_ns)
-            if isinstance(known, Directory) and not full and known.is_still(identity, now):
-                return known
-            look = _Look(path, now, status.st_mtime)
-            look.run(self._path / path)
-        except (FileNotFoundError, NotADirectoryError):
-            if not path:
-                raise
-            return None
+    def _walk(self, cancellation: Cancellation, known: Mapping[str, Directory], full: bool) -> Walk:
+        self._check_root()
+        now = self._now()
+        walk = Walk()
+        pending = [""]
+        while pending:
+            cancellation.check()
+            path = pending.pop()
+            try:
+                directory = self._directory(path, known.get(path), full, now)
+            except (FileNotFoundError, NotADirectoryError):
+                walk.whole = False
+            else:
+                walk.directories[path] = directory
+                pending += [below(path, name) for name in directory.children]
+        self._check_root()
+        return walk
+
+    def _directory(self, path: str, known: Directory | None, full: bool, now: float) -> Directory:
+        """The directory as it is now: `known` itself where nothing changed."""
+        status = (self._path / path).stat(follow_symlinks=not path)
+        identity = (status.st_ino, status.st_mtime_ns)
+        if known is not None and not full and known.is_still(identity, now):
+            return known
+        look = Look(path, now, status.st_mtime)
+        look.run(self._path / path)
         return look.result(identity)
 
     def find(self, cancellation: Cancellation, segment: str, path: str) -> CanonicalCopy | None:
@@ -267,113 +250,6 @@ def _content(status: os.stat_result) -> tuple[int, int]:
 
 def _milliseconds(status: os.stat_result) -> int:
     return status.st_mtime_ns // 1_000_000
-
-
-class _Look:
-    """Reads the entries of one directory.
-
-    :param path: relative to the root
-    :param now: by the clock of the file system
-    :param modified: of the directory itself, seconds since the epoch
-    """
-
-    def __init__(self, path: str, now: float, modified: float) -> None:
-        self._path = path
-        self._now = now
-        self._ids: list[str] = []
-        self._modified = array("q")
-        self._sizes = array("q")
-        self._children: list[str] = []
-        self._skipped: dict[str, str] = {}
-        self._look_again = AT_ONCE if abs(now - modified) < RACY else NEVER
-
-    def result(self, identity: object) -> Directory:
-        # Being copied in by hand, perhaps: its directory's time does not move with it.
-        lately, soon = (self._now - RACY) * 1000, (self._now + RACY) * 1000
-        # The latest first: it settles the matter for nearly all directories.
-        if max(self._modified, default=0) > lately and any(
-            lately < modified < soon for modified in self._modified
-        ):
-            self._look_again = AT_ONCE
-        packed = Files(self._ids, self._modified, self._sizes)
-        return Directory(
-            identity,
-            packed,
-            packed.strays(self._path),
-            tuple(self._children),
-            self._skipped,
-            self._look_again,
-        )
-
-    def run(self, path: Path) -> None:
-        # By descriptor: a stat by name in an open directory costs half of one by path.
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    try:
-                        # Written out here, since there may be a million of these.
-                        name = entry.name
-                        if (
-                            name.endswith(SUFFIX)
-                            and is_segment_id(segment := name[: -len(SUFFIX)])
-                            and entry.is_file(follow_symlinks=False)
-                        ):
-                            self._add(segment, entry.stat(follow_symlinks=False))
-                        else:
-                            self._entry(entry, descriptor)
-                    except FileNotFoundError:
-                        # Removed since the directory was read, which moved its time.
-                        continue
-        finally:
-            os.close(descriptor)
-
-    def _entry(self, entry: os.DirEntry[str], descriptor: int) -> None:
-        name = entry.name
-        if name.startswith("."):
-            if files.is_temporary(name):
-                self._left_over(entry, descriptor)
-        elif entry.is_dir(follow_symlinks=False):
-            self._child(name)
-        elif entry.is_symlink() and entry.is_dir():
-            self._skipped[shown(name)] = "a symbolic link to a directory is not followed"
-        else:
-            self._file(entry)
-
-    def _file(self, entry: os.DirEntry[str]) -> None:
-        try:
-            segment = segment_of(entry.name)
-        except errors.BadSegmentId as error:
-            self._skipped[shown(entry.name)] = str(error)
-            return
-        if segment is None:
-            return
-        if not entry.is_file():
-            self._skipped[entry.name] = (
-                "a symbolic link that leads nowhere" if entry.is_symlink() else "not a plain file"
-            )
-            return
-        self._add(segment, entry.stat())
-
-    def _add(self, segment: str, status: os.stat_result) -> None:
-        self._ids.append(segment)
-        self._modified.append(status.st_mtime_ns // 1_000_000)
-        self._sizes.append(status.st_size)
-
-    def _child(self, name: str) -> None:
-        reason = reason_to_skip_directory(name)
-        if reason:
-            self._skipped[shown(name)] = reason
-        elif name not in _NOT_OURS:
-            self._children.append(name)
-
-    def _left_over(self, entry: os.DirEntry[str], descriptor: int) -> None:
-        """Remove an upload that a crash left behind, or come back when it is old enough."""
-        due = entry.stat(follow_symlinks=False).st_mtime + files.LEFT_OVER_AGE
-        if due <= self._now:
-            os.unlink(entry.name, dir_fd=descriptor)
-        else:
-            self._look_again = min(self._look_again, due)
 
 
 def _upload(

@@ -18,35 +18,19 @@ modification time of a file that is being written.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from trough import errors, files
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
 from trough.storage.blocking import Staged
-from trough.storage.listing import (
-    AT_ONCE,
-    NEVER,
-    Directory,
-    Files,
-    below,
-    compare,
-    reason_to_skip_directory,
-    segment_of,
-    shown,
-)
+from trough.storage.hdfs_look import Look, State, state_of
+from trough.storage.listing import Directory, Walk, below, changes_since
 from trough.storage.webhdfs import PIECE, Changed, FileStatus, NotThere, WebHdfs
 from trough.threads import Cancellation
-
-#: Seconds: two changes of a directory within one millisecond, seen by a clock that is
-#: known to a second.
-RACY = 3.0
-
-#: Seconds after which an upload that nobody finished is a crash's. A promotion may take
-#: six hours, and its file keeps the time at which it was begun.
-LEFT_OVER_AGE = 86400.0
 
 #: Entries that a NameNode gives at once unless configured otherwise (dfs.ls.limit).
 PAGE = 1000
@@ -54,8 +38,8 @@ PAGE = 1000
 #: How often a file that is replaced while it is fetched is tried again.
 ATTEMPTS = 5
 
-#: What tells a directory's state apart, or a file from its successor.
-_Identity = tuple[int, int]
+#: Seconds to wait before each try at removing a file that may not be there yet.
+_LATE = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class HdfsBackend:
@@ -79,48 +63,54 @@ class HdfsBackend:
     # -- looking ---------------------------------------------------------------
 
     def look(self, cancellation: Cancellation, since: Listing | None, full: bool) -> Changes:
-        known = since.directories if since is not None else {}
+        return changes_since(since, full, functools.partial(self._walk, cancellation))
+
+    def _walk(self, cancellation: Cancellation, known: Mapping[str, Directory], full: bool) -> Walk:
         root = self._root(cancellation)
         now = self._web.now()
-        directories: dict[str, Directory] = {}
-        pending: list[tuple[str, _Identity]] = [("", _identity(root))]
+        walk = Walk()
+        pending: list[tuple[str, State]] = [("", state_of(root))]
         while pending:
             path, identity = pending.pop()
             before = known.get(path)
-            # It may be gone since its name was read; that moved its parent's time.
-            with contextlib.suppress(NotThere):
-                if isinstance(before, Directory) and not full and before.is_still(identity, now):
-                    directories[path] = before
+            try:
+                if before is not None and not full and before.is_still(identity, now):
+                    walk.directories[path] = before
                     pending += self._children(cancellation, path, before)
                 else:
-                    look = _Look(path, identity, now)
+                    look = Look(path, identity, now)
                     for page in self._web.entries(cancellation, self._absolute(path)):
                         look.add(page)
                     self._sweep(cancellation, path, look.left_over)
-                    directories[path] = look.result()
+                    walk.directories[path] = look.result()
                     pending += look.children
-        return compare(since, directories)
+            except NotThere:
+                walk.whole = False
+        if self._root(cancellation).identity != root.identity:
+            walk.whole = False
+        return walk
 
     def _children(
         self, cancellation: Cancellation, path: str, before: Directory
-    ) -> list[tuple[str, _Identity]]:
+    ) -> list[tuple[str, State]]:
         """The present state of the directories in one whose entries are known."""
         wanted = {below(path, name) for name in before.children}
         pages = 1 + (len(before.files) + len(wanted)) // PAGE
         if pages < len(wanted):  # fewer requests than one for each
             found = [
-                (below(path, status.name), _identity(status))
+                (below(path, status.name), state_of(status))
                 for page in self._web.entries(cancellation, self._absolute(path))
                 for status in page
                 if status.is_directory
             ]
             return [(child, identity) for child, identity in found if child in wanted]
-        statuses = ((child, self._status(cancellation, child)) for child in sorted(wanted))
-        return [
-            (child, _identity(status))
-            for child, status in statuses
-            if status is not None and status.is_directory
-        ]
+        return [(child, state_of(self._there(cancellation, child))) for child in sorted(wanted)]
+
+    def _there(self, cancellation: Cancellation, path: str) -> FileStatus:
+        status = self._status(cancellation, path)
+        if status is None:
+            raise NotThere
+        return status
 
     def _sweep(self, cancellation: Cancellation, path: str, names: list[str]) -> None:
         for name in names:
@@ -193,30 +183,55 @@ class HdfsBackend:
         progress: Progress,
     ) -> Staged:
         directory, _, name = path.rpartition("/")
-        temporary = below(directory, files.temporary_name(name))
-        upload = _Upload(source, cancellation, progress)
-        self._root(cancellation)
-        self._web.make_directory(cancellation, self._absolute(directory))
-        try:
-            self._web.write(cancellation, self._absolute(temporary), upload.pieces)
-            status = self._verify(cancellation, temporary, upload)
-        except BaseException:
-            self._remove(temporary)
-            raise
+        self._make_directory(cancellation, directory)
+
+        def attempt() -> tuple[str, _Upload]:
+            temporary = below(directory, files.temporary_name(name))
+            return temporary, self._upload(cancellation, source, temporary, progress)
+
+        with self._disappearing(path):
+            temporary, upload = self._web.repeat(cancellation, attempt)
+            try:
+                status = self._verify(cancellation, temporary, upload)
+            except BaseException:
+                self._remove(temporary)
+                raise
         return Staged(segment, path, temporary, upload.size, upload.checksum, status.identity)
 
-    def _verify(self, cancellation: Cancellation, path: str, upload: _Upload) -> FileStatus:
-        status = self._status(cancellation, path)
-        if status is None:
-            raise errors.Unavailable(f"the upload {self._absolute(path)} has disappeared")
-        digest = files.new_hash()
+    def _make_directory(self, cancellation: Cancellation, directory: str) -> None:
+        if directory and self._status(cancellation, directory) is not None:
+            return
+        self._root(cancellation)  # which is not to be created
+        if directory:
+            self._web.make_directory(cancellation, self._absolute(directory))
+
+    def _upload(
+        self, cancellation: Cancellation, source: Path, temporary: str, progress: Progress
+    ) -> _Upload:
+        upload = _Upload(source, cancellation, progress)
         try:
-            for piece in self._pieces(cancellation, path, status):
-                digest.update(piece)
-        except (Changed, NotThere) as error:
+            self._web.write(cancellation, self._absolute(temporary), upload.pieces())
+        except BaseException:
+            self._remove(temporary, late=upload.begun)
+            raise
+        return upload
+
+    @contextlib.contextmanager
+    def _disappearing(self, path: str) -> Iterator[None]:
+        """Tell that an upload, or its directory, went away while it was worked on."""
+        try:
+            yield
+        except (NotThere, Changed) as error:
             raise errors.Unavailable(
-                f"the upload {self._absolute(path)} was touched by somebody else"
+                f"the upload for {self._absolute(path)} was removed or touched by somebody else",
+                "the former canonical copy is untouched",
             ) from error
+
+    def _verify(self, cancellation: Cancellation, path: str, upload: _Upload) -> FileStatus:
+        status = self._there(cancellation, path)
+        digest = files.new_hash()
+        for piece in self._pieces(cancellation, path, status):
+            digest.update(piece)
         found = files.checksum_text(digest)
         if (status.size, found) != (upload.size, upload.checksum):
             raise errors.Unavailable(
@@ -228,29 +243,22 @@ class HdfsBackend:
 
     def commit(self, cancellation: Cancellation, staged: Staged) -> CanonicalCopy:
         try:
-            with self._commits:
+            with self._commits, self._disappearing(staged.path):
                 modified = self._make_later(cancellation, staged)
                 self._web.replace(
                     cancellation,
                     self._absolute(staged.temporary),
                     self._absolute(staged.path),
-                    int(str(staged.identity)),
+                    staged.identity,
                 )
-        except BaseException as error:
+        except BaseException:
             self._remove(staged.temporary)
-            if isinstance(error, NotThere):
-                raise errors.Unavailable(
-                    f"the upload {self._absolute(staged.temporary)} has disappeared",
-                    "promote again",
-                ) from error
             raise
         return CanonicalCopy(staged.segment, staged.path, staged.size, modified, staged.checksum)
 
     def _make_later(self, cancellation: Cancellation, staged: Staged) -> int:
         """Make the upload's modification time later than the target's; returns it."""
-        upload = self._status(cancellation, staged.temporary)
-        if upload is None:
-            raise NotThere
+        upload = self._there(cancellation, staged.temporary)
         former = self._status(cancellation, staged.path)
         if former is None or upload.modified > former.modified:
             return upload.modified
@@ -261,11 +269,19 @@ class HdfsBackend:
     def discard(self, cancellation: Cancellation, staged: Staged) -> None:
         self._web.delete(cancellation, self._absolute(staged.temporary))
 
-    def _remove(self, path: str) -> None:
-        """Remove an upload that failed. Where that fails too, it is swept one day."""
+    def _remove(self, path: str, late: bool = False) -> None:
+        """Remove an upload that failed. Where that fails too, it is swept one day.
+
+        :param late: whether a DataNode may be about to create the file only now: it goes
+            on with a request whose connection was broken off
+        """
         # Not with the call's own cancellation, which may be why we are here.
+        cancellation = Cancellation()
         with contextlib.suppress(errors.Unavailable, NotThere):
-            self._web.delete(Cancellation(), self._absolute(path))
+            for pause in _LATE if late else (0.0,):
+                cancellation.wait(pause)
+                if self._web.delete(cancellation, self._absolute(path)):
+                    return
 
     def delete(self, cancellation: Cancellation, copy: CanonicalCopy) -> bool:
         if self.find(cancellation, copy.segment, copy.path) is None:
@@ -275,14 +291,14 @@ class HdfsBackend:
         return True
 
 
-def _identity(status: FileStatus) -> _Identity:
-    return (status.identity, status.modified)
-
-
 class _Upload:
-    """The content of a local file, and what was found out while it was read."""
+    """The content of a local file, and what was found out while it was read.
+
+    :ivar begun: whether any of it was asked for: a server is there that takes it
+    """
 
     def __init__(self, source: Path, cancellation: Cancellation, progress: Progress) -> None:
+        self.begun = False
         self.size = 0
         self.checksum = ""
         self._source = source
@@ -290,7 +306,8 @@ class _Upload:
         self._progress = progress
 
     def pieces(self) -> Iterator[bytes]:
-        """The content from its beginning; anew for each attempt."""
+        """The content, once."""
+        self.begun = True
         digest, done = files.new_hash(), 0
         with self._source.open("rb", buffering=0) as source:
             while piece := source.read(PIECE):
@@ -300,91 +317,3 @@ class _Upload:
                 done += len(piece)
                 self._progress(done)
         self.size, self.checksum = done, files.checksum_text(digest)
-
-
-class _Look:
-    """Makes a :class:`Directory` of the pages of its listing.
-
-    :ivar children: paths and states of the directories in it
-    :ivar left_over: names of uploads that a crash left behind
-    """
-
-    def __init__(self, path: str, identity: _Identity, now: float) -> None:
-        self._path = path
-        self._identity = identity
-        self._now = now
-        self._files: list[FileStatus] = []
-        self._ids: list[str] = []
-        self._skipped: dict[str, str] = {}
-        self._look_again = AT_ONCE if abs(now - identity[1] / 1000) < RACY else NEVER
-        self._names: list[str] = []
-        self.children: list[tuple[str, _Identity]] = []
-        self.left_over: list[str] = []
-
-    def add(self, page: list[FileStatus]) -> None:
-        """Take in a page of the listing."""
-        for status in page:
-            if status.name.startswith("."):
-                if status.is_file and files.is_temporary(status.name):
-                    self._left_over(status)
-            elif status.is_directory:
-                self._child(status)
-            elif status.is_file:
-                self._file(status)
-            else:
-                self._skipped[shown(status.name)] = "not a plain file"
-
-    def result(self) -> Directory:
-        """The directory, all pages taken in."""
-        packed = Files(
-            self._ids,
-            [status.modified for status in self._files],
-            [status.size for status in self._files],
-        )
-        return Directory(
-            self._identity,
-            packed,
-            packed.strays(self._path),
-            tuple(self._names),
-            self._skipped,
-            self._look_again,
-        )
-
-    def _child(self, status: FileStatus) -> None:
-        reason = reason_to_skip_directory(status.name)
-        if reason:
-            self._skipped[shown(status.name)] = reason
-        else:
-            self._names.append(status.name)
-            self.children.append((below(self._path, status.name), _identity(status)))
-
-    def _file(self, status: FileStatus) -> None:
-        try:
-            segment = segment_of(status.name)
-        except errors.BadSegmentId as error:
-            self._skipped[shown(status.name)] = str(error)
-            return
-        if segment is None:
-            return
-        self._ids.append(segment)
-        self._files.append(status)
-        if self._may_be_open(status):
-            self._look_again = AT_ONCE
-
-    def _may_be_open(self, status: FileStatus) -> bool:
-        """Whether a program may still be writing a file under its final name.
-
-        Its directory's time does not move when it is done. Until then its length is
-        that of its finished blocks, and its time that of its beginning.
-        """
-        written = status.modified / 1000
-        return abs(self._now - written) < RACY or (
-            self._now - written < LEFT_OVER_AGE and status.size % (status.block_size or 1) == 0
-        )
-
-    def _left_over(self, status: FileStatus) -> None:
-        due = status.modified / 1000 + LEFT_OVER_AGE
-        if due <= self._now:
-            self.left_over.append(status.name)
-        else:
-            self._look_again = min(self._look_again, due)

@@ -12,7 +12,7 @@ only strays are indexed by id, and a storage in its usual layout has none.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trough import errors, model
@@ -23,6 +23,9 @@ SUFFIX = ".sqlite"
 
 #: When to look into a directory whatever its identity: at the next look, or not.
 AT_ONCE, NEVER = 0.0, float("inf")
+
+#: How often directories may disappear under a walk before it is given up.
+_WALKS = 5
 
 #: A version within one directory: modification time in milliseconds, and size.
 _Version = tuple[int, int]
@@ -181,6 +184,45 @@ def check_path(segment: str, path: str | None) -> str:
             f"relative to the root, ending in {segment}{SUFFIX}, no part beginning with a dot",
         )
     return path
+
+
+@dataclass(slots=True)
+class Walk:
+    """What a backend saw on one way through its directories.
+
+    :ivar whole: False where a directory was gone when its turn came
+    """
+
+    directories: dict[str, Directory] = field(default_factory=dict)
+    whole: bool = True
+
+
+def changes_since(
+    since: Listing | None,
+    full: bool,
+    walk: Callable[[Mapping[str, Directory], bool], Walk],
+) -> Changes:
+    """Walk until what was seen can be told.
+
+    What moves from one directory to another during a walk may be seen in neither. So a
+    segment is told as gone only after a second walk, which begins after the first one
+    did not see it; most directories are still the same then, and it costs little.
+
+    :param walk: given the directories known so far, and whether to look into all
+    :raises trough.errors.Unavailable: directories disappear during every walk
+    """
+    known: Mapping[str, Directory] = since.directories if since else {}  # type: ignore[assignment]
+    confirmed = False
+    for _ in range(_WALKS):
+        seen = walk(known, full and not confirmed)
+        if not seen.whole:
+            known = {**known, **seen.directories}
+            continue
+        changes = compare(since, seen.directories)
+        if confirmed or not changes.gone:
+            return changes
+        known, confirmed = seen.directories, True
+    raise errors.Unavailable("directories keep disappearing from canonical storage")
 
 
 def compare(before: Listing | None, directories: Mapping[str, Directory]) -> Changes:

@@ -207,9 +207,10 @@ class WebHdfs:
             cancellation, lambda client: client.set_times(path, modification_time=modified)
         )
 
-    def delete(self, cancellation: Cancellation, path: str) -> None:
-        """Remove a file, past any trash. Idempotent."""
-        self._repeat(cancellation, lambda client: client.delete(path, skip_trash=True))
+    def delete(self, cancellation: Cancellation, path: str) -> bool:
+        """Remove a file, past any trash; whether there was one. Idempotent, except that
+        a repeated call may say that there was none where the first one removed it."""
+        return self._repeat(cancellation, lambda client: client.delete(path, skip_trash=True))
 
     def replace(self, cancellation: Cancellation, source: str, target: str, identity: int) -> None:
         """Make the file `source` be `target`, in one step, whether or not there is one.
@@ -235,23 +236,18 @@ class WebHdfs:
 
     # -- streams ---------------------------------------------------------------
 
-    def write(
-        self,
-        cancellation: Cancellation,
-        path: str,
-        pieces: Callable[[], Iterable[bytes]],
-    ) -> None:
-        """Create or overwrite a file.
+    def write(self, cancellation: Cancellation, path: str, pieces: Iterable[bytes]) -> None:
+        """Create a file, which must not be there; one attempt.
 
-        :param pieces: called for each attempt, gives the whole content
+        What it fails with is for :meth:`repeat` to understand. To repeat it under the
+        same name would not be safe: a DataNode may carry out a broken attempt late, and
+        empty what a later one has written.
+
         :raises OSError: from `pieces`, as it was
         """
         try:
-            self._repeat(
-                cancellation,
-                lambda client: client.write(path, data=_guarded(pieces()), overwrite=True),
-                transfer=True,
-            )
+            with self._session(cancellation) as session:
+                self._client(session, transfer=True).write(path, data=_guarded(pieces))
         except _SourceFailed as failed:
             raise failed.args[0] from None
 
@@ -293,23 +289,26 @@ class WebHdfs:
 
     # -- patience --------------------------------------------------------------
 
-    def _repeat(
-        self,
-        cancellation: Cancellation,
-        call: Callable[[hdfs.Client], T],
-        transfer: bool = False,
-    ) -> T:
-        """Make a call until it succeeds, or there is no use in trying.
+    def repeat(self, cancellation: Cancellation, attempt: Callable[[], T]) -> T:
+        """Do something until it succeeds, or there is no use in trying.
 
         :raises NotThere: the server says that there is no such file
         """
         pauses = self.patience.pauses()
         while True:
             try:
-                with self._session(cancellation) as session:
-                    return call(self._client(session, transfer))
+                return attempt()
             except _FAILURES as error:
                 self._pause(cancellation, error, pauses)
+
+    def _repeat(self, cancellation: Cancellation, call: Callable[[hdfs.Client], T]) -> T:
+        """The same, for one short call."""
+
+        def attempt() -> T:
+            with self._session(cancellation) as session:
+                return call(self._client(session, transfer=False))
+
+        return self.repeat(cancellation, attempt)
 
     def _pause(self, cancellation: Cancellation, error: Exception, pauses: Iterator[float]) -> None:
         """Wait before trying again, or raise what `error` means."""
