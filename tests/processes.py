@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -30,12 +32,18 @@ QUICK = {
 }
 
 
+#: Below those that the system gives to whoever asks for any port.
+_PORTS = range(10_000, 32_000)
+_dice = random.Random(os.getpid())
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
+    """Ports of the loopback that nobody listens on now, and nobody gets by chance."""
+    ports: list[int] = []
+    while len(ports) < count:
+        port = _dice.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
     return ports
 
 

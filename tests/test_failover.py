@@ -131,6 +131,15 @@ def test_two_provisionings_at_once_give_one_lock(machine):
     assert len(answers) == 9 and len(set(answers)) == 1
 
 
+def test_a_port_that_is_in_use_is_named_in_one_line(machine):
+    """Whoever starts a second one on the same ports is told which port and which setting."""
+    taken = machine.processes["w1"].settings["LINE_PORT"]
+    second = machine.worker("w5", LINE_PORT=taken)
+    line = second.wait_for("cannot listen")
+    assert f"port {taken} (LINE_PORT)" in line and "Traceback" not in second.output
+    assert second.wait() == 1
+
+
 def test_two_workers_of_one_name(machine, tmp_path):
     """The second one refuses to start and says why; the first one goes on."""
     second = machine.worker("w5", HOSTNAME="w1")

@@ -14,6 +14,7 @@ from typing import Any
 
 from twisted.application import service
 from twisted.internet.defer import maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from trough.errors import TroughError
@@ -44,6 +45,32 @@ class Closing(service.Service):
         """Close it, and wait for that."""
         super().stopService()
         await self._close()
+
+
+class Listener(service.MultiService):
+    """Listens on a port; where it cannot, the process ends with one line that says so.
+
+    :param key: the setting that names the port
+    """
+
+    def __init__(self, listening: service.IService, address: str, key: str) -> None:
+        super().__init__()
+        self._address = address
+        self._key = key
+        listening.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        """Listen.
+
+        :raises SystemExit: the port cannot be had
+        """
+        try:
+            super().privilegedStartService()
+        except CannotListenError as failure:
+            raise SystemExit(
+                f"trough: cannot listen on {self._address} ({self._key}): "
+                f"{failure.socketError}; is another one running?"
+            ) from failure
 
 
 class Refusal:

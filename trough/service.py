@@ -25,7 +25,7 @@ from trough.cold import ColdSegments
 from trough.data_directory import DataDirectory
 from trough.example import Example
 from trough.leadership import Leadership, Policy
-from trough.lifecycle import Closing, Refusal, Stack
+from trough.lifecycle import Closing, Listener, Refusal, Stack
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 from trough.model import Leader, Worker
@@ -208,14 +208,10 @@ def _listen_as_worker(common: _Common, controller: LocalSyncController, queries:
     proxy = Proxy(reactor)
     Closing(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.threads).table()
-    _listen_line(common, settings.line_port, "worker", verbs)
-    _listen_http(common, settings.sync_local_port, _manager(common, controller), MAX_MANAGER_BODY)
-    _listen_http(
-        common, settings.write_port, WriteResource(queries, token), settings.max_write_body
-    )
-    _listen_http(
-        common, settings.read_port, ReadResource(queries, proxy, token), settings.max_sql_length
-    )
+    _listen_line(common, "LINE_PORT", "worker", verbs)
+    _listen_http(common, "SYNC_LOCAL_PORT", _manager(common, controller), MAX_MANAGER_BODY)
+    _listen_http(common, "WRITE_PORT", WriteResource(queries, token), settings.max_write_body)
+    _listen_http(common, "READ_PORT", ReadResource(queries, proxy, token), settings.max_sql_length)
 
 
 def _worker_row(settings: Settings, identity: str) -> Worker:
@@ -289,10 +285,8 @@ def _add_sync(common: _Common) -> MasterSyncController:
     )
     Closing(peers.close).setServiceParent(stack)
     controller.setServiceParent(stack)
-    _listen_line(
-        common, settings.sync_line_port, "sync", SyncVerbs(controller, common.schemas).table()
-    )
-    _listen_http(common, settings.sync_server_port, _manager(common, controller), MAX_MANAGER_BODY)
+    _listen_line(common, "SYNC_LINE_PORT", "sync", SyncVerbs(controller, common.schemas).table())
+    _listen_http(common, "SYNC_SERVER_PORT", _manager(common, controller), MAX_MANAGER_BODY)
     return controller
 
 
@@ -303,13 +297,13 @@ def _manager(common: _Common, manager: Manager) -> Resource:
     return ManagerResource(manager, common.schemas, common.settings.auth_token or "")
 
 
-def _listen_http(common: _Common, port: int, root: Resource, max_body: int) -> None:
+def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> None:
     site = Site(root, common.reactor, max_body)
     Closing(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
-    _listen(common, port, site)
+    _listen(common, key, site)
 
 
-def _listen_line(common: _Common, port: int, role: str, verbs: dict[str, Verb]) -> None:
+def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -> None:
     settings = common.settings
     factory = LineServerFactory(
         role,
@@ -323,15 +317,18 @@ def _listen_line(common: _Common, port: int, role: str, verbs: dict[str, Verb]) 
         ),
     )
     Closing(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)
-    _listen(common, port, factory)
+    _listen(common, key, factory)
 
 
-def _listen(common: _Common, port: int, factory: IProtocolFactory) -> None:
-    address = quoteStringArgument(common.settings.bind_address)
-    kind = "tcp6" if ":" in common.settings.bind_address else "tcp"
-    strports.service(
-        f"{kind}:{port}:interface={address}:backlog=1024", factory, common.reactor
-    ).setServiceParent(common.stack)
+def _listen(common: _Common, key: str, factory: IProtocolFactory) -> None:
+    address, port = common.settings.bind_address, getattr(common.settings, key.lower())
+    kind = "tcp6" if ":" in address else "tcp"
+    listening = strports.service(
+        f"{kind}:{port}:interface={quoteStringArgument(address)}:backlog=1024",
+        factory,
+        common.reactor,
+    )
+    Listener(listening, f"{address} port {port}", key).setServiceParent(common.stack)
 
 
 def _worker_addresses(settings: Settings) -> dict[str, str]:
