@@ -205,8 +205,13 @@ class SqlRole:
         answer.finished(outcome)  # type: ignore[arg-type]
 
     def _rows(self, segment: str, asked: QueryArguments, answer: QueryReply, tag: str) -> int:
-        cursor = self.segments[segment].execute(asked.sql, asked.parameters or ())
-        names = json.dumps([column[0] for column in cursor.description])
+        database = self.segments[segment]
+        database.execute("PRAGMA query_only = 1")
+        try:
+            cursor = database.execute(asked.sql, asked.parameters or ())
+        finally:
+            database.execute("PRAGMA query_only = 0")
+        names = json.dumps([column[0] for column in cursor.description], separators=(",", ":"))
         answer.data(f"{tag} COLS {segment} {names}\n".encode())
         count = 0
         while rows := cursor.fetchmany(100):

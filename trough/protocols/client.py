@@ -405,5 +405,9 @@ async def connect(
     except (ConnectError, OSError) as error:
         raise errors.Unavailable(f"cannot connect: {error}") from error
     connection = cast(LineConnection, protocol)
-    await connection.greeting
+    try:
+        await connection.greeting
+    except BaseException:  # a cancelled wait, too, leaves no connection behind
+        connection.transport.abortConnection()
+        raise
     return connection
