@@ -123,14 +123,14 @@ def test_progress_is_drawn_after_a_while_and_not_too_often(screen):
     progress.draw()
     clock.now = 2.05
     progress.draw()
-    assert screen.getvalue() == "\r\x1b[K500 of 1,000 segments asked, 12,345 row"
+    assert screen.getvalue() == "\r\x1b[K500 of 1,000 segments answered, 12,345 "
     assert progress.line() == (
-        "500 of 1,000 segments asked, 12,345 rows, 2 failed, 2.0 s, about 2.0 s left;"
+        "500 of 1,000 segments answered, 12,345 rows, 2 failed, 2.0 s, about 2.0 s left;"
         " Ctrl-C cancels"
     )
     progress.clear()
     progress.clear()
-    assert screen.getvalue().endswith("row\r\x1b[K")
+    assert screen.getvalue().endswith("12,345 \r\x1b[K")
 
 
 def test_durations():

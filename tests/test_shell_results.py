@@ -21,7 +21,7 @@ def test_each_segment_under_its_name():
     sut = make("VERTICAL")
     for segment in ("a", "b", "c"):
         sut.columns(segment, ["x"])
-    text = sut.rows("a", [[1]]) + sut.rows("b", [[2]]) + sut.rows("a", [[3]])
+    text = sut.rows("a", [[1]], 1) + sut.rows("b", [[2]], 1) + sut.rows("a", [[3]], 1)
     assert text == ""
     bar = "-" * 20
     assert sut.done("b") == f"b:\n-[ row 1 ]{bar}\nx | 2\n(1 row)\n\n"
@@ -34,7 +34,7 @@ def test_one_segment_has_no_title():
     """With one segment there is nothing to tell apart."""
     sut = make("TSV", many=False)
     sut.columns("a", ["x"])
-    sut.rows("a", [[1]])
+    sut.rows("a", [[1]], 1)
     assert sut.done("a") + sut.end() == "x\n1\n"
 
 
@@ -43,8 +43,8 @@ def test_programs_get_a_column_that_names_the_segment():
     sut = make("TSV")
     sut.columns("a", ["x"])
     sut.columns("b", ["x"])
-    sut.rows("b", [[2]])
-    sut.rows("a", [[1]])
+    sut.rows("b", [[2]], 1)
+    sut.rows("a", [[1]], 1)
     assert sut.done("a") + sut.done("b") + sut.end() == "_segment\tx\na\t1\nb\t2\n"
 
 
@@ -68,8 +68,8 @@ def test_people_get_a_new_header_for_other_columns():
     sut = make("TABLE", merged=True)
     sut.columns("a", ["x"])
     sut.columns("b", ["y"])
-    sut.rows("a", [[1]])
-    sut.rows("b", [[2]])
+    sut.rows("a", [[1]], 1)
+    sut.rows("b", [[2]], 1)
     assert sut.done("a") + sut.done("b") + sut.end() == (
         " _segment | x\n----------+---\n a        | 1\n\n"
         " _segment | y\n----------+---\n b        | 2\n"
@@ -81,9 +81,9 @@ def test_memory_has_a_bound():
     sut = make("RAW", held_rows=3)
     sut.columns("a", ["x"])
     sut.columns("b", ["x"])
-    assert sut.rows("b", [[0]]) == ""
-    assert sut.rows("a", [[1], [2], [3]]) == 'a:\n[{"x": 1},\n{"x": 2},\n{"x": 3}'
-    assert sut.rows("a", [[4]]) == ',\n{"x": 4}'
+    assert sut.rows("b", [[0]], 1) == ""
+    assert sut.rows("a", [[1], [2], [3]], 1) == 'a:\n[{"x": 1},\n{"x": 2},\n{"x": 3}'
+    assert sut.rows("a", [[4]], 1) == ',\n{"x": 4}'
     assert sut.done("b") == ""
     assert sut.done("a") == ']\n(4 rows)\n\nb:\n[{"x": 0}]\n(1 row)\n\n'
 
@@ -93,10 +93,10 @@ def test_a_section_is_continued():
     sut = make("RAW", held_rows=2)
     sut.columns("a", ["x"])
     sut.columns("b", ["x"])
-    sut.rows("a", [[1], [2], [3]])
-    text = sut.rows("b", [[1], [2], [3]])
+    sut.rows("a", [[1], [2], [3]], 1)
+    text = sut.rows("b", [[1], [2], [3]], 1)
     assert text.startswith("]\n(more below)\n\nb:\n[")
-    text = sut.rows("a", [[4]]) + sut.done("b") + sut.done("a") + sut.end()
+    text = sut.rows("a", [[4]], 1) + sut.done("b") + sut.done("a") + sut.end()
     assert text == ']\n(3 rows)\n\na (continued):\n[{"x": 4}]\n(4 rows)\n\n'
 
 
@@ -104,17 +104,17 @@ def test_values_count_for_the_bound_too():
     """A few large values are as much as many rows."""
     sut = make("JSONL", many=False, held_size=100)
     sut.columns("a", ["x"])
-    assert json.loads(sut.rows("a", [["y" * 101]])) == {"x": "y" * 101}
+    assert json.loads(sut.rows("a", [["y" * 101]], 101)) == {"x": "y" * 101}
 
 
 def test_a_segment_asked_again_leaves_no_trace():
     """Rows that were not written yet are forgotten when they come again."""
     sut = make("TSV", many=False)
     sut.columns("a", ["x"])
-    sut.rows("a", [[1], [2]])
+    sut.rows("a", [[1], [2]], 1)
     assert sut.restarted("a")
     sut.columns("a", ["x"])
-    sut.rows("a", [[1], [2], [3]])
+    sut.rows("a", [[1], [2], [3]], 1)
     assert sut.done("a") + sut.end() == "x\n1\n2\n3\n"
 
 
@@ -122,7 +122,7 @@ def test_rows_that_were_written_cannot_be_taken_back():
     """Then the caller is told, so that no row is shown twice."""
     sut = make("TSV", many=False)
     sut.columns("a", ["x"])
-    sut.rows("a", [[1]])
+    sut.rows("a", [[1]], 1)
     assert sut.flush() == "x\n1\n"
     assert not sut.restarted("a")
     assert sut.restarted("not seen yet")
@@ -132,9 +132,9 @@ def test_a_waiting_reader_sees_what_there_is():
     """After a while the longest of the segments goes out although it is not complete."""
     sut = make("TABLE")
     sut.columns("a", ["x"])
-    sut.rows("a", [[1]])
+    sut.rows("a", [[1]], 1)
     assert sut.flush() == "a:\n x\n---\n 1\n"
-    assert sut.rows("a", [[2]]) == ""
+    assert sut.rows("a", [[2]], 1) == ""
     assert sut.flush() == " 2\n"
     assert sut.end() == "(incomplete)\n\n"
 
@@ -143,7 +143,7 @@ def test_what_a_failed_segment_gave_is_marked():
     """Rows before a failure are shown with the reason for their end."""
     sut = make("RAW")
     sut.columns("a", ["x"])
-    sut.rows("a", [[1]])
+    sut.rows("a", [[1]], 1)
     assert sut.done("a", "failed: timeout") == 'a:\n[{"x": 1}]\n(failed: timeout)\n\n'
     assert sut.done("never began", "failed") == ""
 

@@ -65,8 +65,9 @@ def offered(tmp_path, monkeypatch):
     names.tables = {"crawled_url": ["id", "host", "size"], "seeds": ["id", "seed\x1b"]}
     completer = ShellCompleter(REGISTRY, Session(), names)
 
-    def complete(text):
-        found = completer.get_completions(Document(text), CompleteEvent())
+    def complete(text, requested=False):
+        event = CompleteEvent(completion_requested=requested)
+        found = completer.get_completions(Document(text), event)
         return [text[: len(text) + c.start_position] + c.text for c in found]
 
     return complete
@@ -107,6 +108,13 @@ def test_tables_and_columns_are_offered_where_they_make_sense(offered):
     assert "GATHER SELECT host" in offered("GATHER SELECT ho")
     assert "SELECT COUNT" in offered("SELECT cou")
     assert "SELECT 1 LIMIT" in offered("SELECT 1 lim")
+
+
+def test_everything_is_offered_only_when_it_is_asked_for(offered):
+    """Tab lists what could come; typing a blank does not cover the screen with it."""
+    assert offered("SELECT ") == []
+    assert "SELECT host" in offered("SELECT ", requested=True)
+    assert offered("SELECT * FROM ") == ["SELECT * FROM crawled_url", "SELECT * FROM seeds"]
 
 
 def test_nothing_is_offered_inside_strings_and_comments(offered):

@@ -50,13 +50,17 @@ class ShellCompleter(Completer):
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterator[Completion]:
         text = _statement_before(document.text_before_cursor)
-        yield from self._names_of_commands(text)
+        if text or complete_event.completion_requested:
+            yield from self._names_of_commands(text)
         found = self._registry.find(text)
         if found is None:
             return
         command, end = found
         if command.rest is Rest.SQL:
-            yield from _matching(*self._in_sql(text))
+            word, candidates = self._in_sql(text)
+            # All there is, unasked, would only hide what is being typed.
+            if word or complete_event.completion_requested or _is_narrow(candidates):
+                yield from _matching(word, candidates)
         elif end < len(text):
             yield from self._arguments(command, text[end:])
 
@@ -128,6 +132,10 @@ class ShellCompleter(Completer):
             if as_.text.upper() == "AS" and alias.text.lower() == name.lower():
                 return by_name.get(_unquoted(table.text).lower(), [])
         return []
+
+
+def _is_narrow(candidates: Candidates) -> bool:
+    return {kind for _, kind in candidates} in ({"table"}, {"column"})
 
 
 def _statement_before(text: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -174,7 +175,7 @@ class JsonLines(Renderer):
     for_programs = True
 
     def rows(self, rows: Sequence[Row]) -> str:
-        names = [json.dumps(name, ensure_ascii=False) for name in distinct(self.columns)]
+        names = distinct(self.columns)
         text = "".join([f"{_json_object(names, row)}\n" for row in rows])
         return safe_json(text) if self.options.terminal else text
 
@@ -184,7 +185,7 @@ class Raw(Renderer):
 
     def __init__(self, columns: Sequence[str], options: Options) -> None:
         super().__init__(columns, options)
-        self._names = [json.dumps(n, ensure_ascii=False) for n in distinct(self.columns)]
+        self._names = distinct(self.columns)
         self._separator = "["
 
     def rows(self, rows: Sequence[Row]) -> str:
@@ -207,7 +208,7 @@ class Pretty(Raw):
 
     def _object(self, row: Row) -> str:
         pairs = zip(self._names, row, strict=True)
-        return "{\n" + ",\n".join(f"  {n}: {json_value(v)}" for n, v in pairs) + "\n}"
+        return "{\n" + ",\n".join(f"  {_encode(n)}: {json_value(v)}" for n, v in pairs) + "\n}"
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -229,9 +230,20 @@ def json_value(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+# Made once, for making one takes longer than writing a row.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def _json_object(names: list[str], row: Row) -> str:
-    pairs = zip(names, row, strict=True)
-    return f"{{{', '.join([f'{name}: {json_value(value)}' for name, value in pairs])}}}"
+    """A row as a JSON object.
+
+    :param names: of the columns, each once
+    """
+    try:
+        return _encode(dict(zip(names, row, strict=True)))
+    except (TypeError, ValueError):  # a BLOB, an infinity
+        pairs = zip(names, row, strict=True)
+        return f"{{{', '.join([f'{_encode(n)}: {json_value(v)}' for n, v in pairs])}}}"
 
 
 class Csv(Renderer):
@@ -253,10 +265,14 @@ class Csv(Renderer):
     def _cell(self, value: object) -> str:
         if isinstance(value, str):
             text = safe(value) if self.options.terminal else value
-            if not text or any(c in text for c in ',"\r\n') or text != text.strip():
+            if _CSV_QUOTED.search(text):
                 return '"' + text.replace('"', '""') + '"'
             return text
         return exact_text(value)
+
+
+# Empty, with something that ends a value, or with blanks that readers like to strip.
+_CSV_QUOTED = re.compile(r'^$|[,"\r\n]|^\s|\s$')
 
 
 class Tsv(Csv):
@@ -280,6 +296,8 @@ _TSV_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r
 
 def exact_text(value: object) -> str:
     """A value that is no text, so that it can be read back; NULL is empty."""
+    if isinstance(value, int):
+        return str(value)
     if value is None:
         return ""
     if isinstance(value, bytes):

@@ -22,6 +22,7 @@ from trough.shell.session import (
     Progressed,
     Remote,
     Rows,
+    rows_of,
 )
 
 #: Rows of the answer that are passed on at a time.
@@ -119,4 +120,4 @@ class GatherQuery:
             yield Columns("", self._gathering.names)
         if rows:
             self._count += len(rows)
-            yield Rows("", rows)
+            yield rows_of("", rows)

@@ -6,7 +6,6 @@ next line; Ctrl-C clears the line, or cancels what runs; Ctrl-D on an empty line
 
 from __future__ import annotations
 
-import contextlib
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +184,10 @@ def _may_change_tables(text: str) -> bool:
 
 def ask(question: str) -> str:
     """Ask a person; an end of input is no answer."""
-    with contextlib.suppress(EOFError):
+    try:
         return input(question)
-    return ""
+    except EOFError:
+        return ""
+    except KeyboardInterrupt:
+        print()
+        raise

@@ -35,7 +35,7 @@ class Progress:
         self,
         stream: TextIO | None,
         total: int,
-        verb: str = "asked",
+        verb: str = "answered",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stream = stream

@@ -29,8 +29,8 @@ from trough.shell.session import (
     Query,
     Restarted,
     Result,
-    Rows,
     Written,
+    rows_of,
 )
 
 #: Segments promoted or deleted at the same time.
@@ -99,8 +99,8 @@ class _Listener:
         self._stream.put(Columns(segment, names))
 
     def rows(self, segment: str, rows: list[list[Any]]) -> None:
-        size = sum([len(v) for row in rows for v in row if isinstance(v, str | bytes)])
-        self._stream.put(Rows(segment, rows), size + 16 * len(rows))
+        event = rows_of(segment, rows)
+        self._stream.put(event, event.size)
 
     def done(self, segment: str, count: int) -> None:
         self._stream.put(Done(segment, count))

@@ -56,11 +56,10 @@ class Results:
         self._layout.check(names)
         self._segments[segment] = _Held(names)
 
-    def rows(self, segment: str, rows: Sequence[Sequence[Any]]) -> str:
-        """Further rows of a segment."""
+    def rows(self, segment: str, rows: Sequence[Sequence[Any]], size: int) -> str:
+        """Further rows of a segment, with some `size` characters in them."""
         held = self._segments[segment]
         held.rows += rows
-        size = sum([len(v) for row in rows for v in row if isinstance(v, str | bytes)])
         held.size += size
         self._rows += len(rows)
         self._size += size

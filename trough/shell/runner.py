@@ -110,10 +110,10 @@ class Runner:
 
     def _handle(self, event: Event) -> str:
         match event:
-            case Rows(segment, rows):
+            case Rows(segment, rows, size):
                 self._outcome.rows += len(rows)
                 self._progress.rows = self._outcome.rows
-                return self._results.rows(segment, rows)
+                return self._results.rows(segment, rows, size)
             case Columns(segment, names):
                 return self._begin(segment, names)
             case Done(segment):

@@ -29,10 +29,20 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Further rows of a segment."""
+    """Further rows of a segment.
+
+    :ivar size: characters in them, about
+    """
 
     segment: str
     rows: Sequence[Sequence[Any]]
+    size: int
+
+
+def rows_of(segment: str, rows: Sequence[Sequence[Any]]) -> Rows:
+    """Rows with their size."""
+    sizes = [len(v) for row in rows for v in row if isinstance(v, str | bytes)]
+    return Rows(segment, rows, sum(sizes) + 16 * len(rows))
 
 
 @dataclass(frozen=True, slots=True)

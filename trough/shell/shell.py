@@ -144,7 +144,8 @@ class Shell:
         outcome = runner.run(query)
         session.failures = outcome.failures
         self.last_outcome = outcome
-        self.say(summary(outcome, name, session.timing))
+        if outcome.rows or not outcome.failures:
+            self.say(summary(outcome, name, session.timing))
         if outcome.interrupted and not self.output.terminal:
             raise KeyboardInterrupt
         try:

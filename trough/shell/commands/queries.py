@@ -60,11 +60,17 @@ def write(shell: Shell, arguments: Arguments) -> None:
     """Change the one connected segment."""
     session = shell.session
     sql = arguments.statement.text
-    segment = session.connected_for_writing(sql.split(maxsplit=1)[0].upper())
+    verb = sql.split(maxsplit=1)[0].upper()
+    segment = session.connected_for_writing(verb)
     begun = time.monotonic()
     written = shell.remote.write(segment, sql, session.schema)
     took = f" ({duration(time.monotonic() - begun)})" if session.timing else ""
-    shell.say(f"{counted(written.changes, 'row')} changed in {segment}{took}")
+    rows = counted(written.changes, "row")
+    what = f"{rows} changed in" if verb in _CHANGES_ROWS else f"{verb} done in"
+    shell.say(f"{what} {segment}{took}")
+
+
+_CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
 
 
 @command(
