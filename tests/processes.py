@@ -35,14 +35,19 @@ QUICK = {
 #: Below those that the system gives to whoever asks for any port.
 _PORTS = range(10_000, 32_000)
 _dice = random.Random(os.getpid())
+_given: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nobody listens on now, and nobody gets by chance."""
+    """Ports of the loopback that nobody listens on now, and nobody gets by chance; each
+    is given once."""
     ports: list[int] = []
     while len(ports) < count:
         port = _dice.choice(_PORTS)
+        if port in _given:
+            continue
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            _given.add(port)
             ports.append(port)
     return ports
 
