@@ -96,7 +96,10 @@ WRONG: dict[str, list[object]] = {
         "rethinkdb://u@h/t",
         "rethinkdb://h:99999/t",
     ],
-    "STORAGE_URL": ["", "file://x/y", "file:///", "webhdfs:///x", "webhdfs://h:0/x", "hdfs://h/x"],
+    "STORAGE_URL": [
+        *("", "file://x/y", "file:///", "webhdfs:///x", "webhdfs://h:0/x", "hdfs://h/x"),
+        *("webhdfs://h/x?", "webhdfs://h/x?who=me", "file:///x?user=me"),
+    ],
     "RETHINKDB_HOSTS": ["", [], ["a b"], [1], ["::1"], ["a:0"], ["a:65536"], {"a": 1}, 5],
     "RETHINKDB_DATABASE": ["", "a.b", "a" * 65],
     "RETHINKDB_USER": ["", 3, "a\x00"],

@@ -299,6 +299,19 @@ def test_urls(given: dict[str, object], metadata: str, storage: str) -> None:
     assert (settings.metadata_url, settings.storage_url) == (metadata, storage)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "webhdfs://a:9870,b:9870/t",
+        "webhdfs://a:9870/t?user=trough",
+        "swebhdfs://a:9871/t?auth=kerberos",
+    ],
+)
+def test_storage_urls_are_those_that_the_storage_takes(url: str) -> None:
+    """Whatever the storage can be opened with may be set, options included."""
+    assert settings_from({"STORAGE_URL": url}, "w").storage_url == url
+
+
 def test_the_environment_decides_between_two_ways(tmp_path: Path) -> None:
     """A variable wins over a file that says the same thing by another key."""
     path = write(tmp_path, "RETHINKDB_HOSTS: [a]\nSTORAGE_URL: file:///c\n")

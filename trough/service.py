@@ -21,6 +21,7 @@ from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.resource import Resource
 
+from trough import errors
 from trough.cold import ColdSegments
 from trough.data_directory import DataDirectory
 from trough.example import Example
@@ -108,6 +109,12 @@ def build_node(settings: Settings, reactor: Any, example: bool = False) -> servi
 
 
 def _build_common(settings: Settings, reactor: Any) -> _Common:
+    if settings.rethinkdb_tls:
+        # Refused, for to go on without would send the password in the clear.
+        raise errors.BadSettings(
+            "RETHINKDB_TLS is set, and RethinkDB cannot be spoken to over TLS yet",
+            "leave it out, and have a tunnel or a private network between the machines",
+        )
     stack = Stack()
     threads = ThreadPoolService("trough-work", 4, reactor)
     threads.setServiceParent(stack)

@@ -85,7 +85,10 @@ class Settings:
         AbsolutePath(), None, "File of CA certificates; with it, RethinkDB is spoken to over TLS."
     )
     storage_url: str = _key(
-        Url(("file:///path", "webhdfs://namenode[:port]/path")),
+        Url(
+            ("file:///path", "webhdfs://namenode[:port]/path", "swebhdfs://namenode[:port]/path"),
+            options=("user", "auth"),
+        ),
         None,
         "Where canonical copies are kept.",
     )

@@ -295,14 +295,17 @@ class Url(Kind):
 
     :param examples: for each scheme, how such a URL looks; one with three slashes
         takes no host, any other takes one or several, separated by commas
+    :param options: names that may follow the path of a URL with hosts, as ``?name=value``
     """
 
-    def __init__(self, examples: Sequence[str]) -> None:
+    def __init__(self, examples: Sequence[str], options: Sequence[str] = ()) -> None:
         self.allowed = " or ".join(examples)
+        names = "|".join(map(re.escape, options)) or "(?!)"
+        self._options = re.compile(rf"((^|&)({names})=[^&=]+)+")
         self._local = {example.partition("://")[0]: ":///" in example for example in examples}
 
     def from_file(self, value: object) -> str:
-        if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f?#]", value):
+        if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f#]", value):
             raise NotAllowed
         try:
             parts = urlsplit(value)
@@ -313,6 +316,8 @@ class Url(Kind):
             raise NotAllowed
         hosts = parts.netloc.split(",") if parts.netloc else []
         if bool(hosts) == local or not all(map(_is_host_port, hosts)):
+            raise NotAllowed
+        if "?" in value and (local or not self._options.fullmatch(parts.query)):
             raise NotAllowed
         return value
 
