@@ -396,6 +396,7 @@ class FanOut:
     def _broken(self, failure: Failure) -> None:
         if self._over and not failure.check(errors.TroughError):
             _log.failure("after the end of a query", failure)
+        assert isinstance(failure.value, Exception)
         self._end(failure.value)
 
 

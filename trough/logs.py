@@ -13,6 +13,7 @@ import sys
 from constantly import NamedConstant
 from twisted.logger import (
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     LogLevel,
@@ -21,6 +22,7 @@ from twisted.logger import (
     textFileLogObserver,
 )
 from twisted.python.logfile import LogFile
+from zope.interface import implementer
 
 #: Bytes after which a log file is put away under a number.
 ROTATE_AT = 100 * 1024 * 1024
@@ -47,17 +49,20 @@ def observer() -> ILogObserver:
     level, path = _chosen
     if path is None or path == "-":
         # Not captured: twistd puts itself between print() and the terminal.
-        text = textFileLogObserver(sys.__stdout__)
+        text = textFileLogObserver(sys.__stdout__ or sys.stdout)
     else:
         text = textFileLogObserver(LogFile.fromFullPath(path, rotateLength=ROTATE_AT))
     levels = LogLevelFilterPredicate(LogLevel.lookupByName(level))
-    filtering: ILogObserver = FilteringLogObserver(text, [levels, _no_chatter])
-    return filtering
+    return FilteringLogObserver(text, [levels, _NoChatter()])
 
 
-def _no_chatter(event: LogEvent) -> NamedConstant:
-    namespace = str(event.get("log_namespace", ""))
-    of_twisted = namespace in ("-", "log_legacy") or namespace.startswith("twisted.")
-    if of_twisted and event["log_level"] < LogLevel.warn:
-        return PredicateResult.no
-    return PredicateResult.maybe
+@implementer(ILogFilterPredicate)
+class _NoChatter:
+    """Leaves out what Twisted says below a warning."""
+
+    def __call__(self, event: LogEvent) -> NamedConstant:
+        namespace = str(event.get("log_namespace", ""))
+        of_twisted = namespace in ("-", "log_legacy") or namespace.startswith("twisted.")
+        if of_twisted and event["log_level"] < LogLevel.warn:
+            return PredicateResult.no
+        return PredicateResult.maybe

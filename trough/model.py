@@ -8,7 +8,6 @@ here, once, for all engines.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -229,8 +228,3 @@ class Schema:
 
 #: The schema that always exists, and is empty.
 DEFAULT_SCHEMA = Schema("default", "")
-
-
-def replace(value, **changes):
-    """`value` with some fields changed; see :func:`dataclasses.replace`."""
-    return dataclasses.replace(value, **changes)

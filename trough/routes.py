@@ -163,7 +163,8 @@ class Routes:
                 Deferred.fromCoroutine(self._look_up_page(page, now))
                 for page in pages[start : start + PAGES_AT_ONCE]
             ]
-            for succeeded, result in await DeferredList(under_way, consumeErrors=True):
+            results: list[tuple[bool, Any]] = await DeferredList(under_way, consumeErrors=True)
+            for succeeded, result in results:
                 if not succeeded:
                     raise result.value
 

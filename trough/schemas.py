@@ -42,7 +42,7 @@ class Schemas:
         :raises trough.errors.BadSchema: the name breaks the rule, or SQLite refuses the SQL
         """
         if not (0 < len(name) <= 100 and name.isprintable()) or set(name) & set("/ "):
-            raise errors.BadSchema(f"not a schema's name: {ascii(name):.80}", NAME_RULE)
+            raise errors.BadSchema(f"not a schema's name: {name!a:.80}", NAME_RULE)
         if not isinstance(sql, str):
             raise errors.BadSchema(f"the SQL of schema {name} is not a text")
         if name == DEFAULT_SCHEMA.id and sql.strip():

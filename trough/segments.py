@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from twisted.application import service
 from twisted.internet.defer import Deferred
@@ -285,7 +286,7 @@ class Segments(service.Service):
         self,
         segment: str,
         sql: str | bytes,
-        parameters: object,
+        parameters: Any,
         limits: Limits,
         receiver: Receiver,
     ) -> Job | FirstWrite:

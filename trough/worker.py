@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.application import service
@@ -30,7 +30,6 @@ from trough.model import (
     Lock,
     Worker,
     check_segment_id,
-    replace,
 )
 from trough.periodic import Periodic
 from trough.publisher import Publisher

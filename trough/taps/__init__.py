@@ -34,10 +34,10 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Have the log written at the level that the settings say."""
-        if not self.parent.get("logger"):
-            nodaemon, path = self.parent.get("nodaemon"), self.parent.get("logfile")
-            path = path or (None if nodaemon else "twistd.log")
-            self.parent["logger"] = logs.choose(self.load().log_level, path)
+        twistd = self.parent
+        if twistd is not None and not twistd.get("logger"):
+            path = twistd.get("logfile") or (None if twistd.get("nodaemon") else "twistd.log")
+            twistd["logger"] = logs.choose(self.load().log_level, path)
 
     def load(self) -> Settings:
         """The settings of this process.
@@ -53,13 +53,14 @@ class Options(usage.Options):
 def make(options: Options, build: Callable[[Settings], IService]) -> IService:
     """Build the service that the options ask for.
 
-    :raises twisted.python.usage.UsageError: saying what is wrong with the settings
+    :raises SystemExit: saying what is wrong with the settings
     """
     settings = options.load()
     try:
         return build(settings)
     except errors.BadSettings as reason:
-        raise usage.UsageError(str(reason)) from reason
+        # By now twistd would show the trace of a UsageError.
+        raise SystemExit(f"trough: {reason}") from reason
 
 
 def at_home(environ: dict[str, str], home: str) -> dict[str, str]:
