@@ -182,7 +182,7 @@ class Sandbox:
         elif action == Action.PRAGMA:
             allowed = _pragma_allowed((first or "").lower(), second, mode)
         elif mode == Mode.WRITE:
-            allowed = action in _WRITING and _is_main(action, database)
+            allowed = action in _WRITING and _is_main(action, first, database)
         else:
             allowed = action in _READING
         if allowed:
@@ -192,7 +192,9 @@ class Sandbox:
         return DENIED
 
 
-def _is_main(action: int, database: str | None) -> bool:
+def _is_main(action: int, first: str | None, database: str | None) -> bool:
+    if action == Action.ALTER_TABLE:  # tells the database first, and the column after it
+        return first == "main"
     # ALTER TABLE looks through the temporary schema too, which is always empty here.
     return database in ("main", None) or action == Action.UPDATE
 

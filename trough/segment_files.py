@@ -7,6 +7,7 @@ or not at all. Raises errors of Trough only. Everything blocks, as in :mod:`trou
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 from trough import errors, sql
 from trough.handles import Handles
 from trough.sql import Connection, Engine
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 #: Pages that a snapshot copies between two looks at whether it should go on.
 SNAPSHOT_PAGES = 4096
@@ -150,7 +153,8 @@ def _appearing(target: Path) -> Iterator[Path]:
         temporary.replace(target)
         _flush_directory(target.parent)
     except OSError as error:
-        raise errors.Unavailable(f"{target.name} cannot be made: {error.strerror}") from error
+        kind = errors.DiskFull if error.errno in _NO_ROOM else errors.Unavailable
+        raise kind(f"{target.name} cannot be made: {error.strerror}") from error
     finally:
         for companion in ("", "-wal", "-shm", "-journal"):
             Path(f"{temporary}{companion}").unlink(missing_ok=True)

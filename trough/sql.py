@@ -309,7 +309,8 @@ def _translated(error: BaseException, path: str) -> errors.TroughError:
         )
     if isinstance(error, sqlite3.Warning):
         return statements.more_than_one()
-    translate = _BY_CODE.get(code & 0xFF)
+    # What goes wrong in a backup is raised without its code.
+    translate = _BY_CODE.get(code & 0xFF or _WITHOUT_CODE.get(message, 0))
     if code == _IOERR_SHORT_READ:
         translate = _corrupt
     if translate is not None:
@@ -356,4 +357,13 @@ _BY_CODE: dict[int, Callable[[str, str], errors.TroughError]] = {
     _AUTH: _forbidden,
     _READONLY: _forbidden,
     _INTERRUPT: _interrupted,
+}
+
+#: SQLite's own words for some results, which do not change.
+_WITHOUT_CODE = {
+    "database or disk is full": _FULL,
+    "database disk image is malformed": _CORRUPT,
+    "file is not a database": _NOTADB,
+    "disk I/O error": _IOERR,
+    "database is locked": _BUSY,
 }

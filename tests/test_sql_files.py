@@ -1,0 +1,236 @@
+"""What is done to a segment's file as a whole."""
+
+import os
+import sqlite3
+import subprocess
+from contextlib import closing
+
+import pytest
+from segments_on_disk import SCHEMA, content, damage, make_segment
+
+from trough import errors, files, segment_files, sql
+
+
+@pytest.fixture
+def engine():
+    """One of this process."""
+    return sql.Engine()
+
+
+def names(folder):
+    """Of everything in a directory."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_new_segment_is_there_whole_and_alone(engine, tmp_path):
+    """In WAL mode, with its tables, without companions."""
+    path = tmp_path / "s.sqlite"
+    segment_files.create(engine, str(path), SCHEMA)
+    assert names(tmp_path) == ["s.sqlite"]
+    assert content(path, "PRAGMA journal_mode") == [("wal",)]
+    assert content(path) == []
+    with closing(segment_files.open_for_writes(engine, str(path))) as connection:
+        engine.own(connection, "INSERT INTO crawled_url(id) VALUES(1)")
+    assert len(content(path)) == 1
+
+
+@pytest.mark.parametrize("schema", ["", "-- nothing", ";;", b""])
+def test_an_empty_schema_makes_an_empty_segment(engine, tmp_path, schema):
+    """The default schema is such a one."""
+    path = tmp_path / "s.sqlite"
+    segment_files.create(engine, str(path), schema)
+    assert content(path, "SELECT count(*) FROM sqlite_schema") == [(0,)]
+    assert path.stat().st_size > 0
+    sql.check_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ("CREATE TABLE a(b); nonsense", "syntax error"),
+        ("CREATE TABLE a(b); ATTACH 'x' AS y", "ATTACH"),
+        ("CREATE TABLE a(b); VACUUM INTO '/tmp/x'", "VACUUM"),
+        ("BEGIN; CREATE TABLE a(b); COMMIT", "BEGIN"),
+        ("CREATE TABLE a(b); PRAGMA journal_mode=OFF", "journal_mode"),
+        ("CREATE TABLE a(b CHECK(load_extension('x')))", "load_extension"),
+        ("CREATE VIRTUAL TABLE a USING fts5(b)", "VIRTUAL"),
+        (b"CREATE TABLE \xff(b)", "UTF-8"),
+        ("CREATE TABLE a(b);\0", "NUL"),
+    ],
+)
+def test_a_schema_that_does_not_run_leaves_nothing(engine, tmp_path, schema, reason):
+    """Tried beforehand, it is refused in the same words."""
+    with pytest.raises(errors.BadSchema, match=reason):
+        segment_files.create(engine, str(tmp_path / "s.sqlite"), schema)
+    assert names(tmp_path) == []
+    with pytest.raises(errors.BadSchema, match=reason):
+        sql.check_schema(schema)
+
+
+def test_a_schema_that_runs_for_ever_is_refused(monkeypatch):
+    """It may put rows in, but has only so much time."""
+    monkeypatch.setattr(sql, "SCHEMA_SECONDS", 0.1)
+    endless = (
+        "CREATE TABLE a(b); INSERT INTO a WITH RECURSIVE n(i) AS "
+        "(SELECT 1 UNION ALL SELECT 1 FROM n) SELECT 1 FROM n WHERE i = 2"
+    )
+    with pytest.raises(errors.BadSchema, match="more than"):
+        sql.check_schema(endless)
+
+
+def test_a_file_that_is_there_is_not_replaced_by_an_empty_one(engine, tmp_path):
+    """Its rows may be in no other file."""
+    path = make_segment(tmp_path / "s.sqlite")
+    with pytest.raises(errors.Conflict, match=r"s\.sqlite"):
+        segment_files.create(engine, path, SCHEMA)
+    assert len(content(path)) == 200
+
+
+def test_a_copy_is_made_writable_and_retired(engine, tmp_path):
+    """Both as often as one likes; what was written is in the one file then."""
+    path = make_segment(tmp_path / "s.sqlite")
+    for _ in range(2):
+        segment_files.make_writable(engine, path)
+    connection = segment_files.open_for_writes(engine, path)
+    engine.own(connection, "DELETE FROM crawled_url WHERE id > 5")
+    assert "s.sqlite-wal" in names(tmp_path)
+    with pytest.raises(errors.Unavailable):
+        engine.own(connection, "BEGIN IMMEDIATE")
+        segment_files.retire(engine, path)
+    engine.own(connection, "ROLLBACK")
+    connection.close()
+    for _ in range(2):
+        segment_files.retire(engine, path)
+    assert names(tmp_path) == ["s.sqlite"]
+    assert (tmp_path / "s.sqlite").read_bytes()[18:20] == b"\x01\x01"
+    with closing(engine.open_reader(path, writable=False)) as reader:
+        assert engine.own(reader, "SELECT count(*) FROM crawled_url").fetchone() == (6,)
+
+
+def test_what_a_killed_writer_committed_is_there_after_retiring(engine, tmp_path):
+    """The WAL that it left is brought in."""
+    path = tmp_path / "s.sqlite"
+    segment_files.create(engine, str(path), "CREATE TABLE t(a)")
+    script = (
+        "import sqlite3, os; c = sqlite3.connect({!r}, isolation_level=None);"
+        "c.execute('INSERT INTO t VALUES(7)'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run(["python3", "-c", script.format(str(path))], check=False)
+    assert (tmp_path / "s.sqlite-wal").stat().st_size > 0
+    segment_files.retire(engine, str(path))
+    assert names(tmp_path) == ["s.sqlite"]
+    assert content(path, "SELECT * FROM t") == [(7,)]
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_snapshot_is_the_segment_as_it_is(engine, tmp_path, writable):
+    """Rowids included, in a file without companions; also over an older one."""
+    path = make_segment(tmp_path / "s.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM crawled_url WHERE id < 100")
+        connection.execute("CREATE TABLE plain(a)")
+        connection.execute("INSERT INTO plain(rowid, a) VALUES(42, 'x')")
+    connection.close()
+    if writable:
+        segment_files.make_writable(engine, path)
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    copy = folder / "copy.sqlite"
+    copy.write_bytes(b"old")
+    segment_files.snapshot(engine, path, writable, str(copy), lambda: None)
+    assert names(folder) == ["copy.sqlite"]
+    assert copy.read_bytes()[18:20] == b"\x01\x01"
+    assert content(copy, "SELECT rowid, a FROM plain") == [(42, "x")]
+    assert content(copy) == content(path)
+
+
+def test_a_snapshot_is_of_one_moment_while_the_writer_goes_on(engine, tmp_path, monkeypatch):
+    """It neither sees half of a commit nor begins anew with each."""
+    monkeypatch.setattr(segment_files, "SNAPSHOT_PAGES", 5)
+    path = make_segment(tmp_path / "s.sqlite", 5_000)
+    segment_files.make_writable(engine, path)
+    steps = []
+    with closing(sqlite3.connect(path, isolation_level=None)) as writer:
+
+        def write():
+            steps.append(1)
+            writer.execute("UPDATE crawled_url SET size = ?", [len(steps)])
+
+        write()
+        segment_files.snapshot(engine, path, True, str(tmp_path / "copy.sqlite"), write)
+    assert len(steps) > 10
+    assert content(tmp_path / "copy.sqlite", "SELECT DISTINCT size FROM crawled_url") == [(1.0,)]
+    assert content(tmp_path / "copy.sqlite", "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_snapshot_that_is_given_up_leaves_the_old_one(engine, tmp_path):
+    """And nothing beside it."""
+    path = make_segment(tmp_path / "s.sqlite", 5_000)
+    copy = tmp_path / "copy.sqlite"
+    copy.write_bytes(b"old")
+
+    def give_up():
+        raise errors.Cancelled("enough")
+
+    with pytest.raises(errors.Cancelled):
+        segment_files.snapshot(engine, path, False, str(copy), give_up)
+    assert copy.read_bytes() == b"old"
+    assert names(tmp_path) == ["copy.sqlite", "s.sqlite"]
+
+
+def test_a_damaged_segment_is_found_out(engine, tmp_path):
+    """By looking through all of it."""
+    path = make_segment(tmp_path / "s.sqlite", 20_000)
+    segment_files.check(engine, path, False)
+    segment_files.make_writable(engine, path)
+    segment_files.check(engine, path, True)
+    damage(path, 50, 51)
+    with pytest.raises(errors.CorruptSegment, match=r"s\.sqlite is damaged"):
+        segment_files.check(engine, path, True)
+    damage(path, 0, 1)
+    with pytest.raises(errors.CorruptSegment):
+        segment_files.check(engine, path, False)
+    with pytest.raises(errors.CorruptSegment):
+        segment_files.make_writable(engine, path)
+
+
+def test_what_a_crash_leaves_is_known_to_the_sweep(engine, tmp_path, monkeypatch):
+    """The names of unfinished files are those that trough.files makes and removes."""
+    seen = []
+    monkeypatch.setattr(segment_files, "_flush", lambda path: seen.append(path.name))
+    segment_files.create(engine, str(tmp_path / "s.sqlite"), SCHEMA)
+    assert files.is_temporary(seen[0])
+
+
+@pytest.fixture
+def little_room(tmp_path):
+    """A directory on a disk of a megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small disk takes root, and a kernel that lets it")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_refuses_and_leaves_the_segment_whole(engine, little_room, tmp_path):
+    """A new file, a snapshot, and a write; what was there can still be read."""
+    path = str(little_room / "s.sqlite")
+    segment_files.create(engine, path, "CREATE TABLE t(a); INSERT INTO t VALUES(1)")
+    large = make_segment(tmp_path / "large.sqlite", 40_000)
+    with pytest.raises(errors.DiskFull):
+        segment_files.snapshot(engine, large, False, str(little_room / "copy"), lambda: None)
+    with pytest.raises(errors.DiskFull):
+        filling = "CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(2000000))"
+        segment_files.create(engine, str(little_room / "new.sqlite"), filling)
+    connection = segment_files.open_for_writes(engine, path)
+    with pytest.raises(errors.DiskFull, match=r"s\.sqlite"):
+        try:
+            engine.write(connection, "INSERT INTO t VALUES(zeroblob(2000000))")
+        except sql.Error as error:
+            raise engine.error(error, path) from error
+    connection.close()
+    assert names(little_room) == ["s.sqlite"]
+    assert content(path, "SELECT * FROM t") == [(1,)]
+    assert content(path, "PRAGMA integrity_check") == [("ok",)]

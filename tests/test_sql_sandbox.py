@@ -1,0 +1,332 @@
+"""What SQL may not do, tried; and what it may."""
+
+import sqlite3
+
+import pytest
+from segments_on_disk import content, make_segment
+
+from trough import errors, sandbox, sql
+from trough.handles import Handles
+from trough.jobs import Target
+from trough.queries import Framing, Plan
+from trough.reading import Reader
+from trough.sandbox import Action, Mode, Sandbox
+
+
+class Query:
+    """One for a reader."""
+
+    framing = Framing.LINES
+    tag = "t"
+
+    def __init__(self, text, parameters=None, limit=0):
+        self.plan = Plan(text)
+        self.parameters = parameters
+        self.limit = limit
+
+
+@pytest.fixture
+def segment(tmp_path):
+    """A segment that nobody writes."""
+    return Target("s", make_segment(tmp_path / "s.sqlite"), 1, False)
+
+
+def read(target, text, parameters=None):
+    """The answer's lines, as a reader gives them."""
+    engine = sql.Engine()
+    handles = Handles(engine.open_reader, 4)
+    query = Query(text, parameters)
+    answer = Reader(engine, handles).begin(
+        query, target.segment, target.path, target.generation, target.writable
+    )
+    pieces = [answer.first, *(answer.pieces or ())]
+    handles.clear()
+    return b"".join(pieces).decode()
+
+
+def write(path, text, parameters=None):
+    """Run SQL as a write does, and commit it."""
+    engine = sql.Engine()
+    connection = engine.open_writer(path)
+    engine.own(connection, "BEGIN")
+    try:
+        engine.write(connection, text, parameters)
+        engine.own(connection, "COMMIT")
+    except sql.Error as error:
+        raise engine.error(error, path) from error
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT count(*) FROM crawled_url",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 9) SELECT i FROM n",
+        "VALUES (1), (2)",
+        "EXPLAIN SELECT * FROM crawled_url",
+        "EXPLAIN QUERY PLAN SELECT * FROM crawled_url",
+        "PRAGMA table_info(crawled_url)",
+        "PRAGMA TABLE_XINFO('crawled_url')",
+        "PRAGMA index_list(crawled_url)",
+        "PRAGMA index_info(by_status)",
+        "PRAGMA foreign_key_list(crawled_url)",
+        "PRAGMA table_list",
+        "PRAGMA user_version",
+        "PRAGMA page_count",
+        "PRAGMA quick_check",
+        "PRAGMA integrity_check(1)",
+        "SELECT * FROM pragma_table_info('crawled_url')",
+        "SELECT * FROM sqlite_schema",
+        "SELECT * FROM found",
+        "SELECT * FROM json_each('[1,2]')",
+        "SELECT group_concat(url) FROM crawled_url",
+        "SELECT row_number() OVER (ORDER BY id), url GLOB '*1', url LIKE '%1' FROM crawled_url",
+        "SELECT 'a' REGEXP 'a', SEEDCRAWLEDSTATUS(200), BUILDREDIRECTARRAY('u', 200, 'R', '')",
+        "SELECT 1 ;; -- done",
+        "select strftime('%Y', 'now'), round(1.5), sin(1), unhex('00')",
+    ],
+)
+def test_reading_is_allowed(segment, text):
+    """SELECT in all its forms, EXPLAIN, and pragmas that only say something."""
+    assert " DONE s " in read(segment, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("INSERT INTO crawled_url(id) VALUES(-1)", "INSERT"),
+        ("WITH x AS (SELECT 1) INSERT INTO crawled_url(id) SELECT -1 FROM x", "INSERT into"),
+        ("WITH x AS (SELECT 1) DELETE FROM crawled_url", "DELETE from crawled_url"),
+        ("WITH x AS (SELECT 1) UPDATE crawled_url SET id = 1 RETURNING *", "UPDATE of"),
+        ("EXPLAIN INSERT INTO crawled_url(id) VALUES(-1)", "INSERT into crawled_url"),
+        ("REPLACE INTO crawled_url(id) VALUES(1)", "REPLACE"),
+        ("DELETE FROM crawled_url", "DELETE"),
+        ("CREATE TABLE x(a)", "CREATE"),
+        ("CREATE TEMP TABLE x(a)", "CREATE"),
+        ("DROP TABLE crawled_url", "DROP"),
+        ("ALTER TABLE crawled_url RENAME TO x", "ALTER"),
+        ("ATTACH '/tmp/other.sqlite' AS other", "ATTACH"),
+        ("DETACH main", "DETACH"),
+        ("VACUUM", "VACUUM"),
+        ("VACUUM INTO '/tmp/other.sqlite'", "VACUUM"),
+        ("BEGIN", "BEGIN"),
+        ("EXPLAIN BEGIN", "BEGIN"),
+        ("SAVEPOINT x", "SAVEPOINT"),
+        ("ANALYZE", "ANALYZE"),
+        ("REINDEX", "REINDEX"),
+        ("PRAGMA writable_schema=1", "PRAGMA writable_schema=1"),
+        ("PRAGMA main.writable_schema(on)", "PRAGMA writable_schema=on"),
+        ("PRAGMA query_only=0", "PRAGMA query_only=0"),
+        ("PRAGMA journal_mode=DELETE", "PRAGMA journal_mode=DELETE"),
+        ("PRAGMA user_version=7", "PRAGMA user_version=7"),
+        ("PRAGMA database_list", "PRAGMA database_list"),
+        ("PRAGMA hard_heap_limit=0", "PRAGMA hard_heap_limit=0"),
+        ("PRAGMA mmap_size=0", "PRAGMA mmap_size=0"),
+        ("PRAGMA wal_checkpoint", "PRAGMA wal_checkpoint"),
+        ("PRAGMA temp_store_directory='/tmp'", "PRAGMA temp_store_directory=/tmp"),
+        ("SELECT * FROM pragma_database_list", "PRAGMA database_list"),
+        ("SELECT load_extension('/tmp/x')", "the function load_extension"),
+        ("SELECT LOAD_EXTENSION('/tmp/x', 'y')", "the function load_extension"),
+        ("SELECT fts3_tokenizer('simple')", "the function fts3_tokenizer"),
+        ("SELECT sqlite_log(1, 'x')", "the function sqlite_log"),
+    ],
+)
+def test_reading_cannot_do_anything_else(segment, tmp_path, text, action):
+    """The error names what was refused, and the file stays as it is."""
+    before = (tmp_path / "s.sqlite").read_bytes()
+    with pytest.raises(errors.ForbiddenSql, match=action.replace("(", r"\(")):
+        read(segment, text)
+    assert (tmp_path / "s.sqlite").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["s.sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no statement"),
+        ("-- only a comment", "no statement"),
+        ("SELECT 1; SELECT 2", "more than one"),
+        ("SELECT 1; DROP TABLE crawled_url", "more than one"),
+        ("SELEC 1", "syntax error"),
+        ("SELECT * FROM nowhere", "no such table: nowhere"),
+        ("SELECT nada FROM crawled_url", "no such column: nada"),
+        ("SELECT ?", "[Bb]inding"),
+        ("SELECT nofunction(1)", "no such function: nofunction"),
+        ("SELECT 'a' REGEXP '('", r"not a regular expression: '\('"),
+        ("SELECT BUILDREDIRECTARRAY('u', 1, '', '')", "hop path is empty"),
+        ("SELECT 1" + " + 1" * 2000, "too large"),
+        ("SELECT abs(-9223372036854775808)", "integer overflow"),
+        ("SELECT '\ud800'", "surrogates"),
+    ],
+)
+def test_mistakes_are_named(segment, text, reason):
+    """As SQLite or the sandbox says it."""
+    with pytest.raises(errors.BadSql, match=reason):
+        read(segment, text)
+
+
+@pytest.mark.parametrize("parameters", [(2**64,), (1, 2), ([],)])
+def test_parameters_that_cannot_be_bound_are_refused(segment, parameters):
+    """Too large, too many, or nothing that SQLite knows."""
+    with pytest.raises(errors.BadSql):
+        read(segment, "SELECT ?", parameters)
+
+
+def test_a_view_has_no_more_rights_than_its_reader(tmp_path):
+    """What a segment brings along is asked about as well."""
+    path = make_segment(tmp_path / "s.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE VIEW evil AS SELECT load_extension('/tmp/x')")
+    with pytest.raises(errors.BadSql, match="load_extension"):
+        read(Target("s", path, 1, False), "SELECT * FROM evil")
+
+
+def test_a_view_may_use_the_functions_of_trough(tmp_path):
+    """They are given to a connection when a statement wants one."""
+    path = make_segment(tmp_path / "s.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.create_function("SEEDCRAWLEDSTATUS", 1, lambda code: code)
+        connection.execute("CREATE VIEW v AS SELECT SEEDCRAWLEDSTATUS(404) AS x")
+    answer = read(Target("s", path, 1, False), "SELECT * FROM v")
+    assert "Crawled (HTTP error 404)" in answer
+
+
+def test_full_text_tables_that_a_segment_brings_can_be_read(tmp_path):
+    """Their module asks for more than its tables, all of it harmless."""
+    path = make_segment(tmp_path / "s.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE VIRTUAL TABLE words USING fts5(word)")
+        connection.execute("INSERT INTO words VALUES('trough'), ('water')")
+    answer = read(Target("s", path, 1, False), "SELECT * FROM words WHERE words MATCH 'water'")
+    assert '[["water"]]' in answer
+
+
+# -- writing --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO crawled_url(id) VALUES(-1)",
+        "INSERT INTO crawled_url(id) VALUES(-1);",
+        "INSERT INTO crawled_url(id) VALUES(-1); DELETE FROM crawled_url WHERE id = 5 ; ",
+        "CREATE TABLE x(a); INSERT INTO x VALUES('a;b'); CREATE INDEX y ON x(a)",
+        "CREATE TRIGGER t AFTER INSERT ON crawled_url BEGIN DELETE FROM crawled_url "
+        "WHERE id = 7; SELECT 1; END; INSERT INTO crawled_url(id) VALUES(-1);",
+        "CREATE VIEW v AS SELECT 1; DROP VIEW v",
+        "ALTER TABLE crawled_url RENAME TO captures",
+        "ALTER TABLE crawled_url RENAME COLUMN url TO address",
+        "ALTER TABLE crawled_url ADD COLUMN digest TEXT DEFAULT 'x'",
+        "ALTER TABLE crawled_url DROP COLUMN size",
+        "DROP INDEX by_status; DROP TABLE crawled_url",
+        "REINDEX; ANALYZE",
+        "PRAGMA user_version = 7",
+        "PRAGMA application_id = 7",
+        "PRAGMA table_info(crawled_url)",
+        "SELECT 1",
+        "UPDATE crawled_url SET size = 1 RETURNING id",
+        "REPLACE INTO crawled_url(id, url) VALUES(1, 'u')",
+        "WITH x(a) AS (VALUES(-5)) INSERT INTO crawled_url(id) SELECT a FROM x",
+    ],
+)
+def test_writing_is_allowed(tmp_path, text):
+    """Rows and schema of the segment, in any number of statements."""
+    path = make_segment(tmp_path / "s.sqlite")
+    write(path, text)
+    assert content(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("BEGIN", "BEGIN"),
+        ("INSERT INTO crawled_url(id) VALUES(-1); COMMIT", "COMMIT"),
+        ("INSERT INTO crawled_url(id) VALUES(-1); END", "END"),
+        ("INSERT INTO crawled_url(id) VALUES(-1); ROLLBACK", "ROLLBACK"),
+        ("SAVEPOINT x", "SAVEPOINT"),
+        ("RELEASE trough", "RELEASE"),
+        ("EXPLAIN COMMIT", "COMMIT"),
+        ("ATTACH '/tmp/other.sqlite' AS other", "ATTACH"),
+        ("DETACH main", "DETACH"),
+        ("VACUUM", "VACUUM"),
+        ("VACUUM INTO '/tmp/other.sqlite'", "VACUUM"),
+        ("PRAGMA writable_schema=1", "PRAGMA writable_schema"),
+        ("PRAGMA journal_mode=OFF", "PRAGMA journal_mode=OFF"),
+        ("PRAGMA synchronous=OFF", "PRAGMA synchronous=OFF"),
+        ("PRAGMA foreign_keys=ON", "PRAGMA foreign_keys=ON"),
+        ("CREATE TEMP TABLE x(a)", "temp|TEMP"),
+        ("CREATE TEMP VIEW x AS SELECT 1", "temp|TEMP"),
+        ("CREATE TEMP TRIGGER x AFTER INSERT ON crawled_url BEGIN SELECT 1; END", "temp|TEMP"),
+        ("CREATE VIRTUAL TABLE x USING fts5(a)", "CREATE VIRTUAL TABLE x"),
+        ("SELECT load_extension('x')", "load_extension"),
+        ("INSERT INTO crawled_url(id, url) VALUES(-1, load_extension('x'))", "load_extension"),
+    ],
+)
+def test_writing_cannot_do_anything_else(tmp_path, text, action):
+    """Neither another file, nor a setting, nor the transaction; nothing is applied."""
+    path = make_segment(tmp_path / "s.sqlite")
+    before = content(path)
+    with pytest.raises(errors.ForbiddenSql, match=action):
+        write(path, text)
+    assert content(path) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "no statement"),
+        ("UPDATE sqlite_schema SET sql = ''", "may not be modified"),
+        ("INSERT INTO crawled_url(id) VALUES(-1); INSERT INTO nowhere VALUES(1)", "no such table"),
+        ("INSERT INTO crawled_url(id) VALUES(1)", "UNIQUE"),
+    ],
+)
+def test_mistakes_in_writes_are_named(tmp_path, text, reason):
+    """As SQLite says it; nothing is applied."""
+    path = make_segment(tmp_path / "s.sqlite")
+    before = content(path)
+    with pytest.raises(errors.BadSql, match=reason):
+        write(path, text)
+    assert content(path) == before
+
+
+def test_parameters_are_for_one_statement(tmp_path):
+    """Of several nobody knows which is meant."""
+    path = make_segment(tmp_path / "s.sqlite")
+    write(path, "INSERT INTO crawled_url(id, url) VALUES(?, ?);", (-1, "a;b"))
+    write(path, "INSERT INTO crawled_url(id, url) VALUES(:id, :url)", {"id": -2, "url": "c"})
+    assert content(path)[:2] == [(-2, "c", None, None), (-1, "a;b", None, None)]
+    with pytest.raises(errors.BadSql, match="more than one statement"):
+        write(path, "DELETE FROM crawled_url WHERE id = ?; DELETE FROM crawled_url", (1,))
+
+
+# -- the rule itself ------------------------------------------------------------------
+
+
+def test_the_numbers_are_those_of_sqlite():
+    """The list of actions is written down here, for the rule needs no SQLite."""
+    for action in Action:
+        name = f"SQLITE_{action.name}"
+        if hasattr(sql.sqlite3, name):
+            assert getattr(sql.sqlite3, name) == action
+
+
+@pytest.mark.parametrize("mode", [Mode.READ, Mode.WRITE])
+@pytest.mark.parametrize("action", [0, 34, 99])
+def test_what_is_not_known_is_refused(mode, action):
+    """An action of a later SQLite, until somebody has looked at it."""
+    rule = Sandbox()
+    rule.mode = mode
+    assert rule.authorize(action, None, None, None, None) == sandbox.DENIED
+    assert str(action) in rule.refused
+
+
+def test_every_function_of_this_sqlite_was_looked_at():
+    """A function that is neither allowed nor refused on purpose is new, and to be judged."""
+    refused = {"load_extension", "fts3_tokenizer", "optimize", "rtreecheck", "sqlite_log"}
+    refused |= {"fts5", "fts5_get_locale", "fts5_insttoken", "fts5_locale", "fts5_source_id"}
+    engine = sql.Engine()
+    connection = engine.open_private()
+    there = {name for (name, *_) in engine.own(connection, "PRAGMA function_list")}
+    assert there - refused - sandbox.FUNCTIONS == set()
+    assert not refused & sandbox.FUNCTIONS
