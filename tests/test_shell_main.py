@@ -285,6 +285,21 @@ async def test_an_interrupt_keeps_the_shell(desk):
 
 
 @pytest_twisted.ensureDeferred
+async def test_interrupts_at_any_moment_keep_the_shell(desk):
+    """Signals between statements, where the line editor is not there yet, are borne."""
+    process = Process(desk, terminal=(30, 100), PAGER="off")
+    await process.says("trough>")
+    for _ in range(30):
+        process.types("show schemas\r")
+        await process.says("default")
+        process.interrupt()
+        await process.says("trough>")
+        process.interrupt()
+    process.types("\x15quit\r")
+    assert await process.ended == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_pager_shows_rows_while_the_query_runs(desk):
     """What does not fit goes to the pager at once, and leaving it cancels the query."""
     cancelled = defer.Deferred().addTimeout(EXPECTED_WITHIN, reactor)

@@ -6,8 +6,10 @@ next line; Ctrl-C clears the line, or cancels what runs; Ctrl-D on an empty line
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,22 +143,34 @@ def converse(shell: Shell, read: Callable[[], str], names: Names, verbose: bool)
     :param verbose: show where an internal error came from
     """
     known: tuple[str, ...] = ()
+    signal.signal(signal.SIGINT, _not_now)
     while True:
         if shell.session.segments != known:
             known = shell.session.segments
             names.refresh(known)
         try:
             text = read()
+            with _interruptible():
+                run_typed(shell, text, verbose)
         except KeyboardInterrupt:
             continue
-        except EOFError:
-            return
-        try:
-            run_typed(shell, text, verbose)
-        except Quit:
+        except (EOFError, Quit):
             return
         if _may_change_tables(text):
             names.refresh(known)
+
+
+def _not_now(*_: object) -> None:
+    """Between a statement and the next prompt there is nothing to interrupt."""
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_typed(shell: Shell, text: str, verbose: bool = False) -> None:
