@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import pytest_twisted
 from metadata_stores import (
@@ -17,7 +19,7 @@ from rethinkdb_server import rethinkdb_server, rethinkdb_stores  # noqa: F401
 from twisted.internet.defer import Deferred, gatherResults
 
 from trough import errors
-from trough.model import READ, WRITE, CanonicalCopy, Lock, Schema, replace
+from trough.model import READ, WRITE, CanonicalCopy, Lock, Schema
 
 async_test = pytest_twisted.ensureDeferred
 

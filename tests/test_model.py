@@ -150,8 +150,8 @@ def test_values_are_frozen_and_compare(value: object) -> None:
     name = dataclasses.fields(value)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(value, name, "other")
-    same = model.replace(value)
-    other = model.replace(value, **{name: "other"})
+    same = dataclasses.replace(value)
+    other = dataclasses.replace(value, **{name: "other"})
     assert same == value and same is not value and hash(same) == hash(value)
     assert other != value and getattr(other, name) == "other"
 
