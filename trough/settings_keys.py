@@ -82,7 +82,7 @@ class Settings:
         Word("a text without blanks"), None, "Password of RETHINKDB_USER.", secret=True
     )
     rethinkdb_tls: str | None = _key(
-        AbsolutePath(), None, "File of CA certificates; with it, RethinkDB is spoken to over TLS."
+        AbsolutePath(), None, "Reserved for TLS to RethinkDB, which is not there yet"
     )
     storage_url: str = _key(
         Url(
