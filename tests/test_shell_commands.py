@@ -304,7 +304,7 @@ async def test_promoting_tells_partial_failure(desk_of):
         desk.shell.session.connect(["a", "b", "c"])
         await desk.typed("PROMOTE")
         assert sorted(asked.words[0] for asked in server.asked) == ["a", "b", "c"]
-        assert "2 of 3 promoted\n" in await desk.typed("PROMOTE")
+        assert "2 of 3 segments promoted\n" in await desk.typed("PROMOTE")
         told = await desk.told("PROMOTE")
         assert "1 x no-lock: nobody writes it\n      b\n" in told
 
@@ -324,7 +324,7 @@ async def test_shredding_asks_for_the_count(desk_of):
         told = await desk.told("SHRED SEGMENT a b a")
         assert desk.questions[0].endswith("for good: a, b\nType 2 to go on: ")
         assert "locked: it has a write lock\n      b" in told
-        assert await desk.typed("SHRED SEGMENT --yes x y z") == "3 of 3 deleted\n"
+        assert await desk.typed("SHRED SEGMENT --yes x y z") == "3 of 3 segments deleted\n"
         assert len(server.asked) == 5
         assert "not a segment id" in await desk.told("SHRED SEGMENT a ../b")
         assert len(server.asked) == 5

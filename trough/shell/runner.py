@@ -212,7 +212,8 @@ def by_reason(failures: Iterable[Failed]) -> list[tuple[tuple[str, str], list[st
         if failure.segment and failure.segment in sentence:
             sentence = _WORD.sub(_segment_hider(failure.segment), sentence)
         reasons[failure.error.code, sentence].append(failure.segment)
-    return sorted(reasons.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    pairs = [(reason, sorted(segments)) for reason, segments in reasons.items()]
+    return sorted(pairs, key=lambda pair: (-len(pair[1]), pair[0]))
 
 
 # What an id of a segment could be, in a sentence.

@@ -22,7 +22,7 @@ from trough.shell.registry import Registry
 from trough.shell.results import Results
 from trough.shell.runner import Outcome, Runner, failure_lines, summary
 from trough.shell.safe_text import safe_lines
-from trough.shell.sections import layout_for
+from trough.shell.sections import counted, layout_for
 from trough.shell.session import Failed, Query, Remote, Result, Session
 from trough.shell.settings import ShellSettings
 from trough.shell.statements import Splitter, Statement
@@ -218,7 +218,8 @@ class Shell:
         finally:
             progress.clear()
             self.session.failures = failures
-            self.say(f"{progress.done - progress.failed:,} of {asked:,} {verb}")
+            succeeded = progress.done - progress.failed
+            self.say(f"{succeeded:,} of {counted(asked, 'segment')} {verb}")
         self.report(failures, asked)
 
     # -- words to people -------------------------------------------------------
