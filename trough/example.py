@@ -6,6 +6,7 @@ It goes the way of any client: schema, provisioning, writing, promotion.
 from __future__ import annotations
 
 import random
+import sys
 from importlib import resources
 
 from twisted.internet.defer import Deferred
@@ -67,10 +68,9 @@ Three crawl jobs to play with: {", ".join(JOBS)}. Try, in another terminal:
   printf '1 QUERY {",".join(JOBS)} SELECT count(*) FROM crawled_url\\n2 QUIT\\n' \\
       | nc {host.strip("[]")} {settings.line_port}
 
-  .venv/bin/python -c "
-  from trough.client import TroughClient
-  client = TroughClient('{settings.metadata_url}')
-  print(client.read('{JOBS[0]}', 'SELECT * FROM crawled_url WHERE status_code = %s', (404,))[0])"
+  {sys.executable} -c "from trough.client import TroughClient; \
+client = TroughClient('{settings.metadata_url}'); \
+print(client.read('{JOBS[0]}', 'SELECT url FROM crawled_url WHERE status_code = %s', (404,))[0])"
 """
 
 
