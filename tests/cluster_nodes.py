@@ -80,6 +80,14 @@ class Cluster(Machine):
         """Names of the workers that have a live copy."""
         return {copy.node for copy in self.copies(segment)}
 
+    def readers_by_disk(self, segment: str) -> list[str]:
+        """Names of the workers that have the file, whatever any store says."""
+        return [
+            name
+            for name in self.workers
+            if (self.directory / name / "segments" / canonical_path(segment)).exists()
+        ]
+
     def wait_for_copies(self, segment: str, count: int = 2) -> set[str]:
         """The readers, once there are so many."""
 
@@ -107,7 +115,7 @@ class Cluster(Machine):
         status, answer = http("POST", self.url(sync, "SYNC_SERVER_PORT") + verb, body)
         return status, answer.decode()
 
-    def canonical(self, segment: str, sql: str) -> list[tuple]:
+    def canonical_rows(self, segment: str, sql: str) -> list[tuple]:
         """The rows of a query on the canonical copy, which has to be whole."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory, "canonical.sqlite")

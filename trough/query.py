@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.cold import ColdSegments
-from trough.model import READ, Copy
+from trough.model import READ, Copy, Worker
 from trough.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
 from trough.worker import LocalSyncController
 from trough.writes import FirstWrite
@@ -113,18 +113,21 @@ class Queries:
     async def copies_elsewhere(self, segments: Collection[str]) -> dict[str, Copy]:
         """For each of `segments` the best copy on another worker, where there is one.
 
-        The best is that of the write lock's holder, else the least loaded.
+        The best is that of the write lock's holder, which is known without the metadata
+        store and so found while that is away; else the least loaded.
         """
-        found: dict[str, Copy] = {}
-        for segment, copies in (await self.worker.metadata.copies_of(segments)).items():
-            holder = self.worker.holder_elsewhere(segment)
+        held = {
+            segment: _copy_of_holder(segment, holder)
+            for segment in segments
+            if (holder := self.worker.holder_elsewhere(segment)) is not None
+        }
+        asked = [segment for segment in segments if segment not in held]
+        found = await self.worker.metadata.copies_of(asked) if asked else {}
+        for segment, copies in found.items():
             readable = [copy for copy in copies if copy.role == READ and copy.node != self.node]
-            if holder is not None:
-                held = [copy for copy in readable if copy.node == holder.node]
-                readable = held or readable
             if readable:
-                found[segment] = min(readable, key=lambda copy: (copy.load, copy.node))
-        return found
+                held[segment] = min(readable, key=lambda copy: (copy.load, copy.node))
+        return held
 
     # -- reading and writing ---------------------------------------------------------
 
@@ -190,6 +193,12 @@ class Queries:
                 reason=failure.value,
             )
         )
+
+
+def _copy_of_holder(segment: str, holder: Worker) -> Copy:
+    """What the holder of a write lock publishes for readers."""
+    url = f"{holder.read_url}?segment={segment}"
+    return Copy(segment, holder.node, READ, url, holder.load, holder.ttl)
 
 
 class _Watchful:

@@ -50,13 +50,22 @@ class Timing:
     :ivar heartbeat: between renewals of the worker's own row
     :ivar retry: before a segment whose turn failed, or had to wait, is looked at again
     :ivar full: between comparisons of everything
-    :ivar lock_idle: without a write, after which a wholly promoted segment is retired
+    :ivar lock_idle: without a write, after which a wholly promoted segment is retired;
+        0: never
     """
 
     heartbeat: float = 10.0
     retry: float = 10.0
     full: float = 3600.0
     lock_idle: float = 3600.0
+
+    def is_idle(self, unwritten: float, draining: bool) -> bool:
+        """Whether a wholly promoted segment is given up by its writer.
+
+        :param unwritten: seconds since the last write
+        :param draining: the worker is being emptied, for which no time need pass
+        """
+        return draining or 0 < self.lock_idle <= unwritten
 
 
 class LocalSyncController(service.MultiService):
@@ -136,7 +145,7 @@ class LocalSyncController(service.MultiService):
         self.reconciler.setServiceParent(self)
         for name, interval, work in (
             ("heartbeat", self._timing.heartbeat, self._beat),
-            ("idle write locks", max(1.0, self._timing.lock_idle / 10), self._retire_idle),
+            ("idle write locks", self._timing.retry, self._retire_idle),
             ("full comparison", self._timing.full, self.reconciler.everything),
         ):
             Periodic(name, interval, work, self._clock).setServiceParent(self)
@@ -357,13 +366,14 @@ class LocalSyncController(service.MultiService):
 
     async def _retire_idle(self) -> None:
         """Give back the locks of segments that nobody writes any more."""
+        known = self.workers.get(self.myself.node)
+        draining = known is not None and known.draining
         for entry in self.segments.writable():
             copy = self.segments.get(entry.segment)
             if copy is None or entry.unpromoted or not copy.writes.idle:
                 continue
-            if self._clock.seconds() - copy.writes.last < self._timing.lock_idle:
-                continue
-            await self.give_up_lock(entry.segment, "idle")
+            if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
+                await self.give_up_lock(entry.segment, "draining" if draining else "idle")
 
     async def give_up_lock(self, segment: str, why: str) -> None:
         """Stop writing a segment, keep what was not promoted, release its lock."""

@@ -1,0 +1,384 @@
+"""Clusters of real processes on real engines: what an operator does to them, and what fails."""
+
+import sqlite3
+import threading
+import time
+
+import pytest
+from cluster_engines import PAIRS, Engines, open_engines, rethink_url
+from cluster_nodes import Cluster, rows_of
+from processes import http, read, until_blocking, write
+from rethinkdb_server import r, rethinkdb_cluster, rethinkdb_server  # noqa: F401
+from storages import DirectoryHand
+
+from trough.model import WRITE, canonical_path
+
+COUNT = "SELECT count(*) AS n FROM t"
+
+
+@pytest.fixture(scope="module", params=[PAIRS[0], PAIRS[-1]])
+def common(request, tmp_path_factory):
+    """Two sync servers and three workers, for all tests of one pair of engines."""
+    directory = tmp_path_factory.mktemp("cluster")
+    engines = open_engines(request.param, directory, request)
+    with Cluster(directory, engines, syncs=2, workers=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(common):
+    """All of them, ready."""
+    return common.start()
+
+
+def begin(cluster, segment):
+    """A segment with one row, promoted and on two workers; its write URL."""
+    url = cluster.provision("s1", segment)["write_url"]
+    write(url, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+    cluster.promote("s1", segment)
+    cluster.wait_for_copies(segment)
+    return url
+
+
+# -- write locks -----------------------------------------------------------------
+
+
+def test_a_freed_lock_goes_to_another_worker_and_the_old_holder_is_fenced(cluster):
+    """The dead holder's segment is read as last promoted, and says so; freed by an operator
+    it is written elsewhere; the old holder comes back, keeps its unpromoted writes aside,
+    and overwrites nothing."""
+    url = begin(cluster, "freed")
+    holder = cluster.holder(url)
+    write(url, "INSERT INTO t VALUES (2)")
+    cluster.processes[holder].kill()
+    others = sorted(set(cluster.workers) - {holder})
+    (other,) = cluster.readers("freed") - {holder}
+    until_blocking(lambda: cluster.answers(other, "freed", COUNT, [{"n": 1}]), "the promoted state")
+    assert _state_header(cluster.read_url(other, "freed")) == "last-promoted"
+
+    refused = cluster.admin("free-lock", "freed")
+    assert refused.returncode == 1 and "--yes" in refused.stderr
+    assert "on the disk of" in refused.stdout
+    assert cluster.admin("free-lock", "freed", "--yes").returncode == 0
+    second = cluster.provision("s2", "freed")["write_url"]
+    assert cluster.holder(second) in others
+    write(second, "INSERT INTO t VALUES (3)")
+    cluster.promote("s1", "freed")
+
+    cluster.worker(holder).wait_ready()
+    (aside,) = until_blocking(lambda: cluster.status(holder)["aside"], "the file aside")
+    kept = cluster.directory / holder / "aside" / aside
+    assert sorted(rows_of(kept, "SELECT n FROM t")) == [(1,), (2,)]
+    assert cluster.order("promote", "freed")[0] == 200
+    assert cluster.canonical_rows("freed", "SELECT n FROM t ORDER BY n") == [(1,), (3,)]
+    status, answer = http("POST", url, b"INSERT INTO t VALUES (4)")
+    assert status == 503, answer
+    assert read(cluster.read_url(holder, "freed"), "SELECT sum(n) AS s FROM t") == [{"s": 4}]
+
+
+def _state_header(url):
+    import urllib.request
+
+    with urllib.request.urlopen(urllib.request.Request(url, COUNT.encode())) as response:
+        return response.headers["x-trough-state"]
+
+
+# -- placement ---------------------------------------------------------------------
+
+
+def test_a_restart_within_the_grace_copies_nothing(cluster):
+    """A worker that was killed comes back with the very files that it had."""
+    for number in range(5):
+        begin(cluster, f"kept-{number}")
+    victim = "w2"
+    before = _files(cluster, victim)
+    assert before
+    cluster.processes[victim].kill()
+    until_blocking(
+        lambda: not any(victim in cluster.readers(f"kept-{n}") for n in range(5)),
+        "its copies to vanish",
+    )
+    cluster.worker(victim).wait_ready()
+    for number in range(5):
+        cluster.wait_for_copies(f"kept-{number}")
+    assert _files(cluster, victim) == before
+
+
+def _files(cluster, worker):
+    """Inode of every local copy that is only read: another one after each fetch."""
+    folder = cluster.directory / worker / "segments"
+    found = {path.name: path.stat().st_ino for path in folder.rglob("*.sqlite")}
+    for writable in cluster.status(worker)["writable"]:
+        found.pop(f"{writable['segment']}.sqlite", None)
+    return found
+
+
+def test_a_drained_worker_ends_up_empty_with_every_segment_copied_all_the_time(cluster):
+    """While a worker is drained, at no look does a segment have fewer than two copies."""
+    segments = [f"drained-{number}" for number in range(12)]
+    for segment in segments:
+        begin(cluster, segment)
+    watch = _Watch(cluster, segments, least=2)
+    drained = cluster.holder(cluster.provision("s1", segments[0])["write_url"])
+    try:
+        result = cluster.admin("drain", drained)
+        assert result.returncode == 0, result.stderr
+        until_blocking(lambda: cluster.status(drained)["segments"] == 0, "an empty worker")
+    finally:
+        looks = watch.stop()
+    assert watch.too_few == [] and looks > 0
+    assert drained in cluster.admin("workers").stdout
+    assert cluster.admin("undrain", drained).returncode == 0
+
+
+class _Watch:
+    """Looks again and again how many copies there are."""
+
+    def __init__(self, cluster, segments, least):
+        self.too_few = []
+        self._cluster, self._segments, self._least = cluster, segments, least
+        self._looks = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self):
+        while not self._over.is_set():
+            found = self._cluster.store.copies_of(self._segments)
+            for segment in self._segments:
+                readers = [copy for copy in found.get(segment, []) if copy.role != WRITE]
+                if len(readers) < self._least:
+                    self.too_few.append((segment, readers))
+            self._looks += 1
+
+    def stop(self):
+        self._over.set()
+        self._thread.join()
+        return self._looks
+
+
+def test_a_promotion_is_readable_on_the_other_copy_soon(cluster, record_property):
+    """Promoted on one worker, the copy of another one follows by a notice; how fast is told."""
+    url = begin(cluster, "soon")
+    holder = cluster.holder(url)
+    (other,) = cluster.readers("soon") - {holder}
+    path = cluster.directory / other / "segments" / canonical_path("soon")
+    taken = []
+    for number in range(5):
+        write(url, "INSERT INTO t VALUES (2)")
+        cluster.promote("s1", "soon")
+        began = time.monotonic()
+        until_blocking(
+            lambda want=number + 2: rows_of(path, "SELECT count(*) FROM t") == [(want,)],
+            "the promoted version on the other worker",
+        )
+        taken.append(time.monotonic() - began)
+    record_property("seconds_to_other_copy", max(taken))
+    print(f"promotion to the other copy: {', '.join(f'{t:.2f}' for t in taken)} s")
+
+
+# -- the cold tier ------------------------------------------------------------------
+
+
+@pytest.fixture
+def cold(request, tmp_path):
+    """A cluster with one hot and one cold worker, and cold segments of 40 kB and more."""
+    engines = open_engines(PAIRS[0], tmp_path, request)
+    for number in range(4):
+        _put(engines.hand, tmp_path, f"cold-{number}", 30_000)
+    _put(engines.hand, tmp_path, "cold-big", 300_000)
+    rules = '[{match: "^cold-", cold: true}]'
+    with Cluster(tmp_path, engines, syncs=1, workers=1, COLD_SEGMENTS=rules) as cluster:
+        cluster.start()
+        cluster.worker("c1", RUN_AS_COLD_STORAGE_NODE="true", COLD_CACHE_BYTES="100000")
+        cluster.processes["c1"].wait_ready()
+        for number in range(4):
+            cluster.wait_for_copies(f"cold-{number}", 1)
+        cluster.wait_for_copies("cold-big", 1)
+        yield cluster
+
+
+def _put(hand, directory, segment, size):
+    path = directory / "made.sqlite"
+    path.unlink(missing_ok=True)
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE t (n)")
+        database.execute("INSERT INTO t VALUES (zeroblob(?))", (size,))
+    database.close()
+    hand.put(canonical_path(segment), path.read_bytes())
+
+
+def test_cold_segments_are_read_through_a_bounded_cache(cold):
+    """Fetched when asked for, once for many that ask together; the least recently used one
+    goes first, and one that is larger than the cache is refused with that reason."""
+    many = [threading.Thread(target=_count, args=(cold, "cold-0")) for _ in range(8)]
+    for thread in many:
+        thread.start()
+    for thread in many:
+        thread.join()
+    assert _cache(cold)["fetches"] == 1 and _cache(cold)["hits"] == 7
+    for segment in ("cold-1", "cold-0", "cold-2"):
+        _count(cold, segment)
+    assert (_cache(cold)["fetches"], _cache(cold)["evictions"]) == (3, 1)
+    _count(cold, "cold-0")  # stayed, for cold-1 was the least recently used
+    assert _cache(cold)["fetches"] == 3
+    assert _cache(cold)["bytes"] <= _cache(cold)["capacity"]
+    status, answer = http("POST", cold.read_url("c1", "cold-big"), COUNT.encode())
+    assert status == 400 and b"COLD_CACHE_BYTES" in answer
+    assert sum(path.stat().st_size for path in (cold.directory / "c1/cold").iterdir()) <= 100_000
+
+
+def test_cold_segments_are_read_where_they_are_mounted(cold):
+    """With a mounted path nothing is fetched, and no segment is too large."""
+    cold.processes["c1"].stop()
+    mounted = f"{cold.directory}/canonical/{{prefix}}/{{segment_id}}.sqlite"
+    cold.worker("c1", RUN_AS_COLD_STORAGE_NODE="true", COLD_STORAGE_PATH=mounted).wait_ready()
+    cold.wait_for_copies("cold-big", 1)
+    _count(cold, "cold-big")
+    assert _cache(cold)["fetches"] == 0
+
+
+def test_cold_segments_cannot_be_provisioned(cold):
+    """400, with the reason, and nothing has changed; others are answered by the hot worker."""
+    status, answer = cold.order("provision", "cold-1")
+    assert status == 400 and "cold tier" in answer
+    assert cold.store.locks() == [] and cold.copies("cold-1", WRITE) == []
+    # A worker that is asked for what another one holds answers all the same.
+    assert read(cold.read_url("w1", "cold-1"), COUNT) == [{"n": 1}]
+    assert cold.holder(cold.provision("s1", "warm")["write_url"]) == "w1"
+
+
+def _count(cluster, segment):
+    assert read(cluster.read_url("c1", segment), COUNT) == [{"n": 1}]
+
+
+def _cache(cluster):
+    return cluster.status("c1")["cold"]
+
+
+# -- RethinkDB fails ------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_three(rethinkdb_cluster, tmp_path):  # noqa: F811
+    """Two sync servers and two workers on three RethinkDB servers."""
+    engines = Engines(rethink_url(*rethinkdb_cluster), DirectoryHand(tmp_path / "canonical"))
+    with Cluster(tmp_path, engines, syncs=2, workers=2) as cluster:
+        yield cluster.start()
+
+
+def _primary(servers, cluster, table):
+    """The server that decides about a table."""
+    with servers[0].connect() as connection:
+        database = cluster.metadata_url.rpartition("/")[2]
+        status = r.db(database).table(table).status().run(connection)
+    name = status["shards"][0]["primary_replicas"][0]
+    return next(server for server in servers if server.name == name)
+
+
+def _until_done(attempt, what):
+    """Seconds until an order is carried out."""
+    began = time.monotonic()
+    until_blocking(attempt, what)
+    return time.monotonic() - began
+
+
+def test_a_cluster_outlives_one_and_two_of_three_rethinkdb_servers(
+    on_three,
+    rethinkdb_cluster,  # noqa: F811
+    record_property,
+):
+    """One killed: everything goes on after a failover. Two killed: reads and writes of what
+    is there go on. Both back: everything heals by itself."""
+    cluster, servers = on_three, rethinkdb_cluster
+    url = begin(cluster, "old")
+    first = _primary(servers, cluster, "lock")
+    first.kill()
+    seconds = _until_done(
+        lambda: cluster.order("provision", "new")[0] == 200, "provisioning after a failover"
+    )
+    record_property("failover_seconds", seconds)
+    print(f"provisioning after a RethinkDB server was killed: {seconds:.2f} s")
+    write(url, "INSERT INTO t VALUES (2)")
+    until_blocking(lambda: cluster.order("promote", "old")[0] == 200, "promotion")
+    assert cluster.canonical_rows("old", "SELECT count(*) FROM t") == [(2,)]
+
+    second = next(server for server in servers if server is not first)
+    second.kill()
+    write(url, "INSERT INTO t VALUES (3)")
+    for worker in cluster.workers:
+        assert read(cluster.read_url(worker, "old"), COUNT) == [{"n": 3}]
+    assert cluster.copies("old") != []
+
+    first.start(*[server for server in servers if server not in (first, second)])
+    second.start(*[server for server in servers if server is not second])
+    until_blocking(lambda: cluster.order("promote", "old")[0] == 200, "promotion")
+    assert cluster.canonical_rows("old", "SELECT count(*) FROM t") == [(3,)]
+    until_blocking(lambda: cluster.order("provision", "newer")[0] == 200, "provisioning")
+    cluster.wait_for_copies("old")
+    cluster.wait_for_leader()
+
+
+def test_workers_serve_through_a_total_loss_of_rethinkdb(on_three, rethinkdb_cluster):  # noqa: F811
+    """All three killed: reads and writes of what workers hold go on; once back, everything
+    goes on, and what was written meanwhile is promoted."""
+    cluster, servers = on_three, rethinkdb_cluster
+    url = begin(cluster, "held")
+    for server in servers:
+        server.kill()
+    write(url, "INSERT INTO t VALUES (2)")
+    for worker in cluster.readers_by_disk("held"):
+        assert read(cluster.read_url(worker, "held"), COUNT) == [{"n": 2}]
+    servers[0].start()
+    servers[1].start(servers[0])
+    servers[2].start(servers[0], servers[1])
+    until_blocking(lambda: cluster.order("promote", "held")[0] == 200, "promotion")
+    assert cluster.canonical_rows("held", "SELECT count(*) FROM t") == [(2,)]
+    until_blocking(lambda: cluster.order("provision", "newer")[0] == 200, "provisioning")
+    cluster.wait_for_copies("held")
+
+
+# -- HDFS fails ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["namenode", "datanode"])
+def test_a_cluster_works_on_while_hdfs_is_away(common, hdfs, part):
+    """Reads, writes and provisioning go on without NameNode or DataNode; a promotion is
+    refused with the reason; once back, it reaches canonical storage and the other copy."""
+    if not common.storage_url.startswith("webhdfs:"):
+        pytest.skip("this pair of engines has no HDFS")
+    cluster = common.start()
+    segment = f"without-{part}"
+    url = begin(cluster, segment)
+    (other,) = cluster.readers(segment) - {cluster.holder(url)}
+    server = getattr(hdfs, part)
+    server.kill()
+    try:
+        write(url, "INSERT INTO t VALUES (2)")
+        assert read(cluster.read_url(other, segment), COUNT) == [{"n": 2}]
+        fresh = cluster.provision("s1", f"new-{segment}")["write_url"]
+        write(fresh, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+        status, answer = cluster.order("promote", segment)
+        assert status == 503, answer
+        print(answer)
+    finally:
+        server.start()
+        hdfs.wait()
+    until_blocking(lambda: cluster.order("promote", segment)[0] == 200, "promotion")
+    until_blocking(lambda: cluster.order("promote", f"new-{segment}")[0] == 200, "promotion")
+    assert cluster.canonical_rows(segment, "SELECT count(*) FROM t") == [(2,)]
+    cluster.wait_for_copies(f"new-{segment}")
+    path = cluster.directory / other / "segments" / canonical_path(segment)
+    until_blocking(lambda: rows_of(path, "SELECT count(*) FROM t") == [(2,)], "the other copy")
+    assert not [name for name in cluster.hand.names() if not name.endswith(".sqlite")]
+
+
+# -- settings ----------------------------------------------------------------------------
+
+
+def test_tls_to_rethinkdb_is_refused_instead_of_ignored(tmp_path, request):
+    """Whoever asks for what is not there is told in one line, and nothing starts."""
+    with Cluster(tmp_path, open_engines(PAIRS[0], tmp_path, request)) as cluster:
+        process = cluster.sync("s1", RETHINKDB_TLS="/etc/ssl/ca.pem")
+        assert process.wait() == 1
+        assert "RETHINKDB_TLS" in process.output and "Traceback" not in process.output
