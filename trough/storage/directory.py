@@ -115,7 +115,7 @@ class DirectoryBackend:
                 before = os.fstat(source.fileno())
                 files.check_room(destination.parent, before.st_size)
                 with contextlib.suppress(_ChangedMeanwhile), files.replacing(destination) as target:
-                    checksum = self._copy(source, target, cancellation, progress)
+                    checksum = self._copy(source, target, before.st_size, cancellation, progress)
                     if _content(os.fstat(source.fileno())) != _content(before):
                         raise _ChangedMeanwhile
                     return CanonicalCopy(
@@ -140,6 +140,7 @@ class DirectoryBackend:
         self,
         source: BinaryIO,
         target: BinaryIO,
+        size: int,
         cancellation: Cancellation,
         progress: Progress,
     ) -> str:
@@ -151,6 +152,8 @@ class DirectoryBackend:
                 chunk = next(chunks, None)
             if chunk is None:
                 return files.checksum_text(digest)
+            if done + len(chunk) > size:  # it grows, perhaps as fast as we read
+                raise _ChangedMeanwhile
             digest.update(chunk)
             files.write_all(target, chunk)
             done += len(chunk)

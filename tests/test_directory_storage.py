@@ -1,0 +1,331 @@
+"""What only a directory as canonical storage can meet."""
+
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+
+from trough import errors, files
+from trough.model import canonical_path
+from trough.storage.directory import DirectoryBackend
+from trough.storage.open import open_storage
+from trough.threads import Cancellation
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "canonical"
+
+
+@pytest.fixture
+def backend(root):
+    """The backend itself, opened: blocking calls."""
+    opened = DirectoryBackend(root)
+    opened.prepare(Cancellation())
+    return opened
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no small file system here, which only root may mount: {done.stderr}")
+    yield mounted
+    subprocess.run(["umount", str(mounted)], check=True)
+
+
+def look(backend, since=None, full=False):
+    return backend.look(Cancellation(), since, full)
+
+
+def stage(backend, source, segment="300001"):
+    return backend.stage(
+        Cancellation(), source, segment, canonical_path(segment), lambda done: None
+    )
+
+
+def fetch(backend, copy, destination, progress=lambda done: None):
+    return backend.fetch(Cancellation(), copy, destination, progress)
+
+
+def names(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_links(backend, root, tmp_path):
+    """A linked file is read through; a linked directory, or a link that leads nowhere, is
+    skipped and said so."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.sqlite").write_bytes(b"four")
+    (root / "linked.sqlite").symlink_to(tmp_path / "elsewhere" / "a.sqlite")
+    (root / "loop").symlink_to(root)
+    (root / "directory").symlink_to(tmp_path / "elsewhere")
+    (root / "broken.sqlite").symlink_to(tmp_path / "nowhere")
+    changes = look(backend)
+    (copy,) = changes.present
+    assert (copy.path, copy.size) == ("linked.sqlite", 4)
+    fetch(backend, copy, tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"four"
+    assert changes.listing.skipped == {
+        "loop": "a symbolic link to a directory is not followed",
+        "directory": "a symbolic link to a directory is not followed",
+        "broken.sqlite": "a symbolic link that leads nowhere",
+    }
+
+
+def test_other_things_than_files(backend, root):
+    """A pipe named like a segment is skipped, a directory named so is a directory, and
+    what a file system keeps for itself is left alone."""
+    os.mkfifo(root / "pipe.sqlite")
+    (root / "directory.sqlite").mkdir()
+    (root / "directory.sqlite" / "a.sqlite").touch()
+    (root / "lost+found").mkdir()
+    (root / "lost+found" / "b.sqlite").touch()
+    changes = look(backend)
+    assert [copy.path for copy in changes.present] == ["directory.sqlite/a.sqlite"]
+    assert changes.listing.skipped == {"pipe.sqlite": "not a plain file"}
+
+
+def test_names_that_are_no_text(backend, root):
+    """File and directory names of any bytes are skipped, and shown so that a terminal and
+    a database can take it."""
+    for name in (b"\xff\xfe.sqlite", b"\x1b[2J.sqlite", b"a\nb.sqlite"):
+        (root / os.fsdecode(name)).touch()
+    (root / os.fsdecode(b"dir\xff")).mkdir()
+    changes = look(backend)
+    assert len(changes.present) == 0
+    assert set(changes.listing.skipped) == {
+        r"\udcff\udcfe.sqlite",
+        r"\x1b[2J.sqlite",
+        r"a\nb.sqlite",
+        r"dir\udcff",
+    }
+
+
+def test_another_directory_at_the_root(backend, root):
+    """A root that was swapped for another directory, as when a mount is gone, makes all
+    calls unavailable, instead of all segments gone; when it is back, all is well."""
+    (root / "300").mkdir()
+    (root / "300" / "300001.sqlite").touch()
+    listing = look(backend).listing
+    aside = root.with_name("aside")
+    root.rename(aside)
+    root.mkdir()
+    with pytest.raises(errors.Unavailable, match="another directory lies at"):
+        look(backend, listing)
+    with pytest.raises(errors.Unavailable, match="another directory lies at"):
+        backend.find(Cancellation(), "300001", "300/300001.sqlite")
+    root.rmdir()
+    aside.rename(root)
+    assert look(backend, listing, full=True).gone == ()
+
+
+@pytest.fixture
+def nobodys_root():
+    """A root that everybody may read, while this process is no superuser."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        root.chmod(0o755)
+        (root / "300").mkdir(mode=0)
+        was = os.geteuid()
+        if was == 0:
+            os.seteuid(65534)
+        yield root
+        os.seteuid(was)
+
+
+def test_a_directory_that_may_not_be_read(nobodys_root):
+    """A directory without permission makes the look unavailable, naming it, rather than
+    its segments gone."""
+    backend = DirectoryBackend(nobodys_root)
+    backend.prepare(Cancellation())
+    with pytest.raises(errors.Unavailable, match=r"Permission denied.*300.*read and write"):
+        look(backend)
+
+
+def test_left_overs_are_due_in_time(root):
+    """A directory in which a young upload was left is looked into again when that is an
+    hour old, though nothing moved its time."""
+    now = [time.time() + 60]
+    backend = DirectoryBackend(root, lambda: now[0])
+    backend.prepare(Cancellation())
+    left = root / files.temporary_name("300001.sqlite")
+    left.touch()
+    listing = look(backend).listing
+    now[0] += 10
+    again = look(backend, listing)
+    assert (again.looked_into, names(root)) == (0, [left.name])
+    now[0] += files.LEFT_OVER_AGE
+    assert look(backend, again.listing).looked_into == 1
+    assert names(root) == []
+
+
+def test_a_file_that_is_being_copied_in_is_seen_whole_in_the_end(root):
+    """A file written under its final name moves its directory's time only at first; as
+    long as its own time is fresh, its directory is looked into again."""
+    backend = DirectoryBackend(root)
+    backend.prepare(Cancellation())
+    target = root / "a.sqlite"
+    target.write_bytes(b"half")
+    os.utime(root, (1_700_000_000, 1_700_000_000))
+    first = look(backend)
+    with target.open("ab") as file:
+        file.write(b" and half")
+    second = look(backend, first.listing)
+    assert [copy.size for copy in first.present] == [4]
+    assert [copy.size for copy in second.present] == [13]
+
+
+def test_a_file_replaced_while_it_is_fetched_is_fetched_whole(backend, root, tmp_path):
+    """A rename over the file in the middle of a fetch does not mix two versions."""
+    old, new = b"o" * (3 * files.CHUNK), b"n" * (2 * files.CHUNK)
+    target = root / "a.sqlite"
+    target.write_bytes(old)
+    (copy,) = look(backend).present
+
+    def replace(done):
+        temporary = root / ".new"
+        if not temporary.exists() and target.read_bytes() == old:
+            temporary.write_bytes(new)
+            temporary.rename(target)
+
+    got = fetch(backend, copy, tmp_path / "x", replace)
+    assert (tmp_path / "x").read_bytes() == old
+    assert got.version == copy.version
+
+
+def test_a_file_written_in_place_while_it_is_fetched_is_fetched_again(backend, root, tmp_path):
+    """Content that moves under a fetch is noticed, and what comes out is one state."""
+    target = root / "a.sqlite"
+    target.write_bytes(b"o" * (3 * files.CHUNK))
+    (copy,) = look(backend).present
+    changes = iter([b"n" * files.CHUNK, b"x" * 10])
+
+    def write(done):
+        target.write_bytes(next(changes, None) or target.read_bytes())
+        if target.stat().st_size == 10:
+            os.utime(target, (1_700_000_000, 1_700_000_000))
+
+    got = fetch(backend, copy, tmp_path / "x", write)
+    assert (tmp_path / "x").read_bytes() == target.read_bytes()
+    assert got.size == target.stat().st_size
+
+
+def test_a_file_that_never_holds_still(backend, root, tmp_path):
+    """A file that changes during every attempt is given up, the destination untouched."""
+    target = root / "a.sqlite"
+    target.write_bytes(b"x")
+    (copy,) = look(backend).present
+    (tmp_path / "local").mkdir()
+
+    def append(done):
+        with target.open("ab") as file:
+            file.write(b"x")
+
+    with pytest.raises(errors.Unavailable, match="keeps changing"):
+        fetch(backend, copy, tmp_path / "local" / "x", append)
+    assert names(tmp_path / "local") == []
+
+
+def test_no_room_for_a_fetch(backend, root, small_disk, monkeypatch):
+    """A local disk without room is told as that, before and in the middle of the copy,
+    and nothing is left on it."""
+    (root / "a.sqlite").write_bytes(bytes(2 << 20))
+    (copy,) = look(backend).present
+    (small_disk / "x").write_bytes(b"before")
+    with pytest.raises(errors.DiskFull, match="are needed and"):
+        fetch(backend, copy, small_disk / "x")
+    monkeypatch.setattr(files, "check_room", lambda directory, size: None)
+    with pytest.raises(errors.DiskFull, match="no room for"):
+        fetch(backend, copy, small_disk / "x")
+    assert names(small_disk) == ["x"]
+    assert (small_disk / "x").read_bytes() == b"before"
+
+
+def test_no_room_for_a_publication(small_disk, tmp_path):
+    """A canonical disk without room is unavailable, not full on our side; the former copy
+    is whole and nothing is left beside it."""
+    backend = DirectoryBackend(small_disk / "canonical")
+    backend.prepare(Cancellation())
+    source = tmp_path / "source"
+    source.write_bytes(b"former")
+    backend.commit(Cancellation(), stage(backend, source))
+    source.write_bytes(bytes(2 << 20))
+    with pytest.raises(errors.Unavailable, match=r"canonical storage .*No space left") as refused:
+        stage(backend, source)
+    assert not isinstance(refused.value, errors.DiskFull)
+    directory = small_disk / "canonical" / "300"
+    assert names(directory) == ["300001.sqlite"]
+    assert (directory / "300001.sqlite").read_bytes() == b"former"
+
+
+def test_an_upload_that_reads_back_differently(backend, root, tmp_path, monkeypatch):
+    """What was damaged on its way to the disk never becomes the canonical copy."""
+    source = tmp_path / "source"
+    source.write_bytes(b"right")
+    write_all = files.write_all
+    monkeypatch.setattr(files, "write_all", lambda file, data: write_all(file, b"wrong"))
+    with pytest.raises(errors.Unavailable, match="reads back as 5 bytes"):
+        stage(backend, source)
+    assert names(root / "300") == []
+
+
+def test_an_upload_that_was_swept_is_not_committed(backend, root, tmp_path):
+    """A process that was asleep for an hour finds its upload gone: refused, the former
+    copy untouched."""
+    source = tmp_path / "source"
+    source.write_bytes(b"former")
+    backend.commit(Cancellation(), stage(backend, source))
+    staged = stage(backend, source)
+    (root / staged.temporary).unlink()
+    with pytest.raises(errors.Unavailable):
+        backend.commit(Cancellation(), staged)
+    assert (root / "300" / "300001.sqlite").read_bytes() == b"former"
+
+
+def test_commits_of_two_processes_take_turns(root, tmp_path):
+    """Many publications of one segment by several backends, as by several processes,
+    never leave an older version as the last one."""
+    backends = [DirectoryBackend(root) for _ in range(3)]
+    for each in backends:
+        each.prepare(Cancellation())
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    committed = []
+
+    def publish(backend):
+        for _ in range(20):
+            committed.append(backend.commit(Cancellation(), stage(backend, source)))
+
+    threads = [threading.Thread(target=publish, args=(each,)) for each in backends]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({copy.modified for copy in committed}) == 60
+    found = backends[0].find(Cancellation(), "300001", "300/300001.sqlite")
+    assert found.modified == max(copy.modified for copy in committed)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_root_that_cannot_be(tmp_path):
+    """A root below a file is unavailable, with the path in the message."""
+    (tmp_path / "file").touch()
+    storage = open_storage(f"file://{tmp_path}/file/canonical", reactor)
+    with pytest.raises(errors.Unavailable, match="file/canonical"):
+        await storage.open()
+    await storage.close()
