@@ -2,17 +2,20 @@
 
 Server and client are two processes of this machine that talk over loopback, as they do
 in production. The server's role answers every query at once with finished lines and runs
-no SQL, so the figures are the protocol's own; what SQL costs on top is measured where
-the executors are. Parser and argument figures are of one process without a socket.
+no SQL, so the figures are the protocol's own; with --sql it asks real executors for a row
+by its key, from one of a hundred segments. Parser figures are of one process and no socket.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,23 +27,19 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import react
 
+from trough.pool import ExecutorPool, Framing, Outcome, Target
+from trough.pool import Limits as PoolLimits
 from trough.protocols.arguments import parse_query_arguments
 from trough.protocols.client import LineConnection, connect
 from trough.protocols.line import Limits, ReplyParser, Request, RequestParser
 from trough.protocols.server import LineServerFactory
-from trough.protocols.verbs import QueryReply, Reply, Verb, table
+from trough.protocols.verbs import Handler, QueryReply, Reply, Verb, table
 
 reactor: Any = installed_reactor
-QUERY = b"QUERY 300001 SELECT status_code, url FROM crawled_url WHERE id = 77"
-
-
-class _Outcome:
-    """As :class:`trough.pool.Outcome`, of one row of one segment."""
-
-    segments, failed, rows, changes, error, corrupt = 1, 0, 1, 0, None, ()
-
-
-_OUTCOME: Any = _Outcome()
+SQL = "SELECT status_code, url FROM crawled_url WHERE id = 77"
+SEGMENTS = itertools.cycle(f"{number}" for number in range(300000, 300100))
+QUERY = f"QUERY 300001 {SQL}".encode()
+_OUTCOME = Outcome(segments=1, rows=1)
 
 
 def canned(request: Request, reply: Reply) -> None:
@@ -55,9 +54,47 @@ def canned(request: Request, reply: Reply) -> None:
     answer.finished(_OUTCOME)
 
 
-def serve() -> None:
+def asking(pool: ExecutorPool, targets: dict[str, Target]) -> Handler:
+    """Answers queries by executors."""
+    limits = PoolLimits(60.0)
+
+    def query(request: Request, reply: Reply) -> None:
+        asked = parse_query_arguments(request)
+        wanted = [targets[segment] for segment in asked.segments]
+        answer = QueryReply(reply)
+        reply.follow(
+            pool.read(wanted, asked.sql, asked.parameters, limits, Framing.LINES, reply.tag, answer)
+        )
+
+    return query
+
+
+def make_segments(directory: str) -> dict[str, Target]:
+    """A hundred segments of 200 rows."""
+    targets = {}
+    for segment in (f"{number}" for number in range(300000, 300100)):
+        path = f"{directory}/{segment}.sqlite"
+        with sqlite3.connect(path) as database:
+            database.execute("CREATE TABLE crawled_url (id INTEGER PRIMARY KEY, url, status_code)")
+            database.executemany(
+                "INSERT INTO crawled_url VALUES (?, ?, 200)",
+                ((row, f"http://example.com/{row}") for row in range(200)),
+            )
+        database.close()
+        targets[segment] = Target(segment, path, 1, False)
+    return targets
+
+
+def serve(sql: bool) -> None:
     """Be the server; print the port."""
-    verbs = table(Verb("QUERY", "<ids> SQL", "canned rows", canned, "1 QUERY 300001 SELECT 1"))
+    handler: Handler = canned
+    if sql:
+        directory = tempfile.TemporaryDirectory()
+        pool = ExecutorPool(reactor, executors=2, write_executors=1)
+        handler = asking(pool, make_segments(directory.name))
+        reactor.callWhenRunning(pool.startService)
+        reactor.addSystemEventTrigger("before", "shutdown", pool.stopService)
+    verbs = table(Verb("QUERY", "<ids> SQL", "rows", handler, "1 QUERY 300001 SELECT 1"))
     port = reactor.listenTCP(
         0, LineServerFactory("worker", "bench", verbs, reactor), interface="127.0.0.1"
     )
@@ -88,13 +125,12 @@ def ask_raw(connection: LineConnection, ended: Callable[[], None]) -> None:
         if word == b"END":
             ended()
 
-    connection.raw(QUERY, line)
+    connection.raw(f"QUERY {next(SEGMENTS)} {SQL}".encode(), line)
 
 
 def ask_decoded(connection: LineConnection, ended: Callable[[], None]) -> None:
     """One query whose rows become Python's values."""
-    sql = "SELECT status_code, url FROM crawled_url WHERE id = 77"
-    call = connection.query(["300001"], sql, listener=_Listener())
+    call = connection.query([next(SEGMENTS)], SQL, listener=_Listener())
     call.done.addCallback(lambda _: ended())
 
 
@@ -121,7 +157,7 @@ def run(
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
+    """Seconds of CPU that a process has used, without its executors."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -210,13 +246,16 @@ def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--requests", type=int, default=100_000)
+    options.add_argument("--sql", action="store_true", help="ask executors")
     options.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.serve:
-        serve()
+        serve(chosen.sql)
         return
-    parsers()
-    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE)
+    if not chosen.sql:
+        parsers()
+    command = [sys.executable, __file__, "--serve", *(["--sql"] if chosen.sql else [])]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())
