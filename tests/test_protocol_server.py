@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from line_role import CountRole, Outcome, Wire
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -480,6 +482,63 @@ def test_strangers_get_little() -> None:
 def test_auth_where_nobody_asks() -> None:
     """A client with a token may talk to a server without one."""
     assert Peer().say("1 AUTH whatever", "2 PING") == ["1 OK", "2 OK"]
+
+
+# -- whatever is sent -------------------------------------------------------------------
+
+_LINES = st.sampled_from(
+    ["1 PING", "2 WAIT", "3 COUNT 30", "4 COUNT 500", "CANCEL", "5 CANCEL 2", "6 CANCEL 4", "HELP",
+     "2 ECHO x", "3 ECHO {4}", "7 ECHO {3}\nabc", "8 SPEAK 40", "9 ECHO {30000}", "", "x", "? ?",
+     "1 AUTH x", "2", "3 NO", "abc"]
+)  # fmt: skip
+_STEPS = st.one_of(_LINES, st.sampled_from(["full", "room", "turn", "answer"]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(_STEPS, max_size=40))
+def test_every_request_is_answered_once(steps: list[str]) -> None:
+    """Whatever is asked, cancelled and read or not: one last line each, and nothing stays."""
+    limits = ServerLimits(peers=Limits(1000, 20000), requests=4, held=50000, unsent=3000)
+    peer = Peer(limits)
+    lines: list[str] = []
+    with logged_failures() as failures:
+        for step in steps:
+            if step == "full":
+                peer.server._outbox.pauseProducing()
+            elif step == "room":
+                peer.server._outbox.resumeProducing()
+            elif step == "turn":
+                peer.clock.advance(0)
+            elif step == "answer":
+                _answer(peer.role)
+            elif peer.wire.producerState == "producing":
+                peer.server.dataReceived(f"{step}\n".encode())
+            lines += peer.wire.take()
+            assert len(peer.server._requests) <= limits.requests
+        peer.server._outbox.resumeProducing()
+        for _ in range(400):
+            peer.clock.advance(0)
+            _answer(peer.role)
+            peer.server._outbox.resumeProducing()
+        lines += peer.wire.take()
+        assert peer.factory.status()["requests"] == 0
+        peer.leave()
+    assert failures == []
+    assert peer.clock.getDelayedCalls() == []
+    under_way: set[str] = set()
+    for line in lines:
+        tag, word = line.split(" ")[:2]
+        if word in ("ROWS", "INFO"):
+            under_way.add(tag)
+        elif word in ("OK", "END", "ERR"):
+            under_way.discard(tag)
+    assert under_way <= {"*"}
+
+
+def _answer(role: CountRole) -> None:
+    for waiting in role.waiting.values():
+        if not waiting.called:
+            waiting.callback("x")
 
 
 # -- what a query's reply sums up ----------------------------------------------------------

@@ -50,6 +50,7 @@ class SyncVerbs:
             count = 0
             async for page in metadata.segments_matching(pattern):
                 count += len(page)
+                await reply.ready()
                 for copy in page:
                     _say(reply, copy, workers)
             reply.end(copies=count, ms=reply.milliseconds)
