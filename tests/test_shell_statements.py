@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trough.shell.sql_kind import reads, writes
 from trough.shell.statements import Rest, Splitter, Statement, lines_of, split
 from trough.shell.tokens import Kind, scan, significant
 
@@ -158,3 +159,32 @@ def test_many_statements_on_one_line_are_read_once():
     """A hundred thousand statements on one line are split without looking twice."""
     count = 100_000
     assert len(split("SELECT 1;" * count, lambda line, position: Rest.SQL)) == count
+
+
+def test_a_command_with_many_words_is_read_once():
+    """A hundred thousand segments in one CONNECT are no trouble."""
+    text = "connect " + " ".join(map(str, range(100_000)))
+    assert texts(f"{text};\n") == [text]
+
+
+@pytest.mark.parametrize(
+    ("sql", "reads_only"),
+    [
+        ("SELECT 1", True),
+        ("-- a\n/* b */ select 1", True),
+        ("VALUES (1)", True),
+        ("EXPLAIN DELETE FROM a", True),
+        ("WITH a AS (SELECT 1) SELECT * FROM a", True),
+        ("WITH a(b) AS (DELETE FROM c), d AS MATERIALIZED (SELECT 1) SELECT 1", True),
+        ("WITH a AS (SELECT 1) INSERT INTO b SELECT * FROM a", False),
+        ("with recursive a as (values (1)) delete from b", False),
+        ("PRAGMA table_info(a)", True),
+        ("PRAGMA user_version = 5", False),
+        ("REPLACE INTO a VALUES (1)", False),
+        ("", False),
+    ],
+)
+def test_reads_and_writes(sql, reads_only):
+    """The shell knows which of the two to ask a worker for."""
+    assert reads(sql) == reads_only
+    assert writes(sql) == (not reads_only and bool(sql))

@@ -26,6 +26,7 @@ from typing import TextIO
 
 from trough import __version__, errors, registry_url
 from trough.errors import BadSettings, TroughError
+from trough.shell.batches import lines_as_they_come
 from trough.shell.commands import all_commands
 from trough.shell.commands.segments import connect_named
 from trough.shell.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     :param stack: closes what was opened
     """
     settings = read_settings(default_path(os.environ))
-    interactive = not options.execute and sys.stdin.isatty()
+    interactive = not options.execute and sys.stdin is not None and sys.stdin.isatty()
     output = stack.enter_context(_output(options.output, settings, interactive))
     choice = _choice(options, settings, output)
     url = registry_url.registry_url(options.url, os.environ)
@@ -118,8 +119,8 @@ def _script(shell: Shell, texts: Sequence[str] | None) -> None:
     if texts:
         for text in texts:
             shell.run_lines(lines_of(text))
-    else:
-        shell.run_lines(sys.stdin, "stdin")
+    elif sys.stdin is not None:
+        shell.run_lines(lines_as_they_come(sys.stdin.fileno()), "stdin")
 
 
 def _interactive(shell: Shell, options: argparse.Namespace) -> int:

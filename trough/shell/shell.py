@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from trough import errors
 from trough.errors import TroughError
+from trough.shell.batches import Batch, joined
 from trough.shell.formats import Choice, Options
 from trough.shell.output import Output
 from trough.shell.progress import Progress
@@ -88,22 +89,42 @@ class Shell:
     def run_lines(self, lines: Iterable[str], name: str = "") -> None:
         """Run statements line by line, up to the first that fails.
 
+        :param lines: ``""`` among them says that the next one has to be waited for
         :param name: of the file, put before errors with the line; or ``""``
         :raises trough.errors.TroughError: the first failure
         """
         if self._depth >= MAX_DEPTH:
             raise errors.BadRequest(f"{name}: files read each other, {MAX_DEPTH} deep")
         self._depth += 1
+        splitter = Splitter(self.registry.rest_of)
+        batch = Batch(
+            lambda statements: self._write_together(statements, name),
+            lambda statement: self._execute_at(statement, name),
+        )
         try:
-            splitter = Splitter(self.registry.rest_of)
             for line in lines:
+                if not line:
+                    batch.flush()
                 for statement in splitter.feed(line):
-                    self._execute_at(statement, name)
+                    batch.add(statement)
             last = splitter.finish()
             if last is not None:
-                self._execute_at(last, name)
+                batch.add(last)
+            batch.flush()
         finally:
             self._depth -= 1
+
+    def _write_together(self, statements: list[Statement], name: str) -> None:
+        session = self.session
+        segment = session.connected_for_writing("INFILE")
+        try:
+            written = self.remote.write(segment, joined(statements), session.schema)
+        except errors.BadRequest:
+            raise
+        except TroughError as error:
+            raise _at(error, name or "line", statements[0].line) from error
+        changed = counted(written.changes, "row")
+        self.say(f"{changed} changed in {segment} by {len(statements):,} statements")
 
     def _execute_at(self, statement: Statement, name: str) -> None:
         try:

@@ -6,7 +6,7 @@ only has to choose which of the two to ask for. It refuses to parse.
 
 from __future__ import annotations
 
-from trough.shell.tokens import Kind, significant
+from trough.shell.tokens import Kind, scan, significant
 
 #: Verbs of statements that go to every connected segment.
 READS = ("SELECT", "WITH", "VALUES", "EXPLAIN", "PRAGMA")
@@ -38,15 +38,28 @@ _AFTER_WITH = frozenset({"SELECT", "VALUES", "INSERT", "UPDATE", "DELETE", "REPL
 
 def reads(sql: str) -> bool:
     """Whether `sql`, one statement, is a query."""
-    tokens = significant(sql)
-    verb = tokens[0].text.upper() if tokens else ""
+    verb = _verb(sql)
     if verb == "PRAGMA":
-        return not any(token.text == "=" for token in tokens)
+        return not any(token.text == "=" for token in significant(sql))
     if verb != "WITH":
         return verb in READS
     depth = 0
-    for token in tokens[1:]:
+    for token in significant(sql)[1:]:
         depth += {"(": 1, ")": -1}.get(token.text, 0)
         if depth == 0 and token.kind is Kind.WORD and token.text.upper() in _AFTER_WITH:
             return token.text.upper() in ("SELECT", "VALUES")
     return True
+
+
+def writes(sql: str) -> bool:
+    """Whether `sql`, one statement, is SQL that changes something."""
+    verb = _verb(sql)
+    return verb in WRITES or (verb in READS and not reads(sql))
+
+
+def _verb(sql: str) -> str:
+    """The first word, without a look at the rest, which may be megabytes."""
+    for token in scan(sql):
+        if token.kind not in (Kind.BLANK, Kind.COMMENT):
+            return token.text.upper()
+    return ""

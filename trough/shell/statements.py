@@ -71,9 +71,9 @@ class Splitter:
     def feed(self, line: str) -> Iterator[Statement]:
         """The statements that end on `line`.
 
-        :param line: one whole line, its newline included
+        :param line: one whole line, its newline included; ``""`` is none
         """
-        self._line += 1
+        self._line += bool(line)
         position = 0
         while position < len(line):
             if not self._parts:
@@ -140,7 +140,7 @@ def _end_of_words(text: str) -> tuple[int, str]:
         ending = "\n"
     position = 0
     while position < len(bare):
-        token = next(scan(bare[position:]))
+        token = next(scan(bare, "", position))
         if token.kind is Kind.SEMICOLON:
             return position, ";"
         # What is no comment to a command ("--yes", "a--b") may hold a semicolon, and
