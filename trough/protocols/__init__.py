@@ -1,14 +1,20 @@
 """How Trough is spoken to: the line protocol and HTTP.
 
 PROTOCOL.rst, beside this file, describes the line protocol completely enough to write a
-client from; its transcripts are tests. The modules, from bytes to people:
+client from; its transcripts are tests. Its modules:
 
-``line``       bytes to messages and back, without any I/O; nothing of Twisted
-``values``     parameters and rows: Python's values and the JSON on the wire
-``arguments``  the arguments of each request, checked, as values
-``verbs``      what a role has to hand in to be served, and how it replies
-``server``     the transport that serves a role's verbs
-``client``     the transport that asks: pipelining, cancelling, back-pressure
+``line``           framing: bytes to requests or replies, without any I/O
+``messages``       greeting, fields, errors and requests as the bytes of a line
+``values``         parameters and rows: Python's values and the JSON on the wire
+``arguments``      the arguments of each request, checked, as values
+``verbs``          what a role hands in to be served, and how it replies
+``common``         the verbs that every role has
+``dispatch``       the requests under way on one connection
+``server``         the transport that serves a role's verbs
+``calls``          what a client has asked and not been answered yet
+``client``         the transport that asks: pipelining, cancelling, back-pressure
+``outbox``         what stops a connection from sending more than is read
+``worker_verbs``   what a worker answers; ``sync_verbs``: a sync server
 
 A transport feeds, dispatches, writes and closes. It refuses to know what a verb does; a
 verb refuses to know how its answer travels. This package imports none of them, so that a
