@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 from collections import Counter
 from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -45,7 +48,7 @@ class Site:
         self.workers: dict[str, Worker] = {}
         self.away: set[str] = set()
         self.store: dict[tuple[str, str], Assignment] = {}
-        self.served: set[tuple[str, str]] = set()
+        self.served: dict[str, set[str]] = {}
         self.canonical: dict[str, CanonicalCopy] = {}
         self.locks: dict[str, str] = {}
         self.saved_rings: dict[str, int] = {}
@@ -77,7 +80,7 @@ class Site:
 
     def lock(self, segment: str, name: str) -> None:
         self.locks[segment] = name
-        self.served.add((name, segment))
+        self.served.setdefault(segment, set()).add(name)
         self.planner.see_locks([Lock(segment, name, 1)], self.now)
 
     def unlock(self, segment: str) -> None:
@@ -113,7 +116,7 @@ class Site:
         return planner
 
     def live_copies(self, segment: str) -> set[str]:
-        served = {name for name, each in self.served if each == segment}
+        served = self.served.get(segment, set())
         return {name for name in served if name in self.workers and name not in self.away}
 
     def step(self, allowance: int = 10**6, limit: int = 500, fails: str = "") -> Plan:
@@ -151,11 +154,15 @@ class Site:
 
     def fetch(self) -> None:
         """Live workers serve what they are assigned, and drop what they are not."""
-        there = {name for name in self.workers if name not in self.away}
-        wanted = {key for key in self.store if key[0] in there}
-        written = {(name, segment) for segment, name in self.locks.items()}
-        self.served = {key for key in self.served if key[0] not in there or key in written}
-        self.served |= wanted
+        kept: dict[str, set[str]] = {}
+        for segment, names in self.served.items():
+            kept[segment] = {name for name in names if name in self.away}
+        for segment, name in self.locks.items():
+            kept.setdefault(segment, set()).add(name)
+        for name, segment in self.store:
+            if name in self.workers and name not in self.away:
+                kept.setdefault(segment, set()).add(name)
+        self.served = kept
 
     def settle(self, limit: int = 500) -> None:
         """Plan and fetch until nothing is left to do."""
@@ -178,7 +185,10 @@ class Site:
         return Counter(name for name, _ in self.store)
 
     def snapshot(self) -> dict[str, list[str]]:
-        return {segment: self.holders(segment) for segment in self.canonical}
+        held: dict[str, list[str]] = {segment: [] for segment in self.canonical}
+        for name, segment in sorted(self.store):
+            held[segment].append(name)
+        return held
 
     def bytes_on(self, name: str) -> int:
         return sum(self.canonical[segment].size for node, segment in self.store if node == name)
@@ -408,7 +418,7 @@ def test_plans_are_small() -> None:
     """No plan has more steps than asked for, save for the copies of its last segment."""
     site = Site(5)
     site.write(*SEGMENTS)
-    plans = []
+    plans: list[Plan] = []
     while not plans or plans[-1].more:
         plans.append(site.step(limit=100))
     assert all(len(plan.put) <= 101 for plan in plans)
@@ -760,6 +770,23 @@ def test_a_put_that_failed_is_not_forgotten_while_its_copy_is_too_many() -> None
     site.planner = site.new_planner()
     site.settle()
     assert site.snapshot() == after
+
+
+# -- the simulation -----------------------------------------------------------------
+
+
+def test_the_simulation_moves_what_it_must() -> None:
+    """bench/simulate_placement.py, in small: no event moves a tenth more than its share."""
+    path = Path(__file__).parent.parent / "bench" / "simulate_placement.py"
+    bench: dict[str, Any] = runpy.run_path(str(path))
+    simulation = bench["Simulation"](segments=12_000, workers=8, copies=2, seed=7)
+    simulation.run()
+    ratios = {row.event: row.ratio for row in simulation.rows if row.ratio is not None}
+    assert len(ratios) == 5
+    assert all(0.9 < ratio < 1.1 for ratio in ratios.values()), ratios
+    still = [row.moves for row in simulation.rows if row.ideal == 0]
+    assert still == [0, 0, 0]
+    assert bench["show"](simulation.rows).count("\n") == len(simulation.rows)
 
 
 # -- anything at all --------------------------------------------------------------

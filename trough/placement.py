@@ -294,28 +294,33 @@ class Planner:
             self._decisions.decide(queue.popitem()[0], plan, may_move=True)
 
     def _sweep(self, plan: Steps) -> None:
-        """Look at the next rows for those that are not as they should be."""
+        """Look at the next rows, and decide about those that are not as they should be."""
+        row, end = self._cursor, min(len(self._table), self._cursor + SWEEP)
+        while (row := self._next_amiss(row, end)) < end and not plan.is_full:
+            after = self._decisions.place_new(row, end, plan)
+            if after == row:
+                self._decisions.decide(row, plan, may_move=False)
+                after = row + 1
+            row = after
+        self._cursor = row
+
+    def _next_amiss(self, row: int, end: int) -> int:
+        """The first row from `row` on that is not as it should be, or `end`."""
         table, cluster, overfull = self._table, self._cluster, self._overfull
         wanted_of, slots, copies_of = table.wanted, table.slots, table.copies
-        ideals: dict[int, list[Nodes | None]] = {}
-        end = min(len(table), self._cursor + SWEEP)
-        for row in range(self._cursor, end):
-            wanted = wanted_of[row]
+        wanted = LEAVE_ALONE
+        ideals: list[Nodes | None] = []
+        for each in range(row, end):
+            if wanted_of[each] != wanted:
+                wanted = wanted_of[each]
+                ideals = cluster.ideals(wanted)
             if wanted in (LEAVE_ALONE, NOTHING):
                 continue
-            known = ideals.get(wanted)
-            if known is None:
-                known = ideals[wanted] = cluster.ideals(wanted)
-            copies = copies_of[row]
-            ideal = known[slots[row]] or cluster.ideal(wanted, slots[row])
-            if copies is ideal and (not overfull or overfull.isdisjoint(copies)):
-                continue
-            if plan.is_full:
-                self._cursor = row
-                return
-            if copies or not self._decisions.place_first(row, ideal, plan):
-                self._decisions.decide(row, plan, may_move=False)
-        self._cursor = end
+            copies = copies_of[each]
+            ideal = ideals[slots[each]] or cluster.ideal(wanted, slots[each])
+            if copies is not ideal or (overfull and not overfull.isdisjoint(copies)):
+                return each
+        return end
 
     def _shed(self) -> None:
         """Have workers that became too full give something away, if anyone has room."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from trough.model import Assignment
+from trough.model import Assignment, canonical_path
 from trough.placement_cluster import COLD, Cluster, Node, Nodes, State
 from trough.placement_table import LEAVE_ALONE, NOTHING, Table
 
@@ -37,7 +37,7 @@ class Steps:
     @property
     def is_full(self) -> bool:
         """Whether no further segment should be begun in this call."""
-        return len(self.put) + len(self.remove) >= self.limit or self.decisions >= DECISIONS
+        return self.decisions >= DECISIONS or len(self.put) + len(self.remove) >= self.limit
 
 
 class Decisions:
@@ -106,23 +106,34 @@ class Decisions:
         self.count(row, 1)
         return desired
 
-    def place_first(self, row: int, ideal: Nodes, plan: Steps) -> bool:
-        """Do what :meth:`decide` would where nothing is special, in a third of the time.
+    def place_new(self, row: int, end: int, plan: Steps) -> int:
+        """Place a run of segments that nobody holds, nobody writes and all have room for.
 
-        :return: whether that was so
+        Does what :meth:`decide` would do, in a third of the time, which counts when all
+        segments are new.
+
+        :return: the first row that is not of this kind, or `end`
         """
-        table = self._table
-        size = table.weight(row)
-        if self.locks and table.segments[row] in self.locks:
-            return False
-        for node in ideal:
-            if not node.usable or node.counted + size > node.room:
-                return False
-        for node in ideal:
-            node.counted += size
-        table.copies[row] = ideal
-        plan.put += table.assignments(row, ideal, plan.now)
-        return True
+        table, locks, put, limit, now = self._table, self.locks, plan.put, plan.limit, plan.now
+        wanted = table.wanted[row]
+        if wanted in (LEAVE_ALONE, NOTHING, COLD):
+            return row
+        ideals = self._cluster.ideals(wanted)
+        while row < end and len(put) < limit:
+            segment, slot, size = table.segments[row], table.slots[row], table.sizes[row]
+            ideal = ideals[slot] or self._cluster.ideal(wanted, slot)
+            if segment is None or segment in locks or table.copies[row] or not ideal:
+                return row
+            if table.wanted[row] != wanted or not _have_room(ideal, size):
+                return row
+            path = table.paths.get(row) or canonical_path(segment)
+            modified = table.modified[row]
+            for node in ideal:
+                node.counted += size
+                put.append(Assignment(segment, node.name, node.ring, path, size, modified, 0, now))
+            table.copies[row] = ideal
+            row += 1
+        return row
 
     def _desired(self, row: int, wanted: int, copies: Nodes, holder: Node | None) -> Nodes:
         slot, size = self._table.slots[row], self._table.weight(row)
@@ -194,3 +205,10 @@ class Decisions:
                 node for node in self._table.copies[row] if node not in surplus
             )
             del self.surplus[row]
+
+
+def _have_room(nodes: Nodes, size: int) -> bool:
+    for node in nodes:  # noqa: SIM110, all() takes twice the time
+        if not node.usable or node.counted + size > node.room:
+            return False
+    return True

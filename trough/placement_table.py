@@ -56,6 +56,8 @@ class Table:
             self.segments[row] = segment
             self.slots[row] = slot_of(segment)
             self.wanted[row] = wanted
+            self.sizes[row] = size
+            self.modified[row] = modified
         else:
             row = len(self.segments)
             self.segments.append(segment)
@@ -65,7 +67,8 @@ class Table:
             self.modified.append(modified)
             self.copies.append(())
         self.rows[segment] = row
-        self.set_version(row, path, size, modified)
+        if path != canonical_path(segment):
+            self.paths[row] = path
         return row
 
     def free(self, row: int) -> None:
@@ -103,7 +106,8 @@ class Table:
 
     def assignments(self, row: int, nodes: Iterable[Node], now: float) -> list[Assignment]:
         """`nodes` keep a copy of this row's segment, in the version that is known."""
-        segment, path = self.segment(row), self.path(row)
+        segment = self.segment(row)
+        path = self.paths.get(row) or canonical_path(segment)
         size, modified = self.sizes[row], self.modified[row]
         return [
             Assignment(segment, node.name, node.ring, path, size, modified, 0, now)
