@@ -63,8 +63,9 @@ class WriteArguments:
 def parse_query_arguments(request: Request) -> QueryArguments:
     """``QUERY <ids|~pattern> [seconds=N] [rows=N] [bind=JSON] SQL``."""
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
-        segment, text = match.groups()
-        return QueryArguments((_segment(segment),), None, None, None, None, _text(text))
+        segment, bind, text = match.groups()
+        parameters = None if bind is None else decode_parameters(bind)
+        return QueryArguments((_segment(segment),), None, None, None, parameters, _text(text))
     words = _Words(request)
     segments, pattern = _selection(words.next("the segments"))
     seconds, rows, parameters = _settings(words.options(_QUERY_OPTIONS))
@@ -140,8 +141,8 @@ _PROVISION_OPTIONS = ("schema",)
 # No statement of SQL begins with a word and an equals sign.
 _OPTION = re.compile(rb"([A-Za-z][A-Za-z\-]*+)=([^ ]*+)(?: ++|\Z)")
 
-# What most queries are: one segment, no option, no literal. Two microseconds less.
-_ONE_SEGMENT = re.compile(rb"([^ ,~\0]++) ++(?![A-Za-z\-]++=)([^\0]++)")
+# What most queries are: one segment, perhaps parameters, no literal. Two microseconds less.
+_ONE_SEGMENT = re.compile(rb"([^ ,~\0]++) ++(?:bind=([^ \0]*+) ++)?(?![A-Za-z\-]++=)([^\0]++)")
 
 
 class _Words:
