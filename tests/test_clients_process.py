@@ -298,9 +298,11 @@ def first_row(found, names):
     return first.addCallback(done)
 
 
-def test_writes_are_what_the_client_says_whoever_dies(tmp_path):
+def test_writes_are_what_the_client_says_whoever_dies(tmp_path, monkeypatch):
     """kill -9 of the only worker under many writers: what was answered is there, once;
     what failed is not there; what is unknown is there once or not at all."""
+    monkeypatch.setattr("trough.client.QUERY_SECONDS", 60.0)
+    unanswered = []
     with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
         machine.sync("s1").wait_ready()
         machine.worker("w1").wait_ready()
@@ -313,8 +315,10 @@ def test_writes_are_what_the_client_says_whoever_dies(tmp_path):
                     try:
                         client.write("s", "INSERT INTO t VALUES (%s)", (number,))
                         outcomes[number] = "answered"
-                    except TroughOutcomeUnknown:
+                    except TroughOutcomeUnknown as error:
                         outcomes[number] = "unknown"
+                        if "no answer in" in str(error):
+                            unanswered.append(str(error))
                     except TroughException:
                         outcomes[number] = "failed"
                     if len(outcomes) >= 100:
@@ -330,6 +334,7 @@ def test_writes_are_what_the_client_says_whoever_dies(tmp_path):
             client.write("s", "INSERT INTO t VALUES (-1)")
             readable(client, "s")
             rows = [row["a"] for row in client.read("s", "SELECT a FROM t")]
+    assert unanswered == [], "a live worker forgot a write"
     assert len(rows) == len(set(rows)), "a row was written twice"
     said = {kind: {n for n, k in outcomes.items() if k == kind} for kind in set(outcomes.values())}
     assert said["answered"] <= set(rows)
