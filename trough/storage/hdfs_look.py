@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 from trough import errors, files
 from trough.storage.listing import (
     AT_ONCE,
@@ -23,6 +25,10 @@ RACY = 3.0
 #: six hours, and HDFS leaves a file the time at which it was begun until it is closed.
 LEFT_OVER_AGE = 86400.0
 
+#: Seconds for which a file that looks as if it were still being written is watched; one
+#: that is written under its final name for longer is for the full look to find.
+OPEN_FILE_AGE = 3600.0
+
 #: What tells a directory's state apart: its identity and modification time.
 State = tuple[int, int]
 
@@ -43,8 +49,9 @@ class Look:
         self._path = path
         self._identity = identity
         self._now = now
-        self._files: list[FileStatus] = []
         self._ids: list[str] = []
+        self._modified = array("q")
+        self._sizes = array("q")
         self._skipped: dict[str, str] = {}
         self._look_again = AT_ONCE if abs(now - identity[1] / 1000) < RACY else NEVER
         self._names: list[str] = []
@@ -66,11 +73,7 @@ class Look:
 
     def result(self) -> Directory:
         """The directory, all pages taken in."""
-        packed = Files(
-            self._ids,
-            [status.modified for status in self._files],
-            [status.size for status in self._files],
-        )
+        packed = Files(self._ids, self._modified, self._sizes)
         return Directory(
             self._identity,
             packed,
@@ -97,7 +100,8 @@ class Look:
         if segment is None:
             return
         self._ids.append(segment)
-        self._files.append(status)
+        self._modified.append(status.modified)
+        self._sizes.append(status.size)
         if self._may_be_open(status):
             self._look_again = AT_ONCE
 
@@ -109,7 +113,7 @@ class Look:
         """
         written = status.modified / 1000
         return abs(self._now - written) < RACY or (
-            self._now - written < LEFT_OVER_AGE and status.size % (status.block_size or 1) == 0
+            self._now - written < OPEN_FILE_AGE and status.size % (status.block_size or 1) == 0
         )
 
     def _left_over(self, status: FileStatus) -> None:
