@@ -262,7 +262,7 @@ async def test_a_batch_without_an_answer_is_told_as_doubtful(run):
     ("arguments", "reason"),
     [
         (["--table", "absent"], "has no table absent"),
-        (["nowhere.cdx"], "nowhere.cdx: cannot be read: "),
+        (["nowhere.cdx"], "nowhere.cdx: cannot be read: No such file or directory\n"),
         (["--segment", "a/b"], "not a segment id"),
         (["-u", "mysql://x"], "mysql"),
         (["--from-line", "5", "a", "b"], "name one file"),

@@ -168,7 +168,8 @@ class _Loading:
                 self._feed(loader, records.FORMATS[format_name](lines))
                 return None
         except (OSError, EOFError, zlib.error) as error:
-            self._tell_stop(loader, f"cannot be read: {error}")
+            reason = getattr(error, "strerror", None) or error
+            self._tell_stop(loader, f"cannot be read: {reason}")
         except errors.TroughError as error:
             self._tell_stop(loader, str(error))
         except KeyboardInterrupt:
