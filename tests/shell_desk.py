@@ -20,7 +20,7 @@ from trough.shell.session import Session
 from trough.shell.settings import ShellSettings
 from trough.shell.shell import Shell
 
-EXPECTED_WITHIN = 20  # seconds; only a net under what is waited for by events
+EXPECTED_WITHIN = 60  # seconds; only a net under what is waited for by events
 
 
 class Screen(io.StringIO):
