@@ -58,6 +58,19 @@ async def test_opening_and_closing_twice_is_harmless(stores):
 
 
 @async_test
+async def test_two_parts_of_a_process_open_one_store_at_once(stores):
+    """Whoever awaited the opening can use the store, also if somebody else had begun it."""
+    store = stores.make()
+    stores.opened.append(store)
+
+    async def open_and_use():
+        await store.open()
+        return await store.leader()
+
+    assert list(await at_once(open_and_use(), open_and_use())) == [None, None]
+
+
+@async_test
 async def test_many_open_an_empty_store_at_once(stores):
     """Those who start together find one store, whoever made it."""
     opened = await at_once(*(stores.open() for _ in range(5)))

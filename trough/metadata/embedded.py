@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from pathlib import Path
 from typing import Any, TypeVar
 
+from twisted.internet.defer import Deferred, DeferredLock
+
 from trough import errors
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch, rules
 from trough.metadata import embedded_changes as changes
@@ -55,13 +57,18 @@ class EmbeddedMetadata(Metadata):
         self._matching = ThreadPoolService("registry-match", 2, reactor)
         self._reactor = reactor
         self._is_open = False
+        self._opening = DeferredLock()
 
     # -- life ------------------------------------------------------------------
 
     async def open(self) -> None:
+        # Worker and sync server of one process both open the store that they share;
+        # the second one has to find it open, and not being opened.
+        await self._opening.run(lambda: Deferred.fromCoroutine(self._open()))
+
+    async def _open(self) -> None:
         if self._is_open:
             return
-        self._is_open = True
         for threads in (self._writing, self._reading, self._matching):
             threads.startService()
         try:
@@ -73,6 +80,7 @@ class EmbeddedMetadata(Metadata):
         self._watcher = Watcher(
             lambda: Database(self._path, clock=self._clock), self._reading, self._reactor
         )
+        self._is_open = True
 
     async def close(self) -> None:
         if not self._is_open:
