@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from segments_on_disk import damage, make_segment
-from test_sql_sandbox import Query
+from test_sql_sandbox import Query, rest
 
 from trough import errors, queries, sql
 from trough.handles import Handles
@@ -36,7 +36,7 @@ class Asked:
     def rows(self, path, query, **more):
         """All rows, from the lines or objects that they came as."""
         answer = self.begin(path, query, **more)
-        text = b"".join([answer.first, *(answer.pieces or ())]).decode()
+        text = b"".join([answer.first, *rest(answer)]).decode()
         if query.framing is Framing.OBJECTS:
             assert text.endswith("]\n")
             return [tuple(each.values()) for each in json.loads(text)]
@@ -101,7 +101,7 @@ def test_a_large_answer_comes_in_pieces_of_bounded_size(segments):
     """None is much larger than it has to be, and only the last are small."""
     _, large = segments
     answer = Asked().begin(large, query("SELECT * FROM crawled_url"))
-    pieces = [answer.first, *answer.pieces]
+    pieces = [answer.first, *rest(answer)]
     assert len(pieces) > 5
     assert max(map(len, pieces)) < 4 * queries.PIECE
 
@@ -113,7 +113,7 @@ def test_few_large_rows_come_one_by_one(tmp_path):
         connection.execute("CREATE TABLE t(a)")
         connection.executemany("INSERT INTO t VALUES(?)", (("x" * 1_000_000,) for _ in range(40)))
     answer = Asked().begin(path, query("SELECT a FROM t"))
-    pieces = [answer.first, *answer.pieces]
+    pieces = [answer.first, *rest(answer)]
     assert max(map(len, pieces)) < 9_000_000
     assert sum(map(len, pieces)) > 40_000_000
 
@@ -195,7 +195,7 @@ def test_a_suspended_query_has_its_connection_for_itself(segments):
     assert len(asked.opened) == 2
     assert asked.rows(large, query("SELECT 1")) == [(1,)]
     whole = [
-        sorted(re.findall(rb"\[(\d+)\]", b"".join([answer.first, *answer.pieces])))
+        sorted(re.findall(rb"\[(\d+)\]", b"".join([answer.first, *rest(answer)])))
         for answer in (first, second)
     ]
     assert whole[0] == whole[1]
@@ -209,7 +209,7 @@ def test_a_closed_query_gives_its_connection_back(segments):
     asked = Asked()
     text = query("SELECT id FROM crawled_url")
     for _ in range(5):
-        asked.begin(large, text).pieces.close()
+        asked.begin(large, text).close()
     assert len(asked.opened) == 1
     assert len(asked.rows(large, text)) == 20_000
 
@@ -223,7 +223,7 @@ def test_forgetting_waits_for_what_is_suspended(segments):
     answer = asked.begin(large, query("SELECT id FROM crawled_url"))
     assert not asked.handles.forget("s", lambda: released.append(len(asked.handles)))
     assert released == []
-    answer.pieces.close()
+    answer.close()
     assert released == [0]
 
 
@@ -240,7 +240,7 @@ def test_a_segment_that_is_written_shows_the_last_commit(tmp_path):
         writer.execute("ALTER TABLE crawled_url ADD COLUMN more DEFAULT 7")
         names = asked.begin(path, query("SELECT * FROM crawled_url"), writable=True).first
         assert b'"more"' in names
-        assert sum(piece.count(b",") for piece in old.pieces) > 10_000
+        assert sum(piece.count(b",") for piece in rest(old)) > 10_000
     writer.close()
 
 
@@ -257,7 +257,7 @@ def test_a_tick_interrupts_a_query_with_its_reason(segments):
     answer = asked.begin(large, query("SELECT a.id FROM crawled_url a, crawled_url b"))
     asked.engine.stopped = errors.Cancelled("enough")
     with pytest.raises(errors.Cancelled, match="enough"):
-        list(answer.pieces)
+        list(rest(answer))
     assert asked.rows(large, query("SELECT 1")) == [(1,)]
 
 
@@ -277,7 +277,7 @@ def test_damage_far_behind_is_told_in_the_midst_of_an_answer(tmp_path):
     damage(path, 300, 330)
     answer = Asked().begin(path, query("SELECT * FROM crawled_url NOT INDEXED"))
     with pytest.raises(errors.CorruptSegment):
-        list(answer.pieces)
+        list(rest(answer))
     assert answer.count > 100
 
 

@@ -25,6 +25,12 @@ class Query:
         self.limit = limit
 
 
+def rest(answer):
+    """The further pieces of an answer."""
+    while not answer.over:
+        yield answer.go_on()
+
+
 @pytest.fixture
 def segment(tmp_path):
     """A segment that nobody writes."""
@@ -39,7 +45,7 @@ def read(target, text, parameters=None):
     answer = Reader(engine, handles).begin(
         query, target.segment, target.path, target.generation, target.writable
     )
-    pieces = [answer.first, *(answer.pieces or ())]
+    pieces = [answer.first, *rest(answer)]
     handles.clear()
     return b"".join(pieces).decode()
 

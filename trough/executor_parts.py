@@ -117,26 +117,20 @@ class SinglePart(ReadPart):
             if now > self.deadline:
                 raise out_of_time()
             if self._answer is None:
-                answer = executor.reader.begin(self, *self.target)
-                piece: bytes | None = answer.first
-                more = answer.pieces is not None
-                self._answer = answer
+                answer = self._answer = executor.reader.begin(self, *self.target)
+                piece = answer.first
             else:
                 answer = self._answer
-                piece = next(answer.pieces, None)  # type: ignore[arg-type]
-                more = piece is not None
+                piece = answer.go_on()
         except errors.TroughError as error:
             self._fail(executor, error)
             return
         finally:
             executor.watched = None
-        if not more:
+        if answer.over:
             del executor.parts[self.number]
-            executor.send(
-                (frames.ENDED, self.number, piece or b"", answer.count), len(piece or b"")
-            )
+            executor.send((frames.ENDED, self.number, piece, answer.count), len(piece))
             return
-        assert piece is not None
         self.unacknowledged += len(piece)
         executor.send((frames.SOME, self.number, piece), len(piece))
         if self.unacknowledged < self.window:
@@ -154,8 +148,8 @@ class SinglePart(ReadPart):
             executor.send((frames.ENDED, self.number, line, count))
 
     def close(self) -> None:
-        if self._answer is not None and self._answer.pieces is not None:
-            self._answer.pieces.close()
+        if self._answer is not None:
+            self._answer.close()
 
 
 class SeveralPart(ReadPart):
@@ -197,8 +191,7 @@ class SeveralPart(ReadPart):
 
     def close(self) -> None:
         for _, _, answer in self._under_way:
-            if answer.pieces is not None:
-                answer.pieces.close()
+            answer.close()
         self._under_way.clear()
         self._targets.clear()
 
@@ -215,7 +208,7 @@ class SeveralPart(ReadPart):
             return
         finally:
             executor.watched = None
-        if answer.pieces is None:
+        if answer.over:
             self._add(executor, place, answer.first, answer.count)
         else:
             self._under_way.append((place, target[0], answer))
@@ -226,14 +219,14 @@ class SeveralPart(ReadPart):
         executor.watched = self
         executor.table.runs(self.number, place)
         try:
-            piece = next(answer.pieces, None)  # type: ignore[arg-type]
+            piece = answer.go_on()
         except errors.TroughError as error:
             self._add(executor, place, *self._failure(executor, segment, error))
             return
         finally:
             executor.watched = None
-        if piece is None:
-            self._add(executor, place, b"", answer.count)
+        if answer.over:
+            self._add(executor, place, piece, answer.count)
         else:
             self._under_way.append((place, segment, answer))
             self._add(executor, ~place, piece, 0)

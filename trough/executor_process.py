@@ -130,6 +130,7 @@ class ExecutorProcess:
         self.started_at = self._reactor.seconds()
         self.mark_since = self.idle_since = monotonic()
         self.mark, self.held_up = (0, 0, 0), False
+        self._hand_over()
         if self._outgoing:
             self._pool.flush_soon(self)
 
@@ -240,17 +241,20 @@ class ExecutorProcess:
     # -- writes ------------------------------------------------------------------------
 
     def write(self, job: WriteJob) -> None:
-        """Hand a write over, or keep it until the table has a place for it."""
+        """Hand a write over, as soon as there is a process and a place in its table."""
         self.writes[job.number] = job
+        self._writes_to_come[job.number] = job
         self.load += 1
+        self._hand_over()
+
+    def _hand_over(self) -> None:
         if self._free_places is None:
             self._free_places = list(range(MOST_WRITES))
-        if self.table is None or not self._free_places:
-            self._writes_to_come[job.number] = job
-            return
-        place = job.place = self._free_places.pop()
-        self.table.hand_over(place)
-        self.send(job.message())
+        while self._writes_to_come and self._free_places and self.table is not None:
+            job = self._writes_to_come.pop(next(iter(self._writes_to_come)))
+            place = job.place = self._free_places.pop()
+            self.table.hand_over(place)
+            self.send(job.message())
 
     def write_answered(self, number: int) -> WriteJob | None:
         """Take a write out that was answered."""
@@ -261,13 +265,8 @@ class ExecutorProcess:
         if job.place is not None and self._free_places is not None:
             self._free_places.append(job.place)
         if self._writes_to_come:
-            self._hand_over_next()
+            self._hand_over()
         return job
-
-    def _hand_over_next(self) -> None:
-        job = self._writes_to_come.pop(next(iter(self._writes_to_come)))
-        self.load -= 1
-        self.write(job)
 
     def cancel_write(self, job: WriteJob) -> bool:
         """Cancel a write; whether it was never handed over, and is forgotten."""

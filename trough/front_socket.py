@@ -104,8 +104,9 @@ class FrontSocket:
         self._reactor.removeWriter(self)
 
     def connectionLost(self, reason: Failure) -> None:
-        self.close()
-        self._lost()
+        if not self._closed:
+            self.close()
+            self._lost()
 
     def close(self) -> None:
         """Close it; the executor ends when it sees that."""

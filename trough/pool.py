@@ -278,7 +278,7 @@ class ExecutorPool(service.Service):
 
     def status(self) -> dict[str, Any]:
         """What executors are doing, for people and for JSON."""
-        executors = [executor.status() for executor in self._all() if executor.running]
+        executors = [executor.status() for executor in self._all() if executor.starts]
         return {
             "executors": executors,
             "queries": sum(each["queries"] for each in executors),

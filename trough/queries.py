@@ -99,16 +99,39 @@ class Answer:
 
     :ivar first: the answer, or its first piece
     :ivar count: rows so far
-    :ivar pieces: the further pieces, or None if :attr:`first` is all; has to be closed
-        where it is not read to its end
+    :ivar over: whether the last piece was made; set by whoever makes it
     """
 
-    __slots__ = ("count", "first", "pieces")
+    __slots__ = ("_pieces", "count", "first", "over")
 
     def __init__(self, first: bytes = b"", count: int = 0) -> None:
         self.first = first
         self.count = count
-        self.pieces: Generator[bytes, None, None] | None = None
+        self.over = True
+        self._pieces: Generator[bytes, None, None] | None = None
+
+    def begin(self, pieces: Generator[bytes, None, None]) -> None:
+        """Take a first piece of several; raises what `pieces` raises."""
+        self.over = False
+        self._pieces = pieces
+        self.first = self.go_on()
+
+    def go_on(self) -> bytes:
+        """The next piece, while it is not :attr:`over`.
+
+        :raises trough.errors.TroughError: whatever is wrong
+        """
+        assert self._pieces is not None
+        piece = next(self._pieces)
+        if self.over:
+            self.close()
+        return piece
+
+    def close(self) -> None:
+        """Give back what is held; to be called where the answer is not read to its end."""
+        if self._pieces is not None:
+            self._pieces.close()
+            self._pieces = None
 
 
 class Names:

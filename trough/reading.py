@@ -135,8 +135,7 @@ class Reader:
         answer = Answer()
         frame = row_sources.objects if query.framing is Framing.OBJECTS else row_sources.lines
         framed = frame(answer, query, handle.segment, names, source)
-        answer.pieces = self._holding(handle, framed, source)
-        answer.first = next(answer.pieces)
+        answer.begin(self._holding(handle, framed, source))
         return answer
 
     def _holding(

@@ -99,6 +99,8 @@ def lines(
         answer.count += count
         yield b"%b%b%b]\n" % (head, prefix, text)
         head = b""
+    # Before the bytes are out: who is told the last line must know that it is the last.
+    answer.over = True
     yield head + rows.done_line(tag, segment, answer.count).encode()
 
 
@@ -111,4 +113,5 @@ def objects(
         answer.count += count
         yield before + text
         before = b",\n"
+    answer.over = True
     yield b"]\n" if before != b"[" else b"[]\n"

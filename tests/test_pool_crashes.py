@@ -1,0 +1,356 @@
+"""Executors that are killed, stopped, or held up, at any moment."""
+
+import json
+import os
+import random
+import signal
+
+import pytest
+import pytest_twisted
+from executor_pools import (
+    DEAF,
+    ENDLESS,
+    answer,
+    ask,
+    kill,
+    pids,
+    running_pool,
+    write,
+    written,
+)
+from segments_on_disk import SCHEMA, content, make_segment
+from twisted.internet.defer import gatherResults
+from waiting import until
+
+from trough import errors, read_routing, supervision
+from trough.pool import Framing, Limits, Outcome, Target
+
+ensure = pytest_twisted.ensureDeferred
+SLOW_REGEXP = f"SELECT '{'a' * 40}b' REGEXP '(a*)*c'"
+
+
+@pytest.fixture
+def targets(tmp_path):
+    """Forty small segments."""
+    base = make_segment(tmp_path / "base.sqlite", 50)
+    made = []
+    for n in range(40):
+        os.link(base, f"{tmp_path}/{n}.sqlite")
+        made.append(Target(str(n), f"{tmp_path}/{n}.sqlite", 1, False))
+    return made
+
+
+@pytest.fixture
+def large(tmp_path):
+    """A segment of some megabytes."""
+    return Target("large", make_segment(tmp_path / "large.sqlite", 100_000), 1, False)
+
+
+async def runs(pool, number=1):
+    """Until so many executors are held up by what they run."""
+    await until(
+        lambda: sum(each["held_up"] for each in pool.status()["executors"]) >= number,
+        "an executor to be held up",
+    )
+
+
+@ensure
+async def test_a_query_whose_executor_dies_is_asked_once_more(targets):
+    """And not a second time, for it may be the cause; others are not taken for it."""
+    async with running_pool(executors=1) as pool:
+        endless = ask(pool, targets[0], ENDLESS)
+        await runs(pool)
+        (first,) = pids(pool)[:1]
+        kill(first)
+        await until(lambda: pool.status()["restarts"] == 1, "its successor")
+        others = [ask(pool, target, "SELECT 1") for target in targets]
+        await gatherResults([other.outcome for other in others])
+        assert endless.ends == []
+        await runs(pool)
+        for executor in pool.status()["executors"]:
+            if executor["held_up"]:
+                kill(executor["pid"])
+        outcome = await endless.outcome
+        assert "t FAIL 0 unavailable the process that was asking segment 0 died" in endless.text
+        assert outcome == Outcome(segments=1, failed=1)
+        assert all(other.ends == [Outcome(segments=1, rows=1)] for other in others)
+
+
+@pytest.mark.parametrize("framing", Framing)
+@ensure
+async def test_a_query_that_was_told_in_part_is_not_told_again(large, framing):
+    """It fails, for nobody knows where to go on."""
+    async with running_pool(executors=1) as pool:
+        asked = ask(pool, large, "SELECT * FROM crawled_url", framing=framing)
+        asked.job.pause()
+        await asked.first
+        for pid in pids(pool):
+            kill(pid)
+        outcome = await asked.outcome
+        assert outcome.failed == 1
+        if framing is Framing.LINES:
+            assert asked.text.count(" COLS ") == 1
+            assert asked.text.splitlines()[-1].startswith("t FAIL large unavailable ")
+        else:
+            assert isinstance(outcome.error, errors.Unavailable)
+            assert not asked.text.endswith("]\n")
+
+
+@ensure
+async def test_many_segments_are_answered_once_each_whatever_dies(targets, large):
+    """Executors are killed all the while; no segment is lost, none told twice."""
+    async with running_pool(executors=2) as pool:
+        chance = random.Random(7)
+        for _ in range(12):
+            asked = ask(pool, [*targets, large], "SELECT id FROM crawled_url")
+            victims = pids(pool)
+            if victims:
+                await asked.first
+                kill(chance.choice(victims))
+            await asked.outcome
+            (outcome,) = asked.ends
+            lines = asked.text.splitlines()
+            ends = sorted(line.split()[2] for line in lines if line.split()[1] in ("DONE", "FAIL"))
+            assert ends == sorted(target.segment for target in [*targets, large])
+            assert outcome.segments == 41
+            failed = [line for line in lines if " FAIL " in line]
+            assert len(failed) == outcome.failed
+            for target in targets:
+                rows = [line for line in lines if line.startswith(f"t ROWS {target.segment} ")]
+                if f"t DONE {target.segment} 50" in lines:
+                    assert sum(len(json.loads(x.split(" ", 3)[3])) for x in rows) == 50
+
+
+@ensure
+async def test_what_waits_behind_a_long_query_is_asked_elsewhere(targets):
+    """One that SQLite can do nothing about included."""
+    for long in (ENDLESS, DEAF, SLOW_REGEXP):
+        async with running_pool(executors=2, max_executors=4) as pool:
+            held = [ask(pool, target, long) for target in targets[:2]]
+            await runs(pool)
+            waiting = [ask(pool, target, "SELECT 1") for target in targets]
+            many = ask(pool, targets, "SELECT 1")
+            await gatherResults([each.outcome for each in [*waiting, many]])
+            assert many.ends == [Outcome(segments=40, rows=40)]
+            assert all(each.ends == [] for each in held)
+            for each in held:
+                each.job.cancel()
+
+
+@ensure
+async def test_what_was_in_line_before_the_long_query_was_known_is_moved(targets):
+    """Handed over in one frame with it; a helper takes it where all are held up."""
+    async with running_pool(executors=1, max_executors=3) as pool:
+        held = [ask(pool, targets[n], ENDLESS) for n in range(2)]
+        many = ask(pool, targets, "SELECT count(*) FROM crawled_url")
+        singles = [ask(pool, target, "SELECT 1") for target in targets]
+        await many.outcome
+        await gatherResults([each.outcome for each in singles])
+        assert many.ends == [Outcome(segments=40, rows=40)]
+        ends = sorted(int(x.split()[2]) for x in many.text.splitlines() if " DONE " in x)
+        assert ends == list(range(40))
+        assert len(pids(pool)) == 3
+        assert all(each.ends == [] for each in held)
+        for each in held:
+            each.job.cancel()
+
+
+@ensure
+async def test_the_pool_does_not_grow_beyond_its_limit(targets):
+    """What is more waits, until its deadline at most."""
+    async with running_pool(executors=1, max_executors=2) as pool:
+        held = [ask(pool, targets[n], DEAF) for n in range(2)]
+        await runs(pool, 2)
+        waiting = ask(pool, targets[5], "SELECT 1", limits=Limits(0.2))
+        patient = ask(pool, targets[6], "SELECT 1")
+        outcome = await waiting.outcome
+        assert outcome.failed == 1
+        assert len(pids(pool)) == 2
+        assert patient.ends == []
+        held[0].job.cancel()
+        for executor in pool.status()["executors"]:
+            if executor["held_up"]:
+                kill(executor["pid"])
+                break
+        await patient.outcome
+        held[1].job.cancel()
+
+
+@ensure
+async def test_helpers_end_when_there_is_nothing_to_do(targets, monkeypatch):
+    """After a while; the first ones stay."""
+    monkeypatch.setattr(read_routing, "_HELPER_STAYS", 0.2)
+    monkeypatch.setattr(supervision, "_IDLE_LOOK", 0.1)
+    async with running_pool(executors=1, max_executors=3) as pool:
+        before = pids(pool)
+        held = ask(pool, targets[0], ENDLESS)
+        waiting = ask(pool, targets[1], "SELECT 1")
+        await waiting.outcome
+        assert len(pids(pool)) == 2
+        held.job.cancel()
+        await until(lambda: pids(pool) == before, "the helper to end")
+        assert pool.status()["restarts"] == 0
+
+
+@ensure
+async def test_an_executor_that_ignores_a_deadline_is_killed(targets):
+    """What it ran is tried once more and then fails; the rest is answered."""
+    async with running_pool(executors=1, max_executors=1) as pool:
+        await answer(pool, targets[0], "SELECT 1")
+        deaf = ask(pool, targets[0], DEAF, limits=Limits(2.0))
+        await runs(pool)
+        others = [ask(pool, target, "SELECT 1") for target in targets]
+        outcome = await deaf.outcome
+        assert outcome.failed == 1
+        await gatherResults([other.outcome for other in others])
+        assert all(other.ends == [Outcome(segments=1, rows=1)] for other in others)
+        assert pool.status()["restarts"] >= 1
+
+
+@ensure
+async def test_a_stopped_executor_is_replaced_too(targets):
+    """It says nothing, and does nothing, and is at no query."""
+    async with running_pool(executors=1, max_executors=1) as pool:
+        await answer(pool, targets[0], "SELECT 1")
+        (pid,) = pids(pool)
+        os.kill(pid, signal.SIGSTOP)
+        stuck = ask(pool, targets[0], "SELECT 1", limits=Limits(0.2))
+        assert (await stuck.outcome).failed == 1
+        _, outcome = await answer(pool, targets[0], "SELECT 1")
+        assert outcome.rows == 1
+        assert pids(pool) != [pid]
+
+
+@ensure
+async def test_a_file_that_ends_while_it_is_mapped_is_damaged(large):
+    """The process dies of it; the segment is named, and nothing else is harmed."""
+    async with running_pool(executors=1) as pool:
+        asked = ask(pool, large, "SELECT * FROM crawled_url")
+        asked.job.pause()
+        await asked.first
+        os.truncate(large.path, 8192)
+        asked.job.resume()
+        outcome = await asked.outcome
+        assert outcome.failed == 1
+        assert outcome.corrupt == ("large",)
+
+
+# -- writes ---------------------------------------------------------------------------
+
+
+@ensure
+async def test_a_write_that_was_begun_has_an_unknown_outcome_and_others_are_applied(tmp_path):
+    """Those that wait for another segment go to the successor."""
+    async with running_pool() as pool:
+        first, second = [
+            Target(name, str(tmp_path / f"{name}.sqlite"), 1, True) for name in ("a", "b")
+        ]
+        for target in (first, second):
+            await pool.create(target, SCHEMA)
+        endless = write(pool, first, f"INSERT INTO crawled_url(id) {ENDLESS}")
+        await runs(pool)
+        waiting = [
+            write(pool, second, f"INSERT INTO crawled_url(id) VALUES({n})") for n in range(20)
+        ]
+        (pid,) = pids(pool, "write")
+        kill(pid)
+        outcome = await endless.outcome
+        assert isinstance(outcome.error, errors.OutcomeUnknown)
+        await gatherResults([each.outcome for each in waiting])
+        assert all(each.ends == [Outcome(segments=1, changes=1)] for each in waiting)
+        assert len(content(second.path)) == 20
+        assert content(first.path) == []
+
+
+@ensure
+async def test_no_answered_write_is_lost_and_none_applied_twice(tmp_path, monkeypatch):
+    """Writers are killed at any moment, many times; what is unknown may be either."""
+    monkeypatch.setattr(supervision, "_TOO_SOON", 0.1)
+    async with running_pool() as pool:
+        target = Target("s", str(tmp_path / "s.sqlite"), 1, True)
+        await pool.create(target, "CREATE TABLE t(a)")
+        chance = random.Random(11)
+        jobs = []
+        for _ in range(15):
+            batch = [
+                write(pool, target, "INSERT INTO t VALUES(?)", (len(jobs) + n,)) for n in range(60)
+            ]
+            jobs += batch
+            await batch[chance.randrange(60)].outcome
+            for pid in pids(pool, "write"):
+                kill(pid)
+        await gatherResults([job.outcome for job in jobs])
+        outcomes = [outcome for job in jobs for outcome in job.ends]
+        there = [a for (a,) in content(target.path, "SELECT a FROM t ORDER BY a")]
+        assert len(there) == len(set(there)), "a write was applied twice"
+        sure = {n for n, outcome in enumerate(outcomes) if outcome.error is None}
+        unknown = {n for n, o in enumerate(outcomes) if isinstance(o.error, errors.OutcomeUnknown)}
+        assert len(sure | unknown) == len(jobs) == len(outcomes)
+        assert sure <= set(there) <= sure | unknown
+        assert sure
+        assert content(target.path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@ensure
+async def test_a_call_whose_executor_dies_fails_and_leaves_nothing(tmp_path):
+    """A snapshot, which may be asked for again."""
+    path = make_segment(tmp_path / "s.sqlite", 300_000)
+    target = Target("s", path, 1, False)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    async with running_pool() as pool:
+        await pool.check(target)
+        made = pool.snapshot(target, str(copies / "copy.sqlite"))
+        await until(lambda: os.listdir(copies) or made.called, "it to begin")  # noqa: PTH208
+        (pid,) = pids(pool, "maintenance")
+        if not made.called:
+            kill(pid)
+            with pytest.raises(errors.Unavailable, match="snapshot"):
+                await made
+            assert not (copies / "copy.sqlite").exists()
+        await pool.snapshot(target, str(copies / "copy.sqlite"))
+        assert len(content(copies / "copy.sqlite")) == 300_000
+
+
+@ensure
+async def test_forgetting_is_done_where_the_process_is_gone(targets):
+    """A dead one has nothing open."""
+    async with running_pool(executors=1, max_executors=1) as pool:
+        held = ask(pool, targets[0], DEAF)
+        await runs(pool)
+        forgotten = pool.forget("7")
+        (pid,) = pids(pool)
+        kill(pid)
+        await forgotten
+        held.job.cancel()
+
+
+@ensure
+async def test_a_cancelled_snapshot_ends(tmp_path):
+    """And leaves nothing."""
+    path = make_segment(tmp_path / "s.sqlite", 300_000)
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    target = Target("s", path, 1, False)
+    async with running_pool() as pool:
+        await pool.check(target)
+        made = pool.snapshot(target, str(copies / "copy.sqlite"))
+        made.cancel()
+        with pytest.raises(errors.Cancelled):
+            await made
+        await pool.check(target)
+        assert os.listdir(copies) == []  # noqa: PTH208
+
+
+@ensure
+async def test_a_writer_that_dies_again_and_again_is_started_again_and_again(tmp_path):
+    """Not at once, so that a machine without memory is not made worse."""
+    async with running_pool() as pool:
+        target = Target("s", str(tmp_path / "s.sqlite"), 1, True)
+        await pool.create(target, SCHEMA)
+        for n in range(3):
+            for pid in pids(pool, "write"):
+                kill(pid)
+            outcome = await written(pool, target, f"INSERT INTO crawled_url(id) VALUES({n})")
+            assert outcome.changes == 1 or isinstance(outcome.error, errors.OutcomeUnknown)
+        assert pool.status()["restarts"] >= 2
