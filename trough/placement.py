@@ -27,6 +27,9 @@ from trough.placement_cluster import COLD, Cluster, Node, Nodes
 from trough.placement_decisions import Decisions, Steps
 from trough.placement_table import LEAVE_ALONE, NOTHING, Table
 
+#: From so many new segments in one go on, rows are not used again but added at the end.
+MANY = 1_000
+
 #: Rows that one call looks at, at most: some 30 ms, and what the reactor can bear.
 SWEEP = 200_000
 
@@ -115,14 +118,15 @@ class Planner:
         :param whole: `present` is all that there is, and whatever else is assigned a
             copy is gone
         """
+        copies = list(present)
+        many = len(copies) >= MANY
+        for copy in self._table.add_many(copies, self._wanted) if many else copies:
+            self._see_copy(copy)
         if whole:
-            seen = {self._see_copy(copy) for copy in present}
-            for row in self._table.in_use():
-                if row not in seen:
+            seen = {copy.segment for copy in copies}
+            for segment, row in self._table.rows.items():
+                if segment not in seen:
                     self._lose(row)
-        else:
-            for copy in present:
-                self._see_copy(copy)
         for segment in gone:
             lost = self._table.rows.get(segment)
             if lost is not None:
@@ -252,7 +256,7 @@ class Planner:
     def _wanted(self, segment: str) -> int:
         return COLD if self._is_cold(segment) else max(1, self._copies_for(segment))
 
-    def _see_copy(self, copy: CanonicalCopy) -> int:
+    def _see_copy(self, copy: CanonicalCopy) -> None:
         table = self._table
         row = table.rows.get(copy.segment)
         if row is None:
@@ -260,10 +264,10 @@ class Planner:
             row = table.add(copy.segment, wanted, copy.path, copy.size, copy.modified)
             if row < self._cursor:
                 self._dirty[row] = None
-            return row
+            return
         same = table.is_version(row, copy.path, copy.size, copy.modified)
         if same and table.wanted[row] not in (LEAVE_ALONE, NOTHING):
-            return row
+            return
         if table.copies[row] and not (same and table.wanted[row] == LEAVE_ALONE):
             self._stale[row] = None
         self._decisions.count(row, -1)
@@ -272,7 +276,6 @@ class Planner:
         self._decisions.count(row, 1)
         if row < self._cursor:
             self._dirty[row] = None
-        return row
 
     def _differ(self, row: int) -> None:
         """Note that not all assignments of a segment have the same version."""

@@ -115,23 +115,24 @@ class Decisions:
         :return: the first row that is not of this kind, or `end`
         """
         table, locks, put, limit, now = self._table, self.locks, plan.put, plan.limit, plan.now
-        wanted = table.wanted[row]
+        segments, slots, copies, paths = table.segments, table.slots, table.copies, table.paths
+        sizes, versions, wanted = table.sizes, table.modified, table.wanted[row]
         if wanted in (LEAVE_ALONE, NOTHING, COLD):
             return row
         ideals = self._cluster.ideals(wanted)
         while row < end and len(put) < limit:
-            segment, slot, size = table.segments[row], table.slots[row], table.sizes[row]
-            ideal = ideals[slot] or self._cluster.ideal(wanted, slot)
-            if segment is None or segment in locks or table.copies[row] or not ideal:
+            segment, slot, size = segments[row], slots[row], sizes[row]
+            nodes = ideals[slot] or self._cluster.ideal(wanted, slot)
+            if segment is None or segment in locks or copies[row] or not nodes:
                 return row
-            if table.wanted[row] != wanted or not _have_room(ideal, size):
+            if table.wanted[row] != wanted or not _have_room(nodes, size):
                 return row
-            path = table.paths.get(row) or canonical_path(segment)
-            modified = table.modified[row]
-            for node in ideal:
+            path = paths.get(row) or canonical_path(segment)
+            modified = versions[row]
+            for node in nodes:
                 node.counted += size
                 put.append(Assignment(segment, node.name, node.ring, path, size, modified, 0, now))
-            table.copies[row] = ideal
+            copies[row] = nodes
             row += 1
         return row
 

@@ -8,9 +8,9 @@ are let go are used again.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from trough.model import Assignment, canonical_path
+from trough.model import Assignment, CanonicalCopy, canonical_path
 from trough.placement_cluster import COLD, Node, Nodes
 from trough.ring import slot_of
 
@@ -56,8 +56,6 @@ class Table:
             self.segments[row] = segment
             self.slots[row] = slot_of(segment)
             self.wanted[row] = wanted
-            self.sizes[row] = size
-            self.modified[row] = modified
         else:
             row = len(self.segments)
             self.segments.append(segment)
@@ -67,9 +65,36 @@ class Table:
             self.modified.append(modified)
             self.copies.append(())
         self.rows[segment] = row
-        if path != canonical_path(segment):
-            self.paths[row] = path
+        self.set_version(row, path, size, modified)
         return row
+
+    def add_many(
+        self, copies: Iterable[CanonicalCopy], wanted: Callable[[str], int]
+    ) -> list[CanonicalCopy]:
+        """As :meth:`add` for those that have no row, column by column and always at the
+        end, in half the time.
+
+        :return: the copies whose segments have a row already
+        """
+        first = following = len(self.segments)
+        fresh, known = [], []
+        for copy in copies:
+            if self.rows.setdefault(copy.segment, following) == following:
+                fresh.append(copy)
+                following += 1
+            else:
+                known.append(copy)
+        segments = [copy.segment for copy in fresh]
+        self.segments.extend(segments)
+        self.slots.extend(map(slot_of, segments))
+        self.wanted.extend(map(wanted, segments))
+        self.sizes.extend([copy.size for copy in fresh])
+        self.modified.extend([copy.modified for copy in fresh])
+        self.copies.extend([()] * len(segments))
+        for row, copy in enumerate(fresh, first):
+            if copy.path != canonical_path(copy.segment):
+                self.paths[row] = copy.path
+        return known
 
     def free(self, row: int) -> None:
         """Let go of a row that nobody holds a copy of."""
@@ -113,10 +138,6 @@ class Table:
             Assignment(segment, node.name, node.ring, path, size, modified, 0, now)
             for node in nodes
         ]
-
-    def in_use(self) -> Iterator[int]:
-        """All rows that have a segment."""
-        return iter(self.rows.values())
 
     def weight(self, row: int) -> int:
         """Bytes that a copy counts for."""
