@@ -427,3 +427,12 @@ async def test_a_closed_store_refuses(stores):
     await store.close()
     with pytest.raises(errors.Cancelled):
         await store.leader()
+
+
+@async_test
+async def test_what_comes_before_the_registry_is_open_is_told_so(tmp_path):
+    """A client may be faster than a server's start: that passes, and is no mistake of ours."""
+    store = EmbeddedMetadata(tmp_path / "registry.db", reactor)
+    for early in (store.lock_of("300001"), store.take_lock("300001", "w1"), store.leader()):
+        with pytest.raises(errors.Unavailable, match="not open"):
+            await early

@@ -95,13 +95,21 @@ class EmbeddedMetadata(Metadata):
         for threads in (self._matching, self._reading, self._writing):
             await threads.stopService()
 
+    def _check_open(self) -> None:
+        # A client may be faster than the start of the process that it asks.
+        if not self._is_open:
+            raise errors.Unavailable(f"the registry {self._path} is not open")
+
     async def _read(self, function: Callable[..., T], *args: Any) -> T:
+        self._check_open()
         return await self._reading.run(self._databases.read, function, *args)
 
     async def _decide(self, function: Callable[..., T], *args: Any) -> T:
+        self._check_open()
         return await self._writing.run(self._database.change, True, function, *args)
 
     async def _note(self, function: Callable[..., T], *args: Any) -> T:
+        self._check_open()
         return await self._writing.run(self._database.change, False, function, *args)
 
     # -- leadership ------------------------------------------------------------

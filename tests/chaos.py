@@ -1,0 +1,338 @@
+"""Chaos: clients that write and promote while everything is killed, and what has to be left.
+
+A :class:`Ledger` notes what was answered; :class:`Clients` write and promote and go on
+when they are refused; a :class:`Monkey` kills and brings back, in turn and then at random,
+by dice that can be thrown again with the same seed; :func:`check` looks at the end. The
+clients' own timing is not in the dice, so the same seed gives the same order of deaths and
+not the same run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster_nodes import Cluster
+from processes import http, until_blocking
+from storages import SETTLED
+
+from trough import errors
+from trough.model import canonical_path
+
+ROWS = "SELECT n FROM t"
+#: Rows of one write.
+BATCH = 20
+
+
+class Ledger:
+    """What clients were told is on disk, and what is in canonical storage.
+
+    Where an operator frees a lock, what its holder had not promoted is promoted by nobody:
+    it counts as acknowledged, and no promotion that answers later speaks of it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.acknowledged: dict[str, set[int]] = defaultdict(set)
+        self.promoted: dict[str, set[int]] = defaultdict(set)
+        self._promotable: dict[str, set[int]] = defaultdict(set)
+        self._freed: dict[str, int] = defaultdict(int)
+
+    def note_written(self, segment: str, numbers: list[int]) -> None:
+        with self._lock:
+            self.acknowledged[segment].update(numbers)
+            self._promotable[segment].update(numbers)
+
+    def note_freed(self, segment: str) -> None:
+        """To be called right before and right after the lock is freed."""
+        with self._lock:
+            self._freed[segment] += 1
+            self._promotable[segment].clear()
+
+    def promotable(self, segment: str) -> tuple[int, set[int]]:
+        """What a promotion that begins now is about; see :meth:`note_promoted`."""
+        with self._lock:
+            return self._freed[segment], set(self._promotable[segment])
+
+    def note_promoted(self, segment: str, about: tuple[int, set[int]]) -> None:
+        freed, numbers = about
+        with self._lock:
+            if freed == self._freed[segment]:
+                self.promoted[segment] |= numbers
+
+    @property
+    def count(self) -> int:
+        with self._lock:
+            return sum(map(len, self.acknowledged.values()))
+
+
+class Clients:
+    """Threads that write to and promote segments until :meth:`stop`."""
+
+    def __init__(
+        self, cluster: Cluster, ledger: Ledger, segments: list[str], writers: int, seed: int
+    ) -> None:
+        self._cluster = cluster
+        self._ledger = ledger
+        self._segments = segments
+        self._over = threading.Event()
+        self.refusals = 0
+        self.promotions = 0
+        work: list[tuple[Callable[..., None], int]] = [(self._promote, 0)]
+        work += [(self._write, number) for number in range(1, writers + 1)]
+        self._threads = [
+            threading.Thread(target=function, args=(number, random.Random(f"{seed}.{number}")))
+            for function, number in work
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Have every thread end what it is at, and wait."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _write(self, number: int, dice: random.Random) -> None:
+        numbers = itertools.count(number * 1_000_000_000)
+        urls: dict[str, str] = {}
+        while not self._over.is_set():
+            segment = dice.choice(self._segments)
+            url = urls.pop(segment, "") or self._provision(segment, dice)
+            if not url:
+                continue
+            batch = list(itertools.islice(numbers, BATCH))
+            values = ", ".join(f"({n})" for n in batch)
+            status, _ = http("POST", url, f"INSERT INTO t VALUES {values}".encode())
+            if status == 200:
+                urls[segment] = url
+                self._ledger.note_written(segment, batch)
+            else:
+                self._refused()
+
+    def _provision(self, segment: str, dice: random.Random) -> str:
+        status, answer = _order(self._cluster, "provision", segment, dice)
+        if status == 200:
+            return json.loads(answer)["write_url"]
+        self._refused()
+        return ""
+
+    def _promote(self, number: int, dice: random.Random) -> None:
+        while not self._over.wait(0.2):
+            segment = dice.choice(self._segments)
+            about = self._ledger.promotable(segment)
+            if about[1] and _order(self._cluster, "promote", segment, dice)[0] == 200:
+                self._ledger.note_promoted(segment, about)
+                self.promotions += 1
+
+    def _refused(self) -> None:
+        self.refusals += 1
+        self._over.wait(0.05)  # as a client does before it asks again
+
+
+def _order(cluster: Cluster, verb: str, segment: str, dice: random.Random) -> tuple[int, bytes]:
+    order = {"segment": segment}
+    if verb == "provision":
+        order["schema"] = "chaos"
+    sync = cluster.url(dice.choice(cluster.syncs), "SYNC_SERVER_PORT")
+    return http("POST", sync + verb, json.dumps(order).encode())
+
+
+@dataclass(frozen=True)
+class Victim:
+    """Something that can be killed, and brought back.
+
+    :ivar kill: returns the name of what it killed
+    :ivar revive: given that name
+    """
+
+    kind: str
+    kill: Callable[[], str]
+    revive: Callable[[str], object]
+
+
+class Monkey:
+    """Kills one victim at a time.
+
+    :ivar deaths: how often each kind died
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        ledger: Ledger,
+        segments: list[str],
+        dice: random.Random,
+        *others: Victim,
+    ) -> None:
+        self._cluster = cluster
+        self._ledger = ledger
+        self._segments = segments
+        self._dice = dice
+        self.deaths: dict[str, int] = defaultdict(int)
+        self._victims = [
+            Victim("holder", self._kill_holder, self._revive_worker),
+            Victim("leader", self._kill_leader, lambda name: cluster.sync(name).wait_ready()),
+            Victim("holder, lock freed", self._kill_holder_and_free, self._revive_worker),
+            *others,
+        ]
+
+    def rage(self, seconds: float) -> None:
+        """Kill each kind once, and then at random until the time is over."""
+        ends = time.monotonic() + seconds
+        for victim in self._order():
+            if time.monotonic() > ends:
+                return
+            name = victim.kill()
+            print(f"killed: {victim.kind} {name}", flush=True)
+            self.deaths[victim.kind] += 1
+            time.sleep(self._dice.uniform(0.0, 3.0))  # for how long it is dead
+            victim.revive(name)
+
+    def _order(self) -> Iterator[Victim]:
+        yield from self._dice.sample(self._victims, len(self._victims))
+        while True:
+            yield self._dice.choice(self._victims)
+
+    def _holder_of(self, segment: str) -> str:
+        with suppress(errors.Unavailable):
+            for lock in self._cluster.store.locks():
+                if lock.segment == segment:
+                    return lock.node
+        return self._dice.choice(self._cluster.workers)
+
+    def _kill_holder(self) -> str:
+        name = self._holder_of(self._dice.choice(self._segments))
+        self._cluster.processes[name].kill()
+        return name
+
+    def _kill_holder_and_free(self) -> str:
+        segment = self._dice.choice(self._segments)
+        name = self._holder_of(segment)
+        self._cluster.processes[name].kill()
+        until_blocking(
+            lambda: name not in {worker.node for worker in self._cluster.store.workers()},
+            "the death of a worker to be known",
+        )
+        self._ledger.note_freed(segment)
+        self._cluster.admin("free-lock", segment, "--yes")
+        self._ledger.note_freed(segment)
+        return name
+
+    def _kill_leader(self) -> str:
+        name = self._cluster.leader() or self._dice.choice(self._cluster.syncs)
+        self._cluster.processes[name].kill()
+        return name
+
+    def _revive_worker(self, name: str) -> None:
+        self._cluster.worker(name).wait_ready()
+
+
+def check(cluster: Cluster, ledger: Ledger, segments: list[str], copies: int) -> None:
+    """Assert all that has to be true after the chaos; everything runs again."""
+    for segment in segments:
+        for verb in ("provision", "promote"):
+            until_blocking(
+                lambda verb=verb, segment=segment: cluster.order(verb, segment)[0] == 200,
+                f"{verb} of {segment}",
+            )
+    for segment in segments:
+        _check_rows(cluster, ledger, segment, cluster.wait_for_copies(segment, copies))
+    _check_locks(cluster)
+    _check_uploads(cluster)
+    until_blocking(
+        lambda: all(len(cluster.readers_by_disk(s)) == copies for s in segments),
+        f"{copies} files of every segment",
+    )
+
+
+def _check_rows(cluster: Cluster, ledger: Ledger, segment: str, readers: set[str]) -> None:
+    canonical = {n for (n,) in cluster.canonical_rows(segment, ROWS)}
+    lost = ledger.promoted[segment] - canonical
+    assert not lost, f"{segment}: {len(lost)} promoted rows are lost"
+    gone = ledger.acknowledged[segment] - canonical - set(_rows_aside(cluster, segment))
+    assert not gone, f"{segment}: {len(gone)} acknowledged rows are on no disk"
+    expected = sorted(canonical)
+    for reader in readers:
+        url = cluster.read_url(reader, segment)
+
+        def found(url: str = url) -> bool:
+            status, answer = http("POST", url, f"{ROWS} ORDER BY n".encode())
+            return status == 200 and [row["n"] for row in json.loads(answer)] == expected
+
+        until_blocking(found, f"the promoted rows of {segment} on {reader}")
+
+
+def _rows_aside(cluster: Cluster, segment: str) -> Iterator[int]:
+    for worker in cluster.workers:
+        for path in (cluster.directory / worker / "aside").glob(f"{segment}.*.sqlite"):
+            with sqlite3.connect(path) as database:
+                yield from (n for (n,) in database.execute(ROWS))
+            database.close()
+
+
+def _check_locks(cluster: Cluster) -> None:
+    """Whoever has a lock writes the segment, under that epoch, and nobody else does."""
+    locks = {(lock.node, lock.segment, lock.epoch) for lock in cluster.store.locks()}
+    written = {
+        (worker, each["segment"], each["epoch"])
+        for worker in cluster.workers
+        for each in cluster.status(worker)["writable"]
+    }
+    assert locks == written
+
+
+def _check_uploads(cluster: Cluster) -> None:
+    """What killed workers left half uploaded is swept by the leader once it is old."""
+    for name in _unfinished(cluster):
+        cluster.hand.set_modified(name, SETTLED)
+        # Something has to change in the directory to have it looked at before its time.
+        beside = f"{name.rpartition('/')[0]}/changed"
+        cluster.hand.put(beside, b"")
+        cluster.hand.remove(beside)
+    until_blocking(lambda: not _unfinished(cluster), "the sweeping of old uploads")
+
+
+def _unfinished(cluster: Cluster) -> list[str]:
+    return [name for name in cluster.hand.names() if not name.endswith(".sqlite")]
+
+
+def check_nothing_leaks(cluster: Cluster, segments: list[str], sessions: set[int]) -> None:
+    """Assert what has to be true after every process was asked to end.
+
+    :param sessions: of all processes that were ever started
+    """
+    until_blocking(lambda: not _alive(sessions), "the end of every process")
+    for worker in cluster.workers:
+        home = cluster.directory / worker
+        assert list((home / "snapshots").iterdir()) == []
+        known = {f"{Path(canonical_path(segment)).name}" for segment in segments}
+        strange = [
+            path
+            for path in (home / "segments").rglob("*")
+            if path.is_file() and path.name.removesuffix("-wal").removesuffix("-shm") not in known
+        ]
+        assert strange == []
+    assert _unfinished(cluster) == []
+
+
+def _alive(sessions: set[int]) -> list[int]:
+    """Processes of these sessions: executors that outlived their front, above all."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[3]) in sessions and fields[0] != "Z":
+                found.append(int(path.parent.name))
+    return found
