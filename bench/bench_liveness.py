@@ -87,19 +87,11 @@ class Bench:
         """All copies of one worker, as its publisher does it."""
         worker, segments = self.workers[number], self.segments(number)
         for start in range(0, len(segments), BATCH):
-            await self.metadata.publish_copies(
-                [
-                    Copy(
-                        segment,
-                        worker.node,
-                        READ,
-                        f"{worker.read_url}?segment={segment}",
-                        0.1,
-                        COPY_TTL,
-                    )
-                    for segment in segments[start : start + BATCH]
-                ]  # fmt: skip
-            )
+            rows = [
+                Copy(segment, worker.node, READ, worker.read_url, 0.1, COPY_TTL)
+                for segment in segments[start : start + BATCH]
+            ]
+            await self.metadata.publish_copies(rows)
 
     def begin_to_beat(self) -> None:
         for number, worker in enumerate(self.workers):
@@ -168,9 +160,8 @@ class Bench:
         taken = time.monotonic() - began
         copies = self.options.copies
         print(f"{copies} copies published in {taken:.1f} s, {copies / taken:.0f} rows/s")
-        print(
-            f"rows written a worker and second, {copies} copies {await self.writes_per_worker():6.2f}"
-        )
+        rate = await self.writes_per_worker()
+        print(f"rows written a worker and second, {copies} copies {rate:6.2f}")
         await self.kill_one()
         for loop in self.beating.values():
             loop.stop()

@@ -1,4 +1,4 @@
-"""Everything is killed, in turn and at random, while clients write; nothing that was promised is lost.
+"""Everything is killed, in turn and at random, while clients write, and nothing is lost.
 
 ``TROUGH_CHAOS_SECONDS`` says how long (30), ``TROUGH_CHAOS_SEED`` with which seed.
 """

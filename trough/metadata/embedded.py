@@ -57,6 +57,7 @@ class EmbeddedMetadata(Metadata):
         self._matching = ThreadPoolService("registry-match", 2, reactor)
         self._reactor = reactor
         self._is_open = False
+        self._was_opened = False
         self._opening = DeferredLock()
 
     # -- life ------------------------------------------------------------------
@@ -80,7 +81,7 @@ class EmbeddedMetadata(Metadata):
         self._watcher = Watcher(
             lambda: Database(self._path, clock=self._clock), self._reading, self._reactor
         )
-        self._is_open = True
+        self._is_open = self._was_opened = True
 
     async def close(self) -> None:
         if not self._is_open:
@@ -96,8 +97,9 @@ class EmbeddedMetadata(Metadata):
             await threads.stopService()
 
     def _check_open(self) -> None:
-        # A client may be faster than the start of the process that it asks.
-        if not self._is_open:
+        # A client may be faster than the start of the process that it asks. What comes
+        # after the end is refused by the threads.
+        if not self._was_opened:
             raise errors.Unavailable(f"the registry {self._path} is not open")
 
     async def _read(self, function: Callable[..., T], *args: Any) -> T:
