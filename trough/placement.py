@@ -102,7 +102,7 @@ class Planner:
                 self._differ(row)
             node = cluster.node(each.node, now)
             if node not in table.copies[row]:
-                table.copies[row] = cluster.intern((*table.copies[row], node))
+                table.copies[row] = cluster.joined(table.copies[row], node)
                 node.counted += table.weight(row)
             if row < self._cursor:
                 self._dirty[row] = None
@@ -227,7 +227,7 @@ class Planner:
                 row = self._table.add(segment, NOTHING, canonical_path(segment), 0, 0)
             node = self._cluster.nodes[name]
             if node not in self._table.copies[row]:
-                self._table.copies[row] = self._cluster.intern((*self._table.copies[row], node))
+                self._table.copies[row] = self._cluster.joined(self._table.copies[row], node)
                 node.counted += self._table.weight(row)
             self._dirty[row] = None
 

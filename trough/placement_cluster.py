@@ -107,6 +107,7 @@ class Cluster:
         self._rings: list[Ring] = [Ring({}) for _ in range(rings)]
         self._cold_ring = Ring({})
         self._interned: dict[Nodes, Nodes] = {(): ()}
+        self._joined: dict[tuple[Nodes, Node], Nodes] = {}
         self._ideals: dict[int, list[Nodes | None]] = {}
 
     # -- who is there ----------------------------------------------------------
@@ -203,6 +204,13 @@ class Cluster:
         """`nodes` by name, the same object for the same set."""
         ordered = tuple(sorted(nodes, key=lambda node: node.name))
         return self._interned.setdefault(ordered, ordered)
+
+    def joined(self, nodes: Nodes, node: Node) -> Nodes:
+        """`nodes` and one more; as :meth:`intern`, but remembered."""
+        found = self._joined.get((nodes, node))
+        if found is None:
+            found = self._joined[nodes, node] = self.intern((*nodes, node))
+        return found
 
     def ideals(self, wanted: int) -> list[Nodes | None]:
         """For each slot what :meth:`ideal` answered so far; to be looked into quickly."""

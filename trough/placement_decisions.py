@@ -13,8 +13,9 @@ from trough.model import Assignment, canonical_path
 from trough.placement_cluster import COLD, Cluster, Node, Nodes, State
 from trough.placement_table import LEAVE_ALONE, NOTHING, Table
 
-#: Rows that are decided about in full for one plan, at most: some 50 ms.
-DECISIONS = 5_000
+#: Rows that are decided about in full for one plan, at most: some 10 ms, and a tenth of
+#: a second where all workers are full and every choice walks the rings.
+DECISIONS = 1_000
 
 #: Rows that wait for their turn to move, at most; the rest is found again later.
 QUEUE = 200_000
