@@ -121,13 +121,17 @@ class Queries:
             call += f" FILTER (WHERE {self.row()} > {self.literal()})"
         return call, loose
 
+    def alias(self) -> str:
+        """An alias for an item: none, a new name, or one that a column has."""
+        return self.one("", "", "", " AS x", f" AS {self.column()}")
+
     def limit(self) -> str:
         return self.one("", "", " LIMIT 3", " LIMIT 2 OFFSET 1", " LIMIT 0", " LIMIT -1 OFFSET 2")
 
-    def order(self, count: int, exact_ties: bool) -> str:
+    def order(self, count: int, exact_ties: bool, first: str = "") -> str:
         """An ORDER BY that leaves nothing to chance but rows that are equal."""
         places = self.draw(st.permutations(range(1, count + 1)))
-        terms = []
+        terms = [f"{first}{self.one('', ' DESC')}{self.one('', ' NULLS LAST')}"] if first else []
         for place in places:
             nulls = self.one("", "", " NULLS FIRST", " NULLS LAST")
             collate = self.one("", "", " COLLATE NOCASE") if exact_ties else ""
@@ -145,9 +149,12 @@ def plain_queries(draw: Any, columns: list[str]) -> tuple[str, list[bool]]:
     if draw(st.integers(0, 5)) == 0:
         items.append("_segment")
     distinct = draw(st.integers(0, 2)) == 0
-    text = f"SELECT {'DISTINCT ' if distinct else ''}{', '.join(items)} FROM t{q.where()}"
+    told = ", ".join(item + q.alias() for item in items)
+    text = f"SELECT {'DISTINCT ' if distinct else ''}{told} FROM t{q.where()}"
     if draw(st.booleans()):
-        text += q.order(len(items), not distinct) + q.limit()
+        first = "" if distinct else q.one("", q.row(), "x", f"x {q.one('IS', '<')} {q.column()}")
+        first = first if "x" not in first.split() or " AS x" in told else ""
+        text += q.order(len(items), not distinct, first) + q.limit()
     return text, [distinct] * len(items)
 
 
@@ -167,13 +174,15 @@ def grouped_queries(draw: Any, columns: list[str]) -> tuple[str, list[bool]]:
             call = q.one(f"{call} > 1", f"coalesce({call}, 0) = 0", f"{call} IS NULL")
         items.append((call, loose))
     items = list(draw(st.permutations(items)))
-    text = f"SELECT {', '.join(item for item, _ in items)} FROM t{q.where()}"
+    told = ", ".join(item + q.alias() for item, _ in items)
+    text = f"SELECT {told} FROM t{q.where()}"
     if keys:
         text += f" GROUP BY {', '.join(keys)}"
     if draw(st.integers(0, 2)) == 0:
         text += f" HAVING {q.aggregate()[0]} {q.one('>', '<', 'IS NOT')} {q.one('1', '0', 'NULL')}"
     if draw(st.booleans()):
-        text += q.order(len(items), False) + q.limit()
+        first = q.one("", q.aggregate()[0], f"coalesce({q.aggregate()[0]}, 7)")
+        text += q.order(len(items), False, first) + q.limit()
     return text, [loose for _, loose in items]
 
 

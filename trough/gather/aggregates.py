@@ -143,7 +143,7 @@ class Divider:
         parts = (argument,) if call.condition is None else (argument, call.condition)
         template = "{0}" if call.condition is None else "CASE WHEN {1} THEN {0} END"
         column = self._column(template, parts, None)
-        column.grouped = True
+        column.grouped, column.aggregate = True, False
         column.source = Piece("{0}", (argument,))
         return column.name
 
@@ -177,7 +177,7 @@ class Divider:
         odd = ODD if call.condition is None else f"CASE WHEN {{1}} THEN {ODD} END"
         odd_parts = parts if call.condition is None else (argument, call.condition)
         column = self._column(odd, odd_parts, None)
-        column.lean, column.grouped = False, True
+        column.lean, column.grouped, column.aggregate = False, True, False
         count = self._column(f"count({odd})", odd_parts, None)
         count.lean = False
         return [*names, column.name, count.name]
@@ -192,7 +192,7 @@ class Divider:
         key = template + "\0" + "\0".join(write(part) for part in parts)
         if key not in self._columns:
             column = Partial(f"c{len(self._pushed.partials)}", Piece(template, parts))
-            column.source = Piece("NULL")
+            column.source, column.aggregate = Piece("NULL"), True
             self._pushed.partials.append(column)
             self._columns[key] = column
         return self._columns[key]

@@ -90,12 +90,14 @@ class Catalogue:
             self._connection.set_progress_handler(None, 0)
             database.release(self._connection)
         if not description:
-            raise errors.BadSql("GATHER takes one SELECT, and there is none", sql[:200])
+            raise errors.BadSql("GATHER takes one SELECT, and there is none", database.shown(sql))
         return Prepared(
             tuple(item[0] for item in description), frozenset(reads), frozenset(functions)
         )
 
     def _explained(self, error: Exception, sql: str) -> errors.BadSql:
+        if "interrupted" in str(error):
+            return errors.BadSql("it does not end, not even over empty tables", database.shown(sql))
         told = database.refused(error, sql)
         table = told.message.lower().removeprefix("no such table: ").removeprefix("main.")
         if table in self.schema.unusable:

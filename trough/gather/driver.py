@@ -200,6 +200,7 @@ class _Running:
 
     def rows(self, segment: str, rows: Sequence[Sequence[Any]]) -> None:
         self._gathering.rows(segment, rows)
+        self._hand_on()
         if self._gathering.satisfied:
             self._cancel_calls()
 

@@ -78,7 +78,7 @@ def _divided(numerator: int, bits: int) -> float:
         # Python rounds the quotient of two integers correctly.
         return numerator / (1 << bits)
     except OverflowError:
-        return math.copysign(math.inf, numerator)
+        return -math.inf if numerator < 0 else math.inf
 
 
 class _Aggregate:

@@ -133,13 +133,13 @@ class Gathering:
             self._merge("segment_failed", segment, error)
 
     def restarted(self, segment: str) -> bool:
-        """A segment begins its answer anew, and what it sent so far does not count.
+        """A segment would begin its answer anew.
 
-        :return: True, as that is forgotten
+        :return: whether what it sent so far is forgotten
         """
-        if segment not in self._asked_for_schema:
-            self._merge("restarted", segment)
-        return True
+        if segment in self._asked_for_schema or self._merger is None:
+            return True
+        return self._merger.restarted(segment)
 
     def stop(self, error: errors.TroughError) -> None:
         """End it with this error, the final step too; may be called on any thread."""
@@ -170,7 +170,8 @@ class Gathering:
         self._check()
         assert self._merger is not None
         whole = self._merger.satisfied
-        if self.missing and not whole and (not self._partial or self._all_missing):
+        allowed = self._partial and not self._all_missing and not self._merger.spoilt
+        if self.missing and not whole and not allowed:
             raise failure(self.missing, len(self.segments))
         return self._merger.result()
 
@@ -248,7 +249,7 @@ class Gathering:
         assert self.plan is not None
         if self._merger is not None:
             self._merger.close()
-        self._merger = Merger(self.plan, self._limits)
+        self._merger = Merger(self.plan, self._limits, self._partial)
         self.missing.clear()
         self._attempts.clear()
         self._asked_exactly.clear()

@@ -2,8 +2,9 @@
 
 A :class:`Merger` takes rows of any number of segments, in any order and interleaved. A
 segment that fails, or has to be asked again, leaves nothing behind of what it had sent.
-Rows of a plain query are passed on segment by segment, once the segment is done; all
-others go into a scratch database, in a temporary file, over which the final text runs.
+Rows of a plain query are passed on at once, or, where segments may be missing, once their
+segment is done; all others go into a scratch database, in a temporary file, over which the
+final text runs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from trough.gather.worker import Ask
 class _Attempt:
     """One segment's answer to one question, as far as it has come.
 
-    :ivar kept: rows of a plain query
+    :ivar kept: rows of a plain query that wait for the segment's end
+    :ivar passed: rows of it were passed on, and cannot be taken back
     :ivar runs: for each landing the rows that are this attempt's, as ``[first, after]``
     """
 
@@ -32,6 +34,7 @@ class _Attempt:
     kept: list[Sequence[Any]] = field(default_factory=list)
     runs: dict[int, list[list[int]]] = field(default_factory=dict)
     schema: str | None = None
+    passed: bool = False
     inexact: bool = False
 
 
@@ -40,13 +43,20 @@ class Merger:
 
     :param plan: whose segments' answers these are
     :param limits: of what is kept
+    :param partial: the answer may leave out segments that fail
+    :ivar failures: segments that failed, and why
+    :ivar spoilt: a segment failed of which rows were passed on: there is no answer
     """
 
-    def __init__(self, plan: GatherPlan, limits: Limits | None = None) -> None:
+    def __init__(
+        self, plan: GatherPlan, limits: Limits | None = None, partial: bool = False
+    ) -> None:
         self.plan = plan
         self.names = plan.names
         self.limits = limits or Limits()
         self.failures: dict[str, errors.TroughError] = {}
+        self.spoilt = False
+        self._partial = partial
         self._attempts: dict[str, _Attempt] = {}
         self._exact = plan.starts_exact
         self._streams = plan.kind == "plain"
@@ -70,11 +80,16 @@ class Merger:
         self._forget(segment)
         self.failures.pop(segment, None)
 
-    def restarted(self, segment: str) -> None:
-        """A segment will send all of its rows again, from the first."""
+    def restarted(self, segment: str) -> bool:
+        """A segment would send all of its rows again, from the first.
+
+        :return: whether those that it sent are forgotten
+        """
         attempt = self._attempts.get(segment)
-        if attempt is not None:
-            self.asked(segment, attempt.ask)
+        if attempt is None or attempt.passed:
+            return False
+        self.asked(segment, attempt.ask)
+        return True
 
     def columns(self, segment: str, names: Sequence[str]) -> None:
         """A segment's answer begins."""
@@ -100,7 +115,7 @@ class Merger:
                 return
         attempt.count += len(rows)
         if self._streams:
-            self._keep(attempt, rows)
+            self._keep(segment, attempt, rows)
         elif not self._is_inexact(attempt, rows):
             self._land(segment, attempt, rows)
 
@@ -115,12 +130,12 @@ class Merger:
         del self._attempts[segment]
         if attempt.ask.exact:
             self._exact = True
-        if attempt.kept:
-            self._kept -= len(attempt.kept)
-            self._ready += self._composed(segment, attempt.kept)
+        self._pass_on(segment, attempt)
 
     def segment_failed(self, segment: str, error: errors.TroughError) -> None:
         """A segment will not send the rest of its rows."""
+        attempt = self._attempts.get(segment)
+        self.spoilt |= attempt is not None and attempt.passed
         self._forget(segment)
         self.failures[segment] = error
 
@@ -180,14 +195,20 @@ class Merger:
 
     # -- keeping -------------------------------------------------------------------------
 
-    def _keep(self, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> None:
+    def _keep(self, segment: str, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> None:
         attempt.kept.extend(rows)
         self._kept += len(rows)
-        if self._kept > self.limits.kept_rows:
-            raise errors.LimitExceeded(
-                f"more than {self.limits.kept_rows} rows of unfinished segments",
-                "ask fewer segments at once, or with a LIMIT",
-            )
+        # Where no segment may be missing nothing is ever taken back; and of one that is
+        # too large to be kept nothing can be.
+        if attempt.passed or not self._partial or self._kept > self.limits.kept_rows:
+            attempt.passed = True
+            self._pass_on(segment, attempt)
+
+    def _pass_on(self, segment: str, attempt: _Attempt) -> None:
+        kept, attempt.kept = attempt.kept, []
+        self._kept -= len(kept)
+        if kept:
+            self._ready += self._composed(segment, kept)
 
     def _composed(self, segment: str, rows: list[Sequence[Any]]) -> list[Sequence[Any]]:
         """Rows of a plain query with the segment's name where it belongs."""

@@ -49,6 +49,7 @@ class Partial:
 
     :ivar piece: computed by the segments
     :ivar grouped: it is a term of the segments' GROUP BY
+    :ivar aggregate: it is an aggregate
     :ivar lean: asked for in the cheap form of the query; likewise `exact`
     :ivar source: the expression over rows whose collation (and, where `typed`, affinity)
         the column has
@@ -58,6 +59,7 @@ class Partial:
     piece: Piece
     source: Piece | None = None
     grouped: bool = False
+    aggregate: bool = False
     lean: bool = True
     exact: bool = True
     typed: bool = False
@@ -122,9 +124,12 @@ class Pushdown:
         if grouped:
             # In parentheses, or a number would be taken for a place.
             text += " GROUP BY " + ", ".join(f"({each})" for each in grouped)
-        elif self.aggregated:
+        elif any(each.aggregate for each in asked):
             # A segment without rows has nothing to say; its one row of NULLs would.
             text += " HAVING count(*) > 0"
+        elif self.aggregated:
+            # One group, of which any row will do.
+            return f"SELECT * FROM ({text} LIMIT 1)"
         if self.most is not None:
             text += f" ORDER BY {', '.join(self.order)}" if self.order else ""
             text += f" LIMIT {self.most}"

@@ -70,9 +70,11 @@ class Relation:
         if not within:
             self._check_one_table()
         self.items: list[exp.Expr] = list(tree.expressions)
-        self.aliases = {
-            item.alias.lower(): item.this for item in self.items if isinstance(item, exp.Alias)
-        }
+        self.aliases: dict[str, exp.Expr] = {}
+        for item in self.items:
+            if isinstance(item, exp.Alias):
+                # Of two that are called alike, the first counts.
+                self.aliases.setdefault(item.alias.lower(), item.this)
         self.names, self._widths = self._outputs(prepared)
 
     def _check_clauses(self) -> None:

@@ -35,12 +35,13 @@ class Limits:
 
     :ivar rows: shipped or partial rows in all
     :ivar bytes: of the temporary file
-    :ivar kept_rows: of a plain query, rows of segments that are not done yet
+    :ivar kept_rows: of a plain query, rows that wait until their segment is done, where
+        segments may be missing; a segment with more than that may not be
     """
 
     rows: int = 20_000_000
     bytes: int = 1 << 30
-    kept_rows: int = 1_000_000
+    kept_rows: int = 200_000
 
 
 class Scratch:

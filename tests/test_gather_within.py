@@ -1,0 +1,107 @@
+"""GATHER WITHIN SEGMENTS: joins and subqueries see one segment, the rest sees all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gather_support import Cluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trough.gather import database
+
+VALUES = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(["a", "A", "b", "1"]))
+ROWS = st.lists(st.tuples(VALUES, VALUES), max_size=5)
+SCHEMA = "CREATE TABLE {} (k TEXT COLLATE NOCASE, v{})"
+
+# {on} is what keeps a join inside a segment where all rows lie in one table.
+SOURCES = (
+    "t JOIN u ON t.k = u.k{on}",
+    "t, u WHERE t.v = u.v{on}",
+    "t LEFT JOIN u ON t.k = u.k AND u.v > 0{on}",
+    "t JOIN (SELECT k, v FROM u) AS u ON t.v >= u.v{on2}",
+)
+QUERIES = (
+    ("SELECT t.k, u.v FROM {source}", False),
+    ("SELECT count(*), sum(u.v), max(t.k), min(u.v) FROM {source}", False),
+    ("SELECT t.k, count(*), avg(u.v), count(DISTINCT u.v) FROM {source} GROUP BY t.k", False),
+    ("SELECT DISTINCT t.v FROM {source}", False),
+    ("SELECT u.v, t.v, t.k FROM {source} ORDER BY 1 DESC, 2, 3, t.k COLLATE BINARY LIMIT 3", True),
+    ("SELECT u.v IS NULL AS gone, count(*) FROM {source} GROUP BY gone HAVING count(*) > 1", False),
+)
+
+
+def loosely(rows: list[tuple]) -> list[str]:
+    """Rows without order, with texts that NOCASE holds for equal made equal."""
+    return sorted(repr([v.lower() if isinstance(v, str) else v for v in row]) for row in rows)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(ROWS, ROWS), min_size=1, max_size=4),
+    st.sampled_from(SOURCES),
+    st.sampled_from(QUERIES),
+)
+def test_rows_of_different_segments_never_meet(
+    segments: list[Any], source: str, query: tuple[str, bool]
+) -> None:
+    """The answer is that of one database whose joins ask for the same segment as well."""
+    cluster, union = Cluster(), database.connect()
+    for table in "tu":
+        union.execute(SCHEMA.format(table, ", s"))
+    for number, (left, right) in enumerate(segments):
+        script = ";".join(SCHEMA.format(table, "") for table in "tu")
+        cluster.add(f"s{number}", script, {"t": left, "u": right})
+        for table, rows in (("t", left), ("u", right)):
+            union.executemany(
+                f"INSERT INTO {table} VALUES (?, ?, ?)", [(*row, number) for row in rows]
+            )
+    sql, ordered = query
+    got = cluster.gather(sql.format(source=source.format(on="", on2="")), within=True)
+    inside = source.replace("(SELECT k, v FROM", "(SELECT k, v, s FROM")
+    inside = inside.format(on=" AND t.s = u.s", on2=" AND t.s = u.s")
+    expected = union.execute(sql.format(source=inside)).fetchall()
+    assert loosely(got) == loosely(expected)
+    if ordered:
+        assert [row[0] for row in got] == [row[0] for row in expected]
+
+
+def two_segments() -> Cluster:
+    cluster = Cluster()
+    script = "CREATE TABLE t (k, v); CREATE TABLE u (k, v)"
+    cluster.add("one", script, {"t": [(1, 10), (2, 20)], "u": [(1, 5)]})
+    cluster.add("two", script, {"t": [(1, 30)], "u": [(1, 7), (2, 9)]})
+    return cluster
+
+
+def test_subqueries_see_their_segment() -> None:
+    """A correlated subquery beside plain rows is computed where the row is."""
+    sql = "SELECT v, (SELECT sum(u.v) FROM u WHERE u.k = t.k) FROM t WHERE k IN (SELECT k FROM u)"
+    assert sorted(two_segments().gather(sql, within=True)) == [(10, 5), (30, 7)]
+
+
+def test_with_tables_are_of_their_segment() -> None:
+    """A WITH table is made in each segment; what is done with its rows is done for all."""
+    sql = "WITH w AS (SELECT k, max(v) AS m FROM t GROUP BY k) SELECT k, sum(m) FROM w GROUP BY k"
+    assert sorted(two_segments().gather(sql, within=True)) == [(1, 40), (2, 20)]
+
+
+def test_the_segment_of_a_joined_row() -> None:
+    """_segment names the segment of any of the joined tables, which is the same one."""
+    sql = "SELECT t._segment, u.v FROM t JOIN u ON t.k = u.k ORDER BY 2"
+    assert two_segments().gather(sql, within=True) == [("one", 5), ("two", 7)]
+
+
+def test_a_segment_without_one_of_the_tables_has_it_empty() -> None:
+    """A join with a table that a segment lacks finds nothing there, an outer join NULLs."""
+    cluster = two_segments()
+    cluster.add("three", "CREATE TABLE t (k, v)", {"t": [(1, 50)]})
+    inner = "SELECT count(*) FROM t JOIN u ON t.k = u.k"
+    assert cluster.gather(inner, within=True) == [(2,)]
+    outer = "SELECT t.v FROM t LEFT JOIN u ON t.k = u.k WHERE u.k IS NULL ORDER BY 1"
+    assert cluster.gather(outer, within=True) == [(20,), (50,)]
+
+
+def test_without_it_rows_of_all_segments_meet() -> None:
+    """The same join over the union is another one."""
+    assert two_segments().gather("SELECT count(*) FROM t JOIN u ON t.k = u.k") == [(5,)]
