@@ -165,6 +165,7 @@ class Bench:
         await self.kill_one()
         for loop in self.beating.values():
             loop.stop()
+        await pause(1.0)  # beats under way
         await self.metadata.close()
 
 

@@ -382,3 +382,74 @@ def test_tls_to_rethinkdb_is_refused_instead_of_ignored(tmp_path, request):
         process = cluster.sync("s1", RETHINKDB_TLS="/etc/ssl/ca.pem")
         assert process.wait() == 1
         assert "RETHINKDB_TLS" in process.output and "Traceback" not in process.output
+
+
+# -- an original installation -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pair", PAIRS[1:])
+def test_an_original_installation_is_taken_over(tmp_path, request, pair):
+    """Its tables and its files are used as they are: rows without our fields, absolute
+    paths, rings by name, workers that are gone, a lock without an epoch."""
+    cluster = Cluster(tmp_path, open_engines(pair, tmp_path, request), 1, 2, MOVE_GRACE="1")
+    for segment in ("300001", "300002"):
+        _put(cluster.hand, tmp_path, segment, 100)
+    server = request.getfixturevalue("rethinkdb_server")
+    with server.connect() as connection:
+        _write_original_tables(connection, cluster)
+    with cluster:
+        cluster.start()
+        for segment in ("300001", "300002"):
+            readers = cluster.wait_for_copies(segment)
+            assert readers == {"w1", "w2"}
+            assert all(cluster.answers(name, segment, COUNT, [{"n": 1}]) for name in readers)
+        assert cluster.store.schema("crawl").sql == "CREATE TABLE crawl (n)"
+        url = cluster.provision("s1", "300001")["write_url"]
+        write(url, "INSERT INTO t VALUES (2)")
+        cluster.promote("s1", "300001")
+        assert cluster.canonical_rows("300001", "SELECT count(*) FROM t") == [(2,)]
+        # The lock of a worker that is gone is respected until an operator frees it.
+        status, answer = cluster.order("provision", "300002")
+        assert status == 503 and "free-lock" in answer
+        assert cluster.admin("free-lock", "300002", "--yes").returncode == 0
+        write(cluster.provision("s1", "300002")["write_url"], "INSERT INTO t VALUES (3)")
+        assert cluster.canonical_rows("300002", "SELECT count(*) FROM t") == [(1,)]
+
+
+def _write_original_tables(connection, cluster):
+    """As the original's own code leaves them."""
+    database = cluster.metadata_url.rpartition("/")[2]
+    r.db_create(database).run(connection)
+    for table in ("services", "schema", "lock", "assignment"):
+        r.db(database).table_create(table).run(connection)
+    beat = {"first_heartbeat": r.now() - 9000, "last_heartbeat": r.now() - 5000, "ttl": 2.0}
+    node = {"node": "old-1", "host": "old-1", "pid": 7, "load": 0.1, "heartbeat_interval": 0.6}
+    rows = {
+        "schema": [{"id": "default", "sql": ""}, {"id": "crawl", "sql": "CREATE TABLE crawl (n)"}],
+        "lock": [
+            {"id": "write:lock:300002", "node": "old-1", "segment": "300002"}
+            | {"acquired_on": r.now() - 5000}
+        ],
+        "assignment": [
+            {
+                "id": f"old-1:{segment}",
+                "node": "old-1",
+                "segment": segment,
+                "assigned_on": r.now() - 9000,
+                "remote_path": f"{cluster.hand.root}/{canonical_path(segment)}",
+                "bytes": 8192,
+                "hash_ring": "ring-0",
+            }
+            for segment in ("300001", "300002")
+        ],
+        "services": [
+            {"id": "trough-sync-master", "role": "trough-sync-master", "port": 6111}
+            | {"url": "http://old-1:6111/"} | node | beat,
+            {"id": "trough-nodes:old-1:None", "role": "trough-nodes", "segment": None}
+            | {"available_bytes": 10**9} | node | beat,
+            {"id": "trough-read:old-1:300001", "role": "trough-read", "segment": "300001"}
+            | {"port": 6444, "url": "http://old-1:6444/?segment=300001"} | node | beat,
+        ],
+    }  # fmt: skip
+    for table, values in rows.items():
+        r.db(database).table(table).insert(values).run(connection)
