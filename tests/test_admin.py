@@ -1,16 +1,16 @@
 """trough-admin: its commands on a real registry, and the tool itself as a process."""
 
 import argparse
-import contextlib
 import io
 import os
-import pty
 import subprocess
 import sys
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor, threads
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import ProcessProtocol
 
 from trough import admin, errors, model
 from trough.metadata.embedded import EmbeddedMetadata
@@ -204,22 +204,25 @@ async def test_the_tool(registry):
     assert (await registry.process()).returncode == 2
 
 
-def interrupted_at_the_question(command):
-    """Run a command in a terminal, type Ctrl-C at its question; exit status and output."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execv(command[0], command)
-    output = b""
-    typed = False
-    with contextlib.suppress(OSError):  # how a terminal says that nobody is there any more
-        while chunk := os.read(terminal, 4096):
-            output += chunk
-            if not typed and b"type the segment's id" in output:
-                os.write(terminal, b"\x03")
-                typed = True
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(status), output.decode()
+class InterruptedAtTheQuestion(ProcessProtocol):
+    """Runs in a terminal, and types Ctrl-C at the question.
+
+    The reactor forks for it: it resets the signals, and holds no lock that a thread has.
+    """
+
+    def __init__(self):
+        self.output = b""
+        self.typed = False
+        self.ended = Deferred()
+
+    def outReceived(self, data):
+        self.output += data
+        if not self.typed and b"type the segment's id" in self.output:
+            self.typed = True
+            self.transport.write(b"\x03")
+
+    def processEnded(self, reason):
+        self.ended.callback(reason.value.exitCode)
 
 
 @pytest_twisted.ensureDeferred
@@ -227,9 +230,10 @@ async def test_control_c_at_the_question_changes_nothing(registry):
     """Ctrl-C instead of an answer ends the tool, and the lock stays."""
     await registry.metadata.take_lock("300001", "gone")
     command = [*TOOL, "-u", f"sqlite://{registry.path}", "free-lock", "300001"]
-    status, output = await threads.deferToThread(interrupted_at_the_question, command).addTimeout(
-        60, reactor
-    )
+    tool = InterruptedAtTheQuestion()
+    reactor.spawnProcess(tool, command[0], command, os.environ, usePTY=True)
+    status = await tool.ended.addTimeout(60, reactor)
+    output = tool.output.decode()
     assert status == admin.FAILED
     assert "nothing was changed" in output and "Traceback" not in output
     assert await registry.metadata.lock_of("300001") is not None
