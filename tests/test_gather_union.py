@@ -305,3 +305,41 @@ def test_groups_are_the_unions(data: Any) -> None:
 def test_shipped_rows_give_the_unions_answer(data: Any) -> None:
     """What needs all rows at once is answered as over one table of all rows."""
     agrees(data, shipped_queries)
+
+
+JOINS = (
+    "SELECT t.k, u.v FROM t JOIN u ON t.k = u.k WHERE t.v > 0 AND u.v IS NOT 2",
+    "SELECT t.k, u.v FROM t LEFT JOIN u ON t.k = u.k WHERE u.v IS NULL OR t.v = 1",
+    "SELECT t.v, count(u.k) FROM t, u WHERE t.v = u.v AND t.k <> 'a' GROUP BY t.v",
+    "SELECT k FROM t WHERE v = (SELECT max(v) FROM u WHERE u.k = t.k AND u.v < 3)",
+    "SELECT k, v FROM t WHERE v > 0 UNION ALL SELECT k, v FROM u WHERE v < 2",
+    "SELECT count(*) FROM t FULL JOIN u USING (k) WHERE u.v > 1",
+    "SELECT t.v FROM t LEFT JOIN u USING (k, v)",
+    "SELECT 1 FROM t NATURAL JOIN u",
+    "WITH t AS (SELECT k, v FROM u WHERE v > 1) SELECT k, v FROM t WHERE v < 3",
+    "SELECT _segment FROM t WHERE v IN (SELECT v FROM u) AND k > 'a'",
+    "SELECT x.k FROM t x JOIN u y ON x._segment = y._segment AND x.k = y.k",
+)
+KEYS = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(["a", "A", "b", "1"]))
+PAIRS = st.none() | st.lists(st.tuples(KEYS, KEYS), max_size=4)
+
+
+@CONFIGURATION
+@given(st.lists(st.tuples(PAIRS, PAIRS), min_size=1, max_size=4), st.sampled_from(JOINS))
+def test_joins_are_the_unions(segments: list[Any], sql: str) -> None:
+    """Rows of all segments meet, of those tables that a segment has."""
+    assume(all(any(each[place] is not None for each in segments) for place in (0, 1)))
+    cluster, union = Cluster(), database.connect()
+    for table in "tu":
+        union.execute(f"CREATE TABLE {table} (k TEXT COLLATE NOCASE, v, _segment TEXT)")
+    for number, pair in enumerate(segments):
+        there = {table: rows for table, rows in zip("tu", pair, strict=True) if rows is not None}
+        script = ";".join(f"CREATE TABLE {table} (k TEXT COLLATE NOCASE, v)" for table in there)
+        cluster.add(f"s{number}", script, there)
+        for table, rows in there.items():
+            told = [(*row, f"s{number}") for row in rows]
+            union.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", told)
+    expected = union.execute(sql).fetchall()
+    assert comparable(cluster.gather(sql), [True] * 2, False) == comparable(
+        expected, [True] * 2, False
+    )

@@ -19,6 +19,7 @@ SOURCES = (
     "t JOIN u ON t.k = u.k{on}",
     "t, u WHERE t.v = u.v{on}",
     "t LEFT JOIN u ON t.k = u.k AND u.v > 0{on}",
+    "t JOIN u USING (k) WHERE t.v IS NOT 1{on}",
     "t JOIN (SELECT k, v FROM u) AS u ON t.v >= u.v{on2}",
 )
 QUERIES = (

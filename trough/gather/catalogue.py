@@ -91,9 +91,37 @@ class Catalogue:
             database.release(self._connection)
         if not description:
             raise errors.BadSql("GATHER takes one SELECT, and there is none", database.shown(sql))
+        reads |= self._opened(self.program(sql, parameters) or [])
         return Prepared(
             tuple(item[0] for item in description), frozenset(reads), frozenset(functions)
         )
+
+    def _opened(self, program: list[tuple]) -> set[tuple[str, str]]:
+        """The columns of tables that a program reads.
+
+        The authorizer is not asked about columns that USING and NATURAL name.
+        """
+        roots = {
+            root: self.schema.tables[name]
+            for name, root in self._connection.execute(
+                "SELECT lower(name), rootpage FROM sqlite_schema WHERE type = 'table'"
+            )
+        }
+        reads: set[tuple[str, str]] = set()
+        cursors: dict[int, Table] = {}
+        for operation, cursor, second, *_ in program:
+            if operation == b"OpenRead" and second in roots:
+                cursors[cursor] = roots[second]
+                reads.add((roots[second].name.lower(), ""))
+            elif operation == b"OpenDup" and second in cursors:
+                cursors[cursor] = cursors[second]
+        for operation, cursor, second, *_ in program:
+            if operation == b"Column" and cursor in cursors:
+                table = cursors[cursor]
+                # Behind the last one is the segment's name.
+                if second < len(table.columns):
+                    reads.add((table.name.lower(), table.columns[second].name.lower()))
+        return reads
 
     def _explained(self, error: Exception, sql: str) -> errors.BadSql:
         if "interrupted" in str(error):

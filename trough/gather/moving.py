@@ -15,7 +15,8 @@ _MOVING = frozenset(
     {"random", "randomblob", "changes", "total_changes", "last_insert_rowid", "sqlite_offset"}
 )
 _TIMES = frozenset({"date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"})
-_CURRENT = {
+#: Words that are the time without being functions, and how they write it.
+CURRENT = {
     "current_date": "%Y-%m-%d",
     "current_time": "%H:%M:%S",
     "current_timestamp": "%Y-%m-%d %H:%M:%S",
@@ -30,7 +31,7 @@ def is_moving(node: exp.Expr) -> bool:
 
 def _moves(node: exp.Expr) -> bool:
     if isinstance(node, exp.Column):
-        return not node.table and node.name.lower() in _CURRENT
+        return not node.table and node.name.lower() in CURRENT
     name = node.name.lower()
     if name in _MOVING:
         return True
@@ -55,8 +56,8 @@ def stopped(node: exp.Expr, now: float) -> exp.Expr:
     text = moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
 
     def stop(each: exp.Expr) -> exp.Expr:
-        if isinstance(each, exp.Column) and not each.table and each.name.lower() in _CURRENT:
-            return exp.Literal.string(moment.strftime(_CURRENT[each.name.lower()]))
+        if isinstance(each, exp.Column) and not each.table and each.name.lower() in CURRENT:
+            return exp.Literal.string(moment.strftime(CURRENT[each.name.lower()]))
         if isinstance(each, exp.Anonymous) and each.name.lower() in _TIMES:
             arguments = [
                 exp.Literal.string(text) if _is_text(one) and one.this.lower() == "now" else one

@@ -135,10 +135,13 @@ class GatherPlan:
         ]
 
     @property
-    def views(self) -> list[str]:
-        """Statements for the views that a shipped text reads."""
-        found = (self.schema.tables[name] for name in sorted(self.tables))
-        return [view.sql for view in found if view.is_view] if self.pushed is None else []
+    def definitions(self) -> list[str]:
+        """Statements that create everything that the final text may name."""
+        if self.pushed is not None:
+            return [landing.definition for landing in self.landings]
+        # All of the union, as a text may name what it does not read; views last.
+        tables = sorted(self.schema.tables.values(), key=lambda table: table.is_view)
+        return [definition(table, self.with_segment) for table in tables]
 
     def final(self, exact: bool) -> str:
         """The text that runs over the scratch database; empty for a plain query."""
@@ -260,12 +263,12 @@ class _Planning:
 
     def _plan(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr | None) -> GatherPlan:
         reason = "its text could not be read as a tree without doubt"
-        if tree is not None and any(name in self.schema.tables for name in prepared.tables):
+        if tree is not None and self._tables(prepared):
             try:
                 return self._divided(catalogue, prepared, tree)
             except NotPushed as error:
                 reason = str(error)
-        if self.within:
+        if self.within and self._tables(prepared):
             raise errors.BadSql(f"GATHER WITHIN SEGMENTS cannot divide this: {reason}")
         return self._shipped(catalogue, prepared, tree, reason)
 
@@ -287,7 +290,7 @@ class _Planning:
             "plain" if pushed.kind == "stream" else "divided",
             pushed.names,
             self.parameters,
-            self._tables(prepared),
+            self._tables(prepared, tree),
             condition=condition,
             star=any(item.is_star for item in relation.items),
             pushed=pushed,
@@ -305,8 +308,10 @@ class _Planning:
             return ordered(relation)
         return plain(relation)
 
-    def _tables(self, prepared: Prepared) -> frozenset[str]:
-        return frozenset(name for name in prepared.tables if name in self.schema.tables)
+    def _tables(self, prepared: Prepared, tree: exp.Expr | None = None) -> frozenset[str]:
+        """What the text reads, and what it only names, which has to be there as well."""
+        named = {each.name.lower() for each in tree.find_all(exp.Table)} if tree else set()
+        return frozenset(each for each in prepared.tables | named if each in self.schema.tables)
 
     def _shipped(
         self,

@@ -17,7 +17,7 @@ from sqlglot import exp
 from trough.gather import database
 from trough.gather.catalogue import SEGMENT, Catalogue, Prepared
 from trough.gather.dialect import Plus, parenthesised, parse, rewritten, write
-from trough.gather.moving import is_moving
+from trough.gather.moving import CURRENT, is_moving
 
 _UNUSUAL_CLAUSES = ("windows", "qualify", "laterals", "pivots", "sample", "into", "connect", "kind")
 
@@ -67,6 +67,8 @@ class Relation:
         self._known_columns: dict[str, bool] = {}
         self._check_clauses()
         self.base_tables_only = self._only_base_tables()
+        #: The one table that rows come from, in lower case, or empty for several.
+        self.only_table = self._only_table()
         if not within:
             self._check_one_table()
         self.items: list[exp.Expr] = list(tree.expressions)
@@ -76,6 +78,10 @@ class Relation:
                 # Of two that are called alike, the first counts.
                 self.aliases.setdefault(item.alias.lower(), item.this)
         self.names, self._widths = self._outputs(prepared)
+        where = tree.args.get("where")
+        if where is not None:
+            # A condition may speak of an alias, which segments do not know.
+            tree.set("where", exp.Where(this=self.expanded(where.this)))
 
     def _check_clauses(self) -> None:
         for clause in _UNUSUAL_CLAUSES:
@@ -95,10 +101,23 @@ class Relation:
         table = self.catalogue.schema.tables.get(source.name.lower())
         return table is not None and not table.is_view
 
+    def _only_table(self) -> str:
+        first = self.tree.args["from_"].this
+        if self.tree.args.get("with_") or not isinstance(first, exp.Table):
+            return ""
+        # json_each(t.x) beside t has rows for each row of t, and none of its own.
+        own = all(
+            isinstance(join.this, exp.Table)
+            and isinstance(join.this.this, exp.Anonymous)
+            and (join.args.get("side") or "LEFT") == "LEFT"
+            for join in self.tree.args.get("joins") or ()
+        )
+        return first.name.lower() if own and self._is_base(first) else ""
+
     def _check_one_table(self) -> None:
-        if self.tree.args.get("joins"):
+        if not self.only_table and self.tree.args.get("joins"):
             raise NotPushed("rows of one segment may join rows of another")
-        if not self.base_tables_only:
+        if not self.only_table:
             raise NotPushed("it reads from a view, a subquery or a WITH table")
         if any(node is not self.tree for node in self.tree.find_all(*QUERIES)):
             raise NotPushed("a subquery reads the tables of all segments")
@@ -204,17 +223,28 @@ class Relation:
     def expanded(self, node: exp.Expr) -> exp.Expr:
         """A copy of `node` in which aliases stand for what they name."""
 
-        def expand(each: exp.Expr) -> exp.Expr:
-            if not isinstance(each, exp.Column) or each.table or self.is_column(each.name):
-                return each
-            meant = self.aliases.get(each.name.lower())
-            if meant is not None:
-                return exp.Paren(this=meant.copy())
-            if each.name.lower() in ("current_date", "current_time", "current_timestamp"):
-                return each
-            raise NotPushed(f"{each.sql()} is neither a column nor an alias")
+        holder = exp.Paren(this=node.copy())
+        self._expand(holder)
+        return holder.this
 
-        return exp.Paren(this=node.copy()).transform(expand).this
+    def _expand(self, node: exp.Expr) -> None:
+        for child in list(node.iter_expressions()):
+            if isinstance(child, exp.Column):
+                meant = self._meant(child)
+                if meant is not child:
+                    child.replace(meant)
+            elif not isinstance(child, QUERIES):
+                # Names inside a subquery are its own.
+                self._expand(child)
+
+    def _meant(self, column: exp.Column) -> exp.Expr:
+        """What a column's name stands for: itself, or what an alias names."""
+        name = column.name.lower()
+        if column.table or self.is_column(name) or name in CURRENT:
+            return column
+        if name in self.aliases:
+            return exp.Paren(this=self.aliases[name].copy())
+        raise NotPushed(f"{column.sql()} is neither a column nor an alias")
 
     def normal(self, node: exp.Expr) -> str:
         """A text that is equal for expressions that mean the same by their names."""

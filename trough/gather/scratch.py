@@ -82,7 +82,7 @@ class Scratch:
         connection.execute(f"PRAGMA max_page_count = {max(16, self._limits.bytes // _PAGE)}")
         exact.register(connection)
         connection.execute("BEGIN")
-        for statement in [landing.definition for landing in self._landings] + self._plan.views:
+        for statement in self._plan.definitions:
             connection.execute(statement)
         return connection
 

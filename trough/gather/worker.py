@@ -61,10 +61,8 @@ def pushed_text(
 ) -> Ask | None:
     """What a segment runs of a query that is divided; None where it has nothing to say."""
     relation = pushed.relation
-    if relation.base_tables_only and not relation.tree.args.get("joins"):
-        source = relation.tree.args["from_"].this.name.lower()
-        if source not in variant.tables:
-            return None
+    if relation.only_table and relation.only_table not in variant.tables:
+        return None
     width = _width(pushed, exact)
     core = pushed.core(_adapter(tables, union, variant), exact)
     core = f"SELECT * FROM ({core})" if pushed.wrapped else core
