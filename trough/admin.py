@@ -78,10 +78,11 @@ class Console:
 
     def ask(self, question: str) -> str:
         """What the person answers."""
-        print(question, end=" ", file=self.output, flush=True)
-        # The reactor's handler would only note Ctrl-C down, and reading would go on.
+        # The reactor's handler would only note Ctrl-C down, and reading would go on; so
+        # another one is there before anybody can have read the question.
         former = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
+            print(question, end=" ", file=self.output, flush=True)
             return self.input.readline().strip()
         finally:
             signal.signal(signal.SIGINT, former)
