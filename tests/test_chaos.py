@@ -1,6 +1,6 @@
 """Everything is killed, in turn and at random, while clients write, and nothing is lost.
 
-``TROUGH_CHAOS_SECONDS`` says how long (30), ``TROUGH_CHAOS_SEED`` with which seed.
+``TROUGH_CHAOS_SECONDS`` says how long (20), ``TROUGH_CHAOS_SEED`` with which seed.
 """
 
 import os
@@ -15,7 +15,7 @@ from processes import http, until_blocking
 from rethinkdb_server import rethinkdb_cluster  # noqa: F401
 from storages import HdfsHand
 
-SECONDS = float(os.environ.get("TROUGH_CHAOS_SECONDS", "30"))
+SECONDS = float(os.environ.get("TROUGH_CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("TROUGH_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 SEGMENTS = [f"chaos-{number}" for number in range(6)]
 ROWS = 10_000

@@ -90,7 +90,7 @@ def test_a_restart_within_the_grace_copies_nothing(cluster):
     """A worker that was killed comes back with the very files that it had."""
     for number in range(5):
         begin(cluster, f"kept-{number}")
-    victim = "w2"
+    victim = max(cluster.workers, key=lambda name: len(_files(cluster, name)))
     before = _files(cluster, victim)
     assert before
     cluster.processes[victim].kill()
@@ -127,7 +127,7 @@ def test_a_drained_worker_ends_up_empty_with_every_segment_copied_all_the_time(c
     finally:
         looks = watch.stop()
     assert watch.too_few == [] and looks > 0
-    assert drained in cluster.admin("workers").stdout
+    assert "draining" in cluster.admin("workers").stdout
     assert cluster.admin("undrain", drained).returncode == 0
 
 
