@@ -61,18 +61,25 @@ LAYERS = [
     ["gather", "gather.*"],
     # Clients.
     ["protocols.blocking", "protocols.calls", "protocols.client", "protocols.http_client"],
-    ["cluster", "fan_out", "links", "routes"],
+    ["cluster", "fan_out", "gathers", "links", "routes"],
     ["client", "http_answers", "promoter"],
     # Servers.
     [
         "protocols.common",
         "protocols.dispatch",
+        "protocols.gatherer",
         "protocols.server",
         "protocols.verbs",
         "protocols.sync_verbs",
         "protocols.worker_verbs",
     ],
-    ["protocols.http", "protocols.http_manager", "protocols.http_proxy", "protocols.http_query"],
+    [
+        "protocols.http",
+        "protocols.http_gather",
+        "protocols.http_manager",
+        "protocols.http_proxy",
+        "protocols.http_query",
+    ],
     # What people start.
     ["registry_url"],
     ["admin", "load", "records", "segment_loader", "shell", "shell.*"],

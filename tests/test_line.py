@@ -500,6 +500,13 @@ def test_the_other_verbs_arguments() -> None:
     """Each verb's arguments come out as its function says."""
     parsed = arguments.parse_write_arguments(_request(b"WRITE a seconds=2 bind=[1] INSERT"))
     assert parsed == arguments.WriteArguments("a", 2.0, [1], "INSERT")
+    gather = arguments.parse_gather_arguments(_request(b"GATHER a,b SELECT partial=yes"))
+    assert gather == arguments.GatherArguments(("a", "b"), None, "SELECT partial=yes")
+    gather = arguments.parse_gather_arguments(
+        _request(b"GATHER ~x within=no PARTIAL=Yes seconds=2 bind=\0 SELECT 1", b'{"a": 1}')
+    )
+    told = arguments.GatherArguments((), "x", "SELECT 1", {"a": 1}, 2.0, True, False)
+    assert gather == told
     assert arguments.parse_where_arguments(_request(b"WHERE a,b")) == (("a", "b"), None)
     assert arguments.parse_where_arguments(_request(b"WHERE ~x ")) == ((), "x")
     assert arguments.parse_provision_arguments(_request(b"PROVISION a")) == ("a", "default")
@@ -518,6 +525,10 @@ def test_the_other_verbs_arguments() -> None:
     [
         (arguments.parse_write_arguments, b"WRITE a,b INSERT"),
         (arguments.parse_write_arguments, b"WRITE a rows=1 INSERT"),
+        (arguments.parse_gather_arguments, b"GATHER a"),
+        (arguments.parse_gather_arguments, b"GATHER a partial=maybe SELECT 1"),
+        (arguments.parse_gather_arguments, b"GATHER a rows=1 SELECT 1"),
+        (arguments.parse_gather_arguments, b"GATHER a/b SELECT 1"),
         (arguments.parse_where_arguments, b"WHERE a b"),
         (arguments.parse_where_arguments, b"WHERE"),
         (arguments.parse_provision_arguments, b"PROVISION a default"),
@@ -541,6 +552,7 @@ def test_arguments_raise_nothing_else(text: bytes, literals: list[bytes]) -> Non
     for parse in (
         arguments.parse_query_arguments,
         arguments.parse_write_arguments,
+        arguments.parse_gather_arguments,
         arguments.parse_provision_arguments,
         arguments.parse_put_schema_arguments,
         arguments.parse_optional_word,

@@ -201,7 +201,7 @@ def test_every_verb_is_described() -> None:
     tables = (
         common_verbs(),
         WorkerVerbs(nothing, nothing).table(),
-        SyncVerbs(nothing, nothing).table(),
+        SyncVerbs(nothing, nothing, nothing).table(),
     )
     for verb in [verb for table in tables for verb in table.values()]:
         assert f"``{verb.name}" in DOCUMENT, verb.name

@@ -29,6 +29,7 @@ from trough.http_answers import (
     TroughException,
     TroughOutcomeUnknown,
     TroughSegmentNotFound,
+    gathered,
     lock_is_elsewhere,
     rows_of,
     unexpected,
@@ -190,6 +191,42 @@ class TroughClient:
     ) -> list[dict[str, Any]]:
         """:meth:`read` for asyncio, on the running loop's default threads."""
         return await asyncio.to_thread(self.read, segment_id, sql_tmpl, values)
+
+    def gather(
+        self,
+        segments: Iterable[str] | str,
+        sql_tmpl: str,
+        values: Iterable[Any] | None = (),
+        partial: bool = False,
+        within: bool = False,
+    ) -> list[dict[str, Any]]:
+        """Ask many segments as if they were one database, by way of a sync server.
+
+        :param segments: ids, or a regular expression that is searched for in all ids
+        :param sql_tmpl: one SELECT; this and `values` as for :meth:`write`
+        :param partial: answer from the rest where segments fail, and log which ones
+        :param within: rows of different segments never meet in a join
+        :return: a dict a row, by column name; BLOBs as bytes
+        :raises TroughException: segments failed, or there is no exact answer
+        """
+        asked = {"matching": segments} if isinstance(segments, str) else {"segments": [*segments]}
+        sql = _payload(sql_tmpl, values).decode()
+        question = {**asked, "sql": sql, "partial": partial, "within": within}
+        payload = json.dumps(question).encode()
+        response, what = self._ask_leader(
+            "POST", "gather", payload, _JSON, QUERY_SECONDS, "there is no answer"
+        )
+        if response.status != 200:
+            raise unexpected(response, what, payload)
+        try:
+            rows, missing = gathered(response.body)
+        except (ValueError, LookupError, TypeError) as error:
+            raise TroughException(
+                f"the answer of {what} is not JSON, or not whole: {error!r:.200}", payload
+            ) from error
+        for segment, reason in missing.items():
+            self.logger.warning("segment %r is missing from an answer: %s", segment, reason)
+        return rows
 
     def _post(self, url: str, payload: bytes) -> Response:
         headers = _SQL | self._authorization
@@ -376,10 +413,13 @@ class TroughClient:
         payload: bytes | None = None,
         content: dict[str, str] = _NOTHING,
         timeout: float = PROVISION_SECONDS,
+        doubt: str = "it may have been done",
     ) -> tuple[Response, str]:
         """Ask the sync server that leads, waiting for one while a lost one is replaced.
 
         Only what was not sent is repeated, so that any request may be asked this way.
+
+        :param doubt: what it means that no whole answer came
         """
         headers = content | self._authorization
         deadline = time.monotonic() + self.failover_seconds
@@ -392,7 +432,7 @@ class TroughClient:
                 if time.monotonic() >= deadline or self._closing.wait(self.failover_pause):
                     raise TroughException(str(error), payload) from error
             except NoAnswer as error:
-                raise TroughException(f"it may have been done: {error}", payload) from error
+                raise TroughException(f"{doubt}: {error}", payload) from error
 
     def _mark_dirty(self, segment_id: str) -> None:
         if self._promoter is not None:

@@ -21,6 +21,8 @@ from twisted.internet.task import deferLater
 
 from trough import errors
 from trough.fan_out import FanOut, Listener, Question, Running, Source, Tally
+from trough.gather.driver import GatherResult
+from trough.gathers import Gathers, Receive
 from trough.links import Links
 from trough.metadata import Metadata
 from trough.model import Copy, Leader, Schema, Worker, check_segment_id
@@ -30,7 +32,7 @@ from trough.protocols.http_client import HttpClient
 from trough.protocols.values import Parameters
 from trough.routes import Place, Route, Routes
 
-__all__ = ["Cluster", "FanOut", "Listener", "Tally"]
+__all__ = ["Cluster", "FanOut", "GatherResult", "Listener", "Tally"]
 
 #: Seconds to wait for a sync server to lead again after the last leader was lost, and
 #: between two looks for it.
@@ -55,6 +57,7 @@ class Cluster:
         self._links = Links(reactor, token)
         self._http = HttpClient(reactor, token)
         self._routes = Routes(metadata, reactor)
+        self._gathers = Gathers(self, reactor)
         self._holders: dict[str, str] = {}
 
     async def open(self) -> None:
@@ -66,6 +69,7 @@ class Cluster:
 
     async def close(self) -> None:
         """Let go of all connections; what is under way fails. Idempotent."""
+        await self._gathers.close()
         await self._links.close()
         await self._http.close()
         await self.metadata.close()
@@ -98,6 +102,40 @@ class Cluster:
             check_segment_id(segment)
         question = Question(sql, parameters, seconds, rows)
         return FanOut(unique, question, listener, self._routes, self, self._reactor)
+
+    async def gather(
+        self,
+        segments: Iterable[str] | re.Pattern[str],
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        partial: bool = False,
+        within: bool = False,
+        seconds: float | None = None,
+        receive: Receive | None = None,
+    ) -> GatherResult:
+        """Answer one SELECT as if the tables of these segments were one.
+
+        :param segments: ids, or a regular expression, as a text or compiled, that is
+            searched for in the ids of all
+        :param partial: answer from the segments that do not fail
+        :param within: rows of different segments never meet
+        :param seconds: the deadline for all of it, or None
+        :param receive: takes the names of the columns and some rows, at least once; the
+            workers pause while what it returns is waited for. Without it, the rows are
+            in the result
+        :return: ``names``, ``rows``, and ``missing``: the segments that failed, and why
+        :raises trough.errors.TroughError: there is no exact answer, or segments failed
+        """
+        return await self._gathers.run(
+            segments,
+            sql,
+            parameters,
+            partial=partial,
+            within=within,
+            seconds=seconds,
+            receive=receive,
+        )
 
     def matching(self, pattern: str | re.Pattern[str] | None) -> AsyncIterator[list[str]]:
         """Pages of the ids of all readable segments in which `pattern` is found.

@@ -73,6 +73,21 @@ def rows_of(body: bytes) -> list[dict[str, Any]]:
     return rows
 
 
+def gathered(body: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows of a GATHER's answer, and what is missing from it, by segment.
+
+    :raises ValueError: it is not JSON, or not whole
+    """
+    answer = json.loads(body, object_hook=_blob_or_object)
+    names = answer["columns"]
+    rows = [dict(zip(names, row, strict=True)) for row in answer["rows"]]
+    return rows, answer["missing"]
+
+
+def _blob_or_object(value: dict[str, Any]) -> Any:
+    return base64.b64decode(value["blob"]) if value.keys() == {"blob"} else value
+
+
 def unexpected(response: Response, what: str, payload: bytes | None = None) -> TroughException:
     """The exception for an answer that is not the one hoped for.
 

@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.resource import Resource
 
 from trough import errors
+from trough.cluster import Cluster
 from trough.cold import ColdSegments
 from trough.data_directory import DataDirectory
 from trough.example import Example
@@ -32,6 +33,7 @@ from trough.metadata.open import open_metadata
 from trough.model import Leader, Worker
 from trough.peers import Peers
 from trough.pool import ExecutorPool
+from trough.protocols.gatherer import Gatherer
 from trough.protocols.http import Site
 from trough.protocols.http_manager import Manager, ManagerResource
 from trough.protocols.http_proxy import Proxy
@@ -291,17 +293,23 @@ def _add_sync(common: _Common) -> MasterSyncController:
         reactor,
     )
     Closing(peers.close).setServiceParent(stack)
+    cluster = Cluster(common.metadata, reactor, settings.auth_token)
+    # Before the controller, and so closed after it, for it takes the metadata store along.
+    Closing(cluster.close).setServiceParent(stack)
+    gatherer = Gatherer(cluster, settings.query_seconds, settings.max_query_seconds, reactor)
     controller.setServiceParent(stack)
-    _listen_line(common, "SYNC_LINE_PORT", "sync", SyncVerbs(controller, common.schemas).table())
-    _listen_http(common, "SYNC_SERVER_PORT", _manager(common, controller), MAX_MANAGER_BODY)
+    verbs = SyncVerbs(controller, common.schemas, gatherer).table()
+    _listen_line(common, "SYNC_LINE_PORT", "sync", verbs)
+    manager = _manager(common, controller, gatherer)
+    _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY)
     return controller
 
 
 # -- listening -------------------------------------------------------------------------
 
 
-def _manager(common: _Common, manager: Manager) -> Resource:
-    return ManagerResource(manager, common.schemas, common.settings.auth_token or "")
+def _manager(common: _Common, manager: Manager, gatherer: Gatherer | None = None) -> Resource:
+    return ManagerResource(manager, common.schemas, common.settings.auth_token or "", gatherer)
 
 
 def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> None:

@@ -60,6 +60,23 @@ class WriteArguments:
     sql: str
 
 
+@dataclass(slots=True)
+class GatherArguments:
+    """Of ``GATHER``; see :class:`QueryArguments`.
+
+    :ivar partial: whether to answer from the rest where segments fail
+    :ivar within: whether rows of different segments never meet
+    """
+
+    segments: tuple[str, ...]
+    pattern: str | None
+    sql: str
+    parameters: Parameters | None = None
+    seconds: float | None = None
+    partial: bool = False
+    within: bool = False
+
+
 def parse_query_arguments(request: Request) -> QueryArguments:
     """``QUERY <ids|~pattern> [seconds=N] [rows=N] [bind=JSON] SQL``."""
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
@@ -79,6 +96,23 @@ def parse_write_arguments(request: Request) -> WriteArguments:
     segment = _segment(words.next("the segment"))
     seconds, _, parameters = _settings(words.options(_WRITE_OPTIONS))
     return WriteArguments(segment, seconds, parameters, words.rest("the SQL"))
+
+
+def parse_gather_arguments(request: Request) -> GatherArguments:
+    """``GATHER <ids|~pattern> [partial=yes] [within=yes] [seconds=N] [bind=JSON] SQL``."""
+    words = _Words(request)
+    segments, pattern = _selection(words.next("the segments"))
+    given = words.options(_GATHER_OPTIONS)
+    seconds, _, parameters = _settings(given)
+    return GatherArguments(
+        segments,
+        pattern,
+        words.rest("the SQL"),
+        parameters,
+        seconds,
+        _yes_or_no(given, "partial"),
+        _yes_or_no(given, "within"),
+    )
 
 
 def parse_where_arguments(request: Request) -> Selection:
@@ -136,6 +170,7 @@ def parse_no_arguments(request: Request) -> None:
 
 _QUERY_OPTIONS = ("seconds", "rows", "bind")
 _WRITE_OPTIONS = ("seconds", "bind")
+_GATHER_OPTIONS = ("partial", "within", "seconds", "bind")
 _PROVISION_OPTIONS = ("schema",)
 
 # No statement of SQL begins with a word and an equals sign.
@@ -243,6 +278,13 @@ def _settings(given: Mapping[str, bytes]) -> tuple[float | None, int | None, Par
         None if rows is None else _rows(_text(rows)),
         None if bind is None else decode_parameters(bind),
     )
+
+
+def _yes_or_no(given: Mapping[str, bytes], name: str) -> bool:
+    told = given.get(name, b"no").lower()
+    if told not in (b"yes", b"no"):
+        raise errors.BadRequest(f"{name}={_text(told)[:40]}", "yes or no")
+    return told == b"yes"
 
 
 def _seconds(text: str) -> float:

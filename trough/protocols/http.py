@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -237,9 +238,15 @@ def as_json(answer: object, status: int = 200) -> tuple[int, bytes, bytes]:
     return status, b"application/json", json.dumps(answer).encode() + b"\n"
 
 
-def json_object(request: Request, required: set[str], optional: set[str]) -> dict[str, Any]:
+def json_object(
+    request: Request,
+    required: set[str],
+    optional: set[str],
+    kinds: Mapping[str, tuple[type, ...]] = MappingProxyType({}),
+) -> dict[str, Any]:
     """The body as a JSON object with these keys and no others.
 
+    :param kinds: of the values that are not texts
     :raises trough.errors.BadRequest: saying what is wrong with it
     """
     try:
@@ -256,6 +263,18 @@ def json_object(request: Request, required: set[str], optional: set[str]) -> dic
         problem = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
         raise errors.BadRequest(f"the body {problem}", f"expected is {expected}")
     for key, value in body.items():
-        if not isinstance(value, str):
-            raise errors.BadRequest(f"{key} is {value!r:.80}, which is not a text")
+        allowed = kinds.get(key, (str,))
+        if type(value) not in allowed:
+            wanted = " or ".join(_KINDS[kind] for kind in allowed)
+            raise errors.BadRequest(f"{key} is {value!r:.80}, which is not {wanted}")
     return body
+
+
+_KINDS = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "an array",
+    dict: "an object",
+}

@@ -1,6 +1,7 @@
 """The manager's calls: a sync server's port 6111 and a worker's own 6112.
 
-Both offer the same calls; on a worker each does this worker's own part.
+Both offer the same calls; on a worker each does this worker's own part. GATHER alone is for
+sync servers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from trough import errors
+from trough.protocols.gatherer import Gatherer
 from trough.protocols.http import Request, Resource, as_json, json_object
+from trough.protocols.http_gather import answer_gather
 from trough.schemas import Schemas
 
 
@@ -36,10 +39,19 @@ class ManagerResource(Resource):
 
     The paths are few and their names come from outside (a segment's id, a schema's name),
     so that a table of shapes is clearer than a tree of resources.
+
+    :param gatherer: answers ``POST /gather``; None where that is not offered
     """
 
-    def __init__(self, manager: Manager, schemas: Schemas, token: str = "") -> None:
+    def __init__(
+        self,
+        manager: Manager,
+        schemas: Schemas,
+        token: str = "",
+        gatherer: Gatherer | None = None,
+    ) -> None:
         super().__init__(token)
+        self._gatherer = gatherer
         self._manager = manager
         self._schemas = schemas
         self._calls: dict[tuple[str, ...], Callable[..., Coroutine[Any, Any, Any]]] = {
@@ -55,6 +67,8 @@ class ManagerResource(Resource):
             ("GET", "status"): self._status,
             ("GET", "health"): self._health,
         }
+        if gatherer is not None:
+            self._calls["POST", "gather"] = self._gather
 
     def _authenticate(self, request: Request) -> None:
         # Whoever watches over the process need not hold a token.
@@ -99,6 +113,10 @@ class ManagerResource(Resource):
     async def _delete(self, request: Request, segment: str) -> Any:
         await self._manager.delete(segment)
         return 204, b"", b""
+
+    async def _gather(self, request: Request) -> None:
+        assert self._gatherer is not None
+        await answer_gather(request, self._gatherer)
 
     async def _list_schemas(self, request: Request) -> Any:
         return as_json(await self._schemas.names())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from trough.model import READ, Copy, Worker
 from trough.protocols.arguments import (
+    parse_gather_arguments,
     parse_no_arguments,
     parse_provision_arguments,
     parse_put_schema_arguments,
@@ -11,8 +15,10 @@ from trough.protocols.arguments import (
     parse_where_arguments,
     parse_word,
 )
+from trough.protocols.gatherer import Gatherer, some_rows
 from trough.protocols.line import Request
 from trough.protocols.verbs import Reply, Verb, table
+from trough.rows import names_json
 from trough.schemas import Schemas
 from trough.sync import MasterSyncController
 
@@ -20,15 +26,21 @@ from trough.sync import MasterSyncController
 class SyncVerbs:
     """The verbs of one sync server."""
 
-    def __init__(self, controller: MasterSyncController, schemas: Schemas) -> None:
+    def __init__(
+        self, controller: MasterSyncController, schemas: Schemas, gatherer: Gatherer
+    ) -> None:
         self._controller = controller
         self._schemas = schemas
+        self._gatherer = gatherer
 
     def table(self) -> dict[str, Verb]:
         """The verbs by name, as the server takes them."""
         return table(
             Verb("WHERE", "<id>,<id>...|~<pattern>", "which workers can be asked for segments",
                  self._where, "1 WHERE ~^3000"),
+            Verb("GATHER", "<id>,<id>...|~<pattern> [partial=yes] [within=yes] [seconds=N] "
+                 "[bind=JSON] <SQL>", "answers one SELECT as if the segments were one database",
+                 self._gather, "1 GATHER ~^3000 SELECT host, count(*) FROM crawled_url GROUP BY 1"),
             Verb("PROVISION", "<id> [schema=NAME]", "makes a segment writable on one worker",
                  self._provision, "1 PROVISION 300001 schema=default"),
             Verb("PROMOTE", "<id>", "makes a written segment's state its canonical copy",
@@ -62,6 +74,32 @@ class SyncVerbs:
             if segment not in found:
                 reply.line("NONE", segment)
         reply.end(copies=sum(map(len, found.values())), ms=reply.milliseconds)
+
+    async def _gather(self, request: Request, reply: Reply) -> None:
+        arguments = parse_gather_arguments(request)
+        count = -1  # until the columns are told
+
+        async def receive(names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
+            nonlocal count
+            if count < 0:
+                count = 0
+                reply.line("COLS", "*", names_json(names))
+            count += len(rows)
+            for some in some_rows(rows):
+                await reply.ready()
+                reply.line("ROWS", "*", f"[{some}]")
+
+        answered = await self._gatherer.gather(arguments, receive)
+        for segment, error in answered.missing.items():
+            await reply.ready()
+            reply.miss(segment, error)
+        reply.end(
+            segments=answered.segments,
+            missing=len(answered.missing),
+            rows=count,
+            ms=reply.milliseconds,
+            complete=not answered.missing,
+        )
 
     async def _provision(self, request: Request, reply: Reply) -> None:
         segment, schema = parse_provision_arguments(request)

@@ -74,6 +74,14 @@ def decode_parameters(text: bytes) -> Parameters:
         raise errors.BadRequest(f"parameters are not JSON: {error}", _PARAMETERS_RULE) from error
     if end != len(plain):
         raise errors.BadRequest(f"more than one JSON value: {plain[end:][:40]!a}", _PARAMETERS_RULE)
+    return parameters_of(decoded)
+
+
+def parameters_of(decoded: object) -> Parameters:
+    """Parameters out of JSON that was decoded.
+
+    :raises trough.errors.BadRequest: see :func:`decode_parameters`
+    """
     if isinstance(decoded, list):
         return [_parameter(value) for value in decoded]
     if isinstance(decoded, dict):

@@ -123,6 +123,10 @@ class Reply:
         """Send ``tag FAIL segment code sentence``: one segment has no whole answer."""
         self.data(b"%b FAIL %b " % (self.tag.encode(), segment.encode()) + _told(error))
 
+    def miss(self, segment: str, error: errors.TroughError) -> None:
+        """Send ``tag MISS segment code sentence``: the answer does without this segment."""
+        self.data(b"%b MISS %b " % (self.tag.encode(), segment.encode()) + _told(error))
+
     def ok(self, document: object = None, /, **fields: object) -> None:
         """Answer ``tag OK``, with `fields` as ``key=value`` or `document` as JSON.
 
