@@ -205,11 +205,11 @@ def test_a_restarted_segment_counts_once() -> None:
     assert ask is not None
     for segment in ("s0", "s1"):
         merger.asked(segment, ask)
-        merger.columns(segment, ["c0", "c1", "c2"])
-    merger.rows("s0", [[5, 2, 2]])
-    merger.rows("s1", [[7, 1, 1]])
+        merger.columns(segment, ["c0", "c1"])
+    merger.rows("s0", [[5, 2]])
+    merger.rows("s1", [[7, 1]])
     assert merger.restarted("s0")
-    merger.rows("s0", [[5, 2, 2]])
+    merger.rows("s0", [[5, 2]])
     merger.segment_done("s1")
     merger.segment_done("s0")
     assert list(merger.result()) == [(12, 3)]

@@ -153,7 +153,8 @@ class Divider:
         lean.exact = False
         if lean.name not in self._pushed.checked:
             self._pushed.checked += (lean.name,)
-        count = self._column("count({0})", parts, call.condition).name
+        averaged = call.function == "avg"
+        count = self._column("count({0})", parts, call.condition, averaged).name
         if exact:
             columns = ", ".join([lean.name, count, *self._exact(call, argument)])
             text = f"trough_{call.function}({columns})"
@@ -171,19 +172,20 @@ class Divider:
         parts = (argument,)
         names = []
         for template in EXACT_PIECES:
-            column = self._column(template, parts, call.condition)
-            column.lean = False
-            names.append(column.name)
+            names.append(self._column(template, parts, call.condition, False).name)
         odd = ODD if call.condition is None else f"CASE WHEN {{1}} THEN {ODD} END"
         odd_parts = parts if call.condition is None else (argument, call.condition)
-        column = self._column(odd, odd_parts, None)
-        column.lean, column.grouped, column.aggregate = False, True, False
-        count = self._column(f"count({odd})", odd_parts, None)
-        count.lean = False
+        column = self._column(odd, odd_parts, None, False)
+        column.grouped, column.aggregate = True, False
+        count = self._column(f"count({odd})", odd_parts, None, False)
         return [*names, column.name, count.name]
 
     def _column(
-        self, template: str, parts: tuple[exp.Expr, ...], condition: exp.Expr | None
+        self,
+        template: str,
+        parts: tuple[exp.Expr, ...],
+        condition: exp.Expr | None,
+        lean: bool = True,
     ) -> Partial:
         if condition is not None:
             template = f"{template} FILTER (WHERE {{{len(parts)}}})"
@@ -195,6 +197,9 @@ class Divider:
             column.source, column.aggregate = Piece("NULL"), True
             self._pushed.partials.append(column)
             self._columns[key] = column
+            column.lean = lean
+        # What one call leaves to the exact form another may want at once.
+        self._columns[key].lean |= lean
         return self._columns[key]
 
 

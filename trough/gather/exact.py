@@ -39,7 +39,8 @@ class ExactSum:
     def add(self, row: tuple) -> None:
         """Add one partial row."""
         lean, count, high, low, first, second, reals, odd, times = row
-        self.count += count or 0
+        # Without a count, it only matters whether there was anything.
+        self.count += (lean is not None) if count is None else count
         self._whole += (lean or 0) << _WHOLE_BITS
         self._whole += ((high or 0) << 32) + (low or 0) << _WHOLE_BITS
         self._whole += ((first or 0) << 31) + (second or 0)

@@ -93,12 +93,13 @@ class Merger:
 
     def columns(self, segment: str, names: Sequence[str]) -> None:
         """A segment's answer begins."""
+        self._check_width(segment, len(names))
+
+    def _check_width(self, segment: str, width: int) -> None:
         attempt = self._attempts.get(segment)
-        width = attempt.ask.width if attempt is not None else len(names)
-        if len(names) != width:
-            raise errors.ProtocolError(
-                f"segment {segment} answers {len(names)} columns where {width} were asked for"
-            )
+        if attempt is not None and attempt.ask.width != width:
+            asked = attempt.ask.width
+            raise errors.ProtocolError(f"segment {segment} answers {width} columns and not {asked}")
 
     def rows(self, segment: str, rows: Sequence[Sequence[Any]]) -> None:
         """Rows of a segment's answer.
@@ -113,6 +114,7 @@ class Merger:
             if isinstance(first, str) and first.startswith(MARK):
                 attempt.schema = first
                 return
+            self._check_width(segment, len(rows[0]))
         attempt.count += len(rows)
         if self._streams:
             self._keep(segment, attempt, rows)
