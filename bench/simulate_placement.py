@@ -121,12 +121,14 @@ class Simulation:
     """A leader, its workers and its store.
 
     :ivar rows: what was measured so far
+    :ivar told: called with each row as soon as it is there
     """
 
     def __init__(self, segments: int, workers: int, copies: int, seed: int) -> None:
         self.segments = segments
         self.copies = copies
         self.rows: list[Row] = []
+        self.told: Callable[[Row], None] = lambda row: None
         self.now = 1000.0
         # Three sizes of machine, as they are when a cluster has grown for years.
         self.capacities = {
@@ -286,24 +288,24 @@ class Simulation:
     def _note(self, event: str, meter: Meter, ideal: float | None) -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         moves, writes = self.store.moves, self.store.writes
-        self.rows.append(
-            Row(event, meter.cpu, meter.wall, meter.longest, moves, ideal, writes, memory)
-        )
+        row = Row(event, meter.cpu, meter.wall, meter.longest, moves, ideal, writes, memory)
+        self.rows.append(row)
+        self.told(row)
 
 
-def show(rows: list[Row]) -> str:
-    """The rows as a table."""
-    lines = [
-        f"{'event':<22}{'cpu s':>9}{'wall s':>9}{'longest s':>11}{'moves':>10}"
-        f"{'moved/ideal':>13}{'writes':>10}{'peak MiB':>10}"
-    ]
-    for row in rows:
-        ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
-        lines.append(
-            f"{row.event:<22}{row.cpu:>9.3f}{row.wall:>9.3f}{row.longest:>11.3f}{row.moves:>10}"
-            f"{ratio:>13}{row.writes:>10}{row.memory:>10}"
-        )
-    return "\n".join(lines)
+HEADING = (
+    f"{'event':<22}{'cpu s':>9}{'wall s':>9}{'longest s':>11}{'moves':>10}"
+    f"{'moved/ideal':>13}{'writes':>10}{'peak MiB':>10}"
+)
+
+
+def show(row: Row) -> str:
+    """A row of the table, below :data:`HEADING`."""
+    ratio = "-" if row.ratio is None else f"{row.ratio:.3f}"
+    return (
+        f"{row.event:<22}{row.cpu:>9.3f}{row.wall:>9.3f}{row.longest:>11.3f}{row.moves:>10}"
+        f"{ratio:>13}{row.writes:>10}{row.memory:>10}"
+    )
 
 
 def main() -> None:
@@ -316,8 +318,9 @@ def main() -> None:
     options = parser.parse_args()
     simulation = Simulation(options.segments, options.workers, options.copies, options.seed)
     print(f"{options.segments} segments, {options.copies} copies, {options.workers} workers")
+    print(HEADING, flush=True)
+    simulation.told = lambda row: print(show(row), flush=True)
     simulation.run()
-    print(show(simulation.rows))
 
 
 if __name__ == "__main__":
