@@ -94,8 +94,9 @@ async def written(pool, target, text, parameters=None, limits=LIMITS):
 
 
 def pids(pool, kind="read"):
-    """Of the pool's executors of one kind."""
-    return [each["pid"] for each in pool.status()["executors"] if each["name"].startswith(kind)]
+    """Of those of the pool's executors of one kind that run just now."""
+    named = [each for each in pool.status()["executors"] if each["name"].startswith(kind)]
+    return [each["pid"] for each in named if each["pid"] is not None]
 
 
 def kill(pid):
