@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 
@@ -51,11 +52,14 @@ class Server:
             text=True,
             start_new_session=True,
         )
-        assert self._process.stdout is not None
+        output = self._process.stdout
+        assert output is not None
         said = []
-        for line in self._process.stdout:
+        for line in output:
             said.append(line)
             if " is ready: " in line:
+                # Whatever else it says is read all the while, or it would stop and wait.
+                threading.Thread(target=output.read, daemon=True).start()
                 return
         raise RuntimeError("the server did not start:\n" + "".join(said))
 
@@ -63,7 +67,7 @@ class Server:
         """Stop it, and wait for its end."""
         assert self._process is not None
         self._process.send_signal(signal.SIGINT)
-        self._process.communicate()
+        self._process.wait()
 
     def pids(self) -> list[int]:
         """Of the front process and the executors."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from twisted.application import service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -32,6 +32,9 @@ _log = Logger()
 #: Segments looked at at once. Transfers have a bound of their own, in the storage.
 PARALLEL = 8
 
+#: Looks that are begun in one turn of the reactor, at most: a few milliseconds.
+LOOKS_A_TURN = 500
+
 
 class Reconciler(service.MultiService):
     """See the module's text.
@@ -48,6 +51,9 @@ class Reconciler(service.MultiService):
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, Deferred[None]] = {}
         self._later: set[str] = set()
+        self._clock = clock
+        self._filling = False
+        self._soon: IDelayedCall | None = None
         Periodic("segments put off", retry, self._again, clock).setServiceParent(self)
 
     # -- what there is to do ----------------------------------------------------
@@ -92,6 +98,9 @@ class Reconciler(service.MultiService):
     async def stopService(self) -> None:
         """Cancel the looks under way, and wait for them."""
         self._queue.clear()
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         await super().stopService()
         for looking in list(self._active.values()):
             looking.cancel()
@@ -103,7 +112,26 @@ class Reconciler(service.MultiService):
         self.look_at(later)
 
     def _fill(self) -> None:
-        while self._queue and len(self._active) < PARALLEL:
+        # Most looks find all well and end at once, which would fill from within the
+        # filling: as deep a stack as there are segments.
+        if self._filling:
+            return
+        self._filling = True
+        try:
+            self._begin_looks()
+        finally:
+            self._filling = False
+        if self._queue and len(self._active) < PARALLEL and self._soon is None:
+            self._soon = self._clock.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._soon = None
+        self._fill()
+
+    def _begin_looks(self) -> None:
+        for _turn in range(LOOKS_A_TURN):
+            if not self._queue or len(self._active) >= PARALLEL:
+                return
             segment, _ = self._queue.popitem(last=False)
             if segment in self._active:
                 self._later.add(segment)
