@@ -28,6 +28,9 @@ FIRST_SEGMENT = 300_000
 GRACE = 300.0
 TERABYTE = 10**12
 
+#: As many as a leader plans, and writes, at once.
+STEPS = 500
+
 Holders = tuple[str, ...]
 T = TypeVar("T")
 
@@ -140,7 +143,7 @@ class Simulation:
         self.planner = self._new_planner({})
         self._random = random.Random(seed)
 
-    def run(self) -> None:
+    def run(self, rounds: int = 10) -> None:
         """All events, in an order in which each finds the cluster whole."""
         self.from_nothing()
         self._event("nothing changed")
@@ -151,7 +154,7 @@ class Simulation:
         self.bring_back(lost)
         self.add("new")
         self.drain(drained)
-        self.come_and_go(10)
+        self.come_and_go(rounds)
         self.check()
 
     # -- events --------------------------------------------------------------------
@@ -278,9 +281,9 @@ class Simulation:
         """Plan until nothing is left to do."""
         live: dict[str, Holders] = {}
         while True:
-            plan = meter(self.planner.plan, self.now, 10**9, live, 2000)
+            plan = meter(self.planner.plan, self.now, 10**9, live, STEPS)
             self.store.apply(plan)
-            asked = meter(self.planner.in_question, 2000)
+            asked = meter(self.planner.in_question, STEPS)
             live = {segment: self.store.holders[number_of(segment)] for segment in asked}
             if not (asked or plan.put or plan.remove or plan.more):
                 return
@@ -314,13 +317,14 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=1_500_000)
     parser.add_argument("--workers", type=int, default=50)
     parser.add_argument("--copies", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=10, help="of workers coming and going")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     simulation = Simulation(options.segments, options.workers, options.copies, options.seed)
     print(f"{options.segments} segments, {options.copies} copies, {options.workers} workers")
     print(HEADING, flush=True)
     simulation.told = lambda row: print(show(row), flush=True)
-    simulation.run()
+    simulation.run(options.rounds)
 
 
 if __name__ == "__main__":

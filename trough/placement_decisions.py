@@ -124,10 +124,11 @@ class Decisions:
         while row < end and len(put) < limit:
             segment, slot, size = segments[row], slots[row], sizes[row]
             nodes = ideals[slot] or self._cluster.ideal(wanted, slot)
-            if segment is None or segment in locks or copies[row] or not nodes:
+            if copies[row] or table.wanted[row] != wanted or segment is None or segment in locks:
                 return row
-            if table.wanted[row] != wanted or not _have_room(nodes, size):
-                return row
+            for node in nodes:
+                if not node.usable or node.counted + size > node.room:
+                    return row
             path = paths.get(row) or canonical_path(segment)
             modified = versions[row]
             for node in nodes:
@@ -207,10 +208,3 @@ class Decisions:
                 node for node in self._table.copies[row] if node not in surplus
             )
             del self.surplus[row]
-
-
-def _have_room(nodes: Nodes, size: int) -> bool:
-    for node in nodes:  # noqa: SIM110, all() takes twice the time
-        if not node.usable or node.counted + size > node.room:
-            return False
-    return True

@@ -30,15 +30,20 @@ def slot_of(segment: str) -> int:
     return crc32(segment.encode()) & (SLOTS - 1)
 
 
-# A name's draws cost some 10 ms and 256 KiB; rings are rebuilt when anything changes.
+@functools.cache
+def _exponential() -> list[float]:
+    """For each draw of 16 bits the exponentially distributed number that it stands for."""
+    return [math.log(2**16 / (bits + 0.5)) for bits in range(2**16)]
+
+
+# A name's draws cost milliseconds and 256 KiB; rings are rebuilt when anything changes.
 @functools.lru_cache(maxsize=512)
 def _draws(name: str) -> array[float]:
     """For each slot an exponentially distributed number that `name` alone decides."""
-    bits = array("I", hashlib.shake_128(name.encode()).digest(4 * SLOTS))
+    bits = array("H", hashlib.shake_128(name.encode()).digest(2 * SLOTS))
     if sys.byteorder == "big":
         bits.byteswap()
-    highest = math.log(2**32)
-    return array("f", [highest - math.log(each + 0.5) for each in bits])
+    return array("f", map(_exponential().__getitem__, bits))
 
 
 class Ring:
@@ -61,22 +66,15 @@ class Ring:
             self.owners = self._auction()
 
     def _auction(self) -> list[str]:
-        first, *others = self.members
-        owners = [first] * SLOTS
-        best = [draw / self.weights[first] for draw in _draws(first)]
-        for name in others:
-            scale = 1 / self.weights[name]
-            for slot, draw in enumerate(_draws(name)):
-                if draw * scale < best[slot]:
-                    best[slot] = draw * scale
-                    owners[slot] = name
-        return owners
+        members = self.members
+        scaled = (map((1 / self.weights[name]).__mul__, _draws(name)) for name in members)
+        return [members[bids.index(min(bids))] for bids in zip(*scaled, strict=True)]
 
     def walk(self, slot: int) -> list[str]:
         """All members, the owner of `slot` first, then whoever would own it without
         those before."""
         return sorted(
-            self.members, key=lambda name: (_draws(name)[slot] / self.weights[name], name)
+            self.members, key=lambda name: (1 / self.weights[name] * _draws(name)[slot], name)
         )
 
 
