@@ -9,18 +9,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import IO
 
 
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
-
-
-def _drain(output: IO[str]) -> None:
-    for _ in output:
-        pass
 
 
 class Server:
