@@ -13,6 +13,7 @@ answers that are ready are sent, and a deadline or a cancel is noticed.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -77,6 +78,8 @@ class Executor:
 
     def __init__(self, channel: Channel, table: SharedTable, kept_handles: int) -> None:
         self._channel = channel
+        #: Sends a message soon; see :meth:`trough.channel.Channel.send`.
+        self.send = channel.send
         self.table = table
         engine = self._engine = sql.Engine(self.tick)
         engine.functions.before_matching = self._set_alarm
@@ -98,7 +101,6 @@ class Executor:
         self.watched: Work | Write | None = None
         self._next_look = 0.0
         self._receivers: dict[int, Callable[..., None]] = {
-            frames.READ: self._read,
             frames.WRITE: self._write,
             frames.CALL: self._call,
             frames.CANCEL: self._cancel,
@@ -152,9 +154,11 @@ class Executor:
         self._take(self._channel.receive())
 
     def _take(self, messages: list[Message]) -> None:
-        receivers = self._receivers
         for message in messages:
-            receivers[message[0]](*message[1:])
+            if message[0] == frames.READ:
+                self._read(message)
+            else:
+                self._receivers[message[0]](*message[1:])
 
     def _broken(self, work: Work, error: Exception) -> None:
         traceback.print_exc()
@@ -169,10 +173,6 @@ class Executor:
             # What became of the writes is not known; the front finds out by our death.
             self.flush()
             os._exit(1)
-
-    def send(self, message: Message, size: int = 0) -> None:
-        """Send a message soon."""
-        self._channel.send(message, size)
 
     def flush(self) -> None:
         """Send everything that is ready."""
@@ -222,32 +222,19 @@ class Executor:
 
     # -- messages ----------------------------------------------------------------------
 
-    def _read(
-        self,
-        number: int,
-        text: str | bytes,
-        parameters: Parameters,
-        deadline: float,
-        limit: int,
-        framing: int,
-        tag: str,
-        window: int,
-        targets: list[tuple[str, str, int, bool]],
-    ) -> None:
+    def _read(self, message: Message) -> None:
+        _, number, text, parameters, deadline, limit, framing, tag, window, targets = message
         try:
             plan = self._plans.get(text) or self._plan(text)
         except errors.TroughError as error:
             self.send((frames.FAILED, number, *told(error)))
             return
-        asked = (number, plan, parameters, deadline, limit, _FRAMINGS[framing], tag, window)
-        if len(targets) == 1:
-            single = self.parts[number] = SinglePart(*asked)
-            single.target = targets[0]
-            self.ready.append(single)
-        else:
-            several = self.parts[number] = SeveralPart(*asked)
-            several.aim(targets)
-            self.ready.append(several)
+        kind = SinglePart if len(targets) == 1 else SeveralPart
+        part = kind(
+            number, plan, parameters, deadline, limit, _FRAMINGS[framing], tag, window, targets
+        )
+        self.parts[number] = part
+        self.ready.append(part)
 
     def _plan(self, text: str | bytes) -> Plan:
         if len(self._plans) >= KEPT_PLANS:
@@ -358,6 +345,9 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGALRM, executor.alarm)
     # SQLite's own system calls are to be taken up again after an alarm.
     signal.siginterrupt(signal.SIGALRM, False)
+    # What is made for a request is gone with it, by counting references alone.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
     executor.run()
 
 

@@ -52,6 +52,7 @@ class ReadPart(Work, Query):
 
     :ivar number: by which the front knows it
     :ivar window: bytes that may be on their way
+    :ivar targets: all that it was given
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ReadPart(Work, Query):
         framing: Framing,
         tag: str,
         window: int,
+        targets: list[Target],
     ) -> None:
         self.number = number
         self.plan = plan
@@ -73,6 +75,7 @@ class ReadPart(Work, Query):
         self.framing = framing
         self.tag = tag
         self.window = window
+        self.targets = targets
 
     unacknowledged = 0
 
@@ -103,7 +106,6 @@ class ReadPart(Work, Query):
 class SinglePart(ReadPart):
     """A query of one segment; most are such."""
 
-    target: Target
     _answer: Answer | None = None
 
     def turn(self, executor: Executor, now: float) -> None:
@@ -117,7 +119,7 @@ class SinglePart(ReadPart):
             if now > self.deadline:
                 raise out_of_time()
             if self._answer is None:
-                answer = self._answer = executor.reader.begin(self, *self.target)
+                answer = self._answer = executor.reader.begin(self, *self.targets[0])
                 piece = answer.first
             else:
                 answer = self._answer
@@ -141,7 +143,7 @@ class SinglePart(ReadPart):
     def _fail(self, executor: Executor, error: errors.TroughError) -> None:
         self.close()
         executor.parts.pop(self.number, None)
-        line, count = self._failure(executor, self.target[0], error)
+        line, count = self._failure(executor, self.targets[0][0], error)
         if self.framing is Framing.OBJECTS:
             executor.send((frames.FAILED, self.number, *told(error)))
         else:
@@ -155,9 +157,9 @@ class SinglePart(ReadPart):
 class SeveralPart(ReadPart):
     """A query of several segments."""
 
-    def aim(self, targets: list[Target]) -> None:
-        """Say what is to be asked; called once."""
-        self._targets = deque(enumerate(targets))
+    def __init__(self, *request: Any) -> None:
+        super().__init__(*request)
+        self._targets = deque(enumerate(self.targets))
         self._under_way: deque[tuple[int, str, Answer]] = deque()
         # What is to be said with the next message.
         self._places: list[int] = []

@@ -20,18 +20,26 @@ class Handle:
     """A connection on one segment's file.
 
     :ivar names: for each SQL text that was run on it, what its user noted of its columns
-    :ivar identity: the file's generation, and whether it is written
+    :ivar cursor: for the query that has the handle; making one costs as much as a query
+    :ivar generation: of the file
+    :ivar writable: whether the file is being written
+    :ivar makes_json: whether it was given the function that JSON by SQLite needs
     """
 
-    __slots__ = ("connection", "identity", "makes_json", "names", "path", "segment")
+    __slots__ = (
+        *("connection", "cursor", "generation", "makes_json"),
+        *("names", "path", "segment", "writable"),
+    )
 
     def __init__(
-        self, connection: Connection, segment: str, path: str, identity: tuple[int, bool]
+        self, connection: Connection, segment: str, path: str, generation: int, writable: bool
     ) -> None:
         self.connection = connection
+        self.cursor = connection.cursor()
         self.segment = segment
         self.path = path
-        self.identity = identity
+        self.generation = generation
+        self.writable = writable
         self.names: dict[str, Any] = {}
         self.makes_json = False
 
@@ -60,10 +68,14 @@ class Handles:
         """
         handle = self._kept.pop(segment, None)
         if handle is not None:
-            if handle.identity == (generation, writable) and handle.path == path:
+            if (
+                handle.generation == generation
+                and handle.writable == writable
+                and handle.path == path
+            ):
                 return handle
             handle.connection.close()
-        return Handle(self._open(path, writable), segment, path, (generation, writable))
+        return Handle(self._open(path, writable), segment, path, generation, writable)
 
     def give(self, handle: Handle) -> None:
         """Give back a handle on which nothing runs any more."""

@@ -181,19 +181,19 @@ def check_parameters(parameters: Parameters) -> Parameters:
 
     :raises trough.errors.BadRequest: one of them is nothing that SQLite could store
     """
-    if type(parameters) is not tuple:  # by far the most frequent kind, and ready to go
-        if isinstance(parameters, Mapping):
-            _check_values(parameters.values())
-            return dict(parameters)
-        parameters = tuple(parameters or ())
-    _check_values(parameters)
-    return parameters
+    if type(parameters) is tuple:  # by far the most frequent kind, and ready to go
+        if not _MARSHALLED.issuperset(map(type, parameters)):
+            raise _not_a_value(parameters)
+        return parameters
+    if isinstance(parameters, Mapping):
+        if not _MARSHALLED.issuperset(map(type, parameters.values())):
+            raise _not_a_value(parameters.values())
+        return dict(parameters)
+    return check_parameters(tuple(parameters or ()))
 
 
-def _check_values(values: Iterable[Any]) -> None:
-    for value in values:
-        if type(value) not in _MARSHALLED:
-            raise errors.BadRequest(
-                f"a parameter of type {type(value).__name__}",
-                "None, bool, int, float, str and bytes can be bound",
-            )
+def _not_a_value(values: Iterable[Any]) -> errors.BadRequest:
+    name = next(type(value).__name__ for value in values if type(value) not in _MARSHALLED)
+    return errors.BadRequest(
+        f"a parameter of type {name}", "None, bool, int, float, str and bytes can be bound"
+    )

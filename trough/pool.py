@@ -98,7 +98,7 @@ class ExecutorPool(service.Service):
         self._changing: set[str] = set()
         self._waiting_reads: list[tuple[ReadJob, Sequence[Target]]] = []
         self._to_flush: list[ExecutorProcess] = []
-        self._stopping = False
+        self._accepting = False
         self._receivers: dict[int, Callable[..., None]] = {
             frames.SOME: self._some,
             frames.PIECES: self._pieces,
@@ -113,7 +113,7 @@ class ExecutorPool(service.Service):
 
     def startService(self) -> None:
         super().startService()
-        self._stopping = False
+        self._accepting = True
         self._supervisor.start()
         for executor in self._all():
             if executor is not self._maintainer:
@@ -121,7 +121,7 @@ class ExecutorPool(service.Service):
 
     def stopService(self) -> Deferred[None]:
         """Finish the writes that are under way, end everything else, end the processes."""
-        self._stopping = True
+        self._accepting = False
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -145,10 +145,6 @@ class ExecutorPool(service.Service):
     def _all(self) -> list[ExecutorProcess]:
         return [*self._reads.all(), *self._writes.executors, self._maintainer]
 
-    def _check_running(self) -> None:
-        if not self.running or self._stopping:
-            raise errors.Unavailable("the server is not running, or is shutting down")
-
     # -- reading and writing -----------------------------------------------------------
 
     def read(
@@ -170,11 +166,24 @@ class ExecutorPool(service.Service):
         """
         if parameters is not None:
             parameters = check_parameters(parameters)
-        self._check_running()
-        deadline = monotonic() + limits.seconds
-        number = len(targets)
-        job = ReadJob(receiver, sql, parameters, deadline, limits.rows, framing, tag, number)
-        self._ask(job, targets)
+        if not self._accepting:
+            raise _not_running()
+        job = ReadJob(
+            receiver,
+            sql,
+            parameters,
+            monotonic() + limits.seconds,
+            limits.rows,
+            framing,
+            tag,
+            len(targets),
+        )
+        if targets and not self._changing:
+            self._reads.ask(job, targets)
+        else:
+            self._ask(job, targets)
+        if not self._supervisor.will_look:
+            self._supervisor.look_soon()
         return job
 
     def _ask(self, job: ReadJob, targets: Sequence[Target]) -> None:
@@ -185,7 +194,6 @@ class ExecutorPool(service.Service):
             self._reads.ask(job, targets)
         else:
             self._reactor.callLater(0, job.end_if_answered)
-        self._supervisor.look_soon()
 
     def write(
         self,
@@ -201,7 +209,8 @@ class ExecutorPool(service.Service):
         :raises trough.errors.Unavailable: the pool is not running
         """
         parameters = check_parameters(parameters)
-        self._check_running()
+        if not self._accepting:
+            raise _not_running()
         deadline = monotonic() + limits.seconds
         job = WriteJob(receiver, target, sql, parameters, deadline, next(self._numbers))
         self._writes.submit(job)
@@ -265,13 +274,13 @@ class ExecutorPool(service.Service):
         return defer.gatherResults(calls).addCallback(lambda _: None)
 
     def _maintain(self, procedure: str, *arguments: Any) -> Deferred[None]:
-        if not self._maintainer.running and self.running and not self._stopping:
+        if not self._maintainer.running and self._accepting:
             self._maintainer.start()
         return self._call(self._maintainer, procedure, *arguments)
 
     def _call(self, executor: ExecutorProcess, name: str, *arguments: Any) -> Deferred[None]:
-        if not self.running or self._stopping:
-            return defer.fail(errors.Unavailable("the server is shutting down"))
+        if not self._accepting:
+            return defer.fail(_not_running())
         return executor.call(next(self._numbers), name, arguments)
 
     # -- status ------------------------------------------------------------------------
@@ -377,6 +386,10 @@ class ExecutorPool(service.Service):
         executors, self._to_flush = self._to_flush, []
         for executor in executors:
             executor.flush()
+
+
+def _not_running() -> errors.Unavailable:
+    return errors.Unavailable("the server is not running, or is shutting down")
 
 
 def _error(code: str, message: str, hint: str) -> TroughError:

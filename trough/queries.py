@@ -49,12 +49,13 @@ class Framing(enum.Enum):
 class Plan:
     """One SQL text, which may be asked of many segments.
 
-    :ivar large: whether its answer was large when last looked at
+    :ivar columns_alone: whether it selects columns of one table and calls no function, as
+        far as that is known
     :raises trough.errors.BadSql: there is no statement in it
     :raises trough.errors.ForbiddenSql: its first word is that of a statement that writes
     """
 
-    __slots__ = ("_queries", "can_make_json", "large", "text")
+    __slots__ = ("_queries", "can_make_json", "columns_alone", "text")
 
     def __init__(self, text: str) -> None:
         word = statements.first_word(text)
@@ -64,18 +65,20 @@ class Plan:
             )
         self.text = text
         self.can_make_json = word in _SELECTS
-        self.large = False
+        self.columns_alone = False
         self._queries: dict[tuple[tuple[str, ...], Framing], str] = {}
 
     def json_query(self, names: tuple[str, ...], framing: Framing, sample: Sequence[Row]) -> str:
         """The form in which SQLite makes the JSON.
 
-        :param sample: some rows, or none where :attr:`large` is already known
+        :param sample: some rows, or none where it was made before
         """
         query = self._queries.get((names, framing))
         if query is None:
             statement = statements.only_statement(self.text)
-            query = rows.json_query(statement, names, sample, framing is Framing.OBJECTS)
+            query = rows.json_query(
+                statement, names, sample, framing is Framing.OBJECTS, self.columns_alone
+            )
             self._queries[names, framing] = query
         return query
 
@@ -102,13 +105,13 @@ class Answer:
     :ivar over: whether the last piece was made; set by whoever makes it
     """
 
-    __slots__ = ("_pieces", "count", "first", "over")
+    # Here and not set for each: nearly all answers are small.
+    over = True
+    _pieces: Generator[bytes, None, None] | None = None
 
     def __init__(self, first: bytes = b"", count: int = 0) -> None:
         self.first = first
         self.count = count
-        self.over = True
-        self._pieces: Generator[bytes, None, None] | None = None
 
     def begin(self, pieces: Generator[bytes, None, None]) -> None:
         """Take a first piece of several; raises what `pieces` raises."""
@@ -135,13 +138,18 @@ class Answer:
 
 
 class Names:
-    """The columns of an answer, in the forms in which they are needed."""
+    """The columns of the answers of one segment to one text.
 
-    __slots__ = ("json", "names")
+    :ivar json: their names as a JSON array
+    :ivar large: whether the last answer was large
+    """
+
+    __slots__ = ("json", "large", "names")
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.json = rows.names_json(names)
+        self.large = False
 
 
 def too_many(limit: int) -> errors.LimitExceeded:

@@ -33,6 +33,8 @@ class Part:
     """
 
     attempts = 0
+    #: Places as in frames.PIECES, of what was told.
+    said: set[int] | frozenset[int] = frozenset()
     moved: frozenset[int] = frozenset()
     #: Bytes that the receiver was given and the executor has no credit for yet.
     untaken = 0
@@ -44,8 +46,6 @@ class Part:
         self.executor = executor
         self.number = number
         self.targets = targets
-        #: Places as in frames.PIECES, in the order in which they were told.
-        self.said: list[int] = []
 
     @property
     def deadline(self) -> float:
@@ -144,7 +144,7 @@ class ReadJob(Job):
 
     def some(self, part: Part, chunk: bytes) -> None:
         """Some bytes of the only segment of `part`."""
-        part.said = [~0]
+        part.said = {~0}
         self._give(chunk)
         part.taken(len(chunk))
 
@@ -153,7 +153,10 @@ class ReadJob(Job):
         size = sum(map(len, pieces))
         if part.moved:
             places, counts, pieces = _without(part.moved, places, counts, pieces)
-        part.said += places
+        if isinstance(part.said, set):
+            part.said.update(places)
+        else:
+            part.said = set(places)
         self._rows += sum(counts)
         if min(counts, default=0) < 0:
             self._count_failures(part, places, counts)

@@ -40,6 +40,7 @@ class ReadRouting:
         numbers: Iterator[int],
     ) -> None:
         self._executors = executors
+        self._number = len(executors)
         self._most = most
         self._new = new
         self._numbers = numbers
@@ -54,11 +55,14 @@ class ReadRouting:
 
     def ask(self, job: ReadJob, targets: Sequence[Target]) -> None:
         """Hand out targets of a job."""
+        executors, number = self._executors, self._number
         if len(targets) == 1:
-            self._hand(job, self._preferred(targets[0].segment), targets)
+            executor = executors[hash(targets[0].segment) % number]
+            if executor.held_up or executor.load > _SPREAD:
+                executor = self._less_busy(executor)
+            self._hand(job, executor, targets)
             return
         shares: dict[ExecutorProcess, list[Target]] = {}
-        executors, number = self._executors, len(self._executors)
         for target in targets:
             shares.setdefault(executors[hash(target.segment) % number], []).append(target)
         for executor, share in self._without_held_up(shares).items():
@@ -80,16 +84,14 @@ class ReadRouting:
                     fair.setdefault(other, []).extend(part)
         return fair
 
-    def _preferred(self, segment: str) -> ExecutorProcess:
-        executors = self._executors
-        preferred = executors[hash(segment) % len(executors)]
+    def _less_busy(self, preferred: ExecutorProcess) -> ExecutorProcess:
+        """Another one than the preferred, if that is held up or has much more to do."""
         if preferred.held_up:
-            return min(self._free() or executors, key=_load)
-        if preferred.load > _SPREAD:
-            most = preferred.load - _SPREAD
-            for other in executors:
-                if other.load < most and not other.held_up:
-                    return other
+            return min(self._free() or self._executors, key=_load)
+        most = preferred.load - _SPREAD
+        for other in self._executors:
+            if other.load < most and not other.held_up:
+                return other
         return preferred
 
     def _free(self) -> list[ExecutorProcess]:
@@ -110,19 +112,14 @@ class ReadRouting:
         job.parts.append(part)
         executor.outstanding[number] = part
         executor.load += len(targets)
-        executor.send(
-            (
-                frames.READ,
-                number,
-                *job.request,
-                [(each.segment, each.path, each.generation, each.writable) for each in targets],
-            )
-        )
+        aimed = [(each.segment, each.path, each.generation, each.writable) for each in targets]
+        executor.send((frames.READ, number, *job.request, aimed))
 
     def try_again(self, job: ReadJob, target: Target, attempts: int) -> None:
         """Ask a target anew by which an executor may have died; on its own, so that no
         other target is taken for the cause should that happen again."""
-        self._hand(job, self._preferred(target.segment), [target], attempts)
+        preferred = self._executors[hash(target.segment) % self._number]
+        self._hand(job, self._less_busy(preferred), [target], attempts)
 
     # -- moving ------------------------------------------------------------------------
 

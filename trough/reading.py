@@ -20,7 +20,7 @@ from trough.queries import PIECE, Answer, Framing, Names, Plan, Query, too_many
 from trough.row_sources import Source
 from trough.rows import Row
 from trough.sandbox import Mode
-from trough.sql import Cursor, Engine
+from trough.sql import Engine
 
 #: Rows to look at before a query counts as large, in two steps: most answers have a
 #: single row or few, and fetching those must not cost room for many.
@@ -35,6 +35,7 @@ class Reader:
 
     def __init__(self, engine: Engine, handles: Handles) -> None:
         self._engine = engine
+        self._sandbox = engine.sandbox
         self._handles = handles
 
     def begin(
@@ -47,16 +48,33 @@ class Reader:
         handle = None
         try:
             handle = self._handles.take(segment, path, generation, writable)
-            found = self._ask(query, handle)
+            names = handle.names.get(query.plan.text)
+            if names is None or names.large:
+                found = self._look(query, handle, names)
+            else:
+                # A small answer, as the last time: the way of nearly all queries, and
+                # the same as in _look, but for what is known already.
+                self._sandbox.mode = Mode.READ
+                cursor = handle.cursor.execute(query.plan.text, query.parameters or ())
+                rows = cursor.fetchmany(FIRST_ROWS)
+                if len(rows) < FIRST_ROWS:
+                    found = _small(query, handle, names, rows)
+                else:
+                    found = self._look_further(query, handle, names, rows, monotonic())
         except _FAILURES as error:
-            told = self._engine.error(error, path)
-            if handle is not None:
-                self._give_back(handle, told)
-            raise told from error
+            if handle is None or not sql.is_not_utf8(error):
+                raise self._failed(error, path, handle) from error
+            found = self._look_leniently(query, handle)
         if isinstance(found, Answer):
             self._handles.give(handle)
             return found
         return self._large(query, handle, *found)
+
+    def _failed(self, error: BaseException, path: str, handle: Handle | None) -> errors.TroughError:
+        told = self._engine.error(error, path)
+        if handle is not None:
+            self._give_back(handle, told)
+        return told
 
     def _give_back(self, handle: Handle, failure: BaseException | None) -> None:
         if failure is None or isinstance(failure, (errors.BadRequest, GeneratorExit)):
@@ -65,53 +83,48 @@ class Reader:
         else:
             handle.connection.close()
 
-    def _ask(self, query: Query, handle: Handle) -> Answer | _Large:
-        try:
-            return self._look(query, handle)
-        except sql.sqlite3.OperationalError as error:
-            if not sql.is_not_utf8(error):
-                raise
+    def _look_leniently(self, query: Query, handle: Handle) -> Answer | _Large:
         handle.connection.text_factory = sql.lenient_text
-        found = self._look(query, handle)
+        try:
+            found = self._look(query, handle, None)
+        except _FAILURES as error:
+            raise self._failed(error, handle.path, handle) from error
         if isinstance(found, Answer):
             handle.connection.text_factory = str
         return found
 
-    def _look(self, query: Query, handle: Handle) -> Answer | _Large:
+    def _look(self, query: Query, handle: Handle, names: Names | None) -> Answer | _Large:
         """The answer if it is small, or else its columns and where its rows come from."""
         plan = query.plan
-        names = handle.names.get(plan.text)
-        if plan.large and names is not None and plan.can_make_json:
+        if names is not None and names.large and plan.can_make_json:
             source = self._by_sqlite(query, handle, names.names, ())
             if source is not None:
                 return names, source
         began = monotonic()
-        cursor = self._execute(query, handle)
-        found = cursor.fetchmany(FIRST_ROWS)
+        sandbox = self._sandbox
+        sandbox.selects = sandbox.functions = 0
+        self._execute(query, handle)
+        found = handle.cursor.fetchmany(FIRST_ROWS)
         if names is None:
-            names = _note_names(plan, handle, cursor)
+            names = _note_names(plan, handle)
+            # Where it was compiled before, on this connection, there is nothing to count.
+            plan.columns_alone = sandbox.selects == 1 and sandbox.functions == 0
         if len(found) < FIRST_ROWS:
-            plan.large = False
             return _small(query, handle, names, found)
-        return self._look_further(query, handle, names, cursor, found, began)
+        return self._look_further(query, handle, names, found, began)
 
     def _look_further(
-        self,
-        query: Query,
-        handle: Handle,
-        names: Names,
-        cursor: Cursor,
-        found: list[Row],
-        began: float,
+        self, query: Query, handle: Handle, names: Names, found: list[Row], began: float
     ) -> Answer | _Large:
-        plan = query.plan
-        plan.large = True
+        cursor = handle.cursor
         if _weight(found) <= PIECE:
             sample = cursor.fetchmany(SAMPLE_ROWS)
             found += sample
             if len(sample) < SAMPLE_ROWS:
-                plan.large = False
                 return _small(query, handle, names, found)
+        names.large = True
+        handle.cursor = handle.connection.cursor()
+        plan = query.plan
         if monotonic() - began < CHEAP and plan.can_make_json:
             source = self._by_sqlite(query, handle, names.names, found)
             if source is not None:
@@ -120,14 +133,14 @@ class Reader:
         handle.connection.text_factory = sql.lenient_text
         return names, row_sources.by_python(query, cursor, found, names.names)
 
-    def _execute(self, query: Query, handle: Handle) -> Cursor:
-        connection, text = handle.connection, query.plan.text
+    def _execute(self, query: Query, handle: Handle) -> None:
+        cursor, text = handle.cursor, query.plan.text
         try:
-            return self._engine.execute(connection, Mode.READ, text, query.parameters)
+            self._engine.execute(cursor, Mode.READ, text, query.parameters)
         except sql.sqlite3.Warning:
             # pysqlite3 counts a second semicolon as a second statement.
             text = statements.only_statement(text)
-            return self._engine.execute(connection, Mode.READ, text, query.parameters)
+            self._engine.execute(cursor, Mode.READ, text, query.parameters)
 
     # -- large answers -----------------------------------------------------------------
 
@@ -135,11 +148,16 @@ class Reader:
         answer = Answer()
         frame = row_sources.objects if query.framing is Framing.OBJECTS else row_sources.lines
         framed = frame(answer, query, handle.segment, names, source)
-        answer.begin(self._holding(handle, framed, source))
+        answer.begin(self._holding(handle, answer, names, framed, source))
         return answer
 
     def _holding(
-        self, handle: Handle, framed: Iterator[bytes], source: Source
+        self,
+        handle: Handle,
+        answer: Answer,
+        names: Names,
+        framed: Iterator[bytes],
+        source: Source,
     ) -> Generator[bytes, None, None]:
         """The pieces of `framed`, while nobody else uses the handle."""
         self._handles.hold(handle)
@@ -154,6 +172,8 @@ class Reader:
             raise failure from error
         finally:
             source.close()
+            # Another answer may be smaller, of other parameters.
+            names.large = failure is not None or answer.count >= FIRST_ROWS + SAMPLE_ROWS
             self._give_back(handle, failure)
             self._handles.let_go(handle)
 
@@ -171,7 +191,7 @@ class Reader:
         try:
             text = plan.json_query(names, query.framing, sample)
             connection.text_factory = bytes
-            cursor = self._engine.execute(connection, Mode.READ, text, query.parameters)
+            cursor = self._engine.execute(connection.cursor(), Mode.READ, text, query.parameters)
         except sql.sqlite3.OperationalError as error:
             if self._engine.stopped is not None or not sql.is_plain_error(error):
                 raise
@@ -187,10 +207,10 @@ _Large = tuple[Names, Source]
 _FAILURES = (*sql.Error, errors.TroughError)
 
 
-def _note_names(plan: Plan, handle: Handle, cursor: Cursor) -> Names:
-    names = Names(tuple([column[0] for column in cursor.description or ()]))
+def _note_names(plan: Plan, handle: Handle) -> Names:
+    names = Names(tuple([column[0] for column in handle.cursor.description or ()]))
     # A segment that is written may get other columns.
-    if not handle.identity[1] and len(handle.names) < sql.KEPT_STATEMENTS:
+    if not handle.writable and len(handle.names) < sql.KEPT_STATEMENTS:
         handle.names[plan.text] = names
     return names
 

@@ -66,7 +66,7 @@ class Mode(enum.IntEnum):
     OWN = 2
 
 
-_READING = frozenset({Action.SELECT, Action.READ, Action.RECURSIVE})
+_READING = frozenset({Action.READ, Action.RECURSIVE})
 
 # A virtual table's module runs C code of its own on tables that a writer could fill by
 # hand, and pysqlite3 offers no way to set SQLite's defensive mode: none are made here.
@@ -155,11 +155,15 @@ class Sandbox:
 
     :ivar mode: whose statement is compiled next
     :ivar refused: what the statement wanted to do and must not, in words, or None
+    :ivar selects: SELECTs that were compiled; views and subqueries count
+    :ivar functions: calls of functions that were compiled
     """
 
     def __init__(self) -> None:
         self.mode = Mode.OWN
         self.refused: str | None = None
+        self.selects = 0
+        self.functions = 0
 
     def authorize(
         self,
@@ -175,9 +179,13 @@ class Sandbox:
         :return: :data:`ALLOWED` or :data:`DENIED`
         """
         mode = self.mode
-        if action == 20 or action == 21 or mode == 2:  # READ, SELECT: once a column
+        if action == 20 or mode == 2:  # READ: once for each mention of a column
+            return ALLOWED
+        if action == Action.SELECT:
+            self.selects += 1
             return ALLOWED
         if action == Action.FUNCTION:
+            self.functions += 1
             allowed = _function_allowed(second or "", mode)
         elif action == Action.PRAGMA:
             allowed = _pragma_allowed((first or "").lower(), second, mode)

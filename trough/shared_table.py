@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 
 #: Writes that an executor can have been handed and not yet answered.
 MOST_WRITES = 65536
 
-_PART, _PLACE, _TURN = 0, 1, 2
+#: Part, place, and the number of turns so far.
+_RUNNING = struct.Struct("<QQQ")
 _HEAD = 64
 
 
@@ -26,17 +28,15 @@ class SharedTable:
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, _HEAD + MOST_WRITES)
         self._view = memoryview(self._memory)
-        self._head = self._view[:_HEAD].cast("Q")
         self._begun = self._view[_HEAD:]
+        self._turns = 0
 
     # -- the executor's side -----------------------------------------------------------
 
     def runs(self, part: int, place: int) -> None:
         """Say what runs from now on; 0 for nothing."""
-        head = self._head
-        head[_PART] = part
-        head[_PLACE] = place
-        head[_TURN] += 1
+        self._turns += 1
+        _RUNNING.pack_into(self._memory, 0, part, place, self._turns)
 
     def begins(self, write: int) -> None:
         """Say that a write may be applied from now on."""
@@ -47,8 +47,8 @@ class SharedTable:
     def running(self) -> tuple[int, int, int]:
         """Part and place of what runs, 0 for nothing, and a number that is another one
         whenever something else has been run meanwhile."""
-        head = self._head
-        return head[_PART], head[_PLACE], head[_TURN]
+        part, place, turns = _RUNNING.unpack_from(self._memory, 0)
+        return part, place, turns
 
     def hand_over(self, write: int) -> None:
         """Note that a write is handed over, and not begun."""
@@ -60,7 +60,6 @@ class SharedTable:
 
     def close(self) -> None:
         """Let go of the memory."""
-        self._head.release()
         self._begun.release()
         self._view.release()
         self._memory.close()

@@ -148,7 +148,7 @@ class Engine:
     # -- statements --------------------------------------------------------------------
 
     def execute(
-        self, connection: Connection, mode: Mode, sql: str, parameters: Parameters = None
+        self, cursor: Cursor, mode: Mode, sql: str, parameters: Parameters = None
     ) -> Cursor:
         """Begin one statement; raises what SQLite raises.
 
@@ -157,11 +157,11 @@ class Engine:
         """
         self.sandbox.mode = mode
         try:
-            return connection.execute(sql, parameters or ())
+            return cursor.execute(sql, parameters or ())
         except sqlite3.OperationalError as error:
-            if not self._add_missing_function(connection, str(error)):
+            if not self._add_missing_function(cursor.connection, str(error)):
                 raise
-        return connection.execute(sql, parameters or ())
+        return cursor.execute(sql, parameters or ())
 
     def own(self, connection: Connection, sql: str) -> Cursor:
         """Run a statement of Trough itself; raises what SQLite raises."""
@@ -182,7 +182,7 @@ class Engine:
         text = statements.as_text(text)
         _refuse_beyond_transaction(text)
         try:
-            self.execute(connection, Mode.WRITE, text, parameters)
+            self.execute(connection.cursor(), Mode.WRITE, text, parameters)
             return
         except sqlite3.Warning:  # more than one statement; nothing has been run
             pass
@@ -192,7 +192,7 @@ class Engine:
             )
         for statement in statements.split(text):
             _refuse_beyond_transaction(statement)
-            self.execute(connection, Mode.WRITE, statement)
+            self.execute(connection.cursor(), Mode.WRITE, statement)
 
     def _add_missing_function(self, connection: Connection, message: str) -> bool:
         found = _NO_SUCH_FUNCTION.match(message)

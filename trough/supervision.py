@@ -69,6 +69,11 @@ class Supervisor:
 
     # -- looking -----------------------------------------------------------------------
 
+    @property
+    def will_look(self) -> bool:
+        """Whether a look is due."""
+        return self._next_look is not None
+
     def look_soon(self) -> None:
         """Say that something is under way."""
         if self._next_look is None and not self._stopped:
