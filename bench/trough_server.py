@@ -66,7 +66,7 @@ class Server:
     def stop(self) -> None:
         """Stop it, and wait for its end."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
+        self._process.send_signal(signal.SIGTERM)
         self._process.wait()
 
     def pids(self) -> list[int]:

@@ -354,3 +354,39 @@ async def test_a_writer_that_dies_again_and_again_is_started_again_and_again(tmp
             outcome = await written(pool, target, f"INSERT INTO crawled_url(id) VALUES({n})")
             assert outcome.changes == 1 or isinstance(outcome.error, errors.OutcomeUnknown)
         assert pool.status()["restarts"] >= 2
+
+
+@ensure
+async def test_a_write_for_a_process_that_is_yet_to_start_can_be_cancelled(tmp_path):
+    """Then it is over at once, and nothing waits for it."""
+    async with running_pool() as pool:
+        target = Target("s", str(tmp_path / "s.sqlite"), 1, True)
+        await pool.create(target, SCHEMA)
+        (pid,) = pids(pool, "write")
+        kill(pid)
+        await until(lambda: pids(pool, "write") != [pid], "its end to be noticed")
+        for pid in filter(None, pids(pool, "write")):
+            kill(pid)
+            await until(lambda pid=pid: pids(pool, "write") != [pid], "its end to be noticed")
+        first = write(pool, target, "INSERT INTO crawled_url(id) VALUES(1)")
+        second = write(pool, target, "INSERT INTO crawled_url(id) VALUES(2)")
+        first.job.cancel()
+        assert isinstance(first.ends[0].error, errors.Cancelled)
+        assert (await second.outcome).changes == 1
+        assert len(content(target.path)) == 1
+
+
+@ensure
+async def test_a_deadline_holds_although_no_process_can_be_started(targets, monkeypatch):
+    """Where each one dies at once, what waits is ended all the same."""
+    monkeypatch.setattr(supervision, "_TOO_SOON", 0.05)
+    monkeypatch.setattr(supervision, "_GRACE", 0.1)
+    monkeypatch.setattr(supervision, "_CHECK", 0.1)
+    async with running_pool(executors=1) as pool:
+        for executor in pool._reads.all():
+            executor._arguments[2] = "no number"
+        for pid in pids(pool):
+            kill(pid)
+        asked = ask(pool, targets[0], "SELECT 1", limits=Limits(0.3))
+        outcome = await asked.outcome
+        assert outcome.failed == 1

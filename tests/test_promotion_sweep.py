@@ -6,7 +6,7 @@ import pytest
 from processes import Machine, http, read, until_blocking, write
 
 STEPS = [
-    "trough.segments:Segments._refuse_to_overwrite",
+    "trough.segments:Segments._check_overwritten",
     "trough.pool:ExecutorPool.snapshot",
     "trough.segments:Segments._remember",
     "trough.metadata.embedded:EmbeddedMetadata.check_lock",
@@ -14,6 +14,8 @@ STEPS = [
     "trough.storage.directory:DirectoryBackend.commit",
     "trough.metadata.embedded:EmbeddedMetadata.announce_version",
 ]
+
+SWEPT = b'{"segment": "swept"}'
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -31,7 +33,7 @@ def test_a_worker_killed_in_the_midst_of_a_promotion_loses_nothing(tmp_path, ste
 
         doomed = machine.worker_killed_at("w1", step, when).wait_ready()
         sync = machine.url("s1", "SYNC_SERVER_PORT")
-        status, _ = http("POST", sync + "promote", b'{"segment": "swept"}')
+        status, _ = http("POST", sync + "promote", SWEPT)
         assert status != 200
         doomed.wait()
         assert _canonical(machine) in ([(1,)], [(1,), (2,)])
@@ -43,6 +45,23 @@ def test_a_worker_killed_in_the_midst_of_a_promotion_loses_nothing(tmp_path, ste
         write(machine.provision("s1", "swept")["write_url"], "INSERT INTO t VALUES (3)")
         machine.promote("s1", "swept")
         assert _canonical(machine) == [(1,), (2,), (3,)]
+        assert machine.status("w1")["aside"] == []
+
+
+def test_a_worker_that_died_right_after_a_publication_need_not_be_told_of_it(tmp_path):
+    """A promotion that follows finds out by itself that the newer copy is the worker's own."""
+    with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1", LISTING_INTERVAL="3600") as machine:
+        machine.sync("s1").wait_ready()
+        step = "trough.storage.directory:DirectoryBackend.commit"
+        doomed = machine.worker_killed_at("w1", step, "after").wait_ready()
+        write(machine.provision("s1", "swept")["write_url"], "CREATE TABLE t (n)")
+        status, _ = http("POST", machine.url("s1", "SYNC_SERVER_PORT") + "promote", SWEPT)
+        assert status != 200
+        doomed.wait()
+        machine.worker("w1").wait_ready()
+        write(machine.provision("s1", "swept")["write_url"], "INSERT INTO t VALUES (1)")
+        machine.promote("s1", "swept")
+        assert _canonical(machine) == [(1,)]
         assert machine.status("w1")["aside"] == []
 
 

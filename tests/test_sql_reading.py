@@ -321,3 +321,30 @@ def test_any_mixture_is_answered_as_sqlite_would(tmp_path_factory, number, colum
     with sqlite3.connect(":memory:") as connection:
         expected = [tuple(map(_on_the_wire, row)) for row in connection.execute(text).fetchall()]
     assert Asked().rows(path, query(text, framing)) == expected
+
+
+def test_memory_that_kept_connections_hold_is_given_to_a_query(segments, monkeypatch):
+    """It is tried again without them, once."""
+    small, _ = segments
+    asked = Asked(kept=1000)
+    for n in range(150):
+        asked.begin(small, query("SELECT 1"), segment=str(n))
+    failures = [MemoryError(), MemoryError()]
+    execute = asked.engine.execute
+
+    def short_of_memory(*arguments):
+        if failures:
+            raise failures.pop()
+        return execute(*arguments)
+
+    monkeypatch.setattr(asked.engine, "execute", short_of_memory)
+    with pytest.raises(errors.LimitExceeded, match="memory"):
+        asked.begin(small, query("SELECT 2"))
+    assert len(asked.handles) == 0
+    failures.append(MemoryError())
+    with pytest.raises(errors.LimitExceeded, match="memory"):
+        asked.begin(small, query("SELECT 2"))
+    for n in range(150):
+        asked.begin(small, query("SELECT 1"), segment=str(n))
+    failures.append(MemoryError())
+    assert asked.rows(small, query("SELECT 2")) == [(2,)]

@@ -61,8 +61,8 @@ ALARM = 0.02
 #: SQL texts whose plans are kept.
 KEPT_PLANS = 1000
 
-#: Connections for writes that are kept.
-KEPT_WRITERS = 256
+#: Connections for writes that are kept, each with up to sql.WRITE_CACHE of memory.
+KEPT_WRITERS = 128
 
 #: Bytes of Python's own that a process may have beside SQLite's.
 PYTHON_MEMORY = 1 << 30
@@ -215,10 +215,6 @@ class Executor:
         if functions.matching and self.tick():
             functions.matching = False
             raise self._engine.stopped or errors.Cancelled("it was cancelled")
-
-    def free_memory(self) -> None:
-        """Close what is only kept; called when a statement had not enough memory."""
-        self._read_handles.clear()
 
     # -- messages ----------------------------------------------------------------------
 

@@ -96,8 +96,6 @@ class ReadPart(Work, Query):
         self, executor: Executor, segment: str, error: errors.TroughError
     ) -> tuple[bytes, int]:
         """The line and the count that tell of a failure."""
-        if isinstance(error, errors.LimitExceeded):
-            executor.free_memory()
         damaged = isinstance(error, errors.CorruptSegment)
         line = rows.fail_line(self.tag, segment, error).encode("utf-8", "replace")
         return line, frames.COUNT_CORRUPT if damaged else frames.COUNT_FAILED

@@ -303,11 +303,6 @@ class ExecutorProcess:
         """What the process ran that is gone."""
         return (0, 0, 0) if self.table is None else self.table.running()
 
-    def deadline_of(self, number: int) -> float | None:
-        """When what runs should be over, by :func:`time.monotonic`."""
-        job = self.outstanding.get(number) or self.writes.get(number)
-        return None if job is None else job.deadline
-
     def deadlines(self) -> Iterator[float]:
         """Of all queries and writes that it has."""
         yield from (part.deadline for part in self.outstanding.values())

@@ -88,11 +88,13 @@ class Handles:
         if len(kept) > self._limit:
             kept.pop(next(iter(kept))).connection.close()
 
-    def clear(self) -> None:
-        """Close all handles that are kept, for their memory."""
-        kept, self._kept = self._kept, {}
-        for handle in kept.values():
+    def clear(self) -> int:
+        """Close all handles that are kept, for their memory; return how many."""
+        kept = list(self._kept.values())
+        self._kept.clear()
+        for handle in kept:
             handle.connection.close()
+        return len(kept)
 
     # -- what is suspended, and forgotten ----------------------------------------------
 

@@ -6,7 +6,7 @@ the outcome. Queries, which are split into parts, are in :mod:`trough.read_jobs`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -109,11 +109,13 @@ class WriteJob(Job):
 
     :ivar place: in the executor's table of writes that were begun, or None while the
         write has not been handed over
+    :ivar when_over: called before the receiver is told
     """
 
     place: int | None = None
     over = False
     executor: Executor | None = None
+    when_over: Callable[[WriteJob], None] | None = None
 
     def __init__(
         self,
@@ -164,6 +166,8 @@ class WriteJob(Job):
         if self.over:
             return
         self.over = True
+        if self.when_over is not None:
+            self.when_over(self)
         try:
             self.receiver.finished(outcome)
         except Exception:

@@ -93,7 +93,7 @@ class ExecutorPool(service.Service):
             [new(f"write-{n + 1}") for n in range(write_executors or max(1, cores // 2))]
         )
         self._maintainer = new("maintenance")
-        self._supervisor = Supervisor(reactor, self._reads, self._writes, self._all)
+        self._supervisor = Supervisor(reactor, self._reads, self._all)
         #: Segments whose file is changing its kind, and reads that wait for that.
         self._changing: set[str] = set()
         self._waiting_reads: list[tuple[ReadJob, Sequence[Target]]] = []
@@ -349,7 +349,6 @@ class ExecutorPool(service.Service):
     def _written(self, executor: ExecutorProcess, number: int, changes: int) -> None:
         job = executor.write_answered(number)
         if job is not None:
-            self._writes.answered(job)
             job.written(changes)
 
     def _refused(
@@ -362,7 +361,6 @@ class ExecutorPool(service.Service):
             return
         job = executor.write_answered(number)
         if job is not None:
-            self._writes.answered(job)
             job.fail(error)
 
     def _returned(self, executor: ExecutorProcess, number: int) -> None:

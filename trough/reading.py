@@ -30,6 +30,10 @@ FIRST_ROWS, SAMPLE_ROWS = 8, 120
 CHEAP = 0.005
 
 
+#: Kept connections whose memory may be what a query lacked; it is then tried again.
+_MANY = 100
+
+
 class Reader:
     """Runs queries; one of a process."""
 
@@ -63,7 +67,10 @@ class Reader:
                     found = self._look_further(query, handle, names, rows, monotonic())
         except _FAILURES as error:
             if handle is None or not sql.is_not_utf8(error):
-                raise self._failed(error, path, handle) from error
+                told = self._failed(error, path, handle)
+                if sql.is_out_of_memory(error) and self._handles.clear() >= _MANY:
+                    return self.begin(query, segment, path, generation, writable)
+                raise told from error
             found = self._look_leniently(query, handle)
         if isinstance(found, Answer):
             self._handles.give(handle)

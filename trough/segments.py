@@ -336,7 +336,7 @@ class Segments(service.Service):
             entry = copy.entry
             if not entry.unpromoted:
                 return entry.canonical
-            await self._refuse_to_overwrite(entry)
+            await self._check_overwritten(entry)
             # Only writes that were answered before the snapshot are surely in it.
             mark = copy.writes.started if copy.writes.idle else None
             published = await self._publish(copy, guard)
@@ -348,15 +348,16 @@ class Segments(service.Service):
             await self._remember(entry)
             return published
 
-    async def _refuse_to_overwrite(self, entry: Entry) -> None:
+    async def _check_overwritten(self, entry: Entry) -> None:
         """Promotion replaces the version that the local copy began as, and no other one."""
         found = await self._storage.find(entry.segment, entry.path)
         if found is None or found.version <= entry.canonical.version:
             return
-        raise errors.Conflict(
-            f"segment {entry.segment} has a canonical copy that its writer has not seen",
-            "it was put there by somebody else; the worker will retire its own",
-        )
+        if not await self._adopt_own(entry, found):
+            raise errors.Conflict(
+                f"segment {entry.segment} has a canonical copy that its writer has not seen",
+                "it was put there by somebody else; the worker will retire its own",
+            )
 
     async def _publish(self, copy: LocalCopy, guard: Guard) -> CanonicalCopy:
         entry = copy.entry
@@ -384,22 +385,25 @@ class Segments(service.Service):
             copy = self._copies.get(canonical.segment)
             if copy is None or not copy.writable:
                 return False
-            entry = copy.entry
-            if entry.canonical.version >= canonical.version:
+            if copy.entry.canonical.version >= canonical.version:
                 return True
-            if not entry.publishing:
-                return False
-            look = local_files.snapshot_path(self._directory, canonical.segment)
-            try:
-                found = await self._storage.fetch(canonical, look)
-                same = await self._threads.run(checksum, look) == entry.publishing
-            finally:
-                await self._threads.run(local_files.remove, str(look))
-            if same:
-                entry.adopt(found)
-                entry.publishing = ""
-                await self._remember(entry)
-            return same
+            return await self._adopt_own(copy.entry, canonical)
+
+    async def _adopt_own(self, entry: Entry, canonical: CanonicalCopy) -> bool:
+        """Take note of a newer canonical copy if it is what was being published here."""
+        if not entry.publishing:
+            return False
+        look = local_files.snapshot_path(self._directory, canonical.segment)
+        try:
+            found = await self._storage.fetch(canonical, look)
+            same = await self._threads.run(checksum, look) == entry.publishing
+        finally:
+            await self._threads.run(local_files.remove, str(look))
+        if same:
+            entry.adopt(found)
+            entry.publishing = ""
+            await self._remember(entry)
+        return same
 
     # -- inside ----------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from trough import errors
 from trough.executor_process import ExecutorProcess, signal_name
 from trough.read_jobs import Part
 from trough.read_routing import ReadRouting
-from trough.write_routing import WriteRouting
 
 _log = Logger()
 
@@ -25,6 +24,9 @@ _LOOK, _LONG = 0.05, 0.1
 
 #: Seconds between two looks while all that is there is a helper without work.
 _IDLE_LOOK = 5.0
+
+#: Seconds between two looks for what should have ended.
+_CHECK = 1.0
 
 #: Seconds that an executor may take to answer after a deadline, before it is killed.
 _GRACE = 2.0
@@ -43,14 +45,13 @@ class Supervisor:
         self,
         reactor: Any,
         reads: ReadRouting,
-        writes: WriteRouting,
         executors: Callable[[], Iterable[ExecutorProcess]],
     ) -> None:
         self._reactor = reactor
         self._reads = reads
-        self._writes = writes
         self._executors = executors
         self._next_look: Any = None
+        self._next_check = 0.0
         self._restarts: set[Any] = set()
         self._stopped = False
 
@@ -89,9 +90,11 @@ class Supervisor:
         for executor in self._reads.all():
             if executor.held_up:
                 self._reads.relieve(executor)
-        for executor in self._executors():
-            if executor.load and now - executor.mark_since > _GRACE:
-                self._end_what_is_overdue(executor, now)
+        if now >= self._next_check:
+            self._next_check = now + _CHECK
+            for executor in self._executors():
+                if executor.load:
+                    self._end_what_is_overdue(executor, now)
         self._reads.dismiss_helpers(now)
         if busy:
             self.look_soon()
@@ -99,12 +102,13 @@ class Supervisor:
             self._next_look = self._reactor.callLater(_IDLE_LOOK, self._look)
 
     def _end_what_is_overdue(self, executor: ExecutorProcess, now: float) -> None:
-        """Kill an executor that did not heed a deadline."""
-        running = executor.mark[0]
-        deadline = executor.deadline_of(running)
-        if deadline is None:
-            deadline = min(executor.deadlines(), default=now)
-        if now > deadline + _GRACE:
+        """Answer for an executor that did not heed a deadline, and kill it if it is stuck.
+
+        An executor ends what is at its deadline by itself, also what waits for its turn.
+        """
+        if now <= min(executor.deadlines(), default=now) + _GRACE:
+            return
+        if executor.running and now - executor.mark_since > _GRACE:
             _log.warn(
                 "{executor} (pid {pid}) did not stop at a deadline and is killed",
                 executor=executor.name,
@@ -113,8 +117,8 @@ class Supervisor:
             executor.kill()
             return
         for part in list(executor.outstanding.values()):
-            if part.number != running and now > part.deadline + _GRACE:
-                part.job.fail(errors.DeadlineExceeded("the time for it ran out before it began"))
+            if now > part.deadline + _GRACE:
+                part.job.fail(errors.DeadlineExceeded("the time for it ran out"))
 
     # -- an executor's end ---------------------------------------------------------------
 
@@ -136,7 +140,6 @@ class Supervisor:
             blamed = place if part.number == running else None
             self._recover(part, blamed, signal)
         for job in begun:
-            self._writes.answered(job)
             job.fail(
                 errors.OutcomeUnknown(
                     f"the process that applied a write to segment {job.target.segment} died",

@@ -45,10 +45,10 @@ class WriteRouting:
         executor = job.executor = self.writer_of(segment)
         _, number = self._under_way.get(segment, (executor, 0))
         self._under_way[segment] = (executor, number + 1)
+        job.when_over = self._over
         executor.write(job)
 
-    def answered(self, job: WriteJob) -> None:
-        """Take note that a write has its outcome."""
+    def _over(self, job: WriteJob) -> None:
         segment = job.target.segment
         executor, number = self._under_way[segment]
         if number > 1:

@@ -17,8 +17,9 @@ from trough.gather import database
 from trough.gather.catalogue import SEGMENT
 from trough.gather.merge import Merger
 from trough.gather.plan import GatherPlan, plan
-from trough.gather.schema import SCHEMA_VALUE, Schema, read_schema, unite
+from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
 from trough.gather.scratch import Limits
+from trough.gather.worker import Ask
 
 #: How many segments are asked for a schema, one round after the other, until one tells it.
 _PROBES = (1, 16, 1024)
@@ -106,38 +107,43 @@ class Gathering:
 
     def columns(self, segment: str, names: Sequence[str]) -> None:
         """A segment's answer begins."""
-        if segment not in self._asked_for_schema:
-            self._merge("columns", segment, names)
 
-    def rows(self, segment: str, rows: Sequence[Sequence[Any]]) -> None:
-        """Rows of a segment's answer."""
-        if segment not in self._asked_for_schema:
-            self._merge("rows", segment, rows)
-        elif rows:
-            self._learn(segment, rows[0][0])
+    def rows(self, segment: str, rows: list[Sequence[Any]]) -> None:
+        """Rows of a segment's answer. The list is not the caller's any more."""
+        if self._asked_for_schema:
+            if rows:
+                self._learn(segment, rows[0][0])
+        elif self._merger is not None and self._broken is None:
+            try:
+                self._merger.rows(segment, rows)
+            except errors.TroughError as error:
+                self._broken = error
 
     def done(self, segment: str, count: int = 0) -> None:
         """A segment has sent all of its rows."""
-        if segment in self._asked_for_schema:
+        if self._asked_for_schema:
             self._asked_for_schema.discard(segment)
             self.missing.pop(segment, None)
-        else:
-            self._merge("segment_done", segment)
+        elif self._merger is not None and self._broken is None:
+            try:
+                self._merger.segment_done(segment)
+            except errors.TroughError as error:
+                self._broken = error
 
     def failed(self, segment: str, error: errors.TroughError) -> None:
         """A segment will send no more, and what it sent does not count."""
-        if segment in self._asked_for_schema:
+        if self._asked_for_schema:
             self._asked_for_schema.discard(segment)
             self.missing[segment] = error
-        else:
-            self._merge("segment_failed", segment, error)
+        elif self._merger is not None:
+            self._merger.segment_failed(segment, error)
 
     def restarted(self, segment: str) -> bool:
         """A segment would begin its answer anew.
 
         :return: whether what it sent so far is forgotten
         """
-        if segment in self._asked_for_schema or self._merger is None:
+        if self._asked_for_schema or self._merger is None:
             return True
         return self._merger.restarted(segment)
 
@@ -272,22 +278,23 @@ class Gathering:
     def _requests(self, waiting: list[tuple[str, bool]]) -> list[Request]:
         """One request for each text, with the segments that it is right for."""
         assert self.plan is not None and self._merger is not None
+        merger, attempts, shapes = self._merger, self._attempts, self._shapes
+        asks: dict[tuple[str | None, bool], Ask | None] = {}
         grouped: dict[str, list[str]] = {}
         for segment, exact in waiting:
-            ask = self.plan.ask(self._schema_of(segment), exact)
+            shape = shapes.get(segment), exact
+            if shape not in asks:
+                asks[shape] = self.plan.ask(read_schema(shape[0] or self._schemas[0]), exact)
+            ask = asks[shape]
             if ask is None:
-                self._merger.excused(segment)
+                merger.excused(segment)
                 continue
-            self._merger.asked(segment, ask)
-            self._attempts[segment] = self._attempts.get(segment, 0) + 1
+            merger.asked(segment, ask)
+            attempts[segment] = attempts.get(segment, 0) + 1
             grouped.setdefault(ask.sql, []).append(segment)
-            if exact:
-                self._asked_exactly.add(segment)
+        self._asked_exactly.update(segment for segment, exact in waiting if exact)
         parameters = self.plan.parameters or None
         return [Request(tuple(them), sql, parameters) for sql, them in grouped.items()]
-
-    def _schema_of(self, segment: str) -> Schema:
-        return read_schema(self._shapes.get(segment, self._schemas[0]))
 
     def _left_over(self) -> Generator[list[Request], None, list[tuple[str, bool]]]:
         """What has to be asked again after a round; asks for schemas where those are in doubt."""
@@ -337,14 +344,6 @@ class Gathering:
         return False
 
     # -- what goes wrong -------------------------------------------------------------------
-
-    def _merge(self, what: str, segment: str, *arguments: Any) -> None:
-        if self._merger is None or self._broken is not None:
-            return
-        try:
-            getattr(self._merger, what)(segment, *arguments)
-        except errors.TroughError as error:
-            self._broken = error
 
     def _check(self) -> None:
         if self._broken is not None:

@@ -10,7 +10,7 @@ final text runs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from trough import errors
@@ -19,22 +19,28 @@ from trough.gather.schema import MARK
 from trough.gather.scratch import Limits, Scratch
 from trough.gather.worker import Ask
 
+#: Rows of unfinished segments that are kept beside the scratch database.
+_KEPT = 20_000
+
 
 @dataclass(slots=True)
 class _Attempt:
     """One segment's answer to one question, as far as it has come.
 
-    :ivar kept: rows of a plain query that wait for the segment's end
-    :ivar passed: rows of it were passed on, and cannot be taken back
+    :ivar begun: rows have come
+    :ivar kept: rows that wait for the segment's end
+    :ivar passed: rows of a plain query were passed on, and cannot be taken back
     :ivar runs: for each landing the rows that are this attempt's, as ``[first, after]``
+    :ivar schema: what it answered instead of rows; `inexact`, that it has to be asked for
+        the exact form; either way its rows do not count
     """
 
     ask: Ask
-    count: int = 0
-    kept: list[Sequence[Any]] = field(default_factory=list)
-    runs: dict[int, list[list[int]]] = field(default_factory=dict)
-    schema: str | None = None
+    begun: bool = False
+    kept: list[Sequence[Any]] | None = None
     passed: bool = False
+    runs: dict[int, list[list[int]]] | None = None
+    schema: str | None = None
     inexact: bool = False
 
 
@@ -64,6 +70,9 @@ class Merger:
         self._kept = 0
         self._passed = 0
         self._layouts: dict[bool, _Layout] = {}
+        # Places of sums that are exact only as integers.
+        self._checked = _Layout(plan, False).checked
+        self._places = _places(plan)
         self._scratch: Scratch | None = None
         self._stopped: errors.TroughError | None = None
 
@@ -92,34 +101,42 @@ class Merger:
         return True
 
     def columns(self, segment: str, names: Sequence[str]) -> None:
-        """A segment's answer begins."""
-        self._check_width(segment, len(names))
+        """A segment's answer begins. The names mean nothing: places do."""
 
-    def _check_width(self, segment: str, width: int) -> None:
-        attempt = self._attempts.get(segment)
-        if attempt is not None and attempt.ask.width != width:
-            asked = attempt.ask.width
-            raise errors.ProtocolError(f"segment {segment} answers {width} columns and not {asked}")
-
-    def rows(self, segment: str, rows: Sequence[Sequence[Any]]) -> None:
+    def rows(self, segment: str, rows: list[Sequence[Any]]) -> None:
         """Rows of a segment's answer.
 
         :raises trough.errors.LimitExceeded: there are more than may be kept
         """
         attempt = self._attempts.get(segment)
-        if attempt is None or attempt.schema is not None or not rows:
+        if attempt is None or not rows or not self._counts(segment, attempt, rows):
             return
-        if not attempt.count:
-            first = rows[0][0]
-            if isinstance(first, str) and first.startswith(MARK):
-                attempt.schema = first
-                return
-            self._check_width(segment, len(rows[0]))
-        attempt.count += len(rows)
         if self._streams:
             self._keep(segment, attempt, rows)
-        elif not self._is_inexact(attempt, rows):
+        elif attempt.begun or self._kept > _KEPT:
             self._land(segment, attempt, rows)
+        else:
+            # Most answers are one bunch, and land at their end without further ado.
+            attempt.kept = rows
+            self._kept += len(rows)
+        attempt.begun = True
+
+    def _counts(self, segment: str, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> bool:
+        """Whether rows are rows of the answer."""
+        if not attempt.begun:
+            first = rows[0]
+            if isinstance(first[0], str) and first[0].startswith(MARK):
+                attempt.schema = first[0]
+            elif len(first) != attempt.ask.width:
+                raise errors.ProtocolError(
+                    f"segment {segment} answers {len(first)} columns and not {attempt.ask.width}"
+                )
+        if not attempt.ask.exact:
+            for place in self._checked:
+                for row in rows:
+                    if type(row[place]) is float:
+                        attempt.inexact = True
+        return attempt.schema is None and not attempt.inexact
 
     def segment_done(self, segment: str) -> None:
         """A segment has sent all of its rows."""
@@ -132,7 +149,11 @@ class Merger:
         del self._attempts[segment]
         if attempt.ask.exact:
             self._exact = True
-        self._pass_on(segment, attempt)
+        kept = self._released(attempt)
+        if kept and self._streams:
+            self._ready += self._composed(segment, kept)
+        elif kept:
+            self._insert(segment, attempt.ask.exact, kept)
 
     def segment_failed(self, segment: str, error: errors.TroughError) -> None:
         """A segment will not send the rest of its rows."""
@@ -197,49 +218,51 @@ class Merger:
 
     # -- keeping -------------------------------------------------------------------------
 
-    def _keep(self, segment: str, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> None:
-        attempt.kept.extend(rows)
+    def _keep(self, segment: str, attempt: _Attempt, rows: list[Sequence[Any]]) -> None:
+        if attempt.kept is None:
+            attempt.kept = rows
+        else:
+            attempt.kept += rows
         self._kept += len(rows)
         # Where no segment may be missing nothing is ever taken back; and of one that is
         # too large to be kept nothing can be.
         if attempt.passed or not self._partial or self._kept > self.limits.kept_rows:
             attempt.passed = True
-            self._pass_on(segment, attempt)
+            self._ready += self._composed(segment, self._released(attempt))
 
-    def _pass_on(self, segment: str, attempt: _Attempt) -> None:
-        kept, attempt.kept = attempt.kept, []
+    def _released(self, attempt: _Attempt) -> list[Sequence[Any]]:
+        kept, attempt.kept = attempt.kept or [], None
         self._kept -= len(kept)
-        if kept:
-            self._ready += self._composed(segment, kept)
+        return kept
 
     def _composed(self, segment: str, rows: list[Sequence[Any]]) -> list[Sequence[Any]]:
         """Rows of a plain query with the segment's name where it belongs."""
-        pushed = self.plan.pushed
-        assert pushed is not None
-        columns = [each.name for each in pushed.partials]
-        places = [columns.index(name) if name in columns else -1 for name in pushed.outputs]
-        if places == list(range(len(columns))):
+        places = self._places
+        if places is None:
             return rows
         return [[segment if place < 0 else row[place] for place in places] for row in rows]
 
-    def _is_inexact(self, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> bool:
-        if not attempt.inexact and not attempt.ask.exact:
-            for place in self._layout(False).checked:
-                if any(type(row[place]) is float for row in rows):
-                    attempt.inexact = True
-                    self._discard(attempt)
-                    break
-        return attempt.inexact
-
-    def _land(self, segment: str, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> None:
-        scratch = self._opened()
-        for target, landed in self._layout(attempt.ask.exact).landed(segment, rows):
-            first = scratch.insert(target, attempt.ask.exact, landed)
+    def _land(self, segment: str, attempt: _Attempt, rows: list[Sequence[Any]]) -> None:
+        if attempt.runs is None:
+            attempt.runs = {}
+        rows = self._released(attempt) + rows
+        for target, first, after in self._insert(segment, attempt.ask.exact, rows):
             runs = attempt.runs.setdefault(target, [])
             if runs and runs[-1][1] == first:
-                runs[-1][1] += len(landed)
+                runs[-1][1] = after
             else:
-                runs.append([first, first + len(landed)])
+                runs.append([first, after])
+
+    def _insert(
+        self, segment: str, exact: bool, rows: list[Sequence[Any]]
+    ) -> list[tuple[int, int, int]]:
+        """Put rows into the scratch database; for each landing the first and the one after."""
+        scratch = self._opened()
+        runs = []
+        for target, landed in self._layout(exact).landed(segment, rows):
+            first = scratch.insert(target, exact, landed)
+            runs.append((target, first, first + len(landed)))
+        return runs
 
     def _forget(self, segment: str) -> None:
         attempt = self._attempts.pop(segment, None)
@@ -247,11 +270,10 @@ class Merger:
             self._discard(attempt)
 
     def _discard(self, attempt: _Attempt) -> None:
-        self._kept -= len(attempt.kept)
-        attempt.kept = []
-        for target, runs in attempt.runs.items():
+        self._released(attempt)
+        for target, runs in (attempt.runs or {}).items():
             self._opened().discard(target, runs)
-        attempt.runs = {}
+        attempt.runs = None
 
     def _opened(self) -> Scratch:
         if self._scratch is None:
@@ -262,6 +284,16 @@ class Merger:
         if exact not in self._layouts:
             self._layouts[exact] = _Layout(self.plan, exact)
         return self._layouts[exact]
+
+
+def _places(plan: GatherPlan) -> list[int] | None:
+    """Where the columns of a plain query's rows come from, -1 for the segment's name; None
+    where rows are right as they are."""
+    if plan.pushed is None:
+        return None
+    columns = [each.name for each in plan.pushed.partials]
+    places = [columns.index(name) if name in columns else -1 for name in plan.pushed.outputs]
+    return None if places == list(range(len(columns))) else places
 
 
 class _Layout:
@@ -281,19 +313,18 @@ class _Layout:
             self.checked = [names.index(each) for each in plan.pushed.checked if each in names]
 
     def landed(
-        self, segment: str, rows: Sequence[Sequence[Any]]
-    ) -> Iterator[tuple[int, list[Sequence[Any]]]]:
+        self, segment: str, rows: list[Sequence[Any]]
+    ) -> list[tuple[int, list[Sequence[Any]]]]:
         """For each landing its number and its rows."""
         if not self._tagged:
-            yield 0, self._cut(segment, 0, rows, 0)
-            return
-        for number in range(len(self._landings)):
-            mine = [row for row in rows if row[0] == number]
-            if mine:
-                yield number, self._cut(segment, number, mine, 1)
+            return [(0, self._cut(segment, 0, rows, 0))]
+        tagged: dict[int, list[Sequence[Any]]] = {}
+        for row in rows:
+            tagged.setdefault(row[0], []).append(row)
+        return [(number, self._cut(segment, number, mine, 1)) for number, mine in tagged.items()]
 
     def _cut(
-        self, segment: str, number: int, rows: Sequence[Sequence[Any]], first: int
+        self, segment: str, number: int, rows: list[Sequence[Any]], first: int
     ) -> list[Sequence[Any]]:
         landing = self._landings[number]
         width = self._width or len(landing.columns)
@@ -302,5 +333,5 @@ class _Layout:
         if landing.segment:
             return [[*row[first : first + width], segment] for row in rows]
         if not first and len(rows[0]) == width:
-            return list(rows)
+            return rows
         return [row[first : first + width] for row in rows]

@@ -67,9 +67,12 @@ class Scratch:
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
-        self._buffers: dict[tuple[int, bool], list[Sequence[Any]]] = {}
+        # Rows that wait to be written, all of them in the cheap form or all in the exact.
+        self._buffers: list[list[Sequence[Any]]] = [[] for _ in self._landings]
+        self._exactly = plan.starts_exact
         self._waiting = 0
         self._inserted = [0] * len(self._landings)
+        self._count = 0
         self._discarded: list[tuple[int, int, int]] = []
 
     def _created(self) -> Any:
@@ -93,12 +96,14 @@ class Scratch:
         """
         first = self._inserted[target] + 1
         self._inserted[target] += len(rows)
-        if sum(self._inserted) > self._limits.rows:
+        self._count += len(rows)
+        if self._count > self._limits.rows:
             raise self._exceeded(f"{self._limits.rows} rows")
-        # Rows of one landing are numbered in the order of their arrival, whatever form.
-        for other in [key for key in self._buffers if key[0] == target and key[1] != exactly]:
-            self._write(*other)
-        self._buffers.setdefault((target, exactly), []).extend(rows)
+        if exactly != self._exactly:
+            # Rows of one landing are numbered in the order of their arrival, whatever form.
+            self._flush()
+            self._exactly = exactly
+        self._buffers[target] += rows
         self._waiting += len(rows)
         if self._waiting >= _BUNCH:
             self._flush()
@@ -153,26 +158,25 @@ class Scratch:
     # -- writing -------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        for target, exactly in list(self._buffers):
-            self._write(target, exactly)
+        for target, rows in enumerate(self._buffers):
+            if rows:
+                self._buffers[target] = []
+                self._write(target, rows)
+        self._waiting = 0
 
-    def _write(self, target: int, exactly: bool) -> None:
-        rows = self._buffers.pop((target, exactly), [])
-        self._waiting -= len(rows)
-        if not rows:
-            return
+    def _write(self, target: int, rows: list[Sequence[Any]]) -> None:
         try:
-            self._connection.executemany(self._insertion(target, exactly), rows)
+            self._connection.executemany(self._insertion(target), rows)
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise
             raise self._exceeded(f"{self._limits.bytes >> 20} MiB") from error
 
-    def _insertion(self, target: int, exactly: bool) -> str:
+    def _insertion(self, target: int) -> str:
         landing = self._landings[target]
         columns = list(landing.columns)
         if self._plan.pushed is not None:
-            columns = [each.name for each in self._plan.pushed.asked(exactly)]
+            columns = [each.name for each in self._plan.pushed.asked(self._exactly)]
         if landing.segment:
             columns.append(SEGMENT)
         if not columns:
