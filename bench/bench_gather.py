@@ -31,7 +31,7 @@ from trough.cluster import Cluster
 from trough.gather.driver import gather
 from trough.metadata.open import open_metadata
 from trough.model import canonical_path
-from trough.sql import sqlite3
+from trough.sql.sqlite import sqlite3
 
 reactor: Any = installed_reactor
 

@@ -27,8 +27,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import react
 
-from trough.pool import ExecutorPool, Framing, Outcome, Target
-from trough.pool import Limits as PoolLimits
+from trough.executors.pool import ExecutorPool, Framing, Outcome, Target
+from trough.executors.pool import Limits as PoolLimits
 from trough.protocols.arguments import parse_query_arguments
 from trough.protocols.client import LineConnection, connect
 from trough.protocols.line import Limits, ReplyParser, Request, RequestParser

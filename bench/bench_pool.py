@@ -24,8 +24,8 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from trough.pool import ExecutorPool, Framing, Limits, Outcome, Target
-from trough.sql import sqlite3
+from trough.executors.pool import ExecutorPool, Framing, Limits, Outcome, Target
+from trough.sql.sqlite import sqlite3
 
 reactor: Any = installed_reactor
 

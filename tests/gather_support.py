@@ -8,7 +8,7 @@ from typing import Any
 
 from trough import errors
 from trough.gather import Gathering, Limits, database
-from trough.sql import sqlite3
+from trough.sql.sqlite import sqlite3
 
 
 @dataclass

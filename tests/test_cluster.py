@@ -12,8 +12,8 @@ from twisted.internet import defer, reactor
 from twisted.internet.task import deferLater
 from web_servers import ClosingServer, WebServer, refused_port
 
-from trough import errors, fan_out, model
-from trough.cluster import Cluster
+from trough import errors, model
+from trough.cluster import Cluster, fan_out
 from trough.metadata.embedded import EmbeddedMetadata
 
 EXPECTED_WITHIN = 60  # seconds; only a net under what is waited for by events

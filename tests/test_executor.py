@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from segments_on_disk import content, make_segment
 
-from trough import frames
-from trough.frames import FrameParser, frame
-from trough.shared_table import MOST_WRITES, SharedTable, create_memory
+from trough.executors import frames
+from trough.executors.frames import FrameParser, frame
+from trough.executors.shared_table import MOST_WRITES, SharedTable, create_memory
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 #: For a human's lifetime, and without SQLite calling anybody.
@@ -85,7 +85,7 @@ class Front:
         self.table = SharedTable(table)
         arguments = [str(theirs.fileno()), str(table), str(memory), str(kept)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "trough.executor", *arguments],
+            [sys.executable, "-m", "trough.executors.executor", *arguments],
             pass_fds=(theirs.fileno(), table),
         )
         theirs.close()
@@ -144,7 +144,10 @@ def target(tmp_path):
 
 def test_it_brings_no_twisted():
     """Else it would not be there in milliseconds."""
-    script = "import sys, trough.executor; print(any(m.startswith('twisted') for m in sys.modules))"
+    script = (
+        "import sys, trough.executors.executor;"
+        "print(any(m.startswith('twisted') for m in sys.modules))"
+    )
     assert subprocess.check_output([sys.executable, "-c", script]) == b"False\n"
 
 

@@ -9,7 +9,7 @@ import pytest
 from trough import errors
 from trough.gather import Gathering, database
 from trough.gather.blocking import gather_blocking
-from trough.sql import sqlite3
+from trough.sql.sqlite import sqlite3
 
 
 class Segments:

@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from trough import errors
 from trough.gather import database
 from trough.gather.driver import gather
-from trough.sql import sqlite3
+from trough.sql.sqlite import sqlite3
 
 SIZE = 20
 NAMES = [f"s{number}" for number in range(SIZE)]

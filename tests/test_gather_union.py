@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from trough.gather import database
-from trough.sql import sqlite3
+from trough.sql.sqlite import sqlite3
 
 TYPES = (
     "INTEGER",

@@ -22,10 +22,10 @@ LAYERS = [
     ["errors"],
     ["keyed_lock", "lifecycle", "logs", "periodic", "progress", "ready", "threads"],
     ["model"],
-    ["settings", "settings_*"],
+    ["settings", "settings.*"],
     ["files", "data_directory"],
     ["ring"],
-    ["placement", "placement_*"],
+    ["placement", "placement.*"],
     # The line protocol without I/O.
     [
         "protocols",
@@ -36,19 +36,35 @@ LAYERS = [
         "protocols.outbox",
     ],
     # SQL: text and rules, then SQLite.
-    ["functions", "sandbox", "sql_text", "sqlite_library", "statements"],
-    ["handles", "queries", "reading", "row_sources", "rows", "segment_files", "sql", "writing"],
-    # The executors, and the front's side of them.
-    ["channel", "executor", "executor_parts", "frames", "shared_table"],
+    ["sql", "sql.functions", "sql.sandbox", "sql.text", "sql.library", "sql.statements"],
     [
-        "executor_process",
-        "front_socket",
-        "jobs",
-        "pool",
-        "read_jobs",
-        "read_routing",
-        "supervision",
-        "write_routing",
+        "sql.handles",
+        "sql.queries",
+        "sql.reading",
+        "sql.row_sources",
+        "sql.rows",
+        "sql.segment_files",
+        "sql.sqlite",
+        "sql.writing",
+    ],
+    # The executors, and the front's side of them.
+    [
+        "executors",
+        "executors.channel",
+        "executors.executor",
+        "executors.parts",
+        "executors.frames",
+        "executors.shared_table",
+    ],
+    [
+        "executors.front_socket",
+        "executors.jobs",
+        "executors.pool",
+        "executors.process",
+        "executors.read_jobs",
+        "executors.read_routing",
+        "executors.supervision",
+        "executors.write_routing",
     ],
     ["metadata", "metadata.*"],
     ["storage", "storage.*"],
@@ -61,8 +77,8 @@ LAYERS = [
     ["gather", "gather.*"],
     # Clients.
     ["protocols.blocking", "protocols.calls", "protocols.client", "protocols.http_client"],
-    ["cluster", "fan_out", "gathers", "links", "routes"],
-    ["client", "http_answers", "promoter"],
+    ["cluster", "cluster.*"],
+    ["client", "http_answers"],
     # Servers.
     [
         "protocols.common",
@@ -82,7 +98,7 @@ LAYERS = [
     ],
     # What people start.
     ["registry_url"],
-    ["admin", "load", "records", "segment_loader", "shell", "shell.*"],
+    ["admin", "load", "loading", "loading.*", "shell", "shell.*"],
     ["example", "service"],
     ["taps", "taps.*"],
 ]

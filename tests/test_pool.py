@@ -22,7 +22,7 @@ from twisted.internet.defer import gatherResults
 from waiting import until
 
 from trough import errors
-from trough.pool import ExecutorPool, Framing, Limits, Outcome, Target
+from trough.executors.pool import ExecutorPool, Framing, Limits, Outcome, Target
 
 ensure = pytest_twisted.ensureDeferred
 

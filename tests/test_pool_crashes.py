@@ -22,8 +22,9 @@ from segments_on_disk import SCHEMA, content, make_segment
 from twisted.internet.defer import gatherResults
 from waiting import until
 
-from trough import errors, read_routing, supervision
-from trough.pool import Framing, Limits, Outcome, Target
+from trough import errors
+from trough.executors import read_routing, supervision
+from trough.executors.pool import Framing, Limits, Outcome, Target
 
 ensure = pytest_twisted.ensureDeferred
 SLOW_REGEXP = f"SELECT '{'a' * 40}b' REGEXP '(a*)*c'"

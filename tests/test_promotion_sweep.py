@@ -7,7 +7,7 @@ from processes import Machine, http, read, until_blocking, write
 
 STEPS = [
     "trough.segments:Segments._check_overwritten",
-    "trough.pool:ExecutorPool.snapshot",
+    "trough.executors.pool:ExecutorPool.snapshot",
     "trough.segments:Segments._remember",
     "trough.metadata.embedded:EmbeddedMetadata.check_lock",
     "trough.storage.directory:DirectoryBackend.stage",

@@ -18,7 +18,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from waiting import until
 
 from trough import errors
-from trough.pool import ExecutorPool, Framing, Limits, Target
+from trough.executors.pool import ExecutorPool, Framing, Limits, Target
 from trough.protocols.arguments import parse_query_arguments, parse_write_arguments
 from trough.protocols.calls import Call
 from trough.protocols.client import LineConnection, connect

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trough import errors, records
-from trough.records import FORMATS, Row, Skipped
+from trough import errors
+from trough.loading import records
+from trough.loading.records import FORMATS, Row, Skipped
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 

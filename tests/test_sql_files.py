@@ -8,13 +8,14 @@ from contextlib import closing
 import pytest
 from segments_on_disk import SCHEMA, content, damage, make_segment
 
-from trough import errors, files, segment_files, sql
+from trough import errors, files
+from trough.sql import segment_files, sqlite
 
 
 @pytest.fixture
 def engine():
     """One of this process."""
-    return sql.Engine()
+    return sqlite.Engine()
 
 
 def names(folder):
@@ -41,7 +42,7 @@ def test_an_empty_schema_makes_an_empty_segment(engine, tmp_path, schema):
     segment_files.create(engine, str(path), schema)
     assert content(path, "SELECT count(*) FROM sqlite_schema") == [(0,)]
     assert path.stat().st_size > 0
-    sql.check_schema(schema)
+    sqlite.check_schema(schema)
 
 
 @pytest.mark.parametrize(
@@ -64,18 +65,18 @@ def test_a_schema_that_does_not_run_leaves_nothing(engine, tmp_path, schema, rea
         segment_files.create(engine, str(tmp_path / "s.sqlite"), schema)
     assert names(tmp_path) == []
     with pytest.raises(errors.BadSchema, match=reason):
-        sql.check_schema(schema)
+        sqlite.check_schema(schema)
 
 
 def test_a_schema_that_runs_for_ever_is_refused(monkeypatch):
     """It may put rows in, but has only so much time."""
-    monkeypatch.setattr(sql, "SCHEMA_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite, "SCHEMA_SECONDS", 0.1)
     endless = (
         "CREATE TABLE a(b); INSERT INTO a WITH RECURSIVE n(i) AS "
         "(SELECT 1 UNION ALL SELECT 1 FROM n) SELECT 1 FROM n WHERE i = 2"
     )
     with pytest.raises(errors.BadSchema, match="more than"):
-        sql.check_schema(endless)
+        sqlite.check_schema(endless)
 
 
 def test_a_file_that_is_there_is_not_replaced_by_an_empty_one(engine, tmp_path):
@@ -228,7 +229,7 @@ def test_a_full_disk_refuses_and_leaves_the_segment_whole(engine, little_room, t
     with pytest.raises(errors.DiskFull, match=r"s\.sqlite"):
         try:
             engine.write(connection, "INSERT INTO t VALUES(zeroblob(2000000))")
-        except sql.Error as error:
+        except sqlite.Error as error:
             raise engine.error(error, path) from error
     connection.close()
     assert names(little_room) == ["s.sqlite"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from trough import errors
-from trough.functions import Functions, as_text, build_redirect_array, seed_crawled_status
+from trough.sql.functions import Functions, as_text, build_redirect_array, seed_crawled_status
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 from segments_on_disk import damage, make_segment
 from test_sql_sandbox import Query, rest
 
-from trough import errors, queries, sql
-from trough.handles import Handles
-from trough.queries import Framing
-from trough.reading import Reader
+from trough import errors
+from trough.sql import queries, sqlite
+from trough.sql.handles import Handles
+from trough.sql.queries import Framing
+from trough.sql.reading import Reader
 
 
 class Asked:
     """A reader, and what it answers."""
 
     def __init__(self, kept=8, tick=None):
-        self.engine = sql.Engine(tick)
+        self.engine = sqlite.Engine(tick)
         self.opened = []
         self.handles = Handles(self._open, kept)
         self.reader = Reader(self.engine, self.handles)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trough import errors, rows, sql
-from trough.sandbox import Mode
+from trough import errors
+from trough.sql import rows, sqlite
+from trough.sql.sandbox import Mode
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, -1, 2**53 + 1, -(2**63)])
 REALS = st.floats(allow_nan=False) | st.sampled_from(
@@ -83,7 +84,7 @@ def _bound(value):
 
 def both(engine, connection, query, sample, as_objects):
     """The query's rows as JSON, made here and made by SQLite."""
-    connection.text_factory = sql.lenient_text
+    connection.text_factory = sqlite.lenient_text
     engine.sandbox.selects = engine.sandbox.functions = 0
     cursor = engine.execute(connection.cursor(), Mode.READ, query)
     alone = engine.sandbox.selects == 1 and engine.sandbox.functions == 0
@@ -102,7 +103,7 @@ def both(engine, connection, query, sample, as_objects):
 @example((["a"], [""], [(b"\x00",), ("x",)]), "SELECT * FROM t", 1, True)
 def test_both_ways_give_the_same_bytes(table, query, sample, as_objects):
     """Whatever the values, the names, the form of the query, and the sample looked at."""
-    engine = sql.Engine()
+    engine = sqlite.Engine()
     connection = engine.open_private()
     engine.sandbox.mode = Mode.OWN
     names, affinities, found = table
@@ -167,7 +168,7 @@ def test_the_lines_of_the_protocol():
 
 def test_two_hundred_columns_can_be_wrapped():
     """So many are let through, and SQLite takes them."""
-    engine = sql.Engine()
+    engine = sqlite.Engine()
     connection = engine.open_private()
     engine.add_row_json(connection)
     columns = ", ".join(f"{n} AS c{n}" for n in range(rows.MAX_COLUMNS))
@@ -181,7 +182,7 @@ def test_two_hundred_columns_can_be_wrapped():
 
 def test_expressions_are_evaluated_once():
     """A random number is the same one in the test for its kind and in the JSON."""
-    engine = sql.Engine()
+    engine = sqlite.Engine()
     connection = engine.open_private()
     engine.add_row_json(connection)
     query = "SELECT CASE WHEN random() % 2 THEN 1 ELSE 0.5 END FROM generate(1)"

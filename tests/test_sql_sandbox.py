@@ -5,12 +5,13 @@ import sqlite3
 import pytest
 from segments_on_disk import content, make_segment
 
-from trough import errors, sandbox, sql
-from trough.handles import Handles
-from trough.jobs import Target
-from trough.queries import Framing, Plan
-from trough.reading import Reader
-from trough.sandbox import Action, Mode, Sandbox
+from trough import errors
+from trough.executors.jobs import Target
+from trough.sql import sandbox, sqlite
+from trough.sql.handles import Handles
+from trough.sql.queries import Framing, Plan
+from trough.sql.reading import Reader
+from trough.sql.sandbox import Action, Mode, Sandbox
 
 
 class Query:
@@ -39,7 +40,7 @@ def segment(tmp_path):
 
 def read(target, text, parameters=None):
     """The answer's lines, as a reader gives them."""
-    engine = sql.Engine()
+    engine = sqlite.Engine()
     handles = Handles(engine.open_reader, 4)
     query = Query(text, parameters)
     answer = Reader(engine, handles).begin(
@@ -52,13 +53,13 @@ def read(target, text, parameters=None):
 
 def write(path, text, parameters=None):
     """Run SQL as a write does, and commit it."""
-    engine = sql.Engine()
+    engine = sqlite.Engine()
     connection = engine.open_writer(path)
     engine.own(connection, "BEGIN")
     try:
         engine.write(connection, text, parameters)
         engine.own(connection, "COMMIT")
-    except sql.Error as error:
+    except sqlite.Error as error:
         raise engine.error(error, path) from error
     finally:
         connection.close()
@@ -313,8 +314,8 @@ def test_the_numbers_are_those_of_sqlite():
     """The list of actions is written down here, for the rule needs no SQLite."""
     for action in Action:
         name = f"SQLITE_{action.name}"
-        if hasattr(sql.sqlite3, name):
-            assert getattr(sql.sqlite3, name) == action
+        if hasattr(sqlite.sqlite3, name):
+            assert getattr(sqlite.sqlite3, name) == action
 
 
 @pytest.mark.parametrize("mode", [Mode.READ, Mode.WRITE])
@@ -331,7 +332,7 @@ def test_every_function_of_this_sqlite_was_looked_at():
     """A function that is neither allowed nor refused on purpose is new, and to be judged."""
     refused = {"load_extension", "fts3_tokenizer", "optimize", "rtreecheck", "sqlite_log"}
     refused |= {"fts5", "fts5_get_locale", "fts5_insttoken", "fts5_locale", "fts5_source_id"}
-    engine = sql.Engine()
+    engine = sqlite.Engine()
     connection = engine.open_private()
     there = {name for (name, *_) in engine.own(connection, "PRAGMA function_list")}
     assert there - refused - sandbox.FUNCTIONS == set()

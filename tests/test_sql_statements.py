@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trough import errors, statements
+from trough import errors
+from trough.sql import statements
 
 TRIGGER = (
     "CREATE TRIGGER t AFTER INSERT ON a BEGIN "

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pysqlite3 import dbapi2 as sqlite3
 
 from trough import errors
-from trough.sql_text import filled_in, sql_value
+from trough.sql.text import filled_in, sql_value
 
 
 def as_sqlite_reads(value):

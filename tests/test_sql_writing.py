@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segments_on_disk import content, damage, make_segment
 
-from trough import errors, segment_files, sql
-from trough.writing import Write, Writer
+from trough import errors
+from trough.sql import segment_files, sqlite
+from trough.sql.writing import Write, Writer
 
 
 class Applied:
@@ -19,7 +20,7 @@ class Applied:
         self.path = make_segment(path, rows)
         self.watched = None
         self.commits = 0
-        self.engine = sql.Engine(self._tick)
+        self.engine = sqlite.Engine(self._tick)
         segment_files.make_writable(self.engine, self.path)
         self.handles = segment_files.writing_handles(self.engine, 4)
         self.writer = Writer(self.engine, self.handles, self._watch)
@@ -167,7 +168,7 @@ def test_a_table_made_by_one_write_is_there_for_the_next(applied):
 def test_a_file_that_was_not_made_writable_is_not_written(tmp_path):
     """It may be open somewhere as one that never changes."""
     path = make_segment(tmp_path / "s.sqlite")
-    engine = sql.Engine()
+    engine = sqlite.Engine()
     writer = Writer(engine, segment_files.writing_handles(engine, 4), lambda _: None)
     write = Write(1, insert(-1), None, monotonic() + 60)
     writer.apply("s", path, 1, [write])

@@ -6,7 +6,7 @@ in no canonical copy. Every change is on disk when the call returns.
 
 Blocking; to be called on a thread of its own. The registry's and this database are
 opened with the standard library's ``sqlite3``: they run our SQL and nobody else's, and
-so need none of the sandbox that :mod:`trough.sql` is for.
+so need none of the sandbox that :mod:`trough.sql.sqlite` is for.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import quote
 
 from trough import errors, model
+from trough.cluster.promoter import Promoter
 from trough.http_answers import (
     TroughException,
     TroughOutcomeUnknown,
@@ -36,9 +37,8 @@ from trough.http_answers import (
     worth_asking_elsewhere,
 )
 from trough.metadata.blocking import open_blocking
-from trough.promoter import Promoter
 from trough.protocols.blocking import Connections, NoAnswer, NotSent, Response
-from trough.sql_text import filled_in, sql_value
+from trough.sql.text import filled_in, sql_value
 
 __all__ = [
     "TroughClient",
@@ -128,7 +128,7 @@ class TroughClient:
         Returns when the change is on the holder's disk.
 
         :param sql_tmpl: SQL with ``%s`` for each value, and ``%%`` for a percent sign
-        :param values: see :func:`trough.sql_text.sql_value`; None takes `sql_tmpl` as
+        :param values: see :func:`trough.sql.text.sql_value`; None takes `sql_tmpl` as
             it stands, percent signs included
         :param schema_id: what a segment that is new is created from
         :raises TroughOutcomeUnknown: no answer came; the write is repeated by nobody

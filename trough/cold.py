@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from trough import errors, local_files
+from trough.executors.pool import ExecutorPool, Target
 from trough.keyed_lock import KeyedLock
 from trough.model import CanonicalCopy
-from trough.pool import ExecutorPool, Target
 from trough.storage import Storage
 from trough.threads import ThreadPoolService
 

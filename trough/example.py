@@ -11,7 +11,7 @@ from importlib import resources
 
 from twisted.internet.defer import Deferred
 
-from trough.pool import Limits, Outcome
+from trough.executors.pool import Limits, Outcome
 from trough.schemas import Schemas
 from trough.settings import Settings
 from trough.sync import MasterSyncController

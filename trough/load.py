@@ -1,6 +1,6 @@
 """``trough-load``: files of captures or tables into a segment, through the write API.
 
-Reads files, hands their rows to a :class:`trough.segment_loader.SegmentLoader`, shows how
+Reads files, hands their rows to a :class:`trough.loading.segment_loader.SegmentLoader`, shows how
 far it is, and tells of every line that is skipped. Whatever stops it says with which line
 to go on, since loading is not idempotent: a line that is loaded twice is stored twice,
 unless the table's own keys refuse it.
@@ -18,11 +18,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
-from trough import errors, model, records, registry_url
+from trough import errors, model, registry_url
 from trough.client import TroughClient
+from trough.loading import records
+from trough.loading.records import Line, Row, Skipped
+from trough.loading.segment_loader import SegmentLoader
 from trough.progress import Progress
-from trough.records import Line, Row, Skipped
-from trough.segment_loader import SegmentLoader
 
 ALL_LOADED, SOME_SKIPPED, STOPPED, INTERRUPTED = 0, 1, 2, 130
 

@@ -16,8 +16,8 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.cold import ColdSegments
+from trough.executors.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
 from trough.model import READ, Copy, Worker
-from trough.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
 from trough.worker import LocalSyncController
 from trough.writes import FirstWrite
 
@@ -141,7 +141,7 @@ class Queries:
         tag: str,
         receiver: Receiver,
     ) -> Job:
-        """Ask the executors; see :meth:`trough.pool.ExecutorPool.read`.
+        """Ask the executors; see :meth:`trough.executors.pool.ExecutorPool.read`.
 
         :raises trough.errors.TooLarge: the SQL is longer than a read's may be
         """

@@ -25,10 +25,10 @@ from twisted.logger import Logger
 
 from trough import errors, local_files
 from trough.catalogue import Catalogue, Entry
+from trough.executors.pool import ExecutorPool, Job, Limits, Receiver, Target
 from trough.files import checksum
 from trough.keyed_lock import KeyedLock
 from trough.model import CanonicalCopy, canonical_path
-from trough.pool import ExecutorPool, Job, Limits, Receiver, Target
 from trough.storage import Storage
 from trough.threads import ThreadPoolService
 from trough.writes import FirstWrite, Writes

@@ -26,13 +26,13 @@ from trough.cluster import Cluster
 from trough.cold import ColdSegments
 from trough.data_directory import DataDirectory
 from trough.example import Example
+from trough.executors.pool import ExecutorPool
 from trough.leadership import Leadership, Policy
 from trough.lifecycle import Closing, Listener, Refusal, Stack
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 from trough.model import Leader, Worker
 from trough.peers import Peers
-from trough.pool import ExecutorPool
 from trough.protocols.gatherer import Gatherer
 from trough.protocols.http import Site
 from trough.protocols.http_manager import Manager, ManagerResource
@@ -48,7 +48,7 @@ from trough.ready import Ready
 from trough.schemas import Schemas
 from trough.segments import Segments
 from trough.settings import Settings
-from trough.sql import check_schema
+from trough.sql.sqlite import check_schema
 from trough.storage import Storage
 from trough.storage.open import open_storage
 from trough.sync import MasterSyncController

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from trough import errors
-from trough.pool import Job, Outcome, Receiver
+from trough.executors.pool import Job, Outcome, Receiver
 
 
 class Writes:

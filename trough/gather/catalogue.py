@@ -16,7 +16,7 @@ from typing import Any
 from trough import errors
 from trough.gather import database
 from trough.gather.schema import Schema, Table
-from trough.sandbox import Action
+from trough.sql.sandbox import Action
 
 #: The column that names a row's segment.
 SEGMENT = "_segment"

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trough import errors
-from trough.functions import Functions
-from trough.sandbox import ALLOWED, DENIED, FUNCTIONS, Action
-from trough.sql import sqlite3
+from trough.sql.functions import Functions
+from trough.sql.sandbox import ALLOWED, DENIED, FUNCTIONS, Action
+from trough.sql.sqlite import sqlite3
 
 if TYPE_CHECKING:
     # pysqlite3 has no types of its own, and the ways of the standard library's module.

@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from trough.gather import database
-from trough.sandbox import ALLOWED, DENIED, Action
+from trough.sql.sandbox import ALLOWED, DENIED, Action
 
 #: What a schema's text begins with where it travels as a row.
 MARK = "trough-schema:"

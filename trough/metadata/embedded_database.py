@@ -7,7 +7,7 @@ of their own, the Python client on its users' threads. It refuses to know what t
 mean.
 
 The standard library's ``sqlite3`` is enough here and loads fast; ``pysqlite3``, whose
-authorizer and newer SQLite the users' SQL needs, stays behind :mod:`trough.sql`.
+authorizer and newer SQLite the users' SQL needs, stays behind :mod:`trough.sql.sqlite`.
 """
 
 from __future__ import annotations

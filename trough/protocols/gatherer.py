@@ -16,9 +16,9 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.cluster import Cluster
-from trough.gathers import Receive, ids_of
+from trough.cluster.gathers import Receive, ids_of
 from trough.protocols.arguments import GatherArguments
-from trough.rows import Row, array_of_rows
+from trough.sql.rows import Row, array_of_rows
 
 #: Requests that are answered at once; each may have a temporary file of a gigabyte.
 AT_ONCE = 8

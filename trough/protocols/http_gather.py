@@ -19,7 +19,7 @@ from trough.protocols.arguments import GatherArguments
 from trough.protocols.gatherer import Gatherer, some_rows
 from trough.protocols.http import Request, finished, json_object
 from trough.protocols.values import parameters_of
-from trough.rows import names_json
+from trough.sql.rows import names_json
 
 #: Bytes of an answer that are kept until it is known to be whole.
 HELD = 4 * 1024 * 1024

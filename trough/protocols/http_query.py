@@ -14,8 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.executors.pool import Framing, Limits, Outcome
 from trough.model import check_segment_id
-from trough.pool import Framing, Limits, Outcome
 from trough.protocols.http import Request, Resource, finished, write_response
 from trough.protocols.http_proxy import Proxy
 from trough.query import Queries

@@ -18,8 +18,8 @@ from trough.protocols.arguments import (
 from trough.protocols.gatherer import Gatherer, some_rows
 from trough.protocols.line import Request
 from trough.protocols.verbs import Reply, Verb, table
-from trough.rows import names_json
 from trough.schemas import Schemas
+from trough.sql.rows import names_json
 from trough.sync import MasterSyncController
 
 

@@ -28,11 +28,11 @@ from trough.protocols import messages
 from trough.protocols.line import Request
 
 if TYPE_CHECKING:
-    from trough.pool import Outcome
+    from trough.executors.pool import Outcome
 
 
 class Job(Protocol):
-    """Work that goes on for a request; :class:`trough.pool.Job` is one."""
+    """Work that goes on for a request; :class:`trough.executors.pool.Job` is one."""
 
     def cancel(self) -> None:
         """End it soon. Idempotent, and without effect once it has ended."""

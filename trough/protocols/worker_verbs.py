@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from trough import errors
+from trough.executors.pool import Framing, Outcome, Target
 from trough.matching import matching
-from trough.pool import Framing, Outcome, Target
 from trough.protocols.arguments import (
     QueryArguments,
     parse_no_arguments,

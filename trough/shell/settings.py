@@ -3,7 +3,7 @@
 The file is written on the first interactive start, all of it comments and defaults, from
 the same table that reads it. An unknown key, or a value of the wrong kind, is refused with
 file, key and what is allowed. It refuses to know the cluster's settings, which are
-`trough/settings.py`.
+`trough/settings/`.
 """
 
 from __future__ import annotations

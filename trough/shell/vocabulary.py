@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trough.sandbox import FUNCTIONS as _FUNCTIONS
+from trough.sql.sandbox import FUNCTIONS as _FUNCTIONS
 
 _KEYWORDS = """
     ABORT ADD AFTER ALL ALTER ALWAYS ANALYZE AND AS ASC AUTOINCREMENT BEFORE BEGIN BETWEEN BY

@@ -16,7 +16,7 @@ from trough.shell.safe_text import safe
 from trough.shell.sections import counted
 from trough.shell.session import Failed, Rows
 from trough.shell.shell import Shell
-from trough.sql_text import sql_value
+from trough.sql.text import sql_value
 
 _TABLES = (
     "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')"

@@ -1,0 +1,103 @@
+"""What settings have to fit together, once each of them is a value of its kind.
+
+Every check looks at values that are complete, defaults included, and blames the file
+or variable that gave one of them. A pair of defaults that did not fit would be a
+mistake of ours, and the tests would find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trough.errors import BadSettings
+from trough.settings.keys import KEYS
+
+#: Pairs of keys, the first of which has to be at most the second, and the reason.
+_ORDERED = (
+    ("WORKER_TTL", "COPY_TTL", "a copy is there for as long as its worker"),
+    ("LISTING_INTERVAL", "FULL_LISTING_INTERVAL", "full looks are the rarer ones"),
+    ("QUERY_SECONDS", "MAX_QUERY_SECONDS", "the default is a request like any other"),
+    ("EXECUTORS", "MAX_EXECUTORS", "the pool begins with EXECUTORS"),
+    ("MINIMUM_ASSIGNMENTS", "MAXIMUM_ASSIGNMENTS", "each copy takes a ring of its own"),
+)
+
+
+def clash(source: str, message: str, hint: str) -> BadSettings:
+    """The error about keys that contradict each other.
+
+    :param source: the file, or the environment, that gave one of them
+    """
+    return BadSettings(f"{source}: {message}", hint)
+
+
+def check_together(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    """Refuse combinations that cannot work.
+
+    :param values: every key's value
+    :param sources: for the keys that were given, by which file, or the environment
+    :raises trough.errors.BadSettings: naming the keys and what they are
+    """
+    for small, large, why in _ORDERED:
+        if values[small] > values[large]:
+            raise clash(
+                _blamed(sources, small, large),
+                f"{small} is {values[small]:g} and {large} is {values[large]:g}",
+                f"{small} has to be at most {large}: {why}",
+            )
+    _check_heartbeat(values, sources)
+    _check_copies(values, sources)
+    _check_ports(values, sources)
+    _check_cold_worker(values, sources)
+
+
+def _blamed(sources: Mapping[str, str], *names: str) -> str:
+    return next((sources[name] for name in names if name in sources), "default settings")
+
+
+def _check_heartbeat(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    interval, ttl = values["HEARTBEAT_INTERVAL"], values["WORKER_TTL"]
+    if interval * 2 >= ttl:
+        raise clash(
+            _blamed(sources, "HEARTBEAT_INTERVAL", "WORKER_TTL"),
+            f"HEARTBEAT_INTERVAL is {interval:g} and WORKER_TTL is {ttl:g}",
+            "HEARTBEAT_INTERVAL has to be less than half of WORKER_TTL: one lost heartbeat "
+            "must not make a worker look dead",
+        )
+
+
+def _check_cold_worker(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    has_source = values["COLD_STORAGE_PATH"] is not None or values["COLD_CACHE_BYTES"] > 0
+    if values["RUN_AS_COLD_STORAGE_NODE"] and not has_source:
+        raise clash(
+            _blamed(sources, "RUN_AS_COLD_STORAGE_NODE"),
+            "RUN_AS_COLD_STORAGE_NODE is true, COLD_STORAGE_PATH is not given and "
+            "COLD_CACHE_BYTES is 0",
+            "a cold worker needs a mounted path or a cache",
+        )
+
+
+def _check_copies(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    for number, rule in enumerate(values["COPIES"], 1):
+        if rule.answer > values["MAXIMUM_ASSIGNMENTS"]:
+            raise clash(
+                _blamed(sources, "COPIES"),
+                f"rule {number} of COPIES asks for {rule.answer} copies and "
+                f"MAXIMUM_ASSIGNMENTS is {values['MAXIMUM_ASSIGNMENTS']}",
+                "no rule may ask for more than MAXIMUM_ASSIGNMENTS",
+            )
+
+
+def _check_ports(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    seen: dict[int, str] = {}
+    for name in KEYS:
+        port = values[name]
+        if not name.endswith("_PORT") or name == "HDFS_PORT" or port == 0:
+            continue
+        other = seen.setdefault(port, name)
+        if other != name:
+            raise clash(
+                _blamed(sources, name, other),
+                f"{other} and {name} are both {port}",
+                "give each its own port",
+            )

@@ -1,0 +1,300 @@
+"""Every key of the settings: its kind, its default, and what it means.
+
+One frozen dataclass; a key of the settings file is the name of its field in capital
+letters. The sentences below are those of ``etc/trough.yml``, and a test holds the two
+together. Nothing in here reads a file: see :mod:`trough.settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from trough.settings.kinds import (
+    AbsolutePath,
+    Address,
+    Choice,
+    Flag,
+    Hosts,
+    Kind,
+    NodeName,
+    PathTemplate,
+    Rate,
+    Seconds,
+    Size,
+    Text,
+    Url,
+    Whole,
+    Word,
+)
+from trough.settings.rules import COLD, COPIES, MOST_COPIES, Rule, first_answer
+
+_PORT = Whole(0, 65535)
+_PROCESSES = Whole(1, 1024)
+
+
+def _key(kind: Kind, default: object, meaning: str, secret: bool = False) -> Any:
+    """A field of :class:`Settings`.
+
+    :param default: as a file would write it; None where it follows from other keys,
+        or where nothing is what holds without the key
+    :param secret: neither shown in an error nor in ``repr``
+    """
+    details = {"kind": kind, "default": default, "meaning": meaning, "secret": secret}
+    return field(repr=not secret, metadata=details)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings of one process, checked and with every default filled in."""
+
+    # -- who and where this process is --
+    hostname: str = _key(
+        NodeName(), None, "Name of this worker or sync server, unlike that of any other."
+    )
+    bind_address: str = _key(Address(), "127.0.0.1", "IP address to listen on.")
+    external_ip: str = _key(
+        Word("a host name or an IP address", r"[A-Za-z0-9_.:\-]{1,253}"),
+        None,
+        "Host name or address under which others reach this process.",
+    )
+    local_data: str = _key(
+        AbsolutePath(), "/var/lib/trough", "Directory for the local copies of a worker."
+    )
+
+    # -- where everything is written down, and where segments are kept --
+    metadata_url: str = _key(
+        Url(("sqlite:///path", "rethinkdb://host[:port],host[:port]/database")),
+        None,
+        "Where it is written down which worker holds what.",
+    )
+    rethinkdb_hosts: tuple[str, ...] | None = _key(
+        Hosts(), None, "Servers of RethinkDB; another way to write METADATA_URL."
+    )
+    rethinkdb_database: str = _key(
+        Word("letters, digits, _ and -", r"[A-Za-z0-9_\-]{1,64}"),
+        "trough_configuration",
+        "Database for RETHINKDB_HOSTS.",
+    )
+    rethinkdb_user: str = _key(Text("a text"), "admin", "User of RethinkDB.")
+    rethinkdb_password: str | None = _key(
+        Word("a text without blanks"), None, "Password of RETHINKDB_USER.", secret=True
+    )
+    rethinkdb_tls: str | None = _key(
+        AbsolutePath(), None, "Reserved for TLS to RethinkDB, which is not there yet"
+    )
+    storage_url: str = _key(
+        Url(
+            ("file:///path", "webhdfs://namenode[:port]/path", "swebhdfs://namenode[:port]/path"),
+            options=("user", "auth"),
+        ),
+        None,
+        "Where canonical copies are kept.",
+    )
+    hdfs_host: str | None = _key(
+        Word("a host name", r"[A-Za-z0-9_.\-]{1,253}"),
+        None,
+        "Name node of HDFS; HDFS_HOST, HDFS_PORT and HDFS_PATH are another way to write "
+        "STORAGE_URL.",
+    )
+    hdfs_port: int = _key(Whole(1, 65535), 9870, "Port of WebHDFS on HDFS_HOST.")
+    hdfs_path: str | None = _key(AbsolutePath(), None, "Directory in HDFS.")
+    hdfs_user: str | None = _key(
+        Word("a user's name"), None, "User of HDFS; without it, whoever runs the process."
+    )
+
+    # -- ports --
+    read_port: int = _key(_PORT, 6444, "Port of a worker for reads over HTTP.")
+    write_port: int = _key(_PORT, 6222, "Port of a worker for writes over HTTP.")
+    sync_local_port: int = _key(_PORT, 6112, "Port of a worker's manager over HTTP.")
+    line_port: int = _key(_PORT, 6440, "Port of a worker for the line protocol.")
+    sync_server_port: int = _key(_PORT, 6111, "Port of a sync server over HTTP.")
+    sync_line_port: int = _key(_PORT, 6110, "Port of a sync server for the line protocol.")
+    auth_token: str | None = _key(
+        Word("8 to 256 printable ASCII characters, no blank", r"[!-~]{8,256}"),
+        None,
+        "Secret that every client and every other process has to show.",
+        secret=True,
+    )
+
+    # -- timing --
+    election_cycle: float = _key(
+        Seconds(0.1), 5, "Seconds between two renewals of the leadership; it lasts three of them."
+    )
+    worker_ttl: float = _key(
+        Seconds(0.2), 30, "Seconds after its last heartbeat that a worker counts as dead."
+    )
+    heartbeat_interval: float = _key(
+        Seconds(0.05), 5, "Seconds between two heartbeats of a worker."
+    )
+    copy_ttl: float = _key(
+        Seconds(1), 86400, "Seconds that the row of a copy is good for while its worker lives."
+    )
+    sync_loop_timing: float = _key(
+        Seconds(0.1),
+        120,
+        "Seconds between two full rounds of leader and worker, which find what no notice told of.",
+    )
+    listing_interval: float = _key(
+        Seconds(0.05),
+        None,
+        "Seconds between two looks of the leader for changed directories in canonical storage.",
+    )
+    full_listing_interval: float = _key(
+        Seconds(0.05), 21600, "Seconds between two looks into every directory."
+    )
+    write_lock_idle: float = _key(
+        Seconds(0),
+        3600,
+        "Seconds without a write after which a promoted segment's write lock is given up; "
+        "0: never.",
+    )
+    message_seconds: float = _key(
+        Seconds(0.1), 60, "Seconds that a client may take between the parts of one message."
+    )
+    shutdown_seconds: float = _key(
+        Seconds(0), 10, "Seconds that requests under way have to finish when a process stops."
+    )
+
+    # -- which worker keeps what --
+    minimum_assignments: int = _key(
+        Whole(1, MOST_COPIES), 2, "Copies of a segment where no rule of COPIES says otherwise."
+    )
+    maximum_assignments: int = _key(
+        Whole(1, MOST_COPIES), None, "Most copies that any segment has: the number of hash rings."
+    )
+    copies: tuple[Rule[int], ...] = _key(
+        COPIES, [], "Rules for segments that have another number of copies."
+    )
+    move_grace: float = _key(
+        Seconds(0),
+        300,
+        "Seconds that a dead worker's segments wait for its return before they move.",
+    )
+    moves_per_second: float = _key(
+        Rate(0.01), 100, "Copies that move to another worker, at most, a second."
+    )
+    storage_in_bytes: int | None = _key(
+        Size(1), None, "Bytes that a worker offers for local copies."
+    )
+    copy_thread_pool_size: int = _key(
+        Whole(1, 256), 2, "Copies that a worker fetches or promotes at the same time."
+    )
+
+    # -- the cold tier --
+    cold_segments: tuple[Rule[bool], ...] = _key(
+        COLD, [], "Rules for segments that are cold: read from canonical storage, never written."
+    )
+    run_as_cold_storage_node: bool = _key(
+        Flag(), False, "Whether this worker answers for cold segments, and for no others."
+    )
+    cold_storage_path: str | None = _key(
+        PathTemplate({"prefix": False, "segment_id": True}),
+        None,
+        "Where a cold segment's file is mounted on a cold worker.",
+    )
+    cold_cache_bytes: int = _key(
+        Size(0), "10 GB", "Bytes for fetched cold segments on a worker without such a mount."
+    )
+
+    # -- how SQL runs --
+    executors: int = _key(_PROCESSES, None, "Processes that run reads.")
+    write_executors: int = _key(_PROCESSES, 2, "Processes that run writes.")
+    max_executors: int = _key(
+        _PROCESSES, None, "Processes for reads, at most, while several run long ones."
+    )
+    executor_memory: int = _key(
+        Size(16 * 2**20), "1 GiB", "Bytes that SQLite may use in one such process."
+    )
+    kept_handles: int = _key(
+        Whole(0, 1_000_000), 6000, "Segments that one such process keeps open, each some 70 kB."
+    )
+
+    # -- what a request may have --
+    query_seconds: float = _key(
+        Seconds(0.01), 600, "Seconds that a request may take where it does not say."
+    )
+    max_query_seconds: float = _key(
+        Seconds(0.01), 3600, "Seconds, at most, that a request may say."
+    )
+    max_rows: int = _key(
+        Whole(0, 2**53), 0, "Rows that one segment may answer to one request; 0: no limit."
+    )
+    max_write_body: int = _key(Size(1024), "64 MiB", "Bytes of SQL in one write, at most.")
+    max_sql_length: int = _key(Size(1024), "4 MiB", "Bytes of SQL in one read, at most.")
+    max_line: int = _key(Size(1024), "64 KiB", "Bytes in one line of the line protocol, at most.")
+    max_literal: int = _key(
+        Size(1024), "64 MiB", "Bytes in one literal of the line protocol, at most."
+    )
+
+    # -- what is told --
+    log_level: str = _key(
+        Choice(
+            {name: name for name in ("debug", "info", "warn", "error", "critical")}
+            | {"warning": "warn"}
+        ),
+        "info",
+        "Least level of what is logged.",
+    )
+
+    def copies_for(self, segment: str) -> int:
+        """How many workers should keep a copy of `segment`; 0 for a cold one."""
+        if self.cold_segments and self.is_cold(segment):
+            return 0
+        return first_answer(self.copies, segment, self.minimum_assignments)
+
+    def is_cold(self, segment: str) -> bool:
+        """Whether `segment` belongs to the cold tier."""
+        return first_answer(self.cold_segments, segment, False)
+
+    def cold_path(self, segment: str) -> str | None:
+        """Where a cold segment's file is mounted, or None without such a mount."""
+        if self.cold_storage_path is None:
+            return None
+        return self.cold_storage_path.format(prefix=segment[:-3], segment_id=segment)
+
+    @property
+    def leader_ttl(self) -> float:
+        """Seconds that a leadership lasts from its last renewal."""
+        return 3 * self.election_cycle
+
+    @property
+    def url_host(self) -> str:
+        """The published address as URLs and ``host:port`` write it."""
+        return f"[{self.external_ip}]" if ":" in self.external_ip else self.external_ip
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key: what :class:`Settings` says about one of its fields."""
+
+    name: str
+    kind: Kind
+    default: object
+    meaning: str
+    secret: bool
+
+    @property
+    def attribute(self) -> str:
+        """The field's name."""
+        return self.name.lower()
+
+
+#: Every key by its name, in the order of the file that explains them.
+KEYS: dict[str, Key] = {
+    each.name.upper(): Key(name=each.name.upper(), **each.metadata)
+    for each in dataclasses.fields(Settings)
+}
+
+#: Keys of the original system that mean nothing here, and what to do instead.
+REPLACED = {
+    "COLD_STORE_SEGMENT": "write the rule as data into COLD_SEGMENTS",
+    "HOST_CHECK_WAIT_PERIOD": "remove it: a worker is noticed when it registers",
+    "READ_DATABASE_DNS_TTL": "remove it, or see COPY_TTL",
+    "READ_NODE_DNS_TTL": "remove it, or see WORKER_TTL",
+    "READ_THREADS": "SQL runs in processes, see EXECUTORS",
+    "SEGMENT_INITIALIZATION_SQL": "register that SQL as a schema",
+    "SENTRY_DSN": "remove it: errors go to the log, point your log shipper at that",
+    "WRITE_THREADS": "SQL runs in processes, see WRITE_EXECUTORS",
+}

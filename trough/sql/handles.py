@@ -1,0 +1,128 @@
+"""Open connections on segments, kept for the next query.
+
+Opening a small segment and reading its schema takes longer than most queries on it, so a
+bounded number of connections is kept, the least recently used going first. A handle is
+taken for one query at a time: a query that is suspended keeps its own, so that one who
+never reads on holds up nobody, and a segment that is written shows every new query its
+last commit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from trough.sql.sqlite import Connection
+
+
+class Handle:
+    """A connection on one segment's file.
+
+    :ivar names: for each SQL text that was run on it, what its user noted of its columns
+    :ivar cursor: for the query that has the handle; making one costs as much as a query
+    :ivar generation: of the file
+    :ivar writable: whether the file is being written
+    :ivar makes_json: whether it was given the function that JSON by SQLite needs
+    """
+
+    __slots__ = (
+        *("connection", "cursor", "generation", "makes_json"),
+        *("names", "path", "segment", "writable"),
+    )
+
+    def __init__(
+        self, connection: Connection, segment: str, path: str, generation: int, writable: bool
+    ) -> None:
+        self.connection = connection
+        self.cursor = connection.cursor()
+        self.segment = segment
+        self.path = path
+        self.generation = generation
+        self.writable = writable
+        self.names: dict[str, Any] = {}
+        self.makes_json = False
+
+
+class Handles:
+    """The handles of one process.
+
+    :param open_connection: opens the file at a path, which may be being written
+    :param limit: how many are kept at most
+    """
+
+    def __init__(self, open_connection: Callable[[str, bool], Connection], limit: int) -> None:
+        self._open = open_connection
+        self._limit = limit
+        self._kept: dict[str, Handle] = {}
+        self._taken: Counter[str] = Counter()
+        self._released: dict[str, list[Callable[[], None]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def take(self, segment: str, path: str, generation: int, writable: bool) -> Handle:
+        """A handle on the present file of a segment, for one user at a time.
+
+        Raises what SQLite raises.
+        """
+        handle = self._kept.pop(segment, None)
+        if handle is not None:
+            if (
+                handle.generation == generation
+                and handle.writable == writable
+                and handle.path == path
+            ):
+                return handle
+            handle.connection.close()
+        return Handle(self._open(path, writable), segment, path, generation, writable)
+
+    def give(self, handle: Handle) -> None:
+        """Give back a handle on which nothing runs any more."""
+        segment = handle.segment
+        if segment in self._kept or segment in self._released:
+            handle.connection.close()
+            return
+        kept = self._kept
+        kept[segment] = handle
+        if len(kept) > self._limit:
+            kept.pop(next(iter(kept))).connection.close()
+
+    def clear(self) -> int:
+        """Close all handles that are kept, for their memory; return how many."""
+        kept = list(self._kept.values())
+        self._kept.clear()
+        for handle in kept:
+            handle.connection.close()
+        return len(kept)
+
+    # -- what is suspended, and forgotten ----------------------------------------------
+
+    def hold(self, handle: Handle) -> None:
+        """Note that `handle` stays taken, until :meth:`let_go`."""
+        self._taken[handle.segment] += 1
+
+    def let_go(self, handle: Handle) -> None:
+        """Undo :meth:`hold`, after the handle was given back."""
+        segment = handle.segment
+        self._taken[segment] -= 1
+        if self._taken[segment]:
+            return
+        del self._taken[segment]
+        for released in self._released.pop(segment, ()):
+            released()
+
+    def forget(self, segment: str, released: Callable[[], None] | None = None) -> bool:
+        """Close what is open on a segment.
+
+        :param released: called once nothing is open, unless that is so already
+        :return: whether nothing is open
+        """
+        kept = self._kept.pop(segment, None)
+        if kept is not None:
+            kept.connection.close()
+        if not self._taken.get(segment):
+            return True
+        if released is not None:
+            self._released.setdefault(segment, []).append(released)
+        return False

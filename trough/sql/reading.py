@@ -1,0 +1,245 @@
+"""One query on one segment, from its first row to its last.
+
+What is small is answered at once. What is large comes in pieces, and between two pieces
+the query rests: its cursor stays where it is and costs nothing, so that a process can have
+many under way. A query that turns out to be large while it has cost next to nothing is
+begun anew in the form in which SQLite itself makes the JSON (:mod:`trough.sql.rows`); nothing
+of it was told yet.
+
+Refuses to know: where the bytes go, and which query is to run next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from time import monotonic
+
+from trough import errors
+from trough.sql import row_sources, rows, sqlite, statements
+from trough.sql.handles import Handle, Handles
+from trough.sql.queries import PIECE, Answer, Framing, Names, Plan, Query, too_many
+from trough.sql.row_sources import Source
+from trough.sql.rows import Row
+from trough.sql.sandbox import Mode
+from trough.sql.sqlite import Engine
+
+#: Rows to look at before a query counts as large, in two steps: most answers have a
+#: single row or few, and fetching those must not cost room for many.
+FIRST_ROWS, SAMPLE_ROWS = 8, 120
+
+#: Seconds that a query may have cost to be begun anew.
+CHEAP = 0.005
+
+
+#: Kept connections whose memory may be what a query lacked; it is then tried again.
+_MANY = 100
+
+
+class Reader:
+    """Runs queries; one of a process."""
+
+    def __init__(self, engine: Engine, handles: Handles) -> None:
+        self._engine = engine
+        self._sandbox = engine.sandbox
+        self._handles = handles
+
+    def begin(
+        self, query: Query, segment: str, path: str, generation: int, writable: bool
+    ) -> Answer:
+        """Ask one segment.
+
+        :raises trough.errors.TroughError: whatever is wrong; so does reading on
+        """
+        handle = None
+        try:
+            handle = self._handles.take(segment, path, generation, writable)
+            names = handle.names.get(query.plan.text)
+            if names is None or names.large:
+                found = self._look(query, handle, names)
+            else:
+                # A small answer, as the last time: the way of nearly all queries, and
+                # the same as in _look, but for what is known already.
+                self._sandbox.mode = Mode.READ
+                cursor = handle.cursor.execute(query.plan.text, query.parameters or ())
+                rows = cursor.fetchmany(FIRST_ROWS)
+                if len(rows) < FIRST_ROWS:
+                    found = _small(query, handle, names, rows)
+                else:
+                    found = self._look_further(query, handle, names, rows, monotonic())
+        except _FAILURES as error:
+            if handle is None or not sqlite.is_not_utf8(error):
+                told = self._failed(error, path, handle)
+                if sqlite.is_out_of_memory(error) and self._handles.clear() >= _MANY:
+                    return self.begin(query, segment, path, generation, writable)
+                raise told from error
+            found = self._look_leniently(query, handle)
+        if isinstance(found, Answer):
+            self._handles.give(handle)
+            return found
+        return self._large(query, handle, *found)
+
+    def _failed(self, error: BaseException, path: str, handle: Handle | None) -> errors.TroughError:
+        told = self._engine.error(error, path)
+        if handle is not None:
+            self._give_back(handle, told)
+        return told
+
+    def _give_back(self, handle: Handle, failure: BaseException | None) -> None:
+        if failure is None or isinstance(failure, (errors.BadRequest, GeneratorExit)):
+            handle.connection.text_factory = str
+            self._handles.give(handle)
+        else:
+            handle.connection.close()
+
+    def _look_leniently(self, query: Query, handle: Handle) -> Answer | _Large:
+        handle.connection.text_factory = sqlite.lenient_text
+        try:
+            found = self._look(query, handle, None)
+        except _FAILURES as error:
+            raise self._failed(error, handle.path, handle) from error
+        if isinstance(found, Answer):
+            handle.connection.text_factory = str
+        return found
+
+    def _look(self, query: Query, handle: Handle, names: Names | None) -> Answer | _Large:
+        """The answer if it is small, or else its columns and where its rows come from."""
+        plan = query.plan
+        if names is not None and names.large and plan.can_make_json:
+            source = self._by_sqlite(query, handle, names.names, ())
+            if source is not None:
+                return names, source
+        began = monotonic()
+        sandbox = self._sandbox
+        sandbox.selects = sandbox.functions = 0
+        self._execute(query, handle)
+        found = handle.cursor.fetchmany(FIRST_ROWS)
+        if names is None:
+            names = _note_names(plan, handle)
+            # Where it was compiled before, on this connection, there is nothing to count.
+            plan.columns_alone = sandbox.selects == 1 and sandbox.functions == 0
+        if len(found) < FIRST_ROWS:
+            return _small(query, handle, names, found)
+        return self._look_further(query, handle, names, found, began)
+
+    def _look_further(
+        self, query: Query, handle: Handle, names: Names, found: list[Row], began: float
+    ) -> Answer | _Large:
+        cursor = handle.cursor
+        if _weight(found) <= PIECE:
+            sample = cursor.fetchmany(SAMPLE_ROWS)
+            found += sample
+            if len(sample) < SAMPLE_ROWS:
+                return _small(query, handle, names, found)
+        names.large = True
+        handle.cursor = handle.connection.cursor()
+        plan = query.plan
+        if monotonic() - began < CHEAP and plan.can_make_json:
+            source = self._by_sqlite(query, handle, names.names, found)
+            if source is not None:
+                cursor.close()
+                return names, source
+        handle.connection.text_factory = sqlite.lenient_text
+        return names, row_sources.by_python(query, cursor, found, names.names)
+
+    def _execute(self, query: Query, handle: Handle) -> None:
+        cursor, text = handle.cursor, query.plan.text
+        try:
+            self._engine.execute(cursor, Mode.READ, text, query.parameters)
+        except sqlite.sqlite3.Warning:
+            # pysqlite3 counts a second semicolon as a second statement.
+            text = statements.only_statement(text)
+            self._engine.execute(cursor, Mode.READ, text, query.parameters)
+
+    # -- large answers -----------------------------------------------------------------
+
+    def _large(self, query: Query, handle: Handle, names: Names, source: Source) -> Answer:
+        answer = Answer()
+        frame = row_sources.objects if query.framing is Framing.OBJECTS else row_sources.lines
+        framed = frame(answer, query, handle.segment, names, source)
+        answer.begin(self._holding(handle, answer, names, framed, source))
+        return answer
+
+    def _holding(
+        self,
+        handle: Handle,
+        answer: Answer,
+        names: Names,
+        framed: Iterator[bytes],
+        source: Source,
+    ) -> Generator[bytes, None, None]:
+        """The pieces of `framed`, while nobody else uses the handle."""
+        self._handles.hold(handle)
+        failure: BaseException | None = None
+        try:
+            yield from framed
+        except GeneratorExit as closed:
+            failure = closed
+            raise
+        except _FAILURES as error:
+            failure = self._engine.error(error, handle.path)
+            raise failure from error
+        finally:
+            source.close()
+            # Another answer may be smaller, of other parameters.
+            names.large = failure is not None or answer.count >= FIRST_ROWS + SAMPLE_ROWS
+            self._give_back(handle, failure)
+            self._handles.let_go(handle)
+
+    def _by_sqlite(
+        self, query: Query, handle: Handle, names: tuple[str, ...], sample: Sequence[Row]
+    ) -> Source | None:
+        """Rows as JSON that SQLite makes, or None where it cannot or should not."""
+        plan = query.plan
+        if not _suits_sqlite(names, sample):
+            return None
+        connection = handle.connection
+        if not handle.makes_json:
+            self._engine.add_row_json(connection)
+            handle.makes_json = True
+        try:
+            text = plan.json_query(names, query.framing, sample)
+            connection.text_factory = bytes
+            cursor = self._engine.execute(connection.cursor(), Mode.READ, text, query.parameters)
+        except sqlite.sqlite3.OperationalError as error:
+            if self._engine.stopped is not None or not sqlite.is_plain_error(error):
+                raise
+            plan.can_make_json = False
+            connection.text_factory = str
+            return None
+        return row_sources.from_sqlite(query, cursor)
+
+
+#: The columns of a large answer, and its rows.
+_Large = tuple[Names, Source]
+
+_FAILURES = (*sqlite.Error, errors.TroughError)
+
+
+def _note_names(plan: Plan, handle: Handle) -> Names:
+    names = Names(tuple([column[0] for column in handle.cursor.description or ()]))
+    # A segment that is written may get other columns.
+    if not handle.writable and len(handle.names) < sqlite.KEPT_STATEMENTS:
+        handle.names[plan.text] = names
+    return names
+
+
+def _small(query: Query, handle: Handle, names: Names, found: list[Row]) -> Answer:
+    count = len(found)
+    if query.limit and count > query.limit:
+        raise too_many(query.limit)
+    if query.framing is Framing.OBJECTS:
+        text = f"[{rows.objects_of_rows(names.names, found)}]\n"
+    else:
+        text = rows.all_lines(query.tag, handle.segment, names.json, found)
+    return Answer(text.encode(), count)
+
+
+def _suits_sqlite(names: tuple[str, ...], sample: Sequence[Row]) -> bool:
+    """Whether SQLite would write most of such rows without any help."""
+    if not 0 < len(names) <= rows.MAX_COLUMNS:
+        return False
+    return not any(isinstance(value, (float, bytes)) for row in sample for value in row)
+
+
+def _weight(found: list[Row]) -> int:
+    return sum(len(value) for row in found for value in row if isinstance(value, (str, bytes)))

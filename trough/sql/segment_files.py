@@ -1,0 +1,185 @@
+"""What is done to a segment's file as a whole: made, made writable, retired, copied, checked.
+
+Each is atomic to whoever looks at the path: a new file appears whole and flushed to disk,
+or not at all. Raises errors of Trough only. Everything blocks, as in :mod:`trough.sql.sqlite`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from trough import errors
+from trough.sql import sqlite
+from trough.sql.handles import Handles
+from trough.sql.sqlite import Connection, Engine
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+#: Pages that a snapshot copies between two looks at whether it should go on.
+SNAPSHOT_PAGES = 4096
+
+
+def create(engine: Engine, path: str, schema: str | bytes) -> None:
+    """Make a new segment in WAL mode with the tables of a schema.
+
+    :raises trough.errors.Conflict: there is a file at `path`
+    :raises trough.errors.BadSchema: the schema's SQL does not run
+    """
+    target = Path(path)
+    if target.exists():
+        raise errors.Conflict(
+            f"there is a file {target.name} already", "it is not replaced by an empty one"
+        )
+    with _appearing(target) as temporary, _in_our_words(engine, path):
+        with contextlib.closing(engine.open_writer(str(temporary), create=True)) as connection:
+            _set_journal_mode(engine, connection, "wal")
+            try:
+                sqlite.run_schema(engine, connection, schema)
+            except errors.BadSql as error:
+                raise sqlite.bad_schema(error) from error
+            except sqlite.Error as error:
+                told = engine.error(error, path)
+                if isinstance(told, errors.BadRequest):
+                    raise sqlite.bad_schema(told) from error
+                raise told from error
+            # Closing the last connection would do this too, but say nothing of an error.
+            _checkpoint(engine, connection)
+
+
+def make_writable(engine: Engine, path: str) -> None:
+    """Put a segment's file into WAL mode. Idempotent.
+
+    :raises trough.errors.CorruptSegment: it is damaged
+    """
+    with _in_our_words(engine, path):
+        with contextlib.closing(engine.open_writer(path)) as connection:
+            _set_journal_mode(engine, connection, "wal")
+
+
+def retire(engine: Engine, path: str) -> None:
+    """Bring everything into a segment's one file, which may then be opened as one that
+    never changes. Idempotent. No other process may have it open.
+
+    :raises trough.errors.Unavailable: somebody has it open
+    """
+    with _in_our_words(engine, path):
+        with contextlib.closing(engine.open_writer(path)) as connection:
+            _checkpoint(engine, connection)
+            _set_journal_mode(engine, connection, "delete")
+    _flush_directory(Path(path).parent)
+
+
+def snapshot(
+    engine: Engine, path: str, writable: bool, destination: str, progress: Callable[[], None]
+) -> None:
+    """Copy a segment as it is at one moment, page by page, into a file that needs no
+    companion. Writers go on meanwhile.
+
+    :param destination: replaced if it is there
+    :param progress: called now and then; raises to give up
+    """
+    with _appearing(Path(destination)) as temporary, _in_our_words(engine, path):
+        with contextlib.closing(engine.open_reader(path, writable)) as source:
+            # One read transaction over all steps: without it, a step after a commit of
+            # the writer would begin the copy anew, and might never end.
+            engine.own(source, "BEGIN")
+            engine.own(source, "SELECT count(*) FROM sqlite_schema").fetchone()
+            with contextlib.closing(engine.open_writer(str(temporary), create=True)) as copy:
+                engine.own(copy, "PRAGMA synchronous=OFF")  # flushed as a whole, at the end
+                engine.own(copy, "PRAGMA journal_mode=OFF")
+                source.backup(copy, pages=SNAPSHOT_PAGES, progress=lambda *_: progress())
+            with contextlib.closing(engine.open_writer(str(temporary))) as copy:
+                _set_journal_mode(engine, copy, "delete")
+
+
+def check(engine: Engine, path: str, writable: bool) -> None:
+    """Look through a whole segment.
+
+    :raises trough.errors.CorruptSegment: it is damaged
+    """
+    with _in_our_words(engine, path):
+        with contextlib.closing(engine.open_reader(path, writable)) as connection:
+            (told,) = engine.own(connection, "PRAGMA quick_check(1)").fetchone()
+    if told != "ok":
+        raise errors.CorruptSegment(f"{Path(path).name} is damaged: {' '.join(told.split())}")
+
+
+def open_for_writes(engine: Engine, path: str) -> Connection:
+    """A connection for the writes of a segment that was made writable; raises what SQLite
+    raises, or :class:`trough.errors.Unavailable` where it was not."""
+    connection = engine.open_writer(path)
+    try:
+        (mode,) = engine.own(connection, "PRAGMA journal_mode").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    if mode != "wal":
+        connection.close()
+        raise errors.Unavailable(f"{Path(path).name} has not been made writable")
+    return connection
+
+
+def writing_handles(engine: Engine, limit: int) -> Handles:
+    """Handles for writes; the last of a segment to close empties its WAL."""
+    return Handles(lambda path, _writable: open_for_writes(engine, path), limit)
+
+
+# -- parts ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _in_our_words(engine: Engine, path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite.Error as error:
+        raise engine.error(error, path) from error
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[Path]:
+    """A path to make a database at, which becomes `target` when the block ends.
+
+    The name is that of trough.files, whose sweep takes what a crash leaves behind; that
+    module is not used in here, for it brings in threads and with them Twisted.
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.unfinished")
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(target)
+        _flush_directory(target.parent)
+    except OSError as error:
+        kind = errors.DiskFull if error.errno in _NO_ROOM else errors.Unavailable
+        raise kind(f"{target.name} cannot be made: {error.strerror}") from error
+    finally:
+        for companion in ("", "-wal", "-shm", "-journal"):
+            Path(f"{temporary}{companion}").unlink(missing_ok=True)
+
+
+def _set_journal_mode(engine: Engine, connection: Connection, mode: str) -> None:
+    (now,) = engine.own(connection, f"PRAGMA journal_mode={mode}").fetchone()
+    if now != mode:
+        raise errors.Unavailable(f"the journal mode stays {now!r}, and should be {mode!r}")
+
+
+def _checkpoint(engine: Engine, connection: Connection) -> None:
+    busy, _, _ = engine.own(connection, "PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise errors.Unavailable("the segment is open elsewhere, and cannot be retired now")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_directory(path: Path) -> None:
+    _flush(path)

@@ -1,0 +1,381 @@
+"""SQLite, as Trough uses it: connections on segments, and errors in Trough's words.
+
+The only module that imports pysqlite3. Everything in here blocks, and belongs to
+executor processes, each of which uses it on one thread. An :class:`Engine` is what all
+connections of a process share: the sandbox, the functions, and the callback by which a
+running statement is asked now and then whether it may go on.
+
+Whatever SQLite raises leaves this module through :meth:`Engine.error`, which names the
+segment's file where that is what is wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from pysqlite3 import dbapi2 as sqlite3
+
+from trough import errors
+from trough.sql import statements
+from trough.sql.functions import Functions
+from trough.sql.library import MMAP_SIZE
+from trough.sql.queries import Parameters
+from trough.sql.rows import ROW_JSON, row_json
+from trough.sql.sandbox import Mode, Sandbox
+
+if TYPE_CHECKING:
+    # pysqlite3 has no types of its own, and the ways of the standard library's module.
+    from sqlite3 import Connection, Cursor
+else:
+    Connection, Cursor = sqlite3.Connection, sqlite3.Cursor
+
+#: Virtual machine instructions between two looks at the clock: below a millisecond, and
+#: too many for the look to be noticed.
+TICK_INSTRUCTIONS = 10_000
+
+#: Prepared statements that a connection keeps.
+KEPT_STATEMENTS = 16
+
+#: Bytes of pages that a connection for writes keeps: twice SQLite's default, for many
+#: rows at once touch as many pages of each index.
+WRITE_CACHE = 4 << 20
+
+#: Seconds to wait for a lock. Readers and writers never wait for each other in WAL mode;
+#: what is left are the moments in which a WAL is set up or recovered.
+LOCK_SECONDS = 10.0
+
+#: Everything that a call into SQLite is seen to raise.
+Error = (
+    sqlite3.Error,
+    sqlite3.Warning,
+    MemoryError,
+    OverflowError,
+    UnicodeError,
+    ValueError,
+    TypeError,
+)
+
+#: Seconds that the SQL of a schema may take to run on an empty database.
+SCHEMA_SECONDS = 10.0
+
+#: First words that a write is refused for before SQLite sees it, to say it plainly.
+_BEYOND_TRANSACTION = frozenset(
+    (
+        *("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"),
+        *("ATTACH", "DETACH", "VACUUM"),
+    )
+)
+
+_NO_SUCH_FUNCTION = re.compile(r"no such function: (\w+)")
+_NOT_UTF8 = "Could not decode to UTF-8"
+
+# Primary result codes of SQLite's C interface.
+_ERROR = 1
+_BUSY, _LOCKED, _NOMEM, _READONLY, _INTERRUPT = 5, 6, 7, 8, 9
+_IOERR, _CORRUPT, _FULL, _CANTOPEN, _TOOBIG, _AUTH, _NOTADB = 10, 11, 13, 14, 18, 23, 26
+# And of its extended ones: a file that ends too early.
+_IOERR_SHORT_READ = 522
+_IOERR_NOMEM = 3082
+
+
+class Engine:
+    """What all connections of one process share.
+
+    :param tick: called while a statement runs; another value than 0 interrupts it, in
+        which case :attr:`stopped` says why
+    :ivar stopped: the error that an interrupted statement ends with, or None
+    """
+
+    def __init__(self, tick: Callable[[], int] | None = None) -> None:
+        self.sandbox = Sandbox()
+        self.functions = Functions()
+        self.stopped: errors.TroughError | None = None
+        self._tick = tick
+        self._authorize = self.sandbox.authorize
+
+    # -- connections -------------------------------------------------------------------
+
+    def open_reader(self, path: str, writable: bool) -> Connection:
+        """A connection that cannot write.
+
+        :param writable: the file is in WAL mode and may be written meanwhile; else it
+            never changes, and SQLite neither locks it nor looks for a journal
+        """
+        mode = "mode=ro" if writable else "mode=ro&immutable=1"
+        connection = self._connect(path, mode)
+        self._map(connection)
+        if writable:
+            # What is in the WAL is not mapped but kept: little, for there are many handles.
+            self.own(connection, "PRAGMA cache_size=-256")
+        return connection
+
+    def open_writer(self, path: str, create: bool = False) -> Connection:
+        """A connection that can write, and whose commits are on disk when they return."""
+        connection = self._connect(path, "mode=rwc" if create else "mode=rw")
+        self.own(connection, "PRAGMA synchronous=FULL")
+        self.own(connection, f"PRAGMA cache_size=-{WRITE_CACHE >> 10}")
+        # A WAL that a long reader let grow is cut again at the next checkpoint after it.
+        self.own(connection, "PRAGMA journal_size_limit=16777216")
+        return connection
+
+    def _connect(self, path: str, mode: str) -> Connection:
+        connection = sqlite3.connect(
+            f"file:{_in_uri(path)}?{mode}",
+            uri=True,
+            timeout=LOCK_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=KEPT_STATEMENTS,
+        )
+        connection.set_authorizer(self._authorize)
+        if self._tick is not None:
+            connection.set_progress_handler(self._tick, TICK_INSTRUCTIONS)
+        return connection
+
+    def open_private(self) -> Connection:
+        """A connection on a database in memory."""
+        return self._connect(":memory:", "mode=memory")
+
+    def _map(self, connection: Connection) -> None:
+        global _mapped_by_default
+        if _mapped_by_default:
+            return
+        size = self.own(connection, "PRAGMA mmap_size").fetchone()
+        if size is not None and size[0] >= MMAP_SIZE:
+            _mapped_by_default = True
+        else:
+            self.own(connection, f"PRAGMA mmap_size={MMAP_SIZE}")
+
+    # -- statements --------------------------------------------------------------------
+
+    def execute(
+        self, cursor: Cursor, mode: Mode, sql: str, parameters: Parameters = None
+    ) -> Cursor:
+        """Begin one statement; raises what SQLite raises.
+
+        Trough's functions are given to a connection when a statement first wants one:
+        most never do, and it would be a good part of opening a small segment.
+        """
+        self.sandbox.mode = mode
+        try:
+            return cursor.execute(sql, parameters or ())
+        except sqlite3.OperationalError as error:
+            if not self._add_missing_function(cursor.connection, str(error)):
+                raise
+        return cursor.execute(sql, parameters or ())
+
+    def own(self, connection: Connection, sql: str) -> Cursor:
+        """Run a statement of Trough itself; raises what SQLite raises."""
+        self.sandbox.mode = Mode.OWN
+        return connection.execute(sql)
+
+    def write(
+        self, connection: Connection, text: str | bytes, parameters: Parameters = None
+    ) -> None:
+        """Run SQL that may write: one statement with parameters, or any number without.
+
+        The caller keeps the transaction around them. Rows that they give are dropped.
+
+        :raises trough.errors.BadSql: there is no statement, or parameters for several
+        :raises trough.errors.ForbiddenSql: a statement begins, ends or leaves the
+            transaction, or reaches another file
+        """
+        text = statements.as_text(text)
+        _refuse_beyond_transaction(text)
+        try:
+            self.execute(connection.cursor(), Mode.WRITE, text, parameters)
+            return
+        except sqlite3.Warning:  # more than one statement; nothing has been run
+            pass
+        if parameters:
+            raise errors.BadSql(
+                "parameters are given for more than one statement", "send each on its own"
+            )
+        for statement in statements.split(text):
+            _refuse_beyond_transaction(statement)
+            self.execute(connection.cursor(), Mode.WRITE, statement)
+
+    def _add_missing_function(self, connection: Connection, message: str) -> bool:
+        found = _NO_SUCH_FUNCTION.match(message)
+        if found is None or found[1].upper() not in self.functions.registry:
+            return False
+        for name, (arguments, function) in self.functions.registry.items():
+            connection.create_function(name, arguments, function, deterministic=True)
+        return True
+
+    def add_row_json(self, connection: Connection) -> None:
+        """Let `connection` run what :func:`trough.sql.rows.json_query` makes."""
+        connection.create_function(ROW_JSON, -1, row_json, deterministic=True)
+
+    # -- errors ------------------------------------------------------------------------
+
+    def error(self, error: BaseException, path: str) -> errors.TroughError:
+        """What SQLite raised, in Trough's words, and forget what led to it.
+
+        :param path: of the file that it happened on
+        """
+        refused, self.sandbox.refused = self.sandbox.refused, None
+        stopped, self.stopped = self.stopped, None
+        problem, self.functions.problem = self.functions.problem, None
+        if isinstance(error, errors.TroughError):
+            return error
+        if stopped is not None:
+            return stopped
+        if refused is not None:
+            return errors.ForbiddenSql(f"not allowed here: {refused}")
+        return problem or _translated(error, path)
+
+
+def check_schema(text: str | bytes) -> None:
+    """Try a schema's SQL on an empty database in memory; empty SQL is fine.
+
+    :raises trough.errors.BadSchema: it cannot be a schema, and why
+    """
+    end = monotonic() + SCHEMA_SECONDS
+    engine = Engine(lambda: int(monotonic() > end))
+    with contextlib.closing(engine.open_private()) as connection:
+        try:
+            run_schema(engine, connection, text)
+        except Error as error:
+            told = engine.error(error, "the schema")
+            if monotonic() > end:
+                told = errors.LimitExceeded(f"it ran for more than {SCHEMA_SECONDS:g} s")
+            raise bad_schema(told) from error
+        except errors.BadSql as error:
+            raise bad_schema(error) from error
+
+
+def run_schema(engine: Engine, connection: Connection, text: str | bytes) -> None:
+    """Run a schema's SQL in one transaction; raises what :meth:`Engine.write` raises."""
+    text = statements.as_text(text)
+    if not any(statements.split(text)):
+        return
+    engine.own(connection, "BEGIN IMMEDIATE")
+    engine.write(connection, text)
+    engine.own(connection, "COMMIT")
+
+
+def bad_schema(error: errors.TroughError) -> errors.BadSchema:
+    """What is wrong with a schema, given what is wrong with its SQL."""
+    return errors.BadSchema(f"the schema's SQL does not run: {error.message}", error.hint)
+
+
+def _refuse_beyond_transaction(text: str) -> None:
+    word = statements.first_word(text)
+    if word in _BEYOND_TRANSACTION:
+        raise errors.ForbiddenSql(
+            f"{word} is not allowed in a write", "a write is one transaction by itself"
+        )
+
+
+# Whether new connections map their files without being told, as sqlite_library arranges.
+_mapped_by_default = False
+
+
+def limit_memory(size: int) -> None:
+    """Let SQLite have no more than `size` bytes in this process; a statement that needs
+    more ends with :class:`trough.errors.LimitExceeded`."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute(f"PRAGMA hard_heap_limit={size}")
+    connection.close()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a statement ended because there was not enough memory."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return isinstance(error, MemoryError) or code in (_NOMEM, _IOERR_NOMEM)
+
+
+def is_not_utf8(error: BaseException) -> bool:
+    """Whether pysqlite3 met a TEXT that is not UTF-8, which it refuses to turn into `str`
+    unless :func:`lenient_text` is the connection's text factory."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith(_NOT_UTF8)
+
+
+def is_plain_error(error: BaseException) -> bool:
+    """Whether SQLite says no more than that it does not take the SQL."""
+    return getattr(error, "sqlite_errorcode", None) == _ERROR
+
+
+def lenient_text(value: bytes) -> str:
+    """TEXT as `str`, with what is not UTF-8 replaced by U+FFFD."""
+    return value.decode("utf-8", "replace")
+
+
+def _in_uri(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _translated(error: BaseException, path: str) -> errors.TroughError:
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    message = str(error)
+    if is_out_of_memory(error) or code == _TOOBIG:
+        return errors.LimitExceeded(
+            "the statement needs more memory than it may have",
+            "ask for less at once: fewer columns, fewer rows, shorter values",
+        )
+    if isinstance(error, sqlite3.Warning):
+        return statements.more_than_one()
+    # What goes wrong in a backup is raised without its code.
+    translate = _BY_CODE.get(code & 0xFF or _WITHOUT_CODE.get(message, 0))
+    if code == _IOERR_SHORT_READ:
+        translate = _corrupt
+    if translate is not None:
+        return translate(message, path)
+    return errors.BadSql(message or type(error).__name__)
+
+
+def _corrupt(message: str, path: str) -> errors.TroughError:
+    return errors.CorruptSegment(f"{Path(path).name} is damaged: {message}")
+
+
+def _cannot_open(message: str, path: str) -> errors.TroughError:
+    if not Path(path).exists():
+        return errors.NoSuchSegment(f"there is no file {Path(path).name} here")
+    return errors.Unavailable(f"{Path(path).name} cannot be opened: {message}")
+
+
+def _unavailable(message: str, path: str) -> errors.TroughError:
+    return errors.Unavailable(f"{Path(path).name}: {message}")
+
+
+def _full(message: str, path: str) -> errors.TroughError:
+    return errors.DiskFull(
+        f"no room to write {Path(path).name}: {message}", "nothing of it was applied"
+    )
+
+
+def _forbidden(message: str, path: str) -> errors.TroughError:
+    return errors.ForbiddenSql(f"not allowed here: {message}")
+
+
+def _interrupted(message: str, path: str) -> errors.TroughError:
+    return errors.Cancelled("the statement was interrupted")
+
+
+_BY_CODE: dict[int, Callable[[str, str], errors.TroughError]] = {
+    _CORRUPT: _corrupt,
+    _NOTADB: _corrupt,
+    _CANTOPEN: _cannot_open,
+    _BUSY: _unavailable,
+    _LOCKED: _unavailable,
+    _IOERR: _unavailable,
+    _FULL: _full,
+    _AUTH: _forbidden,
+    _READONLY: _forbidden,
+    _INTERRUPT: _interrupted,
+}
+
+#: SQLite's own words for some results, which do not change.
+_WITHOUT_CODE = {
+    "database or disk is full": _FULL,
+    "database disk image is malformed": _CORRUPT,
+    "file is not a database": _NOTADB,
+    "disk I/O error": _IOERR,
+    "database is locked": _BUSY,
+}

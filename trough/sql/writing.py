@@ -1,0 +1,179 @@
+"""Writes to one segment, many in one commit.
+
+Writes that wait while an earlier commit is being flushed to disk share the next one. Each
+is atomic for itself, in a savepoint of its own: one that fails leaves nothing, and the
+others nothing of their fate. When SQLite takes back the whole transaction because of one
+of them, the others are run again without it. A write counts as done when the commit that
+holds it is on disk, and not before.
+
+Refuses to know: who waits for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from trough import errors
+from trough.sql import sqlite
+from trough.sql.handles import Handles
+from trough.sql.queries import Parameters
+from trough.sql.sqlite import Connection, Engine
+
+#: Seconds after which a commit is made though more writes are waiting.
+PATIENCE = 0.05
+
+
+class Write:
+    """SQL that is to be applied as a whole, and what became of it.
+
+    :param number: by which whoever waits knows it
+    :param deadline: by :func:`time.monotonic`
+    :param place: in the table of writes that were begun
+    :ivar changes: rows that it changed, those changed by triggers included
+    :ivar error: why it was not applied, or None
+    """
+
+    __slots__ = (
+        "cancelled",
+        "changes",
+        "deadline",
+        "error",
+        "number",
+        "parameters",
+        "place",
+        "text",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        text: str | bytes,
+        parameters: Parameters,
+        deadline: float,
+        place: int = 0,
+    ) -> None:
+        self.number = number
+        self.text = text
+        self.parameters = parameters
+        self.deadline = deadline
+        self.place = place
+        self.cancelled = False
+        self.changes = 0
+        self.error: errors.TroughError | None = None
+
+
+class Writer:
+    """Applies writes; one of a process.
+
+    :param handles: connections that can write
+    :param running: told which write runs from now on, or None, so that its deadline and
+        its cancellation can interrupt it
+    """
+
+    def __init__(
+        self, engine: Engine, handles: Handles, running: Callable[[Write | None], None]
+    ) -> None:
+        self._engine = engine
+        self._handles = handles
+        self._running = running
+
+    def apply(
+        self, segment: str, path: str, generation: int, writes: Sequence[Write]
+    ) -> Sequence[Write]:
+        """Apply writes to one segment, in their order.
+
+        :return: those that were not looked at, for patience ran out; all others are
+            committed, or have their error
+        """
+        try:
+            handle = self._handles.take(segment, path, generation, True)
+        except sqlite.Error as error:
+            _fail(writes, self._engine.error(error, path))
+            return ()
+        except errors.TroughError as error:
+            _fail(writes, error)
+            return ()
+        connection = handle.connection
+        end = monotonic() + PATIENCE
+        groups, rest = self._commit_together(connection, path, writes, end)
+        while groups:
+            again, left = self._commit_together(connection, path, groups.pop(0), math.inf)
+            groups[:0] = [*again, left] if left else again
+        self._handles.give(handle)
+        return rest
+
+    def _commit_together(
+        self, connection: Connection, path: str, writes: Sequence[Write], end: float
+    ) -> tuple[list[Sequence[Write]], Sequence[Write]]:
+        """Run writes in one transaction.
+
+        :return: groups of those that have to be run again, and those not yet looked at
+        """
+        engine = self._engine
+        try:
+            engine.own(connection, "BEGIN IMMEDIATE")
+        except sqlite.Error as error:
+            _fail(writes, engine.error(error, path))
+            return [], ()
+        applied: list[Write] = []
+        rest: Sequence[Write] = ()
+        for place, write in enumerate(writes):
+            try:
+                self._apply_one(connection, write, alone=len(writes) == 1)
+                applied.append(write)
+            except (*sqlite.Error, errors.TroughError) as error:
+                write.error = engine.error(error, path)
+                if not connection.in_transaction:
+                    return [applied] if applied else [], writes[place + 1 :]
+            if monotonic() > end:
+                rest = writes[place + 1 :]
+                break
+        try:
+            engine.own(connection, "COMMIT")
+        except sqlite.Error as error:
+            told = engine.error(error, path)
+            self._roll_back(connection)
+            if len(applied) > 1:
+                return [[write] for write in applied], rest
+            _fail(applied, told)
+        return [], rest
+
+    def _apply_one(self, connection: Connection, write: Write, alone: bool) -> None:
+        """Run one write inside the transaction; it leaves nothing if this raises.
+
+        :param alone: it is the transaction's only one, which then is its savepoint
+        """
+        if write.cancelled:
+            raise errors.Cancelled("the write was cancelled before it began")
+        if monotonic() > write.deadline:
+            raise errors.DeadlineExceeded("the write's time ran out before it began")
+        engine = self._engine
+        before = connection.total_changes
+        if not alone:
+            engine.own(connection, "SAVEPOINT trough")
+        self._running(write)
+        try:
+            engine.write(connection, write.text, write.parameters)
+        except BaseException:
+            self._running(None)
+            if alone:
+                self._roll_back(connection)
+            elif connection.in_transaction:
+                engine.own(connection, "ROLLBACK TO trough")
+                engine.own(connection, "RELEASE trough")
+            raise
+        self._running(None)
+        if not alone:
+            engine.own(connection, "RELEASE trough")
+        write.changes = connection.total_changes - before
+
+    def _roll_back(self, connection: Connection) -> None:
+        if connection.in_transaction:
+            self._engine.own(connection, "ROLLBACK")
+
+
+def _fail(writes: Sequence[Write], error: errors.TroughError) -> None:
+    for write in writes:
+        write.error = error
