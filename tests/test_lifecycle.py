@@ -1,7 +1,9 @@
 """Starting and stopping in order, and the worker's data directory."""
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
 import pytest_twisted
@@ -10,7 +12,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from trough import errors
 from trough.data_directory import DataDirectory
-from trough.lifecycle import Closing, Stack
+from trough.lifecycle import Closing, Stack, settle
 
 
 class Noted(Service):
@@ -54,6 +56,30 @@ async def test_a_child_that_fails_to_stop_does_not_keep_the_others_from_it():
     stack.startService()
     await stack.stopService()
     assert events == ["+a", "-a"]
+
+
+class Knot:
+    """What only a search for garbage finds, once nobody else knows it."""
+
+    def __init__(self):
+        self.self = self
+
+
+def test_what_is_loaded_is_settled_and_garbage_is_not():
+    """What is there stays and is not searched any more; what was garbage is gone before."""
+    young, *older = gc.get_threshold()
+    loaded, garbage = Knot(), weakref.ref(Knot())
+    try:
+        settle()
+        assert garbage() is None
+        assert not any(found is loaded for found in gc.get_objects())
+        assert gc.get_threshold()[0] > young and gc.get_threshold()[1:] == (*older,)
+        later = weakref.ref(Knot())
+        gc.collect()
+        assert later() is None
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(young, *older)
 
 
 def test_identity_is_made_once(tmp_path):

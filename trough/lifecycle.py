@@ -1,4 +1,4 @@
-"""Starting and stopping in order.
+"""Starting and stopping in order, and settling in between.
 
 A MultiService stops all of its children at once. Here they stop one after the other, the
 last one first, so that whoever needs something stops before what it needs.
@@ -7,6 +7,7 @@ last one first, so that whoever needs something stops before what it needs.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,22 @@ from twisted.logger import Logger
 from trough.errors import TroughError
 
 _log = Logger()
+
+#: Objects that may come and not go before the young ones among them are searched for
+#: garbage: a thousand requests under way are more than Python's own 700. With some ten
+#: thousand, what is in use would no longer fit into a processor's cache.
+_YOUNG = 2_000
+
+
+def settle() -> None:
+    """Have the search for garbage leave alone what is there now; call it once all is loaded.
+
+    The program and the copies that a worker loaded stay to the end. Without this they are
+    looked at again and again, which is a fifth of what a pipelined read costs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
 class Stack(service.MultiService):

@@ -1,4 +1,4 @@
-"""Says when a process can serve: one line for a person, and a word for systemd."""
+"""Notices when a process can serve: one line for a person, and a word for systemd."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from trough.lifecycle import settle
 
 _log = Logger()
 
@@ -65,6 +67,7 @@ class Ready(service.Service):
     def _look(self) -> None:
         if self._is_ready():
             self._loop.stop()
+            settle()
             self._welcoming = Deferred.fromCoroutine(self._say())
             self._welcoming.addErrback(self._failed)
 
