@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from contextlib import AsyncExitStack
 
@@ -742,7 +743,9 @@ class Sync:
             await self._town.metadata.release_lock(lock)
             self._nodes.pop(0)
         await self._town.metadata.take_lock(segment, self._nodes[0])
-        asked.say('OK {"result":"success"}')
+        workers = {worker.node: worker for worker in await self._town.metadata.workers()}
+        url = workers[self._nodes[0]].write_url if self._nodes[0] in workers else "http://gone/"
+        asked.say(f'OK {{"result":"success","write_url":"{url}?segment={segment}"}}')
 
 
 @pytest_twisted.ensureDeferred
@@ -807,6 +810,57 @@ async def test_a_write_to_an_original_worker_goes_over_http(town):
             assert original.requests == [
                 ("POST", "/?segment=s", "INSERT INTO t VALUES ('é')".encode())
             ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_in_an_original_installation(town):
+    """A worker's row there has no URLs: the one to write to comes with the provisioning."""
+
+    def sync(method, uri, body):
+        return 200, json.dumps({"write_url": f"{original.url}?segment=s"}).encode()
+
+    async with WebServer(reactor, lambda *asked: (200, b"OK\n")) as original:
+        async with WebServer(reactor, sync) as leader:
+            await town.metadata.campaign(model.Leader("sync", "id", url=leader.url, ttl=3600.0))
+            await town.worker("w1", "")
+            await town.metadata.take_lock("s", "w1")
+            assert await town.cluster.write("s", "DELETE FROM t") == 0
+            assert await town.cluster.write("s", "DELETE FROM t") == 0
+        assert original.requests == [("POST", "/?segment=s", b"DELETE FROM t")] * 2
+        assert len(leader.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "says"),
+    [
+        (b"500 Server Error: no such column: x\n", errors.BadSql, "no such column: x"),
+        (b"500 Server Error: \n", errors.NoSuchSegment, "no file"),
+        (b"<!doctype html>\n<title>500</title>", errors.TroughError, "status 500"),
+        (b"out of order", errors.TroughError, "out of order"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_an_original_worker_refuses_is_told_by_its_kind(town, body, kind, says):
+    """It has one status for everything: the text says what it is about."""
+    async with WebServer(reactor, lambda *asked: (500, body)) as original:
+        await town.worker("w1", "", "s", http=original.url)
+        found = await town.found(["s"])
+    assert type(found.failures["s"]) is kind
+    assert says in str(found.failures["s"])
+    assert "<" not in str(found.failures["s"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_original_worker_without_the_lock_is_not_written_to(town):
+    """It is another's to write: provisioned anew, and told if that does not help."""
+    refusal = b"500 Server Error: This node (settings['HOSTNAME']='w1') cannot write to segment 's'"
+    async with WebServer(reactor, lambda *asked: (500, refusal)) as original:
+        async with LineServer(reactor, Sync(town, "w1")) as sync:
+            await town.lead(sync)
+            await town.worker("w1", "", http=original.url)
+            with pytest.raises(errors.NoWriteLock, match="cannot write"):
+                await town.cluster.write("s", "DELETE FROM t")
+            assert len(sync.asked) == 2
 
 
 # -- the sync server -----------------------------------------------------------

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -20,14 +21,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from trough import errors
-from trough.cluster.fan_out import FanOut, Listener, Question, Running, Source, Tally
+from trough.cluster.fan_out import FanOut, Listener, Question, Source, Tally
 from trough.cluster.gathers import Gathers, Receive
 from trough.cluster.links import Links
-from trough.cluster.routes import Place, Route, Routes
+from trough.cluster.routes import Place, Routes
+from trough.cluster.sources import HttpSource, LineSource, refuse_parameters
 from trough.gather.driver import GatherResult
 from trough.metadata import Metadata
 from trough.model import Copy, Leader, Schema, Worker, check_segment_id
-from trough.protocols.calls import QueryListener
 from trough.protocols.client import LineConnection
 from trough.protocols.http_client import HttpClient
 from trough.protocols.values import Parameters
@@ -58,7 +59,7 @@ class Cluster:
         self._http = HttpClient(reactor, token)
         self._routes = Routes(metadata, reactor)
         self._gathers = Gathers(self, reactor)
-        self._holders: dict[str, str] = {}
+        self._holders: dict[str, _Holder] = {}
 
     async def open(self) -> None:
         """Connect to the metadata store; servers are connected to as they are needed.
@@ -171,9 +172,9 @@ class Cluster:
         """
         check_segment_id(segment)
         for last in (False, True):
-            node = self._holders.get(segment) or await self._provisioned(segment, schema)
+            holder = self._holders.get(segment) or await self._provisioned(segment, schema)
             try:
-                return await self._write_at(node, segment, sql, parameters, seconds)
+                return await self._write_at(holder, segment, sql, parameters, seconds)
             except errors.OutcomeUnknown:
                 self._holders.pop(segment, None)
                 raise
@@ -183,8 +184,8 @@ class Cluster:
                     raise
         raise AssertionError("the second try returns or raises")
 
-    async def _provisioned(self, segment: str, schema: str) -> str:
-        await self.provision(segment, schema)
+    async def _provisioned(self, segment: str, schema: str) -> _Holder:
+        answer = await self.provision(segment, schema)
         lock = await self.metadata.lock_of(segment)
         if lock is None:
             raise errors.NoWriteLock(
@@ -192,28 +193,28 @@ class Cluster:
             )
         if len(self._holders) >= MAX_HOLDERS:
             self._holders.clear()
-        self._holders[segment] = lock.node
-        return lock.node
+        holder = self._holders[segment] = _Holder(lock.node, str(answer.get("write_url", "")))
+        return holder
 
     async def _write_at(
         self,
-        node: str,
+        holder: _Holder,
         segment: str,
         sql: str,
         parameters: Parameters | None,
         seconds: float | None,
     ) -> int:
-        worker = await self._routes.worker(node)
+        worker = await self._routes.worker(holder.node)
         if worker is None:
             raise errors.HolderLost(
-                f"{node}, which holds the write lock of {segment}, is not alive"
+                f"{holder.node}, which holds the write lock of {segment}, is not alive"
             )
         if worker.line:
             connection = await self._links.to(worker.line)
             answer = await connection.write(segment, sql, parameters, seconds=seconds)
             return int(answer.fields.get("changes", 0))
-        _refuse_parameters(node, parameters)
-        await self._http.write(f"{worker.write_url}?segment={quote(segment)}", sql)
+        refuse_parameters(holder.node, parameters)
+        await self._http.write(holder.url, sql)
         return 0
 
     # -- what sync servers do --------------------------------------------------
@@ -290,8 +291,10 @@ class Cluster:
         :raises trough.errors.NotFound: no live worker of this name speaks the line protocol
         """
         worker = await self._routes.worker(node)
-        if worker is None or not worker.line:
-            raise errors.NotFound(f"no live worker {node} that speaks the line protocol")
+        if worker is None:
+            raise errors.NotFound(f"no live worker {node}")
+        if not worker.line:
+            raise errors.NotFound(f"{node} speaks HTTP alone, and tells no status")
         connection = await self._links.to(worker.line)
         return (await connection.command("STATUS")).document
 
@@ -348,42 +351,16 @@ class Cluster:
     async def source(self, place: Place) -> Source:
         """See :class:`trough.cluster.fan_out.Sources`."""
         if place.line:
-            return _LineSource(await self._links.to(place.line))
-        return _HttpSource(self._http, place.node)
+            return LineSource(await self._links.to(place.line))
+        return HttpSource(self._http, place.node)
 
 
-class _LineSource:
-    """A worker that speaks the line protocol."""
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Who writes a segment, and where over HTTP: rows of original workers do not say."""
 
-    def __init__(self, connection: LineConnection) -> None:
-        self._connection = connection
-
-    def query(
-        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
-    ) -> Running:
-        return self._connection.query(
-            routes,
-            question.sql,
-            question.parameters,
-            listener=listener,
-            seconds=question.seconds,
-            rows=question.rows,
-        )
-
-
-class _HttpSource:
-    """A worker that speaks HTTP alone."""
-
-    def __init__(self, http: HttpClient, node: str) -> None:
-        self._http = http
-        self._node = node
-
-    def query(
-        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
-    ) -> Running:
-        _refuse_parameters(self._node, question.parameters)
-        urls = {segment: route.url for segment, route in routes.items()}
-        return self._http.query(urls, question.sql, question.rows, listener)
+    node: str
+    url: str
 
 
 #: Segments whose lock's holder is remembered, at most.
@@ -402,10 +379,3 @@ def _may_go_elsewhere(error: errors.TroughError) -> bool:
     """Whether a write that failed so is worth provisioning anew for."""
     lost = (errors.DeadlineExceeded, errors.DiskFull, errors.Cancelled)
     return not isinstance(error, lost)
-
-
-def _refuse_parameters(node: str, parameters: Parameters | None) -> None:
-    if parameters:
-        raise errors.BadRequest(
-            f"{node} speaks HTTP alone, which has no parameters", "write the values into the SQL"
-        )

@@ -303,7 +303,11 @@ class _RowLines(Protocol):
 
 def error_of(response: IResponse, content: bytes) -> errors.TroughError:
     """The error that a response of another status than 200 tells."""
-    text = content.decode("utf-8", "replace").strip().removeprefix(_PREFIX)
+    text = content.decode("utf-8", "replace").strip()
+    if text.startswith("<"):  # a page for a browser
+        text = ""
+    refused = text.startswith(_PREFIX.strip())
+    text = text.removeprefix(_PREFIX.strip()).strip()
     code = (response.headers.getRawHeaders("x-trough-error") or [""])[0]
     try:
         document = json.loads(content)
@@ -314,8 +318,20 @@ def error_of(response: IResponse, content: bytes) -> errors.TroughError:
         return errors.NoSuchSegment(text)
     if code:
         return errors.from_code(code, text)
+    if refused:
+        return _refusal_of_the_original(text)
     kinds = {404: errors.NoSuchSegment, 503: errors.Unavailable, 401: errors.Unauthorized}
     return kinds.get(response.code, errors.TroughError)(text or f"status {response.code}")
+
+
+def _refusal_of_the_original(text: str) -> errors.TroughError:
+    """What an original worker means, whose only status is 500: most often that it, or its
+    SQLite, does not take the SQL."""
+    if not text:  # an assertion that the file is there
+        return errors.NoSuchSegment("the worker has no file of this segment")
+    if "cannot write to segment" in text:
+        return errors.NoWriteLock(text)
+    return errors.BadSql(text)
 
 
 async def _content(response: IResponse, url: str) -> bytes:
