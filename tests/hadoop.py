@@ -186,6 +186,11 @@ class _Process:
         assert self._running is not None
         self._running.send_signal(signal.SIGCONT)
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not killed since; it may be frozen."""
+        return self._running is not None
+
     def wait_for(self, ready: Callable[[], bool]) -> None:
         """Ask until `ready`; fails when the process ends instead."""
         assert self._running is not None, f"the {self.name} does not run"

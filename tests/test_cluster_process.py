@@ -341,36 +341,58 @@ def test_workers_serve_through_a_total_loss_of_rethinkdb(on_three, rethinkdb_clu
 # -- HDFS fails ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["namenode", "datanode"])
-def test_a_cluster_works_on_while_hdfs_is_away(common, hdfs, part):
-    """Reads, writes and provisioning go on without NameNode or DataNode; a promotion is
-    refused with the reason; once back, it reaches canonical storage and the other copy."""
+def _kill(server):
+    server.kill()
+
+
+def _freeze(server):
+    server.freeze()
+
+
+def _bring_back(hdfs, server):
+    if server.running:
+        server.thaw()
+    else:
+        server.start()
+    hdfs.wait()
+
+
+@pytest.mark.parametrize(
+    ("part", "fail"), [("namenode", _kill), ("datanode", _kill), ("namenode", _freeze)]
+)
+def test_a_cluster_works_on_while_hdfs_is_away(common, hdfs, part, fail):
+    """Reads, writes and provisioning go on without NameNode or DataNode, dead or silent; a
+    promotion is refused with the reason; once back, it reaches canonical storage and the
+    other copy."""
     if not common.storage_url.startswith("webhdfs:"):
         pytest.skip("this pair of engines has no HDFS")
     cluster = common.start()
-    segment = f"without-{part}"
+    segment = f"without-{part}{fail.__name__}"
     url = begin(cluster, segment)
     (other,) = cluster.readers(segment) - {cluster.holder(url)}
     server = getattr(hdfs, part)
-    server.kill()
+    fail(server)
     try:
         write(url, "INSERT INTO t VALUES (2)")
         assert read(cluster.read_url(other, segment), COUNT) == [{"n": 2}]
-        fresh = cluster.provision("s1", f"new-{segment}")["write_url"]
-        write(fresh, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+        for each in (f"new-{segment}", f"newer-{segment}"):
+            fresh = cluster.provision("s1", each)["write_url"]
+            write(fresh, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
         status, answer = cluster.order("promote", segment)
         assert status == 503, answer
         print(answer)
     finally:
-        server.start()
-        hdfs.wait()
+        _bring_back(hdfs, server)
     until_blocking(lambda: cluster.order("promote", segment)[0] == 200, "promotion")
     until_blocking(lambda: cluster.order("promote", f"new-{segment}")[0] == 200, "promotion")
     assert cluster.canonical_rows(segment, "SELECT count(*) FROM t") == [(2,)]
     cluster.wait_for_copies(f"new-{segment}")
     path = cluster.directory / other / "segments" / canonical_path(segment)
     until_blocking(lambda: rows_of(path, "SELECT count(*) FROM t") == [(2,)], "the other copy")
-    assert not [name for name in cluster.hand.names() if not name.endswith(".sqlite")]
+    until_blocking(
+        lambda: not [name for name in cluster.hand.names() if not name.endswith(".sqlite")],
+        "the removal of unfinished uploads",
+    )
 
 
 # -- settings ----------------------------------------------------------------------------

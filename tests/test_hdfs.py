@@ -197,13 +197,28 @@ async def test_without_a_datanode(hdfs, storage, hand, source, tmp_path):
 
 @pytest_twisted.ensureDeferred
 async def test_a_namenode_that_does_not_answer(hdfs, hand):
-    """A NameNode that takes connections and answers nothing is unavailable in time."""
-    patience = Patience(answer=0.3, attempts=2, pause=0.1)
+    """A NameNode that takes connections and answers nothing is unavailable in time: only one
+    that refuses, or breaks off, is asked again after a pause."""
+    patience = Patience(answer=0.3, attempts=2, pause=3600.0, longest_pause=3600.0)
     storage = open_storage(hand.url, reactor, patience=patience)
     hdfs.namenode.freeze()
     try:
         with pytest.raises(errors.Unavailable, match="timed out"):
             await storage.open()
+    finally:
+        hdfs.namenode.thaw()
+    await storage.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_finding_one_file_waits_for_no_silent_namenode(hdfs, hand):
+    """Somebody waits for that answer, however patient other calls are."""
+    storage = open_storage(hand.url, reactor, patience=Patience(answer=3600))
+    await storage.open()
+    hdfs.namenode.freeze()
+    try:
+        with pytest.raises(errors.Unavailable, match="is silent"):
+            await storage.find("300001")
     finally:
         hdfs.namenode.thaw()
     await storage.close()

@@ -1,7 +1,9 @@
-"""What a leader does, on a real registry and a real directory."""
+"""What a leader does, on real stores: a registry and a directory, unless a test says others."""
 
 import pytest
 import pytest_twisted
+from cluster_engines import PAIRS, open_engines
+from rethinkdb_server import rethinkdb_server  # noqa: F401
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 from waiting import until
@@ -15,12 +17,13 @@ ME = Leader("s1", "me", "http://127.0.0.1:1/", ttl=60.0)
 
 
 class House:
-    """A registry, a canonical directory, workers that are only rows, and a leadership."""
+    """A pair of stores, workers that are only rows, and a leadership."""
 
-    def __init__(self, path):
-        self.canonical = path / "canonical"
-        self.metadata = open_metadata(f"sqlite://{path}/registry.db", reactor)
-        self.storage = open_storage(f"file://{self.canonical}", reactor)
+    def __init__(self, engines):
+        self.hand = engines.hand
+        self.canonical = engines.hand.root
+        self.metadata = open_metadata(engines.metadata_url, reactor)
+        self.storage = open_storage(engines.storage_url, reactor)
         self.policy = Policy(
             lambda segment: 2, lambda segment: segment.startswith("cold"), 2,
             grace=600.0, listing=0.05, full_listing=600.0, reap=0.05,
@@ -50,20 +53,20 @@ class House:
 
     def put(self, segment, content=b"a"):
         """A file in canonical storage; what is in it does not matter to a leader."""
-        path = self.canonical / canonical_path(segment)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(f".{segment}").write_bytes(content)
-        path.with_name(f".{segment}").rename(path)
+        path = canonical_path(segment)
+        hidden = f"{path.rpartition('/')[0]}/.{segment}"
+        self.hand.put(hidden, content)
+        self.hand.rename(hidden, path)
 
     async def assigned(self, segment):
         rows = await self.metadata.assignments_of_segment(segment)
         return sorted(row.node for row in rows)
 
 
-@pytest.fixture
-def house(tmp_path):
+@pytest.fixture(params=PAIRS[:1])
+def house(request, tmp_path):
     """See :class:`House`."""
-    house = House(tmp_path)
+    house = House(open_engines(request.param, tmp_path, request))
     yield house
     pytest_twisted.blockon(ensureDeferred(house.close()))
 
@@ -145,6 +148,24 @@ async def test_copies_of_a_dead_worker_vanish_and_its_assignments_wait(house):
     assert await house.assigned("300001") == ["w1", "w2"]
 
 
+@pytest.mark.parametrize("house", PAIRS[2:], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_a_silent_storage_holds_up_no_round(house, hdfs):
+    """While the NameNode takes connections and answers nothing, the leader plans on."""
+    await house.open("w1", "w2")
+    house.put("300001")
+    await house.lead()
+    await until(lambda: house.assigned("300001"), "assignments")
+    hdfs.namenode.freeze()
+    try:
+        rounds = house.leadership.status()["rounds"]
+        # Fewer seconds than a silent NameNode is waited for.
+        await until(lambda: house.leadership.status()["rounds"] > rounds + 2, "rounds", 25.0)
+    finally:
+        hdfs.namenode.thaw()
+
+
+@pytest.mark.parametrize("house", PAIRS[:2], indirect=True)
 @pytest_twisted.ensureDeferred
 async def test_a_deposed_leader_changes_nothing(house):
     """Once another one leads, the old one's plans are refused by the store."""

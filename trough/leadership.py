@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from trough import errors
 from trough.metadata import LockChanges, Metadata, Watch
@@ -32,6 +33,10 @@ STEPS = 500
 
 #: Plans that are carried out in one round, at most: news come between rounds.
 PLANS = 50
+
+#: Seconds for which a round waits for a look at canonical storage. The first look at
+#: millions of files takes longer, and one at a silent server; rounds go on meanwhile.
+LOOK_SECONDS = 2.0
 
 #: When more than this share of all segments, and more than this many, are missing from
 #: canonical storage at once, a lost mount is likelier than so many deletions.
@@ -135,6 +140,7 @@ class Reign:
         self._lock_news: list[LockChanges] = []
         self._watch: Watch | None = None
         self._listing: Listing | None = None
+        self._looking: _Look | None = None
         self._looked_fully = float("-inf")
         self._reaped = float("-inf")
         self._storage_away = False
@@ -155,6 +161,8 @@ class Reign:
         if self._watch is not None:
             self._watch.stop()
         await maybeDeferred(self._rounds.stopService)
+        if self._looking is not None:
+            await self._looking.end()
 
     def status(self) -> dict[str, Any]:
         """Counters for people; JSON-able."""
@@ -224,21 +232,25 @@ class Reign:
     # -- looking at canonical storage -------------------------------------------------
 
     async def _look(self, planner: Planner, now: float) -> None:
-        full = now - self._looked_fully >= self._policy.full_listing
-        try:
-            if self._listing is None:
-                await self._storage.open()
-            changes = await self._storage.changes(self._listing, full)
-        except errors.Unavailable as reason:
+        """Take in what a look at canonical storage finds, if it has come to its end."""
+        if self._looking is None:
+            full = now - self._looked_fully >= self._policy.full_listing
+            self._looking = _Look(self._storage, self._listing, full, self._clock)
+        look = self._looking
+        if not await look.ends_within(LOOK_SECONDS):
+            return
+        self._looking = None
+        if look.away is not None:
             # Planning goes on with what is known; a worker may have come or gone.
             if not self._storage_away:
                 self._storage_away = True
-                _log.warn("canonical storage is away: {reason}", reason=reason)
+                _log.warn("canonical storage is away: {reason}", reason=look.away)
             return
         self._storage_away = False
+        changes = look.changes()
         if self._is_doubtful(planner, changes, now):
             return
-        if full:
+        if look.full:
             self._looked_fully = now
         planner.see_canonical(changes.present, changes.gone, whole=self._listing is None)
         self._listing = changes.listing
@@ -304,3 +316,59 @@ class Reign:
         self._counts["assignments_put"] += len(plan.put)
         self._counts["assignments_removed"] += len(plan.remove)
         self._counts["moves"] += plan.moves
+
+
+class _Look:
+    """One look at canonical storage, which goes on while rounds do.
+
+    :param since: what the look before this one found, if there was one
+    :ivar full: whether it goes into every directory
+    :ivar away: why the storage could not be looked at; None if it could, or may yet
+    """
+
+    def __init__(
+        self, storage: Storage, since: Listing | None, full: bool, clock: IReactorTime
+    ) -> None:
+        self.full = full
+        self.away: errors.Unavailable | None = None
+        self._clock = clock
+        self._result: Changes | Failure | None = None
+        self._waiting: Deferred[None] | None = None
+        self._looking = Deferred.fromCoroutine(self._look(storage, since))
+        self._looking.addBoth(self._ended)
+
+    async def _look(self, storage: Storage, since: Listing | None) -> Changes:
+        if since is None:
+            await storage.open()
+        return await storage.changes(since, self.full)
+
+    def _ended(self, result: Changes | Failure) -> None:
+        self._result = result
+        if isinstance(result, Failure) and isinstance(result.value, errors.Unavailable):
+            self.away = result.value
+        if self._waiting is not None:
+            self._waiting.callback(None)
+
+    async def ends_within(self, seconds: float) -> bool:
+        """Wait for its end, but no longer than that; whether it has ended."""
+        if self._result is None:
+            self._waiting = Deferred()
+            try:
+                await self._waiting.addTimeout(seconds, self._clock)
+            except TimeoutError:
+                return False
+            finally:
+                self._waiting = None
+        return True
+
+    def changes(self) -> Changes:
+        """What it found; raises what it failed with."""
+        assert self._result is not None
+        if isinstance(self._result, Failure):
+            self._result.raiseException()
+        return self._result
+
+    async def end(self) -> None:
+        """Give it up, and wait for it."""
+        self._looking.cancel()
+        await self._looking

@@ -268,9 +268,7 @@ class LocalSyncController(service.MultiService):
         if lock.node != self.myself.node:
             raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
         try:
-            canonical = await self._canonical(segment)
-            if canonical is not None:
-                await self.segments.fetch(canonical)
+            await self._fetch_newest(segment)
             if self.segments.get(segment) is not None:
                 await self.segments.make_writable(segment, lock.epoch)
             else:
@@ -282,20 +280,27 @@ class LocalSyncController(service.MultiService):
         self.locks[segment] = lock
         _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
 
-    async def _canonical(self, segment: str) -> CanonicalCopy | None:
-        """The newest canonical copy that is known of, or None for a new segment.
+    async def _fetch_newest(self, segment: str) -> None:
+        """Have the newest canonical copy that is known of, if the segment is not new.
 
         With canonical storage away, what the leader saw at its last look is enough: a
-        segment that it did not assign to anybody was not there.
+        segment that it did not assign to anybody was not there, and a copy of what it saw
+        may be written to. Nothing is fetched then, for that would only take long to fail.
         """
         assigned = await self.metadata.assignments_of_segment(segment)
-        known = max((row.canonical for row in assigned), key=_version, default=None)
-        if known is not None and not known.modified:
-            known = None
+        seen = max((row.canonical for row in assigned if row.modified), key=_version, default=None)
         try:
-            return await self.storage.find(segment, known.path if known else None)
-        except errors.Unavailable:
-            return known
+            found = await self.storage.find(segment, seen.path if seen else None)
+        except errors.Unavailable as reason:
+            copy = self.segments.get(segment)
+            held = copy.entry.canonical.version if copy is not None else (0, 0)
+            if seen is not None and seen.version > held:
+                raise errors.Unavailable(
+                    f"segment {segment} has to be fetched before it is written to: {reason}"
+                ) from reason
+            return
+        if found is not None:
+            await self.segments.fetch(found)
 
     async def promote(self, segment: str) -> dict[str, object]:
         """Publish the segment's present state as its canonical copy.

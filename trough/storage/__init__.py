@@ -101,10 +101,11 @@ class Storage(ABC):
 
     @abstractmethod
     def find(self, segment: str, path: str | None = None) -> Deferred[CanonicalCopy | None]:
-        """The present version of one segment.
+        """The present version of one segment, within seconds or not at all.
 
         :param path: where it was last seen; only this path, or without it the
             default one (:func:`trough.model.canonical_path`), is looked at
+        :raises trough.errors.Unavailable: also where the storage is merely silent
         """
 
     @abstractmethod

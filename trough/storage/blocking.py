@@ -13,12 +13,12 @@ import itertools
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from twisted.internet import defer
-from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
+from trough import errors
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Guard, Listing, Progress, Storage
 from trough.storage.listing import check_path
@@ -26,6 +26,10 @@ from trough.threads import Cancellation, ThreadPoolService
 
 _log = Logger()
 T = TypeVar("T")
+
+#: Seconds for finding one file, the wait for a thread included: somebody waits for the
+#: answer, and a server that is silent is as good as away.
+FIND_SECONDS = 5.0
 
 #: Threads for calls that move no file: listing, looking up, renaming, deleting. More
 #: than one, so that a look-up need not wait for a listing.
@@ -111,14 +115,22 @@ class BlockingStorage(Storage):
 
     :param url: as the user wrote it, for messages and the status
     :param transfers: how many files may be moved at once; further ones wait in order
+    :param find_seconds: after which :meth:`find` says that the storage is away
     """
 
     def __init__(
-        self, url: str, backend: Backend, reactor: IReactorFromThreads, transfers: int
+        self,
+        url: str,
+        backend: Backend,
+        reactor: Any,
+        transfers: int,
+        find_seconds: float = FIND_SECONDS,
     ) -> None:
         self.url = url
         self.root = backend.root
         self._backend = backend
+        self._reactor = reactor
+        self._find_seconds = find_seconds
         self._transfers = ThreadPoolService("storage-transfers", transfers, reactor)
         self._calls = ThreadPoolService("storage-calls", SHORT_CALLS, reactor)
         self._operations: set[defer.Deferred[Any]] = set()
@@ -156,11 +168,15 @@ class BlockingStorage(Storage):
         return self._calls.run_cancellable(self._backend.look, since, full)
 
     def find(self, segment: str, path: str | None = None) -> defer.Deferred[CanonicalCopy | None]:
-        return defer.maybeDeferred(
+        finding = defer.maybeDeferred(
             lambda: self._calls.run_cancellable(
                 self._backend.find, segment, check_path(segment, path)
             )
         )
+        return finding.addTimeout(self._find_seconds, self._reactor, self._silent)
+
+    def _silent(self, result: object, seconds: float) -> NoReturn:
+        raise errors.Unavailable(f"canonical storage {self.url} is silent for {seconds:g} s")
 
     def delete(self, copy: CanonicalCopy) -> defer.Deferred[bool]:
         return defer.maybeDeferred(self._delete, copy)

@@ -302,11 +302,19 @@ class WebHdfs:
                 self._pause(cancellation, error, pauses)
 
     def _repeat(self, cancellation: Cancellation, call: Callable[[hdfs.Client], T]) -> T:
-        """The same, for one short call."""
+        """The same, for one short call.
+
+        A server that was silent for the whole patience is not asked again: whoever
+        waits has waited for long enough.
+        """
 
         def attempt() -> T:
             with self._session(cancellation) as session:
-                return call(self._client(session, transfer=False))
+                try:
+                    return call(self._client(session, transfer=False))
+                except requests.ReadTimeout as error:
+                    cancellation.check()
+                    raise errors.Unavailable(f"HDFS at {self.url}: {_shown(error)}") from error
 
         return self.repeat(cancellation, attempt)
 
