@@ -71,14 +71,14 @@ LAYERS = [
     # Worker.
     ["schemas", "matching"],
     ["catalogue", "cold", "local_files", "publisher", "reconciler", "segments", "worker", "writes"],
-    ["query"],
+    ["query", "reach"],
     # Sync server.
     ["leadership", "peers", "sync"],
     ["gather", "gather.*"],
     # Clients.
     ["protocols.blocking", "protocols.calls", "protocols.client", "protocols.http_client"],
     ["cluster", "cluster.*"],
-    ["client", "http_answers"],
+    ["client", "http_answers", "promoter"],
     # Servers.
     [
         "protocols.common",

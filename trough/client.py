@@ -25,7 +25,6 @@ from typing import Any
 from urllib.parse import quote
 
 from trough import errors, model
-from trough.cluster.promoter import Promoter
 from trough.http_answers import (
     TroughException,
     TroughOutcomeUnknown,
@@ -37,6 +36,7 @@ from trough.http_answers import (
     worth_asking_elsewhere,
 )
 from trough.metadata.blocking import open_blocking
+from trough.promoter import Promoter
 from trough.protocols.blocking import Connections, NoAnswer, NotSent, Response
 from trough.sql.text import filled_in, sql_value
 
