@@ -274,8 +274,8 @@ def _settings(given: Mapping[str, bytes]) -> tuple[float | None, int | None, Par
         return None, None, None
     seconds, rows, bind = given.get("seconds"), given.get("rows"), given.get("bind")
     return (
-        None if seconds is None else _seconds(_text(seconds)),
-        None if rows is None else _rows(_text(rows)),
+        None if seconds is None else parse_seconds(_text(seconds)),
+        None if rows is None else parse_rows(_text(rows)),
         None if bind is None else decode_parameters(bind),
     )
 
@@ -287,7 +287,11 @@ def _yes_or_no(given: Mapping[str, bytes], name: str) -> bool:
     return told == b"yes"
 
 
-def _seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
+    """A deadline, in seconds.
+
+    :raises trough.errors.BadRequest: it is none
+    """
     try:
         seconds = float(text)
     except ValueError:
@@ -297,7 +301,11 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _rows(text: str) -> int:
+def parse_rows(text: str) -> int:
+    """A number of rows; 0 is no limit.
+
+    :raises trough.errors.BadRequest: it is none
+    """
     if not (text.isascii() and text.isdecimal() and len(text) < 19):
         raise errors.BadRequest(f"rows={text[:40]}", "a number of rows, or 0 for no limit")
     return int(text)

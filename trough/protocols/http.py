@@ -25,10 +25,19 @@ from trough import errors
 _log = Logger()
 
 #: Of a body that is too large, this many times the limit is read and dropped, so that the
-#: client gets to see the answer; whoever sends more is cut off.
+#: client gets to see the answer and can keep its connection; whoever announces more, or
+#: asks before sending, is answered at once; whoever sends more is cut off.
 PATIENCE = 16
 
 REASON_PREFIX = b"500 Server Error: "
+
+_UNREAD = (
+    b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    b"Connection: close\r\n"
+    b"X-Trough-Error: too-large\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: %d\r\n\r\n%s"
+)
 
 
 class _Discard(BytesIO):
@@ -43,9 +52,11 @@ class Request(server.Request):
 
     max_body = 64 * 1024 * 1024
     too_large = False
+    channel: Any
     content: BytesIO
     site: Site
     _received = 0
+    _answered = False
 
     def gotLength(self, length: int | None) -> None:
         if length is not None and length > self.max_body:
@@ -67,8 +78,34 @@ class Request(server.Request):
     def _refuse_body(self, length: int) -> None:
         self.too_large = True
         self.content = _Discard()
-        if length > self.max_body * PATIENCE:
-            self.abort()
+        waits = self.requestHeaders.getRawHeaders(b"expect", [b""])[0].lower() == b"100-continue"
+        if waits or length > self.max_body * PATIENCE:
+            self._refuse_unread(waits)
+
+    def _refuse_unread(self, waits: bool) -> None:
+        """Answer now, and let the connection end: what follows is not worth reading.
+
+        :param waits: whether the client sends its body only when it is told to; for
+            another one the connection stays open, or what it has sent already would reset
+            it before the answer is seen
+        """
+        self.requestHeaders.removeHeader(b"expect")
+        self._answered = True
+        said = REASON_PREFIX + str(self.body_too_large()).encode() + b"\n"
+        self.channel.write(_UNREAD % (len(said), said))
+        if waits:
+            self.channel.loseConnection()
+
+    def body_too_large(self) -> errors.TooLarge:
+        """What is wrong with a body that is too large."""
+        return errors.TooLarge(f"the body has more than {self.max_body} bytes", "send it in parts")
+
+    def process(self) -> None:
+        """Serve the request, now that its body is here."""
+        if self._answered:
+            self.channel.loseConnection()
+        else:
+            super().process()
 
     def abort(self) -> None:
         """Reset the connection, so that nobody takes what was sent for an answer."""
@@ -91,7 +128,15 @@ class Site(server.Site):
 
     def __init__(self, root: resource.Resource, reactor: Any, max_body: int) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
-        super().__init__(root, requestFactory=request, reactor=reactor, timeout=600)
+        # Clients such as curl say that SQL is a form; taken for one, each ``=`` in it would
+        # be a parameter.
+        super().__init__(
+            root,
+            requestFactory=request,
+            parsePOSTFormSubmission=False,
+            reactor=reactor,
+            timeout=600,
+        )
         self.displayTracebacks = False
         self._clock = reactor
 
@@ -144,9 +189,7 @@ class Resource(resource.Resource):
         request.site.began(request)
         try:
             if request.too_large:
-                raise errors.TooLarge(
-                    f"the body has more than {request.max_body} bytes", "send it in parts"
-                )
+                raise request.body_too_large()
             self._authenticate(request)
             self.handler(request)(request)
         except Exception:

@@ -76,7 +76,8 @@ class ManagerResource(Resource):
             super()._authenticate(request)
 
     def handler(self, request: Request) -> Callable[[Request], None]:
-        method = request.method.decode("ascii", "replace").replace("HEAD", "GET")
+        method = request.method.decode("ascii", "replace")
+        method = "GET" if method == "HEAD" else method
         parts = _path_parts(request.path)
         for shape, call in self._calls.items():
             if shape[0] == method and _fits(shape[1:], parts):
@@ -84,7 +85,8 @@ class ManagerResource(Resource):
                 names = [part for wanted, part in pairs if wanted == "*"]
                 return partial(self._call, call, names)
         path = request.path.decode("utf-8", "replace")
-        if any(_fits(shape[1:], parts) for shape in self._calls):
+        if allowed := {shape[0] for shape in self._calls if _fits(shape[1:], parts)}:
+            request.setHeader(b"allow", ", ".join(sorted(allowed)).encode())
             raise errors.MethodNotAllowed(f"{method} is not for {path}")
         raise errors.NotFound(f"there is no {path} here")
 

@@ -15,15 +15,19 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.executors.pool import Framing, Limits, Outcome
-from trough.model import check_segment_id
+from trough.model import Copy, check_segment_id
+from trough.protocols.arguments import parse_rows, parse_seconds
 from trough.protocols.http import Request, Resource, finished, write_response
-from trough.protocols.http_proxy import Proxy
+from trough.protocols.http_proxy import NoConnection, Proxy
 from trough.query import Queries
 
 _log = Logger()
 
 #: Names the worker that passed a request on; such a request is not passed on again.
 FORWARDED = b"x-trough-forwarded-by"
+
+#: Names the holder of the write lock, beside the former, if that could not be reached.
+HOLDER_AWAY = b"x-trough-holder-away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +59,29 @@ def query_parameters(request: Request, queries: Queries) -> QueryParameters:
     if b"segment" in arguments:
         segment = arguments[b"segment"][0].decode("utf-8", "replace")
     else:
-        host = (request.getHeader(b"host") or b"").decode("utf-8", "replace")
-        segment, dot, _ = host.partition(".")
-        if not dot or host.replace(".", "").partition(":")[0].isdigit():
-            raise errors.BadRequest("no segment is named", "add ?segment=ID to the URL")
-    seconds = _number(arguments, b"seconds", float)
-    rows = _number(arguments, b"rows", int)
-    return QueryParameters(check_segment_id(segment), queries.limits(seconds, rows))
+        segment = _named_by_host(request)
+    seconds, rows = _given(arguments, b"seconds"), _given(arguments, b"rows")
+    limits = queries.limits(
+        None if seconds is None else parse_seconds(seconds),
+        None if rows is None else parse_rows(rows),
+    )
+    return QueryParameters(check_segment_id(segment), limits)
 
 
-def _number(
-    arguments: dict[bytes, list[bytes]], name: bytes, kind: Callable[[str], Any]
-) -> Any | None:
-    if name not in arguments:
-        return None
-    given = arguments[name][0].decode("utf-8", "replace")
-    try:
-        value = kind(given)
-    except ValueError:
-        value = -1
-    if not 0 < value < 1e15:
-        raise errors.BadRequest(f"{name.decode()} is {given!r:.40}, which is no number above 0")
-    return value
+def _given(arguments: dict[bytes, list[bytes]], name: bytes) -> str | None:
+    values = arguments.get(name)
+    return None if values is None else values[0].decode("utf-8", "replace")
+
+
+def _named_by_host(request: Request) -> str:
+    hosts = request.requestHeaders.getRawHeaders(b"host", [])
+    if len(hosts) > 1:
+        raise errors.BadRequest("two Host headers name the segment", "add ?segment=ID to the URL")
+    host = (hosts[0] if hosts else b"").decode("utf-8", "replace")
+    segment, dot, _ = host.partition(".")
+    if not dot or host.replace(".", "").partition(":")[0].isdigit():
+        raise errors.BadRequest("no segment is named", "add ?segment=ID to the URL")
+    return segment
 
 
 class ReadResource(Resource):
@@ -125,13 +130,51 @@ class ReadResource(Resource):
         self._start(request, receiver, self._queries.read_cold, target, parameters)
 
     async def _elsewhere(self, request: Request, parameters: QueryParameters) -> None:
-        if request.requestHeaders.hasHeader(FORWARDED):
-            raise errors.Unavailable(
-                f"segment {parameters.segment} has just moved", "ask again in a second"
-            )
-        url = await self._queries.elsewhere(parameters.segment)
-        request.requestHeaders.setRawHeaders(FORWARDED, [self._queries.node.encode()])
-        await self._proxy.forward(request, url)
+        """Pass a read on, or answer as last promoted where the writer cannot be reached."""
+        segment, asked_in_vain = parameters.segment, set[str]()
+        reason: errors.TroughError = errors.Unavailable(
+            f"segment {segment} has just moved", "ask again in a second"
+        )
+        target = self._promoted_for_another(request, segment)
+        passed_on = request.requestHeaders.hasHeader(FORWARDED)
+        while target is None and not passed_on:
+            copy = await self._next_copy(segment, asked_in_vain, reason)
+            try:
+                await self._pass_on(request, copy, parameters)
+            except NoConnection as failure:
+                reason = failure
+                asked_in_vain.add(copy.node)
+                self._queries.reach.note(copy.node, False)
+                target = self._queries.target(segment)
+            else:
+                return
+        if target is None:
+            raise reason
+        self._read(request, target, parameters)
+
+    def _promoted_for_another(self, request: Request, segment: str) -> Any:
+        holder = request.getHeader(HOLDER_AWAY)
+        return (
+            self._queries.promoted(segment, holder.decode("ascii", "replace")) if holder else None
+        )
+
+    async def _next_copy(
+        self, segment: str, asked_in_vain: set[str], reason: errors.TroughError
+    ) -> Copy:
+        try:
+            return await self._queries.elsewhere(segment, asked_in_vain)
+        except errors.NoSuchSegment:
+            if asked_in_vain:  # there is one, which could not be asked
+                raise reason from None
+            raise
+
+    async def _pass_on(self, request: Request, copy: Copy, parameters: QueryParameters) -> None:
+        headers = request.requestHeaders
+        headers.setRawHeaders(FORWARDED, [self._queries.node.encode()])
+        holder = self._queries.worker.holder_elsewhere(parameters.segment)
+        if holder is not None and holder.node != copy.node:
+            headers.setRawHeaders(HOLDER_AWAY, [holder.node.encode()])
+        await self._proxy.forward(request, copy.url, parameters.limits.seconds)
 
 
 class WriteResource(Resource):
@@ -158,6 +201,7 @@ class WriteResource(Resource):
 
 def _only_post(request: Request) -> None:
     if request.method != b"POST":
+        request.setHeader(b"allow", b"POST")
         raise errors.MethodNotAllowed(
             f"{request.method.decode('ascii', 'replace')} is not for this port",
             "POST the SQL to /?segment=ID",
