@@ -1,12 +1,13 @@
 """Three sync servers and four workers, on each pair of engines, and what happens when some die."""
 
+import json
 import signal
 import threading
 
 import pytest
 from cluster_engines import PAIRS, open_engines
 from cluster_nodes import Cluster
-from processes import http, read, until_blocking, write
+from processes import Machine, free_ports, http, read, until_blocking, write
 from rethinkdb_server import rethinkdb_server  # noqa: F401
 
 COUNT = "SELECT count(*) AS n FROM t"
@@ -74,6 +75,46 @@ def test_a_promoted_segment_outlives_its_holder(cluster):
     cluster.worker(holder).wait_ready()
     assert cluster.provision("s3", "300001")["write_url"] == url
     assert read(cluster.read_url(holder, "300001"), COUNT) == [{"n": 2}]
+
+
+def test_a_restart_of_a_worker_is_noticed_by_no_reader(cluster):
+    """What it wrote and promoted is answered all the while, by whom the store names and by
+    every other worker; as last promoted, once it has signed off."""
+    url = cluster.provision("s1", "rolling")["write_url"]
+    write(url, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+    cluster.promote("s1", "rolling")
+    cluster.wait_for_copies("rolling")
+    holder = cluster.holder(url)
+    stopping = threading.Thread(target=cluster.processes[holder].stop)
+    stopping.start()
+    while stopping.is_alive():
+        _read_as_clients_do(cluster, "rolling")
+    for name in cluster.workers:
+        if name != holder:
+            assert read(cluster.read_url(name, "rolling"), COUNT) == [{"n": 1}]
+    cluster.worker(holder).wait_ready()
+    assert cluster.provision("s2", "rolling")["write_url"] == url
+
+
+def _read_as_clients_do(cluster, segment):
+    """Look a copy up and ask it; one that does not answer has to be published no longer."""
+    asked = cluster.copies(segment)
+    assert asked
+    status, answer = http("POST", asked[0].url, COUNT.encode())
+    if status != 200:
+        assert asked[0].url not in [copy.url for copy in cluster.copies(segment)], answer
+        return
+    assert json.loads(answer) == [{"n": 1}]
+
+
+def test_a_worker_that_waits_for_its_store_stops_without_a_complaint(tmp_path):
+    """Its start is cancelled, which is no failure: it ends as by its signal, and logs no trace."""
+    with Machine(tmp_path, f"rethinkdb://127.0.0.1:{free_ports(1)[0]}/nobody") as machine:
+        worker = machine.worker("w1")
+        health = machine.url("w1", "SYNC_LOCAL_PORT") + "health"
+        until_blocking(lambda: http("GET", health)[0] == 503, "a worker that serves and waits")
+        assert worker.stop() == -signal.SIGINT
+        assert "critical" not in worker.output and "Traceback" not in worker.output
 
 
 def test_a_promotion_reaches_every_other_copy(cluster):

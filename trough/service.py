@@ -208,6 +208,8 @@ def _add_worker(common: _Common) -> LocalSyncController:
     for child in (data, catalogue_thread, pool, controller):
         child.setServiceParent(stack)
     _listen_as_worker(common, controller, queries)
+    # Last, and so the first to stop: nobody should still be sent here once ports are closed.
+    Closing(controller.sign_off).setServiceParent(stack)
     return controller
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -119,6 +119,7 @@ class LocalSyncController(service.MultiService):
             metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock
         )
         self.reconciler = Reconciler(self, timing.retry, clock)
+        self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
 
     # -- life ------------------------------------------------------------------
 
@@ -143,8 +144,8 @@ class LocalSyncController(service.MultiService):
         self.registered = True
         self.publisher.setServiceParent(self)
         self.reconciler.setServiceParent(self)
+        self._heartbeat.setServiceParent(self)
         for name, interval, work in (
-            ("heartbeat", self._timing.heartbeat, self._beat),
             ("idle write locks", self._timing.retry, self._retire_idle),
             ("full comparison", self._timing.full, self.reconciler.everything),
         ):
@@ -185,18 +186,35 @@ class LocalSyncController(service.MultiService):
         call = self._clock.callLater(seconds, pause.callback, None)
         return pause
 
+    async def sign_off(self) -> None:
+        """Say that this worker serves no more, while it still does; before it stops.
+
+        Whoever has just looked it up still finds it, and the others hear of it: each of
+        them looks who lives once every heartbeat.
+        """
+        if not self.registered:
+            return
+        self.registered = False
+        # Whichever of these went on would put its row back.
+        for publishing in (self._heartbeat, self.publisher):
+            await maybeDeferred(publishing.disownServiceParent)
+        try:
+            await self.metadata.withdraw_worker(self.myself)
+        except errors.TroughError as failure:
+            _log.warn("could not sign off: {failure}", failure=failure)
+            return
+        if set(self.workers) - {self.myself.node}:
+            await self._pause(self._timing.heartbeat)
+
     async def stopService(self) -> None:
-        """Stop what runs unasked, then say that this worker serves no more."""
+        """Stop what runs unasked; :meth:`sign_off` comes first."""
         for watch in self._watches:
             watch.stop()
+        # From here on this service does not run, and a start that is cancelled is no failure.
+        stopped = super().stopService()
         if self._starting is not None:
             self._starting.cancel()
-        await super().stopService()
-        if self.registered:
-            try:
-                await self.metadata.withdraw_worker(self.myself)
-            except errors.TroughError as failure:
-                _log.warn("could not sign off: {failure}", failure=failure)
+        await stopped
         await self.segments.close()
 
     async def _beat(self) -> None:
@@ -263,6 +281,10 @@ class LocalSyncController(service.MultiService):
         }
 
     async def _become_writer(self, segment: str, schema_sql: str) -> None:
+        if self.loaded and not self.registered:
+            raise errors.Unavailable(
+                f"{self.myself.node} is being started or stopped", "provision again"
+            )
         held = self.locks.get(segment)
         lock = await self.metadata.take_lock(segment, self.myself.node)
         if lock.node != self.myself.node:
