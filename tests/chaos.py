@@ -221,10 +221,7 @@ class Monkey:
         segment = self._dice.choice(self._segments)
         name = self._holder_of(segment)
         self._cluster.processes[name].kill()
-        until_blocking(
-            lambda: name not in {worker.node for worker in self._cluster.store.workers()},
-            "the death of a worker to be known",
-        )
+        self._cluster.wait_for_death(name)
         self._ledger.note_freed(segment)
         self._cluster.admin("free-lock", segment, "--yes")
         self._ledger.note_freed(segment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -11,9 +12,13 @@ from pathlib import Path
 
 from cluster_engines import Engines
 from processes import Machine, http, until_blocking
+from waiting import GIVE_UP
 
 from trough.metadata.blocking import BlockingMetadata, open_blocking
 from trough.model import READ, Copy, canonical_path
+
+#: What the last line of an answer of the line protocol says.
+LAST = ("OK", "END", "ERR")
 
 
 class Cluster(Machine):
@@ -97,6 +102,13 @@ class Cluster(Machine):
 
         return until_blocking(found, f"{count} copies of {segment}")
 
+    def wait_for_death(self, worker: str) -> None:
+        """Return once a worker counts as dead."""
+        until_blocking(
+            lambda: worker not in {each.node for each in self.store.workers()},
+            f"the death of {worker} to be known",
+        )
+
     # -- asking -------------------------------------------------------------------
 
     def read_url(self, worker: str, segment: str) -> str:
@@ -107,6 +119,20 @@ class Cluster(Machine):
         """Whether a worker answers with exactly these rows now."""
         status, answer = http("POST", self.read_url(worker, segment), sql.encode())
         return status == 200 and json.loads(answer) == rows
+
+    def say(self, worker: str, request: str) -> list[str]:
+        """All lines of a worker's answer to a request of the line protocol."""
+        tag = request.partition(" ")[0]
+        address = ("127.0.0.1", int(self.processes[worker].settings["LINE_PORT"]))
+        with socket.create_connection(address, GIVE_UP) as connection:
+            lines = connection.makefile("rw", encoding="utf-8", newline="\n")
+            lines.readline()  # the greeting
+            lines.write(f"{request}\n")
+            lines.flush()
+            answer = [lines.readline().rstrip("\n")]
+            while answer[-1].startswith(f"{tag} ") and answer[-1].split(" ")[1] not in LAST:
+                answer.append(lines.readline().rstrip("\n"))
+        return answer
 
     def order(self, verb: str, segment: str, sync: str = "") -> tuple[int, str]:
         """Status and answer of ``provision`` or ``promote``, through any sync server."""

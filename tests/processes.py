@@ -253,12 +253,16 @@ class Machine:
 
 
 def http(
-    method: str, url: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    method: str,
+    url: str,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    seconds: float = GIVE_UP,
 ) -> tuple[int, bytes]:
     """Status and body of a call; 0 and the reason where there is no answer."""
     request = urllib.request.Request(url, body, headers or {}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=GIVE_UP) as response:
+        with urllib.request.urlopen(request, timeout=seconds) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read()

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+import urllib.request
 
 import pytest
 from cluster_engines import PAIRS, Engines, open_engines, rethink_url
@@ -11,6 +12,7 @@ from processes import http, read, until_blocking, write
 from rethinkdb_server import r, rethinkdb_cluster, rethinkdb_server  # noqa: F401
 from storages import DirectoryHand
 
+from trough.client import TroughClient
 from trough.model import WRITE, canonical_path
 
 COUNT = "SELECT count(*) AS n FROM t"
@@ -56,6 +58,7 @@ def test_a_freed_lock_goes_to_another_worker_and_the_old_holder_is_fenced(cluste
     until_blocking(lambda: cluster.answers(other, "freed", COUNT, [{"n": 1}]), "the promoted state")
     assert _state_header(cluster.read_url(other, "freed")) == "last-promoted"
 
+    cluster.wait_for_death(holder)
     refused = cluster.admin("free-lock", "freed")
     assert refused.returncode == 1 and "--yes" in refused.stderr
     assert "on the disk of" in refused.stdout
@@ -77,10 +80,49 @@ def test_a_freed_lock_goes_to_another_worker_and_the_old_holder_is_fenced(cluste
 
 
 def _state_header(url):
-    import urllib.request
-
     with urllib.request.urlopen(urllib.request.Request(url, COUNT.encode())) as response:
         return response.headers["x-trough-state"]
+
+
+@pytest.fixture
+def unhurried(request, tmp_path):
+    """Three workers, of which a dead one is taken for alive for ten minutes."""
+    engines = open_engines(PAIRS[0], tmp_path, request)
+    with Cluster(tmp_path, engines, syncs=1, workers=3, WORKER_TTL="600") as cluster:
+        yield cluster.start()
+
+
+def test_a_dead_holder_is_not_waited_for(unhurried):
+    """Long before it counts as dead, whoever cannot connect to a lock's holder answers, or
+    has answered, as last promoted, and says so, over HTTP and the line protocol; when the
+    holder is back, its state is read again."""
+    cluster = unhurried
+    url = begin(cluster, "orphan")
+    write(url, "INSERT INTO t VALUES (2)")
+    holder = cluster.holder(url)
+    (other,) = cluster.readers("orphan") - {holder}
+    (third,) = set(cluster.workers) - {holder, other}
+    for worker in (other, third):
+        assert read(cluster.read_url(worker, "orphan"), COUNT) == [{"n": 2}]
+        assert "moved" in cluster.say(worker, f"1 QUERY orphan {COUNT}")[0]
+    cluster.processes[holder].kill()
+    for worker in (other, third):
+        assert read(cluster.read_url(worker, "orphan"), COUNT) == [{"n": 1}]
+        assert _state_header(cluster.read_url(worker, "orphan")) == "last-promoted"
+    assert cluster.say(other, f"1 QUERY orphan {COUNT}")[:4] == [
+        "1 STATE orphan last-promoted",
+        '1 COLS orphan ["n"]',
+        "1 ROWS orphan [[1]]",
+        "1 DONE orphan 1",
+    ]
+    (moved, _) = cluster.say(third, f"1 QUERY orphan {COUNT}")
+    assert moved.startswith(f"1 FAIL orphan moved {other} ")
+    with TroughClient(cluster.metadata_url) as client:
+        assert client.read("orphan", COUNT) == [{"n": 1}]
+
+    cluster.worker(holder).wait_ready()
+    for worker in (other, third):
+        until_blocking(lambda w=worker: cluster.answers(w, "orphan", COUNT, [{"n": 2}]), "news")
 
 
 # -- placement ---------------------------------------------------------------------
@@ -329,6 +371,10 @@ def test_workers_serve_through_a_total_loss_of_rethinkdb(on_three, rethinkdb_clu
     write(url, "INSERT INTO t VALUES (2)")
     for worker in cluster.readers_by_disk("held"):
         assert read(cluster.read_url(worker, "held"), COUNT) == [{"n": 2}]
+    # Fewer seconds than RethinkDB is waited for where nobody waits for an answer.
+    status, answer = http("POST", cluster.read_url("w1", "nowhere"), b"SELECT 1", seconds=20.0)
+    assert status == 503 and b"nowhere" in answer
+    assert any("unavailable" in line for line in cluster.say("w1", "1 QUERY nowhere SELECT 1"))
     servers[0].start()
     servers[1].start(servers[0])
     servers[2].start(servers[0], servers[1])

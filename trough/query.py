@@ -2,14 +2,16 @@
 
 A segment is answered here if there is a local copy and no other live worker holds its
 write lock; otherwise it is said where it is. What is found in memory is enough for that:
-only a segment that is not here costs a look into the metadata store.
+only a segment that is not here costs a look into the metadata store. A holder that cannot
+be connected to is not waited for: what it last promoted is answered, with the sign that it
+is that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -18,10 +20,15 @@ from trough import errors
 from trough.cold import ColdSegments
 from trough.executors.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
 from trough.model import READ, Copy, Worker
+from trough.reach import Reach
 from trough.worker import LocalSyncController
 from trough.writes import FirstWrite
 
 _log = Logger()
+
+#: Seconds in which the metadata store has to say where a segment is; longer for very many.
+#: Somebody waits for the answer, and can ask again.
+LOOK_UP_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +50,13 @@ class Queries:
     """Reads and writes on one worker."""
 
     def __init__(
-        self, worker: LocalSyncController, pool: ExecutorPool, limits: QueryLimits
+        self, worker: LocalSyncController, pool: ExecutorPool, limits: QueryLimits, reactor: Any
     ) -> None:
         self.worker = worker
         self.node = worker.myself.node
+        #: Which of the other workers could be connected to a moment ago.
+        self.reach = Reach(reactor)
+        self._reactor = reactor
         self._pool = pool
         self._limits = limits
 
@@ -70,14 +80,26 @@ class Queries:
         copy = worker.segments.get(segment)
         if copy is None:
             return None
-        if not copy.writable and worker.holder_elsewhere(segment) is not None:
-            return None
-        return copy.target
+        if copy.writable or segment not in worker.locks:
+            return copy.target
+        holder = worker.holder_elsewhere(segment)
+        return copy.target if holder is None or self.reach.is_away(holder.node) else None
 
     def targets(self, segments: Iterable[str]) -> list[Target]:
         """The targets of those segments that are to be answered here, in their order."""
         found = map(self.target, segments)
         return [target for target in found if target is not None]
+
+    def promoted(self, segment: str, holder: str) -> Target | None:
+        """The target of the local copy, if its state is to be the last promoted one.
+
+        :param holder: the worker that somebody could not connect to; if another one, or
+            none, holds the write lock there is a newer state than that
+        """
+        copy, lock = self.worker.segments.get(segment), self.worker.locks.get(segment)
+        if copy is None or lock is None or lock.node != holder:
+            return None
+        return copy.target
 
     def is_cold(self, segment: str) -> bool:
         """Whether `segment` is a cold one that this worker answers for."""
@@ -93,42 +115,75 @@ class Queries:
         return await self.worker.cold.bring(segment)
 
     def is_stale(self, segment: str) -> bool:
-        """Whether the answer is the last promoted state of a segment that was written to by a
-        worker which is not alive."""
+        """Whether what is answered here is the last promoted state of a segment that was
+        written to by a worker which is not alive, or cannot be connected to."""
         lock = self.worker.locks.get(segment)
         return lock is not None and lock.node != self.node
 
-    async def elsewhere(self, segment: str) -> str:
-        """The URL at which another worker answers reads of `segment`.
+    def stale(self, targets: Iterable[Target]) -> list[str]:
+        """The segments of those `targets` for which :meth:`is_stale` says so."""
+        locks = self.worker.locks
+        locked = [each.segment for each in targets if not each.writable and each.segment in locks]
+        return [segment for segment in locked if self.is_stale(segment)]
 
-        :raises trough.errors.NoSuchSegment: nobody does
+    async def try_holders(self, segments: Iterable[str]) -> None:
+        """Find out which of the write locks' holders can be connected to."""
+        holders = map(self.worker.holder_elsewhere, segments)
+        found = {holder.node: holder for holder in holders if holder is not None}
+        await self.reach.try_out(list(found.values()))
+
+    async def elsewhere(self, segment: str, avoid: Collection[str] = ()) -> Copy:
+        """The copy on another worker that is to be read.
+
+        :param avoid: workers that were asked in vain
+        :raises trough.errors.NoSuchSegment: there is none
+        :raises trough.errors.Unavailable: that could not be found out
         """
-        copy = (await self.copies_elsewhere([segment])).get(segment)
+        try:
+            copy = (await self.copies_elsewhere([segment], avoid)).get(segment)
+        except errors.Unavailable as reason:
+            raise errors.Unavailable(f"segment {segment}: {reason}") from reason
         if copy is None:
             raise errors.NoSuchSegment(
                 f"segment {segment} has no copy that can be read",
                 "is the id right? a segment comes into being by provisioning",
             )
-        return copy.url
+        return copy
 
-    async def copies_elsewhere(self, segments: Collection[str]) -> dict[str, Copy]:
+    async def copies_elsewhere(
+        self, segments: Collection[str], avoid: Collection[str] = ()
+    ) -> dict[str, Copy]:
         """For each of `segments` the best copy on another worker, where there is one.
 
         The best is that of the write lock's holder, which is known without the metadata
         store and so found while that is away; else the least loaded.
+
+        :param avoid: workers that were asked in vain
+        :raises trough.errors.Unavailable: the metadata store does not answer in time
         """
         held = {
             segment: _copy_of_holder(segment, holder)
             for segment in segments
             if (holder := self.worker.holder_elsewhere(segment)) is not None
+            and not (holder.node in avoid or self.reach.is_away(holder.node))
         }
         asked = [segment for segment in segments if segment not in held]
-        found = await self.worker.metadata.copies_of(asked) if asked else {}
-        for segment, copies in found.items():
-            readable = [copy for copy in copies if copy.role == READ and copy.node != self.node]
+        unsuitable = {self.node, *avoid}
+        for segment, copies in (await self._look_up(asked)).items():
+            readable = [c for c in copies if c.role == READ and c.node not in unsuitable]
             if readable:
-                held[segment] = min(readable, key=lambda copy: (copy.load, copy.node))
+                held[segment] = min(readable, key=self._preference)
         return held
+
+    def _preference(self, copy: Copy) -> tuple[bool, float, str]:
+        return self.reach.is_away(copy.node), copy.load, copy.node
+
+    async def _look_up(self, segments: Collection[str]) -> dict[str, list[Copy]]:
+        if not segments:
+            return {}
+        seconds = LOOK_UP_SECONDS * (1 + len(segments) / 10_000)
+        looking = Deferred.fromCoroutine(self.worker.metadata.copies_of(segments))
+        return await looking.addTimeout(seconds, self._reactor, _unknown)
 
     # -- reading and writing ---------------------------------------------------------
 
@@ -194,6 +249,12 @@ class Queries:
                 reason=failure.value,
             )
         )
+
+
+def _unknown(result: object, seconds: float) -> NoReturn:
+    raise errors.Unavailable(
+        f"it is not here, and the metadata store did not say within {seconds:.0f} s where it is"
+    )
 
 
 def _copy_of_holder(segment: str, holder: Worker) -> Copy:

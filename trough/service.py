@@ -204,6 +204,7 @@ def _add_worker(common: _Common) -> LocalSyncController:
             settings.max_rows,
             settings.max_sql_length,
         ),
+        reactor,
     )
     for child in (data, catalogue_thread, pool, controller):
         child.setServiceParent(stack)

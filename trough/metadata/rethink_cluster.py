@@ -62,7 +62,7 @@ class RethinkCluster:
         # Not all processes on the first host.
         self._hosts = random.sample(address.hosts, len(address.hosts))
         self._connection: Connection | None = None
-        self._wanted: list[Deferred[Connection]] = []
+        self._wanted: dict[Deferred[Connection], None] = {}
         self._keeping: Deferred[None] | None = None
         self._reason: errors.TroughError = errors.Unavailable(f"{address} is not connected yet")
 
@@ -139,12 +139,14 @@ class RethinkCluster:
         if self._keeping is None or isinstance(self._reason, errors.BadSettings):
             raise self._reason
         wanting: Deferred[Connection] = Deferred()
-        self._wanted.append(wanting)
+        self._wanted[wanting] = None
         try:
             return await wanting.addTimeout(seconds, self._reactor)
         except defer.TimeoutError:
-            self._wanted.remove(wanting)
             raise self._reason from None
+        finally:
+            # Whoever gave up earlier would otherwise stay here until RethinkDB is back.
+            self._wanted.pop(wanting, None)
 
     # -- staying connected -----------------------------------------------------
 
@@ -189,7 +191,7 @@ class RethinkCluster:
         self._connection = connection
         self._reason = errors.Unavailable(f"{self.address} is not connected")
         log.info("connected to RethinkDB at {peer}", peer=connection.peer)
-        wanted, self._wanted = self._wanted, []
+        wanted, self._wanted = self._wanted, {}
         for wanting in wanted:
             wanting.callback(connection)
         try:
@@ -199,6 +201,6 @@ class RethinkCluster:
         log.warn("lost RethinkDB at {peer}", peer=connection.peer)
 
     def _tell_wanting(self, error: Exception) -> None:
-        wanted, self._wanted = self._wanted, []
+        wanted, self._wanted = self._wanted, {}
         for wanting in wanted:
             wanting.errback(error)

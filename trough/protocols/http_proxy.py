@@ -10,7 +10,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseDone
@@ -19,32 +19,51 @@ from twisted.web.http_headers import Headers
 from trough import errors
 from trough.protocols.http import Request, finished
 
-_PASSED_ON = (b"authorization", b"content-type", b"x-trough-forwarded-by")
+_PASSED_ON = (
+    b"authorization",
+    b"content-type",
+    b"x-trough-forwarded-by",
+    b"x-trough-holder-away",
+)
 _PASSED_BACK = (b"content-type", b"x-trough-state", b"x-trough-error")
+
+
+#: Seconds to establish a connection, and beyond a query's own for its answer to begin.
+PATIENCE = 5.0
+
+
+class NoConnection(errors.Unavailable):
+    """Not one byte of an answer came: whoever asked can still be answered otherwise."""
 
 
 class Proxy:
     """Forwards requests; one for all requests of a port."""
 
     def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
         self._connections = HTTPConnectionPool(reactor, persistent=True)
         self._connections.maxPersistentPerHost = 16
-        self._agent = Agent(reactor, connectTimeout=5.0, pool=self._connections)
+        self._agent = Agent(reactor, connectTimeout=PATIENCE, pool=self._connections)
 
-    async def forward(self, request: Request, url: str) -> None:
+    async def forward(self, request: Request, url: str, seconds: float) -> None:
         """Send `request` to `url`, and its answer to the client.
 
-        :raises trough.errors.Unavailable: the other worker does not answer, or broke off
+        :param seconds: that the query may take over there
+        :raises NoConnection: the other worker cannot be connected to, or is silent
+        :raises trough.errors.Unavailable: it broke off
         """
         headers = Headers()
         for name in _PASSED_ON:
             for value in request.requestHeaders.getRawHeaders(name, []):
                 headers.addRawHeader(name, value)
         body = FileBodyProducer(BytesIO(request.body()))
+        asking: Deferred[Any] = self._agent.request(b"POST", url.encode(), headers, body)
         try:
-            response = await self._agent.request(b"POST", url.encode(), headers, body)
-        except Exception as failure:
-            raise errors.Unavailable(f"no answer from {url}: {failure}") from failure
+            response = await asking.addTimeout(seconds + PATIENCE, self._reactor)
+        except CancelledError:
+            raise
+        except Exception as failure:  # Twisted's connection errors share no base
+            raise NoConnection(f"no answer from {url}: {failure}") from failure
         request.setResponseCode(response.code)
         for name in _PASSED_BACK:
             for value in response.headers.getRawHeaders(name, []):

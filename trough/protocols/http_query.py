@@ -15,16 +15,19 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.executors.pool import Framing, Limits, Outcome
-from trough.model import check_segment_id
+from trough.model import Copy, check_segment_id
 from trough.protocols.arguments import parse_rows, parse_seconds
 from trough.protocols.http import Request, Resource, finished, write_response
-from trough.protocols.http_proxy import Proxy
+from trough.protocols.http_proxy import NoConnection, Proxy
 from trough.query import Queries
 
 _log = Logger()
 
 #: Names the worker that passed a request on; such a request is not passed on again.
 FORWARDED = b"x-trough-forwarded-by"
+
+#: Names the holder of the write lock, beside the former, if that could not be reached.
+HOLDER_AWAY = b"x-trough-holder-away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +130,51 @@ class ReadResource(Resource):
         self._start(request, receiver, self._queries.read_cold, target, parameters)
 
     async def _elsewhere(self, request: Request, parameters: QueryParameters) -> None:
-        if request.requestHeaders.hasHeader(FORWARDED):
-            raise errors.Unavailable(
-                f"segment {parameters.segment} has just moved", "ask again in a second"
-            )
-        url = await self._queries.elsewhere(parameters.segment)
-        request.requestHeaders.setRawHeaders(FORWARDED, [self._queries.node.encode()])
-        await self._proxy.forward(request, url)
+        """Pass a read on, or answer as last promoted where the writer cannot be reached."""
+        segment, asked_in_vain = parameters.segment, set[str]()
+        reason: errors.TroughError = errors.Unavailable(
+            f"segment {segment} has just moved", "ask again in a second"
+        )
+        target = self._promoted_for_another(request, segment)
+        passed_on = request.requestHeaders.hasHeader(FORWARDED)
+        while target is None and not passed_on:
+            copy = await self._next_copy(segment, asked_in_vain, reason)
+            try:
+                await self._pass_on(request, copy, parameters)
+            except NoConnection as failure:
+                reason = failure
+                asked_in_vain.add(copy.node)
+                self._queries.reach.note(copy.node, False)
+                target = self._queries.target(segment)
+            else:
+                return
+        if target is None:
+            raise reason
+        self._read(request, target, parameters)
+
+    def _promoted_for_another(self, request: Request, segment: str) -> Any:
+        holder = request.getHeader(HOLDER_AWAY)
+        return (
+            self._queries.promoted(segment, holder.decode("ascii", "replace")) if holder else None
+        )
+
+    async def _next_copy(
+        self, segment: str, asked_in_vain: set[str], reason: errors.TroughError
+    ) -> Copy:
+        try:
+            return await self._queries.elsewhere(segment, asked_in_vain)
+        except errors.NoSuchSegment:
+            if asked_in_vain:  # there is one, which could not be asked
+                raise reason from None
+            raise
+
+    async def _pass_on(self, request: Request, copy: Copy, parameters: QueryParameters) -> None:
+        headers = request.requestHeaders
+        headers.setRawHeaders(FORWARDED, [self._queries.node.encode()])
+        holder = self._queries.worker.holder_elsewhere(parameters.segment)
+        if holder is not None and holder.node != copy.node:
+            headers.setRawHeaders(HOLDER_AWAY, [holder.node.encode()])
+        await self._proxy.forward(request, copy.url, parameters.limits.seconds)
 
 
 class WriteResource(Resource):

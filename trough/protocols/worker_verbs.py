@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+from twisted.internet.defer import Deferred
+
 from trough import errors
 from trough.executors.pool import Framing, Outcome, Target
 from trough.matching import matching
@@ -68,6 +70,8 @@ class WorkerVerbs:
         receiver: QueryReply,
     ) -> None:
         limits = self._queries.limits(arguments.seconds, arguments.rows)
+        for segment in self._queries.stale(targets):
+            reply.line("STATE", segment, "last-promoted")
         reply.follow(
             self._queries.read(
                 targets,
@@ -102,12 +106,27 @@ class WorkerVerbs:
         receiver = QueryReply(reply, bool(targets) + len(cold) + 1)
         if targets:
             self._read(arguments, targets, reply, receiver)
-        try:
-            await self._say_where([each for each in missing if each not in set(cold)], receiver)
-        finally:
-            receiver.finished(Outcome())
+        others = [each for each in missing if each not in set(cold)]
+        # Beside the cold ones, which a silent metadata store is not to hold up.
+        rest = Deferred.fromCoroutine(self._rest(others, arguments, reply, receiver))
         for segment in cold:
             await self._read_cold(segment, arguments, reply, receiver)
+        await rest
+
+    async def _rest(
+        self, segments: list[str], arguments: QueryArguments, reply: Reply, receiver: QueryReply
+    ) -> None:
+        """Ask local copies whose writer cannot be reached, and say where the others are."""
+        await self._queries.try_holders(segments)
+        promoted = self._queries.targets(segments)
+        here = {target.segment for target in promoted}
+        try:
+            await self._say_where([each for each in segments if each not in here], receiver)
+        finally:
+            if promoted:
+                self._read(arguments, promoted, reply, receiver)
+            else:
+                receiver.finished(Outcome())
 
     async def _read_cold(
         self, segment: str, arguments: QueryArguments, reply: Reply, receiver: QueryReply

@@ -1,0 +1,81 @@
+"""Which workers could be connected to, a moment ago.
+
+A worker that was killed is told to be alive until its TTL is over. Whoever was refused a
+connection, or got none, knows better, and remembers it for a moment: long enough that not
+every request has to find out anew, and too short to matter when the worker is back.
+
+A connection says that somebody listens, and no more: a process that hangs is alive for
+as long as its TTL says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from trough.model import Worker
+
+#: Seconds for which a finding counts.
+REMEMBERED = 1.0
+
+#: Seconds to establish a connection; a machine that is gone refuses none.
+CONNECT_TIMEOUT = 2.0
+
+
+class Reach:
+    """What this process found out about other workers, by name."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._found: dict[str, tuple[float, bool]] = {}
+        self._waiting: dict[str, list[Deferred[None]]] = {}
+
+    def is_away(self, node: str) -> bool:
+        """Whether a connection to `node` was tried in vain a moment ago."""
+        return self._recently(node) is False
+
+    def note(self, node: str, reached: bool) -> None:
+        """Say how a connection to `node` went."""
+        self._found[node] = (self._reactor.seconds(), reached)
+
+    async def try_out(self, workers: list[Worker]) -> None:
+        """Find out about these, as far as it is not known; :meth:`is_away` then tells."""
+        unknown = [worker for worker in workers if self._recently(worker.node) is None]
+        await DeferredList([Deferred.fromCoroutine(self._probe(worker)) for worker in unknown])
+
+    def _recently(self, node: str) -> bool | None:
+        at, reached = self._found.get(node, (float("-inf"), False))
+        return reached if self._reactor.seconds() - at <= REMEMBERED else None
+
+    async def _probe(self, worker: Worker) -> None:
+        """Connect, unless somebody else is at it, and hang up."""
+        node = worker.node
+        if node in self._waiting:
+            waiting: Deferred[None] = Deferred()
+            self._waiting[node].append(waiting)
+            await waiting
+            return
+        self._waiting[node] = []
+        try:
+            self.note(node, await self._connects(worker))
+        finally:
+            for waiting in self._waiting.pop(node):
+                waiting.callback(None)
+
+    async def _connects(self, worker: Worker) -> bool:
+        parts = urlsplit(worker.read_url)
+        endpoint = HostnameEndpoint(
+            self._reactor, parts.hostname or "", parts.port or 80, timeout=CONNECT_TIMEOUT
+        )
+        try:
+            protocol: Any = await endpoint.connect(Factory.forProtocol(Protocol))
+        except CancelledError:
+            raise
+        except Exception:  # Twisted's connection errors share no base
+            return False
+        protocol.transport.abortConnection()
+        return True
