@@ -20,7 +20,7 @@ PACKAGE = "trough"
 #: further letters.
 LAYERS = [
     ["errors"],
-    ["keyed_lock", "lifecycle", "logs", "periodic", "progress", "ready", "threads"],
+    ["bunch", "keyed_lock", "lifecycle", "logs", "periodic", "progress", "ready", "threads"],
     ["model"],
     ["settings", "settings.*"],
     ["files", "data_directory"],

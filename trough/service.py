@@ -22,6 +22,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.resource import Resource
 
 from trough import errors
+from trough.bunch import Bunch
 from trough.cluster import Cluster
 from trough.cold import ColdSegments
 from trough.data_directory import DataDirectory
@@ -70,6 +71,7 @@ class _Common:
     threads: ThreadPoolService
     schemas: Schemas
     stack: Stack
+    bunch: Bunch
 
 
 def build_worker(settings: Settings, reactor: Any) -> service.IService:
@@ -135,7 +137,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     )
     Closing(lambda: _awaited(storage.close())).setServiceParent(stack)
     schemas = Schemas(metadata, lambda sql: threads.run(check_schema, sql))
-    return _Common(settings, reactor, metadata, storage, threads, schemas, stack)
+    return _Common(settings, reactor, metadata, storage, threads, schemas, stack, Bunch(reactor))
 
 
 async def _awaited(deferred: Deferred[Any]) -> Any:
@@ -156,6 +158,7 @@ def _add_worker(common: _Common) -> LocalSyncController:
         max_executors=settings.max_executors,
         memory=settings.executor_memory,
         kept_handles=settings.kept_handles,
+        bunch=common.bunch,
     )
     segments = Segments(
         Path(settings.local_data),
@@ -329,6 +332,7 @@ def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -
         verbs,
         common.reactor,
         token=settings.auth_token,
+        bunch=common.bunch,
         limits=ServerLimits(
             LineLimits(settings.max_line, settings.max_literal),
             half_message=settings.message_seconds,

@@ -24,6 +24,7 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 
 from trough import errors
+from trough.bunch import Bunch
 from trough.errors import TroughError
 from trough.executors import frames
 from trough.executors.frames import Message
@@ -65,6 +66,7 @@ class ExecutorPool(service.Service):
         four times as many
     :param memory: bytes that SQLite may use in each
     :param kept_handles: segments that each keeps open for reads
+    :param bunch: that of those who ask; None: of its own
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class ExecutorPool(service.Service):
         max_executors: int | None = None,
         memory: int = MEMORY,
         kept_handles: int = KEPT_HANDLES,
+        bunch: Bunch | None = None,
     ) -> None:
         cores = os.cpu_count() or 1
         number = executors or cores
@@ -83,6 +86,7 @@ class ExecutorPool(service.Service):
             return ExecutorProcess(reactor, self, name, memory, kept_handles)
 
         self._reactor = reactor
+        self.bunch = bunch or Bunch(reactor)
         self._numbers = count(1)
         self._reads = ReadRouting(
             [new(f"read-{n + 1}") for n in range(number)],
@@ -98,7 +102,6 @@ class ExecutorPool(service.Service):
         #: Segments whose file is changing its kind, and reads that wait for that.
         self._changing: set[str] = set()
         self._waiting_reads: list[tuple[ReadJob, Sequence[Target]]] = []
-        self._to_flush: list[ExecutorProcess] = []
         self._accepting = False
         self._receivers: dict[int, Callable[..., None]] = {
             frames.SOME: self._some,
@@ -303,14 +306,15 @@ class ExecutorPool(service.Service):
         """Called with the messages of an executor."""
         outstanding = executor.outstanding
         ended = frames.ENDED
-        for message in messages:
-            if message[0] == ended:
-                part = outstanding.pop(message[1], None)
-                if part is not None:
-                    executor.load -= 1
-                    part.job.ended(part, message[2], message[3])
-            else:
-                self._receivers[message[0]](executor, *message[1:])
+        with self.bunch:
+            for message in messages:
+                if message[0] == ended:
+                    part = outstanding.pop(message[1], None)
+                    if part is not None:
+                        executor.load -= 1
+                        part.job.ended(part, message[2], message[3])
+                else:
+                    self._receivers[message[0]](executor, *message[1:])
 
     def _some(self, executor: ExecutorProcess, number: int, chunk: bytes) -> None:
         part = executor.outstanding.get(number)
@@ -372,19 +376,6 @@ class ExecutorPool(service.Service):
     def ended(self, executor: ExecutorProcess, signal: int | None, status: int | None) -> None:
         """Called when an executor's process is gone."""
         self._supervisor.ended(executor, signal, status)
-
-    # -- frames ------------------------------------------------------------------------
-
-    def flush_soon(self, executor: ExecutorProcess) -> None:
-        """Have what is sent during this turn of the reactor go in one frame."""
-        if not self._to_flush:
-            self._reactor.callLater(0, self._flush)
-        self._to_flush.append(executor)
-
-    def _flush(self) -> None:
-        executors, self._to_flush = self._to_flush, []
-        for executor in executors:
-            executor.flush()
 
 
 def _not_running() -> errors.Unavailable:

@@ -133,7 +133,7 @@ class ExecutorProcess:
         self.mark, self.held_up = (0, 0, 0), False
         self._hand_over()
         if self._outgoing:
-            self._pool.flush_soon(self)
+            self._pool.bunch.at_end(self.flush)
 
     def _socket_lost(self) -> None:
         # It has closed its end, so it is ending; it must not linger.
@@ -196,7 +196,7 @@ class ExecutorProcess:
     def send(self, message: Message) -> None:
         """Send a message with the frame of this turn of the reactor."""
         if not self._outgoing:
-            self._pool.flush_soon(self)
+            self._pool.bunch.at_end(self.flush)
         self._outgoing.append(message)
 
     def flush(self) -> None:

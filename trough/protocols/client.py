@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.bunch import Bunch
 from trough.model import check_segment_id, is_segment_id
 from trough.protocols.calls import Answer, Call, Command, Pending, QueryListener, Raw
 from trough.protocols.line import FINAL, ReplyParser
@@ -205,7 +206,7 @@ class LineConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Wait for the greeting."""
-        self._outbox = Outbox(self.transport, CROWDED, _nothing, _nothing)
+        self._outbox = Outbox(self.transport, Bunch(self._clock), CROWDED, _nothing, _nothing)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self._watch = self._clock.callLater(self._silence, self._check_silence)

@@ -1,10 +1,12 @@
 """What a connection sends, in front of a transport that may have enough.
 
-Twisted's transports collect what is written in one turn of the reactor and send it at
-once; what they leave to whoever writes is to stop in time. An outbox promises that bytes
-leave in the order in which they were sent, that nothing is handed to a transport that has
-enough, and that its owner is told when more than `mark` bytes pile up behind one and when
-they are gone. It refuses to drop anything: piling up ends when the owner stops.
+What is sent while a bunch of requests or answers is worked through leaves together, at its
+end. Twisted's transports collect as well, but each write costs them as much as a small
+reply, and they wait for the next turn; what they leave to whoever writes is to stop in
+time. An outbox promises that bytes leave in the order in which they were sent, that
+nothing is handed to a transport that has enough, and that its owner is told when more than
+`mark` bytes pile up behind one and when they are gone. It refuses to drop anything: piling
+up ends when the owner stops.
 """
 
 from __future__ import annotations
@@ -12,14 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer
+from twisted.internet.interfaces import IPushProducer, IWriteDescriptor
 from zope.interface import implementer
+
+from trough.bunch import Bunch
+
+#: Bytes that are not kept back until the end of a bunch.
+_ENOUGH = 1 << 16
 
 
 @implementer(IPushProducer)
 class Outbox:
     """In front of one transport, of which it is the producer.
 
+    :param bunch: tells where a bunch ends
     :param mark: bytes
     :param crowded: called when more than `mark` bytes wait, at each further one too
     :param drained: called when the transport has taken all that waited
@@ -27,11 +35,15 @@ class Outbox:
     :ivar full: whether the transport has enough for now
     """
 
-    __slots__ = ("_crowded", "_drained", "_mark", "_transport", "_waiting", "full", "unsent")
+    __slots__ = (
+        *("_bunch", "_crowded", "_drained", "_kept", "_mark"),
+        *("_transport", "_waiting", "_writes_now", "full", "unsent"),
+    )
 
     def __init__(
         self,
         transport: Any,
+        bunch: Bunch,
         mark: int,
         crowded: Callable[[], None],
         drained: Callable[[], None],
@@ -39,21 +51,42 @@ class Outbox:
         self.full = False
         self.unsent = 0
         self._transport = transport
+        self._bunch = bunch
         self._mark = mark
         self._crowded = crowded
         self._drained = drained
         self._waiting: list[bytes] = []
+        #: Bytes of those that wait for nothing but the end of the bunch.
+        self._kept = 0
+        # A transport with a descriptor can be made to write without waiting until the
+        # reactor finds that it may; TLS has none of its own.
+        self._writes_now = IWriteDescriptor.providedBy(transport)
         transport.registerProducer(self, True)
 
     def send(self, data: bytes) -> None:
         """Send `data`, as soon as there is room."""
-        if not self.full:
+        if self.full:
+            self._waiting.append(data)
+            self.unsent += len(data)
+            if self.unsent > self._mark:
+                self._crowded()
+        elif self._bunch.under_way:
+            if not self._kept:
+                self._bunch.at_end(self.flush)
+            self._waiting.append(data)
+            self._kept += len(data)
+            if self._kept > _ENOUGH:
+                self.flush()
+        else:
             self._transport.write(data)
-            return
-        self._waiting.append(data)
-        self.unsent += len(data)
-        if self.unsent > self._mark:
-            self._crowded()
+
+    def flush(self) -> None:
+        """Send what is kept for the end of the bunch."""
+        if self._kept:
+            self._hand_over()
+            if self._writes_now:
+                # What it says of a lost connection the reactor finds out as well.
+                self._transport.doWrite()
 
     def close(self) -> None:
         """Hand over everything; nothing may be sent afterwards."""
@@ -63,19 +96,21 @@ class Outbox:
     def abandon(self) -> None:
         """The transport is gone, and whatever waits for it."""
         self.full = True
-        self.unsent = 0
+        self.unsent = self._kept = 0
         self._waiting.clear()
 
     def _hand_over(self) -> None:
         data = b"".join(self._waiting)
         self._waiting.clear()
-        self.unsent = 0
+        self.unsent = self._kept = 0
         if data:
             self._transport.write(data)
 
     def pauseProducing(self) -> None:
         """The transport has enough."""
         self.full = True
+        self.unsent += self._kept
+        self._kept = 0
 
     def resumeProducing(self) -> None:
         """The transport has room."""

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.bunch import Bunch
 from trough.protocols.common import common_verbs
 from trough.protocols.dispatch import Requests
 from trough.protocols.line import Limits, RequestParser
@@ -72,6 +73,7 @@ class LineServer(Protocol):
         self.jobs_paused = False
         self.seconds = factory.clock.seconds
         self._limits = factory.limits
+        self._bunch = factory.bunch
         self._parser = RequestParser(self._limits.peers)
         self._requests = Requests(self, self.verbs)
         self._taking = False
@@ -87,7 +89,9 @@ class LineServer(Protocol):
     def connectionMade(self) -> None:
         """Greet."""
         limits, clock = self._limits, self._factory.clock
-        self._outbox = Outbox(self.transport, limits.unsent, self._pause_jobs, self._drained)
+        self._outbox = Outbox(
+            self.transport, self._bunch, limits.unsent, self._pause_jobs, self._drained
+        )
         self.send = self._outbox.send
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # replies are written in whole bunches
@@ -106,7 +110,8 @@ class LineServer(Protocol):
         if self._farewell is None:
             self._moved = self.seconds()
             self._parser.receive_data(data)
-            self._take_requests()
+            with self._bunch:
+                self._take_requests()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancel what went on for this connection."""
@@ -261,6 +266,7 @@ class LineServerFactory(Factory):
     :param role: ``worker`` or ``sync``; the greeting tells it, likewise `node`
     :param verbs: what can be asked, beside the common verbs
     :param token: the secret to be told by ``AUTH``, or None where nobody is asked
+    :param bunch: that of what answers the requests; None: of its own
     """
 
     noisy = False
@@ -273,8 +279,10 @@ class LineServerFactory(Factory):
         clock: IReactorTime,
         limits: ServerLimits | None = None,
         token: str | None = None,
+        bunch: Bunch | None = None,
     ) -> None:
         self.node = node
+        self.bunch = bunch or Bunch(clock)
         self.verbs = {**verbs, **common_verbs()}
         self.clock = clock
         self.limits = limits or ServerLimits()

@@ -1,0 +1,141 @@
+"""Bunches of work, and connections that send what one of them gives in one piece."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs
+from zope.interface import implementer
+
+from trough.bunch import Bunch
+from trough.protocols.outbox import Outbox
+
+
+def test_what_is_due_comes_at_the_end_of_the_outermost_bunch():
+    """Nothing happens within, all happens before the outermost one is left."""
+    bunch, done = Bunch(Clock()), []
+    with bunch:
+        with bunch:
+            bunch.at_end(lambda: done.append("first"))
+            bunch.at_end(lambda: done.append("second"))
+        assert bunch.under_way
+        assert done == []
+    assert done == ["first", "second"]
+    assert not bunch.under_way
+
+
+def test_without_a_bunch_the_turn_of_the_reactor_is_one():
+    """What is due outside of any comes with the reactor's next turn, all together."""
+    clock = Clock()
+    bunch, done = Bunch(clock), []
+    bunch.at_end(lambda: done.append("first"))
+    bunch.at_end(lambda: done.append("second"))
+    assert done == []
+    assert len(clock.getDelayedCalls()) == 1
+    clock.advance(0)
+    assert done == ["first", "second"]
+
+
+def test_what_comes_up_at_the_end_is_still_of_this_bunch():
+    """What an end makes due is done before the bunch is left, and needs no other turn."""
+    clock = Clock()
+    bunch, done = Bunch(clock), []
+    with bunch:
+        bunch.at_end(lambda: bunch.at_end(lambda: done.append("later")))
+    assert done == ["later"]
+    assert not clock.getDelayedCalls()
+
+
+def test_an_end_that_fails_keeps_nobody_from_theirs():
+    """A failure is logged, and everything else is done."""
+    bunch, done = Bunch(Clock()), []
+    with capturedLogs() as logged, bunch:
+        bunch.at_end(lambda: done.append(1 // 0))
+        bunch.at_end(lambda: done.append("other"))
+    assert done == ["other"]
+    assert [event["log_failure"].type for event in logged] == [ZeroDivisionError]
+    with bunch:
+        bunch.at_end(lambda: done.append("next"))
+    assert done == ["other", "next"]
+
+
+def test_a_bunch_that_fails_ends_all_the_same():
+    """What was due is done though the work raised."""
+    bunch, done = Bunch(Clock()), []
+    with pytest.raises(ValueError, match="broken"), bunch:
+        bunch.at_end(lambda: done.append("end"))
+        raise ValueError("broken")
+    assert done == ["end"]
+    assert not bunch.under_way
+
+
+@implementer(IWriteDescriptor)
+class Descriptor(StringTransport):
+    """A transport that collects, until it is made to write or finds that it may."""
+
+    def __init__(self):
+        super().__init__()
+        self.collected = []
+        self.sent = []
+
+    def write(self, data):
+        self.collected.append(data)
+
+    def doWrite(self):
+        self.sent.append(b"".join(self.collected))
+        self.collected.clear()
+
+
+def outbox(bunch, transport, mark=100):
+    return Outbox(transport, bunch, mark, lambda: None, lambda: None)
+
+
+def test_a_bunch_of_replies_is_sent_at_once_and_in_one_piece():
+    """Nothing leaves within the bunch; at its end the transport need not be waited for."""
+    bunch, transport = Bunch(Clock()), Descriptor()
+    box = outbox(bunch, transport)
+    with bunch:
+        box.send(b"1 OK\n")
+        box.send(b"2 OK\n")
+        assert transport.collected == transport.sent == []
+    assert transport.sent == [b"1 OK\n2 OK\n"]
+
+
+def test_large_replies_do_not_wait_for_the_end():
+    """What is kept back within a bunch is bounded."""
+    bunch, transport = Bunch(Clock()), Descriptor()
+    box = outbox(bunch, transport)
+    with bunch:
+        for _ in range(5):
+            box.send(b"x" * 30_000)
+        assert list(map(len, transport.sent)) == [90_000]
+    assert list(map(len, transport.sent)) == [90_000, 60_000]
+
+
+def test_a_transport_that_has_enough_is_given_no_more_at_an_end():
+    """What a bunch gives while the reader is slow waits for it, and is counted."""
+    bunch, transport = Bunch(Clock()), Descriptor()
+    box = outbox(bunch, transport)
+    with bunch:
+        box.send(b"before\n")
+        box.flush()
+        box.send(b"while ")
+        box.pauseProducing()
+        box.send(b"after\n")
+    assert transport.sent == [b"before\n"]
+    assert box.unsent == 12
+    box.resumeProducing()
+    assert transport.collected == [b"while after\n"]
+    assert box.unsent == 0
+
+
+def test_a_connection_that_is_lost_within_a_bunch_is_sent_nothing():
+    """Its end finds nothing to send."""
+    bunch, transport = Bunch(Clock()), Descriptor()
+    box = outbox(bunch, transport)
+    with bunch:
+        box.send(b"1 OK\n")
+        box.abandon()
+    assert transport.collected == transport.sent == []
