@@ -665,6 +665,39 @@ async def test_a_hundred_thousand_segments(town):
         assert len(await town.cluster.where([*names[:5000], "gone"])) == 5000
 
 
+# -- while the metadata store is away -------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_known_of_segments_outlives_the_store(town, monkeypatch):
+    """Whatever was looked up is asked for and written to, however old, while the store is
+    away; what never was cannot be found."""
+    monkeypatch.setattr("trough.cluster.routes.COPIES_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cluster.routes.WORKERS_SECONDS", 0.0)
+    async with (
+        LineServer(reactor, answering({"s": [1], "t": [2]})) as two,
+        LineServer(reactor, lambda asked: asked.say("OK changes=1")) as holder,
+        LineServer(reactor, Sync(town, "w3")) as sync,
+    ):
+        await town.lead(sync)
+        await town.worker("w2", two, "s", "t", load=9)
+        await town.worker("w3", holder)
+        async with LineServer(reactor, answering({"s": [1]})) as one:
+            await town.worker("w1", one, "s", load=0)
+            assert (await town.found(["s", "t"])).rows_of == {"s": [[1]], "t": [[2]]}
+            assert await town.cluster.write("x", "DELETE FROM t") == 1
+            await town.metadata.close()
+            assert (await town.found(["s", "t"])).rows_of == {"s": [[1]], "t": [[2]]}
+            assert await town.cluster.write("x", "DELETE FROM t") == 1
+        # Of a worker that dies now, other copies are known.
+        assert (await town.found(["s", "t"])).rows_of == {"s": [[1]], "t": [[2]]}
+        unknown = (await town.found(["u"])).failures["u"]
+        assert isinstance(unknown, errors.Unavailable)
+        with pytest.raises(errors.Unavailable):
+            await town.cluster.where(["s"])
+        assert (await town.found(["s"])).rows_of == {"s": [[1]]}
+
+
 # -- workers of the original system --------------------------------------------
 
 

@@ -9,6 +9,7 @@ from gather_support import Cluster
 
 from trough import errors
 from trough.gather import Gathering, Limits, plan, read_schema, unite
+from trough.gather.failures import failure
 from trough.gather.schema import MARK
 
 TABLE = "CREATE TABLE t (a INTEGER, b TEXT)"
@@ -128,8 +129,27 @@ def test_a_partial_answer_from_nothing_is_none() -> None:
     """Where every segment failed there is nothing to answer from."""
     cluster = cluster_of(2)
     cluster.broken = {each: errors.Unavailable("gone") for each in cluster.segments}
-    with pytest.raises(errors.Unavailable, match="2 of 2 segments failed"):
+    with pytest.raises(errors.Unavailable, match="2 of 2 segments failed: s0, s1: ") as nothing:
         cluster.gather("SELECT count(*) FROM t", partial=True)
+    assert nothing.value.hint == ""
+    with pytest.raises(errors.Unavailable) as nothing:
+        cluster.gather("SELECT count(*) FROM t")
+    assert nothing.value.hint == ""
+
+
+def test_failures_are_summed_up_by_reason() -> None:
+    """Of thousands that failed some are named for each reason, and some reasons told."""
+    missing: dict[str, errors.TroughError] = {
+        f"s{number}": errors.Unavailable("gone") for number in range(1234)
+    }
+    missing["late"] = errors.DeadlineExceeded("too slow")
+    told = str(failure(missing, 2000, rest=True))
+    assert told.startswith(
+        "1235 of 2000 segments failed: s0, s1, s2, s3, s4 and 1,229 more: unavailable: gone;"
+        " late: timeout: too slow ("
+    )
+    missing = {f"s{number}": errors.Unavailable(f"reason {number}") for number in range(9)}
+    assert str(failure(missing, 9, rest=True)).endswith("reason 4; and 4 more reasons")
 
 
 def test_a_mistake_in_the_query_is_told_as_one() -> None:

@@ -125,7 +125,7 @@ def test_what_cannot_be_answered_is_refused(sql: str, error: type, reason: str) 
 )
 def test_within_segments_refuses_what_it_cannot_divide(sql: str, reason: str) -> None:
     """Rows of different segments would meet in these."""
-    with pytest.raises(errors.BadSql, match=f"WITHIN SEGMENTS cannot divide this.*{reason}"):
+    with pytest.raises(errors.BadSql, match=f"cannot be divided within segments: .*{reason}"):
         planned(sql, within=True)
 
 

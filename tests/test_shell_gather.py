@@ -93,12 +93,23 @@ async def test_a_failing_segment_fails_it_unless_partial(desk, segments):
     segments.failing.add("b")
     told = await desk.told("GATHER SELECT count(*) AS n FROM t;")
     assert "1 of 3 segments failed:\n  1 x timeout: it took too long\n      b\n" in told
+    assert told.endswith("GATHER PARTIAL answers from the rest\n")
     assert "\nn\n" not in desk.screen.getvalue()
     with pytest.raises(errors.TroughError):
         await desk.script("GATHER SELECT count(*) AS n FROM t;")
     await desk.typed("FORMAT TSV")
     shown = await desk.script("GATHER PARTIAL SELECT count(*) AS n FROM t;")
     assert shown.endswith("n\n2\n1 row from 2 segments\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_any_segment_there_is_no_rest(desk, segments):
+    """Where all fail, as many times as they are asked, the reasons come once, and no hint."""
+    segments.failing.update("abc")
+    told = await desk.told("GATHER SELECT count(*) AS n FROM t;")
+    assert "3 of 3 segments failed:\n  3 x timeout: it took too long\n      a, b, c\n" in told
+    assert "PARTIAL" not in told
+    assert [failed.segment for failed in desk.shell.session.failures] == ["a", "b", "c"]
 
 
 @pytest_twisted.ensureDeferred

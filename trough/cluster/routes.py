@@ -9,13 +9,24 @@ to know how a worker is asked.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError
 
+from trough import errors
 from trough.metadata import Metadata
 from trough.model import READ, WRITE, Copy, Worker
 
@@ -26,6 +37,11 @@ PAGES_AT_ONCE = 4
 #: Seconds that a look-up is remembered. Stale ones cost a detour, never a wrong answer.
 COPIES_SECONDS = 30.0
 WORKERS_SECONDS = 5.0
+
+#: Seconds that the store may take where what is remembered would do, and for which it is
+#: then not asked again.
+PATIENCE_SECONDS = 2.0
+AWAY_SECONDS = 5.0
 
 #: Segments that are remembered, at most; some 50 MB.
 REMEMBERED = 200_000
@@ -56,7 +72,7 @@ class Route:
 class Routes:
     """Finds workers for segments.
 
-    :param clock: has ``seconds()``; monotonic
+    :param clock: the reactor, as a rule
     """
 
     def __init__(self, metadata: Metadata, clock: Any) -> None:
@@ -64,7 +80,8 @@ class Routes:
         self._clock = clock
         self._copies: dict[str, tuple[float, Sequence[Copy]]] = {}
         self._workers: dict[str, Worker] = {}
-        self._workers_at: float | None = None
+        self._workers_at = -math.inf
+        self._away_until = -math.inf
         self._asked: Counter[str] = Counter()
 
     async def find(
@@ -74,12 +91,13 @@ class Routes:
 
         :param avoid: for each segment that was asked for in vain, where; such segments are
             looked up anew, and asked for elsewhere if there is another copy
-        :raises trough.errors.Unavailable: the metadata store does not answer
+        :raises trough.errors.Unavailable: the metadata store does not answer, and has never
+            told about all of them
         """
         avoid = avoid or {}
         segments = list(segments)
         for segment in avoid:
-            self._copies.pop(segment, None)
+            self.forget(segment)
         await self._refresh_workers(force=bool(avoid))
         await self._look_up(segments)
         found = {}
@@ -96,8 +114,8 @@ class Routes:
         """The copies of each segment that can be read, as the store has them now."""
         segments = list(segments)
         for segment in segments:
-            self._copies.pop(segment, None)
-        await self._look_up(segments)
+            self.forget(segment)
+        await self._look_up(segments, insist=True)
         return {
             segment: [copy for copy in self._copies[segment][1] if copy.role == READ]
             for segment in segments
@@ -128,7 +146,8 @@ class Routes:
 
     def forget(self, segment: str) -> None:
         """Look the segment up anew the next time."""
-        self._copies.pop(segment, None)
+        if segment in self._copies:
+            self._copies[segment] = (-math.inf, self._copies[segment][1])
 
     def place_of(self, node: str, line: str = "") -> Place:
         """The worker of this name.
@@ -144,29 +163,52 @@ class Routes:
         return self._workers.get(node)
 
     async def _refresh_workers(self, force: bool) -> None:
-        now = self._clock.seconds()
-        old = self._workers_at is None or now - self._workers_at > WORKERS_SECONDS
-        if old or force:
-            self._workers = {worker.node: worker for worker in await self._metadata.workers()}
-            self._workers_at = now
+        if force or self._clock.seconds() - self._workers_at > WORKERS_SECONDS:
+            await self._renewed(self._look_for_workers, bool(self._workers))
 
-    async def _look_up(self, segments: Sequence[str]) -> None:
+    async def _look_for_workers(self) -> None:
+        now = self._clock.seconds()
+        self._workers = {worker.node: worker for worker in await self._metadata.workers()}
+        self._workers_at = now
+
+    async def _renewed(
+        self, look_up: Callable[[], Coroutine[Any, Any, None]], remembered: bool
+    ) -> None:
+        """Look up, unless the store is away and what is `remembered` will do."""
+        if not remembered:
+            await look_up()
+        elif self._clock.seconds() >= self._away_until:
+            try:
+                await Deferred.fromCoroutine(look_up()).addTimeout(PATIENCE_SECONDS, self._clock)
+            except (errors.Unavailable, TimeoutError):
+                self._away_until = self._clock.seconds() + AWAY_SECONDS
+
+    async def _look_up(self, segments: Sequence[str], insist: bool = False) -> None:
+        """Look up what is not known, or not for sure.
+
+        :param insist: on what the store says now, or :class:`trough.errors.Unavailable`
+        """
         now = self._clock.seconds()
         known = self._copies
         unknown = [s for s in segments if s not in known or now - known[s][0] > COPIES_SECONDS]
         if len(known) + len(unknown) > REMEMBERED:
             known.clear()
             unknown = list(segments)
-        pages = [unknown[start : start + PAGE] for start in range(0, len(unknown), PAGE)]
-        for start in range(0, len(pages), PAGES_AT_ONCE):
-            under_way = [
-                Deferred.fromCoroutine(self._look_up_page(page, now))
-                for page in pages[start : start + PAGES_AT_ONCE]
-            ]
-            results: list[tuple[bool, Any]] = await DeferredList(under_way, consumeErrors=True)
-            for succeeded, result in results:
-                if not succeeded:
-                    raise result.value
+        bunch = PAGE * PAGES_AT_ONCE
+        for start in range(0, len(unknown), bunch):
+            wanted = unknown[start : start + bunch]
+            remembered = not insist and all(segment in known for segment in wanted)
+            await self._renewed(partial(self._look_up_pages, wanted, now), remembered)
+
+    async def _look_up_pages(self, segments: Sequence[str], now: float) -> None:
+        under_way = [
+            Deferred.fromCoroutine(self._look_up_page(segments[start : start + PAGE], now))
+            for start in range(0, len(segments), PAGE)
+        ]
+        results: list[tuple[bool, Any]] = await DeferredList(under_way, consumeErrors=True)
+        for succeeded, result in results:
+            if not succeeded:
+                raise result.value
 
     async def _look_up_page(self, page: Sequence[str], now: float) -> None:
         found = await self._metadata.copies_of(page)

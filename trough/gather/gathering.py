@@ -15,6 +15,7 @@ from typing import Any
 from trough import errors
 from trough.gather import database
 from trough.gather.catalogue import SEGMENT
+from trough.gather.failures import failure
 from trough.gather.merge import Merger
 from trough.gather.plan import GatherPlan, plan
 from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
@@ -25,8 +26,6 @@ from trough.gather.worker import Ask
 _PROBES = (1, 16, 1024)
 #: A segment whose tables change between two questions is asked this often.
 _MOST_ATTEMPTS = 4
-#: Named in a message; there may be thousands.
-_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ class Gathering:
 
     :ivar plan: how it is answered, once a schema is known
     :ivar missing: segments that have failed so far, and why
+    :ivar too_few: there is no answer, because of those
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Gathering:
             raise errors.BadRequest("there are no segments to gather from")
         self.plan: GatherPlan | None = None
         self.missing: dict[str, errors.TroughError] = {}
+        self.too_few = False
         self._parameters = parameters
         self._partial = partial
         self._within = within
@@ -178,7 +179,7 @@ class Gathering:
         whole = self._merger.satisfied
         allowed = self._partial and not self._all_missing and not self._merger.spoilt
         if self.missing and not whole and not allowed:
-            raise failure(self.missing, len(self.segments))
+            raise self._too_few()
         return self._merger.result()
 
     def close(self) -> None:
@@ -216,7 +217,7 @@ class Gathering:
                 yield [self._schema_request(probed)]
             first += count
         if not self._schemas:
-            raise failure(self.missing, len(self.segments))
+            raise self._too_few()
 
     def _survey(self) -> Iterator[list[Request]]:
         """Ask every segment for its schema, if it is not the first that is known."""
@@ -349,19 +350,10 @@ class Gathering:
         if self._broken is not None:
             raise self._broken
 
+    def _too_few(self) -> errors.TroughError:
+        self.too_few = True
+        return failure(self.missing, len(self.segments), rest=not self._partial)
+
     @property
     def _all_missing(self) -> bool:
         return len(self.missing) >= len(self.segments)
-
-
-def failure(missing: Mapping[str, errors.TroughError], asked: int) -> errors.TroughError:
-    """The error for segments that failed: their own, where all failed for one reason."""
-    shown = "; ".join(
-        f"{segment}: {error.code}: {error}" for segment, error in list(missing.items())[:_SHOWN]
-    )
-    more = f"; and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-    kinds = {type(error) for error in missing.values()}
-    message = f"{len(missing)} of {asked} segments failed: {shown}{more}"
-    if len(kinds) == 1 and issubclass(kind := kinds.pop(), errors.BadRequest):
-        return kind(message)
-    return errors.Unavailable(message, "GATHER PARTIAL answers from the rest")

@@ -203,7 +203,7 @@ def plan(
     """
     text, bound = bind(sql, parameters)
     if text.lstrip()[:7].upper() == "EXPLAIN":
-        raise errors.BadSql("EXPLAIN inside GATHER", "EXPLAIN GATHER SELECT ... explains")
+        raise errors.BadSql("EXPLAIN inside GATHER", "EXPLAIN GATHER in trough-shell explains")
     return _Planning(text, schema, bound, within, now).plan()
 
 
@@ -269,7 +269,7 @@ class _Planning:
             except NotPushed as error:
                 reason = str(error)
         if self.within and self._tables(prepared):
-            raise errors.BadSql(f"GATHER WITHIN SEGMENTS cannot divide this: {reason}")
+            raise errors.BadSql(f"this cannot be divided within segments: {reason}")
         return self._shipped(catalogue, prepared, tree, reason)
 
     def _divided(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr) -> GatherPlan:

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from trough import errors
+from trough.gather.failures import SegmentsFailed
 from trough.model import check_segment_id
 from trough.protocols.arguments import GatherArguments
 from trough.protocols.gatherer import Gatherer, some_rows
@@ -41,7 +42,11 @@ async def answer_gather(request: Request, gatherer: Gatherer) -> None:
     """
     asked = gather_arguments(request)
     answer = _Answer(request)
-    gathered = await gatherer.gather(asked, answer.receive)
+    try:
+        gathered = await gatherer.gather(asked, answer.receive)
+    except SegmentsFailed as failed:
+        failed.offer("partial: true")
+        raise
     missing = {
         segment: {"error": str(error), "code": error.code}
         for segment, error in gathered.missing.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trough.gather.failures import SegmentsFailed
 from trough.model import READ, Copy, Worker
 from trough.protocols.arguments import (
     parse_gather_arguments,
@@ -89,7 +90,11 @@ class SyncVerbs:
                 await reply.ready()
                 reply.line("ROWS", "*", f"[{some}]")
 
-        answered = await self._gatherer.gather(arguments, receive)
+        try:
+            answered = await self._gatherer.gather(arguments, receive)
+        except SegmentsFailed as failed:
+            failed.offer("partial=yes")
+            raise
         for segment, error in answered.missing.items():
             await reply.ready()
             reply.miss(segment, error)

@@ -51,24 +51,26 @@ class GatherQuery:
 
     def events(self, tick: float) -> Iterator[Event | None]:
         gathering = self._gathering
-        while requests := gathering.next_requests():
-            for request in requests:
-                yield from self._asked(request, tick)
         try:
-            rows = gathering.result()
+            yield from self._answer(tick)
         except TroughError:
-            if not gathering.missing:
-                raise
-            rows = iter(())
-        else:
-            yield from self._passed(())  # the columns, though there may be no rows
-        while page := list(itertools.islice(rows, _PAGE)):
-            yield from self._passed(page)
+            if not gathering.too_few:
+                raise  # else the reasons follow, segment by segment
         yield Progressed(len(gathering.segments), len(gathering.missing))
         if self._begun:
             yield Done("", self._count)
         for segment, error in gathering.missing.items():
             yield Failed(segment, error)
+
+    def _answer(self, tick: float) -> Iterator[Event | None]:
+        gathering = self._gathering
+        while requests := gathering.next_requests():
+            for request in requests:
+                yield from self._asked(request, tick)
+        rows = gathering.result()
+        yield from self._passed(())  # the columns, though there may be no rows
+        while page := list(itertools.islice(rows, _PAGE)):
+            yield from self._passed(page)
 
     def explanation(self, tick: float) -> str:
         """What goes to the workers, and what is done with it.

@@ -10,7 +10,7 @@ from trough.shell.progress import duration
 from trough.shell.registry import Arguments, Group, Takes, UsageError, command
 from trough.shell.runner import TICK
 from trough.shell.sections import counted
-from trough.shell.shell import Shell
+from trough.shell.shell import Shell, Told
 from trough.shell.sql_kind import WRITES, reads
 from trough.shell.statements import Rest
 
@@ -116,13 +116,13 @@ def gather(shell: Shell, arguments: Arguments) -> None:
     segments = shell.session.connected()
     shell.session.last_query = arguments.statement.text
     query = _gathering(shell, sql, partial, within)
-    shell.show(
-        query,
-        len(segments),
-        name=segments[0],
-        titled=False,
-        partial=partial,
-    )
+    count = len(segments)
+    try:
+        shell.show(query, count, name=segments[0], titled=False, partial=partial)
+    except Told:
+        if not partial and len(shell.session.failures) < count:
+            shell.complain("GATHER PARTIAL answers from the rest")
+        raise
 
 
 @command(
