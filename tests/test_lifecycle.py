@@ -84,16 +84,16 @@ def test_what_is_loaded_is_settled_and_garbage_is_not():
 
 def test_identity_is_made_once(tmp_path):
     """A worker keeps its identity, and two workers have different ones."""
-    first = DataDirectory(tmp_path / "a").identity
-    assert first and DataDirectory(tmp_path / "a").identity == first
-    assert DataDirectory(tmp_path / "b").identity != first
+    first = DataDirectory(tmp_path / "a", "w1").identity
+    assert first and DataDirectory(tmp_path / "a", "w1").identity == first
+    assert DataDirectory(tmp_path / "b", "w1").identity != first
 
 
 def test_a_directory_in_use_is_refused_and_free_again_after_kill(tmp_path):
     """The second process ends with a sentence; kill -9 of the first frees the directory."""
     script = (
         "import pathlib, sys; from trough.data_directory import DataDirectory;"
-        "DataDirectory(pathlib.Path(sys.argv[1])).privilegedStartService();"
+        "DataDirectory(pathlib.Path(sys.argv[1]), 'w1').privilegedStartService();"
         "print('mine', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
@@ -111,4 +111,4 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     """LOCAL_DATA below a file is a setting that cannot be used."""
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.BadSettings, match=r"LOCAL_DATA .*file/below"):
-        DataDirectory(tmp_path / "file" / "below")
+        DataDirectory(tmp_path / "file" / "below", "w1")

@@ -17,27 +17,39 @@ class DataDirectory(service.Service):
 
     The operating system drops the lock with the process, however that ends.
 
+    It belongs to one worker for good: write locks are held under a worker's name, and under
+    another one everything that was not promoted would have to go aside.
+
+    :param node: the worker's name
     :ivar identity: random, made at the first start and kept; tells this worker from
         another one that was given the same name
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, node: str) -> None:
         self._path = path
         self._lock: int | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self.identity = self._read_identity()
+            owner = self._kept("node", node)
+            self.identity = self._kept("identity", uuid.uuid4().hex)
         except OSError as reason:
             raise errors.BadSettings(
                 f"LOCAL_DATA {path} cannot be used: {reason.strerror}",
                 "name a directory that this user may write to",
             ) from reason
+        if owner != node:
+            raise errors.BadSettings(
+                f"LOCAL_DATA {path} belongs to the worker {owner}, and HOSTNAME is {node}",
+                f"set HOSTNAME: {owner}; or, to have {node} use these files and put aside what "
+                f"{owner} had not promoted, remove {path / 'node'}",
+            )
 
-    def _read_identity(self) -> str:
-        path = self._path / "identity"
+    def _kept(self, name: str, value: str) -> str:
+        """What a small file says, which begins as `value`."""
+        path = self._path / name
         try:
             with path.open("x") as file:
-                file.write(uuid.uuid4().hex)
+                file.write(value)
                 file.flush()
                 os.fsync(file.fileno())
         except FileExistsError:

@@ -149,7 +149,7 @@ async def _awaited(deferred: Deferred[Any]) -> Any:
 
 def _add_worker(common: _Common) -> LocalSyncController:
     settings, reactor, stack = common.settings, common.reactor, common.stack
-    data = DataDirectory(Path(settings.local_data))
+    data = DataDirectory(Path(settings.local_data), settings.hostname)
     catalogue_thread = ThreadPoolService("trough-catalogue", 1, reactor)
     pool = ExecutorPool(
         reactor,
