@@ -7,8 +7,10 @@ BIN := .venv/bin
 
 .PHONY: run shell test lint bench clean
 
+# Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
-	@$(BIN)/twistd --nodaemon --pidfile= trough --home "$(TROUGH_HOME)" --example
+	@trap : INT; $(BIN)/twistd --nodaemon --pidfile= trough --home "$(TROUGH_HOME)" --example \
+	    || [ $$? -eq 130 ]
 
 shell: .venv/installed
 	@$(BIN)/trough-shell -u "sqlite:///$(abspath $(TROUGH_HOME))/registry.db"

@@ -8,7 +8,7 @@ from trough.settings import KEYS
 EXAMPLES: dict[str, tuple[object, str, object]] = {
     "HOSTNAME": ("w07", "w07", "w07"),
     "BIND_ADDRESS": ("0.0.0.0", "0.0.0.0", "0.0.0.0"),
-    "EXTERNAL_IP": ("10.0.0.7", "10.0.0.7", "10.0.0.7"),
+    "EXTERNAL_IP": ("w07.example", "w07.example", "w07.example"),
     "LOCAL_DATA": ("/data/trough/", "/data/trough/", "/data/trough"),
     "METADATA_URL": ("rethinkdb://a,b:2/t", "rethinkdb://a,b:2/t", "rethinkdb://a,b:2/t"),
     "RETHINKDB_HOSTS": (["a", "[::1]:28015"], "a, [::1]:28015", ("a", "[::1]:28015")),
@@ -197,6 +197,7 @@ CLASHES: list[tuple[dict[str, object], str]] = [
         {"MAXIMUM_ASSIGNMENTS": 2, "COPIES": [{"match": "x", "copies": 3}]},
         "rule 1 of COPIES asks for 3 copies and MAXIMUM_ASSIGNMENTS is 2",
     ),
+    ({"EXTERNAL_IP": "10.0.0.7"}, "EXTERNAL_IP is 10.0.0.7 and BIND_ADDRESS is 127.0.0.1"),
     ({"LINE_PORT": 6111}, "LINE_PORT and SYNC_SERVER_PORT are both 6111"),
     (
         {"RUN_AS_COLD_STORAGE_NODE": True, "COLD_CACHE_BYTES": 0},

@@ -1,9 +1,12 @@
 """The first five minutes: the example is made once, and its three commands work."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from processes import QUICK, TroughProcess, free_ports
@@ -13,14 +16,19 @@ KEYS = ("READ_PORT", "WRITE_PORT", "SYNC_LOCAL_PORT", "LINE_PORT", "SYNC_SERVER_
 
 
 @pytest.fixture
-def node(tmp_path):
+def free():
+    """Settings by which a whole Trough is alone on its ports."""
+    ports = dict(zip(KEYS, map(str, free_ports(len(KEYS))), strict=True))
+    return {**QUICK, **ports, "MINIMUM_ASSIGNMENTS": "1"}
+
+
+@pytest.fixture
+def node(tmp_path, free):
     """A function that starts the whole Trough below one directory."""
     started = []
-    ports = dict(zip(KEYS, map(str, free_ports(len(KEYS))), strict=True))
-    settings = {**QUICK, **ports, "MINIMUM_ASSIGNMENTS": "1"}
 
     def start():
-        process = TroughProcess("trough", settings, ("--home", str(tmp_path), "--example"))
+        process = TroughProcess("trough", free, ("--home", str(tmp_path), "--example"))
         started.append(process)
         process.wait_ready()
         process.wait_for("example-1', 'SELECT url")
@@ -53,6 +61,29 @@ def test_the_three_commands_work_and_the_second_start_finds_everything(node):
             # twistd ends by the very signal that it was stopped with.
             assert process.stop() == -signal.SIGINT
             process = node()
+
+
+def test_make_run_ends_quietly_at_ctrl_c(tmp_path, free):
+    """What a terminal does at Ctrl-C ends it, and make does not call that an error."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed here")
+    command = ["make", "-o", ".venv/installed", "run", f"BIN={Path(sys.executable).parent}"]
+    running = subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, **free, "TROUGH_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert running.stdout is not None
+    with running.stdout:
+        assert any("SELECT url" in line for line in running.stdout), "it ended by itself"
+        os.killpg(running.pid, signal.SIGINT)
+        said = running.stdout.read()
+    assert running.wait(60) in (0, -signal.SIGINT)
+    assert "Error" not in said and "Interrupt" not in said
 
 
 def _shell(command):

@@ -1,9 +1,11 @@
 """One worker and one sync server as real processes: the contract's calls, end to end."""
 
 import json
+import socket
 
 import pytest
-from processes import Machine, http, read, until_blocking, write
+from processes import Machine, TroughProcess, http, read, until_blocking, write
+from waiting import GIVE_UP
 
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT);"
 
@@ -153,3 +155,39 @@ def test_health_and_status_tell(machine):
         assert http("GET", machine.url(name, port) + "health")[0] == 200
     assert machine.status("s1")["leads"] is True
     assert machine.status("w1")["ready"] is True
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"READ_PORT": "six"}, "environment: READ_PORT cannot be 'six'"),
+        ({"RUN_AS_COLD_STORAGE_NODE": "yes", "COLD_CACHE_BYTES": "0"}, "RUN_AS_COLD_STORAGE_NODE"),
+        ({"RETHINKDB_HOSTS": "a", "RETHINKDB_TLS": "/ca.pem"}, "RETHINKDB_TLS"),
+        ({"BIND_ADDRESS": "192.0.2.1"}, "see BIND_ADDRESS"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told_in_one_line(tmp_path, settings, reason):
+    """The process ends at once, and says why without its usage or a trace."""
+    below = {"LOCAL_DATA": str(tmp_path), "SYNC_LOOP_TIMING": "1"}
+    process = TroughProcess("trough-worker", {**below, **settings})
+    assert process.wait() == 1
+    process.wait_for(reason)
+    assert [line for line in process.lines if line] == [process.lines[0], "(end of output)"]
+
+
+@pytest.mark.parametrize(
+    "segment", ["__unspecified__", "ait-seed-1", "a.b", "Case", "case", "~odd", "-"]
+)
+def test_whatever_is_a_segment_id_works_everywhere(machine, segment):
+    """Unescaped in URLs, in lists of the line protocol, and as a canonical copy; and each
+    stays apart from ids that differ in the case of a letter."""
+    url = machine.provision("s1", segment, "t")["write_url"]
+    write(url, f"INSERT INTO t (name) VALUES ('{segment}')")
+    rows = [{"name": segment}]
+    assert read(f"{machine.url('w1', 'READ_PORT')}?segment={segment}", "SELECT name FROM t") == rows
+    assert machine.promote("s1", segment)["remote_path"].endswith(f"/{segment}.sqlite")
+    port = int(machine.processes["w1"].settings["LINE_PORT"])
+    with socket.create_connection(("127.0.0.1", port), GIVE_UP) as connection:
+        connection.sendall(f"1 QUERY ,{segment},{segment} SELECT name FROM t\n2 QUIT\n".encode())
+        with connection.makefile("r") as answer:
+            assert f'1 ROWS {segment} [["{segment}"]]\n' in answer.readlines()

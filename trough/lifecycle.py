@@ -7,6 +7,7 @@ last one first, so that whoever needs something stops before what it needs.
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -84,9 +85,11 @@ class Listener(service.MultiService):
         try:
             super().privilegedStartService()
         except CannotListenError as failure:
+            reason = failure.socketError
+            taken = getattr(reason, "errno", None) == errno.EADDRINUSE
+            hint = "is another one running?" if taken else "see BIND_ADDRESS"
             raise SystemExit(
-                f"trough: cannot listen on {self._address} ({self._key}): "
-                f"{failure.socketError}; is another one running?"
+                f"trough: cannot listen on {self._address} ({self._key}): {reason}; {hint}"
             ) from failure
 
 

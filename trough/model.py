@@ -29,7 +29,10 @@ NODE_NAME_RULE = (
 
 # Why these: a file name on every file system, HDFS included (no ``/`` and no ``:``),
 # a URL that clients build without escaping (no ``%?#&+``), a list of ids in the line
-# protocol (no comma, no blank), and a hidden file stays the mark of unfinished work.
+# protocol (no comma, no blank), and a hidden file stays the mark of unfinished work. A tilde
+# may come first although it marks a pattern in that list: ids of this shape may lie in
+# canonical storage already, and one rule has to hold for reading and for making segments.
+# Where a list stands, a comma before it (``,~id``) says that it is no pattern.
 _SEGMENT_ID = re.compile(rf"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]{{0,{MAX_SEGMENT_ID - 1}}}")
 _NODE_NAME = re.compile(rf"[A-Za-z0-9_\-][A-Za-z0-9_\-.]{{0,{MAX_NODE_NAME - 1}}}")
 

@@ -8,6 +8,7 @@ mistake of ours, and the tests would find it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Any
 
 from trough.errors import BadSettings
@@ -48,6 +49,7 @@ def check_together(values: Mapping[str, Any], sources: Mapping[str, str]) -> Non
     _check_heartbeat(values, sources)
     _check_copies(values, sources)
     _check_ports(values, sources)
+    _check_reachable(values, sources)
     _check_cold_worker(values, sources)
 
 
@@ -101,3 +103,22 @@ def _check_ports(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
                 f"{other} and {name} are both {port}",
                 "give each its own port",
             )
+
+
+def _check_reachable(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    bound, published = values["BIND_ADDRESS"], values["EXTERNAL_IP"]
+    if _is_loopback(bound) and _is_loopback(published) is False:
+        raise clash(
+            _blamed(sources, "EXTERNAL_IP", "BIND_ADDRESS"),
+            f"EXTERNAL_IP is {published} and BIND_ADDRESS is {bound}",
+            f"nobody reaches this process at {published} unless it listens there: set "
+            f"BIND_ADDRESS to {published}, or to 0.0.0.0 or :: for every address",
+        )
+
+
+def _is_loopback(host: str) -> bool | None:
+    """Whether an address is of this machine alone; None for a name, which may mean any."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return None

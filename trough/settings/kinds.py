@@ -186,7 +186,7 @@ class Word(Text):
 class NodeName(Kind):
     """The name of a worker or of a sync server."""
 
-    allowed = model.NODE_NAME_RULE
+    allowed = model.NODE_NAME_RULE.partition(" is ")[2]
 
     def from_file(self, value: object) -> str:
         try:

@@ -42,12 +42,13 @@ class Options(usage.Options):
     def load(self) -> Settings:
         """The settings of this process.
 
-        :raises twisted.python.usage.UsageError: saying what is wrong with them
+        :raises SystemExit: saying what is wrong with them
         """
         try:
             return load_settings(self["settings"], self.environment(), socket.gethostname())
         except errors.BadSettings as reason:
-            raise usage.UsageError(str(reason)) from reason
+            # For a UsageError twistd would show all options first, and later on a trace.
+            raise SystemExit(f"trough: {reason}") from reason
 
 
 def make(options: Options, build: Callable[[Settings], IService]) -> IService:
@@ -59,7 +60,6 @@ def make(options: Options, build: Callable[[Settings], IService]) -> IService:
     try:
         return build(settings)
     except errors.BadSettings as reason:
-        # By now twistd would show the trace of a UsageError.
         raise SystemExit(f"trough: {reason}") from reason
 
 
