@@ -126,8 +126,9 @@ def test_nothing_is_offered_inside_strings_and_comments(offered):
 
 
 @pytest_twisted.ensureDeferred
-async def test_segments_and_schemas_are_found_out(tmp_path):
+async def test_segments_and_schemas_are_found_out(tmp_path, monkeypatch):
     """Segments by their beginning, schemas, from the registry; a failure offers nothing."""
+    monkeypatch.setattr("trough.shell.names.PATIENCE", EXPECTED_WITHIN)
     desk = Desk(tmp_path)
     await desk.cluster.open()
     await desk.worker("w1", "127.0.0.1:1", *(str(300000 + n) for n in range(300)), "x.y", "xzy")
@@ -144,6 +145,22 @@ async def test_segments_and_schemas_are_found_out(tmp_path):
     await deferToThread(look).addTimeout(EXPECTED_WITHIN, reactor)
     await desk.cluster.close()
     assert await deferToThread(names.segments, "new") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_slow_store_holds_up_no_typing(tmp_path, monkeypatch):
+    """What is not known soon is not offered now, but when it is known."""
+    monkeypatch.setattr("trough.shell.names.PATIENCE", 0.001)
+    desk = Desk(tmp_path)
+    await desk.cluster.open()
+    await desk.worker("w1", "127.0.0.1:1", "a1", "a2")
+    names = Names(desk.remote)
+    # The reactor, without which nothing can answer, stands still in here.
+    assert names.segments("a") == []
+    assert names.schemas() == []
+    monkeypatch.setattr("trough.shell.names.PATIENCE", EXPECTED_WITHIN)
+    assert await deferToThread(names.segments, "a1") == ["a1"]
+    await desk.cluster.close()
 
 
 # -- colours --------------------------------------------------------------------

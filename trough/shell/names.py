@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from trough.errors import TroughError
 from trough.shell.runner import TICK
@@ -21,6 +21,10 @@ ASKED = 3
 
 #: Segments that are offered for one beginning.
 OFFERED = 200
+
+#: Seconds that typing waits for names. The line editor takes Enter no sooner than its
+#: completion has come to an end.
+PATIENCE = 0.4
 
 _COLUMNS = (
     "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
@@ -41,6 +45,7 @@ class Names:
         self._schemas: list[str] | None = None
         self._wanted: tuple[str, ...] = ()
         self._thread: threading.Thread | None = None
+        self._looking: threading.Thread | None = None
         self.tables: dict[str, list[str]] = {}
 
     def refresh(self, segments: Sequence[str]) -> None:
@@ -74,24 +79,42 @@ class Names:
         return {table: list(columns) for table, columns in tables.items()}
 
     def segments(self, beginning: str) -> list[str]:
-        """Some segments whose ids begin so. Blocks; to be called in the background."""
+        """Some segments whose ids begin so, if they are known soon."""
+        if self._known(beginning) is None:
+            self._look_up(lambda: self._find(beginning))
+        return self._known(beginning) or []
+
+    def schemas(self) -> list[str]:
+        """All schemas, if they are known soon."""
+        if self._schemas is None:
+            self._look_up(self._find_schemas)
+        return self._schemas or []
+
+    def _known(self, beginning: str) -> list[str] | None:
         for length in range(len(beginning), -1, -1):
             known = self._segments.get(beginning[:length])
             if known is not None and (len(known) < OFFERED or length == len(beginning)):
                 return [segment for segment in known if segment.startswith(beginning)]
+        return None
+
+    def _look_up(self, find: Callable[[], None]) -> None:
+        """Begin to find something, unless something else is being found; wait a little."""
+        with self._lock:
+            if self._looking is None or not self._looking.is_alive():
+                self._looking = threading.Thread(target=find, name="names", daemon=True)
+                self._looking.start()
+            looking = self._looking
+        looking.join(PATIENCE)
+
+    def _find(self, beginning: str) -> None:
         found: list[str] = []
         with contextlib.suppress(TroughError):
             for page in self._remote.matching(f"^{re.escape(beginning)}"):
                 found += page
                 if len(found) >= OFFERED:
                     break
-        found = sorted(found)[:OFFERED]
-        self._segments[beginning] = found
-        return found
+            self._segments[beginning] = sorted(found)[:OFFERED]
 
-    def schemas(self) -> list[str]:
-        """All schemas. Blocks; to be called in the background."""
-        if self._schemas is None:
-            with contextlib.suppress(TroughError):
-                self._schemas = self._remote.schemas()
-        return self._schemas or []
+    def _find_schemas(self) -> None:
+        with contextlib.suppress(TroughError):
+            self._schemas = self._remote.schemas()
