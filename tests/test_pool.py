@@ -83,7 +83,9 @@ async def test_many_segments_each_with_its_end(targets, tmp_path):
 async def test_one_damaged_segment_is_told_in_either_framing(targets):
     """By name, so that its copy can be replaced."""
     damage(targets[0].path, 0, 1)
+    told = []
     async with running_pool() as pool:
+        pool.when_damaged = told.append
         text, outcome = await answer(pool, targets[0], "SELECT * FROM crawled_url")
         assert text.startswith("t FAIL a corrupt ")
         assert outcome == Outcome(segments=1, failed=1, corrupt=("a",))
@@ -91,6 +93,7 @@ async def test_one_damaged_segment_is_told_in_either_framing(targets):
             pool, targets[0], "SELECT * FROM crawled_url", framing=Framing.OBJECTS
         )
         assert (text, outcome.failed, outcome.corrupt) == ("", 1, ("a",))
+        assert told == [("a",), ("a",)]
         assert isinstance(outcome.error, errors.CorruptSegment)
 
 
@@ -422,9 +425,12 @@ async def test_a_damaged_segment_is_told_by_a_write(tmp_path):
         target = await writable(pool, tmp_path)
         await pool.forget("s")
         damage(target.path, 0, 1)
+        told = []
+        pool.when_damaged = told.append
         outcome = await written(pool, target, "DELETE FROM crawled_url")
         assert isinstance(outcome.error, errors.CorruptSegment)
         assert outcome.corrupt == ("s",)
+        assert told == [("s",)]
         with pytest.raises(errors.CorruptSegment):
             await pool.check(target)
 

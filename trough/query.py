@@ -58,7 +58,9 @@ class Queries:
         self.reach = Reach(reactor)
         self._reactor = reactor
         self._pool = pool
+        pool.when_damaged = self.damaged
         self._limits = limits
+        self._usual = Limits(limits.seconds, limits.rows)
 
     def limits(self, seconds: float | None, rows: int | None) -> Limits:
         """What a request asked for, within what is allowed.
@@ -66,6 +68,8 @@ class Queries:
         :param seconds: None where the request did not say; likewise `rows`, of which 0
             says that as many as there are will do
         """
+        if seconds is None and rows is None:
+            return self._usual
         allowed = self._limits
         seconds = allowed.seconds if seconds is None else min(seconds, allowed.max_seconds)
         if not rows or (allowed.rows and rows > allowed.rows):
@@ -80,7 +84,7 @@ class Queries:
         copy = worker.segments.get(segment)
         if copy is None:
             return None
-        if copy.writable or segment not in worker.locks:
+        if segment not in worker.locks or copy.writable:
             return copy.target
         holder = worker.holder_elsewhere(segment)
         return copy.target if holder is None or self.reach.is_away(holder.node) else None
@@ -123,8 +127,11 @@ class Queries:
     def stale(self, targets: Iterable[Target]) -> list[str]:
         """The segments of those `targets` for which :meth:`is_stale` says so."""
         locks = self.worker.locks
-        locked = [each.segment for each in targets if not each.writable and each.segment in locks]
-        return [segment for segment in locked if self.is_stale(segment)]
+        return [
+            each.segment
+            for each in targets
+            if each.segment in locks and not each.writable and self.is_stale(each.segment)
+        ]
 
     async def try_holders(self, segments: Iterable[str]) -> None:
         """Find out which of the write locks' holders can be connected to."""
@@ -205,9 +212,7 @@ class Queries:
             raise errors.TooLarge(
                 f"the SQL has {len(sql)} bytes, and a read may have {self._limits.sql}"
             )
-        return self._pool.read(
-            targets, sql, parameters, limits, framing, tag, _Watchful(self, receiver)
-        )
+        return self._pool.read(targets, sql, parameters, limits, framing, tag, receiver)
 
     def read_cold(
         self,
@@ -235,9 +240,7 @@ class Queries:
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment
         """
-        return self.worker.segments.write(
-            segment, sql, parameters, limits, _Watchful(self, receiver)
-        )
+        return self.worker.segments.write(segment, sql, parameters, limits, receiver)
 
     def damaged(self, segments: tuple[str, ...]) -> None:
         """Have damaged copies replaced."""
@@ -261,23 +264,6 @@ def _copy_of_holder(segment: str, holder: Worker) -> Copy:
     """What the holder of a write lock publishes for readers."""
     url = f"{holder.read_url}?segment={segment}"
     return Copy(segment, holder.node, READ, url, holder.load, holder.ttl)
-
-
-class _Watchful:
-    """Passes everything on, and has damage that comes to light repaired."""
-
-    __slots__ = ("_queries", "_receiver", "data")
-
-    def __init__(self, queries: Queries, receiver: Receiver) -> None:
-        self._queries = queries
-        self._receiver = receiver
-        self.data = receiver.data
-
-    def finished(self, outcome: Outcome) -> None:
-        """The request has ended."""
-        if outcome.corrupt:
-            self._queries.damaged(outcome.corrupt)
-        self._receiver.finished(outcome)
 
 
 class _Releasing:

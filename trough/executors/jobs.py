@@ -126,6 +126,7 @@ class WriteJob(Job):
         parameters: Parameters,
         deadline: float,
         number: int,
+        when_damaged: Callable[[tuple[str, ...]], None],
     ) -> None:
         self.receiver = receiver
         self.target = target
@@ -133,6 +134,7 @@ class WriteJob(Job):
         self.parameters = parameters
         self.deadline = deadline
         self.number = number
+        self._when_damaged = when_damaged
 
     def cancel(self) -> None:
         executor = self.executor
@@ -170,6 +172,8 @@ class WriteJob(Job):
         if self.when_over is not None:
             self.when_over(self)
         try:
+            if outcome.corrupt:
+                self._when_damaged(outcome.corrupt)
             self.receiver.finished(outcome)
         except Exception:
             _log.failure(

@@ -67,6 +67,7 @@ class ExecutorPool(service.Service):
     :param memory: bytes that SQLite may use in each
     :param kept_handles: segments that each keeps open for reads
     :param bunch: that of those who ask; None: of its own
+    :ivar when_damaged: called with segments whose file turned out to be damaged
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class ExecutorPool(service.Service):
         #: Segments whose file is changing its kind, and reads that wait for that.
         self._changing: set[str] = set()
         self._waiting_reads: list[tuple[ReadJob, Sequence[Target]]] = []
+        self.when_damaged: Callable[[tuple[str, ...]], None] = lambda segments: None
         self._accepting = False
         self._receivers: dict[int, Callable[..., None]] = {
             frames.SOME: self._some,
@@ -181,6 +183,7 @@ class ExecutorPool(service.Service):
             framing,
             tag,
             len(targets),
+            self.when_damaged,
         )
         if targets and not self._changing:
             self._reads.ask(job, targets)
@@ -216,7 +219,8 @@ class ExecutorPool(service.Service):
         if not self._accepting:
             raise _not_running()
         deadline = monotonic() + limits.seconds
-        job = WriteJob(receiver, target, sql, parameters, deadline, next(self._numbers))
+        number = next(self._numbers)
+        job = WriteJob(receiver, target, sql, parameters, deadline, number, self.when_damaged)
         self._writes.submit(job)
         self._supervisor.look_soon()
         return job

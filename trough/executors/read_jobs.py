@@ -8,7 +8,7 @@ has not begun; it refuses to know how executors are chosen.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted.logger import Logger
 
@@ -101,16 +101,33 @@ class ReadJob(Job):
         framing: Framing,
         tag: str,
         segments: int,
+        when_damaged: Callable[[tuple[str, ...]], None],
     ) -> None:
         self.receiver = receiver
         self.framing = framing
         self.tag = tag
         self.deadline = deadline
-        code = 0 if framing is Framing.LINES else 1
-        #: What an executor has to know, but for the targets.
-        self.request = (sql, parameters, deadline, limit, code, tag, WINDOW)
         self.parts: list[Part] = []
+        self._sql = sql
+        self._parameters = parameters
+        self._limit = limit
         self._segments = segments
+        self._when_damaged = when_damaged
+
+    def message(self, number: int, targets: Sequence[Target]) -> frames.Message:
+        """What hands a part over."""
+        return (
+            frames.READ,
+            number,
+            self._sql,
+            self._parameters,
+            self.deadline,
+            self._limit,
+            0 if self.framing is Framing.LINES else 1,
+            self.tag,
+            WINDOW,
+            [(each.segment, each.path, each.generation, each.writable) for each in targets],
+        )
 
     # -- whoever asked -----------------------------------------------------------------
 
@@ -222,6 +239,8 @@ class ReadJob(Job):
 
     def _finish(self, outcome: Outcome) -> None:
         try:
+            if outcome.corrupt:
+                self._when_damaged(outcome.corrupt)
             self.receiver.finished(outcome)
         except Exception:
             _log.failure("a receiver failed to take the outcome of {tag}", tag=self.tag)

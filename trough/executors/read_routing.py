@@ -112,8 +112,7 @@ class ReadRouting:
         job.parts.append(part)
         executor.outstanding[number] = part
         executor.load += len(targets)
-        aimed = [(each.segment, each.path, each.generation, each.writable) for each in targets]
-        executor.send((frames.READ, number, *job.request, aimed))
+        executor.send(job.message(number, targets))
 
     def try_again(self, job: ReadJob, target: Target, attempts: int) -> None:
         """Ask a target anew by which an executor may have died; on its own, so that no

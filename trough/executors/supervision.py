@@ -50,6 +50,8 @@ class Supervisor:
         self._reactor = reactor
         self._reads = reads
         self._executors = executors
+        #: Whether a look is due.
+        self.will_look = False
         self._next_look: Any = None
         self._next_check = 0.0
         self._restarts: set[Any] = set()
@@ -65,23 +67,22 @@ class Supervisor:
         for call in (self._next_look, *self._restarts):
             if call is not None and call.active():
                 call.cancel()
-        self._next_look = None
+        self.will_look = False
         self._restarts.clear()
 
     # -- looking -----------------------------------------------------------------------
 
-    @property
-    def will_look(self) -> bool:
-        """Whether a look is due."""
-        return self._next_look is not None
-
     def look_soon(self) -> None:
         """Say that something is under way."""
-        if self._next_look is None and not self._stopped:
-            self._next_look = self._reactor.callLater(_LOOK, self._look)
+        if not self.will_look and not self._stopped:
+            self._look_after(_LOOK)
+
+    def _look_after(self, seconds: float) -> None:
+        self.will_look = True
+        self._next_look = self._reactor.callLater(seconds, self._look)
 
     def _look(self) -> None:
-        self._next_look = None
+        self.will_look = False
         now = monotonic()
         busy = False
         for executor in self._executors():
@@ -99,7 +100,7 @@ class Supervisor:
         if busy:
             self.look_soon()
         elif self._reads.helpers and not self._stopped:
-            self._next_look = self._reactor.callLater(_IDLE_LOOK, self._look)
+            self._look_after(_IDLE_LOOK)
 
     def _end_what_is_overdue(self, executor: ExecutorProcess, now: float) -> None:
         """Answer for an executor that did not heed a deadline, and kill it if it is stuck.

@@ -8,6 +8,7 @@ the verb to find out.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -253,7 +254,9 @@ def _text(data: bytes) -> str:
         raise errors.BadRequest(f"not UTF-8: byte {error.start} of an argument") from error
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def _segment(word: bytes) -> str:
+    # Remembered, for the same ones are asked over and over; what is no id is not.
     return check_segment_id(_text(word))
 
 

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.protocols.line import Malformed, Request
 from trough.protocols.messages import format_error
-from trough.protocols.verbs import Connection, Handler, Reply, Verb
+from trough.protocols.verbs import Connection, Reply, Verb
 
 _log = Logger()
 
@@ -60,21 +60,18 @@ class Requests:
         reply = self._replies[tag] = Reply(self._connection, tag, request.size())
         self.held += reply.size
         try:
-            going = self._handler(request)(request, reply)
+            verb = self._verbs.get(request.verb)
+            if verb is None:
+                raise _unknown(request, self._verbs)
+            if self.refusal is not None and not verb.always:
+                raise self.refusal
+            going = verb.handler(request, reply)
             if going is not None:
                 _Task(going, request, reply)
         except errors.TroughError as error:
             reply.error(error)
         except Exception:
             _report(Failure(), request, reply)
-
-    def _handler(self, request: Request) -> Handler:
-        verb = self._verbs.get(request.verb)
-        if verb is None:
-            raise _unknown(request, self._verbs)
-        if self.refusal is not None and not verb.always:
-            raise self.refusal
-        return verb.handler
 
     def ended(self, reply: Reply) -> None:
         """A request has been answered."""

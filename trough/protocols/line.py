@@ -10,6 +10,7 @@ verbs nor what arguments mean.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -96,6 +97,11 @@ class Malformed:
     error: errors.TroughError
 
 
+@functools.lru_cache
+def _verb(word: bytes) -> str:
+    return word.decode().upper()
+
+
 class RequestParser:
     """The server's ear.
 
@@ -147,7 +153,7 @@ class RequestParser:
                 begin, self._offset = self._offset, plain.end()
                 if self._offset - begin - 1 <= self._limits.max_line:
                     tag, verb, arguments = plain.groups()
-                    yield Request(tag.decode(), verb.decode().upper(), arguments)
+                    yield Request(tag.decode(), _verb(verb), arguments)
                     continue
                 raise self._too_long()
             end = self._chunk.find(b"\n", self._offset)

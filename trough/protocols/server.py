@@ -185,11 +185,16 @@ class LineServer(Protocol):
             return
         self._taking = True
         try:
-            take = self._requests.take
+            requests, outbox, limits = self._requests, self._outbox, self._limits
+            take, held, unsent = requests.take, limits.held, 4 * limits.unsent
+            room = 0  # for as many requests there is surely some
             while self._farewell is None:
-                if self._has_enough(1):
-                    self._stop_reading()
-                    return
+                if not room or requests.held > held or outbox.unsent > unsent:
+                    if self._has_enough(1):
+                        self._stop_reading()
+                        return
+                    room = limits.requests - len(requests)
+                room -= 1
                 request = self._parser.next_request()
                 if request is None:
                     self._read_on()

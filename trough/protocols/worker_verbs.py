@@ -56,6 +56,9 @@ class WorkerVerbs:
         if arguments.pattern is not None:
             return self._query_matching(arguments, reply)
         segments = arguments.segments
+        if len(segments) == 1 and (target := self._queries.target(segments[0])) is not None:
+            self._read(arguments, [target], reply, QueryReply(reply))
+            return None
         targets = self._queries.targets(segments)
         if len(targets) < len(segments):
             return self._query_in_parts(arguments, targets, reply)
