@@ -298,6 +298,34 @@ async def test_an_interrupt_keeps_the_shell(desk):
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_interrupted_promotion_tells_what_it_came_to(desk):
+    """Of each segment is told whether it is promoted, may be, or was not begun."""
+    names = [f"p{number:02}" for number in range(20)]
+
+    def answer(asked):
+        if asked.words[0] == "p00":  # of those begun first; one more takes its place
+            asked.say('OK {"remote_path":"x"}')
+
+    async with LineServer(reactor, answer) as sync:
+        await desk.lead(sync)
+        await desk.worker("w1", desk.server, *names)
+        process = Process(desk, "-w", *names, terminal=(40, 100), PAGER="off")
+        await process.says("trough:[20 segments](rw)>")
+        process.types("PROMOTE\r")
+        await process.says("1 of 20 segments promoted, ")
+        process.types("\x03")
+        await process.says("1 of 20 segments promoted\r\n19 of 20 segments failed:")
+        await process.says("16 x outcome-unknown: it was under way, and may have been promoted")
+        await process.says("p01, p02, p03 and 13 more")
+        await process.says("3 x cancelled: not begun\r\n      p17, p18, p19\r\n")
+        await process.says("cancelled\r\n")
+        process.types("show failures\r")
+        await process.says("p19     | cancelled       | not begun")
+        process.types("\x04")
+        assert await process.ended == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_interrupts_at_any_moment_keep_the_shell(desk):
     """Signals between statements, where the line editor is not there yet, are borne."""
     process = Process(desk, terminal=(30, 100), PAGER="off")

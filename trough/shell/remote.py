@@ -21,6 +21,7 @@ from trough.model import Copy, Lock, Schema, Worker
 from trough.shell.bridge import Bridge, Stream, run_reactor
 from trough.shell.reach import check_reachable
 from trough.shell.session import (
+    Begun,
     Columns,
     Done,
     Event,
@@ -29,6 +30,7 @@ from trough.shell.session import (
     Query,
     Restarted,
     Result,
+    Step,
     Written,
     rows_of,
 )
@@ -163,10 +165,10 @@ class ClusterRemote:
             # Whoever has enough must not leave the search running behind.
             self._bridge.post(lambda: defer.Deferred.fromCoroutine(_close(pages)))
 
-    def promote(self, segments: Sequence[str]) -> Iterator[Result | None]:
+    def promote(self, segments: Sequence[str]) -> Iterator[Step | None]:
         return self._each(segments, self._cluster.promote)
 
-    def delete(self, segments: Sequence[str]) -> Iterator[Result | None]:
+    def delete(self, segments: Sequence[str]) -> Iterator[Step | None]:
         return self._each(segments, self._cluster.delete)
 
     def schemas(self) -> list[str]:
@@ -210,17 +212,19 @@ class ClusterRemote:
 
     def _each(
         self, segments: Sequence[str], function: Callable[[str], Awaitable[Any]]
-    ) -> Iterator[Result | None]:
-        """Call `function` for each segment, some at a time; how each fared, as it ends.
+    ) -> Iterator[Step | None]:
+        """Call `function` for each segment, some at a time; says when each begins, and how
+        it fared.
 
         Leaving the iterator cancels what is under way, and begins no more.
         """
-        stream: Stream[Result] = Stream(self._bridge, _nothing, _nothing)
+        stream: Stream[Step] = Stream(self._bridge, _nothing, _nothing)
         waiting = iter(segments)
         running: list[defer.Deferred[None]] = []
 
         async def work() -> None:
             for segment in waiting:
+                stream.put(Begun(segment))
                 try:
                     await function(segment)
                 except TroughError as error:

@@ -107,11 +107,22 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """One segment's turn has come, of many that something is done to."""
+
+    segment: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """How one segment fared of many that something was done to."""
 
     segment: str
     error: TroughError | None = None
+
+
+#: What is told while something is done to many segments.
+Step = Begun | Result
 
 
 class Remote(Protocol):
@@ -143,11 +154,11 @@ class Remote(Protocol):
         """Pages of ids of the segments that can be read, each segment once."""
         ...
 
-    def promote(self, segments: Sequence[str]) -> Iterator[Result | None]:
+    def promote(self, segments: Sequence[str]) -> Iterator[Step | None]:
         """Promote segments, several at a time, in no order; None while nothing happens."""
         ...
 
-    def delete(self, segments: Sequence[str]) -> Iterator[Result | None]:
+    def delete(self, segments: Sequence[str]) -> Iterator[Step | None]:
         """Delete segments everywhere, likewise."""
         ...
 

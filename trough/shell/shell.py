@@ -24,7 +24,7 @@ from trough.shell.results import Results
 from trough.shell.runner import Outcome, Runner, failure_lines, summary
 from trough.shell.safe_text import safe_lines
 from trough.shell.sections import counted, layout_for
-from trough.shell.session import Failed, Query, Remote, Result, Session
+from trough.shell.session import Begun, Failed, Query, Remote, Result, Session, Step
 from trough.shell.settings import ShellSettings
 from trough.shell.statements import Splitter, Statement
 from trough.shell.tables import show_rows
@@ -218,29 +218,44 @@ class Shell:
         finally:
             sink.close()
 
-    def each(self, results: Iterable[Result | None], asked: int, verb: str) -> None:
+    def each(self, events: Iterable[Step | None], segments: Sequence[str], verb: str) -> None:
         """Wait for something that is done to many segments, with progress.
 
         :param verb: what was done to a segment, for the progress and at the end
         :raises Told: some failed
+        :raises KeyboardInterrupt: it was cancelled; of each segment is told how far it was
         """
-        progress = Progress(self.terminal, asked, verb)
+        progress = Progress(self.terminal, len(segments), verb)
+        # What there is to say of each segment if nothing more is heard.
+        left: dict[str, TroughError] = dict.fromkeys(segments, errors.Cancelled("not begun"))
+        under_way = errors.OutcomeUnknown(f"it was under way, and may have been {verb}")
         failures: list[Failed] = []
         try:
-            for result in results:
-                if result is None:  # a tick
-                    progress.draw()
-                    continue
-                progress.done += 1
-                if result.error is not None:
-                    progress.failed += 1
-                    failures.append(Failed(result.segment, result.error))
+            for event in events:
+                match event:
+                    case Begun(segment):
+                        left[segment] = under_way
+                    case Result(segment, error):
+                        del left[segment]
+                        progress.done += 1
+                        if error is not None:
+                            progress.failed += 1
+                            failures.append(Failed(segment, error))
                 progress.draw()
+        except KeyboardInterrupt:
+            failures += [Failed(segment, error) for segment, error in left.items()]
+            with contextlib.suppress(Told):
+                self._conclude(progress, failures, len(segments), verb)
+            raise
         finally:
             progress.clear()
-            self.session.failures = failures
-            succeeded = progress.done - progress.failed
-            self.say(f"{succeeded:,} of {counted(asked, 'segment')} {verb}")
+        self._conclude(progress, failures, len(segments), verb)
+
+    def _conclude(self, progress: Progress, failures: list[Failed], asked: int, verb: str) -> None:
+        progress.clear()
+        self.session.failures = failures
+        succeeded = progress.done - progress.failed
+        self.say(f"{succeeded:,} of {counted(asked, 'segment')} {verb}")
         self.report(failures, asked)
 
     # -- words to people -------------------------------------------------------

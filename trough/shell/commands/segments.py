@@ -97,11 +97,12 @@ def promote(shell: Shell, arguments: Arguments) -> None:
     """Publish the connected segments for good; read-write mode (-w) only.
 
     A consistent snapshot of each connected segment becomes its new canonical copy, several
-    segments at a time. Writes go on meanwhile.
+    segments at a time. Writes go on meanwhile. After Ctrl-C, SHOW FAILURES lists those that
+    were not begun, and those that were under way and may have been promoted.
     """
     shell.session.check_writable("PROMOTE")
     segments = shell.session.connected()
-    shell.each(shell.remote.promote(segments), len(segments), "promoted")
+    shell.each(shell.remote.promote(segments), segments, "promoted")
 
 
 @command(
@@ -125,9 +126,11 @@ def shred(shell: Shell, arguments: Arguments) -> None:
         raise UsageError("SHRED SEGMENT: the segments are missing", shred.how())
     if "--yes" not in arguments.words:
         _confirm(shell, segments)
-    shell.each(shell.remote.delete(segments), len(segments), "deleted")
-    left = [segment for segment in shell.session.segments if segment not in segments]
-    shell.session.connect(left)
+    try:
+        shell.each(shell.remote.delete(segments), segments, "deleted")
+    finally:
+        gone = set(segments) - {failed.segment for failed in shell.session.failures}
+        shell.session.connect(each for each in shell.session.segments if each not in gone)
 
 
 def _confirm(shell: Shell, segments: tuple[str, ...]) -> None:
