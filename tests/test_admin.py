@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import shlex
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ import pytest_twisted
 from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import Clock
+from waiting import until
 
 from trough import admin, errors, model
 from trough.metadata.embedded import EmbeddedMetadata
@@ -38,10 +41,10 @@ class Registry:
     async def run(self, command, typed=None, **options):
         """Exit status and output of a command."""
         output = io.StringIO()
-        console = admin.Console(self.metadata, Typed(typed or ""), output)
-        if typed is None:
-            console = admin.Console(self.metadata, io.StringIO(), output)
-        status = await command(console, argparse.Namespace(**options))
+        person = io.StringIO() if typed is None else Typed(typed)
+        console = admin.Console(self.metadata, person, output, reactor)
+        given = {"worker": None, "wait": False, **options}
+        status = await command(console, argparse.Namespace(**given))
         return status, output.getvalue()
 
     async def fill(self) -> None:
@@ -101,6 +104,42 @@ async def test_status(registry):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_worker_that_was_drained_and_stopped_is_not_amiss(registry):
+    """It is told among those that are drained, for somebody wanted it gone."""
+    await registry.fill()
+    await registry.run(admin.drain, node="gone")
+    status, text = await registry.run(admin.status)
+    assert status == admin.DONE
+    assert text.splitlines()[1:3] == ["workers   2 alive", "draining  gone (not alive)"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_draining_waits_until_nothing_is_left(registry):
+    """Locks are named, since their segments have to be promoted; then copies, then the end."""
+    await registry.fill()
+    lock = await registry.metadata.take_lock("300001", "w1")
+    leader = await registry.metadata.leader()
+    row = model.Assignment("300002", "w1", 0, "300/300002.sqlite", 10, 1700000000000)
+    await registry.metadata.change_assignments(leader, [row], [])
+    clock, output = Clock(), io.StringIO()
+    console = admin.Console(registry.metadata, io.StringIO(), output, clock)
+    options = argparse.Namespace(node="w1", wait=True)
+    draining = Deferred.fromCoroutine(admin.drain(console, options))
+
+    async def told(text):
+        await until(lambda: output.getvalue().endswith(text) and clock.calls, text)
+
+    await told("w1 still has write locks (1); promote: 300001\n")
+    await registry.metadata.release_lock(lock)
+    clock.advance(admin.LOOK)
+    await told("w1 still has copies of segments\n")
+    await registry.metadata.change_assignments(leader, [], [("w1", "300002")])
+    clock.advance(admin.LOOK)
+    assert await draining == admin.DONE
+    assert output.getvalue().endswith("w1 is empty, and can be stopped.\n")
+
+
+@pytest_twisted.ensureDeferred
 async def test_workers_and_draining(registry):
     """Workers show state and space; draining outlives looking, and can be taken back."""
     await registry.fill()
@@ -139,6 +178,39 @@ async def test_locks(registry):
     rows = [line.split() for line in text.splitlines()]
     assert rows[1][:3] == ["300001", "w1", "alive"]
     assert rows[2][:4] == ["300002", "gone", "not", "alive"]
+    _, text = await registry.run(admin.locks, worker="gone")
+    assert [line.split()[0] for line in text.splitlines()] == ["SEGMENT", "300002"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_freeing_all_locks_of_a_lost_worker(registry):
+    """What was promoted when is told of each; the worker's name has to be typed."""
+    await registry.fill()
+    for segment, node in (("300001", "w1"), ("300002", "gone"), ("300003", "gone")):
+        await registry.metadata.take_lock(segment, node)
+    leader = await registry.metadata.leader()
+    row = model.Assignment("300003", "w1", 0, "300/300003.sqlite", 10, 1700000000000)
+    await registry.metadata.change_assignments(leader, [row], [])
+    with pytest.raises(errors.Cancelled):
+        await registry.run(admin.free_locks, typed="w1\n", node="gone", yes=False)
+    assert len(await registry.metadata.locks("gone")) == 2
+    status, text = await registry.run(admin.free_locks, typed="gone\n", node="gone", yes=False)
+    assert status == admin.DONE
+    assert "  300002  never promoted, as far as is known\n" in text
+    assert "  300003  2023-11-14 22:13:20 UTC\n" in text
+    assert [lock.segment for lock in await registry.metadata.locks()] == ["300001"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_locks_of_a_live_worker_are_not_freed_at_once(registry):
+    """Draining it loses nothing, and is what the refusal names; nor are there none to free."""
+    await registry.fill()
+    await registry.metadata.take_lock("300001", "w1")
+    with pytest.raises(errors.Conflict, match="trough-admin drain w1"):
+        await registry.run(admin.free_locks, node="w1", yes=True)
+    with pytest.raises(errors.NotFound, match="w2 holds no write lock"):
+        await registry.run(admin.free_locks, node="w2", yes=True)
+    assert len(await registry.metadata.locks()) == 1
 
 
 @pytest_twisted.ensureDeferred
@@ -202,6 +274,18 @@ async def test_the_tool(registry):
     away = await registry.process("-u", "mysql://x", "status")
     assert away.returncode == 1 and len(away.stderr.splitlines()) == 1
     assert (await registry.process()).returncode == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_output_that_nobody_reads_to_its_end(registry):
+    """`trough-admin locks | head -1` ends without a trace."""
+    for number in range(2000):
+        await registry.metadata.take_lock(f"segment-with-a-rather-long-name-{number}", "w1")
+    command = shlex.join([*TOOL, "-u", f"sqlite://{registry.path}", "locks"])
+    done = await threads.deferToThread(
+        subprocess.run, f"{command} | head -1", shell=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith("SEGMENT") and done.stderr == ""
 
 
 class InterruptedAtTheQuestion(ProcessProtocol):

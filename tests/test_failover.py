@@ -114,6 +114,7 @@ def test_a_worker_that_waits_for_its_store_stops_without_a_complaint(tmp_path):
     """Its start is cancelled, which is no failure: it ends as by its signal, and logs no trace."""
     with Machine(tmp_path, f"rethinkdb://127.0.0.1:{free_ports(1)[0]}/nobody") as machine:
         worker = machine.worker("w1")
+        assert machine.metadata_url in worker.wait_for("worker w1 starts: ")
         health = machine.url("w1", "SYNC_LOCAL_PORT") + "health"
         until_blocking(lambda: http("GET", health)[0] == 503, "a worker that serves and waits")
         assert worker.stop() == -signal.SIGINT

@@ -19,12 +19,16 @@ from typing import Any, TextIO
 
 from twisted.internet import task
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from trough import errors, model, registry_url
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 
 DONE, FAILED = 0, 1
+
+#: Seconds between two looks at a worker that is being drained.
+LOOK = 1.0
 
 DESCRIPTION = """\
 Look at a Trough, and decide what an operator has to: through its metadata store, whether
@@ -44,7 +48,9 @@ async def _run(reactor: Any, options: argparse.Namespace) -> None:
         metadata = open_metadata(url, reactor)
         await metadata.open()
         try:
-            status = await options.command(Console(metadata, sys.stdin, sys.stdout), options)
+            console = Console(metadata, sys.stdin, sys.stdout, reactor)
+            status = await options.command(console, options)
+            sys.stdout.flush()
         finally:
             await metadata.close()
     except errors.TroughError as error:
@@ -53,16 +59,21 @@ async def _run(reactor: Any, options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("\ntrough-admin: nothing was changed", file=sys.stderr)
         status = FAILED
+    except BrokenPipeError:
+        # `trough-admin locks | head` has seen enough; nothing may be flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED
     raise SystemExit(status)
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What a command works with: the store, and the person."""
+    """What a command works with: the store, the person, and the time."""
 
     metadata: Metadata
     input: TextIO
     output: TextIO
+    clock: IReactorTime
 
     def say(self, text: str) -> None:
         """Print a line."""
@@ -97,16 +108,18 @@ async def status(console: Console, options: argparse.Namespace) -> int:
     leader = await metadata.leader()
     workers = await metadata.workers()
     alive = {worker.node for worker in workers}
-    lost = sorted(set(await metadata.rings()) - alive)
+    draining = await metadata.draining()
+    # One that was drained and stopped is gone because somebody wanted that.
+    lost = sorted(set(await metadata.rings()) - alive - draining)
     locks = await metadata.locks()
     orphaned = [lock.segment for lock in locks if lock.node not in alive]
-    draining = sorted(await metadata.draining())
+    drained = [node if node in alive else f"{node} (not alive)" for node in sorted(draining)]
     led_by = (
         f"{leader.node} at {leader.url}, generation {leader.generation}" if leader else "nobody"
     )
     console.say(f"leader    {led_by}")
     console.say(f"workers   {len(workers)} alive{_listed(lost, 'not alive')}")
-    console.say(f"draining  {', '.join(draining) or 'none'}")
+    console.say(f"draining  {', '.join(drained) or 'none'}")
     console.say(f"locks     {len(locks)}{_listed(orphaned, 'held by workers not alive')}")
     console.say(f"schemas   {len(await metadata.schemas())}")
     return DONE if leader and workers and not orphaned else FAILED
@@ -153,7 +166,7 @@ async def locks(console: Console, options: argparse.Namespace) -> int:
             lock.epoch,
             _moment(lock.acquired_on),
         )
-        for lock in await console.metadata.locks()
+        for lock in await console.metadata.locks(options.worker)
     ]
     console.table(("SEGMENT", "WORKER", "STATE", "EPOCH", "SINCE"), *rows)
     return DONE
@@ -183,7 +196,30 @@ async def drain(console: Console, options: argparse.Namespace) -> int:
         f"{options.node} is being drained: the leader moves its copies to other workers, and "
         "it gets no new ones. `trough-admin undrain` takes that back."
     )
+    if options.wait:
+        await _until_empty(console, options.node)
     return DONE
+
+
+async def _until_empty(console: Console, node: str) -> None:
+    told = ""
+    while missing := await _what_it_has(console.metadata, node):
+        if missing != told:
+            console.say(f"{node} still has {missing}")
+            told = missing
+        await task.deferLater(console.clock, LOOK)
+    console.say(f"{node} is empty, and can be stopped.")
+
+
+async def _what_it_has(metadata: Metadata, node: str) -> str:
+    """Locks first: as long as there is one, its segment stays as well."""
+    locks = [lock.segment for lock in await metadata.locks(node)]
+    if locks:
+        return f"write locks ({len(locks)}){_listed(locks, 'promote')}"
+    async for page in metadata.assignments(node):
+        if page:
+            return "copies of segments"
+    return ""
 
 
 async def undrain(console: Console, options: argparse.Namespace) -> int:
@@ -210,24 +246,64 @@ async def free_lock(console: Console, options: argparse.Namespace) -> int:
     if lock is None:
         raise errors.NotFound(f"nobody holds a write lock of segment {segment}")
     alive = any(worker.node == lock.node for worker in await metadata.workers())
-    assignments = await metadata.assignments_of_segment(segment)
-    promoted = max((assignment.modified for assignment in assignments), default=0)
-    console.say(_what_could_be_lost(lock, alive, promoted))
+    console.say(_what_could_be_lost(lock, alive, await _last_promotion(metadata, segment)))
     if not options.yes:
-        if not console.input.isatty():
-            raise errors.BadRequest("nobody is there to be asked", "say --yes")
-        if console.ask(f"To free the lock, type the segment's id ({segment}):") != segment:
-            raise errors.Cancelled("that is not the segment's id: the lock was not freed")
+        _insist(console, "To free the lock, type the segment's id", segment)
     await metadata.release_lock(lock)
     console.say(f"The write lock of segment {segment} is free.")
     return DONE
 
 
-def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: int) -> str:
+async def free_locks(console: Console, options: argparse.Namespace) -> int:
+    """Take all write locks away from a worker that is lost for good."""
+    metadata, node = console.metadata, model.check_node_name(options.node)
+    locks = await metadata.locks(node)
+    if not locks:
+        raise errors.NotFound(f"{node} holds no write lock")
+    if any(worker.node == node for worker in await metadata.workers()):
+        raise errors.Conflict(
+            f"{node} is alive", f"drain it, which loses nothing: trough-admin drain {node}"
+        )
+    console.say(
+        f"{node} is not alive and holds {len(locks)} write locks. If it, or its disk, can be "
+        "brought back,\ndo that instead. What was written to these segments since their last "
+        f"promotions is on\nthe disk of {node} and nowhere else, and the next writers go on "
+        "without it:"
+    )
+    for lock in locks:
+        promoted = await _last_promotion(metadata, lock.segment)
+        console.say(f"  {lock.segment}  {promoted or 'never promoted, as far as is known'}")
+    if not options.yes:
+        _insist(console, "To free them all, type the worker's name", node)
+    for lock in locks:
+        await metadata.release_lock(lock)
+    console.say(f"{len(locks)} write locks of {node} are free.")
+    return DONE
+
+
+async def _last_promotion(metadata: Metadata, segment: str) -> str:
+    """When the canonical copy was published, as far as the store knows; empty: never."""
+    assignments = await metadata.assignments_of_segment(segment)
+    promoted = max((assignment.modified for assignment in assignments), default=0)
+    return _moment(promoted / 1000) if promoted else ""
+
+
+def _insist(console: Console, question: str, answer: str) -> None:
+    """Have the person type `answer`.
+
+    :raises trough.errors.Cancelled: something else was typed
+    :raises trough.errors.BadRequest: nobody is there to type
+    """
+    if not console.input.isatty():
+        raise errors.BadRequest("nobody is there to be asked", "say --yes")
+    if console.ask(f"{question} ({answer}):") != answer:
+        raise errors.Cancelled("that is something else: no lock was freed")
+
+
+def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: str) -> str:
     """The warning before a lock is freed.
 
-    :param promoted: when the canonical copy was published, as far as the store knows, in
-        milliseconds since the epoch; 0: there is none
+    :param promoted: when the canonical copy was published; empty: there is none
     """
     advice = (
         f"{lock.node} is alive: promoting the segment, instead of this, loses nothing."
@@ -235,7 +311,7 @@ def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: int) -> str:
         else f"{lock.node} is not alive: if it can be brought back, do that instead."
     )
     loss = (
-        f"Everything written since the last promotion ({_moment(promoted / 1000)})"
+        f"Everything written since the last promotion ({promoted})"
         if promoted
         else "The segment was never promoted, as far as is known: everything in it"
     )
@@ -270,10 +346,11 @@ def _parser() -> argparse.ArgumentParser:
         "leads, no worker lives, or a lock's holder does not",
     )
     command("workers", workers, "all workers, with state, hash ring, load and space")
-    command("locks", locks, "all write locks, and whether their holders live")
-    command(
-        "drain", drain, "have a worker emptied, without a moment of too few copies"
-    ).add_argument("node", metavar="NODE")
+    listing = command("locks", locks, "all write locks, and whether their holders live")
+    listing.add_argument("--worker", metavar="NODE", help="only those of this worker")
+    emptying = command("drain", drain, "have a worker emptied, without a moment of too few copies")
+    emptying.add_argument("node", metavar="NODE")
+    emptying.add_argument("--wait", action="store_true", help="return once it is empty")
     command("undrain", undrain, "let a drained worker have copies again").add_argument(
         "node", metavar="NODE"
     )
@@ -282,4 +359,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     free.add_argument("segment", metavar="SEGMENT")
     free.add_argument("--yes", action="store_true", help="do not ask")
+    free_all = command(
+        "free-locks", free_locks, "take all write locks away from a worker that never returns"
+    )
+    free_all.add_argument("node", metavar="NODE")
+    free_all.add_argument("--yes", action="store_true", help="do not ask")
     return parser

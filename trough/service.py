@@ -19,9 +19,10 @@ from twisted.application import service, strports
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IProtocolFactory
+from twisted.logger import Logger
 from twisted.web.resource import Resource
 
-from trough import errors
+from trough import __version__, errors
 from trough.bunch import Bunch
 from trough.cluster import Cluster
 from trough.cold import ColdSegments
@@ -56,6 +57,8 @@ from trough.sync import MasterSyncController
 from trough.threads import ThreadPoolService
 from trough.worker import LocalSyncController, Timing
 
+_log = Logger()
+
 #: Bytes of a body that carries an order or a schema.
 MAX_MANAGER_BODY = 16 * 1024 * 1024
 
@@ -76,6 +79,7 @@ class _Common:
 
 def build_worker(settings: Settings, reactor: Any) -> service.IService:
     """A worker."""
+    _announce("worker", settings, f", local data {settings.local_data}")
     common = _build_common(settings, reactor)
     worker = _add_worker(common)
     Ready("worker", lambda: worker.ready, _worker_addresses(settings), reactor).setServiceParent(
@@ -86,6 +90,7 @@ def build_worker(settings: Settings, reactor: Any) -> service.IService:
 
 def build_sync(settings: Settings, reactor: Any) -> service.IService:
     """A sync server."""
+    _announce("sync server", settings)
     common = _build_common(settings, reactor)
     controller = _add_sync(common)
     Ready(
@@ -110,6 +115,19 @@ def build_node(settings: Settings, reactor: Any, example: bool = False) -> servi
         Example(controller, common.schemas, worker, settings) if example else None,
     ).setServiceParent(common.stack)
     return common.stack
+
+
+def _announce(role: str, settings: Settings, more: str = "") -> None:
+    # Whoever mistyped a server's name sees it here, and not after the first time limit.
+    _log.info(
+        "{role} {node} starts: Trough {version}, metadata {metadata}, storage {storage}{more}",
+        role=role,
+        node=settings.hostname,
+        version=__version__,
+        metadata=settings.metadata_url,
+        storage=settings.storage_url,
+        more=more,
+    )
 
 
 def _build_common(settings: Settings, reactor: Any) -> _Common:
