@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import threading
+from contextlib import closing
 from http.client import HTTPConnection, IncompleteRead
 from pathlib import Path
 
@@ -197,6 +198,38 @@ def test_a_promotion_while_storage_is_gone_is_refused_and_works_later(machine):
     )
     with sqlite3.connect(f"file:{before}?mode=ro", uri=True) as database:
         assert database.execute("SELECT count(*) FROM t").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("unpromoted", [False, True])
+def test_a_canonical_copy_that_somebody_replaced_wins(machine, unpromoted):
+    """The writable copy retires and loses its lock; what it held alone is kept aside."""
+    segment = f"replaced-{unpromoted}".lower()
+    url = machine.provision("s1", segment)["write_url"]
+    write(url, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+    canonical = Path(machine.promote("s1", segment)["remote_path"])
+    if unpromoted:
+        write(url, "INSERT INTO t VALUES (2)")
+    other = canonical.with_name(".other")
+    with closing(sqlite3.connect(other)) as database:
+        database.executescript("CREATE TABLE t (n); INSERT INTO t VALUES (7)")
+    other.rename(canonical)
+    said = []
+
+    def replaced():
+        said.append(http("POST", _reading(machine, segment), b"SELECT n FROM t"))
+        return said[-1] == (200, b'[{"n":7}]\n')
+
+    until_blocking(replaced, "the other copy")
+    assert {status for status, _ in said} <= {200, 503}  # and at no time 404
+    status, answer = http("POST", url, b"INSERT INTO t VALUES (3)")
+    assert status == 503 and b"write lock" in answer
+    aside = [name for name in machine.status("w1")["aside"] if name.startswith(segment)]
+    assert len(aside) == unpromoted
+    for name in aside:
+        with closing(sqlite3.connect(machine.directory / "w1" / "aside" / name)) as database:
+            assert database.execute("SELECT n FROM t").fetchall() == [(1,), (2,)]
+    write(machine.provision("s1", segment)["write_url"], "INSERT INTO t VALUES (8)")
+    assert read(_reading(machine, segment), "SELECT n FROM t") == [{"n": 7}, {"n": 8}]
 
 
 def test_an_idle_segment_is_unlocked_and_can_be_deleted_everywhere(machine):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sqlite3
 import threading
 
 import pytest
@@ -119,6 +120,42 @@ def test_a_worker_that_waits_for_its_store_stops_without_a_complaint(tmp_path):
         until_blocking(lambda: http("GET", health)[0] == 503, "a worker that serves and waits")
         assert worker.stop() == -signal.SIGINT
         assert "critical" not in worker.output and "Traceback" not in worker.output
+
+
+def test_what_only_a_dead_writer_has_is_not_called_missing(cluster):
+    """503 from every other worker, and not 404: the rows are there, and come back with it."""
+    url = cluster.provision("s1", "alone")["write_url"]
+    write(url, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+    holder = cluster.holder(url)
+    cluster.processes[holder].kill()
+    cluster.wait_for_death(holder)
+    for name in cluster.workers:
+        if name != holder:
+            until_blocking(
+                lambda name=name: (
+                    "FAIL alone holder-lost" in cluster.say(name, "1 QUERY alone " + COUNT)[0]
+                ),
+                "the reason",
+            )
+            status, answer = http("POST", cluster.read_url(name, "alone"), COUNT.encode())
+            assert status == 503 and b"its writer" in answer
+    cluster.worker(holder).wait_ready()
+    assert read(cluster.read_url(holder, "alone"), COUNT) == [{"n": 1}]
+
+
+def test_what_no_live_worker_has_a_copy_of_is_not_called_missing(cluster):
+    """503 and not 404 while everybody who has a copy is dead."""
+    with sqlite3.connect(":memory:") as database:
+        database.execute("CREATE TABLE t (n)")
+        cluster.hand.put("by-hand/absent.sqlite", database.serialize())
+    readers = cluster.wait_for_copies("absent")
+    for name in readers:
+        cluster.processes[name].kill()
+    for name in readers:
+        cluster.wait_for_death(name)
+    other = next(name for name in cluster.workers if name not in readers)
+    status, answer = http("POST", cluster.read_url(other, "absent"), b"SELECT 1")
+    assert status == 503 and b"is assigned to" in answer
 
 
 def test_a_promotion_reaches_every_other_copy(cluster):

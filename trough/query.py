@@ -9,9 +9,9 @@ is that.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -25,6 +25,8 @@ from trough.worker import LocalSyncController
 from trough.writes import FirstWrite
 
 _log = Logger()
+
+_Found = TypeVar("_Found")
 
 #: Seconds in which the metadata store has to say where a segment is; longer for very many.
 #: Somebody waits for the answer, and can ask again.
@@ -144,18 +146,43 @@ class Queries:
 
         :param avoid: workers that were asked in vain
         :raises trough.errors.NoSuchSegment: there is none
-        :raises trough.errors.Unavailable: that could not be found out
+        :raises trough.errors.Unavailable: there should be one, or it could not be found out
         """
         try:
             copy = (await self.copies_elsewhere([segment], avoid)).get(segment)
         except errors.Unavailable as reason:
             raise errors.Unavailable(f"segment {segment}: {reason}") from reason
         if copy is None:
-            raise errors.NoSuchSegment(
-                f"segment {segment} has no copy that can be read",
-                "is the id right? a segment comes into being by provisioning",
-            )
+            raise await self._absence(segment)
         return copy
+
+    async def _absence(self, segment: str) -> errors.TroughError:
+        reason = self.absence(segment)
+        if isinstance(reason, errors.NoSuchSegment):
+            rows = await self._in_time(self.worker.metadata.assignments_of_segment(segment))
+            if any(row.modified for row in rows):
+                nodes = ", ".join(sorted(row.node for row in rows))
+                return _not_yet(segment, nodes)
+        return reason
+
+    def absence(self, segment: str) -> errors.TroughError:
+        """Why nobody can answer for `segment`, as far as this worker knows without asking.
+
+        Only what is nowhere is not found: a segment that cannot be read now may hold rows.
+        """
+        lock = self.worker.locks.get(segment)
+        if lock is not None and lock.node != self.node:
+            return errors.HolderLost(
+                f"segment {segment} has no copy but that of its writer {lock.node}, which "
+                "cannot be reached",
+                "start that worker again",
+            )
+        if lock is not None or self.worker.reconciler.awaits(segment):
+            return _not_yet(segment, self.node)
+        return errors.NoSuchSegment(
+            f"segment {segment} has no copy that can be read",
+            "is the id right? a segment comes into being by provisioning",
+        )
 
     async def copies_elsewhere(
         self, segments: Collection[str], avoid: Collection[str] = ()
@@ -188,9 +215,11 @@ class Queries:
     async def _look_up(self, segments: Collection[str]) -> dict[str, list[Copy]]:
         if not segments:
             return {}
-        seconds = LOOK_UP_SECONDS * (1 + len(segments) / 10_000)
-        looking = Deferred.fromCoroutine(self.worker.metadata.copies_of(segments))
-        return await looking.addTimeout(seconds, self._reactor, _unknown)
+        return await self._in_time(self.worker.metadata.copies_of(segments), len(segments))
+
+    async def _in_time(self, looking: Coroutine[Any, Any, _Found], number: int = 1) -> _Found:
+        seconds = LOOK_UP_SECONDS * (1 + number / 10_000)
+        return await Deferred.fromCoroutine(looking).addTimeout(seconds, self._reactor, _unknown)
 
     # -- reading and writing ---------------------------------------------------------
 
@@ -257,6 +286,13 @@ class Queries:
 def _unknown(result: object, seconds: float) -> NoReturn:
     raise errors.Unavailable(
         f"it is not here, and the metadata store did not say within {seconds:.0f} s where it is"
+    )
+
+
+def _not_yet(segment: str, nodes: str) -> errors.Unavailable:
+    return errors.Unavailable(
+        f"segment {segment} is assigned to {nodes}, and can not be read there yet",
+        "ask again in a moment",
     )
 
 

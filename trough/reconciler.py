@@ -85,6 +85,11 @@ class Reconciler(service.MultiService):
         if self._known:
             self.look_at([*self._wanted, *self._worker.segments])
 
+    def awaits(self, segment: str) -> bool:
+        """Whether this worker is to have a copy of `segment`, which it does not serve yet."""
+        wanted = self._wanted.get(segment)
+        return wanted is not None and wanted.modified > 0
+
     @property
     def status(self) -> dict[str, int]:
         """Counts for the worker's status."""

@@ -167,7 +167,7 @@ class WorkerVerbs:
         for segment in missing:
             copy = copies.get(segment)
             if copy is None:
-                receiver.fail(segment, errors.NoSuchSegment("no worker has a copy of it"))
+                receiver.fail(segment, self._queries.absence(segment))
                 continue
             worker = workers.get(copy.node)
             line = worker.line if worker is not None else ""
