@@ -1,8 +1,11 @@
-"""twistd, made to kill itself like a power cut would, at a step of a promotion.
+"""twistd, made to kill itself like a power cut would, at a step of an order.
 
-    python killed_at.py MODULE:CLASS.METHOD before|after twistd's arguments
+    python killed_at.py MODULE:CLASS.METHOD before|after|stopped twistd's arguments
 
-The step counts from the moment that a promotion begins. Run by test_promotion_sweep.
+With ``stopped`` it does not end before the step but stands still, until it is told to go on.
+
+The step counts from the moment that a provisioning or a promotion begins. Run by
+test_promotion_sweep.
 """
 
 from __future__ import annotations
@@ -27,15 +30,20 @@ def die() -> None:
 
 
 def arm() -> None:
-    """Have the step be deadly once a promotion begins."""
-    promote = LocalSyncController.promote
+    """Have the step be deadly once an order is carried out."""
+    for name in ("provision", "promote"):
+        arm_with(name, getattr(LocalSyncController, name))
 
-    async def promote_armed(self: Any, segment: str) -> Any:
+
+def arm_with(name: str, carry_out: Any) -> None:
+    """Have one method arm."""
+
+    async def armed_from_now_on(self: Any, *arguments: Any) -> Any:
         global armed
         armed = True
-        return await promote(self, segment)
+        return await carry_out(self, *arguments)
 
-    LocalSyncController.promote = promote_armed  # type: ignore[method-assign]
+    setattr(LocalSyncController, name, armed_from_now_on)
 
 
 def make_deadly(step: str, when: str) -> None:
@@ -54,6 +62,9 @@ def make_deadly(step: str, when: str) -> None:
             return method(self, *arguments, **named)
         if when == "before":
             die()
+        if when == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return method(self, *arguments, **named)
         result = method(self, *arguments, **named)
         if isinstance(result, Deferred):
             return result.addBoth(lambda _: die())

@@ -107,6 +107,12 @@ class TroughProcess:
         """Of the front process."""
         return self._process.pid
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether it was stopped, and not told to go on since."""
+        state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "T"
+
     def wait_for(self, text: str, seconds: float = GIVE_UP) -> str:
         """The first line with `text` in it, once it was printed."""
 

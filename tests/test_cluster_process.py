@@ -1,9 +1,13 @@
 """Clusters of real processes on real engines: what an operator does to them, and what fails."""
 
+import json
+import signal
 import sqlite3
 import threading
 import time
+import urllib.parse
 import urllib.request
+from http.client import HTTPConnection
 
 import pytest
 from cluster_engines import PAIRS, Engines, open_engines, rethink_url
@@ -11,6 +15,7 @@ from cluster_nodes import Cluster, rows_of
 from processes import http, read, until_blocking, write
 from rethinkdb_server import r, rethinkdb_cluster, rethinkdb_server  # noqa: F401
 from storages import DirectoryHand
+from waiting import GIVE_UP
 
 from trough.client import TroughClient
 from trough.model import WRITE, canonical_path
@@ -82,6 +87,87 @@ def test_a_freed_lock_goes_to_another_worker_and_the_old_holder_is_fenced(cluste
 def _state_header(url):
     with urllib.request.urlopen(urllib.request.Request(url, COUNT.encode())) as response:
         return response.headers["x-trough-state"]
+
+
+def test_a_holder_that_was_stopped_and_resumed_is_fenced(cluster):
+    """Its lock was freed meanwhile, and the segment written and promoted elsewhere: what was
+    sent to it while it was stopped is refused, its unpromoted writes go aside, and nothing is
+    overwritten."""
+    url = begin(cluster, "stopped")
+    holder = cluster.holder(url)
+    write(url, "INSERT INTO t VALUES (2)")
+    cluster.processes[holder].signal(signal.SIGSTOP)
+    try:
+        cluster.wait_for_death(holder)
+        freed = cluster.admin("free-lock", "stopped", "--yes")
+        assert freed.returncode == 0, freed.stderr
+        second = cluster.provision("s2", "stopped")["write_url"]
+        assert cluster.holder(second) != holder
+        write(second, "INSERT INTO t VALUES (3)")
+        cluster.promote("s1", "stopped")
+        late_write = _sent(url, b"INSERT INTO t VALUES (4)")
+        manager = cluster.url(holder, "SYNC_LOCAL_PORT") + "promote"
+        late_promotion = _sent(manager, b'{"segment": "stopped"}')
+    finally:
+        cluster.processes[holder].signal(signal.SIGCONT)
+    assert late_write.getresponse().status == 503
+    assert late_promotion.getresponse().status in (409, 503)
+    (aside,) = until_blocking(
+        lambda: [name for name in cluster.status(holder)["aside"] if "stopped" in name],
+        "the file aside",
+    )
+    kept = cluster.directory / holder / "aside" / aside
+    assert sorted(rows_of(kept, "SELECT n FROM t")) == [(1,), (2,)]
+    assert http("POST", url, b"INSERT INTO t VALUES (5)")[0] == 503
+    assert cluster.canonical_rows("stopped", "SELECT n FROM t ORDER BY n") == [(1,), (3,)]
+    assert cluster.provision("s1", "stopped")["write_url"] == second
+    until_blocking(
+        lambda: cluster.answers(holder, "stopped", "SELECT sum(n) AS s FROM t", [{"s": 4}]),
+        "the present state through the former holder",
+    )
+
+
+COMMITS = {
+    "file": "trough.storage.directory:DirectoryBackend.commit",
+    "webhdfs": "trough.storage.hdfs:HdfsBackend.commit",
+}
+
+
+def test_a_promotion_that_stood_still_after_it_was_permitted_overwrites_nothing(cluster):
+    """Stopped between the look at its lock and the rename, and resumed when the segment is
+    written and promoted elsewhere, it is refused."""
+    name = cluster.workers[0]
+    cluster.processes[name].stop()
+    commit = COMMITS[cluster.storage_url.partition(":")[0]]
+    stopped = cluster.worker_killed_at(name, commit, "stopped").wait_ready()
+    manager = cluster.url(name, "SYNC_LOCAL_PORT")
+    status, answer = http("POST", f"{manager}provision", b'{"segment": "late"}')
+    assert status == 200, answer
+    write(json.loads(answer)["write_url"], "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+    promotion = _sent(f"{manager}promote", b'{"segment": "late"}')
+    until_blocking(lambda: stopped.stands_still, "the standstill")
+    since = time.monotonic()
+    cluster.wait_for_death(name)
+    assert cluster.admin("free-lock", "late", "--yes").returncode == 0
+    second = cluster.provision("s1", "late")["write_url"]
+    write(second, "CREATE TABLE t (n); INSERT INTO t VALUES (2)")
+    cluster.promote("s1", "late")
+    # Longer than a permission is good for, of which nothing tells from outside.
+    until_blocking(lambda: time.monotonic() > since + 6.0, "the end of the permission")
+    stopped.signal(signal.SIGCONT)
+    response = promotion.getresponse()
+    assert response.status == 503 and b"permission" in response.read()
+    assert cluster.canonical_rows("late", "SELECT n FROM t") == [(2,)]
+    until_blocking(lambda: cluster.status(name)["aside"], "the file aside")
+    stopped.kill()
+
+
+def _sent(url, body):
+    """A connection on which a POST has been sent, and not been answered yet."""
+    parts = urllib.parse.urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=GIVE_UP)
+    connection.request("POST", f"{parts.path}?{parts.query}", body)
+    return connection
 
 
 @pytest.fixture
@@ -217,6 +303,35 @@ def test_a_promotion_is_readable_on_the_other_copy_soon(cluster, record_property
         taken.append(time.monotonic() - began)
     record_property("seconds_to_other_copy", max(taken))
     print(f"promotion to the other copy: {', '.join(f'{t:.2f}' for t in taken)} s")
+
+
+def test_files_that_come_and_go_by_hand_do_so_for_readers(cluster, tmp_path, record_property):
+    """A file that somebody puts into canonical storage is readable through every worker, is
+    replaced when it is, and gone when it is; how soon it was readable is told."""
+    _put(cluster.hand, tmp_path, "by-hand", 100)
+    began = time.monotonic()
+    readers = cluster.wait_for_copies("by-hand")
+    taken = time.monotonic() - began
+    record_property("seconds_to_readable", taken)
+    print(f"put by hand, on two workers after {taken:.2f} s")
+    length = "SELECT length(n) AS n FROM t"
+    for worker in cluster.workers:
+        assert cluster.answers(worker, "by-hand", length, [{"n": 100}])
+    _put(cluster.hand, tmp_path, "by-hand", 200)
+    for reader in readers:
+        until_blocking(
+            lambda name=reader: cluster.answers(name, "by-hand", length, [{"n": 200}]),
+            "the file that replaced it",
+        )
+    cluster.hand.remove(canonical_path("by-hand"))
+    for worker in cluster.workers:
+        until_blocking(
+            lambda name=worker: (
+                http("POST", cluster.read_url(name, "by-hand"), b"SELECT 1")[0] == 404
+            ),
+            "the end of the segment",
+        )
+    assert cluster.readers_by_disk("by-hand") == []
 
 
 # -- the cold tier ------------------------------------------------------------------

@@ -26,6 +26,7 @@ def test_one_key_is_held_by_one_at_a_time_and_keys_are_independent():
     let_first_go.callback(None)
     assert events == ["a1", "b1", "a2"] and first.called and not second.called
     let_second_go.callback(None)
+    assert lock.busy("b") and not lock.busy("a")
     let_other_go.callback(None)
     assert len(lock) == 0
 

@@ -70,7 +70,18 @@ LAYERS = [
     ["storage", "storage.*"],
     # Worker.
     ["schemas", "matching"],
-    ["catalogue", "cold", "local_files", "publisher", "reconciler", "segments", "worker", "writes"],
+    ["attention"],
+    [
+        "catalogue",
+        "cold",
+        "local_files",
+        "publisher",
+        "reconciler",
+        "segments",
+        "worker",
+        "writer",
+        "writes",
+    ],
     ["query", "reach"],
     # Sync server.
     ["leadership", "peers", "sync"],

@@ -65,6 +65,21 @@ def test_a_worker_that_died_right_after_a_publication_need_not_be_told_of_it(tmp
         assert machine.status("w1")["aside"] == []
 
 
+def test_a_lock_under_which_nothing_came_to_be_is_given_back(tmp_path):
+    """A worker that died between taking it and making the segment frees it at its return."""
+    with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
+        machine.sync("s1").wait_ready()
+        step = "trough.metadata.embedded:EmbeddedMetadata.take_lock"
+        doomed = machine.worker_killed_at("w1", step, "after").wait_ready()
+        sync = machine.url("s1", "SYNC_SERVER_PORT")
+        assert http("POST", sync + "provision", b'{"segment": "unmade"}')[0] != 200
+        doomed.wait()
+        status, answer = http("DELETE", sync + "segment/unmade")
+        assert status == 400 and b"locked for writing by w1" in answer
+        machine.worker("w1").wait_ready()
+        until_blocking(lambda: http("DELETE", sync + "segment/unmade")[0] == 404, "a free lock")
+
+
 def _canonical(machine):
     (path,) = [path for path in machine.canonical.rglob("swept.sqlite")]
     with sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True) as database:

@@ -26,5 +26,9 @@ class KeyedLock:
             if not lock.locked and self._locks.get(key) is lock:
                 del self._locks[key]
 
+    def busy(self, key: str) -> bool:
+        """Whether somebody has `key` to himself."""
+        return key in self._locks
+
     def __len__(self) -> int:
         return len(self._locks)

@@ -269,7 +269,7 @@ class Queries:
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment
         """
-        return self.worker.segments.write(segment, sql, parameters, limits, receiver)
+        return self.worker.writer.write(segment, sql, parameters, limits, receiver)
 
     def damaged(self, segments: tuple[str, ...]) -> None:
         """Have damaged copies replaced."""

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.metadata import AssignmentChanges
-from trough.model import READ, Assignment, Lock
+from trough.model import READ, Assignment
 from trough.periodic import Periodic
 
 if TYPE_CHECKING:
@@ -178,16 +178,13 @@ class Reconciler(service.MultiService):
         lock = worker.locks.get(segment)
         if lock is None or (lock.node, lock.epoch) != (worker.myself.node, epoch):
             # What was told may be older than what this worker just did: ask strictly.
-            try:
-                await worker.metadata.check_lock(Lock(segment, worker.myself.node, epoch))
-            except errors.Fenced:
-                await worker.give_up_lock(segment, "its write lock is lost")
+            await worker.writer.check_lock(segment, epoch)
             return
         if wanted is None or wanted.canonical.version <= copy.entry.canonical.version:
             return
         if not wanted.modified or await worker.segments.recognise(wanted.canonical):
             return
-        await worker.give_up_lock(segment, "somebody else replaced its canonical copy")
+        await worker.writer.give_up(segment, "somebody else replaced its canonical copy")
 
     async def _hold(self, copy: LocalCopy | None, wanted: Assignment) -> None:
         """Have the assigned version, and serve it."""

@@ -12,7 +12,6 @@ not be said or done meanwhile is done when they are back.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,10 +22,8 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.cold import ColdSegments
-from trough.keyed_lock import KeyedLock
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
 from trough.model import (
-    CanonicalCopy,
     Lock,
     Worker,
     check_segment_id,
@@ -36,6 +33,7 @@ from trough.publisher import Publisher
 from trough.reconciler import Reconciler
 from trough.segments import Segments
 from trough.storage import Storage
+from trough.writer import Writer
 
 _log = Logger()
 
@@ -112,13 +110,13 @@ class LocalSyncController(service.MultiService):
         self._executors = executors
         self._clock = clock
         self._timing = timing
-        self._provisioning = KeyedLock()
         self._watches: list[Watch] = []
         self._starting: Deferred[None] | None = None
         self.publisher = Publisher(
             metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock
         )
         self.reconciler = Reconciler(self, timing.retry, clock)
+        self.writer = Writer(self, timing, clock)
         self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
 
     # -- life ------------------------------------------------------------------
@@ -138,6 +136,7 @@ class LocalSyncController(service.MultiService):
             if copy is not None:
                 self.publisher.serve(segment, copy.writable)
         await self._until_it_works("metadata store", self.metadata.open)
+        self.writer.setServiceParent(self)
         await self._until_it_works(
             "registration", lambda: self.metadata.register_worker(self.myself)
         )
@@ -146,7 +145,6 @@ class LocalSyncController(service.MultiService):
         self.reconciler.setServiceParent(self)
         self._heartbeat.setServiceParent(self)
         for name, interval, work in (
-            ("idle write locks", self._timing.retry, self._retire_idle),
             ("full comparison", self._timing.full, self.reconciler.everything),
         ):
             Periodic(name, interval, work, self._clock).setServiceParent(self)
@@ -255,92 +253,12 @@ class LocalSyncController(service.MultiService):
     # -- this worker's part of what sync servers order -------------------------
 
     async def provision(self, segment: str, schema: str) -> dict[str, object]:
-        """Take the write lock and make the segment writable here. Idempotent.
-
-        :param schema: creates the tables if the segment is new
-        :raises trough.errors.Moved: another worker has the lock
-        """
-        check_segment_id(segment)
-        if self.is_cold(segment) or self.myself.cold_storage:
-            raise errors.ColdSegment(
-                f"segment {segment} belongs to the cold tier, which is never writable"
-            )
-        async with self._provisioning.hold(segment):
-            copy = self.segments.get(segment)
-            if copy is None or not copy.writable:
-                sql = (await self.metadata.schema(schema)).sql
-                await self._become_writer(segment, sql)
-                self.publisher.serve(segment, writable=True)
-                await self.publisher.published()
-                copy = self.segments.get(segment)
-        return {
-            "write_url": f"{self.myself.write_url}?segment={segment}",
-            "result": "success",
-            "size": copy.entry.file_size if copy is not None else 0,
-            "schema": schema,
-        }
-
-    async def _become_writer(self, segment: str, schema_sql: str) -> None:
-        if self.loaded and not self.registered:
-            raise errors.Unavailable(
-                f"{self.myself.node} is being started or stopped", "provision again"
-            )
-        held = self.locks.get(segment)
-        lock = await self.metadata.take_lock(segment, self.myself.node)
-        if lock.node != self.myself.node:
-            raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
-        try:
-            await self._fetch_newest(segment)
-            if self.segments.get(segment) is not None:
-                await self.segments.make_writable(segment, lock.epoch)
-            else:
-                await self.segments.create(segment, schema_sql, lock.epoch)
-        except BaseException:
-            if held is None or held.epoch != lock.epoch:
-                await self.metadata.release_lock(lock)
-            raise
-        self.locks[segment] = lock
-        _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
-
-    async def _fetch_newest(self, segment: str) -> None:
-        """Have the newest canonical copy that is known of, if the segment is not new.
-
-        With canonical storage away, what the leader saw at its last look is enough: a
-        segment that it did not assign to anybody was not there, and a copy of what it saw
-        may be written to. Nothing is fetched then, for that would only take long to fail.
-        """
-        assigned = await self.metadata.assignments_of_segment(segment)
-        seen = max((row.canonical for row in assigned if row.modified), key=_version, default=None)
-        try:
-            found = await self.storage.find(segment, seen.path if seen else None)
-        except errors.Unavailable as reason:
-            copy = self.segments.get(segment)
-            held = copy.entry.canonical.version if copy is not None else (0, 0)
-            if seen is not None and seen.version > held:
-                raise errors.Unavailable(
-                    f"segment {segment} has to be fetched before it is written to: {reason}"
-                ) from reason
-            return
-        if found is not None:
-            await self.segments.fetch(found)
+        """See :meth:`trough.writer.Writer.provision`."""
+        return await self.writer.provision(segment, schema)
 
     async def promote(self, segment: str) -> dict[str, object]:
-        """Publish the segment's present state as its canonical copy.
-
-        :raises trough.errors.NoWriteLock: this worker does not write the segment
-        :raises trough.errors.Fenced: it no longer may
-        """
-        check_segment_id(segment)
-        copy = self.segments.get(segment)
-        epoch = copy.entry.epoch if copy is not None else 0
-        lock = Lock(segment, self.myself.node, epoch)
-        published = await self.segments.promote(segment, lambda: self.metadata.check_lock(lock))
-        try:
-            await self.metadata.announce_version(published)
-        except errors.Unavailable as failure:
-            # The leader finds it at its next look at the storage.
-            _log.warn("{segment}: not announced: {failure}", segment=segment, failure=failure)
-        return {"remote_path": self.storage.location(published.path)}
+        """See :meth:`trough.writer.Writer.promote`."""
+        return await self.writer.promote(segment)
 
     async def delete(self, segment: str) -> None:
         """Forget the local copy of a segment that is being deleted.
@@ -391,39 +309,6 @@ class LocalSyncController(service.MultiService):
 
     # -- what it does unasked ---------------------------------------------------
 
-    async def _retire_idle(self) -> None:
-        """Give back the locks of segments that nobody writes any more."""
-        known = self.workers.get(self.myself.node)
-        draining = known is not None and known.draining
-        for entry in self.segments.writable():
-            copy = self.segments.get(entry.segment)
-            if copy is None or entry.unpromoted or not copy.writes.idle:
-                continue
-            if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
-                await self.give_up_lock(entry.segment, "draining" if draining else "idle")
-
-    async def give_up_lock(self, segment: str, why: str) -> None:
-        """Stop writing a segment, keep what was not promoted, release its lock."""
-        copy = self.segments.get(segment)
-        if copy is None or not copy.writable:
-            return
-        lock = Lock(segment, self.myself.node, copy.entry.epoch)
-        aside = await self.segments.retire(segment)
-        if aside is None:
-            self.publisher.serve(segment, writable=False)
-        else:
-            self.publisher.withdraw(segment)
-        _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
-        with suppress(errors.Fenced):  # somebody else has it, which may be why we are here
-            await self.metadata.release_lock(lock)
-        if self.locks.get(segment) == lock or self._holds(segment):
-            self.locks.pop(segment, None)
-        self.reconciler.look_at([segment])
-
-    def _holds(self, segment: str) -> bool:
-        lock = self.locks.get(segment)
-        return lock is not None and lock.node == self.myself.node
-
     async def damaged(self, segments: Iterable[str]) -> None:
         """Replace copies that SQLite found to be damaged."""
         for segment in segments:
@@ -433,11 +318,7 @@ class LocalSyncController(service.MultiService):
             _log.error("{segment}: the local copy is damaged", segment=segment)
             self.publisher.withdraw(segment)
             if copy.writable:
-                await self.give_up_lock(segment, "the local copy is damaged")
+                await self.writer.give_up(segment, "the local copy is damaged")
             else:
                 await self.segments.fetch_anew(segment)
                 self.publisher.serve(segment, writable=False)
-
-
-def _version(copy: CanonicalCopy) -> tuple[int, int]:
-    return copy.version

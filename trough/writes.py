@@ -79,24 +79,24 @@ class FirstWrite:
     """A write that waits for a preparation, and can be treated as a job meanwhile.
 
     :param prepare: awaited first
-    :param submit: hands the write to the executors
+    :param submit: hands the write on
     """
 
     def __init__(
         self,
         prepare: Coroutine[Any, Any, None],
-        submit: Callable[[], Job],
-        receiver: CountedReceiver,
+        submit: Callable[[], Job | FirstWrite],
+        receiver: Receiver,
     ) -> None:
-        self._job: Job | None = None
+        self._job: Job | FirstWrite | None = None
         self._cancelled = False
         Deferred.fromCoroutine(self._run(prepare, submit, receiver))
 
     async def _run(
         self,
         prepare: Coroutine[Any, Any, None],
-        submit: Callable[[], Job],
-        receiver: CountedReceiver,
+        submit: Callable[[], Job | FirstWrite],
+        receiver: Receiver,
     ) -> None:
         try:
             await prepare

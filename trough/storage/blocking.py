@@ -10,8 +10,10 @@ reactor's thread.
 from __future__ import annotations
 
 import itertools
+import math
+import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -31,6 +33,10 @@ T = TypeVar("T")
 #: answer, and a server that is silent is as good as away.
 FIND_SECONDS = 5.0
 
+#: Seconds from asking whether a publication may take effect until it does, at most. A
+#: process that stood still in between believes an answer that is out of date.
+GUARD_SECONDS = 5.0
+
 #: Threads for calls that move no file: listing, looking up, renaming, deleting. More
 #: than one, so that a look-up need not wait for a listing.
 SHORT_CALLS = 4
@@ -43,6 +49,7 @@ class Staged:
     :ivar path: the target, relative to the root
     :ivar temporary: the upload, relative to the root
     :ivar identity: of the upload, by which a backend may know it under another name
+    :ivar permitted_until: when it may take its target's place no longer, by :func:`_now`
     """
 
     segment: str
@@ -51,6 +58,24 @@ class Staged:
     size: int
     checksum: str
     identity: int = 0
+    permitted_until: float = math.inf
+
+    def check_permission(self) -> None:
+        """To be called right before the target is replaced.
+
+        :raises trough.errors.Unavailable: it is too long ago that this was permitted
+        """
+        if _now() > self.permitted_until:
+            raise errors.Unavailable(
+                f"the canonical copy of segment {self.segment} was not replaced: the permission "
+                f"is more than {GUARD_SECONDS:g} s old",
+                "the former canonical copy is untouched; promote again",
+            )
+
+
+def _now() -> float:
+    """Seconds on a clock that goes on while the process, or the machine, stands still."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Backend(Protocol):
@@ -91,7 +116,7 @@ class Backend(Protocol):
         """Upload beside `path` under a hidden name, and verify length and content."""
 
     def commit(self, cancellation: Cancellation, staged: Staged) -> CanonicalCopy:
-        """Replace the target by the upload, in one rename."""
+        """Replace the target by the upload, in one rename, if that is still permitted."""
 
     def discard(self, cancellation: Cancellation, staged: Staged) -> None:
         """Remove the upload."""
@@ -224,6 +249,7 @@ class BlockingStorage(Storage):
             )
         try:
             if guard is not None:
+                staged = replace(staged, permitted_until=_now() + GUARD_SECONDS)
                 await guard()
         except BaseException:
             await self._discard(staged)

@@ -188,6 +188,7 @@ class DirectoryBackend:
             try:
                 with _locked(target.parent):
                     modified = _make_later(temporary, target)
+                    staged.check_permission()
                     files.replace_file(temporary, target)
             except BaseException:
                 temporary.unlink(missing_ok=True)

@@ -245,6 +245,7 @@ class HdfsBackend:
         try:
             with self._commits, self._disappearing(staged.path):
                 modified = self._make_later(cancellation, staged)
+                staged.check_permission()
                 self._web.replace(
                     cancellation,
                     self._absolute(staged.temporary),

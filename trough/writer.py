@@ -1,0 +1,241 @@
+"""What a worker does as the one that writes: takes write locks, gives them up, and
+writes nothing without one.
+
+A lock is in force under an epoch. Whoever stood still, or was killed, asks the metadata
+store before its next write which of its locks are still in force; what it may no longer
+write is retired, and what was not promoted goes aside.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from twisted.application import service
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.attention import Attention
+from trough.executors.pool import Job, Limits, Receiver
+from trough.keyed_lock import KeyedLock
+from trough.model import CanonicalCopy, Lock, check_segment_id
+from trough.periodic import Periodic
+from trough.writes import FirstWrite
+
+if TYPE_CHECKING:
+    from trough.worker import LocalSyncController, Timing
+
+_log = Logger()
+
+#: Seconds for which a write waits until it is known whether this worker may write.
+ATTENTIVE = 10.0
+
+
+class Writer(service.MultiService):
+    """See the module's text.
+
+    :param worker: whose segments, metadata store and storage these are
+    """
+
+    def __init__(self, worker: LocalSyncController, timing: Timing, clock: IReactorTime) -> None:
+        super().__init__()
+        self._worker = worker
+        self._timing = timing
+        self._clock = clock
+        self._provisioning = KeyedLock()
+        # Half of what makes others take this worker for dead: heartbeats are rarer than that.
+        self._attention = Attention(worker.myself.ttl / 2, self._confirm_locks, clock)
+        self._attention.setServiceParent(self)
+        Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
+
+    # -- writing ---------------------------------------------------------------
+
+    def write(
+        self, segment: str, sql: str | bytes, parameters: Any, limits: Limits, receiver: Receiver
+    ) -> Job | FirstWrite:
+        """Run `sql` in one transaction; `receiver` is told once it is on disk.
+
+        After a standstill it is first found out whether this worker may still write.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        """
+        write = self._worker.segments.write
+        if self._attention.lapsed and self._worker.segments.get(segment) is not None:
+            return FirstWrite(
+                self._attentive(),
+                lambda: write(segment, sql, parameters, limits, receiver),
+                receiver,
+            )
+        return write(segment, sql, parameters, limits, receiver)
+
+    async def _attentive(self) -> None:
+        """Return once it is known which write locks this worker has.
+
+        :raises trough.errors.Unavailable: that cannot be found out now
+        """
+        regained = Deferred.fromCoroutine(self._attention.regained())
+        try:
+            await regained.addTimeout(ATTENTIVE, self._clock)
+        except TimeoutError:
+            raise errors.Unavailable(
+                f"{self._worker.myself.node} was started or stood still, and cannot find out yet "
+                "which write locks it holds",
+                "the metadata store does not answer",
+            ) from None
+
+    async def _confirm_locks(self) -> None:
+        """Write no more what is another one's to write by now, and give back what a life
+        before this one took and came to write nothing under."""
+        segments, locks = self._worker.segments, await self._locks_in_force()
+        for entry in segments.writable():
+            if locks.pop(entry.segment, None) != entry.epoch:
+                await self.check_lock(entry.segment, entry.epoch)
+        for segment, epoch in locks.items():
+            copy = segments.get(segment)
+            if self._provisioning.busy(segment) or (copy is not None and copy.writable):
+                continue
+            with suppress(errors.Fenced):
+                node = self._worker.myself.node
+                await self._worker.metadata.release_lock(Lock(segment, node, epoch))
+
+    async def _locks_in_force(self) -> dict[str, int]:
+        """Epochs of this worker's write locks, as the metadata store has them."""
+        locks = await self._worker.metadata.locks(self._worker.myself.node)
+        return {lock.segment: lock.epoch for lock in locks}
+
+    async def check_lock(self, segment: str, epoch: int) -> None:
+        """Go on writing `segment` if the metadata store, strictly asked, says so."""
+        try:
+            await self._worker.metadata.check_lock(Lock(segment, self._worker.myself.node, epoch))
+        except errors.Fenced:
+            await self.give_up(segment, "its write lock is lost")
+
+    async def provision(self, segment: str, schema: str) -> dict[str, object]:
+        """Take the write lock and make the segment writable here. Idempotent.
+
+        :param schema: creates the tables if the segment is new
+        :raises trough.errors.Moved: another worker has the lock
+        """
+        check_segment_id(segment)
+        if self._worker.is_cold(segment) or self._worker.myself.cold_storage:
+            raise errors.ColdSegment(
+                f"segment {segment} belongs to the cold tier, which is never writable"
+            )
+        await self._attentive()
+        async with self._provisioning.hold(segment):
+            copy = self._worker.segments.get(segment)
+            if copy is None or not copy.writable:
+                sql = (await self._worker.metadata.schema(schema)).sql
+                await self._become_writer(segment, sql)
+                self._worker.publisher.serve(segment, writable=True)
+                await self._worker.publisher.published()
+                copy = self._worker.segments.get(segment)
+        return {
+            "write_url": f"{self._worker.myself.write_url}?segment={segment}",
+            "result": "success",
+            "size": copy.entry.file_size if copy is not None else 0,
+            "schema": schema,
+        }
+
+    async def _become_writer(self, segment: str, schema_sql: str) -> None:
+        if self._worker.loaded and not self._worker.registered:
+            raise errors.Unavailable(
+                f"{self._worker.myself.node} is being started or stopped", "provision again"
+            )
+        held = self._worker.locks.get(segment)
+        lock = await self._worker.metadata.take_lock(segment, self._worker.myself.node)
+        if lock.node != self._worker.myself.node:
+            raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
+        try:
+            await self._fetch_newest(segment)
+            if self._worker.segments.get(segment) is not None:
+                await self._worker.segments.make_writable(segment, lock.epoch)
+            else:
+                await self._worker.segments.create(segment, schema_sql, lock.epoch)
+        except BaseException:
+            if held is None or held.epoch != lock.epoch:
+                await self._worker.metadata.release_lock(lock)
+            raise
+        self._worker.locks[segment] = lock
+        _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
+
+    async def _fetch_newest(self, segment: str) -> None:
+        """Have the newest canonical copy that is known of, if the segment is not new.
+
+        With canonical storage away, what the leader saw at its last look is enough: a
+        segment that it did not assign to anybody was not there, and a copy of what it saw
+        may be written to. Nothing is fetched then, for that would only take long to fail.
+        """
+        assigned = await self._worker.metadata.assignments_of_segment(segment)
+        seen = max((row.canonical for row in assigned if row.modified), key=_version, default=None)
+        try:
+            found = await self._worker.storage.find(segment, seen.path if seen else None)
+        except errors.Unavailable as reason:
+            copy = self._worker.segments.get(segment)
+            held = copy.entry.canonical.version if copy is not None else (0, 0)
+            if seen is not None and seen.version > held:
+                raise errors.Unavailable(
+                    f"segment {segment} has to be fetched before it is written to: {reason}"
+                ) from reason
+            return
+        if found is not None:
+            await self._worker.segments.fetch(found)
+
+    async def promote(self, segment: str) -> dict[str, object]:
+        """Publish the segment's present state as its canonical copy.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        :raises trough.errors.Fenced: it no longer may
+        """
+        check_segment_id(segment)
+        copy = self._worker.segments.get(segment)
+        epoch = copy.entry.epoch if copy is not None else 0
+        lock = Lock(segment, self._worker.myself.node, epoch)
+        published = await self._worker.segments.promote(
+            segment, lambda: self._worker.metadata.check_lock(lock)
+        )
+        try:
+            await self._worker.metadata.announce_version(published)
+        except errors.Unavailable as failure:
+            # The leader finds it at its next look at the storage.
+            _log.warn("{segment}: not announced: {failure}", segment=segment, failure=failure)
+        return {"remote_path": self._worker.storage.location(published.path)}
+
+    async def _retire_idle(self) -> None:
+        """Give back the locks of segments that nobody writes any more."""
+        known = self._worker.workers.get(self._worker.myself.node)
+        draining = known is not None and known.draining
+        for entry in self._worker.segments.writable():
+            copy = self._worker.segments.get(entry.segment)
+            if copy is None or entry.unpromoted or not copy.writes.idle:
+                continue
+            if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
+                await self.give_up(entry.segment, "draining" if draining else "idle")
+
+    async def give_up(self, segment: str, why: str) -> None:
+        """Stop writing a segment, keep what was not promoted, release its lock."""
+        copy = self._worker.segments.get(segment)
+        if copy is None or not copy.writable:
+            return
+        lock = Lock(segment, self._worker.myself.node, copy.entry.epoch)
+        aside = await self._worker.segments.retire(segment)
+        if aside is None:
+            self._worker.publisher.serve(segment, writable=False)
+        else:
+            self._worker.publisher.withdraw(segment)
+        _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
+        with suppress(errors.Fenced):  # somebody else has it, which may be why we are here
+            await self._worker.metadata.release_lock(lock)
+        if self._worker.locks.get(segment) == lock or self._holds(segment):
+            self._worker.locks.pop(segment, None)
+        self._worker.reconciler.look_at([segment])
+
+    def _holds(self, segment: str) -> bool:
+        lock = self._worker.locks.get(segment)
+        return lock is not None and lock.node == self._worker.myself.node
+
+
+def _version(copy: CanonicalCopy) -> tuple[int, int]:
+    return copy.version
