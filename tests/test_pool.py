@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from twisted.internet.defer import gatherResults
 from waiting import until
 
 from trough import errors
+from trough.executors.parts import SIDE_BY_SIDE
 from trough.executors.pool import ExecutorPool, Framing, Limits, Outcome, Target
 
 ensure = pytest_twisted.ensureDeferred
@@ -416,6 +418,45 @@ async def test_a_write_ends_at_its_deadline(tmp_path):
         behind = write(pool, target, "INSERT INTO crawled_url(id) VALUES(-2)")
         assert isinstance((await late.outcome).error, errors.DeadlineExceeded)
         assert (await behind.outcome).changes == 1
+
+
+@ensure
+async def test_a_query_comes_late_to_a_segment_that_became_writable(targets, large):
+    """It sees what was written, though it was asked before; and is not held to wait for it."""
+    before = [replace(large, segment=f"large-{n}") for n in range(SIDE_BY_SIDE)]
+    async with running_pool(executors=1) as pool:
+        slow = ask(pool, [*before, *targets], "SELECT id FROM crawled_url")
+        slow.job.pause()
+        await slow.first
+        target = replace(targets[1], generation=2, writable=True)
+        await pool.make_writable(target)
+        assert (await written(pool, target, "DELETE FROM crawled_url WHERE id < 3")).changes == 3
+        slow.job.resume()
+        outcome = await slow.outcome
+    assert [line for line in slow.text.splitlines() if " b " in line] == [
+        't COLS b ["id"]',
+        "t ROWS b [[3],[4]]",
+        "t DONE b 2",
+    ]
+    assert outcome == Outcome(segments=7, rows=len(before) * 100_000 + 12)
+
+
+@ensure
+async def test_a_query_that_waits_for_a_change_can_be_cancelled(targets, large):
+    """What it waited for goes on, and nothing is told after its end."""
+    before = [replace(large, segment=f"large-{n}") for n in range(SIDE_BY_SIDE)]
+    async with running_pool(executors=1) as pool:
+        slow = ask(pool, [*before, *targets], "SELECT id FROM crawled_url")
+        slow.job.pause()
+        await slow.first
+        target = replace(targets[1], generation=2, writable=True)
+        changing = pool.make_writable(target)
+        slow.job.cancel()
+        await changing
+        (outcome,) = slow.ends
+        assert isinstance(outcome.error, errors.Cancelled)
+        text, _ = await answer(pool, target, "SELECT count(*) FROM crawled_url")
+        assert "t ROWS b [[5]]" in text
 
 
 @ensure

@@ -195,12 +195,16 @@ class ExecutorPool(service.Service):
 
     def _ask(self, job: ReadJob, targets: Sequence[Target]) -> None:
         if self._changing and not self._changing.isdisjoint(each.segment for each in targets):
-            self._waiting_reads.append((job, targets))
+            self._wait(job, targets)
             return
         if targets:
             self._reads.ask(job, targets)
         else:
             self._reactor.callLater(0, job.end_if_answered)
+
+    def _wait(self, job: ReadJob, targets: Sequence[Target]) -> None:
+        job.waiting += 1
+        self._waiting_reads.append((job, targets))
 
     def write(
         self,
@@ -236,8 +240,8 @@ class ExecutorPool(service.Service):
         return self._call(self._writes.writer_of(target.segment), "create", target.path, schema_sql)
 
     def make_writable(self, target: Target) -> Deferred[None]:
-        """Put a copy's file into WAL mode. Reads of the segment wait for that, and are
-        then asked of `target`, whatever they were to be asked of."""
+        """Put a copy's file into WAL mode. Reads that have not come to the segment wait for
+        that, and are then asked of `target`, whatever they were to be asked of."""
         return self._change(target, "make_writable")
 
     def retire(self, target: Target) -> Deferred[None]:
@@ -253,6 +257,8 @@ class ExecutorPool(service.Service):
         if segment in self._changing:
             raise errors.Unavailable(f"segment {segment} is being changed already")
         self._changing.add(segment)
+        for job, targets in self._reads.take_back(segment):
+            self._wait(job, targets)
         try:
             await self.forget(segment)
             await self._call(self._writes.writer_of(segment), procedure, segment, target.path)
@@ -260,6 +266,7 @@ class ExecutorPool(service.Service):
             self._changing.discard(segment)
             waiting, self._waiting_reads = self._waiting_reads, []
             for job, targets in waiting:
+                job.waiting -= 1
                 if not job.over:
                     self._ask(job, [target if t.segment == segment else t for t in targets])
 

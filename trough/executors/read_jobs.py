@@ -87,6 +87,8 @@ class ReadJob(Job):
     # Here and not set for each job: there are a hundred thousand a second.
     paused = False
     over = False
+    #: How often it waits for a segment before it can ask that.
+    waiting = 0
     _failed = 0
     _rows = 0
     _corrupt: tuple[str, ...] = ()
@@ -199,8 +201,8 @@ class ReadJob(Job):
         self.end_if_answered()
 
     def end_if_answered(self) -> None:
-        """End the job if no executor has a part of it."""
-        if not self.parts and not self.over:
+        """End the job if no executor has a part of it, or will have."""
+        if not self.parts and not self.waiting and not self.over:
             self.over = True
             self._finish(Outcome(self._segments, self._failed, self._rows, corrupt=self._corrupt))
 

@@ -134,6 +134,10 @@ class ReadRouting:
                 self._move(executor, part, places)
 
     def _move(self, executor: ExecutorProcess, part: Part, places: list[int]) -> None:
+        self.ask(part.job, self._take(executor, part, places))
+
+    def _take(self, executor: ExecutorProcess, part: Part, places: list[int]) -> list[Target]:
+        """Take targets of a part away from its executor."""
         job = part.job
         targets = [part.targets[place] for place in places]
         if len(places) + len(part.moved) == len(part.targets):
@@ -143,7 +147,22 @@ class ReadRouting:
             executor.load -= len(places)
             part.moved |= frozenset(places)
             executor.send((frames.DROP, part.number, part.moved))
-        self.ask(job, targets)
+        return targets
+
+    def take_back(self, segment: str) -> list[tuple[ReadJob, list[Target]]]:
+        """Take a segment away from all queries that have told nothing of it.
+
+        Not from those of that segment alone: their executors come to them before they come
+        to whatever they are told from now on.
+        """
+        taken = []
+        for executor in self.all():
+            for part in list(executor.outstanding.values()):
+                if len(part.targets) > 1 and any(t.segment == segment for t in part.targets):
+                    places = [n for n in part.unsaid() if part.targets[n].segment == segment]
+                    if places:
+                        taken.append((part.job, self._take(executor, part, places)))
+        return taken
 
     def _start_helper(self) -> bool:
         if len(self._executors) + len(self.helpers) >= self._most:
