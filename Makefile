@@ -13,7 +13,7 @@ run: .venv/installed
 	    || [ $$? -eq 130 ]
 
 shell: .venv/installed
-	@$(BIN)/trough-shell -u "sqlite:///$(abspath $(TROUGH_HOME))/registry.db"
+	@$(BIN)/trough-shell -u "sqlite:///$$(realpath "$(TROUGH_HOME)")/registry.db"
 
 test: .venv/tested
 	$(BIN)/python tests/fetch_hadoop.py

@@ -28,7 +28,8 @@ def node(tmp_path, free):
     started = []
 
     def start():
-        process = TroughProcess("trough", free, ("--home", str(tmp_path), "--example"))
+        home = str(tmp_path / "at home, 100%41?")
+        process = TroughProcess("trough", free, ("--home", home, "--example"))
         started.append(process)
         process.wait_ready()
         process.wait_for("example-1', 'SELECT url")

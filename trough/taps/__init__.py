@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from twisted.application.service import IService
 from twisted.python import usage
@@ -13,11 +14,22 @@ from twisted.python import usage
 from trough import errors, logs
 from trough.settings import Settings, load_settings
 
-EXPLANATION = """\
+_SETTINGS = """\
 Settings come from a YAML file (--settings, else $TROUGH_SETTINGS, else
 /etc/trough/settings.yml if it is there), and each key can be overridden by an
-environment variable of its name, for instance READ_PORT=7444. The file etc/trough.yml of
-the source explains every key."""
+environment variable of its name, for instance READ_PORT=7444. The file
+etc/trough.yml of the source explains every key.
+"""
+
+#: What each process of a cluster has to be told.
+SHARED = """\
+  METADATA_URL   where it is written down who holds what; the same for all:
+                 sqlite:///path/registry.db or rethinkdb://host,host/database
+  STORAGE_URL    where canonical copies are kept; the same for all:
+                 file:///path or webhdfs://namenode:9870/path
+  HOSTNAME       its name, unlike that of any other (this machine's name)
+  BIND_ADDRESS   the address to listen on (127.0.0.1)
+"""
 
 
 class Options(usage.Options):
@@ -26,7 +38,14 @@ class Options(usage.Options):
     optParameters = [
         ["settings", "s", None, "The settings file."],
     ]
-    longdesc = EXPLANATION
+    # twistd would wrap it all into one paragraph.
+    longdesc = ""
+    #: What the process is and needs, in lines of at most 79 characters.
+    explanation = ""
+
+    def getUsage(self, width: int | None = None) -> str:
+        """What ``--help`` shows."""
+        return f"{super().getUsage(width)}\n{self.explanation}\n{_SETTINGS}"
 
     def environment(self) -> dict[str, str]:
         """Environment variables, completed by what the options say."""
@@ -70,8 +89,8 @@ def at_home(environ: dict[str, str], home: str) -> dict[str, str]:
     """
     root = Path(home).resolve()
     below = {
-        "METADATA_URL": f"sqlite:///{root}/registry.db",
-        "STORAGE_URL": f"file://{root}/canonical",
+        "METADATA_URL": f"sqlite://{quote(str(root))}/registry.db",
+        "STORAGE_URL": f"file://{quote(str(root))}/canonical",
         "LOCAL_DATA": f"{root}/worker",
         "MINIMUM_ASSIGNMENTS": "1",
     }

@@ -19,12 +19,18 @@ class Options(taps.Options):
     optFlags = [
         ["example", None, "Put a small example into an empty Trough, and say how to ask it."],
     ]
-    longdesc = (
-        "A whole Trough on one machine: sync server, worker and the processes that run SQL, "
-        "with an embedded registry and a directory as canonical storage. Nothing else has to be "
-        "installed. Ctrl-C stops it; what it holds is there again at the next start.\n\n"
-        + taps.EXPLANATION
-    )
+    explanation = """\
+A whole Trough on one machine: sync server, worker and the processes that run
+SQL, with an embedded registry and a directory as canonical storage. Nothing
+else has to be installed, and with --home nothing else has to be said:
+
+  twistd --nodaemon --pidfile= trough --home ./var --example
+
+It listens on BIND_ADDRESS (127.0.0.1): reads at READ_PORT (6444), writes at
+WRITE_PORT (6222), orders at SYNC_SERVER_PORT (6111), and the line protocol at
+LINE_PORT (6440) and SYNC_LINE_PORT (6110). It prints a line when it is ready.
+Ctrl-C stops it; what it holds is there again at the next start.
+"""
 
     def environment(self) -> dict[str, str]:
         environ = super().environment()

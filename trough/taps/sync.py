@@ -13,12 +13,18 @@ class Options(taps.Options):
     """Options of a sync server."""
 
     synopsis = "[--settings FILE]"
-    longdesc = (
-        "A sync server: stands for election with the others, decides which worker keeps "
-        "which segment while it leads, and takes clients' orders (provision, promote, delete, "
-        "schemas) at any time. Run three or more of them; on one machine, with one registry, "
-        "each needs its own HOSTNAME, SYNC_SERVER_PORT and SYNC_LINE_PORT.\n\n" + taps.EXPLANATION
-    )
+    explanation = f"""\
+A sync server: stands for election with the others, decides which worker keeps
+which segment while it leads, and takes clients' orders (provision, promote,
+delete, schemas) at any time. Run three or more of them. What it is told, and
+what holds where nothing is said:
+
+{taps.SHARED}\
+  SYNC_SERVER_PORT, SYNC_LINE_PORT   HTTP (6111) and the line protocol (6110)
+
+On one machine each needs a HOSTNAME and ports of its own. It prints a line when
+it is ready, and stops at SIGTERM or Ctrl-C once its requests have ended.
+"""
 
 
 def makeService(options: Options) -> IService:

@@ -1,0 +1,26 @@
+"""What twistd says about the three plugins."""
+
+import re
+
+import pytest
+
+from trough.settings import KEYS
+from trough.taps import node, sync, worker
+
+
+@pytest.mark.parametrize("plugin", [node, sync, worker])
+def test_help_is_true_and_fits_a_terminal(plugin):
+    """Each key that it names is one, each port has its default, no line is too long."""
+    usage = plugin.Options().getUsage(80)
+    named = set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", usage)) - {"TROUGH_SETTINGS"}
+    assert named <= set(KEYS) and len(named) >= 5
+    ports = {name for name in named if name.endswith("_PORT")}
+    given = {int(number) for number in re.findall(r"\b6\d\d\d\b", usage)}
+    assert given == {KEYS[name].default for name in ports - {"READ_PORT"} | _reading(plugin)}
+    assert KEYS["BIND_ADDRESS"].default == "127.0.0.1" and "127.0.0.1" in usage
+    assert max(map(len, usage.splitlines())) <= 80
+
+
+def _reading(plugin):
+    # All of them name READ_PORT, as an example of a key.
+    return set() if plugin is sync else {"READ_PORT"}
