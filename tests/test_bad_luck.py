@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
 import threading
 from contextlib import closing
 from http.client import HTTPConnection, IncompleteRead
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from processes import Machine, http, read, until_blocking, write
+from small_disk import small_disk  # noqa: F401
 
 ENDLESS = b"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
@@ -41,6 +41,14 @@ def _connection(machine):
 
 def _drop(machine, segment, rows):
     """Put a segment into canonical storage by hand, and wait until it can be read."""
+    _put(machine, segment, rows)
+    until_blocking(
+        lambda: http("POST", _reading(machine, segment), b"SELECT 1")[0] == 200, "the copy"
+    )
+
+
+def _put(machine, segment, rows):
+    """Put a segment into canonical storage by hand."""
     folder = machine.canonical / "by-hand"
     folder.mkdir(parents=True, exist_ok=True)
     hidden = folder / f".{segment}"
@@ -49,9 +57,6 @@ def _drop(machine, segment, rows):
         database.executemany("INSERT INTO t VALUES (?, ?)", ((n, "x" * 200) for n in range(rows)))
     database.close()
     hidden.rename(folder / f"{segment}.sqlite")
-    until_blocking(
-        lambda: http("POST", _reading(machine, segment), b"SELECT 1")[0] == 200, "the copy"
-    )
 
 
 def test_a_damaged_copy_is_fetched_anew_and_others_are_not_concerned(machine):
@@ -245,21 +250,7 @@ def test_an_idle_segment_is_unlocked_and_can_be_deleted_everywhere(machine):
     assert not list((machine.directory / "w1" / "segments").rglob("doomed.sqlite*"))
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of a few megabytes."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.decode().strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def test_a_full_disk_refuses_writes_and_keeps_the_segment_whole(tmp_path, small_disk):
+def test_a_full_disk_refuses_writes_and_keeps_the_segment_whole(tmp_path, small_disk):  # noqa: F811
     """Writes are refused with that reason; what was answered before can be read."""
     with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
         machine.sync("s1").wait_ready()
@@ -273,3 +264,41 @@ def test_a_full_disk_refuses_writes_and_keeps_the_segment_whole(tmp_path, small_
         assert (answer[0] == 503 and b"full" in answer[1].lower()) or b"room" in answer[1].lower()
         got = read(_reading(machine, "full"), "SELECT count(*) AS n FROM t")
         assert got == [{"n": answered}]
+
+
+def test_copies_that_a_disk_has_no_room_for_wait_until_it_has(tmp_path, small_disk):  # noqa: F811
+    """They are put off, which is said once of each; what is there is answered, new segments
+    can still be written, and with room again the rest arrives."""
+    with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
+        machine.sync("s1").wait_ready()
+        worker = machine.worker("w1", LOCAL_DATA=str(small_disk)).wait_ready()
+        names = [f"many-{number}" for number in range(8)]
+        for name in names:
+            _put(machine, name, 5000)  # a megabyte and more
+        until_blocking(lambda: _put_off(machine) == len(names) - _held(machine), "a full disk")
+        held = [name for name in names if _answers(machine, name)]
+        assert 0 < len(held) < len(names)
+        url = machine.provision("s1", "still")["write_url"]
+        write(url, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+        for name in names:
+            status, _ = http("POST", _reading(machine, name), b"SELECT count(*) FROM t")
+            assert status == (200 if name in held else 503)
+        looks = [line for line in worker.lines if "no room" in line]
+        assert len(looks) == len(names) - len(held)
+        for name in held:
+            (machine.canonical / "by-hand" / f"{name}.sqlite").unlink()
+        rest = sorted(set(names) - set(held))
+        until_blocking(lambda: all(_answers(machine, name) for name in rest), "the others")
+        assert read(_reading(machine, "still"), "SELECT n FROM t") == [{"n": 1}]
+
+
+def _answers(machine, segment):
+    return http("POST", _reading(machine, segment), b"SELECT 1")[0] == 200
+
+
+def _held(machine):
+    return machine.status("w1")["segments"]
+
+
+def _put_off(machine):
+    return machine.status("w1")["reconciler"]["put_off"]

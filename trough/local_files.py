@@ -19,7 +19,7 @@ from types import TracebackType
 from twisted.logger import Logger
 
 from trough.catalogue import Catalogue, Entry
-from trough.files import fsync_directory
+from trough.files import check_room, fsync_directory
 from trough.model import canonical_path
 from trough.storage import Progress
 
@@ -27,6 +27,10 @@ _log = Logger()
 
 #: What SQLite keeps beside a database.
 COMPANIONS = ("-wal", "-shm", "-journal")
+
+#: Bytes that copies leave free for writes, snapshots and the catalogue: this share of the
+#: disk, or so many.
+RESERVED_SHARE, RESERVE = 0.02, 1 << 30
 
 
 def path_of(directory: Path, segment: str) -> Path:
@@ -47,6 +51,19 @@ def make_way(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for companion in COMPANIONS:
         Path(f"{path}{companion}").unlink(missing_ok=True)
+
+
+def check_room_for_copy(path: Path, size: int) -> None:
+    """Refuse a copy that would leave less than the reserve.
+
+    Not before all of the disk is taken would a writer find that it cannot write.
+
+    :param size: bytes
+    :raises trough.errors.DiskFull: there is too little room
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reserve = min(RESERVE, int(shutil.disk_usage(path.parent).total * RESERVED_SHARE))
+    check_room(path.parent, size + reserve)
 
 
 def remove(path: str | Path) -> None:

@@ -51,6 +51,8 @@ class Reconciler(service.MultiService):
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, Deferred[None]] = {}
         self._later: set[str] = set()
+        #: Why the last look at a segment failed: the same reason is not logged again.
+        self._reasons: dict[str, str] = {}
         self._clock = clock
         self._filling = False
         self._soon: IDelayedCall | None = None
@@ -150,12 +152,21 @@ class Reconciler(service.MultiService):
         if not self.running and self.parent is not None:
             return
         if isinstance(result, Failure):
-            self._later.add(segment)
-            if result.check(errors.TroughError):
-                _log.warn("{segment}: {reason}", segment=segment, reason=result.value)
-            else:
-                _log.failure("{segment}: put off", failure=result, segment=segment)
+            self._put_off(segment, result)
+        else:
+            self._reasons.pop(segment, None)
         self._fill()
+
+    def _put_off(self, segment: str, failure: Failure) -> None:
+        self._later.add(segment)
+        kind = type(failure.value).__name__
+        if self._reasons.get(segment) == kind:
+            return
+        self._reasons[segment] = kind
+        if failure.check(errors.TroughError):
+            _log.warn("{segment}: put off: {reason}", segment=segment, reason=failure.value)
+        else:
+            _log.failure("{segment}: put off", failure=failure, segment=segment)
 
     async def _look(self, segment: str) -> None:
         copy = self._worker.segments.get(segment)

@@ -166,6 +166,7 @@ class Segments(service.Service):
             if copy.entry.canonical.version >= wanted.version:
                 return
         destination = local_files.path_of(self._directory, segment)
+        await self._threads.run(local_files.check_room_for_copy, destination, wanted.size)
         await self._threads.run(local_files.make_way, destination)
         with self._transfer(segment, "fetch", wanted.size) as progress:
             got = await self._storage.fetch(wanted, destination, progress)
