@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from trough import errors
 from trough.gather import Gathering, Limits, plan, read_schema, unite
 from trough.gather.failures import failure
 from trough.gather.schema import MARK
+from trough.gather.scratch import Scratch
 
 TABLE = "CREATE TABLE t (a INTEGER, b TEXT)"
 ROWS = [(number, f"r{number}") for number in range(10)]
@@ -301,3 +303,22 @@ def test_views_run_over_the_union() -> None:
     """A view of a segment is a view of the union, whatever it computes."""
     script = TABLE + "; CREATE VIEW v AS SELECT count(*) AS n, max(a) AS m FROM t"
     assert cluster_of(3, script).gather("SELECT n, m FROM v") == [(30, 9)]
+
+
+def test_an_interrupt_of_the_final_step_is_one() -> None:
+    """SQLite swallows what is raised while it runs, and says only that it was interrupted."""
+    union = unite([read_schema(MARK + '[["table", "t", "' + TABLE + '"]]')])
+    endless = "WITH RECURSIVE c AS (SELECT 1 UNION ALL SELECT 1 FROM c) SELECT count(*) FROM c, t"
+    stop = iter([signal.SIGINT])
+
+    def stopped() -> None:
+        for number in stop:  # as Ctrl-C does, once
+            signal.raise_signal(number)
+
+    scratch = Scratch(plan(endless, union), Limits(), stopped)
+    scratch.insert(0, False, [[]])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(scratch.result(False))
+    finally:
+        scratch.close()

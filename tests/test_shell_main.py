@@ -298,6 +298,60 @@ async def test_an_interrupt_keeps_the_shell(desk):
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_interrupt_ends_a_file_too(desk):
+    """Nothing that comes after the cancelled statement is run, in a file or on a line."""
+    asked_for = []
+
+    def answer(asked):
+        asked_for.append(asked.verb)
+        if asked.verb == "QUERY" and "forever" not in asked.sql:
+            asked.answer({"a": [1]})
+
+    desk.server._answer = answer
+    (desk.path / "file.sql").write_text("SELECT 1;\nSELECT a FROM forever;\nSHOW SCHEMAS;\n")
+    process = Process(desk, "a", terminal=(30, 100), PAGER="off")
+    await process.says("trough:a(ro)>")
+    process.types(f"INFILE {desk.path}/file.sql\r")
+    await process.says("Ctrl-C cancels")
+    process.types("\x03")
+    await process.says("cancelled, 0 rows")
+    await process.says("file.sql:2: stopped here")
+    await process.says("trough:a(ro)>")
+    process.types("SELECT a FROM forever; SHOW SCHEMAS\r")
+    await process.says("Ctrl-C cancels")
+    process.types("\x03")
+    await process.says("cancelled, 0 rows")
+    await process.says("trough:a(ro)>")
+    process.types("\x04")
+    assert await process.ended == 0
+    assert "default" not in process.text
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_interrupted_write_may_have_been_made(desk):
+    """That it was cancelled is not all that a person has to know."""
+
+    def answer(asked):
+        if asked.verb == "PROVISION":
+            asked.say('OK {"result":"success","write_url":""}')
+
+    async with LineServer(reactor, answer) as sync:
+        await desk.lead(sync)
+        await desk.metadata.take_lock("a", "w1")
+        written = defer.Deferred().addTimeout(EXPECTED_WITHIN, reactor)
+        desk.server._answer = lambda asked: asked.verb == "WRITE" and written.callback(None)
+        process = Process(desk, "-w", "a", terminal=(30, 100), PAGER="off")
+        await process.says("trough:a(rw)>")
+        process.types("DELETE FROM t;\r")
+        await written
+        process.types("\x03")
+        await process.says("DELETE may have been carried out all the same: look\r\ncancelled\r\n")
+        await process.says("trough:a(rw)>")
+        process.types("\x04")
+        assert await process.ended == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_an_interrupted_promotion_tells_what_it_came_to(desk):
     """Of each segment is told whether it is promoted, may be, or was not begun."""
     names = [f"p{number:02}" for number in range(20)]

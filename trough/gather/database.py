@@ -34,6 +34,8 @@ STEPS = 10_000
 #: What SQLite, and pysqlite3 for it, raise about a text.
 Error = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
 
+_INTERRUPT = 9
+
 _READING = frozenset({Action.SELECT, Action.READ, Action.RECURSIVE})
 
 
@@ -76,6 +78,11 @@ def refused(error: BaseException, sql: str) -> errors.BadSql:
     if "not authorized" in text or "prohibited" in text:
         return errors.ForbiddenSql(f"GATHER only reads: {text}", shown(sql))
     return errors.BadSql(text, shown(sql))
+
+
+def was_interrupted(error: BaseException) -> bool:
+    """Whether a progress handler ended the statement."""
+    return getattr(error, "sqlite_errorcode", None) == _INTERRUPT
 
 
 def shown(sql: str) -> str:

@@ -118,12 +118,16 @@ class Scratch:
 
         :param exactly: sums are in the exact form; so they are, too, where one of
             integers might be too large on its way
+        :raises KeyboardInterrupt: by Ctrl-C, where this is the main thread
         """
         self._finish()
         exactly = exactly or self._might_overflow()
         try:
             yield from self._run(self._plan.final(exactly))
         except database.Error as error:
+            if database.was_interrupted(error) and self._stopped() is None:
+                # By Ctrl-C: SQLite swallows what is raised in what it calls.
+                raise KeyboardInterrupt from error
             raise self._told(error) from error
 
     def _might_overflow(self) -> bool:

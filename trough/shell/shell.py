@@ -24,7 +24,7 @@ from trough.shell.results import Results
 from trough.shell.runner import Outcome, Runner, failure_lines, summary
 from trough.shell.safe_text import safe_lines
 from trough.shell.sections import counted, layout_for
-from trough.shell.session import Begun, Failed, Query, Remote, Result, Session, Step
+from trough.shell.session import Begun, Failed, Query, Remote, Result, Session, Step, Written
 from trough.shell.settings import ShellSettings
 from trough.shell.statements import Splitter, Statement
 from trough.shell.tables import show_rows
@@ -115,16 +115,27 @@ class Shell:
             self._depth -= 1
 
     def _write_together(self, statements: list[Statement], name: str) -> None:
-        session = self.session
-        segment = session.connected_for_writing("INFILE")
+        segment = self.session.connected_for_writing("INFILE")
         try:
-            written = self.remote.write(segment, joined(statements), session.schema)
+            what = f"{len(statements):,} statements from {name or 'line'}:{statements[0].line} on"
+            written = self.write(segment, joined(statements), what)
         except errors.BadRequest:
             raise
         except TroughError as error:
             raise _at(error, name or "line", statements[0].line) from error
         changed = counted(written.changes, "row")
         self.say(f"{changed} changed in {segment} by {len(statements):,} statements")
+
+    def write(self, segment: str, sql: str, what: str) -> Written:
+        """Change a segment.
+
+        :param what: how the change is called, where nobody can say whether it was made
+        """
+        try:
+            return self.remote.write(segment, sql, self.session.schema)
+        except KeyboardInterrupt:
+            self.complain(f"{what} may have been carried out all the same: look")
+            raise
 
     def _execute_at(self, statement: Statement, name: str) -> None:
         try:
@@ -155,9 +166,8 @@ class Shell:
         :param name: of the only segment, for the summary
         :param titled: whether each segment's rows are a result of their own
         :param partial: whether segments that fail are told and no failure
-        :raises Told: segments failed
-        :raises KeyboardInterrupt: it was cancelled, and that is more than a person's wish
-            to see no more of it
+        :raises Told: segments failed, or it was cancelled at a terminal
+        :raises KeyboardInterrupt: it was cancelled elsewhere
         """
         session = self.session
         layout = layout_for(self._choice(), self.options(self.output), titled and asked > 1)
@@ -174,6 +184,8 @@ class Shell:
         except Told:
             if not partial:
                 raise
+        if outcome.interrupted:
+            raise Told("cancelled")  # and what a file or a line says after it is not run
         return outcome
 
     def _choice(self) -> Choice:

@@ -63,7 +63,7 @@ def write(shell: Shell, arguments: Arguments) -> None:
     verb = sql.split(maxsplit=1)[0].upper()
     segment = session.connected_for_writing(verb)
     begun = time.monotonic()
-    written = shell.remote.write(segment, sql, session.schema)
+    written = shell.write(segment, sql, verb)
     took = f" ({duration(time.monotonic() - begun)})" if session.timing else ""
     rows = counted(written.changes, "row")
     what = f"{rows} changed in" if verb in _CHANGES_ROWS else f"{verb} done in"
@@ -120,7 +120,7 @@ def gather(shell: Shell, arguments: Arguments) -> None:
     try:
         shell.show(query, count, name=segments[0], titled=False, partial=partial)
     except Told:
-        if not partial and len(shell.session.failures) < count:
+        if not partial and 0 < len(shell.session.failures) < count:
             shell.complain("GATHER PARTIAL answers from the rest")
         raise
 
