@@ -424,7 +424,7 @@ async def test_a_write_ends_at_its_deadline(tmp_path):
 async def test_a_query_comes_late_to_a_segment_that_became_writable(targets, large):
     """It sees what was written, though it was asked before; and is not held to wait for it."""
     before = [replace(large, segment=f"large-{n}") for n in range(SIDE_BY_SIDE)]
-    async with running_pool(executors=1) as pool:
+    async with running_pool(executors=1, max_executors=1) as pool:
         slow = ask(pool, [*before, *targets], "SELECT id FROM crawled_url")
         slow.job.pause()
         await slow.first
@@ -445,7 +445,7 @@ async def test_a_query_comes_late_to_a_segment_that_became_writable(targets, lar
 async def test_a_query_that_waits_for_a_change_can_be_cancelled(targets, large):
     """What it waited for goes on, and nothing is told after its end."""
     before = [replace(large, segment=f"large-{n}") for n in range(SIDE_BY_SIDE)]
-    async with running_pool(executors=1) as pool:
+    async with running_pool(executors=1, max_executors=1) as pool:
         slow = ask(pool, [*before, *targets], "SELECT id FROM crawled_url")
         slow.job.pause()
         await slow.first

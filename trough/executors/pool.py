@@ -257,8 +257,8 @@ class ExecutorPool(service.Service):
         if segment in self._changing:
             raise errors.Unavailable(f"segment {segment} is being changed already")
         self._changing.add(segment)
-        for job, targets in self._reads.take_back(segment):
-            self._wait(job, targets)
+        for job, taken in self._reads.take_back(segment):
+            self._wait(job, taken)
         try:
             await self.forget(segment)
             await self._call(self._writes.writer_of(segment), procedure, segment, target.path)
