@@ -106,7 +106,10 @@ class Engine:
         :param writable: the file is in WAL mode and may be written meanwhile; else it
             never changes, and SQLite neither locks it nor looks for a journal
         """
-        mode = "mode=ro" if writable else "mode=ro&immutable=1"
+        # Without locks: to keep account of them SQLite goes through a list of all files
+        # that are open at each further one, which with thousands is half of the work. Nobody
+        # may hold a lock on the same file in this process; to close it would let go of that.
+        mode = "mode=ro" if writable else "mode=ro&immutable=1&vfs=unix-none"
         connection = self._connect(path, mode)
         self._map(connection)
         if writable:
