@@ -89,13 +89,22 @@ def _state_header(url):
         return response.headers["x-trough-state"]
 
 
+#: Some seconds' work for an executor.
+LONG_WRITE = (
+    b"INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+    b"WHERE i < 10000000) SELECT 6 FROM n WHERE i = 10000000"
+)
+
+
 def test_a_holder_that_was_stopped_and_resumed_is_fenced(cluster):
     """Its lock was freed meanwhile, and the segment written and promoted elsewhere: what was
-    sent to it while it was stopped is refused, its unpromoted writes go aside, and nothing is
-    overwritten."""
+    sent to it while it was stopped is refused, what it had begun is not called done, its
+    unpromoted writes go aside, and nothing is overwritten."""
     url = begin(cluster, "stopped")
     holder = cluster.holder(url)
     write(url, "INSERT INTO t VALUES (2)")
+    under_way = _sent(url, LONG_WRITE)
+    until_blocking(lambda: cluster.status(holder)["executors"]["writes"], "a write under way")
     cluster.processes[holder].signal(signal.SIGSTOP)
     try:
         cluster.wait_for_death(holder)
@@ -110,6 +119,8 @@ def test_a_holder_that_was_stopped_and_resumed_is_fenced(cluster):
         late_promotion = _sent(manager, b'{"segment": "stopped"}')
     finally:
         cluster.processes[holder].signal(signal.SIGCONT)
+    response = under_way.getresponse()
+    assert response.status == 503 and b"keeps aside" in response.read()
     assert late_write.getresponse().status == 503
     assert late_promotion.getresponse().status in (409, 503)
     (aside,) = until_blocking(
@@ -117,7 +128,7 @@ def test_a_holder_that_was_stopped_and_resumed_is_fenced(cluster):
         "the file aside",
     )
     kept = cluster.directory / holder / "aside" / aside
-    assert sorted(rows_of(kept, "SELECT n FROM t")) == [(1,), (2,)]
+    assert sorted(rows_of(kept, "SELECT n FROM t")) == [(1,), (2,), (6,)]
     assert http("POST", url, b"INSERT INTO t VALUES (5)")[0] == 503
     assert cluster.canonical_rows("stopped", "SELECT n FROM t ORDER BY n") == [(1,), (3,)]
     assert cluster.provision("s1", "stopped")["write_url"] == second

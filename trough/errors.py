@@ -149,7 +149,8 @@ class Cancelled(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """A write was under way when its executor died: it may be on disk or not."""
+    """A write was under way when its executor died, or its lock was lost: it may be on disk
+    or not."""
 
     code = "outcome-unknown"
 

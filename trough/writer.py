@@ -18,13 +18,14 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.attention import Attention
-from trough.executors.pool import Job, Limits, Receiver
+from trough.executors.pool import Job, Limits, Outcome, Receiver
 from trough.keyed_lock import KeyedLock
 from trough.model import CanonicalCopy, Lock, check_segment_id
 from trough.periodic import Periodic
 from trough.writes import FirstWrite
 
 if TYPE_CHECKING:
+    from trough.segments import LocalCopy
     from trough.worker import LocalSyncController, Timing
 
 _log = Logger()
@@ -57,18 +58,48 @@ class Writer(service.MultiService):
     ) -> Job | FirstWrite:
         """Run `sql` in one transaction; `receiver` is told once it is on disk.
 
-        After a standstill it is first found out whether this worker may still write.
+        After a standstill it is first found out whether this worker may still write, and
+        the same goes for answers.
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment
         """
-        write = self._worker.segments.write
-        if self._attention.lapsed and self._worker.segments.get(segment) is not None:
-            return FirstWrite(
-                self._attentive(),
-                lambda: write(segment, sql, parameters, limits, receiver),
-                receiver,
-            )
+        write, copy = self._worker.segments.write, self._worker.segments.get(segment)
+        if copy is not None:
+            receiver = _Answer(self, copy, receiver)
+            if self._attention.lapsed:
+                return FirstWrite(
+                    self._attentive(),
+                    lambda: write(segment, sql, parameters, limits, receiver),
+                    receiver,
+                )
         return write(segment, sql, parameters, limits, receiver)
+
+    def answer(self, copy: LocalCopy, receiver: Receiver, outcome: Outcome) -> None:
+        """Tell `receiver` how a write to `copy` ended."""
+        if outcome.error is None and self._attention.lapsed:
+            Deferred.fromCoroutine(self._answer_late(copy, receiver, outcome))
+        else:
+            receiver.finished(outcome)
+
+    async def _answer_late(self, copy: LocalCopy, receiver: Receiver, outcome: Outcome) -> None:
+        """Answer a write during which this process stood still.
+
+        Should somebody else write the segment by now, it is in none of its later states.
+        """
+        entry = copy.entry
+        try:
+            await self._attentive()
+            now = self._worker.segments.get(entry.segment)
+            lost = now is None or now.entry.epoch != entry.epoch
+        except errors.TroughError:
+            lost = True
+        if lost:
+            error = errors.OutcomeUnknown(
+                f"segment {entry.segment} was written while its write lock was lost, or may be",
+                f"if it was, the write is in a file that {self._worker.myself.node} keeps aside",
+            )
+            outcome = Outcome(failed=1, error=error)
+        receiver.finished(outcome)
 
     async def _attentive(self) -> None:
         """Return once it is known which write locks this worker has.
@@ -235,6 +266,22 @@ class Writer(service.MultiService):
     def _holds(self, segment: str) -> bool:
         lock = self._worker.locks.get(segment)
         return lock is not None and lock.node == self._worker.myself.node
+
+
+class _Answer:
+    """Passes the end of a write on, unless it is doubtful by then."""
+
+    __slots__ = ("_copy", "_receiver", "_writer", "data")
+
+    def __init__(self, writer: Writer, copy: LocalCopy, receiver: Receiver) -> None:
+        self._writer = writer
+        self._copy = copy
+        self._receiver = receiver
+        self.data = receiver.data
+
+    def finished(self, outcome: Outcome) -> None:
+        """The write has ended, well or not."""
+        self._writer.answer(self._copy, self._receiver, outcome)
 
 
 def _version(copy: CanonicalCopy) -> tuple[int, int]:
