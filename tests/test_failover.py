@@ -122,6 +122,17 @@ def test_a_worker_that_waits_for_its_store_stops_without_a_complaint(tmp_path):
         assert "critical" not in worker.output and "Traceback" not in worker.output
 
 
+def test_what_was_deleted_is_missing_at_once(cluster):
+    """404 from every worker as soon as the deletion is answered, whoever had a copy."""
+    with sqlite3.connect(":memory:") as database:
+        database.execute("CREATE TABLE t (n)")
+        cluster.hand.put("by-hand/deleted.sqlite", database.serialize())
+    cluster.wait_for_copies("deleted")
+    assert http("DELETE", cluster.url("s2", "SYNC_SERVER_PORT") + "segment/deleted")[0] == 204
+    for name in cluster.workers:
+        assert http("POST", cluster.read_url(name, "deleted"), COUNT.encode())[0] == 404
+
+
 def test_what_only_a_dead_writer_has_is_not_called_missing(cluster):
     """503 from every other worker, and not 404: the rows are there, and come back with it."""
     url = cluster.provision("s1", "alone")["write_url"]

@@ -157,13 +157,14 @@ class Queries:
         return copy
 
     async def _absence(self, segment: str) -> errors.TroughError:
-        reason = self.absence(segment)
-        if isinstance(reason, errors.NoSuchSegment):
-            rows = await self._in_time(self.worker.metadata.assignments_of_segment(segment))
-            if any(row.modified for row in rows):
-                nodes = ", ".join(sorted(row.node for row in rows))
-                return _not_yet(segment, nodes)
-        return reason
+        """As :meth:`absence`, by what the metadata store says: a deletion that was answered
+        is a deletion, also before this worker has noticed it."""
+        if segment in self.worker.locks:
+            return self.absence(segment)
+        rows = await self._in_time(self.worker.metadata.assignments_of_segment(segment))
+        if any(row.modified for row in rows):
+            return _not_yet(segment, ", ".join(sorted(row.node for row in rows)))
+        return _nowhere(segment)
 
     def absence(self, segment: str) -> errors.TroughError:
         """Why nobody can answer for `segment`, as far as this worker knows without asking.
@@ -179,10 +180,7 @@ class Queries:
             )
         if lock is not None or self.worker.reconciler.awaits(segment):
             return _not_yet(segment, self.node)
-        return errors.NoSuchSegment(
-            f"segment {segment} has no copy that can be read",
-            "is the id right? a segment comes into being by provisioning",
-        )
+        return _nowhere(segment)
 
     async def copies_elsewhere(
         self, segments: Collection[str], avoid: Collection[str] = ()
@@ -291,8 +289,15 @@ def _unknown(result: object, seconds: float) -> NoReturn:
 
 def _not_yet(segment: str, nodes: str) -> errors.Unavailable:
     return errors.Unavailable(
-        f"segment {segment} is assigned to {nodes}, and can not be read there yet",
+        f"segment {segment} is assigned to {nodes}, and cannot be read there yet",
         "ask again in a moment",
+    )
+
+
+def _nowhere(segment: str) -> errors.NoSuchSegment:
+    return errors.NoSuchSegment(
+        f"segment {segment} has no copy that can be read",
+        "is the id right? a segment comes into being by provisioning",
     )
 
 
