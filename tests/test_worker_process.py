@@ -1,6 +1,7 @@
 """One worker and one sync server as real processes: the contract's calls, end to end."""
 
 import json
+import os
 import socket
 
 import pytest
@@ -147,6 +148,13 @@ def test_a_segment_is_deleted_everywhere(machine):
     machine.promote("s1", "doomed")
     status, answer = http("DELETE", sync + "segment/doomed")
     assert status == 400 and b"locked for writing" in answer
+
+
+def test_a_worker_offers_four_fifths_of_its_disk(machine):
+    """Unless STORAGE_IN_BYTES says otherwise; the rest is for logs and snapshots."""
+    disk = os.statvfs(machine.directory)
+    offered = disk.f_frsize * disk.f_blocks * 8 // 10
+    assert machine.status("w1")["capacity"] == offered
 
 
 def test_health_and_status_tell(machine):

@@ -77,7 +77,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        print(text, file=self.output)
+        print(text, file=self.output, flush=True)
 
     def table(self, *rows: Iterable[object]) -> None:
         """Print rows in columns, the first row being the heading."""

@@ -267,7 +267,8 @@ def _capacity(settings: Settings) -> int:
     if settings.storage_in_bytes:
         return settings.storage_in_bytes
     disk = os.statvfs(settings.local_data)
-    return disk.f_frsize * disk.f_blocks
+    # The rest is for what is not a copy: write-ahead logs, snapshots, files kept aside.
+    return disk.f_frsize * disk.f_blocks * 8 // 10
 
 
 def _measure(settings: Settings, segments: Segments) -> Callable[[], tuple[float, int]]:
