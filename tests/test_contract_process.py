@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from processes import Machine, http, read, write
+from processes import Machine, http, read, until_blocking, write
 from waiting import GIVE_UP
 
 SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT);"
@@ -123,3 +123,24 @@ def test_a_worker_s_own_manager_takes_the_same_calls(machine):
     assert http("PUT", manager + "schema/u", b'{"id": "u", "sql": ""}')[0] == 204
     assert http("PUT", manager + "schema/u", b'{"id": "v", "sql": ""}')[0] == 400
     assert http("GET", _sync(machine) + "schema/u/sql") == (200, b"")
+
+
+def test_what_was_deleted_is_nowhere_at_once(tmp_path):
+    """404 from every worker as soon as 204 was answered, also from one that has not noticed
+    yet that the write lock was given up."""
+    with Machine(tmp_path, MINIMUM_ASSIGNMENTS="2", WRITE_LOCK_IDLE="1") as machine:
+        machine.sync("s1").wait_ready()
+        for name in ("w1", "w2"):
+            machine.worker(name).wait_ready()
+        for segment in ("one", "two", "three"):
+            write(machine.provision("s1", segment)["write_url"], "CREATE TABLE t (n)")
+            machine.promote("s1", segment)
+            until_blocking(
+                lambda segment=segment: (
+                    http("DELETE", f"{_sync(machine)}segment/{segment}")[0] == 204
+                ),
+                "the deletion",
+            )
+            for name in ("w1", "w2"):
+                reading = f"{machine.url(name, 'READ_PORT')}?segment={segment}"
+                assert http("POST", reading, b"SELECT 1")[0] == 404

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.cold import ColdSegments
 from trough.executors.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
-from trough.model import READ, Copy, Worker
+from trough.model import READ, Copy, Lock, Worker
 from trough.reach import Reach
 from trough.worker import LocalSyncController
 from trough.writes import FirstWrite
@@ -153,34 +153,44 @@ class Queries:
         except errors.Unavailable as reason:
             raise errors.Unavailable(f"segment {segment}: {reason}") from reason
         if copy is None:
-            raise await self._absence(segment)
+            raise await self.find_absence(segment)
         return copy
 
-    async def _absence(self, segment: str) -> errors.TroughError:
+    async def find_absence(self, segment: str) -> errors.TroughError:
         """As :meth:`absence`, by what the metadata store says: a deletion that was answered
         is a deletion, also before this worker has noticed it."""
-        if segment in self.worker.locks:
-            return self.absence(segment)
-        rows = await self._in_time(self.worker.metadata.assignments_of_segment(segment))
-        if any(row.modified for row in rows):
-            return _not_yet(segment, ", ".join(sorted(row.node for row in rows)))
-        return _nowhere(segment)
+        metadata = self.worker.metadata
+        lock = await self._in_time(metadata.lock_of(segment))
+        rows = await self._in_time(metadata.assignments_of_segment(segment))
+        return self._reason(segment, lock, [row.node for row in rows if row.modified])
 
     def absence(self, segment: str) -> errors.TroughError:
         """Why nobody can answer for `segment`, as far as this worker knows without asking.
 
         Only what is nowhere is not found: a segment that cannot be read now may hold rows.
         """
-        lock = self.worker.locks.get(segment)
+        nodes = [self.node] if self.worker.reconciler.awaits(segment) else []
+        return self._reason(segment, self.worker.locks.get(segment), nodes)
+
+    def _reason(
+        self, segment: str, lock: Lock | None, assigned_to: list[str]
+    ) -> errors.TroughError:
         if lock is not None and lock.node != self.node:
             return errors.HolderLost(
                 f"segment {segment} has no copy but that of its writer {lock.node}, which "
                 "cannot be reached",
                 "start that worker again",
             )
-        if lock is not None or self.worker.reconciler.awaits(segment):
-            return _not_yet(segment, self.node)
-        return _nowhere(segment)
+        if lock is not None or assigned_to:
+            nodes = ", ".join(sorted(assigned_to)) or self.node
+            return errors.Unavailable(
+                f"segment {segment} is assigned to {nodes}, and cannot be read there yet",
+                "ask again in a moment",
+            )
+        return errors.NoSuchSegment(
+            f"segment {segment} has no copy that can be read",
+            "is the id right? a segment comes into being by provisioning",
+        )
 
     async def copies_elsewhere(
         self, segments: Collection[str], avoid: Collection[str] = ()
@@ -284,20 +294,6 @@ class Queries:
 def _unknown(result: object, seconds: float) -> NoReturn:
     raise errors.Unavailable(
         f"it is not here, and the metadata store did not say within {seconds:.0f} s where it is"
-    )
-
-
-def _not_yet(segment: str, nodes: str) -> errors.Unavailable:
-    return errors.Unavailable(
-        f"segment {segment} is assigned to {nodes}, and cannot be read there yet",
-        "ask again in a moment",
-    )
-
-
-def _nowhere(segment: str) -> errors.NoSuchSegment:
-    return errors.NoSuchSegment(
-        f"segment {segment} has no copy that can be read",
-        "is the id right? a segment comes into being by provisioning",
     )
 
 

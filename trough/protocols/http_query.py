@@ -149,8 +149,15 @@ class ReadResource(Resource):
             else:
                 return
         if target is None:
+            if passed_on:
+                reason = await self._why_not_here(segment, reason)
             raise reason
         self._read(request, target, parameters)
+
+    async def _why_not_here(self, segment: str, moved: errors.TroughError) -> errors.TroughError:
+        """Whoever passed the request on may not have noticed yet that all of it is gone."""
+        reason = await self._queries.find_absence(segment)
+        return reason if isinstance(reason, errors.NoSuchSegment) else moved
 
     def _promoted_for_another(self, request: Request, segment: str) -> Any:
         holder = request.getHeader(HOLDER_AWAY)
