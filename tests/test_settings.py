@@ -155,6 +155,16 @@ def test_any_value_is_used_or_refused(name: str, value: object) -> None:
         assert settings.hostname
 
 
+@pytest.mark.parametrize(
+    ("name", "scheme"), [("METADATA_URL", "rethinkdb"), ("STORAGE_URL", "webhdfs")]
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(name: str, scheme: str) -> None:
+    """The refusal, which ends up in logs, says where user and password belong."""
+    with pytest.raises(BadSettings, match="user and password have keys") as caught:
+        settings_from({name: f"{scheme}://trough:sesame@db1,db2/trough"}, "w01")
+    assert "sesame" not in str(caught.value) and "db1,db2/trough" in str(caught.value)
+
+
 def test_secrets_are_not_shown() -> None:
     """Neither the settings' repr nor an error shows a password or a token."""
     settings = settings_from({"AUTH_TOKEN": "sesame-open", "RETHINKDB_PASSWORD": "hushhush"}, "w")

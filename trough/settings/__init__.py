@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ __all__ = ["DEFAULT_FILE", "KEYS", "Key", "Settings", "load_settings", "settings
 
 DEFAULT_FILE = "/etc/trough/settings.yml"
 ENVIRONMENT = "environment"
+
+_USER_AND_PASSWORD = re.compile(r"://\S*:\S*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,8 @@ def _refusal(source: str, key: Key, value: object, reason: str = "") -> BadSetti
 
 
 def _shown(value: object) -> str:
-    shown = ascii(value)
+    # A URL may carry a password, and this ends up in logs.
+    shown = _USER_AND_PASSWORD.sub("://...@", ascii(value))
     return shown if len(shown) <= 120 else f"{shown[:100]}... ({len(shown)} characters)"
 
 

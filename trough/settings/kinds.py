@@ -314,6 +314,8 @@ class Url(Kind):
         local = self._local.get(parts.scheme)
         if local is None or not value.startswith(f"{parts.scheme}://") or len(parts.path) < 2:
             raise NotAllowed
+        if "@" in parts.netloc:
+            raise NotAllowed("user and password have keys of their own")
         hosts = parts.netloc.split(",") if parts.netloc else []
         if bool(hosts) == local or not all(map(_is_host_port, hosts)):
             raise NotAllowed
