@@ -422,7 +422,7 @@ async def test_a_write_ends_at_its_deadline(tmp_path):
 
 @ensure
 async def test_a_query_comes_late_to_a_segment_that_became_writable(targets, large):
-    """It sees what was written, though it was asked before; and is not held to wait for it."""
+    """It asks what became of the file, though it was asked before; the change need not wait."""
     before = [replace(large, segment=f"large-{n}") for n in range(SIDE_BY_SIDE)]
     async with running_pool(executors=1, max_executors=1) as pool:
         slow = ask(pool, [*before, *targets], "SELECT id FROM crawled_url")
@@ -430,15 +430,12 @@ async def test_a_query_comes_late_to_a_segment_that_became_writable(targets, lar
         await slow.first
         target = replace(targets[1], generation=2, writable=True)
         await pool.make_writable(target)
-        assert (await written(pool, target, "DELETE FROM crawled_url WHERE id < 3")).changes == 3
+        # Taken back from an executor that rests, and asked anew; without that, only at the end.
+        await until(lambda: "t DONE b 5\n" in slow.text, "what was taken back")
         slow.job.resume()
         outcome = await slow.outcome
-    assert [line for line in slow.text.splitlines() if " b " in line] == [
-        't COLS b ["id"]',
-        "t ROWS b [[3],[4]]",
-        "t DONE b 2",
-    ]
-    assert outcome == Outcome(segments=7, rows=len(before) * 100_000 + 12)
+    assert slow.text.count("t DONE b ") == 1
+    assert outcome == Outcome(segments=7, rows=len(before) * 100_000 + 15)
 
 
 @ensure
