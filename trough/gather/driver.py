@@ -200,13 +200,15 @@ class _Running:
 
     def rows(self, segment: str, rows: list[Sequence[Any]]) -> None:
         self._gathering.rows(segment, rows)
-        self._hand_on()
-        if self._gathering.satisfied:
-            self._cancel_calls()
+        self._look()
 
     def done(self, segment: str, count: int) -> None:
         self._gathering.done(segment, count)
-        self._hand_on()
+        self._look()
+
+    def _look(self) -> None:
+        if self._gathering.streams:
+            self._hand_on()
         if self._gathering.satisfied:
             self._cancel_calls()
 

@@ -160,6 +160,11 @@ class Gathering:
         return self._broken is not None or (self._merger is not None and self._merger.satisfied)
 
     @property
+    def streams(self) -> bool:
+        """Whether :meth:`take` may have rows before the end."""
+        return self._merger is not None and self._merger.streams
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Of the answer's columns; empty until they are known."""
         return self.plan.names if self.plan is not None else ()

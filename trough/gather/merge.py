@@ -51,6 +51,7 @@ class Merger:
     :param limits: of what is kept
     :param partial: the answer may leave out segments that fail
     :ivar failures: segments that failed, and why
+    :ivar streams: rows are passed on as they come
     :ivar spoilt: a segment failed of which rows were passed on: there is no answer
     """
 
@@ -65,7 +66,7 @@ class Merger:
         self._partial = partial
         self._attempts: dict[str, _Attempt] = {}
         self._exact = plan.starts_exact
-        self._streams = plan.kind == "plain"
+        self.streams = plan.kind == "plain"
         self._ready: list[Sequence[Any]] = []
         self._kept = 0
         self._passed = 0
@@ -80,7 +81,8 @@ class Merger:
 
     def asked(self, segment: str, ask: Ask) -> None:
         """A segment is about to be asked; whatever it sent before is forgotten."""
-        self._forget(segment)
+        if segment in self._attempts:
+            self._forget(segment)
         self.failures.pop(segment, None)
         self._attempts[segment] = _Attempt(ask)
 
@@ -111,7 +113,7 @@ class Merger:
         attempt = self._attempts.get(segment)
         if attempt is None or not rows or not self._counts(segment, attempt, rows):
             return
-        if self._streams:
+        if self.streams:
             self._keep(segment, attempt, rows)
         elif attempt.begun or self._kept > _KEPT:
             self._land(segment, attempt, rows)
@@ -150,10 +152,14 @@ class Merger:
         if attempt.ask.exact:
             self._exact = True
         kept = self._released(attempt)
-        if kept and self._streams:
+        if kept and self.streams:
             self._ready += self._composed(segment, kept)
         elif kept:
-            self._insert(segment, attempt.ask.exact, kept)
+            exact = attempt.ask.exact
+            if self._layout(exact).fits(kept):
+                self._opened().insert(0, exact, kept)
+            else:
+                self._insert(segment, exact, kept)
 
     def segment_failed(self, segment: str, error: errors.TroughError) -> None:
         """A segment will not send the rest of its rows."""
@@ -180,7 +186,7 @@ class Merger:
         """Rows of a plain query that may be passed on now."""
         ready, self._ready = self._ready, []
         pushed = self.plan.pushed
-        if not self._streams or pushed is None or not ready:
+        if not self.streams or pushed is None or not ready:
             return ready
         after = None if pushed.limit is None else pushed.skip + pushed.limit
         seen, self._passed = self._passed, self._passed + len(ready)
@@ -193,7 +199,7 @@ class Merger:
         if pushed is None or pushed.limit is None:
             return False
         return pushed.limit == 0 or (
-            self._streams and self._passed + len(self._ready) >= pushed.skip + pushed.limit
+            self.streams and self._passed + len(self._ready) >= pushed.skip + pushed.limit
         )
 
     def result(self) -> Iterator[Sequence[Any]]:
@@ -201,7 +207,7 @@ class Merger:
 
         :raises trough.errors.TroughError: the final text failed
         """
-        if self._streams:
+        if self.streams:
             yield from self.take()
             return
         yield from self._opened().result(self._exact)
@@ -281,9 +287,10 @@ class Merger:
         return self._scratch
 
     def _layout(self, exact: bool) -> _Layout:
-        if exact not in self._layouts:
-            self._layouts[exact] = _Layout(self.plan, exact)
-        return self._layouts[exact]
+        layout = self._layouts.get(exact)
+        if layout is None:
+            layout = self._layouts[exact] = _Layout(self.plan, exact)
+        return layout
 
 
 def _places(plan: GatherPlan) -> list[int] | None:
@@ -311,6 +318,11 @@ class _Layout:
             names = [each.name for each in plan.pushed.asked(exact)]
             self._width = len(names)
             self.checked = [names.index(each) for each in plan.pushed.checked if each in names]
+        self._alike = len(self._landings) == 1 and not self._landings[0].segment
+
+    def fits(self, rows: list[Sequence[Any]]) -> bool:
+        """Whether rows are right for the only landing as they are, as most are."""
+        return self._alike and len(rows[0]) == self._width
 
     def landed(
         self, segment: str, rows: list[Sequence[Any]]

@@ -8,6 +8,7 @@ file holds, which has a limit of its own.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,8 @@ from trough.gather.pushdown import PARTIAL
 
 #: Rows that wait to be written.
 _BUNCH = 5_000
+#: Values that one statement writes.
+_TOGETHER = 300
 _PAGE = 4096
 #: Below this many bytes nothing is written to disk.
 _CACHE = 32 << 20
@@ -169,14 +172,23 @@ class Scratch:
         self._waiting = 0
 
     def _write(self, target: int, rows: list[Sequence[Any]]) -> None:
+        # Many rows with each statement, as most of the time goes to statements.
+        width = len(rows[0])
+        together = _TOGETHER // width if width else 0
+        whole = len(rows) // together * together if together else 0
+        values = list(itertools.chain.from_iterable(rows[:whole]))
+        step = together * width
         try:
-            self._connection.executemany(self._insertion(target), rows)
+            if values:
+                bunches = (values[at : at + step] for at in range(0, len(values), step))
+                self._connection.executemany(self._insertion(target, together), bunches)
+            self._connection.executemany(self._insertion(target), rows[whole:])
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise
             raise self._exceeded(f"{self._limits.bytes >> 20} MiB") from error
 
-    def _insertion(self, target: int) -> str:
+    def _insertion(self, target: int, together: int = 1) -> str:
         landing = self._landings[target]
         columns = list(landing.columns)
         if self._plan.pushed is not None:
@@ -186,8 +198,8 @@ class Scratch:
         if not columns:
             return f"INSERT INTO {database.name(landing.name)} DEFAULT VALUES"
         names = ", ".join(database.name(column) for column in columns)
-        marks = ", ".join("?" * len(columns))
-        return f"INSERT INTO {database.name(landing.name)} ({names}) VALUES ({marks})"
+        marks = ", ".join([f"({', '.join('?' * len(columns))})"] * together)
+        return f"INSERT INTO {database.name(landing.name)} ({names}) VALUES {marks}"
 
     def _finish(self) -> None:
         self._flush()
