@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import signal
 import sqlite3
 import threading
 import time
@@ -172,19 +173,19 @@ class Monkey:
         self,
         cluster: Cluster,
         ledger: Ledger,
-        segments: list[str],
         dice: random.Random,
         *others: Victim,
     ) -> None:
         self._cluster = cluster
         self._ledger = ledger
-        self._segments = segments
         self._dice = dice
         self.deaths: dict[str, int] = defaultdict(int)
         self._victims = [
             Victim("holder", self._kill_holder, self._revive_worker),
             Victim("leader", self._kill_leader, lambda name: cluster.sync(name).wait_ready()),
             Victim("holder, lock freed", self._kill_holder_and_free, self._revive_worker),
+            Victim("holder that stands still, lock freed", self._stop_holder_and_free, self._go_on),
+            Victim("leader that stands still", self._stop_leader, self._go_on),
             *others,
         ]
 
@@ -205,27 +206,48 @@ class Monkey:
         while True:
             yield self._dice.choice(self._victims)
 
-    def _holder_of(self, segment: str) -> str:
-        with suppress(errors.Unavailable):
-            for lock in self._cluster.store.locks():
-                if lock.segment == segment:
-                    return lock.node
-        return self._dice.choice(self._cluster.workers)
+    def _locked(self) -> tuple[str, str]:
+        """A segment that is being written, and who writes it: nobody frees, in this game,
+        the lock of a worker that lives."""
+
+        def found() -> list[tuple[str, str]]:
+            with suppress(errors.Unavailable):
+                return sorted((lock.segment, lock.node) for lock in self._cluster.store.locks())
+            return []
+
+        return self._dice.choice(until_blocking(found, "a write lock"))
 
     def _kill_holder(self) -> str:
-        name = self._holder_of(self._dice.choice(self._segments))
+        _, name = self._locked()
         self._cluster.processes[name].kill()
         return name
 
     def _kill_holder_and_free(self) -> str:
-        segment = self._dice.choice(self._segments)
-        name = self._holder_of(segment)
+        segment, name = self._locked()
         self._cluster.processes[name].kill()
+        self._free(segment, name)
+        return name
+
+    def _stop_holder_and_free(self) -> str:
+        segment, name = self._locked()
+        self._cluster.processes[name].signal(signal.SIGSTOP)
+        self._free(segment, name)
+        return name
+
+    def _stop_leader(self) -> str:
+        name = self._cluster.leader() or self._dice.choice(self._cluster.syncs)
+        self._cluster.processes[name].signal(signal.SIGSTOP)
+        return name
+
+    def _go_on(self, name: str) -> None:
+        self._cluster.processes[name].signal(signal.SIGCONT)
+
+    def _free(self, segment: str, name: str) -> None:
+        """Free the lock of a holder once that counts as dead."""
         self._cluster.wait_for_death(name)
         self._ledger.note_freed(segment)
         self._cluster.admin("free-lock", segment, "--yes")
         self._ledger.note_freed(segment)
-        return name
 
     def _kill_leader(self) -> str:
         name = self._cluster.leader() or self._dice.choice(self._cluster.syncs)
@@ -288,6 +310,13 @@ def _check_locks(cluster: Cluster) -> None:
         for each in cluster.status(worker)["writable"]
     }
     assert locks == written
+    until_blocking(
+        lambda: all(
+            cluster.writers(segment) == {node for node, each, _ in locks if each == segment}
+            for segment in {each for _, each, _ in locks}
+        ),
+        "the publication of every writer and of nobody else",
+    )
 
 
 def _check_uploads(cluster: Cluster) -> None:

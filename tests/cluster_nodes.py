@@ -15,7 +15,7 @@ from processes import Machine, http, until_blocking
 from waiting import GIVE_UP
 
 from trough.metadata.blocking import BlockingMetadata, open_blocking
-from trough.model import READ, Copy, canonical_path
+from trough.model import READ, WRITE, Copy, canonical_path
 
 #: What the last line of an answer of the line protocol says.
 LAST = ("OK", "END", "ERR")
@@ -84,6 +84,10 @@ class Cluster(Machine):
     def readers(self, segment: str) -> set[str]:
         """Names of the workers that have a live copy."""
         return {copy.node for copy in self.copies(segment)}
+
+    def writers(self, segment: str) -> set[str]:
+        """Names of the workers that say that they write a segment."""
+        return {copy.node for copy in self.copies(segment, WRITE)}
 
     def readers_by_disk(self, segment: str) -> list[str]:
         """Names of the workers that have the file, whatever any store says."""

@@ -1,17 +1,19 @@
-"""Everything is killed, in turn and at random, while clients write, and nothing is lost.
+"""Everything is killed or stopped, in turn and at random, while clients write, and nothing
+is lost.
 
 ``TROUGH_CHAOS_SECONDS`` says how long (20), ``TROUGH_CHAOS_SEED`` with which seed.
 """
 
 import os
 import random
+import signal
 from pathlib import Path
 
 import pytest
 from chaos import Clients, Ledger, Monkey, Victim, check, check_nothing_leaks
 from cluster_engines import PAIRS, Engines, open_engines, rethink_url
 from cluster_nodes import Cluster
-from processes import http, until_blocking
+from processes import TroughProcess, http, until_blocking
 from rethinkdb_server import rethinkdb_cluster  # noqa: F401
 from storages import HdfsHand
 
@@ -27,18 +29,40 @@ def test_on_one_machine(tmp_path, request):
 
 
 def test_on_rethinkdb_and_hdfs(tmp_path, rethinkdb_cluster, hdfs):  # noqa: F811
-    """On three RethinkDB servers and HDFS: these are killed as well."""
+    """On three RethinkDB servers and HDFS: these are killed, or stand still, as well."""
     dice = random.Random(SEED)
     hand = HdfsHand(hdfs, f"/chaos-{SEED}-{os.getpid()}")
 
-    def kill_rethinkdb():
+    def named(names):
+        return [server for server in rethinkdb_cluster if server.name in names.split()]
+
+    def kill_rethinkdb(number=1):
+        doomed = dice.sample(rethinkdb_cluster, number)
+        for server in doomed:
+            server.kill()
+        return " ".join(server.name for server in doomed)
+
+    def revive_rethinkdb(names):
+        running = [server for server in rethinkdb_cluster if server not in named(names)]
+        for server in named(names):
+            server.start(*running)
+            running.append(server)
+
+    def stop_rethinkdb():
         server = dice.choice(rethinkdb_cluster)
-        server.kill()
+        server.signal(signal.SIGSTOP)
         return server.name
 
-    def revive_rethinkdb(name):
-        server = next(server for server in rethinkdb_cluster if server.name == name)
-        server.start(*[other for other in rethinkdb_cluster if other is not server])
+    def resume_rethinkdb(name):
+        for server in named(name):
+            server.signal(signal.SIGCONT)
+
+    def freeze_namenode():
+        hdfs.namenode.freeze()
+        return ""
+
+    def thaw_namenode(_):
+        hdfs.namenode.thaw()
 
     def kill_datanode():
         hdfs.datanode.kill()
@@ -52,6 +76,9 @@ def test_on_rethinkdb_and_hdfs(tmp_path, rethinkdb_cluster, hdfs):  # noqa: F811
         tmp_path,
         Engines(rethink_url(*rethinkdb_cluster), hand),
         Victim("RethinkDB server", kill_rethinkdb, revive_rethinkdb),
+        Victim("two RethinkDB servers", lambda: kill_rethinkdb(2), revive_rethinkdb),
+        Victim("RethinkDB server that stands still", stop_rethinkdb, resume_rethinkdb),
+        Victim("NameNode that stands still", freeze_namenode, thaw_namenode),
         Victim("DataNode", kill_datanode, revive_datanode),
     )
 
@@ -65,7 +92,7 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
         schema = cluster.url("s1", "SYNC_SERVER_PORT") + "schema/chaos/sql"
         assert http("PUT", schema, b"CREATE TABLE t (n INTEGER)")[0] == 201
         clients = Clients(cluster, ledger, SEGMENTS, 4, SEED)
-        monkey = Monkey(cluster, ledger, SEGMENTS, random.Random(SEED), *victims)
+        monkey = Monkey(cluster, ledger, random.Random(SEED), *victims)
         clients.start()
         try:
             monkey.rage(SECONDS)
@@ -73,6 +100,7 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
             until_blocking(lambda: ledger.count >= ROWS, f"{ROWS} rows")
         finally:
             clients.stop()
+            cluster.save_logs()
         print(
             f"{ledger.count} rows acknowledged, {clients.promotions} promotions, "
             f"{clients.refusals} refusals, deaths: {dict(monkey.deaths)}"
@@ -86,16 +114,23 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
 
 
 class _Recorded(Cluster):
-    """A cluster that notes the session of everything that it starts."""
+    """A cluster that notes the session, and keeps the log, of everything that it starts."""
 
     def __init__(self, directory: Path, engines: Engines, sessions: set[int]) -> None:
         super().__init__(directory, engines)
         self._sessions = sessions
+        self._all: list[tuple[str, TroughProcess]] = []
 
     def _start(self, *args, **options):
         process = super()._start(*args, **options)
         self._sessions.add(process.pid)
+        self._all.append((args[1], process))
         return process
+
+    def save_logs(self) -> None:
+        """Keep what every process said until now, in its order, beside its data."""
+        for number, (name, process) in enumerate(self._all):
+            (self.directory / f"{name}-{number}.log").write_text(process.output)
 
 
 @pytest.fixture(autouse=True)

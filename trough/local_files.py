@@ -145,18 +145,19 @@ def _is_whole(directory: Path, entry: Entry) -> bool:
 def _sweep(directory: Path, known: set[str]) -> None:
     """Remove files that no entry speaks of; move aside those with a write-ahead log."""
     for folder, _, names in os.walk(directory / "segments"):
-        for name in names:
-            path = f"{folder}/{name}"
-            base = path
-            for companion in COMPANIONS:
-                base = base.removesuffix(companion)
-            if base in known or not Path(path).exists():
-                continue
-            wal = Path(f"{base}-wal")
-            if name.endswith(".sqlite") and wal.exists() and wal.stat().st_size:
-                move_aside(directory, name.removesuffix(".sqlite"), 0, time.time())
-            elif base == path or not Path(base).exists():
-                Path(path).unlink()
+        for base in {_database_of(f"{folder}/{name}") for name in names} - known:
+            wal, whole = Path(f"{base}-wal"), Path(base).exists()
+            if whole and base.endswith(".sqlite") and wal.exists() and wal.stat().st_size:
+                segment = Path(base).name.removesuffix(".sqlite")
+                move_aside(directory, segment, 0, time.time())
+            remove(base)
+
+
+def _database_of(path: str) -> str:
+    """The database that a file is, or that it is beside."""
+    for companion in COMPANIONS:
+        path = path.removesuffix(companion)
+    return path
 
 
 class Transfer:

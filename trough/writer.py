@@ -46,10 +46,13 @@ class Writer(service.MultiService):
         self._timing = timing
         self._clock = clock
         self._provisioning = KeyedLock()
+        self._giving_up = KeyedLock()
         # Half of what makes others take this worker for dead: heartbeats are rarer than that.
         self._attention = Attention(worker.myself.ttl / 2, self._confirm_locks, clock)
         self._attention.setServiceParent(self)
         Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
+        # One that could not be released when it was given up would stay for ever.
+        Periodic("write locks", timing.full, self._confirm_locks, clock).setServiceParent(self)
 
     # -- writing ---------------------------------------------------------------
 
@@ -247,10 +250,14 @@ class Writer(service.MultiService):
 
     async def give_up(self, segment: str, why: str) -> None:
         """Stop writing a segment, keep what was not promoted, release its lock."""
-        copy = self._worker.segments.get(segment)
-        if copy is None or not copy.writable:
-            return
-        lock = Lock(segment, self._worker.myself.node, copy.entry.epoch)
+        # Several may find out at once that it has to be; the first one does it.
+        async with self._giving_up.hold(segment):
+            copy = self._worker.segments.get(segment)
+            if copy is not None and copy.writable:
+                await self._retire(segment, copy.entry.epoch, why)
+
+    async def _retire(self, segment: str, epoch: int, why: str) -> None:
+        lock = Lock(segment, self._worker.myself.node, epoch)
         aside = await self._worker.segments.retire(segment)
         if aside is None:
             self._worker.publisher.serve(segment, writable=False)
