@@ -160,12 +160,11 @@ def test_a_failure_of_one_segment_is_one_line():
 
 
 def test_a_sentence_with_its_segment_is_one_reason():
-    """Only whole words are taken for the segment's name."""
-    failures = [Failed(s, errors.Unavailable(f"a copy of {s} is a bad one.")) for s in ("a", "b")]
-    assert failure_lines(failures, 3)[1] == "  1 x unavailable: <segment> copy of <segment> is" + (
-        " <segment> bad one."
-    )
-    assert failure_lines(failures, 3)[3] == "  1 x unavailable: a copy of <segment> is a bad one."
+    """Only whole words are taken for the segment's name, and where it is alone it stays."""
+    failures = [Failed(s, errors.Unavailable(f"a copy of {s} is bad")) for s in ("b", "c", "a")]
+    told = failure_lines(failures, 3)
+    assert told[1:3] == ["  2 x unavailable: a copy of <segment> is bad", "      b, c"]
+    assert told[3:5] == ["  1 x unavailable: a copy of a is bad", "      a"]
 
 
 # -- between threads ------------------------------------------------------------

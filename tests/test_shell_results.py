@@ -38,6 +38,14 @@ def test_one_segment_has_no_title():
     assert sut.done("a") + sut.end() == "x\n1\n"
 
 
+@pytest.mark.parametrize("name", ["TABLE", "MARKDOWN", "VERTICAL"])
+def test_no_columns_are_nothing_to_see(name):
+    """An original worker does not name the columns of an answer without rows."""
+    sut = make(name, many=False)
+    sut.columns("a", [])
+    assert sut.done("a") + sut.end() == ""
+
+
 def test_programs_get_a_column_that_names_the_segment():
     """CSV, TSV and JSON lines of many segments are one result set."""
     sut = make("TSV")

@@ -205,14 +205,17 @@ def failure_lines(failures: Sequence[Failed], asked: int) -> list[str]:
 
 def by_reason(failures: Iterable[Failed]) -> list[tuple[tuple[str, str], list[str]]]:
     """Segments by code and sentence. A sentence that names its segment is one with that
-    of any other."""
-    reasons: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    of any other, and shown without the name where there are several."""
+    reasons: defaultdict[tuple[str, str], list[Failed]] = defaultdict(list)
     for failure in failures:
         sentence = str(failure.error)
         if failure.segment and failure.segment in sentence:
             sentence = _WORD.sub(_segment_hider(failure.segment), sentence)
-        reasons[failure.error.code, sentence].append(failure.segment)
-    pairs = [(reason, sorted(segments)) for reason, segments in reasons.items()]
+        reasons[failure.error.code, sentence].append(failure)
+    pairs = []
+    for (code, sentence), alike in reasons.items():
+        told = sentence if len(alike) > 1 else str(alike[0].error)
+        pairs.append(((code, told), sorted(failure.segment for failure in alike)))
     return sorted(pairs, key=lambda pair: (-len(pair[1]), pair[0]))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trough import errors
-from trough.shell.formats import FORMATS, Choice, Options, Renderer
+from trough.shell.formats import FORMATS, Choice, Markdown, Options, Renderer, Table
 from trough.shell.safe_text import safe
 
 #: The column that names a row's segment where all segments make one result set.
@@ -80,6 +80,8 @@ class Plain(Layout):
     """One result set and nothing around it."""
 
     def write(self, piece: Piece) -> str:
+        if not piece.columns and self._format in (Table, Markdown):
+            return ""  # an original worker does not name the columns of no rows
         head = "" if self._renderer else self._begin(piece.columns)
         return head + self._rows(piece.rows)
 
