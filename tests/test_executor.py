@@ -358,11 +358,12 @@ time.sleep(1000)
     os.close(watched)
 
 
-def test_ctrl_c_is_left_to_the_front(front, target):
-    """The whole foreground group gets the signal."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_meant_for_the_group_is_left_to_the_front(front, target, number):
+    """Ctrl-C in a terminal, and `kill` of a process group; the front ends in order."""
     front.ask(1, "SELECT 1", target)
     front.next()
-    os.kill(front.process.pid, signal.SIGINT)
+    os.kill(front.process.pid, number)
     front.ask(2, "SELECT 2", target)
     assert front.next()[:2] == (frames.ENDED, 2)
 

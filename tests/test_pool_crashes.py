@@ -160,7 +160,7 @@ async def test_what_was_in_line_before_the_long_query_was_known_is_moved(targets
 async def test_the_pool_does_not_grow_beyond_its_limit(targets):
     """What is more waits, until its deadline at most."""
     async with running_pool(executors=1, max_executors=2) as pool:
-        held = [ask(pool, targets[n], DEAF) for n in range(2)]
+        held = [ask(pool, targets[n], f"{DEAF} -- {n}") for n in range(2)]
         await runs(pool, 2)
         waiting = ask(pool, targets[5], "SELECT 1", limits=Limits(0.2))
         patient = ask(pool, targets[6], "SELECT 1")
@@ -175,6 +175,24 @@ async def test_the_pool_does_not_grow_beyond_its_limit(targets):
                 break
         await patient.outcome
         held[1].job.cancel()
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one request", "many requests"])
+@ensure
+async def test_one_query_holds_up_half_of_the_executors(targets, together):
+    """Asked of all segments at once, or one by one; others are answered meanwhile."""
+    async with running_pool(executors=2, max_executors=4) as pool:
+        if together:
+            held = [ask(pool, targets, ENDLESS)]
+        else:
+            held = [ask(pool, target, ENDLESS) for target in targets]
+        await runs(pool, 2)
+        others = [ask(pool, target, "SELECT 1") for target in targets]
+        await gatherResults([each.outcome for each in others])
+        await ask(pool, targets, "SELECT count(*) FROM crawled_url").outcome
+        assert sum(each["held_up"] for each in pool.status()["executors"]) == 2
+        for each in held:
+            each.job.cancel()
 
 
 @ensure

@@ -4,7 +4,8 @@ It is started by the front (:mod:`trough.executors.pool`), one of several, and d
 whatever it is asked for: reads, writes, and what is done to a file as a whole. It imports
 no Twisted and little else, so that it is there in milliseconds, and may be killed at any
 moment: what it was doing is then known from a table in shared memory, and its place taken
-by another one. It ends when the front does, whatever it is doing, and leaves Ctrl-C to it.
+by another one. It ends when the front does, whatever it is doing, and leaves Ctrl-C and
+SIGTERM to it.
 
 While a statement runs, SQLite calls :meth:`Executor.tick` now and then; that is when
 answers that are ready are sent, and a deadline or a cancel is noticed.
@@ -334,7 +335,10 @@ def main(arguments: list[str]) -> None:
         SQLite may use, connections to keep
     """
     descriptor, memory, limit, kept = map(int, arguments)
+    # Both may be meant for a whole process group. The front ends what is under way first,
+    # and this process by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _die_with_the_front()
     _limit_resources(limit)
     sqlite.limit_memory(limit)

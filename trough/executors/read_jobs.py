@@ -82,7 +82,10 @@ class Part:
 
 
 class ReadJob(Job):
-    """A query of any number of segments."""
+    """A query of any number of segments.
+
+    :ivar sql: the text of it
+    """
 
     # Here and not set for each job: there are a hundred thousand a second.
     paused = False
@@ -110,7 +113,7 @@ class ReadJob(Job):
         self.tag = tag
         self.deadline = deadline
         self.parts: list[Part] = []
-        self._sql = sql
+        self.sql = sql
         self._parameters = parameters
         self._limit = limit
         self._segments = segments
@@ -121,7 +124,7 @@ class ReadJob(Job):
         return (
             frames.READ,
             number,
-            self._sql,
+            self.sql,
             self._parameters,
             self.deadline,
             self._limit,

@@ -3,6 +3,11 @@
 A segment prefers one executor, so that its connection stays open there; a request for
 many is split by the same rule. An executor that is held up by one long step gets nothing
 new, and what it has not begun is moved to others, or to a helper that is started for it.
+
+One SQL text may hold up half of the executors that there may be, asked of however many
+segments, by however many requests: what else of it there is waits behind these, and all
+others go on. A text and not a request, since a client that asks one thing of a thousand
+segments may do so in one request or in a thousand.
 """
 
 from __future__ import annotations
@@ -42,6 +47,7 @@ class ReadRouting:
         self._executors = executors
         self._number = len(executors)
         self._most = most
+        self._share = (most + 1) // 2
         self._new = new
         self._numbers = numbers
         self._names = count(len(executors) + 1)
@@ -59,20 +65,22 @@ class ReadRouting:
         if len(targets) == 1:
             executor = executors[hash(targets[0].segment) % number]
             if executor.held_up or executor.load > _SPREAD:
-                executor = self._less_busy(executor)
+                executor = self._less_busy(executor, job)
             self._hand(job, executor, targets)
             return
         shares: dict[ExecutorProcess, list[Target]] = {}
         for target in targets:
             shares.setdefault(executors[hash(target.segment) % number], []).append(target)
-        for executor, share in self._without_held_up(shares).items():
+        for executor, share in self._without_held_up(shares, job).items():
             self._hand(job, executor, share)
 
     def _without_held_up(
-        self, shares: dict[ExecutorProcess, list[Target]]
+        self, shares: dict[ExecutorProcess, list[Target]], job: ReadJob
     ) -> dict[ExecutorProcess, list[Target]]:
-        free = self._free()
-        if not free or all(executor in free for executor in shares):
+        if not any(executor.held_up for executor in shares):
+            return shares
+        free = self._open_to(job)
+        if not free:
             return shares
         fair: dict[ExecutorProcess, list[Target]] = {}
         for executor, share in shares.items():
@@ -84,10 +92,10 @@ class ReadRouting:
                     fair.setdefault(other, []).extend(part)
         return fair
 
-    def _less_busy(self, preferred: ExecutorProcess) -> ExecutorProcess:
+    def _less_busy(self, preferred: ExecutorProcess, job: ReadJob) -> ExecutorProcess:
         """Another one than the preferred, if that is held up or has much more to do."""
         if preferred.held_up:
-            return min(self._free() or self._executors, key=_load)
+            return min(self._open_to(job), key=_load, default=preferred)
         most = preferred.load - _SPREAD
         for other in self._executors:
             if other.load < most and not other.held_up:
@@ -97,6 +105,15 @@ class ReadRouting:
     def _free(self) -> list[ExecutorProcess]:
         """Those that are not held up."""
         return [each for each in self.all() if not each.held_up and each.running]
+
+    def _open_to(self, job: ReadJob) -> list[ExecutorProcess]:
+        """Of those that are not held up as many as a job may still hold up."""
+        return self._free()[: max(0, self._share - self._held_up_by(job.sql))]
+
+    def _held_up_by(self, text: str | bytes) -> int:
+        """How many executors are held up by this SQL."""
+        running = (each.outstanding.get(each.mark[0]) for each in self.all() if each.held_up)
+        return sum(part is not None and part.job.sql == text for part in running)
 
     def _hand(
         self,
@@ -118,7 +135,7 @@ class ReadRouting:
         """Ask a target anew by which an executor may have died; on its own, so that no
         other target is taken for the cause should that happen again."""
         preferred = self._executors[hash(target.segment) % self._number]
-        self._hand(job, self._less_busy(preferred), [target], attempts)
+        self._hand(job, self._less_busy(preferred, job), [target], attempts)
 
     # -- moving ------------------------------------------------------------------------
 
@@ -127,7 +144,8 @@ class ReadRouting:
         movable = [
             (part, places)
             for part in executor.outstanding.values()
-            if (places := _not_begun(part, executor.mark[0], executor.mark[1]))
+            if self._held_up_by(part.job.sql) < self._share
+            and (places := _not_begun(part, executor.mark[0], executor.mark[1]))
         ]
         if movable and (self._free() or self._start_helper()):
             for part, places in movable:
