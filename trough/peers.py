@@ -61,8 +61,13 @@ class Peers:
         :param seconds: until the whole answer has to be here
         :return: an empty dict for an answer without a body
         :raises trough.errors.TroughError: what the other side raised
-        :raises trough.errors.Unavailable: it does not answer
+        :raises trough.errors.Unavailable: it does not answer, or `url` is not one
         """
+        if not url.startswith("http"):
+            raise errors.Unavailable(
+                f"{method} {url}: the row of the worker in question names no manager",
+                "it is of an original installation, which has to be upgraded as a whole",
+            )
         producer = FileBodyProducer(BytesIO(json.dumps(body).encode())) if body else None
         try:
             status, content = await defer.Deferred.fromCoroutine(
