@@ -4,6 +4,8 @@ import argparse
 import io
 import os
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 
@@ -321,3 +323,16 @@ async def test_control_c_at_the_question_changes_nothing(registry):
     assert status == admin.FAILED
     assert "nothing was changed" in output and "Traceback" not in output
     assert await registry.metadata.lock_of("300001") is not None
+
+
+def test_a_store_that_is_silent_is_not_waited_for_in_silence():
+    """Whoever asks is told what is waited for, and Ctrl-C ends it."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rethinkdb://127.0.0.1:{silent.getsockname()[1]}/trough_configuration"
+        command = [*TOOL, "-u", url, "status"]
+        running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        assert running.stderr is not None
+        with running.stderr:
+            assert "waiting for the metadata store" in running.stderr.readline()
+            running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130

@@ -25,10 +25,13 @@ from trough import errors, model, registry_url
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 
-DONE, FAILED = 0, 1
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 #: Seconds between two looks at a worker that is being drained.
 LOOK = 1.0
+
+#: Seconds of waiting for the metadata store without a word.
+SILENCE = 2.0
 
 DESCRIPTION = """\
 Look at a Trough, and decide what an operator has to: through its metadata store, whether
@@ -39,14 +42,24 @@ or not a sync server is there.
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``trough-admin``; ends with :class:`SystemExit`, as the reactor does."""
     options = _parser().parse_args(arguments)
-    task.react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options)))
+    # Ctrl-C stops the reactor, which is no success of what was asked.
+    outcome = [INTERRUPTED]
+    try:
+        task.react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options, outcome)))
+    except SystemExit as end:
+        raise SystemExit(end.code or outcome[0]) from None
 
 
-async def _run(reactor: Any, options: argparse.Namespace) -> None:
+async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) -> None:
     try:
         url = registry_url.registry_url(options.url, os.environ)
         metadata = open_metadata(url, reactor)
-        await metadata.open()
+        waiting = reactor.callLater(SILENCE, _say_what_is_waited_for)
+        try:
+            await metadata.open()
+        finally:
+            if waiting.active():
+                waiting.cancel()
         try:
             console = Console(metadata, sys.stdin, sys.stdout, reactor)
             status = await options.command(console, options)
@@ -63,7 +76,11 @@ async def _run(reactor: Any, options: argparse.Namespace) -> None:
         # `trough-admin locks | head` has seen enough; nothing may be flushed at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
-    raise SystemExit(status)
+    outcome[0] = status
+
+
+def _say_what_is_waited_for() -> None:
+    print("trough-admin: waiting for the metadata store; Ctrl-C ends that", file=sys.stderr)
 
 
 @dataclass(frozen=True, slots=True)
