@@ -373,8 +373,10 @@ async def test_an_interrupted_promotion_tells_what_it_came_to(desk):
         await process.says("p01, p02, p03 and 13 more")
         await process.says("3 x cancelled: not begun\r\n      p17, p18, p19\r\n")
         await process.says("cancelled\r\n")
+        await process.says("trough:[20 segments](rw)>")
         process.types("show failures\r")
         await process.says("p19     | cancelled       | not begun")
+        await process.says("trough:[20 segments](rw)>")
         process.types("\x04")
         assert await process.ended == 0
 
