@@ -167,10 +167,40 @@ async def _awaited(deferred: Deferred[Any]) -> Any:
 
 def _add_worker(common: _Common) -> LocalSyncController:
     settings, reactor, stack = common.settings, common.reactor, common.stack
-    data = DataDirectory(Path(settings.local_data), settings.hostname)
+    directory = Path(settings.local_data)
+    data = DataDirectory(directory, settings.hostname)
     catalogue_thread = ThreadPoolService("trough-catalogue", 1, reactor)
-    pool = ExecutorPool(
+    pool = _executor_pool(common)
+    segments = Segments(
+        directory, common.storage, pool, common.threads, catalogue_thread, reactor.seconds
+    )
+    controller = LocalSyncController(
+        _worker_row(settings, data.identity),
+        common.metadata,
+        common.storage,
+        segments,
+        _worker_timing(settings),
+        _measure(settings, segments),
+        settings.is_cold,
+        Refusal(reactor),
+        lambda: pool.status(),
+        settings.copy_ttl,
+        _cold_segments(common, pool),
         reactor,
+    )
+    queries = Queries(controller, pool, _query_limits(settings), reactor)
+    for child in (data, catalogue_thread, pool, controller):
+        child.setServiceParent(stack)
+    _listen_as_worker(common, controller, queries)
+    # Last, and so the first to stop: nobody should still be sent here once ports are closed.
+    Closing(controller.sign_off).setServiceParent(stack)
+    return controller
+
+
+def _executor_pool(common: _Common) -> ExecutorPool:
+    settings = common.settings
+    return ExecutorPool(
+        common.reactor,
         executors=settings.executors,
         write_executors=settings.write_executors,
         max_executors=settings.max_executors,
@@ -178,61 +208,39 @@ def _add_worker(common: _Common) -> LocalSyncController:
         kept_handles=settings.kept_handles,
         bunch=common.bunch,
     )
-    segments = Segments(
-        Path(settings.local_data),
+
+
+def _worker_timing(settings: Settings) -> Timing:
+    return Timing(
+        heartbeat=settings.heartbeat_interval,
+        retry=min(settings.sync_loop_timing, 10.0),
+        full=max(settings.sync_loop_timing, 60.0),
+        lock_idle=settings.write_lock_idle,
+    )
+
+
+def _cold_segments(common: _Common, pool: ExecutorPool) -> ColdSegments | None:
+    """The cold segments of a worker that answers for those and no others."""
+    settings = common.settings
+    if not settings.run_as_cold_storage_node:
+        return None
+    return ColdSegments(
+        Path(settings.local_data) / "cold",
+        settings.cold_cache_bytes,
+        settings.cold_path,
         common.storage,
         pool,
         common.threads,
-        catalogue_thread,
-        reactor.seconds,
     )
-    myself = _worker_row(settings, data.identity)
-    cold = None
-    if settings.run_as_cold_storage_node:
-        cold = ColdSegments(
-            Path(settings.local_data) / "cold",
-            settings.cold_cache_bytes,
-            settings.cold_path,
-            common.storage,
-            pool,
-            common.threads,
-        )
-    controller = LocalSyncController(
-        myself,
-        common.metadata,
-        common.storage,
-        segments,
-        Timing(
-            heartbeat=settings.heartbeat_interval,
-            retry=min(settings.sync_loop_timing, 10.0),
-            full=max(settings.sync_loop_timing, 60.0),
-            lock_idle=settings.write_lock_idle,
-        ),
-        _measure(settings, segments),
-        settings.is_cold,
-        Refusal(reactor),
-        lambda: pool.status(),
-        settings.copy_ttl,
-        cold,
-        reactor,
+
+
+def _query_limits(settings: Settings) -> QueryLimits:
+    return QueryLimits(
+        settings.query_seconds,
+        settings.max_query_seconds,
+        settings.max_rows,
+        settings.max_sql_length,
     )
-    queries = Queries(
-        controller,
-        pool,
-        QueryLimits(
-            settings.query_seconds,
-            settings.max_query_seconds,
-            settings.max_rows,
-            settings.max_sql_length,
-        ),
-        reactor,
-    )
-    for child in (data, catalogue_thread, pool, controller):
-        child.setServiceParent(stack)
-    _listen_as_worker(common, controller, queries)
-    # Last, and so the first to stop: nobody should still be sent here once ports are closed.
-    Closing(controller.sign_off).setServiceParent(stack)
-    return controller
 
 
 def _listen_as_worker(common: _Common, controller: LocalSyncController, queries: Queries) -> None:
