@@ -12,6 +12,7 @@ segments may do so in one request or in a thousand.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
@@ -108,12 +109,12 @@ class ReadRouting:
 
     def _open_to(self, job: ReadJob) -> list[ExecutorProcess]:
         """Of those that are not held up as many as a job may still hold up."""
-        return self._free()[: max(0, self._share - self._held_up_by(job.sql))]
+        return self._free()[: max(0, self._share - self._held_up()[job.sql])]
 
-    def _held_up_by(self, text: str | bytes) -> int:
-        """How many executors are held up by this SQL."""
+    def _held_up(self) -> Counter[str | bytes]:
+        """How many executors each SQL text holds up."""
         running = (each.outstanding.get(each.mark[0]) for each in self.all() if each.held_up)
-        return sum(part is not None and part.job.sql == text for part in running)
+        return Counter(part.job.sql for part in running if part is not None)
 
     def _hand(
         self,
@@ -141,10 +142,11 @@ class ReadRouting:
 
     def relieve(self, executor: ExecutorProcess) -> None:
         """Ask elsewhere what an executor that is held up has not begun."""
+        held_up, share = self._held_up(), self._share
         movable = [
             (part, places)
             for part in executor.outstanding.values()
-            if self._held_up_by(part.job.sql) < self._share
+            if held_up[part.job.sql] < share
             and (places := _not_begun(part, executor.mark[0], executor.mark[1]))
         ]
         if movable and (self._free() or self._start_helper()):
