@@ -82,6 +82,15 @@ class Process(protocol.ProcessProtocol):
             self._waiting = None
             deferred.callback(None)
 
+    async def reads(self, prompt):
+        """Once it shows its next prompt, and takes every key as itself.
+
+        A prompt is drawn once more when its line ends. What begins a new one is that paste is
+        bracketed, which follows the terminal being made raw: a Ctrl-D before that is lost.
+        """
+        await self.says("\x1b[?2004h")
+        await self.says(prompt)
+
     def says(self, wanted):
         """Fires once it has written this, after what was waited for last."""
 
@@ -251,18 +260,18 @@ def plain(text):
 async def test_a_session(desk):
     """A person connects, asks, is told mistakes, cancels, and leaves."""
     process = Process(desk, terminal=(30, 100), PAGER="off")
-    await process.says("trough>")
+    await process.reads("trough>")
     process.types("connect a\r")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("SELECT a\rFROM t;\r")
     await process.says("2 rows from a")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     assert " a\r\n---\r\n 1\r\n 2\r\n" in plain(process.text)
     process.types("nonsense\r")
     await process.says("neither a command nor SQL: nonsense")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("SELECT 'half\x03")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("\x04")
     assert await process.ended == 0
     history = (desk.path / ".local" / "state" / "trough_shell_history").read_text()
@@ -283,15 +292,15 @@ async def test_an_interrupt_keeps_the_shell(desk):
 
     desk.server._answer = answer
     process = Process(desk, "a", terminal=(30, 100), PAGER="off")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("SELECT a FROM forever;\r")
     await process.says("Ctrl-C cancels")
     process.types("\x03")
     await process.says("cancelled, 0 rows")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("SELECT a FROM t;\r")
     await process.says("2 rows from a")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("quit\r")
     assert await process.ended == 0
     assert "CANCEL" in verbs
@@ -310,18 +319,18 @@ async def test_an_interrupt_ends_a_file_too(desk):
     desk.server._answer = answer
     (desk.path / "file.sql").write_text("SELECT 1;\nSELECT a FROM forever;\nSHOW SCHEMAS;\n")
     process = Process(desk, "a", terminal=(30, 100), PAGER="off")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types(f"INFILE {desk.path}/file.sql\r")
     await process.says("Ctrl-C cancels")
     process.types("\x03")
     await process.says("cancelled, 0 rows")
     await process.says("file.sql:2: stopped here")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("SELECT a FROM forever; SHOW SCHEMAS\r")
     await process.says("Ctrl-C cancels")
     process.types("\x03")
     await process.says("cancelled, 0 rows")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("\x04")
     assert await process.ended == 0
     assert "default" not in process.text
@@ -341,12 +350,12 @@ async def test_an_interrupted_write_may_have_been_made(desk):
         written = defer.Deferred().addTimeout(EXPECTED_WITHIN, reactor)
         desk.server._answer = lambda asked: asked.verb == "WRITE" and written.callback(None)
         process = Process(desk, "-w", "a", terminal=(30, 100), PAGER="off")
-        await process.says("trough:a(rw)>")
+        await process.reads("trough:a(rw)>")
         process.types("DELETE FROM t;\r")
         await written
         process.types("\x03")
         await process.says("DELETE may have been carried out all the same: look\r\ncancelled\r\n")
-        await process.says("trough:a(rw)>")
+        await process.reads("trough:a(rw)>")
         process.types("\x04")
         assert await process.ended == 0
 
@@ -364,7 +373,7 @@ async def test_an_interrupted_promotion_tells_what_it_came_to(desk):
         await desk.lead(sync)
         await desk.worker("w1", desk.server, *names)
         process = Process(desk, "-w", *names, terminal=(40, 100), PAGER="off")
-        await process.says("trough:[20 segments](rw)>")
+        await process.reads("trough:[20 segments](rw)>")
         process.types("PROMOTE\r")
         await process.says("1 of 20 segments promoted, ")
         process.types("\x03")
@@ -373,10 +382,10 @@ async def test_an_interrupted_promotion_tells_what_it_came_to(desk):
         await process.says("p01, p02, p03 and 13 more")
         await process.says("3 x cancelled: not begun\r\n      p17, p18, p19\r\n")
         await process.says("cancelled\r\n")
-        await process.says("trough:[20 segments](rw)>")
+        await process.reads("trough:[20 segments](rw)>")
         process.types("show failures\r")
         await process.says("p19     | cancelled       | not begun")
-        await process.says("trough:[20 segments](rw)>")
+        await process.reads("trough:[20 segments](rw)>")
         process.types("\x04")
         assert await process.ended == 0
 
@@ -385,12 +394,12 @@ async def test_an_interrupted_promotion_tells_what_it_came_to(desk):
 async def test_interrupts_at_any_moment_keep_the_shell(desk):
     """Signals between statements, where the line editor is not there yet, are borne."""
     process = Process(desk, terminal=(30, 100), PAGER="off")
-    await process.says("trough>")
+    await process.reads("trough>")
     for _ in range(30):
         process.types("show schemas\r")
         await process.says("default")
         process.interrupt()
-        await process.says("trough>")
+        await process.reads("trough>")
     process.types("quit\r")
     assert await process.ended == 0
 
@@ -409,10 +418,10 @@ async def test_a_pager_shows_rows_while_the_query_runs(desk):
 
     desk.server._answer = answer
     process = Process(desk, "a", terminal=(30, 100), PAGER="head -n 5")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     process.types("SELECT a FROM t;\r")
     await process.says("stopped reading")
-    await process.says("trough:a(ro)>")
+    await process.reads("trough:a(ro)>")
     await cancelled
     assert " 2\r\n" in plain(process.text) and " 7\r\n" not in plain(process.text)
     process.types("quit\r")
