@@ -610,7 +610,7 @@ async def test_a_worker_that_ignores_the_deadline_is_given_up(town, monkeypatch)
 
     async with LineServer(reactor, answer) as worker:
         await town.worker("w1", worker, "s", "t")
-        query, found = town.query(["s", "t"], seconds=0.2)
+        query, found = town.query(["s", "t"], seconds=3.0)
         tally = await settled(query.done)
         assert isinstance(tally.failed["t"], errors.DeadlineExceeded)
         assert found.counts == {"s": 0}

@@ -206,7 +206,7 @@ def test_without_credit_a_query_rests_and_others_go_on(front, target):
 
 def test_a_query_without_credit_ends_at_its_deadline(front, target):
     """Though nobody takes its bytes."""
-    front.ask(1, "SELECT * FROM crawled_url", target, window=1, seconds=1)
+    front.ask(1, "SELECT * FROM crawled_url", target, window=1, seconds=3)
     assert front.next()[:2] == (frames.SOME, 1)
     kind, number, line, _ = front.next()
     assert (kind, number) == (frames.ENDED, 1)

@@ -127,8 +127,8 @@ async def test_a_silent_host_is_unavailable(silent_host):
 @async_test
 async def test_the_next_host_is_tried(stores, silent_host, monkeypatch):
     """One live host among dead and silent ones is found."""
-    monkeypatch.setattr("trough.metadata.rethink_cluster.CONNECT", 0.5)
-    monkeypatch.setattr("trough.metadata.rethink_blocking.CONNECT", 0.5)
+    monkeypatch.setattr("trough.metadata.rethink_cluster.CONNECT", 2.0)
+    monkeypatch.setattr("trough.metadata.rethink_blocking.CONNECT", 2.0)
     stores.address = RethinkAddress(
         (("127.0.0.1", free_port()), silent_host, stores.server.host), stores.address.database
     )
@@ -249,13 +249,13 @@ async def test_a_restarted_server_is_found_again(own_server):
 @async_test
 async def test_a_blocking_client_gives_up_on_silence(own_server, monkeypatch):
     """The plain driver would wait for ever."""
-    monkeypatch.setattr("trough.metadata.rethink_blocking._Instance.seconds", 0.3)
-    monkeypatch.setattr("trough.metadata.rethink_blocking.CONNECT", 0.3)
     store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
     await store.open()
     await store.close()
     blocking = BlockingRethink(RethinkAddress((own_server.host,), "d"))
     assert blocking.schemas() == ["default"]
+    monkeypatch.setattr("trough.metadata.rethink_blocking._Instance.seconds", 0.3)
+    monkeypatch.setattr("trough.metadata.rethink_blocking.CONNECT", 0.3)
     own_server.signal(signal.SIGSTOP)
     with pytest.raises(errors.Unavailable):
         await deferToThread(blocking.schemas)
