@@ -171,7 +171,10 @@ def grouped_queries(draw: Any, columns: list[str]) -> tuple[str, list[bool]]:
     for _ in range(draw(st.integers(1, 3))):
         call, loose = q.aggregate()
         if draw(st.integers(0, 4)) == 0:
-            call = q.one(f"{call} > 1", f"coalesce({call}, 0) = 0", f"{call} IS NULL")
+            call = q.one(
+                f"{call} > 1", f"coalesce({call}, 0) = 0", f"{call} IS NULL", f"7 / {call}",
+                f"2 - {call} / 3", f"{call} || 'x'", f"-{call}", f"-1 << {call}",
+            )  # fmt: skip
         items.append((call, loose))
     items = list(draw(st.permutations(items)))
     told = ", ".join(item + q.alias() for item, _ in items)

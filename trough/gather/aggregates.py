@@ -165,7 +165,8 @@ class Divider:
         if call.function == "sum":
             return f"sum({lean.name})"
         real = f"CAST(sum({lean.name}) AS REAL)"
-        return f"coalesce({real}, 0.0)" if call.function == "total" else f"{real} / sum({count})"
+        # In parentheses, as it takes the place of a call: an operator may stand before it.
+        return f"coalesce({real}, 0.0)" if call.function == "total" else f"({real} / sum({count}))"
 
     def _exact(self, call: Call, argument: exp.Expr) -> list[str]:
         """The columns of :class:`trough.gather.exact.ExactSum`, after the lean ones."""

@@ -20,6 +20,9 @@ from trough.gather.relation import NotPushed, Relation
 #: The scratch table of partial rows. No table of a segment can be called so.
 PARTIAL = "trough partial rows"
 
+# A greater number is a real to SQLite, which it does not take for a LIMIT.
+_MOST = 2**63 - 1
+
 #: Changes a tree for segments that lack a table or a column.
 Adapt = Callable[[exp.Expr], exp.Expr]
 
@@ -167,11 +170,16 @@ def _constant(relation: Relation, clause: exp.Expr | None) -> int | None:
     raise NotPushed("LIMIT and OFFSET are not plain numbers")
 
 
+def _enough(limit: int | None, skip: int) -> int | None:
+    """How many rows of one segment can matter; None where a LIMIT could not say it."""
+    return None if limit is None or limit + skip > _MOST else limit + skip
+
+
 def plain(relation: Relation) -> Pushdown:
     """A query whose rows are the answer as they arrive."""
     limit, skip = limits(relation)
     pushed = Pushdown(relation, tuple(relation.names), "stream", limit=limit, skip=skip)
-    pushed.most = None if limit is None else limit + skip
+    pushed.most = _enough(limit, skip)
     pushed.outputs = tuple(_add_outputs(pushed))
     return pushed
 
@@ -183,8 +191,7 @@ def ordered(relation: Relation) -> Pushdown:
     pushed.distinct = relation.tree.args.get("distinct") is not None
     outputs = _add_outputs(pushed)
     terms = _order(pushed, outputs)
-    if limit is not None:
-        pushed.most = limit + skip
+    pushed.most = _enough(limit, skip)
     describe(pushed)
     distinct = "DISTINCT " if pushed.distinct else ""
     pushed.final = f"SELECT {distinct}{', '.join(outputs)} FROM {database.name(PARTIAL)}"
