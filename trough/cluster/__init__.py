@@ -21,11 +21,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from trough import errors
-from trough.cluster.fan_out import FanOut, Listener, Question, Source, Tally
+from trough.cluster.fan_out import FanOut, Listener, Question, Sources, Tally
 from trough.cluster.gathers import Gathers, Receive
 from trough.cluster.links import Links
-from trough.cluster.routes import Place, Routes
-from trough.cluster.sources import HttpSource, LineSource, refuse_parameters
+from trough.cluster.routes import Routes
+from trough.cluster.sources import Workers, refuse_parameters
 from trough.gather.driver import GatherResult
 from trough.metadata import Metadata
 from trough.model import Copy, Leader, Schema, Worker, check_segment_id
@@ -57,8 +57,9 @@ class Cluster:
         self._reactor = reactor
         self._links = Links(reactor, token)
         self._http = HttpClient(reactor, token)
+        self._workers = Workers(self._links, self._http)
         self._routes = Routes(metadata, reactor)
-        self._gathers = Gathers(self, reactor)
+        self._gathers = Gathers(self, lambda: Workers(Links(reactor, token), self._http), reactor)
         self._holders: dict[str, _Holder] = {}
 
     async def open(self) -> None:
@@ -86,6 +87,7 @@ class Cluster:
         listener: Listener,
         seconds: float | None = None,
         rows: int | None = None,
+        over: Sources | None = None,
     ) -> FanOut:
         """Ask one query of each of these segments.
 
@@ -94,6 +96,8 @@ class Cluster:
         :param listener: told what is found, as it is found
         :param seconds: the deadline, or None for each worker's own
         :param rows: most rows of one segment, or None
+        :param over: connections to ask over; None: those that all queries share, so that
+            one which is paused has the others wait as well
         :return: the query under way: ``done``, ``tally``, ``cancel()``, ``pause()``,
             ``resume()``
         :raises trough.errors.BadSegmentId: one of `segments` cannot be a segment's id
@@ -102,7 +106,8 @@ class Cluster:
         for segment in unique:
             check_segment_id(segment)
         question = Question(sql, parameters, seconds, rows)
-        return FanOut(unique, question, listener, self._routes, self, self._reactor)
+        sources = over or self._workers
+        return FanOut(unique, question, listener, self._routes, sources, self._reactor)
 
     async def gather(
         self,
@@ -345,14 +350,6 @@ class Cluster:
                 raise
         method, path, document = http
         return await self._http.order(method, f"{leader.url.rstrip('/')}/{path}", document)
-
-    # -- for queries under way -------------------------------------------------
-
-    async def source(self, place: Place) -> Source:
-        """See :class:`trough.cluster.fan_out.Sources`."""
-        if place.line:
-            return LineSource(await self._links.to(place.line))
-        return HttpSource(self._http, place.node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
-"""The Twisted client's GATHERs: their threads, and their end.
+"""The Twisted client's GATHERs: their threads, their connections, and their end.
 
 What blocks, the final step over the rows that were shipped, runs on threads of their own.
-It promises that none is left half-done when the client is closed: those under way are
-cancelled, and their temporary files are gone before the threads are. It refuses to know
-how a GATHER is answered; see :mod:`trough.gather`.
+Each has connections for itself while it goes on, as one whose rows are taken slowly stops
+reading from them. It promises that none is left half-done when the client is closed: those
+under way are cancelled, and their temporary files are gone before the threads are. It
+refuses to know how a GATHER is answered; see :mod:`trough.gather`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred
 
 from trough import errors
+from trough.cluster.sources import Workers
 from trough.gather.driver import GatherResult, gather
 from trough.protocols.values import Parameters
 from trough.threads import ThreadPoolService
 
 if TYPE_CHECKING:
     from trough.cluster import Cluster
+    from trough.cluster.fan_out import FanOut
 
 #: Final steps that run at once; further ones wait.
 THREADS = 4
@@ -34,10 +37,13 @@ class Gathers:
     """The GATHERs of one client.
 
     :param cluster: which they ask
+    :param new_workers: makes connections for one more at a time
     """
 
-    def __init__(self, cluster: Cluster, reactor: Any) -> None:
+    def __init__(self, cluster: Cluster, new_workers: Callable[[], Workers], reactor: Any) -> None:
         self._cluster = cluster
+        self._new_workers = new_workers
+        self._unused: list[Workers] = []
         self._reactor = reactor
         self._threads = ThreadPoolService("trough-gather", THREADS, reactor)
         self._running: set[Deferred[GatherResult]] = set()
@@ -61,9 +67,10 @@ class Gathers:
             raise errors.Cancelled("this client was closed")
         if not self._threads.running:
             self._threads.startService()
+        workers = self._unused.pop() if self._unused else self._new_workers()
         running = Deferred.fromCoroutine(
             gather(
-                self._cluster,
+                _Apart(self._cluster, workers),
                 ids,
                 sql,
                 parameters,
@@ -80,6 +87,7 @@ class Gathers:
         try:
             return await running
         finally:
+            self._unused.append(workers)
             self._running.discard(running)
             if not self._running and self._idle is not None:
                 idle, self._idle = self._idle, None
@@ -96,6 +104,20 @@ class Gathers:
             await self._idle
         if self._threads.running:
             await self._threads.stopService()
+        while self._unused:
+            await self._unused.pop().close()
+
+
+class _Apart:
+    """The cluster, asked over connections of one's own."""
+
+    def __init__(self, cluster: Cluster, workers: Workers) -> None:
+        self._cluster = cluster
+        self._workers = workers
+
+    def query(self, *args: Any, **options: Any) -> FanOut:
+        """See :meth:`trough.cluster.Cluster.query`."""
+        return self._cluster.query(*args, over=self._workers, **options)
 
 
 async def ids_of(cluster: Cluster, segments: Iterable[str] | re.Pattern[str]) -> Collection[str]:

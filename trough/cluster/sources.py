@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trough import errors
-from trough.cluster.fan_out import Question, Running
-from trough.cluster.routes import Route
+from trough.cluster.fan_out import Question, Running, Source
+from trough.cluster.links import Links
+from trough.cluster.routes import Place, Route
 from trough.protocols.calls import QueryListener
 from trough.protocols.client import LineConnection
 from trough.protocols.http_client import HttpClient
@@ -45,6 +46,27 @@ class HttpSource:
         refuse_parameters(self._node, question.parameters)
         urls = {segment: route.url for segment, route in routes.items()}
         return self._http.query(urls, question.sql, question.rows, listener)
+
+
+class Workers:
+    """Workers by place; see :class:`trough.cluster.fan_out.Sources`."""
+
+    def __init__(self, links: Links, http: HttpClient) -> None:
+        self._links = links
+        self._http = http
+
+    async def source(self, place: Place) -> Source:
+        """A connection to this worker.
+
+        :raises trough.errors.Unavailable: there is none to be had
+        """
+        if place.line:
+            return LineSource(await self._links.to(place.line))
+        return HttpSource(self._http, place.node)
+
+    async def close(self) -> None:
+        """Close the connections of the line protocol. Idempotent."""
+        await self._links.close()
 
 
 def refuse_parameters(node: str, parameters: Parameters | None) -> None:
