@@ -6,6 +6,7 @@ line by line, waiting for the test in between, or dying.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from twisted.internet import protocol
@@ -85,6 +86,14 @@ class Asked:
     def end(self) -> None:
         """End a query's answer."""
         self.say(f"END segments={len(self.segments)} failed=0 rows=0 ms=1 complete=yes")
+
+    def answer_segment(self, segment: str, cursor) -> None:
+        """Answer for one segment with what a cursor of SQLite has."""
+        rows = cursor.fetchall()
+        self.say(f"COLS {segment} {json.dumps([item[0] for item in cursor.description])}")
+        if rows:
+            self.say(f"ROWS {segment} {json.dumps(rows)}")
+        self.say(f"DONE {segment} {len(rows)}")
 
     def answer(self, rows: Mapping[str, list]) -> None:
         """Answer a query whole, from these rows by segment; others are nowhere."""

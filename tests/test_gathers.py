@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 
 import pytest_twisted
@@ -16,13 +15,7 @@ def answering_by(database):
 
     def answer(asked):
         for segment in asked.segments:
-            cursor = database.execute(asked.sql)
-            names = [item[0] for item in cursor.description]
-            rows = cursor.fetchall()
-            asked.say(f"COLS {segment} {json.dumps(names)}")
-            if rows:
-                asked.say(f"ROWS {segment} {json.dumps(rows)}")
-            asked.say(f"DONE {segment} {len(rows)}")
+            asked.answer_segment(segment, database.execute(asked.sql))
         asked.end()
 
     return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 
 import pytest
@@ -38,11 +37,7 @@ class Segments:
             except sqlite3.Error as error:
                 asked.say(f"FAIL {segment} bad-sql {error}")
                 continue
-            rows = cursor.fetchall()
-            asked.say(f"COLS {segment} {json.dumps([d[0] for d in cursor.description])}")
-            if rows:
-                asked.say(f"ROWS {segment} {json.dumps(rows)}")
-            asked.say(f"DONE {segment} {len(rows)}")
+            asked.answer_segment(segment, cursor)
         asked.end()
 
 
