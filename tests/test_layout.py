@@ -75,6 +75,7 @@ LAYERS = [
         "catalogue",
         "cold",
         "local_files",
+        "promotion",
         "publisher",
         "reconciler",
         "segments",

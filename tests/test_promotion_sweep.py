@@ -6,7 +6,7 @@ import pytest
 from processes import Machine, http, read, until_blocking, write
 
 STEPS = [
-    "trough.segments:Segments._check_overwritten",
+    "trough.promotion:Promotion.check_overwritten",
     "trough.executors.pool:ExecutorPool.snapshot",
     "trough.segments:Segments._remember",
     "trough.metadata.embedded:EmbeddedMetadata.check_lock",

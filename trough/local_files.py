@@ -84,6 +84,7 @@ def move_aside(directory: Path, segment: str, epoch: int, now: float) -> str:
     The name says which segment, under which lock, and when: ``ID.EPOCH.TIME.sqlite``.
     """
     source = path_of(directory, segment)
+    (directory / "aside").mkdir(exist_ok=True)  # whoever emptied it may have removed it
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     name = f"{segment}.{epoch}.{stamp}.sqlite"
     number = 1
@@ -133,13 +134,23 @@ def _is_whole(directory: Path, entry: Entry) -> bool:
 
     A file that is written changes all the time, and SQLite recovers it; one that is only
     read has to be the very file that was installed: a crash may have come between the
-    arrival of a newer one and the note of it.
+    arrival of a newer one and the note of it. Likewise between the note that a file is
+    written and its change to write-ahead logging: nothing could ever be written to that.
     """
+    path = path_of(directory, entry.segment)
     try:
-        found = identify(str(path_of(directory, entry.segment)))
+        found = identify(str(path))
     except FileNotFoundError:
         return False
-    return entry.writable or found == (entry.file_size, entry.file_modified)
+    if entry.writable:
+        return entry.unpromoted or _is_written_ahead(path)
+    return found == (entry.file_size, entry.file_modified)
+
+
+def _is_written_ahead(path: Path) -> bool:
+    """Whether the header of a database says that it has a write-ahead log."""
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\2\2"
 
 
 def _sweep(directory: Path, known: set[str]) -> None:

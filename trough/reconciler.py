@@ -191,6 +191,9 @@ class Reconciler(service.MultiService):
             # What was told may be older than what this worker just did: ask strictly.
             await worker.writer.check_lock(segment, epoch)
             return
+        if copy.writes.closed:
+            await worker.writer.give_up(segment, "it could not be before")
+            return
         if wanted is None or wanted.canonical.version <= copy.entry.canonical.version:
             return
         if not wanted.modified or await worker.segments.recognise(wanted.canonical):

@@ -14,29 +14,27 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from trough import errors, local_files
 from trough.catalogue import Catalogue, Entry
 from trough.executors.pool import ExecutorPool, Job, Limits, Receiver, Target
-from trough.files import checksum
 from trough.keyed_lock import KeyedLock
 from trough.model import CanonicalCopy, canonical_path
-from trough.storage import Storage
+from trough.promotion import Promotion
+from trough.storage import Guard, Storage
 from trough.threads import ThreadPoolService
 from trough.writes import FirstWrite, Writes
 
 _log = Logger()
-
-#: Fences a promotion: raises if the lock is no longer in force.
-Guard = Callable[[], Awaitable[None]]
 
 
 class LocalCopy:
@@ -45,14 +43,16 @@ class LocalCopy:
     :ivar entry: what the catalogue remembers
     :ivar target: what the executors are asked with; another one after each change
     :ivar writes: those of this copy that are under way, and how many there were
+    :ivar noting: who waits until the catalogue knows that there are unpromoted writes
     """
 
-    __slots__ = ("entry", "target", "writes")
+    __slots__ = ("entry", "noting", "target", "writes")
 
     def __init__(self, entry: Entry, target: Target, now: float) -> None:
         self.entry = entry
         self.target = target
         self.writes = Writes(now)
+        self.noting: list[Deferred[None]] = []
 
     @property
     def writable(self) -> bool:
@@ -91,6 +91,9 @@ class Segments(service.Service):
         self._catalogue: Catalogue | None = None
         #: Bytes done of every transfer under way, by segment id; shown in the status.
         self.transfers: dict[str, dict[str, object]] = {}
+        self._promotion = Promotion(
+            directory, storage, pool, threads, self._remember, self.transfers
+        )
 
     # -- life ------------------------------------------------------------------
 
@@ -168,7 +171,8 @@ class Segments(service.Service):
         destination = local_files.path_of(self._directory, segment)
         await self._threads.run(local_files.check_room_for_copy, destination, wanted.size)
         await self._threads.run(local_files.make_way, destination)
-        with self._transfer(segment, "fetch", wanted.size) as progress:
+        transfer = local_files.Transfer(self.transfers, segment, "fetch", wanted.size)
+        with transfer as progress:
             got = await self._storage.fetch(wanted, destination, progress)
         entry = Entry(segment, got.path)
         entry.adopt(got)
@@ -234,31 +238,54 @@ class Segments(service.Service):
     async def retire(self, segment: str) -> str | None:
         """Stop writing the segment, and keep it as a copy that is only read.
 
+        No write is taken from this call on, even where it fails: it is to be called again.
         Writes that are in no canonical copy are moved aside first, in a file of their
         own, and the local copy goes with them: what is left would be neither the
-        canonical state nor a complete one.
+        canonical state nor a complete one. A damaged copy goes there as well.
 
         :return: the name of the file in ``aside/``, or None where all was promoted
         """
+        copy = self._copies.get(segment)
+        if copy is not None:
+            # Before anything is waited for: a promotion under way may take hours, and no
+            # write that comes meanwhile may be answered under a lock that is lost.
+            copy.writes.closed = True
         async with self._busy.hold(segment):
             copy = self._copies.get(segment)
             if copy is None or not copy.writable:
                 return None
             copy.writes.closed = True
+            await copy.writes.settled()
+            if copy.entry.unpromoted:
+                return await self._set_aside(copy, "writes that were never promoted")
             try:
-                await copy.writes.settled()
-                if copy.entry.unpromoted:
-                    return await self._set_aside(copy)
                 await self._pool.retire(copy.target)
-                await self._install(replace(copy.entry, epoch=0))
-            except BaseException:
-                copy.writes.closed = False
-                raise
+            except errors.CorruptSegment:
+                return await self._set_aside(copy, "a damaged copy, all of it promoted")
+            await self._install(replace(copy.entry, epoch=0))
             return None
 
-    async def _set_aside(self, copy: LocalCopy) -> str:
+    async def _set_aside(self, copy: LocalCopy, what: str) -> str:
         entry = copy.entry
-        del self._copies[entry.segment]
+        del self._copies[entry.segment]  # nobody reads it while it moves
+        try:
+            name = await self._move_aside(copy)
+        except BaseException:
+            # It stays known, or the next fetch would replace the file and all that is in it.
+            self._copies[entry.segment] = copy
+            raise
+        await self._forget(entry.segment)
+        _log.warn(
+            "{segment}: {what}, of epoch {epoch}, are kept in {name}",
+            segment=entry.segment,
+            what=what,
+            epoch=entry.epoch,
+            name=name,
+        )
+        return name
+
+    async def _move_aside(self, copy: LocalCopy) -> str:
+        entry = copy.entry
         try:
             await self._pool.retire(copy.target)
         except errors.TroughError as failure:
@@ -269,17 +296,9 @@ class Segments(service.Service):
                 failure=failure,
             )
         await self._pool.forget(entry.segment)
-        name = await self._threads.run(
+        return await self._threads.run(
             local_files.move_aside, self._directory, entry.segment, entry.epoch, self._now()
         )
-        await self._forget(entry.segment)
-        _log.warn(
-            "{segment}: writes of epoch {epoch} that were never promoted are kept in {name}",
-            segment=entry.segment,
-            epoch=entry.epoch,
-            name=name,
-        )
-        return name
 
     # -- writing and promoting -------------------------------------------------
 
@@ -306,17 +325,28 @@ class Segments(service.Service):
         def submit() -> Job:
             return self._pool.write(copy.target, sql, parameters, limits, counted)
 
-        if copy.entry.unpromoted:
+        if copy.entry.unpromoted and not copy.noting:
             return submit()
-        return FirstWrite(self._mark_unpromoted(copy), submit, counted)
+        return FirstWrite(self._note_unpromoted(copy), submit, counted)
 
-    async def _mark_unpromoted(self, copy: LocalCopy) -> None:
-        copy.entry.unpromoted = True
-        try:
-            await self._remember(copy.entry)
-        except BaseException:
+    async def _note_unpromoted(self, copy: LocalCopy) -> None:
+        """Return once the catalogue says that the copy may hold unpromoted writes.
+
+        All that come until then wait together: none may be on disk before.
+        """
+        waiting: Deferred[None] = Deferred()
+        copy.noting.append(waiting)
+        if len(copy.noting) == 1:
+            copy.entry.unpromoted = True
+            maybeDeferred(self._remember, copy.entry).addBoth(self._noted, copy)
+        await waiting
+
+    def _noted(self, result: Failure | None, copy: LocalCopy) -> None:
+        waiting, copy.noting = copy.noting, []
+        if isinstance(result, Failure):
             copy.entry.unpromoted = False
-            raise
+        for each in waiting:
+            each.callback(result)
 
     async def promote(self, segment: str, guard: Guard) -> CanonicalCopy:
         """Publish the present state as the segment's canonical copy.
@@ -337,10 +367,10 @@ class Segments(service.Service):
             entry = copy.entry
             if not entry.unpromoted:
                 return entry.canonical
-            await self._check_overwritten(entry)
+            await self._promotion.check_overwritten(entry)
             # Only writes that were answered before the snapshot are surely in it.
             mark = copy.writes.started if copy.writes.idle else None
-            published = await self._publish(copy, guard)
+            published = await self._promotion.publish(copy.target, entry, guard)
             entry.adopt(published)
             entry.file_size = published.size
             entry.publishing = ""
@@ -348,34 +378,6 @@ class Segments(service.Service):
                 entry.unpromoted = False
             await self._remember(entry)
             return published
-
-    async def _check_overwritten(self, entry: Entry) -> None:
-        """Promotion replaces the version that the local copy began as, and no other one."""
-        found = await self._storage.find(entry.segment, entry.path)
-        if found is None or found.version <= entry.canonical.version:
-            return
-        if not await self._adopt_own(entry, found):
-            raise errors.Conflict(
-                f"segment {entry.segment} has a canonical copy that its writer has not seen",
-                "it was put there by somebody else; the worker will retire its own",
-            )
-
-    async def _publish(self, copy: LocalCopy, guard: Guard) -> CanonicalCopy:
-        entry = copy.entry
-        snapshot = local_files.snapshot_path(self._directory, entry.segment)
-        try:
-            await self._pool.snapshot(copy.target, str(snapshot))
-            # Remembered so that a canonical copy that is newer than ours can be told to
-            # be our own, should we die between the rename there and the note of it here.
-            entry.publishing = await self._threads.run(checksum, snapshot)
-            await self._remember(entry)
-            size = snapshot.stat().st_size
-            with self._transfer(entry.segment, "publish", size) as progress:
-                return await self._storage.publish(
-                    snapshot, entry.segment, entry.path, guard, progress
-                )
-        finally:
-            await self._threads.run(local_files.remove, str(snapshot))
 
     async def recognise(self, canonical: CanonicalCopy) -> bool:
         """Whether a newer canonical copy is what this worker itself was publishing.
@@ -388,23 +390,7 @@ class Segments(service.Service):
                 return False
             if copy.entry.canonical.version >= canonical.version:
                 return True
-            return await self._adopt_own(copy.entry, canonical)
-
-    async def _adopt_own(self, entry: Entry, canonical: CanonicalCopy) -> bool:
-        """Take note of a newer canonical copy if it is what was being published here."""
-        if not entry.publishing:
-            return False
-        look = local_files.snapshot_path(self._directory, canonical.segment)
-        try:
-            found = await self._storage.fetch(canonical, look)
-            same = await self._threads.run(checksum, look) == entry.publishing
-        finally:
-            await self._threads.run(local_files.remove, str(look))
-        if same:
-            entry.adopt(found)
-            entry.publishing = ""
-            await self._remember(entry)
-        return same
+            return await self._promotion.adopt_own(copy.entry, canonical)
 
     # -- inside ----------------------------------------------------------------
 
@@ -432,6 +418,3 @@ class Segments(service.Service):
         )
         await self._remember(entry)
         self._copies[entry.segment] = LocalCopy(entry, target, self._now())
-
-    def _transfer(self, segment: str, direction: str, size: int) -> local_files.Transfer:
-        return local_files.Transfer(self.transfers, segment, direction, size)

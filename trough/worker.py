@@ -317,8 +317,15 @@ class LocalSyncController(service.MultiService):
                 continue
             _log.error("{segment}: the local copy is damaged", segment=segment)
             self.publisher.withdraw(segment)
-            if copy.writable:
-                await self.writer.give_up(segment, "the local copy is damaged")
-            else:
-                await self.segments.fetch_anew(segment)
-                self.publisher.serve(segment, writable=False)
+            try:
+                await self._replace_damaged(segment, copy.writable)
+            except errors.TroughError as reason:
+                _log.warn("{segment}: not replaced yet: {reason}", segment=segment, reason=reason)
+                self.reconciler.look_at([segment])
+
+    async def _replace_damaged(self, segment: str, writable: bool) -> None:
+        if writable:
+            await self.writer.give_up(segment, "the local copy is damaged")
+            return
+        await self.segments.fetch_anew(segment)
+        self.publisher.serve(segment, writable=False)

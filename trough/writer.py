@@ -130,9 +130,11 @@ class Writer(service.MultiService):
             copy = segments.get(segment)
             if self._provisioning.busy(segment) or (copy is not None and copy.writable):
                 continue
-            with suppress(errors.Fenced):
-                node = self._worker.myself.node
-                await self._worker.metadata.release_lock(Lock(segment, node, epoch))
+            # Held, lest a provisioning take the lock for its own that is being released.
+            async with self._provisioning.hold(segment):
+                with suppress(errors.Fenced):
+                    node = self._worker.myself.node
+                    await self._worker.metadata.release_lock(Lock(segment, node, epoch))
 
     async def _locks_in_force(self) -> dict[str, int]:
         """Epochs of this worker's write locks, as the metadata store has them."""
@@ -159,6 +161,7 @@ class Writer(service.MultiService):
             )
         await self._attentive()
         async with self._provisioning.hold(segment):
+            await self._finish_giving_up(segment)
             copy = self._worker.segments.get(segment)
             if copy is None or not copy.writable:
                 sql = (await self._worker.metadata.schema(schema)).sql
@@ -173,27 +176,64 @@ class Writer(service.MultiService):
             "schema": schema,
         }
 
+    async def _finish_giving_up(self, segment: str) -> None:
+        """Return once a segment is not in the midst of being given up.
+
+        Until then the metadata store has the lock as this worker's, which is being released.
+        """
+        async with self._giving_up.hold(segment):
+            copy = self._worker.segments.get(segment)
+            if copy is not None and copy.writable and copy.writes.closed:
+                await self._retire(segment, copy.entry.epoch, "it could not be before")
+
     async def _become_writer(self, segment: str, schema_sql: str) -> None:
         if self._worker.loaded and not self._worker.registered:
             raise errors.Unavailable(
                 f"{self._worker.myself.node} is being started or stopped", "provision again"
             )
-        held = self._worker.locks.get(segment)
-        lock = await self._worker.metadata.take_lock(segment, self._worker.myself.node)
-        if lock.node != self._worker.myself.node:
+        worker, segments = self._worker, self._worker.segments
+        held = worker.locks.get(segment)
+        lock = await worker.metadata.take_lock(segment, worker.myself.node)
+        if lock.node != worker.myself.node:
             raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
         try:
             await self._fetch_newest(segment)
-            if self._worker.segments.get(segment) is not None:
-                await self._worker.segments.make_writable(segment, lock.epoch)
+            # That may have taken long, and operators free locks. What the store tells from
+            # here on is later than this, and is looked at below.
+            worker.locks[segment] = lock
+            await self._check_still_held(lock)
+            if segments.get(segment) is not None:
+                await segments.make_writable(segment, lock.epoch)
             else:
-                await self._worker.segments.create(segment, schema_sql, lock.epoch)
+                await segments.create(segment, schema_sql, lock.epoch)
         except BaseException:
             if held is None or held.epoch != lock.epoch:
-                await self._worker.metadata.release_lock(lock)
+                await self._release(lock)
             raise
-        self._worker.locks[segment] = lock
+        worker.reconciler.look_at([segment])
         _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
+
+    async def _check_still_held(self, lock: Lock) -> None:
+        """Make sure that a lock was not taken away.
+
+        :raises trough.errors.Unavailable: it was
+        """
+        try:
+            await self._worker.metadata.check_lock(lock)
+        except errors.Fenced as lost:
+            raise errors.Unavailable(
+                f"the write lock of segment {lock.segment} was lost while it was made ready: "
+                f"{lost}",
+                "provision the segment again",
+            ) from lost
+
+    async def _release(self, lock: Lock) -> None:
+        """Give a lock back, unless somebody else has it by now."""
+        with suppress(errors.Fenced):
+            await self._worker.metadata.release_lock(lock)
+        known = self._worker.locks.get(lock.segment)
+        if known is not None and known.node == lock.node and known.epoch <= lock.epoch:
+            del self._worker.locks[lock.segment]
 
     async def _fetch_newest(self, segment: str) -> None:
         """Have the newest canonical copy that is known of, if the segment is not new.
@@ -264,15 +304,8 @@ class Writer(service.MultiService):
         else:
             self._worker.publisher.withdraw(segment)
         _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
-        with suppress(errors.Fenced):  # somebody else has it, which may be why we are here
-            await self._worker.metadata.release_lock(lock)
-        if self._worker.locks.get(segment) == lock or self._holds(segment):
-            self._worker.locks.pop(segment, None)
+        await self._release(lock)
         self._worker.reconciler.look_at([segment])
-
-    def _holds(self, segment: str) -> bool:
-        lock = self._worker.locks.get(segment)
-        return lock is not None and lock.node == self._worker.myself.node
 
 
 class _Answer:

@@ -1,0 +1,188 @@
+"""A worker's segments on real files, executors and stores: what a bad moment does to them."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from waiting import until
+from worker_parts import occupied, running_worker
+
+from trough import errors
+from trough.metadata.embedded import EmbeddedMetadata
+from trough.model import Assignment, Leader, canonical_path
+
+
+def noted(worker, segment):
+    """What the catalogue on disk says about unpromoted writes."""
+    with closing(sqlite3.connect(worker.directory / "catalogue.db")) as catalogue:
+        query = "SELECT unpromoted FROM local_copy WHERE segment = ?"
+        return bool(catalogue.execute(query, (segment,)).fetchone()[0])
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_write_is_answered_before_the_catalogue_knows_of_any(tmp_path):
+    """While the first write after a promotion waits for the catalogue, a second one does
+    not overtake it: killed then, the worker would not know that it holds unpromoted rows."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.writable("300002")
+        await worker.written("300002", "INSERT INTO t VALUES (1)")
+        with occupied(worker.catalogue_thread):
+            early = [worker.write("300001", f"INSERT INTO t VALUES ({n})") for n in (1, 2)]
+            # Handed to the same executor later, and so answered later.
+            await worker.written("300002", "INSERT INTO t VALUES (2)")
+            assert not noted(worker, "300001")
+            assert [write.ends for write in early] == [[], []]
+        for write in early:
+            assert (await write.outcome).error is None
+        assert noted(worker, "300001")
+
+
+@pytest_twisted.ensureDeferred
+async def test_writes_are_refused_from_the_moment_the_lock_is_given_up(tmp_path):
+    """A promotion under way does not keep a segment open for writes whose lock is lost."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        with occupied(worker.threads):
+            promoting = Deferred.fromCoroutine(worker.controller.promote("300001"))
+            retiring = Deferred.fromCoroutine(worker.segments.retire("300001"))
+            with pytest.raises(errors.NoWriteLock):
+                worker.write("300001", "INSERT INTO t VALUES (2)")
+        await promoting
+        assert await retiring is None
+        assert worker.segments.aside() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_unpromoted_writes_that_cannot_be_moved_aside_stay(tmp_path):
+    """Where ``aside/`` cannot be written to, the file stays in its place and no fetch
+    replaces it; once it can, the writes are moved there."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        aside = worker.directory / "aside"
+        shutil.rmtree(aside)
+        aside.write_text("in the way")
+        with pytest.raises(OSError):
+            await worker.segments.retire("300001")
+        wanted = await worker.storage.find("300001")
+        with pytest.raises(errors.LockHeld):
+            await worker.segments.fetch(wanted)
+        aside.unlink()
+        name = await worker.segments.retire("300001")
+        with closing(sqlite3.connect(aside / name)) as kept:
+            assert kept.execute("SELECT n FROM t").fetchall() == [(0,), (1,)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_crash_between_the_lock_and_its_file_leaves_a_copy_that_can_be_written(tmp_path):
+    """A worker killed after it noted that it writes a segment, and before the file was
+    made ready for that, writes it after the next provisioning."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001")
+        await worker.segments.fetch(await worker.storage.find("300001"))
+        lock = await worker.metadata.take_lock("300001", "w1")
+    with closing(sqlite3.connect(worker.directory / "catalogue.db")) as catalogue, catalogue:
+        catalogue.execute("UPDATE local_copy SET epoch = ?", (lock.epoch,))
+    async with running_worker(tmp_path) as worker:
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "DELETE FROM crawled_url")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_copy_that_is_written_and_wholly_promoted_is_replaced(tmp_path):
+    """SQLite cannot bring a damaged file to rest; it goes aside, the lock is given back,
+    and the canonical copy can take its place."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.pool.forget("300001")
+        path = worker.directory / "segments" / canonical_path("300001")
+        with path.open("r+b") as file:
+            file.write(b"\xa5" * 4096)
+        await worker.controller.damaged(["300001"])
+        assert worker.segments.get("300001") is None
+        assert await worker.metadata.lock_of("300001") is None
+        assert len(worker.segments.aside()) == 1
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_copy_is_replaced_once_canonical_storage_is_back(tmp_path):
+    """With canonical storage away a damaged copy is fetched as soon as it is back, and not
+    only when everything is compared the next time."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001")
+        wanted = await worker.storage.find("300001")
+        leader = await worker.metadata.campaign(Leader("s1", "s1", "http://s1/", ttl=600.0))
+        rows = [Assignment("300001", "w1", 0, wanted.path, wanted.size, wanted.modified)]
+        await worker.metadata.change_assignments(leader, rows, [])
+        await until(lambda: worker.segments.get("300001"), "the copy")
+        damaged, away = worker.segments.get("300001"), tmp_path / "away"
+        worker.canonical.rename(away)
+        await worker.controller.damaged(["300001"])
+        assert worker.segments.get("300001") is None
+        away.rename(worker.canonical)
+        await until(lambda: worker.segments.get("300001") not in (None, damaged), "a new copy")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lock_that_was_lost_during_the_fetch_makes_nothing_writable(tmp_path):
+    """An operator frees the lock while a worker still fetches the segment, and another one
+    takes it: the first one does not write."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001")
+        with occupied(worker.threads):
+            provisioning = Deferred.fromCoroutine(worker.controller.provision("300001", "default"))
+            lock = await until(lambda: worker.metadata.lock_of("300001"), "the lock")
+            await worker.metadata.release_lock(lock)
+            other = await worker.metadata.take_lock("300001", "w2")
+            await until(
+                lambda: worker.controller.locks.get("300001") == other, "the news of the other"
+            )
+        with pytest.raises(errors.Unavailable, match="lost"):
+            await provisioning
+        assert not worker.segments.get("300001").writable
+        assert await worker.metadata.lock_of("300001") == other
+
+
+class LateStore(EmbeddedMetadata):
+    """A registry that takes its time for the release of a lock.
+
+    :ivar late: what the release waits for, if anything
+    """
+
+    late: Deferred | None = None
+
+    async def release_lock(self, lock):
+        if self.late is not None:
+            await self.late
+        await super().release_lock(lock)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lock_that_is_being_released_is_not_written_under(tmp_path):
+    """Provisioned again while its lock is still on the way back, a segment is written
+    under a lock of its own."""
+    store = LateStore(tmp_path / "registry.db", reactor)
+    async with running_worker(tmp_path, metadata=store) as worker:
+        await worker.writable("300001")
+        store.late = Deferred()
+        giving_up = Deferred.fromCoroutine(worker.controller.writer.give_up("300001", "a test"))
+        await until(lambda: not worker.segments.get("300001").writable, "the retirement")
+        provisioning = Deferred.fromCoroutine(worker.controller.provision("300001", "default"))
+        for number in range(20):  # time enough for a provisioning that waits for nothing
+            await worker.metadata.schema("default")
+            await worker.metadata.take_lock(f"other{number}", "w2")
+        late, store.late = store.late, None
+        late.callback(None)
+        await giving_up
+        await provisioning
+        lock = await worker.metadata.lock_of("300001")
+        assert lock is not None
+        assert lock.epoch == worker.segments.get("300001").entry.epoch

@@ -1,0 +1,128 @@
+"""A worker's parts in the process of the test: real engines, real executors, no ports."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from executor_pools import LIMITS, Collected
+from segments_on_disk import make_segment
+from twisted.internet import reactor
+from waiting import until
+
+from trough.executors.pool import ExecutorPool
+from trough.metadata import Metadata
+from trough.metadata.embedded import EmbeddedMetadata
+from trough.model import Worker, canonical_path
+from trough.segments import Segments
+from trough.storage.open import open_storage
+from trough.threads import ThreadPoolService
+from trough.worker import LocalSyncController, Timing
+
+
+class WorkerParts:
+    """One worker, ``w1`` unless told else.
+
+    :ivar refused: reasons for which it would not run
+    """
+
+    def __init__(
+        self, directory: Path, metadata: Metadata | None = None, name: str = "w1", **timing: float
+    ) -> None:
+        self.directory = directory / name
+        self.directory.mkdir(exist_ok=True)
+        self.canonical = directory / "canonical"
+        self.metadata = metadata or EmbeddedMetadata(directory / "registry.db", reactor)
+        self.storage = open_storage(f"file://{self.canonical}", reactor)
+        self.threads = ThreadPoolService("work", 4, reactor)
+        self.catalogue_thread = ThreadPoolService("catalogue", 1, reactor)
+        self.pool = ExecutorPool(reactor, executors=1, write_executors=1)
+        self.segments = Segments(
+            self.directory,
+            self.storage,
+            self.pool,
+            self.threads,
+            self.catalogue_thread,
+            reactor.seconds,
+        )
+        self.refused: list[Exception] = []
+        url = "http://127.0.0.1:1/"
+        self.controller = LocalSyncController(
+            Worker(name, f"identity of {name}", "", url, url, url, 10**12, 10**12, ttl=600.0),
+            self.metadata,
+            self.storage,
+            self.segments,
+            Timing(**{"heartbeat": 0.1, "retry": 0.1, "full": 600.0, "lock_idle": 0.0, **timing}),
+            lambda: (0.0, 10**12),
+            lambda segment: False,
+            self.refused.append,
+            dict,
+            86400.0,
+            None,
+            reactor,
+        )
+
+    async def start(self) -> WorkerParts:
+        """Run, and wait until it serves."""
+        for part in (self.threads, self.catalogue_thread, self.pool, self.controller):
+            part.startService()
+        await until(lambda: self.controller.ready or self.refused, "the worker")
+        await self.storage.open()
+        return self
+
+    async def stop(self) -> None:
+        """End in order, without signing off: others take it for killed."""
+        await self.controller.stopService()
+        for part in (self.pool, self.catalogue_thread, self.threads):
+            await part.stopService()
+        await self.storage.close()
+        await self.metadata.close()
+
+    def put_canonical(self, segment: str, rows: int = 3) -> Path:
+        """A segment in canonical storage, put there by hand."""
+        path = self.canonical / canonical_path(segment)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        return Path(make_segment(path, rows))
+
+    def write(self, segment: str, sql: str) -> Collected:
+        """Begin a write."""
+        collected = Collected()
+        collected.job = self.controller.writer.write(segment, sql, None, LIMITS, collected)
+        return collected
+
+    async def written(self, segment: str, sql: str) -> None:
+        """Write, which has to succeed."""
+        outcome = await self.write(segment, sql).outcome
+        assert outcome.error is None, outcome.error
+
+    async def writable(self, segment: str) -> None:
+        """Have a new segment with the table ``t (n)`` and one row, wholly promoted."""
+        await self.controller.provision(segment, "default")
+        await self.written(segment, "CREATE TABLE t (n); INSERT INTO t VALUES (0)")
+        await self.controller.promote(segment)
+
+
+@asynccontextmanager
+async def running_worker(directory: Path, **options: Any) -> AsyncIterator[WorkerParts]:
+    """A worker that runs while the block does."""
+    worker = WorkerParts(directory, **options)
+    try:
+        yield await worker.start()
+    finally:
+        await worker.stop()
+
+
+@contextmanager
+def occupied(threads: ThreadPoolService) -> Iterator[None]:
+    """All threads of a pool are busy while the block lasts: what is asked of it waits."""
+    gate = threading.Event()
+    for _ in range(threads.size):
+        threads.run(gate.wait)
+    try:
+        yield
+    finally:
+        gate.set()
