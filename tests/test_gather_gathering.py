@@ -54,6 +54,36 @@ def test_a_segment_of_another_shape_is_asked_again_alone() -> None:
     assert rounds(cluster) == [1, 6, 1]
 
 
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ('SELECT "c" FROM t', [(None,), (None,), ("q",)]),
+        ('SELECT "c" AS x FROM t ORDER BY x', [(None,), (None,), ("q",)]),
+        ('SELECT count("c") FROM t', [(1,)]),
+        ("SELECT a AS c FROM t WHERE c > 1", [(3,)]),
+        ("SELECT a, _segment AS c FROM t WHERE c <> 1", [(3, "new")]),
+        ("SELECT DISTINCT a, _segment AS c FROM t WHERE c <> 1", [(3, "new")]),
+        ("SELECT count(*), a + 1 AS c FROM t GROUP BY a HAVING c > 1", [(1, 4)]),
+        ("SELECT count(*), 0 AS c FROM t GROUP BY c ORDER BY 1", [(1, 0), (2, 0)]),
+        ('SELECT "c" AS x, count(*) OVER () FROM t ORDER BY 1', [(None, 3), (None, 3), ("q", 3)]),
+    ],
+)
+def test_a_name_means_the_column_that_only_a_later_segment_has(sql: str, rows: Any) -> None:
+    """To the first segment it is an alias, or a text: no row of that meaning is left."""
+    cluster = Cluster()
+    cluster.add("old", "CREATE TABLE t (a)", {"t": [(1,), (2,)]})
+    cluster.add("new", "CREATE TABLE t (a, c)", {"t": [(3, "q")]})
+    assert cluster.gather(sql) == rows
+
+
+def test_rows_passed_on_are_not_taken_for_another_meaning() -> None:
+    """A column called _segment, after rows with the segment's name: there is no answer."""
+    cluster = cluster_of(2)
+    cluster.add("odd", "CREATE TABLE t (a, _segment)", {"t": [(1, "x")]})
+    with pytest.raises(errors.Unavailable, match="another meaning"):
+        cluster.gather("SELECT _segment FROM t")
+
+
 def test_a_table_that_the_first_segment_lacks_is_found_in_others() -> None:
     """Before a name is called unknown, all segments were asked."""
     cluster = Cluster()

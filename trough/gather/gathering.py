@@ -251,10 +251,11 @@ class Gathering:
         )
 
     def _needs_survey(self) -> bool:
-        # Rows of a plain query are passed on at once, so their columns have to be settled;
-        # and a segment that is not asked has columns all the same.
+        # Rows of a plain query are passed on at once, so their columns have to be settled,
+        # and what they mean; and a segment that is not asked has columns all the same.
         assert self.plan is not None
-        return self.plan.star and (self.plan.kind == "plain" or bool(self.plan.condition))
+        passed_on = self.plan.kind == "plain" or bool(self.plan.condition)
+        return passed_on and (self.plan.star or self.plan.loose)
 
     def _begin(self) -> list[tuple[str, bool]]:
         """Begin to merge, from nothing; all segments to be asked, and whether exactly."""
@@ -317,9 +318,18 @@ class Gathering:
             former = merger.plan.shape
             self._make_plan()
             if self.plan is not None and self.plan.shape != former:
+                self._check_nothing_passed(merger)
                 return self._begin()
         again += [(segment, True) for segment in [*merger.inexact(), *self._overflowed()]]
         return [one for one in dict(again).items() if self._may_ask(one[0])]
+
+    def _check_nothing_passed(self, merger: Merger) -> None:
+        if merger.passed:
+            raise errors.Unavailable(
+                "the tables of a segment give the query another meaning than those before, of "
+                "which rows were passed on",
+                "ask again, and name tables and columns",
+            )
 
     def _doubtful(self) -> list[str]:
         """Segments that refused the text, perhaps because they are of another shape."""

@@ -52,6 +52,7 @@ class Merger:
     :param partial: the answer may leave out segments that fail
     :ivar failures: segments that failed, and why
     :ivar streams: rows are passed on as they come
+    :ivar passed: how many rows were taken by :meth:`take`
     :ivar spoilt: a segment failed of which rows were passed on: there is no answer
     """
 
@@ -69,7 +70,7 @@ class Merger:
         self.streams = plan.kind == "plain"
         self._ready: list[Sequence[Any]] = []
         self._kept = 0
-        self._passed = 0
+        self.passed = 0
         self._layouts: dict[bool, _Layout] = {}
         # Places of sums that are exact only as integers.
         self._checked = _Layout(plan, False).checked
@@ -189,7 +190,7 @@ class Merger:
         if not self.streams or pushed is None or not ready:
             return ready
         after = None if pushed.limit is None else pushed.skip + pushed.limit
-        seen, self._passed = self._passed, self._passed + len(ready)
+        seen, self.passed = self.passed, self.passed + len(ready)
         return ready[max(0, pushed.skip - seen) : None if after is None else max(0, after - seen)]
 
     @property
@@ -199,7 +200,7 @@ class Merger:
         if pushed is None or pushed.limit is None:
             return False
         return pushed.limit == 0 or (
-            self.streams and self._passed + len(self._ready) >= pushed.skip + pushed.limit
+            self.streams and self.passed + len(self._ready) >= pushed.skip + pushed.limit
         )
 
     def result(self) -> Iterator[Sequence[Any]]:

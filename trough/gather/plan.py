@@ -67,6 +67,9 @@ class GatherPlan:
     :ivar condition: on :data:`SEGMENT`, which segments are asked at all; or empty
     :ivar reason: why the query was not divided; or empty
     :ivar star: the answer's columns are those that some segment has
+    :ivar reads: pairs of table and column that the text reads, as far as segments are known
+    :ivar loose: it has a name that no table has a column for, an alias or a text in double
+        quotes; it would mean a column that a segment not yet known turns out to have
     """
 
     text: str
@@ -78,6 +81,8 @@ class GatherPlan:
     condition: str = ""
     reason: str = ""
     star: bool = False
+    reads: frozenset[tuple[str, str]] = frozenset()
+    loose: bool = False
     pushed: Pushdown | None = None
     shipped: tuple[Shipped, ...] = ()
     with_segment: bool = False
@@ -155,7 +160,9 @@ class GatherPlan:
         asked = self.ask(self.schema)
         landed = [(each.definition, each.columns) for each in self.landings]
         width = asked.width if asked is not None else 0
-        return (self.kind, self.names, landed, self.final(False), self.final(True), width)
+        texts = self.final(False), self.final(True)
+        # A text that comes to read another column has come to mean something else.
+        return (self.kind, self.names, self.reads, landed, texts, width)
 
     def explain(self) -> list[str]:
         """What goes to the segments and what is done with it, line by line."""
@@ -278,6 +285,7 @@ class _Planning:
         bound_now = any(str(value).lower() == "now" for value in self.parameters.values())
         if is_moving(tree) or bound_now:
             raise NotPushed("its value moves, by clock, chance or time zone")
+        loose = self._has_loose_names(tree, prepared)
         relation = Relation(tree, prepared, catalogue, self.parameters, self.within)
         condition = relation.take_segment_condition()
         where = relation.tree.args.get("where")
@@ -293,10 +301,18 @@ class _Planning:
             self._tables(prepared, tree),
             condition=condition,
             star=any(item.is_star for item in relation.items),
+            reads=prepared.reads,
+            loose=loose,
             pushed=pushed,
             with_segment=catalogue.with_segment,
             within=self.within,
         )
+
+    def _has_loose_names(self, tree: exp.Expr, prepared: Prepared) -> bool:
+        tables = [self.schema.tables[name] for name in self._tables(prepared)]
+        known = frozenset({SEGMENT}).union(*(table.column_names for table in tables))
+        columns = [each for each in tree.find_all(exp.Column) if not each.is_star]
+        return any(each.name.lower() not in known for each in columns if not each.table)
 
     def _pushed(self, relation: Relation) -> Pushdown:
         if is_grouped(relation):
@@ -332,6 +348,7 @@ class _Planning:
             self._tables(prepared),
             reason=reason if shipped else "",
             star=names_all_columns(self.text),
+            reads=prepared.reads,
             shipped=tuple(shipped),
             with_segment=catalogue.with_segment,
         )
