@@ -136,6 +136,15 @@ def rethinkdb_server():
 
 
 @pytest.fixture
+def own_server(tmp_path):
+    """A server that a test may stop."""
+    server = RethinkServer("own", tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def rethinkdb_cluster(tmp_path):
     """Three servers that know each other."""
     servers = [RethinkServer(name, tmp_path) for name in ("first", "second", "third")]

@@ -20,7 +20,17 @@ PACKAGE = "trough"
 #: further letters.
 LAYERS = [
     ["errors"],
-    ["bunch", "keyed_lock", "lifecycle", "logs", "periodic", "progress", "ready", "threads"],
+    [
+        "bunch",
+        "keyed_lock",
+        "lifecycle",
+        "logs",
+        "patience",
+        "periodic",
+        "progress",
+        "ready",
+        "threads",
+    ],
     ["model"],
     ["settings", "settings.*"],
     ["files", "data_directory"],
@@ -85,7 +95,7 @@ LAYERS = [
     ],
     ["query", "reach"],
     # Sync server.
-    ["leadership", "peers", "sync"],
+    ["leadership", "overview", "peers", "sync"],
     ["gather", "gather.*"],
     # Clients.
     ["protocols.blocking", "protocols.calls", "protocols.client", "protocols.http_client"],

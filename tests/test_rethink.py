@@ -16,6 +16,7 @@ from rethinkdb_server import (
     RethinkServer,
     RethinkStores,
     free_port,
+    own_server,  # noqa: F401
     rethinkdb_cluster,  # noqa: F401
     rethinkdb_server,  # noqa: F401
     rethinkdb_stores,  # noqa: F401
@@ -45,15 +46,6 @@ def stores(rethinkdb_stores):  # noqa: F811
     """An empty database on the common server."""
     yield rethinkdb_stores
     pytest_twisted.blockon(Deferred.fromCoroutine(rethinkdb_stores.close()))
-
-
-@pytest.fixture
-def own_server(tmp_path):
-    """A server that a test may stop."""
-    server = RethinkServer("own", tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture
@@ -202,7 +194,7 @@ async def test_a_closed_store_refuses(stores):
 
 
 @async_test
-async def test_a_stopped_server_is_given_up(own_server):
+async def test_a_stopped_server_is_given_up(own_server):  # noqa: F811
     """A server that neither answers nor closes is noticed by its silence."""
     address = RethinkAddress((own_server.host,), "d")
     store = RethinkMetadata(address, reactor, ping=0.2)
@@ -223,7 +215,7 @@ async def test_a_stopped_server_is_given_up(own_server):
 
 
 @async_test
-async def test_a_restarted_server_is_found_again(own_server):
+async def test_a_restarted_server_is_found_again(own_server):  # noqa: F811
     """Killed and started anew: pending calls and watches go on, soft writes apart."""
     store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
     await store.open()
@@ -247,7 +239,7 @@ async def test_a_restarted_server_is_found_again(own_server):
 
 
 @async_test
-async def test_a_blocking_client_gives_up_on_silence(own_server, monkeypatch):
+async def test_a_blocking_client_gives_up_on_silence(own_server, monkeypatch):  # noqa: F811
     """The plain driver would wait for ever."""
     store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
     await store.open()

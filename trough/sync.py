@@ -21,6 +21,7 @@ from trough import errors
 from trough.leadership import Leadership
 from trough.metadata import Metadata
 from trough.model import READ, Leader, Lock, Worker, check_segment_id
+from trough.overview import Overview
 from trough.peers import Peers
 from trough.periodic import Periodic
 from trough.storage import Storage
@@ -30,6 +31,9 @@ _log = Logger()
 #: Seconds that existing clients wait for a promotion, and a bit less than for provisioning.
 PROMOTION_TIMEOUT = 6 * 3600.0
 PROVISION_TIMEOUT = 590.0
+
+#: Seconds without the metadata store that make no server unready, however short its lease.
+HICCUP = 10.0
 
 
 class MasterSyncController(service.MultiService):
@@ -62,14 +66,21 @@ class MasterSyncController(service.MultiService):
         self._is_cold = is_cold
         self._opened = False
         self._clock = clock
+        self._heard = clock.seconds()
+        self._overview = Overview(metadata, clock)
         Periodic("election", election_cycle, self._campaign, clock).setServiceParent(self)
 
     # -- leadership ------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
-        """Whether this server knows who leads, and so can serve."""
-        return self.leader is not None
+        """Whether this server knows who leads, and so can serve.
+
+        What the metadata store said of that holds for as long as a lease, and no longer;
+        a hiccup of the store is not told.
+        """
+        heard = self._clock.seconds() - self._heard
+        return self.leader is not None and heard <= max(self.myself.ttl, HICCUP)
 
     @property
     def leads(self) -> bool:
@@ -87,6 +98,7 @@ class MasterSyncController(service.MultiService):
                     "opening canonical storage", self.myself.ttl, self._open_storage, self._clock
                 ).setServiceParent(self)
             self.leader = await self.metadata.campaign(self.myself)
+            self._heard = asked
         except errors.Unavailable:
             # A lease that could not be renewed ends by our own clock at the latest.
             if self.leads and asked - self.leadership.renewed > self.myself.ttl:
@@ -267,29 +279,17 @@ class MasterSyncController(service.MultiService):
     # -- status -------------------------------------------------------------------
 
     async def status(self) -> dict[str, Any]:
-        """What this server knows of the cluster; JSON-able."""
-        workers = await self.metadata.workers()
-        locks = await self.metadata.locks()
+        """What this server knows of the cluster, whether or not the metadata store
+        answers now; JSON-able."""
+        told = await self._overview.status()
+        leader = self.leader if self.ready else None
         return {
             "role": "sync",
             "node": self.myself.node,
-            "leads": self.leads,
-            "leader": self.leader.node if self.leader else None,
-            "generation": self.leader.generation if self.leader else None,
-            "workers": [
-                {
-                    "node": worker.node,
-                    "line": worker.line,
-                    "read_url": worker.read_url,
-                    "load": worker.load,
-                    "available_bytes": worker.available_bytes,
-                    "capacity": worker.capacity,
-                    "cold_storage": worker.cold_storage,
-                    "draining": worker.draining,
-                    "last_heartbeat": worker.last_heartbeat,
-                }
-                for worker in workers
-            ],
-            "write_locks": len(locks),
+            "ready": self.ready,
+            "leads": self.ready and self.leads,
+            "leader": leader.node if leader else None,
+            "generation": leader.generation if leader else None,
+            **told,
             "leadership": self.leadership.status(),
         }

@@ -109,6 +109,7 @@ class LocalSyncController(service.MultiService):
         self._refuse = refuse
         self._executors = executors
         self._clock = clock
+        self._beaten: float | None = None
         self._timing = timing
         self._watches: list[Watch] = []
         self._starting: Deferred[None] | None = None
@@ -219,7 +220,10 @@ class LocalSyncController(service.MultiService):
         load, available = self._measure()
         self.myself = replace(self.myself, load=load, available_bytes=available)
         self.publisher.load = load
-        if not await self.metadata.beat(self.myself):
+        now = self._clock.seconds()
+        published = await self.metadata.beat(self.myself)
+        self._beaten = now
+        if not published:
             _log.warn("{node}: was taken for dead; publishing anew", node=self.myself.node)
             self.publisher.serve_all_again()
         self.workers = {worker.node: worker for worker in await self.metadata.workers()}
@@ -282,10 +286,16 @@ class LocalSyncController(service.MultiService):
     async def status(self) -> dict[str, Any]:
         """What this worker holds and does; JSON-able."""
         writable = self.segments.writable()
+        absence = self.metadata.absence
         return {
             "role": "worker",
             "node": self.myself.node,
             "ready": self.ready,
+            "metadata": {
+                "away_since": absence.since if absence else None,
+                "reason": absence.reason if absence else None,
+                "last_heartbeat": self._beaten,
+            },
             "segments": len(self.segments),
             "bytes": self.segments.used_bytes(),
             "capacity": self.myself.capacity,

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList
 
-from trough import errors
 from trough.metadata import Metadata
 from trough.model import READ, WRITE, Copy, Worker
+from trough.patience import Patience
 
 #: Segments that one look-up asks for, and look-ups under way at once.
 PAGE = 2000
@@ -38,10 +38,8 @@ PAGES_AT_ONCE = 4
 COPIES_SECONDS = 30.0
 WORKERS_SECONDS = 5.0
 
-#: Seconds that the store may take where what is remembered would do, and for which it is
-#: then not asked again.
+#: Seconds that the store may take where what is remembered would do.
 PATIENCE_SECONDS = 2.0
-AWAY_SECONDS = 5.0
 
 #: Segments that are remembered, at most; some 50 MB.
 REMEMBERED = 200_000
@@ -81,7 +79,7 @@ class Routes:
         self._copies: dict[str, tuple[float, Sequence[Copy]]] = {}
         self._workers: dict[str, Worker] = {}
         self._workers_at = -math.inf
-        self._away_until = -math.inf
+        self._patience = Patience(PATIENCE_SECONDS, clock)
         self._asked: Counter[str] = Counter()
 
     async def find(
@@ -177,11 +175,8 @@ class Routes:
         """Look up, unless the store is away and what is `remembered` will do."""
         if not remembered:
             await look_up()
-        elif self._clock.seconds() >= self._away_until:
-            try:
-                await Deferred.fromCoroutine(look_up()).addTimeout(PATIENCE_SECONDS, self._clock)
-            except (errors.Unavailable, TimeoutError):
-                self._away_until = self._clock.seconds() + AWAY_SECONDS
+        else:
+            await self._patience.give(look_up, self._metadata.absence is not None)
 
     async def _look_up(self, segments: Sequence[str], insist: bool = False) -> None:
         """Look up what is not known, or not for sure.

@@ -49,6 +49,18 @@ class LockChanges:
     released: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """A store that does not answer.
+
+    :ivar reason: why, in one line that names the servers
+    :ivar since: seconds, by the reactor's clock
+    """
+
+    reason: str
+    since: float
+
+
 class Watch(ABC):
     """A running watch."""
 
@@ -72,6 +84,13 @@ class Metadata(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Stop all watches and let go of every resource. Idempotent."""
+
+    @property
+    def absence(self) -> Absence | None:
+        """Why no call is answered now, as far as that is known without asking; None: not
+        known of. On any thread, at once: calls themselves wait for a store to come back.
+        """
+        return None
 
     # -- leadership ------------------------------------------------------------
 

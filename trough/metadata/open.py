@@ -12,13 +12,17 @@ from trough.metadata import Metadata
 from trough.metadata.address import SqliteAddress, parse
 
 
-def open_metadata(url: str, reactor: Any, *, user: str = "", password: str = "") -> Metadata:
+def open_metadata(
+    url: str, reactor: Any, *, user: str = "", password: str = "", patience: float | None = None
+) -> Metadata:
     """Make the store; :meth:`Metadata.open` is still to be awaited.
 
     :param url: ``sqlite:///path`` or ``rethinkdb://[user:password@]host[:port],.../database``
     :param reactor: where its Deferreds and timers live
     :param user: for RethinkDB, unless the URL names one
     :param password: likewise
+    :param patience: seconds for which a call waits for RethinkDB to answer; None: for as
+        long as a failover takes, which is for servers and not for people
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     """
     address = parse(url, user, password)
@@ -28,4 +32,7 @@ def open_metadata(url: str, reactor: Any, *, user: str = "", password: str = "")
         return EmbeddedMetadata(address.path, reactor)
     from trough.metadata.rethink import RethinkMetadata
 
-    return RethinkMetadata(address, reactor)
+    if patience is None:
+        return RethinkMetadata(address, reactor)
+    # A host that hangs has to be found out, and the next one asked, within that time.
+    return RethinkMetadata(address, reactor, deadline=patience, ping=patience / 4)

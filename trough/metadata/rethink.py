@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.logger import Logger
 
 from trough import errors
-from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch, rules
+from trough.metadata import Absence, AssignmentChanges, LockChanges, Metadata, Watch, rules
 from trough.metadata import rethink_changes as changes
 from trough.metadata import rethink_reads as reads
 from trough.metadata import rethink_rows as rows
@@ -66,6 +66,10 @@ class RethinkMetadata(Metadata):
         for watch in self._watches:
             watch.stop()
         await self._cluster.stop()
+
+    @property
+    def absence(self) -> Absence | None:
+        return self._cluster.absence
 
     async def _look(self, term: Callable[..., Any], *args: Any) -> Any:
         """Ask for what is there, or was there when last anybody could say so."""

@@ -16,11 +16,13 @@ from rethinkdb import errors as reql
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectionRefusedError, TimeoutError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from trough import errors
+from trough.metadata import Absence
 from trough.metadata.address import RethinkAddress, host_and_port
 from trough.metadata.rethink_connection import PING, Connection, ConnectionLost, Feed, plain
 
@@ -64,11 +66,14 @@ class RethinkCluster:
         self._connection: Connection | None = None
         self._wanted: dict[Deferred[Connection], None] = {}
         self._keeping: Deferred[None] | None = None
-        self._reason: errors.TroughError = errors.Unavailable(f"{address} is not connected yet")
+        self._failures: dict[tuple[str, int], str] = {}
+        self._reason: errors.TroughError = self._no_answer()
+        self._lost_at = reactor.seconds()
 
     def start(self) -> None:
         """Begin to connect, and stay connected until :meth:`stop`. Idempotent."""
         if self._keeping is None:
+            self._lost_at = self._reactor.seconds()
             self._keeping = Deferred.fromCoroutine(self._keep_connected())
             self._keeping.addErrback(lambda failure: failure.trap(defer.CancelledError))
             self._keeping.addErrback(lambda f: log.failure("staying connected failed", failure=f))
@@ -148,12 +153,22 @@ class RethinkCluster:
             # Whoever gave up earlier would otherwise stay here until RethinkDB is back.
             self._wanted.pop(wanting, None)
 
+    @property
+    def absence(self) -> Absence | None:
+        """See :attr:`trough.metadata.Metadata.absence`."""
+        connection = self._connection
+        if connection is None:
+            return Absence(self._reason.message, self._lost_at)
+        since = connection.silent_since
+        if since is None:
+            return None
+        return Absence(f"RethinkDB at {connection.peer} is silent", since)
+
     # -- staying connected -----------------------------------------------------
 
     async def _keep_connected(self) -> None:
         pause = 0.1
         while True:
-            reasons = []
             for host, port in self._hosts:
                 try:
                     connection = await self._connect(host, port)
@@ -163,16 +178,23 @@ class RethinkCluster:
                     self._reason = error
                     self._tell_wanting(error)
                 except Exception as error:  # Twisted's connection errors share no base
-                    reasons.append(f"{host_and_port(host, port)}: {plain(error)}")
+                    self._failures[host, port] = _why(error)
+                    if not isinstance(self._reason, errors.BadSettings):
+                        self._reason = self._no_answer()
                 else:
                     pause = 0.1
                     await self._use(connection)
-            if reasons and not isinstance(self._reason, errors.BadSettings):
-                self._reason = errors.Unavailable(
-                    f"no RethinkDB server answers: {'; '.join(reasons)}"
-                )
+                    self._failures = {(host, port): "the connection was lost"}
+                    self._reason = self._no_answer()
             await self.pause(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
+
+    def _no_answer(self) -> errors.Unavailable:
+        hosts = (
+            f"{host_and_port(*host)}: {self._failures.get(host, 'no answer yet')}"
+            for host in self._hosts
+        )
+        return errors.Unavailable(f"no RethinkDB server answers: {'; '.join(hosts)}")
 
     async def _connect(self, host: str, port: int) -> Connection:
         peer = host_and_port(host, port)
@@ -189,7 +211,6 @@ class RethinkCluster:
 
     async def _use(self, connection: Connection) -> None:
         self._connection = connection
-        self._reason = errors.Unavailable(f"{self.address} is not connected")
         log.info("connected to RethinkDB at {peer}", peer=connection.peer)
         wanted, self._wanted = self._wanted, {}
         for wanting in wanted:
@@ -198,9 +219,19 @@ class RethinkCluster:
             await connection.when_lost()
         finally:
             self._connection = None
+            self._lost_at = connection.silent_since or self._reactor.seconds()
         log.warn("lost RethinkDB at {peer}", peer=connection.peer)
 
     def _tell_wanting(self, error: Exception) -> None:
         wanted, self._wanted = self._wanted, {}
         for wanting in wanted:
             wanting.errback(error)
+
+
+def _why(error: Exception) -> str:
+    """Why a host was not connected, in a few words."""
+    if isinstance(error, defer.TimeoutError | TimeoutError):
+        return f"no answer within {CONNECT:g} s"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return plain(error).rstrip(".")

@@ -43,6 +43,11 @@ _ONE = expr(1)
 #: a server that was stopped or unplugged closes nothing.
 PING = 5.0
 
+#: A query that waits for longer than this, while nothing at all comes, has the server
+#: asked at once; and one that owes that sign for longer than this counts as silent.
+OWED = 0.5
+SILENT = 0.5
+
 
 class ConnectionLost(errors.Unavailable):
     """The connection ended before the answer came."""
@@ -102,8 +107,12 @@ class Connection(Protocol):
         self._feeds: dict[int, tuple[Query, Feed]] = {}
         self._gone: Exception | None = None
         self._ping_seconds = ping
-        self._pinging = LoopingCall(self._ping)
+        self._pinging = LoopingCall(self._look)
         self._pinging.clock = reactor
+        self._pinged = reactor.seconds()
+        self._pings = False
+        # The oldest query at the last look, if nothing came since.
+        self._stuck: int | None = None
 
     # -- queries ---------------------------------------------------------------
 
@@ -152,6 +161,12 @@ class Connection(Protocol):
             deferred.callback(None)
         return deferred
 
+    @property
+    def silent_since(self) -> float | None:
+        """When a sign of life was asked for that should have come by now; else None."""
+        late = self._pings and self._reactor.seconds() - self._pinged > SILENT
+        return self._pinged if late else None
+
     def close(self) -> None:
         """End the connection at once."""
         if self.transport is not None:
@@ -167,13 +182,23 @@ class Connection(Protocol):
         if self._gone is None:
             self.transport.write(query.serialize(ReQLEncoder()))
 
+    async def _look(self) -> None:
+        oldest = next(iter(self._waiting), None)
+        stuck = oldest is not None and oldest == self._stuck
+        self._stuck = oldest
+        if stuck or self._reactor.seconds() - self._pinged >= self._ping_seconds:
+            await self._ping()
+
     async def _ping(self) -> None:
+        self._pinged, self._pings = self._reactor.seconds(), True
         try:
             await self.ask(_ONE, self._ping_seconds)
         except Exception as error:
             if self._gone is None:
                 log.warn("RethinkDB at {peer} is silent: {error}", peer=self.peer, error=error)
                 self.close()
+        else:
+            self._pings = False
 
     # -- bytes -----------------------------------------------------------------
 
@@ -183,6 +208,7 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._buffer += data
+        self._stuck = None
         try:
             self._receive()
         except Exception as error:
@@ -219,7 +245,8 @@ class Connection(Protocol):
             if self._write_handshake(message):
                 continue
             self._receive = self._receive_responses
-            self._pinging.start(self._ping_seconds, now=False)
+            self._pinged = self._reactor.seconds()
+            self._pinging.start(min(OWED, self._ping_seconds), now=False)
             self.ready.callback(self)
             self._receive()
             return

@@ -13,10 +13,12 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Generic, TypeVar
 
 from twisted.internet import defer
+
+from trough.shell.outage import TICK, Outage
 
 T = TypeVar("T")
 
@@ -30,10 +32,12 @@ class Bridge:
     """Calls from other threads to what lives on the reactor's.
 
     :param reactor: one that runs, or will
+    :param outage: tells whoever waits why, if there is something to be told
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, outage: Outage | None = None) -> None:
         self.reactor = reactor
+        self._outage = outage
 
     def call(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
         """Run a coroutine function on the reactor's thread, and wait for it.
@@ -50,16 +54,27 @@ class Bridge:
                 waiting.set_result, lambda failure: waiting.set_exception(failure.value)
             )
 
+        look = self.watch()
         self.reactor.callFromThread(start)
         try:
+            while not wait([waiting], TICK).done:
+                look()
             return waiting.result()
         except KeyboardInterrupt:
             self.post(lambda: running[0].cancel())
             raise
 
+    def watch(self) -> Callable[[], None]:
+        """To be called now and then in one wait of the thread that calls this."""
+        return self._outage.watch() if self._outage is not None else _nothing
+
     def post(self, function: Callable[..., Any], *args: Any) -> None:
         """Have the reactor's thread call `function`, without waiting for it."""
         self.reactor.callFromThread(function, *args)
+
+
+def _nothing() -> None:
+    """There is nothing to be told."""
 
 
 def run_reactor() -> Callable[[], None]:
@@ -143,10 +158,12 @@ class Stream(Generic[T]):
 
         :raises BaseException: what :meth:`end` was given
         """
+        look = self._bridge.watch()
         while True:
             try:
                 item, size, error = self._queue.get(timeout=tick)
             except queue.Empty:
+                look()
                 yield None
                 continue
             if error is not None:

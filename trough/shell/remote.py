@@ -19,6 +19,7 @@ from trough.metadata.address import parse
 from trough.metadata.open import open_metadata
 from trough.model import Copy, Lock, Schema, Worker
 from trough.shell.bridge import Bridge, Stream, run_reactor
+from trough.shell.outage import PATIENCE, Outage, say_on_stderr
 from trough.shell.reach import check_reachable
 from trough.shell.session import (
     Begun,
@@ -279,10 +280,13 @@ def connect(url: str, token: str | None, verbose: bool) -> ClusterRemote:
     from twisted.internet import reactor
 
     address = parse(url, "", "")
-    metadata = open_metadata(url, reactor)
+    metadata = open_metadata(url, reactor, patience=PATIENCE)
     _begin_log(verbose)
     stop = run_reactor()
-    bridge = Bridge(reactor)
+    bridge = Bridge(
+        reactor,
+        Outage(lambda: metadata.absence, reactor.seconds, say_on_stderr),  # type: ignore[attr-defined]
+    )
     cluster = Cluster(metadata, reactor, token)
     try:
         bridge.call(check_reachable, address, reactor)

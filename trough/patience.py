@@ -1,0 +1,95 @@
+"""How long to wait for news that can be done without.
+
+Whoever remembers an answer would rather use it than wait for a store that is away. The
+first question that is not answered in time shows that it is; from then on one question at a
+time goes on in the background, and nobody waits, until one is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+
+_log = Logger()
+
+
+class Patience:
+    """With one store, that may be asked several things.
+
+    :param seconds: to wait for a store that answered the last time
+    :ivar away_since: when the first question was asked that was not answered, by
+        `clock`; None while they are
+    :ivar reason: why it was not, in that case
+    """
+
+    def __init__(self, seconds: float, clock: IReactorTime) -> None:
+        self.away_since: float | None = None
+        self.reason: str | None = None
+        self._seconds = seconds
+        self._clock = clock
+        self._background: Deferred[Any] | None = None
+
+    async def give(
+        self, ask: Callable[[], Coroutine[Any, Any, None]], known_away: bool = False
+    ) -> None:
+        """Ask, and return when that is done or has taken too long.
+
+        :param ask: brings something up to date
+        :param known_away: nobody will answer, so that it is asked in the background
+        :raises Exception: what `ask` raised, save that the store is away
+        """
+        if self._background is not None:
+            return
+        asked_at = self._clock.seconds()
+        asking = Deferred.fromCoroutine(ask())
+        answered: Deferred[Any] = Deferred()
+        asking.addBoth(_passed_on, answered)
+        waits = 0.0 if known_away or self.away_since is not None else self._seconds
+        try:
+            await answered.addTimeout(waits, self._clock)
+        except TimeoutError:
+            self._missed(asked_at, f"no answer within {self._seconds:g} s")
+            self._background = asking
+            asking.addBoth(self._ended)
+        except errors.Unavailable as error:
+            asking.addErrback(_nothing)
+            self._missed(asked_at, error.message)
+        except CancelledError:
+            asking.addErrback(_nothing)
+            asking.cancel()
+            raise
+        except Exception:
+            asking.addErrback(_nothing)
+            raise
+        else:
+            self.away_since = self.reason = None
+
+    def _missed(self, asked_at: float, reason: str) -> None:
+        if self.away_since is None:
+            self.away_since, self.reason = asked_at, reason
+
+    def _ended(self, result: object) -> None:
+        self._background = None
+        if not isinstance(result, Failure):
+            self.away_since = self.reason = None
+        elif isinstance(result.value, errors.Unavailable):
+            self.reason = result.value.message
+        else:
+            _log.failure("asking in the background failed", failure=result)
+
+
+def _passed_on(result: Any, to: Deferred[Any]) -> Any:
+    # One that ran out of time takes no result any more, and says so to nobody.
+    to.callback(result)
+    return result
+
+
+def _nothing(_: Failure) -> None:
+    """It was told already."""
