@@ -36,8 +36,8 @@ class Overview:
         Times are seconds since the epoch. Before the store has answered for the first
         time there are no workers, and ``write_locks`` is None.
         """
+        await self._patience.give(self._look, self._metadata.absence is not None)
         absence = self._metadata.absence
-        await self._patience.give(self._look, absence is not None)
         since, reason = self._patience.away_since, self._patience.reason
         if since is not None and absence is not None:
             since, reason = absence.since, absence.reason
