@@ -342,6 +342,7 @@ REFUSED = {
     "SELECT regexp_like(url, 'x') FROM crawled": "no such function",
     "EXPLAIN SELECT 1": "EXPLAIN",
     "": "none",
+    "SELECT count(*) FROM crawled WHERE json(_segment) IS NULL": "malformed JSON",
 }
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import pytest_twisted
 from line_servers import DIE, LineServer
-from test_cluster import Town, settled
+from test_cluster import Found, Town, settled
 from twisted.internet import reactor, threads
 from twisted.internet.defer import CancelledError, Deferred
 
@@ -69,8 +69,9 @@ class Segments:
 class Gatherer:
     """A registry with one worker, and GATHER over all of its segments."""
 
-    def __init__(self, town, segments) -> None:
+    def __init__(self, town, server, segments) -> None:
         self.town = town
+        self.server = server
         self.segments = segments
 
     def gather(self, sql, *arguments, names=NAMES, **options):
@@ -86,7 +87,7 @@ async def gatherer(tmp_path):
     await town.cluster.open()
     async with LineServer(reactor, segments.answer) as server:
         await town.worker("w1", server, *NAMES)
-        yield Gatherer(town, segments)
+        yield Gatherer(town, server, segments)
     await town.cluster.close()
 
 
@@ -98,6 +99,24 @@ async def test_groups_over_the_wire(gatherer):
     assert result.names == ("k", "count(*)", "sum(n)", "sum(r)")
     assert result.rows == [("k0", 80, 3420, 90.0), ("k1", 60, 2280, 60.0), ("k2", 60, 2850, 75.0)]
     assert not result.missing
+
+
+@pytest_twisted.ensureDeferred
+async def test_planning_goes_to_a_thread_as_well(gatherer):
+    """Until the thread has said what to ask, nobody is asked; the reactor does not plan."""
+    turn = Deferred()
+
+    async def in_thread(function, *arguments):
+        await turn
+        return await threads.deferToThread(function, *arguments)
+
+    answer = gatherer.gather(
+        "SELECT max(n) FROM t", in_thread=lambda *call: Deferred.fromCoroutine(in_thread(*call))
+    )
+    await settled(gatherer.town.cluster.query(["s1"], "SELECT 1", listener=Found()).done)
+    assert [asked.sql for asked in gatherer.server.asked] == ["SELECT 1"]
+    turn.callback(None)
+    assert (await answer).rows == [(171,)]
 
 
 @pytest_twisted.ensureDeferred

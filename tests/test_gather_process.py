@@ -244,6 +244,25 @@ LONG = (
 )
 
 
+HUGE = "length(hex(zeroblob(400000000)))"
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"SELECT {HUGE}",
+        f"SELECT {HUGE} FROM page",
+        f"SELECT max(a.size), {HUGE} FROM page AS a JOIN page AS b USING (host)",
+        f"SELECT count(*) FROM page WHERE _segment <> {HUGE}",
+        "SELECT host FROM page WHERE length(hex(zeroblob(length(_segment) * 200000000))) > 0",
+    ],
+)
+def test_a_query_that_needs_more_memory_than_it_may_have_is_refused(sql, machine):
+    """Wherever it would be computed: on the sync server, or on a worker."""
+    status, document = post(machine, matching="^g", sql=sql)
+    assert (status, document["code"]) == (400, "limit")
+
+
 @pytest_twisted.ensureDeferred
 async def test_it_can_be_cancelled_and_has_a_deadline(line, machine):
     """CANCEL and `seconds` end what would never end, and the server goes on."""

@@ -53,6 +53,18 @@ class Stack(service.MultiService):
                 _log.failure("{child}: failed to stop", child=child)
 
 
+class Starting(service.Service):
+    """Does something when it starts."""
+
+    def __init__(self, start: Callable[[], object]) -> None:
+        self._start = start
+
+    def startService(self) -> None:
+        """Do it."""
+        super().startService()
+        self._start()
+
+
 class Closing(service.Service):
     """Closes something when it stops."""
 

@@ -30,7 +30,7 @@ from trough.data_directory import DataDirectory
 from trough.example import Example
 from trough.executors.pool import ExecutorPool
 from trough.leadership import Leadership, Policy
-from trough.lifecycle import Closing, Listener, Refusal, Stack
+from trough.lifecycle import Closing, Listener, Refusal, Stack, Starting
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 from trough.model import Leader, Worker
@@ -50,7 +50,7 @@ from trough.ready import Ready
 from trough.schemas import Schemas
 from trough.segments import Segments
 from trough.settings import Settings
-from trough.sql.sqlite import check_schema
+from trough.sql.sqlite import check_schema, limit_memory
 from trough.storage import Storage
 from trough.storage.open import open_storage
 from trough.sync import MasterSyncController
@@ -326,6 +326,7 @@ def _add_sync(common: _Common) -> MasterSyncController:
         reactor,
     )
     Closing(peers.close).setServiceParent(stack)
+    Starting(lambda: limit_memory(settings.executor_memory)).setServiceParent(stack)  # of GATHER
     cluster = Cluster(common.metadata, reactor, settings.auth_token)
     # Before the controller, and so closed after it, for it takes the metadata store along.
     Closing(cluster.close).setServiceParent(stack)

@@ -123,10 +123,12 @@ class Catalogue:
                     reads.add((table.name.lower(), table.columns[second].name.lower()))
         return reads
 
-    def _explained(self, error: Exception, sql: str) -> errors.BadSql:
+    def _explained(self, error: Exception, sql: str) -> errors.BadRequest:
         if "interrupted" in str(error):
             return errors.BadSql("it does not end, not even over empty tables", database.shown(sql))
         told = database.refused(error, sql)
+        if not isinstance(told, errors.BadSql):
+            return told
         table = told.message.lower().removeprefix("no such table: ").removeprefix("main.")
         if table in self.schema.unusable:
             reason = self.schema.unusable[table]

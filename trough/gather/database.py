@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from trough import errors
 from trough.sql.functions import Functions
 from trough.sql.sandbox import ALLOWED, DENIED, FUNCTIONS, Action
-from trough.sql.sqlite import sqlite3
+from trough.sql.sqlite import is_out_of_memory, sqlite3
 
 if TYPE_CHECKING:
     # pysqlite3 has no types of its own, and the ways of the standard library's module.
@@ -32,7 +32,7 @@ Watcher = Callable[[int, Any, Any, Any, Any], None]
 STEPS = 10_000
 
 #: What SQLite, and pysqlite3 for it, raise about a text.
-Error = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError)
+Error = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError)
 
 _INTERRUPT = 9
 
@@ -72,9 +72,13 @@ def release(connection: Connection) -> None:
     connection.set_authorizer(None)
 
 
-def refused(error: BaseException, sql: str) -> errors.BadSql:
+def refused(error: BaseException, sql: str) -> errors.BadRequest:
     """The error that a user is told when SQLite did not take `sql`."""
     text = str(error)
+    if is_out_of_memory(error):
+        return errors.LimitExceeded(
+            "it needs more memory than GATHER may have", "ask for less at once, or shorter values"
+        )
     if "not authorized" in text or "prohibited" in text:
         return errors.ForbiddenSql(f"GATHER only reads: {text}", shown(sql))
     return errors.BadSql(text, shown(sql))

@@ -2,7 +2,7 @@
 
 :func:`gather` asks what a :class:`trough.gather.Gathering` wants asked, tells it what comes
 back, and hands on the answer as it takes shape. It knows no transport but the cluster's
-``query``, and runs the final step where it is told to, for that one blocks.
+``query``, and plans and runs the final step where it is told to, for these block.
 """
 
 from __future__ import annotations
@@ -99,23 +99,16 @@ async def gather(
         sql, segments, parameters, partial=partial, within=within, now=now, limits=limits
     )
     result = GatherResult()
-    if receive is None:
-        receive = _collector(result)
-    running = _Running(cluster, gathering, clock, seconds, receive)
-    late = None
-    if seconds is not None:
-        error = errors.DeadlineExceeded(f"no answer within {seconds:g} s")
-        late = clock.callLater(seconds, running.stop, error)
+    receive = receive or _collector(result)
+    running = _Running(cluster, gathering, clock, seconds, receive, in_thread)
     try:
         await running.ask_everything()
-        await running.hand_on_result(in_thread)
+        await running.hand_on_result()
     except CancelledError:
         gathering.stop(errors.Cancelled("cancelled by this client"))
         raise
     finally:
-        if late is not None and late.active():
-            late.cancel()
-        await in_thread(running.close)
+        await running.close()
     result.names, result.missing = gathering.names, gathering.missing
     return result
 
@@ -141,16 +134,22 @@ class _Running:
         clock: Any,
         seconds: float | None,
         receive: Callable[[tuple[str, ...], Rows], Awaitable[None] | None],
+        in_thread: Callable[..., Deferred[Any]],
     ) -> None:
         self._cluster = cluster
         self._gathering = gathering
         self._clock = clock
         self._end = None if seconds is None else clock.seconds() + seconds
         self._receive = receive
+        self._in_thread = in_thread
+        self._late = None
+        if seconds is not None:
+            error = errors.DeadlineExceeded(f"no answer within {seconds:g} s")
+            self._late = clock.callLater(seconds, self._stop, error)
         self._calls: list[Call] = []
         self._handing_on: Deferred[None] | None = None
         self._refusal: Failure | None = None
-        # The final step may be under way on a thread when everything is closed.
+        # A step may be under way on a thread when everything is closed.
         self._lock = threading.Lock()
         self._received = False
 
@@ -158,7 +157,7 @@ class _Running:
 
     async def ask_everything(self) -> None:
         """Go round after round, until nothing is left to ask."""
-        while requests := self._gathering.next_requests():
+        while requests := await self._in_thread(self._next_requests):
             try:
                 for request in requests:
                     self._calls.append(self._ask(request))
@@ -169,6 +168,10 @@ class _Running:
                 for call in self._calls:
                     call.cancel()
                 self._calls = []
+
+    def _next_requests(self) -> list[Request]:
+        with self._lock:
+            return self._gathering.next_requests()
 
     def _ask(self, request: Request) -> Call:
         left = None if self._end is None else max(0.001, self._end - self._clock.seconds())
@@ -184,8 +187,7 @@ class _Running:
             if self._refusal is None and not self._gathering.satisfied:
                 raise
 
-    def stop(self, error: errors.TroughError) -> None:
-        """End it with this error."""
+    def _stop(self, error: errors.TroughError) -> None:
         self._gathering.stop(error)
         self._cancel_calls()
 
@@ -260,10 +262,10 @@ class _Running:
         if waited_for is not None:
             await waited_for
 
-    async def hand_on_result(self, in_thread: Callable[..., Deferred[Any]]) -> None:
+    async def hand_on_result(self) -> None:
         """Run the final step, and hand on its rows."""
         rows = self._gathering.result()
-        while bunch := await in_thread(self._some_of, rows):
+        while bunch := await self._in_thread(self._some_of, rows):
             await self._pass(bunch)
         if not self._received:
             await self._pass([])
@@ -272,7 +274,12 @@ class _Running:
         with self._lock:
             return list(itertools.islice(rows, BUNCH))
 
-    def close(self) -> None:
-        """Let go of everything, once the final step is not under way."""
+    async def close(self) -> None:
+        """Let go of everything, once no step is under way."""
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+        await self._in_thread(self._close)
+
+    def _close(self) -> None:
         with self._lock:
             self._gathering.close()

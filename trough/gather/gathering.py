@@ -279,6 +279,8 @@ class Gathering:
             connection.executemany("INSERT INTO segments VALUES (?)", zip(self.segments))
             query = f"SELECT {SEGMENT} FROM segments WHERE {self.plan.condition}"
             return [row[0] for row in connection.execute(query, self.plan.parameters)]
+        except database.Error as error:
+            raise database.refused(error, self.sql) from error
         finally:
             connection.close()
 

@@ -183,6 +183,8 @@ class Scratch:
                 bunches = (values[at : at + step] for at in range(0, len(values), step))
                 self._connection.executemany(self._insertion(target, together), bunches)
             self._connection.executemany(self._insertion(target), rows[whole:])
+        except MemoryError as error:
+            raise database.refused(error, self._plan.text) from error
         except sqlite3.OperationalError as error:
             if "full" not in str(error):
                 raise

@@ -205,7 +205,9 @@ class Settings:
         _PROCESSES, None, "Processes for reads, at most, while several run long ones."
     )
     executor_memory: int = _key(
-        Size(16 * 2**20), "1 GiB", "Bytes that SQLite may use in one such process."
+        Size(16 * 2**20),
+        "1 GiB",
+        "Bytes that SQLite may use in one such process, and in a sync server for GATHER.",
     )
     kept_handles: int = _key(
         Whole(0, 1_000_000), 6000, "Segments that one such process keeps open, each some 70 kB."
