@@ -55,16 +55,22 @@ class IdlePool(Generic[T]):
 
     def close(self) -> None:
         """Close all connections, those in use when they come back. Idempotent."""
+        self._leave_behind()
         with self._guard:
             self._closed = True
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
 
+    def _leave_behind(self) -> None:
+        """After a fork: the connections are the parent's, and whoever held the guard then
+        is not here to let go of it."""
+        if self._process != os.getpid():
+            self._guard, self._idle, self._process = threading.Lock(), [], os.getpid()
+
     def _take(self) -> T:
+        self._leave_behind()
         with self._guard:
-            if self._process != os.getpid():
-                self._process, self._idle = os.getpid(), []
             if self._idle:
                 return self._idle.pop()
         return self._open_one()

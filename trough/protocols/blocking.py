@@ -6,6 +6,7 @@ what decides whether a write may be repeated, and what general HTTP libraries hi
 Connecting has a short limit of its own, so that a host that is gone costs seconds and not
 the long wait that an answer may take. Proxies named in the environment are not used:
 the callers are crawlers, whose environment often names the proxy that they crawl through.
+Of a process that forks, the child connects anew.
 
 It refuses to know what is asked, and what an answer means.
 """
@@ -13,6 +14,7 @@ It refuses to know what is asked, and what an answer means.
 from __future__ import annotations
 
 import http.client
+import os
 import select
 import threading
 import time
@@ -78,6 +80,7 @@ class Connections:
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str], list[tuple[http.client.HTTPConnection, float]]] = {}
         self._closed = False
+        self._process = os.getpid()
 
     def request(
         self,
@@ -106,6 +109,7 @@ class Connections:
     def close(self) -> None:
         """Close the connections that nobody uses; those in use close after their
         answer. Idempotent."""
+        self._leave_behind()
         with self._lock:
             self._closed = True
             kept, self._idle = self._idle, {}
@@ -141,8 +145,15 @@ class Connections:
         named = {name.lower(): value for name, value in answer.headers.items()}
         return Response(answer.status, answer.reason, named, content)
 
+    def _leave_behind(self) -> None:
+        """After a fork: the connections are the parent's, and whoever held the lock then is
+        not here to let go of it."""
+        if self._process != os.getpid():
+            self._lock, self._idle, self._process = threading.Lock(), {}, os.getpid()
+
     def _take(self, url: SplitResult) -> http.client.HTTPConnection | None:
         """A kept connection that its server has not closed meanwhile, if there is one."""
+        self._leave_behind()
         while True:
             with self._lock:
                 idle = self._idle.get((url.scheme, url.netloc))
