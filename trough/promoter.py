@@ -2,12 +2,14 @@
 
 A thread of its own that sleeps between rounds and never keeps a program alive. A segment
 whose promotion failed is promoted again in the next round; whatever happens to one says
-nothing about the others. It refuses to know how a segment is promoted.
+nothing about the others. Where a process forks, the child promotes what is noted in it,
+and the parent the rest. It refuses to know how a segment is promoted.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 
@@ -25,13 +27,19 @@ class Promoter:
         self._promote = promote
         self._interval = interval
         self._logger = logger
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._dirty: set[str] = set()
         self._stopping = threading.Event()
+        self._process = os.getpid()
         threading.Thread(target=self._run, name="TroughClient-promoter", daemon=True).start()
 
     def note(self, segment: str) -> None:
         """Promote `segment` in the next round; on any thread."""
+        if self._process != os.getpid() and not self._stopping.is_set():
+            self._begin()  # threads do not come along into a forked process
         with self._lock:
             self._dirty.add(segment)
 
