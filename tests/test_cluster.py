@@ -669,6 +669,25 @@ async def test_a_hundred_thousand_segments(town):
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_one_query_found_is_not_forgotten_for_another(town, monkeypatch):
+    """Two queries at once for more segments than are remembered: both find all of theirs."""
+    monkeypatch.setattr("trough.cluster.routes.REMEMBERED", 30)
+    monkeypatch.setattr("trough.cluster.routes.PAGE", 1)
+    monkeypatch.setattr("trough.cluster.routes.PAGES_AT_ONCE", 1)
+    rows = {f"s{number}": [number] for number in range(100)}
+    async with LineServer(reactor, answering(rows)) as worker:
+        await town.worker("w1", worker, *rows)
+        names = list(rows)
+        one, found = town.query(names[:60])
+        await town.found(names[60:61])
+        assert not one.done.called
+        another = await town.found(names[61:])
+        await settled(one.done)
+    assert found.rows_of.keys() == set(names[:60]) and not found.failures
+    assert another.rows_of.keys() == set(names[61:]) and not another.failures
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_known_of_segments_outlives_the_store(town, monkeypatch):
     """Whatever was looked up is asked for and written to, however old, while the store is
     away; what never was cannot be found."""

@@ -67,6 +67,10 @@ class Route:
     url: str = ""
 
 
+#: When a segment was looked up, and its copies.
+_Known = dict[str, tuple[float, Sequence[Copy]]]
+
+
 class Routes:
     """Finds workers for segments.
 
@@ -76,7 +80,7 @@ class Routes:
     def __init__(self, metadata: Metadata, clock: Any) -> None:
         self._metadata = metadata
         self._clock = clock
-        self._copies: dict[str, tuple[float, Sequence[Copy]]] = {}
+        self._copies: _Known = {}
         self._workers: dict[str, Worker] = {}
         self._workers_at = -math.inf
         self._patience = Patience(PATIENCE_SECONDS, clock)
@@ -97,11 +101,11 @@ class Routes:
         for segment in avoid:
             self.forget(segment)
         await self._refresh_workers(force=bool(avoid))
-        await self._look_up(segments)
+        known = await self._look_up(segments)
         found = {}
         chosen: Counter[str] = Counter()
         for segment in segments:
-            _, copies = self._copies.get(segment, (0.0, ()))
+            _, copies = known.get(segment, (0.0, ()))
             copy = self._best(copies, avoid.get(segment, ()), chosen)
             if copy is not None:
                 chosen[copy.node] += 1
@@ -113,11 +117,11 @@ class Routes:
         segments = list(segments)
         for segment in segments:
             self.forget(segment)
-        await self._look_up(segments, insist=True)
+        known = await self._look_up(segments, insist=True)
         return {
-            segment: [copy for copy in self._copies[segment][1] if copy.role == READ]
+            segment: [copy for copy in known[segment][1] if copy.role == READ]
             for segment in segments
-            if segment in self._copies
+            if segment in known
         }
 
     async def matching(self, pattern: str | None) -> AsyncIterator[list[str]]:
@@ -178,26 +182,29 @@ class Routes:
         else:
             await self._patience.give(look_up, self._metadata.absence is not None)
 
-    async def _look_up(self, segments: Sequence[str], insist: bool = False) -> None:
+    async def _look_up(self, segments: Sequence[str], insist: bool = False) -> _Known:
         """Look up what is not known, or not for sure.
 
         :param insist: on what the store says now, or :class:`trough.errors.Unavailable`
+        :return: what is known of these segments, and of others
         """
         now = self._clock.seconds()
         known = self._copies
         unknown = [s for s in segments if s not in known or now - known[s][0] > COPIES_SECONDS]
         if len(known) + len(unknown) > REMEMBERED:
-            known.clear()
+            # Others that look up now go on with what they began with.
+            known = self._copies = {}
             unknown = list(segments)
         bunch = PAGE * PAGES_AT_ONCE
         for start in range(0, len(unknown), bunch):
             wanted = unknown[start : start + bunch]
             remembered = not insist and all(segment in known for segment in wanted)
-            await self._renewed(partial(self._look_up_pages, wanted, now), remembered)
+            await self._renewed(partial(self._look_up_pages, wanted, now, known), remembered)
+        return known
 
-    async def _look_up_pages(self, segments: Sequence[str], now: float) -> None:
+    async def _look_up_pages(self, segments: Sequence[str], now: float, known: _Known) -> None:
         under_way = [
-            Deferred.fromCoroutine(self._look_up_page(segments[start : start + PAGE], now))
+            Deferred.fromCoroutine(self._look_up_page(segments[start : start + PAGE], now, known))
             for start in range(0, len(segments), PAGE)
         ]
         results: list[tuple[bool, Any]] = await DeferredList(under_way, consumeErrors=True)
@@ -205,13 +212,13 @@ class Routes:
             if not succeeded:
                 raise result.value
 
-    async def _look_up_page(self, page: Sequence[str], now: float) -> None:
+    async def _look_up_page(self, page: Sequence[str], now: float, known: _Known) -> None:
         found = await self._metadata.copies_of(page)
         for segment in page:
             if segment in found:
-                self._copies[segment] = (now, found[segment])
+                known[segment] = (now, found[segment])
             else:
-                self._copies.pop(segment, None)
+                known.pop(segment, None)
 
     def _best(
         self, copies: Sequence[Copy], avoid: Collection[str], chosen: Mapping[str, int]
