@@ -3,8 +3,10 @@
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
+from trough import errors
+from trough.metadata.embedded import EmbeddedMetadata
 from trough.metadata.open import open_metadata
 from trough.model import READ, WRITE, Worker
 from trough.publisher import Publisher
@@ -87,3 +89,99 @@ async def test_many_copies_go_in_batches(registry):
     await publisher.published()
     assert len(await registry.copies_of(names)) == 1700 and publisher.behind == 0
     await publisher.stopService()
+
+
+class LateRegistry(EmbeddedMetadata):
+    """A registry whose answers to publications come late, or get lost.
+
+    :ivar asked: fires when a publication has been carried out
+    :ivar answer: what its answer waits for
+    """
+
+    def __init__(self, path):
+        super().__init__(path, reactor)
+        self.asked = Deferred()
+        self.answer = Deferred()
+
+    async def publish_copies(self, copies):
+        await super().publish_copies(copies)
+        if not self.asked.called:
+            self.asked.callback(None)
+            await self.answer
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_over_before_its_news_were_answered_disappears(registry, tmp_path):
+    """A copy withdrawn, or no longer written, while its first publication is under way
+    leaves no row behind that nobody can serve."""
+    late = LateRegistry(tmp_path / "registry.db")
+    await late.open()
+    publisher = _publisher(late)
+    publisher.serve("a", writable=False)
+    publisher.serve("b", writable=True)
+    await late.asked
+    publisher.withdraw("a")
+    publisher.serve("b", writable=False)
+    late.answer.callback(None)
+    await publisher.published()
+    assert await _roles(registry, "a", "b") == {"b": [READ]}
+    await publisher.stopService()
+    await late.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_published_without_an_answer_is_taken_back(registry, tmp_path):
+    """A publication that failed may have happened: withdrawn meanwhile, it is removed."""
+    late = LateRegistry(tmp_path / "registry.db")
+    await late.open()
+    publisher = _publisher(late)
+    publisher.serve("a", writable=False)
+    await late.asked
+    publisher.withdraw("a")
+    late.answer.errback(errors.Unavailable("the answer was lost"))
+    await publisher.published()
+    assert await _roles(registry, "a") == {}
+    await publisher.stopService()
+    await late.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_outlived_a_reaping_is_known(registry):
+    """A copy that is withdrawn right after all was to be said again is withdrawn, though
+    nobody had removed its row."""
+    publisher = _publisher(registry)
+    publisher.serve("a", writable=False)
+    await publisher.published()
+    publisher.serve_all_again()
+    publisher.withdraw("a")
+    await publisher.published()
+    assert await _roles(registry, "a") == {}
+    await publisher.stopService()
+
+
+class OnceBrokenRegistry(EmbeddedMetadata):
+    """A registry whose first publication fails as nothing should.
+
+    :ivar broken: whether that is still to come
+    """
+
+    broken = True
+
+    async def publish_copies(self, copies):
+        if self.broken:
+            self.broken = False
+            raise RuntimeError("nobody thought of this")
+        await super().publish_copies(copies)
+
+
+@pytest_twisted.ensureDeferred
+async def test_news_outlive_an_error_that_nobody_thought_of(registry, tmp_path):
+    """Whatever publishing fails with, the news are told once it works."""
+    broken = OnceBrokenRegistry(tmp_path / "registry.db", reactor)
+    await broken.open()
+    publisher = _publisher(broken)
+    publisher.serve("a", writable=False)
+    await publisher.published()
+    assert await _roles(registry, "a") == {"a": [READ]}
+    await publisher.stopService()
+    await broken.close()

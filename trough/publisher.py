@@ -11,7 +11,7 @@ import math
 from itertools import islice
 
 from twisted.application import service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -57,6 +57,8 @@ class Publisher(service.MultiService):
         self._ttl = ttl
         self._clock = clock
         self._roles: dict[str, tuple[str, ...]] = {}
+        #: Roles that the store may have a row of: all that were ever sent, until the store
+        #: answered that they were taken back.
         self._told: dict[str, tuple[str, ...]] = {}
         self._news: dict[str, None] = {}
         self._refresh: list[str] = []
@@ -80,8 +82,7 @@ class Publisher(service.MultiService):
         self._flush_soon()
 
     def serve_all_again(self) -> None:
-        """Write every row anew, for somebody has removed them."""
-        self._told.clear()
+        """Write every row anew, for somebody has removed them, or some of them."""
         self._news.update(dict.fromkeys(self._roles))
         self._flush_soon()
 
@@ -140,32 +141,40 @@ class Publisher(service.MultiService):
                 del self._news[segment]
             try:
                 await self._tell(batch)
-            except errors.TroughError as failure:
+            except Exception as failure:
+                # Whatever it is: these news are nowhere else.
                 for segment in batch:
                     self._news.setdefault(segment)
-                _log.warn("publishing {count} copies: {failure}", count=len(batch), failure=failure)
+                if isinstance(failure, (errors.TroughError, CancelledError)):
+                    _log.warn(
+                        "publishing {count} copies: {failure}", count=len(batch), failure=failure
+                    )
+                else:
+                    _log.failure("publishing {count} copies", count=len(batch))
                 return
 
     async def _tell(self, batch: list[str]) -> None:
+        """Say what is so now of these; it may be otherwise when the store answers."""
+        roles = {segment: self._roles.get(segment, ()) for segment in batch}
+        before = {segment: self._told.get(segment, ()) for segment in batch}
+        for segment, told in before.items():
+            self._told[segment] = tuple({*told, *roles[segment]})
         rows = [
             Copy(segment, self._node, role, f"{self._urls[role]}?segment={segment}",
                  self.load, self._ttl)
             for segment in batch
-            for role in self._roles.get(segment, ())
+            for role in roles[segment]
         ]  # fmt: skip
         if rows:
             await self._metadata.publish_copies(rows)
         for role in (READ, WRITE):
-            gone = [segment for segment in batch if self._is_over(segment, role)]
+            gone = [s for s in batch if role in before[s] and role not in roles[s]]
             if gone:
                 await self._metadata.withdraw_copies(self._node, gone, role)
         for segment in batch:
-            self._told[segment] = self._roles.get(segment, ())
-            if not self._told[segment]:
+            self._told[segment] = roles[segment]
+            if not roles[segment]:
                 del self._told[segment]
-
-    def _is_over(self, segment: str, role: str) -> bool:
-        return role in self._told.get(segment, ()) and role not in self._roles.get(segment, ())
 
     async def _refresh_some(self) -> None:
         if not self._refresh:
