@@ -479,6 +479,10 @@ async def test_named_queries(desk_of):
         assert "SELECT a FROM t WHERE" in await desk.typed("\\f")
         await desk.typed("\\f one 5 'it is'")
         assert server.asked[-1].query.parameters == [5, "it is"]
+        await desk.typed("\\f one 9223372036854775807 -9223372036854775808")
+        assert server.asked[-1].query.parameters == [2**63 - 1, -(2**63)]
+        await desk.typed("\\f one 9223372036854775808 -1.5e3")
+        assert [type(value) for value in server.asked[-1].query.parameters] == [float, float]
         await desk.typed("SELECT a FROM u; \\fs two")
         assert await desk.typed("\\f two") == "a\n1\n2\n2 rows from a\n"
         assert server.asked[-1].sql == "SELECT a FROM u"

@@ -13,7 +13,8 @@ from trough import errors
 from trough.errors import BadSettings
 
 _NAME = re.compile(r"[\w.\-]{1,64}")
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+_INTEGERS = range(-(2**63), 2**63)
 _REAL = re.compile(r"-?(0|[1-9][0-9]*)?\.?[0-9]+([eE][+-]?[0-9]+)?")
 
 
@@ -88,7 +89,7 @@ def parameter(word: str) -> int | float | str | None:
     """A word as a value to bind: a number where it looks like one, NULL, else a text."""
     if word.upper() == "NULL":
         return None
-    if _INTEGER.fullmatch(word):
+    if _INTEGER.fullmatch(word) and int(word) in _INTEGERS:
         return int(word)
     # A number with a leading zero is a name that happens to be digits.
     return float(word) if _REAL.fullmatch(word) and not re.match(r"-?0[0-9]", word) else word
