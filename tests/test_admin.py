@@ -2,12 +2,14 @@
 
 import argparse
 import io
+import json
 import os
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -18,6 +20,7 @@ from twisted.internet.task import Clock
 from waiting import until
 
 from trough import admin, errors, model
+from trough.admin.deciding import LOOK
 from trough.metadata.embedded import EmbeddedMetadata
 
 LEADER = model.Leader("sync", "1", url="http://sync:6111/", ttl=3600.0)
@@ -45,7 +48,7 @@ class Registry:
         output = io.StringIO()
         person = io.StringIO() if typed is None else Typed(typed)
         console = admin.Console(self.metadata, person, output, reactor)
-        given = {"worker": None, "wait": False, **options}
+        given = {"worker": None, "wait": False, "json": False, **options}
         status = await command(console, argparse.Namespace(**given))
         return status, output.getvalue()
 
@@ -133,10 +136,10 @@ async def test_draining_waits_until_nothing_is_left(registry):
 
     await told("w1 still has write locks (1); promote: 300001\n")
     await registry.metadata.release_lock(lock)
-    clock.advance(admin.LOOK)
+    clock.advance(LOOK)
     await told("w1 still has copies of segments\n")
     await registry.metadata.change_assignments(leader, [], [("w1", "300002")])
-    clock.advance(admin.LOOK)
+    clock.advance(LOOK)
     assert await draining == admin.DONE
     assert output.getvalue().endswith("w1 is empty, and can be stopped.\n")
 
@@ -213,6 +216,100 @@ async def test_the_locks_of_a_live_worker_are_not_freed_at_once(registry):
     with pytest.raises(errors.NotFound, match="w2 holds no write lock"):
         await registry.run(admin.free_locks, node="w2", yes=True)
     assert len(await registry.metadata.locks()) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_forgetting_a_lost_worker(registry):
+    """What goes is told, and what could be lost; its name has to be typed; then nothing is
+    left of it but the assignments, which the leader moves."""
+    await registry.fill()
+    metadata = registry.metadata
+    await registry.run(admin.drain, node="gone")
+    await metadata.take_lock("300001", "w1")
+    await metadata.take_lock("300002", "gone")
+    row = model.Assignment("300003", "gone", 1, "300/300003.sqlite", 10, 1700000000000)
+    await metadata.change_assignments(await metadata.leader(), [row], [])
+    with pytest.raises(errors.Cancelled, match="nothing was changed"):
+        await registry.run(admin.forget, typed="w1\n", node="gone", yes=False)
+    with pytest.raises(errors.BadRequest, match="--yes"):
+        await registry.run(admin.forget, node="gone", yes=False)
+    assert (len(await metadata.locks("gone")), "gone" in await metadata.rings()) == (1, True)
+    status, text = await registry.run(admin.forget, typed="gone\n", node="gone", yes=False)
+    assert status == admin.DONE
+    for told in (
+        "  its place on hash ring 1\n",
+        "  that it is being drained\n",
+        "  its assignments (1), whose copies",
+        "  its write locks (1)\n",
+        "and nowhere else",
+        "  300002  never promoted, as far as is known\n",
+        "gone is forgotten.\n",
+    ):
+        assert told in text
+    assert [lock.segment for lock in await metadata.locks()] == ["300001"]
+    assert (await metadata.rings(), await metadata.draining()) == ({"w1": 0, "w2": 1}, set())
+    assert (await registry.run(admin.status))[0] == admin.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_that_lives_or_that_nobody_knows_is_not_forgotten(registry):
+    """Either is an error, and nothing changes; only what there is to remove is told."""
+    await registry.fill()
+    await registry.metadata.take_lock("300001", "w1")
+    with pytest.raises(errors.Conflict, match=r"w1 is alive.*WORKER_TTL"):
+        await registry.run(admin.forget, node="w1", yes=True)
+    with pytest.raises(errors.NotFound, match="nothing is known of a worker w9"):
+        await registry.run(admin.forget, node="w9", yes=True)
+    with pytest.raises(errors.BadSegmentId):
+        await registry.run(admin.forget, node="../w1", yes=True)
+    assert len(await registry.metadata.locks()) == 1
+    _, text = await registry.run(admin.forget, node="gone", yes=True)
+    assert "locks" not in text and "drained" not in text and "assignments" not in text
+    assert await registry.metadata.rings() == {"w1": 0, "w2": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_status_for_programs(registry):
+    """The same as for people, whole and with keys that stay; docs/operations.rst has them."""
+    await registry.fill()
+    await registry.metadata.take_lock("300002", "gone")
+    await registry.run(admin.drain, node="w1")
+    status, text = await registry.run(admin.status, json=True)
+    assert status == admin.FAILED
+    told = json.loads(text)
+    assert [worker.pop("last_heartbeat") is None for worker in told["workers"]] == [
+        True,
+        False,
+        False,
+    ]
+    nothing = dict.fromkeys(("cold_storage", "load", "available_bytes", "capacity", "line"))
+    w1 = {"cold_storage": False, "load": 1.5, "available_bytes": 0, "capacity": 5 * 10**9}
+    w2 = {"cold_storage": True, "load": 0, "available_bytes": 0, "capacity": 0}
+    assert told == {
+        "healthy": False,
+        "leader": {"node": "sync", "url": "http://sync:6111/", "generation": 1},
+        "workers": [
+            {"node": "gone", "alive": False, "draining": False, "ring": 1, **nothing},
+            {"node": "w1", "alive": True, "draining": True, "ring": 0, "line": "w1:6440", **w1},
+            {"node": "w2", "alive": True, "draining": False, "ring": 1, "line": "w2:6440", **w2},
+        ],
+        "locks": {"count": 1, "orphaned": [{"segment": "300002", "node": "gone"}]},
+        "schemas": 1,
+    }
+    documented = (Path(__file__).parent.parent / "docs" / "operations.rst").read_text()
+    keys = {*told, *told["leader"], *told["workers"][0], *told["locks"], "error", "last_heartbeat"}
+    assert {key for key in keys if f"``{key}``" not in documented} == set()
+
+
+@pytest_twisted.ensureDeferred
+async def test_status_for_programs_without_a_store(registry, tmp_path):
+    """Standard output has one JSON object all the same, which says why."""
+    registry.path = tmp_path / "nowhere" / "registry.db"
+    (tmp_path / "nowhere").write_text("a file where a directory should be")
+    done = await registry.process("status", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["healthy"] is False and "registry.db" in told["error"]
 
 
 @pytest_twisted.ensureDeferred

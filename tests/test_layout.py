@@ -120,7 +120,7 @@ LAYERS = [
     ],
     # What people start.
     ["registry_url"],
-    ["admin", "load", "loading", "loading.*", "shell", "shell.*"],
+    ["admin", "admin.*", "load", "loading", "loading.*", "shell", "shell.*"],
     ["example", "service"],
     ["taps", "taps.*"],
 ]

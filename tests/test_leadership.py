@@ -148,6 +148,33 @@ async def test_copies_of_a_dead_worker_vanish_and_its_assignments_wait(house):
     assert await house.assigned("300001") == ["w1", "w2"]
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_forgotten_worker_gets_no_place_again(house):
+    """What it had goes to others without any grace, and no ring is saved with it."""
+    await house.open("w1", "w3")
+    await house.join("w2", ttl=0.5)
+    house.put("300001")
+    await house.lead()
+
+    async def w2_is_dead():
+        return [worker.node for worker in await house.metadata.workers()] == ["w1", "w3"]
+
+    async def moved():
+        return set(await house.assigned("300001")) >= {"w1", "w3"}
+
+    await until(lambda: house.assigned("300001"), "assignments")
+    await until(w2_is_dead, "the end of a worker")
+    await house.metadata.forget_worker("w2")
+    await until(moved, "copies on the others")
+    await house.join("w4")
+
+    async def placed():
+        return "w4" in await house.metadata.rings()
+
+    await until(placed, "a place for a new worker")
+    assert set(await house.metadata.rings()) == {"w1", "w3", "w4"}
+
+
 @pytest.mark.parametrize("house", PAIRS[2:], indirect=True)
 @pytest_twisted.ensureDeferred
 async def test_a_silent_storage_holds_up_no_round(house, hdfs):

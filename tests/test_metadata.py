@@ -306,6 +306,64 @@ async def test_reaping_removes_what_belonged_to_dead_workers(stores):
 
 
 @async_test
+async def test_a_dead_worker_is_forgotten(stores):
+    """Its row, copies, ring and draining go, whether or not it was reaped; its locks and
+    assignments stay, and so does everything of others."""
+    store, other = await stores.open(), await stores.open()
+    for name in ("w1", "w2", "w3"):
+        await store.register_worker(worker(name))
+        await store.set_draining(name, True)
+    await store.publish_copies([copy("a", n) for n in ("w1", "w2", "w3")])
+    await store.take_lock("a", "w1")
+    leader = await elected(store)
+    await store.save_rings(leader, {"w1": 0, "w2": 1, "w3": 1})
+    await store.change_assignments(leader, [assignment("a", "w1")], [])
+    await stores.age(31)
+    leader = await elected(store)
+    await store.beat(worker("w3"))
+    await store.forget_worker("w1")
+    assert await store.reap(leader) == ["w2"]
+    await store.forget_worker("w2")
+    assert await other.rings() == {"w3": 1}
+    assert await other.draining() == {"w3"}
+    await store.withdraw_worker(worker("w3"))
+    # With no worker's row left, only a copy's own row could still show it.
+    assert await other.copies_of(["a"]) == {}
+    assert (await other.lock_of("a")).node == "w1"
+    assert [each.node for each in await other.assignments_of_segment("a")] == ["w1"]
+    for again in ("w1", "never-was"):
+        await store.forget_worker(again)
+
+
+@async_test
+async def test_a_worker_that_is_alive_is_not_forgotten(stores):
+    """Nothing of it is touched."""
+    store = await stores.open()
+    await store.register_worker(worker("w1"))
+    await store.publish_copies([copy("a", "w1")])
+    await store.set_draining("w1", True)
+    await store.save_rings(await elected(store), {"w1": 0})
+    with pytest.raises(errors.Conflict, match="w1 is alive"):
+        await store.forget_worker("w1")
+    assert await store.beat(worker("w1")) is True
+    assert "a" in await store.copies_of(["a"])
+    assert (await store.rings(), await store.draining()) == ({"w1": 0}, {"w1"})
+
+
+@async_test
+async def test_a_forgotten_worker_that_returns_is_a_new_one(stores):
+    """It is welcome, and publishes everything anew."""
+    store = await stores.open()
+    await store.register_worker(worker("w1"))
+    await store.publish_copies([copy("a", "w1")])
+    await stores.age(31)
+    await store.forget_worker("w1")
+    assert await store.beat(worker("w1")) is False
+    assert [each.node for each in await store.workers()] == ["w1"]
+    assert await store.copies_of(["a"]) == {}
+
+
+@async_test
 async def test_a_reaped_worker_learns_it_from_its_next_beat(stores):
     """It is alive again, and knows that it has to publish everything anew."""
     store = await stores.open()

@@ -349,6 +349,48 @@ def test_a_dead_worker_moves_its_own_share() -> None:
     assert site.by_worker()["w03"] == 0
 
 
+def test_a_forgotten_worker_is_not_waited_for() -> None:
+    """Its share moves within the grace, and nothing else; no trace of it is left."""
+    site = settled()
+    before = site.snapshot()
+    site.kill("w03")
+    site.wait(1)
+    site.planner.forget("w03")
+    site.settle()
+    share = sum("w03" in nodes for nodes in before.values())
+    assert site.moves == moved(before, site.snapshot()) == share > 100
+    for segment, nodes in before.items():
+        assert set(nodes) - {"w03"} <= set(site.holders(segment))
+    assert "w03" not in site.planner.rings
+    assert "w03" not in site.planner.status()["workers"]
+
+
+def test_a_worker_that_lives_is_not_forgotten() -> None:
+    """It may have come back since somebody said that it would not."""
+    site = settled()
+    site.planner.forget("w03")
+    site.planner.forget("never-was")
+    site.settle()
+    assert site.moves == 0
+    assert "w03" in site.planner.rings
+
+
+def test_the_last_worker_of_a_ring_leaves_it_to_others() -> None:
+    """A ring whose only member is merely dead stays empty; forgotten, it gets another one."""
+    site = settled(3)
+    rings = site.planner.rings
+    alone = next(name for name in rings if list(rings.values()).count(rings[name]) == 1)
+    site.kill(alone)
+    site.wait(GRACE)
+    site.settle()
+    assert set(site.planner.rings.values()) == set(rings.values())
+    site.planner.forget(alone)
+    site.see_workers()
+    site.settle()
+    assert alone not in site.planner.rings
+    assert set(site.planner.rings.values()) == set(rings.values())
+
+
 def test_a_new_worker_takes_its_share() -> None:
     """A new worker's copies are all that moves, and they are its part of its ring."""
     site = settled()

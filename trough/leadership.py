@@ -190,9 +190,9 @@ class Reign:
         self._check_lease()
         planner = self._planner or await self._learn()
         now = self._clock.seconds()
-        if now - self._reaped >= self._policy.reap:
-            await self._reap()
         planner.see_workers(await self._metadata.workers(), now)
+        if now - self._reaped >= self._policy.reap:
+            await self._reap(planner)
         self._take_in_locks(planner, now)
         await self._look(planner, now)
         await self._carry_out(planner)
@@ -218,10 +218,19 @@ class Reign:
         self._planner = planner
         return planner
 
-    async def _reap(self) -> None:
+    async def _reap(self, planner: Planner) -> None:
         for node in await self._metadata.reap(self.leader):
             _log.warn("{node}: is dead; its copies are no longer published", node=node)
+        await self._see_forgotten(planner)
         self._reaped = self._clock.seconds()
+
+    async def _see_forgotten(self, planner: Planner) -> None:
+        """An operator takes a worker that will not return off its ring, in the store."""
+        stored = await self._metadata.rings()
+        for node in sorted(self._rings.keys() - stored.keys()):
+            _log.info("{node}: was forgotten; its copies move now", node=node)
+            planner.forget(node)
+        self._rings = stored
 
     def _take_in_locks(self, planner: Planner, now: float) -> None:
         news, self._lock_news[:] = list(self._lock_news), []
@@ -305,6 +314,8 @@ class Reign:
 
     async def _save_rings(self, planner: Planner) -> None:
         if planner.rings != self._rings:
+            # Before they are replaced: somebody may have been forgotten meanwhile.
+            await self._see_forgotten(planner)
             await self._metadata.save_rings(self.leader, planner.rings)
             self._rings = planner.rings
 

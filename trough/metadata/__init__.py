@@ -162,6 +162,17 @@ class Metadata(ABC):
         :raises trough.errors.NotLeader: `leader` leads no more; nothing was removed
         """
 
+    @abstractmethod
+    async def forget_worker(self, node: str) -> None:
+        """Remove what tells of a worker that will not return: its row, its copies, its place
+        on a ring, and that it was to be emptied. Its locks and assignments stay: the
+        first are an operator's to free, the others the leader's to move.
+
+        Idempotent; without effect on a worker that nobody knows.
+
+        :raises trough.errors.Conflict: it is alive; nothing was removed
+        """
+
     # -- copies ----------------------------------------------------------------
 
     @abstractmethod

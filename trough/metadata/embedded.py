@@ -161,6 +161,12 @@ class EmbeddedMetadata(Metadata):
                 reaped.append(node)
         return reaped
 
+    async def forget_worker(self, node: str) -> None:
+        await self._decide(changes.mark_lost, node)
+        await self._remove_copies(node, None)
+        await self._note(changes.remove_marked, node)
+        await self._decide(changes.forget_place, node)
+
     async def _remove_copies(self, node: str, leader: Leader | None) -> None:
         while await self._note(changes.remove_copies_of_marked, node, PORTION, leader):
             pass

@@ -153,6 +153,18 @@ def set_draining(connection: sqlite3.Connection, now: float, node: str, draining
         connection.execute("DELETE FROM draining WHERE node = ?", (node,))
 
 
+def mark_lost(connection: sqlite3.Connection, now: float, node: str) -> None:
+    """Mark a worker that will not return, as :func:`mark_dead` does."""
+    rules.refuse_live_worker(node, reads.worker(connection, now, node) is not None)
+    connection.execute("UPDATE worker SET reaped = 1 WHERE node = ?", (node,))
+
+
+def forget_place(connection: sqlite3.Connection, now: float, node: str) -> None:
+    """Remove a worker from its ring, and from those that are to be emptied."""
+    connection.execute("DELETE FROM ring WHERE node = ?", (node,))
+    connection.execute("DELETE FROM draining WHERE node = ?", (node,))
+
+
 def save_rings(
     connection: sqlite3.Connection, now: float, leader: Leader, rings: Mapping[str, int]
 ) -> None:

@@ -26,7 +26,7 @@ from trough.metadata import rethink_rows as rows
 from trough.metadata.address import RethinkAddress
 from trough.metadata.rethink_cluster import Ambiguous, Refused, RethinkCluster
 from trough.metadata.rethink_tables import make_tables
-from trough.metadata.rethink_terms import DURABLE, FROZEN, PRESENT, SOFT
+from trough.metadata.rethink_terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT
 from trough.metadata.rethink_watch import FeedWatch
 from trough.model import READ, WRITE, Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
 
@@ -160,6 +160,13 @@ class RethinkMetadata(Metadata):
             if (await self._decide(changes.remove_marked(node)))["deleted"]:
                 reaped.append(node)
         return reaped
+
+    async def forget_worker(self, node: str) -> None:
+        rules.refuse_live_worker(node, await self._decide(changes.mark_lost(node)))
+        await self._remove_copies(node)
+        await self._decide(changes.remove_marked(node))
+        await self.set_draining(node, False)
+        await self._decide(changes.forget_place(node))
 
     async def _remove_copies(self, node: str, leader: Leader | None = None) -> None:
         for role in (READ, WRITE):
@@ -319,7 +326,8 @@ class RethinkMetadata(Metadata):
     # -- the shape of the cluster ----------------------------------------------
 
     async def rings(self) -> dict[str, int]:
-        return dict(await self._look(reads.rings))
+        # Whoever is not among them was forgotten: an old answer will not do.
+        return dict(await self._run(reads.rings(STRICT)))
 
     async def save_rings(self, leader: Leader, rings: Mapping[str, int]) -> None:
         _checked(await self._as_leader(leader, changes.save_rings(leader, rings)))

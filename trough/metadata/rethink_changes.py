@@ -143,6 +143,18 @@ def mark_dead() -> Term:
     )
 
 
+def mark_lost(node: str) -> Term:
+    """Mark a worker that will not return; answers with whether it is alive instead."""
+    place = r.table("services").get(rows.worker_id(node))
+
+    def decide(row: Term) -> Term:
+        marked = row.merge({"reaped_on": r.now()})
+        return r.branch(row.eq(None), None, alive(row, r.now()), row, marked)
+
+    left = written(place.replace(decide, return_changes="always"))["new_val"]
+    return left.do(lambda row: r.branch(row.eq(None), False, alive(row, r.now())))
+
+
 def remove_copies_of_marked(node: str, role: str, limit: int) -> Term:
     """Remove some copies of a marked worker; answers with how many.
 
@@ -185,6 +197,15 @@ def set_draining(node: str, draining: bool) -> Term:
         return {"id": "draining", "nodes": after}
 
     return r.table("cluster").get("draining").replace(changed)
+
+
+def forget_place(node: str) -> Term:
+    """Remove a worker from its ring."""
+
+    def without(row: Term) -> Any:
+        return {"rings": r.literal(row["rings"].without(node))}
+
+    return r.table("cluster").get("rings").update(without)
 
 
 def save_rings(leader: Leader, rings: Mapping[str, int]) -> Term:

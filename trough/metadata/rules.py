@@ -58,6 +58,17 @@ def refuse_other_worker(present: Worker | None, worker: Worker) -> None:
         )
 
 
+def refuse_live_worker(node: str, alive: bool) -> None:
+    """Make sure that a worker may be forgotten.
+
+    :raises trough.errors.Conflict: it is alive
+    """
+    if alive:
+        raise errors.Conflict(
+            f"{node} is alive", "drain it and stop it, if it is not to be used any more"
+        )
+
+
 def refuse_other_default(schema: Schema) -> None:
     """Make sure that the default schema stays empty.
 

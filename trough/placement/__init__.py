@@ -91,6 +91,12 @@ class Planner:
         if self._cluster.update(workers, now):
             self._cursor = 0
 
+    def forget(self, worker: str) -> None:
+        """Take in that a worker will not return: its share is given away without any
+        grace, and its place on a ring to others. One that lives is not forgotten."""
+        if self._cluster.forget(worker):
+            self._cursor = 0
+
     def see_assignments(self, assignments: Iterable[Assignment], now: float) -> None:
         """Take in assignments that are in the store; all of them once, in pages."""
         table, cluster = self._table, self._cluster
@@ -233,7 +239,6 @@ class Planner:
 
     def status(self) -> dict[str, object]:
         """Counters for people; JSON-able."""
-        nodes = self._cluster.nodes.values()
         return {
             "segments": len(self._table.rows),
             "unseen": len(self._table) - self._cursor,
@@ -242,7 +247,8 @@ class Planner:
             "in_question": len(self._decisions.surplus),
             "workers": {
                 node.name: {"state": node.state.value, "ring": node.ring, "bytes": node.counted}
-                for node in nodes
+                for node in self._cluster.nodes.values()
+                if not self._cluster.is_forgotten(node)
             },
         }
 

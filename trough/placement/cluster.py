@@ -150,6 +150,24 @@ class Cluster:
             node.become(State.DEAD, node.cold)
         return self._rebuild(bool(late))
 
+    def forget(self, name: str) -> bool:
+        """Expect a missing worker no more, and keep no place for it; one that lives stays.
+
+        :return: as :meth:`update`
+        """
+        node = self.nodes.get(name)
+        if node is not None and node.state in (State.LIVE, State.DRAINING):
+            return False
+        self.membership.pop(name, None)
+        if node is not None:
+            node.become(State.DEAD, node.cold)
+        return self._rebuild(True)
+
+    def is_forgotten(self, node: Node) -> bool:
+        """Whether nothing is left of a worker but its name."""
+        placed = node.cold or node.name in self.membership
+        return node.state is State.DEAD and not placed and not node.counted
+
     def _see(self, node: Node, worker: Worker) -> bool:
         state = State.DRAINING if worker.draining else State.LIVE
         capacity = float(worker.capacity or worker.available_bytes)

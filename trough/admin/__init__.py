@@ -1,0 +1,151 @@
+"""``trough-admin``: what an operator looks at and decides, straight in the metadata store.
+
+It works while no sync server does, which is when it is needed most. Looking changes
+nothing; a change says what it does, and the one that can lose data says what could be lost
+and asks first. Errors are one line each. It refuses to know how workers and sync servers
+carry out what was decided: they watch the store themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred
+
+from trough import errors, registry_url
+from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
+from trough.admin.deciding import drain, forget, free_lock, free_locks, undrain
+from trough.admin.looking import locks, status, workers
+from trough.metadata import Metadata
+from trough.metadata.open import open_metadata
+
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "Console", "main"]
+__all__ += ["drain", "forget", "free_lock", "free_locks", "locks", "status", "undrain", "workers"]
+
+#: Seconds of waiting for the metadata store without a word.
+SILENCE = 2.0
+
+DESCRIPTION = """\
+Look at a Trough, and decide what an operator has to: through its metadata store, whether
+or not a sync server is there.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``trough-admin``; ends with :class:`SystemExit`, as the reactor does."""
+    options = _parser().parse_args(arguments)
+    # Ctrl-C stops the reactor, which is no success of what was asked.
+    outcome = [INTERRUPTED]
+    try:
+        task.react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options, outcome)))
+    except SystemExit as end:
+        raise SystemExit(end.code or outcome[0]) from None
+
+
+async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) -> None:
+    try:
+        url = registry_url.registry_url(options.url, os.environ)
+        metadata = open_metadata(url, reactor)
+        waiting = reactor.callLater(SILENCE, _say_what_is_waited_for, metadata)
+        try:
+            await metadata.open()
+        finally:
+            if waiting.active():
+                waiting.cancel()
+        try:
+            console = Console(metadata, sys.stdin, sys.stdout, reactor)
+            status = await options.command(console, options)
+            sys.stdout.flush()
+        finally:
+            await metadata.close()
+    except errors.TroughError as error:
+        reason = " ".join(str(error).split())
+        if getattr(options, "json", False):
+            # Whoever reads this looks at nothing else.
+            print(json.dumps({"healthy": False, "error": reason}))
+        print(f"trough-admin: {reason}", file=sys.stderr)
+        status = FAILED
+    except KeyboardInterrupt:
+        print("\ntrough-admin: nothing was changed", file=sys.stderr)
+        status = FAILED
+    except BrokenPipeError:
+        # `trough-admin locks | head` has seen enough; nothing may be flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED
+    outcome[0] = status
+
+
+def _say_what_is_waited_for(metadata: Metadata) -> None:
+    absence = metadata.absence
+    why = f": {absence.reason}" if absence else ""
+    print(f"trough-admin: waiting for the metadata store{why}; Ctrl-C ends that", file=sys.stderr)
+
+
+Command = Callable[[Console, argparse.Namespace], Awaitable[int]]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("trough-admin", description=DESCRIPTION)
+    parser.add_argument("-u", "--url", help=registry_url.HELP)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Command, help_text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
+        sub.set_defaults(command=function)
+        return sub
+
+    _add_looking(command)
+    _add_deciding(command)
+    return parser
+
+
+def _add_looking(command: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    command(
+        "status",
+        status,
+        "who leads, how many workers live, what is amiss; the exit status is 1 where nobody "
+        "leads, no worker lives, or a lock's holder does not",
+    ).add_argument("--json", action="store_true", help="as one JSON object, for programs")
+    command("workers", workers, "all workers, with state, hash ring, load and space")
+    listing = command("locks", locks, "all write locks, and whether their holders live")
+    listing.add_argument("--worker", metavar="NODE", help="only those of this worker")
+
+
+def _add_deciding(command: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    def on_worker(name: str, function: Command, help_text: str) -> argparse.ArgumentParser:
+        sub = command(name, function, help_text)
+        sub.add_argument("node", metavar="NODE")
+        return sub
+
+    def asking(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--yes", action="store_true", help="do not ask")
+
+    emptying = on_worker(
+        "drain", drain, "have a worker emptied, without a moment of too few copies"
+    )
+    emptying.add_argument("--wait", action="store_true", help="return once it is empty")
+    on_worker("undrain", undrain, "let a drained worker have copies again")
+    free = command(
+        "free-lock", free_lock, "take the write lock away from a lost worker; can lose data"
+    )
+    free.add_argument("segment", metavar="SEGMENT")
+    asking(free)
+    asking(
+        on_worker(
+            "free-locks", free_locks, "take all write locks away from a worker that never returns"
+        )
+    )
+    asking(
+        on_worker(
+            "forget",
+            forget,
+            "remove all that is known of a worker that never returns, its write locks included; "
+            "can lose data",
+        )
+    )

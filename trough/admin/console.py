@@ -1,0 +1,85 @@
+"""What the commands of ``trough-admin`` work with: the store, the person, and words."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TextIO
+
+from twisted.internet.interfaces import IReactorTime
+
+from trough import errors
+from trough.metadata import Metadata
+
+#: Exit statuses.
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What a command works with: the store, the person, and the time."""
+
+    metadata: Metadata
+    input: TextIO
+    output: TextIO
+    clock: IReactorTime
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(text, file=self.output, flush=True)
+
+    def table(self, *rows: Iterable[object]) -> None:
+        """Print rows in columns, the first row being the heading."""
+        texts = [[str(cell) for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        for row in texts:
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self.say("  ".join(cells).rstrip())
+
+    def ask(self, question: str) -> str:
+        """What the person answers."""
+        # The reactor's handler would only note Ctrl-C down, and reading would go on; so
+        # another one is there before anybody can have read the question.
+        former = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            print(question, end=" ", file=self.output, flush=True)
+            return self.input.readline().strip()
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+
+def insist(console: Console, question: str, answer: str) -> None:
+    """Have the person type `answer`.
+
+    :raises trough.errors.Cancelled: something else was typed
+    :raises trough.errors.BadRequest: nobody is there to type
+    """
+    if not console.input.isatty():
+        raise errors.BadRequest("nobody is there to be asked", "say --yes")
+    if console.ask(f"{question} ({answer}):") != answer:
+        raise errors.Cancelled("that is something else: nothing was changed")
+
+
+def listed(names: Sequence[str], what: str, most: int = 10) -> str:
+    """``; what: names``, not too many of them; nothing for none."""
+    if not names:
+        return ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"; {what}: {', '.join(names[:most])}{more}"
+
+
+def size_of(number: int) -> str:
+    """Bytes for a person."""
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def moment(seconds: float) -> str:
+    """A time for a person; `seconds` since the epoch."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,194 @@
+"""What an operator decides.
+
+A change says what it does, and one that can lose data says what could be lost and asks first.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from twisted.internet import task
+
+from trough import errors, model
+from trough.admin.console import DONE, Console, insist, listed, moment
+from trough.metadata import Metadata
+
+#: Seconds between two looks at a worker that is being drained.
+LOOK = 1.0
+
+
+async def drain(console: Console, options: argparse.Namespace) -> int:
+    """Have a worker emptied."""
+    await _known(console.metadata, options.node)
+    await console.metadata.set_draining(options.node, True)
+    console.say(
+        f"{options.node} is being drained: the leader moves its copies to other workers, and "
+        "it gets no new ones. `trough-admin undrain` takes that back."
+    )
+    if options.wait:
+        await _until_empty(console, options.node)
+    return DONE
+
+
+async def _until_empty(console: Console, node: str) -> None:
+    told = ""
+    while missing := await _what_it_has(console.metadata, node):
+        if missing != told:
+            console.say(f"{node} still has {missing}")
+            told = missing
+        await task.deferLater(console.clock, LOOK)
+    console.say(f"{node} is empty, and can be stopped.")
+
+
+async def _what_it_has(metadata: Metadata, node: str) -> str:
+    """Locks first: as long as there is one, its segment stays as well."""
+    locks = [lock.segment for lock in await metadata.locks(node)]
+    if locks:
+        return f"write locks ({len(locks)}){listed(locks, 'promote')}"
+    async for page in metadata.assignments(node):
+        if page:
+            return "copies of segments"
+    return ""
+
+
+async def undrain(console: Console, options: argparse.Namespace) -> int:
+    """Let a worker have copies again."""
+    if model.check_node_name(options.node) not in await console.metadata.draining():
+        raise errors.NotFound(f"{options.node} is not being drained")
+    await console.metadata.set_draining(options.node, False)
+    console.say(f"{options.node} gets copies again.")
+    return DONE
+
+
+async def _known(metadata: Metadata, node: str) -> None:
+    model.check_node_name(node)
+    known = {worker.node for worker in await metadata.workers()} | set(await metadata.rings())
+    if node not in known:
+        raise errors.NotFound(f"no worker {node}{listed(sorted(known), 'there are')}")
+
+
+async def free_lock(console: Console, options: argparse.Namespace) -> int:
+    """Take the write lock away from its holder."""
+    metadata = console.metadata
+    segment = model.check_segment_id(options.segment)
+    lock = await metadata.lock_of(segment)
+    if lock is None:
+        raise errors.NotFound(f"nobody holds a write lock of segment {segment}")
+    alive = any(worker.node == lock.node for worker in await metadata.workers())
+    console.say(_what_could_be_lost(lock, alive, await _last_promotion(metadata, segment)))
+    if not options.yes:
+        insist(console, "To free the lock, type the segment's id", segment)
+    await metadata.release_lock(lock)
+    console.say(f"The write lock of segment {segment} is free.")
+    return DONE
+
+
+async def free_locks(console: Console, options: argparse.Namespace) -> int:
+    """Take all write locks away from a worker that is lost for good."""
+    metadata, node = console.metadata, model.check_node_name(options.node)
+    locks = await metadata.locks(node)
+    if not locks:
+        raise errors.NotFound(f"{node} holds no write lock")
+    hint = f"drain it, which loses nothing: trough-admin drain {node}"
+    await _refuse_alive(metadata, node, hint)
+    console.say(f"{node} is not alive and holds {len(locks)} write locks. {_INSTEAD}")
+    await _warn_of_locks(console, node, locks)
+    if not options.yes:
+        insist(console, "To free them all, type the worker's name", node)
+    await _free(console, node, locks)
+    return DONE
+
+
+async def forget(console: Console, options: argparse.Namespace) -> int:
+    """Remove all that is known of a worker that is lost for good."""
+    metadata, node = console.metadata, model.check_node_name(options.node)
+    await _refuse_alive(metadata, node, "it can be forgotten WORKER_TTL after it was stopped")
+    locks = await metadata.locks(node)
+    ring = (await metadata.rings()).get(node)
+    draining = node in await metadata.draining()
+    copies = await _count_assignments(metadata, node)
+    removed = {
+        f"its place on hash ring {ring}": ring is not None,
+        "that it is being drained": draining,
+        f"its assignments ({copies}), whose copies the leader has made elsewhere": copies,
+        f"its write locks ({len(locks)})": locks,
+    }
+    if not any(removed.values()):
+        raise errors.NotFound(f"nothing is known of a worker {node}")
+    console.say(f"{node} is not alive. {_INSTEAD} Forgetting it removes:")
+    for what, is_there in removed.items():
+        if is_there:
+            console.say(f"  {what}")
+    if locks:
+        await _warn_of_locks(console, node, locks)
+    if not options.yes:
+        insist(console, "To forget it, type the worker's name", node)
+    # This refuses a worker that came back meanwhile, before its locks are touched.
+    await metadata.forget_worker(node)
+    if locks:
+        await _free(console, node, locks)
+    console.say(f"{node} is forgotten.")
+    return DONE
+
+
+_INSTEAD = "If it, or its disk, can be brought back,\ndo that instead."
+
+
+async def _refuse_alive(metadata: Metadata, node: str, hint: str) -> None:
+    if any(worker.node == node for worker in await metadata.workers()):
+        raise errors.Conflict(f"{node} is alive", hint)
+
+
+async def _count_assignments(metadata: Metadata, node: str) -> int:
+    count = 0
+    async for page in metadata.assignments(node):
+        count += len(page)
+    return count
+
+
+async def _warn_of_locks(console: Console, node: str, locks: Sequence[model.Lock]) -> None:
+    console.say(
+        "What was written to these segments since their last promotions is on the disk of "
+        f"{node}\nand nowhere else, and the next writers go on without it:"
+    )
+    for lock in locks:
+        promoted = await _last_promotion(console.metadata, lock.segment)
+        console.say(f"  {lock.segment}  {promoted or 'never promoted, as far as is known'}")
+
+
+async def _free(console: Console, node: str, locks: Sequence[model.Lock]) -> None:
+    for lock in locks:
+        await console.metadata.release_lock(lock)
+    console.say(f"{len(locks)} write locks of {node} are free.")
+
+
+async def _last_promotion(metadata: Metadata, segment: str) -> str:
+    """When the canonical copy was published, as far as the store knows; empty: never."""
+    assignments = await metadata.assignments_of_segment(segment)
+    promoted = max((assignment.modified for assignment in assignments), default=0)
+    return moment(promoted / 1000) if promoted else ""
+
+
+def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: str) -> str:
+    """The warning before a lock is freed.
+
+    :param promoted: when the canonical copy was published; empty: there is none
+    """
+    advice = (
+        f"{lock.node} is alive: promoting the segment, instead of this, loses nothing."
+        if alive
+        else f"{lock.node} is not alive: if it can be brought back, do that instead."
+    )
+    loss = (
+        f"Everything written since the last promotion ({promoted})"
+        if promoted
+        else "The segment was never promoted, as far as is known: everything in it"
+    )
+    return (
+        f"{lock.node} holds the write lock of segment {lock.segment} since "
+        f"{moment(lock.acquired_on)}, epoch {lock.epoch}.\n{advice}\n"
+        f"{loss} is on the disk of {lock.node} and nowhere else.\n"
+        "Once the lock is free, the next writer goes on without it, and what "
+        f"{lock.node} has\nis never merged: it keeps its file aside, for you to look at."
+    )

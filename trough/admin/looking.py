@@ -1,0 +1,126 @@
+"""What an operator looks at; nothing is changed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from trough.admin.console import DONE, FAILED, Console, listed, moment, size_of
+from trough.metadata import Metadata
+from trough.model import Worker
+
+
+async def status(console: Console, options: argparse.Namespace) -> int:
+    """Who leads, how many workers live, and what is amiss."""
+    told = await _status(console.metadata)
+    if options.json:
+        console.say(json.dumps(told))
+    else:
+        _tell_status(console, told)
+    return DONE if told["healthy"] else FAILED
+
+
+async def _status(metadata: Metadata) -> dict[str, Any]:
+    """What ``status --json`` prints; docs/operations.rst explains it."""
+    leader = await metadata.leader()
+    workers = await _all_workers(metadata)
+    alive = {worker["node"] for worker in workers if worker["alive"]}
+    locks = await metadata.locks()
+    orphaned = [lock for lock in locks if lock.node not in alive]
+    return {
+        "healthy": bool(leader and alive and not orphaned),
+        "leader": {"node": leader.node, "url": leader.url, "generation": leader.generation}
+        if leader
+        else None,
+        "workers": workers,
+        "locks": {
+            "count": len(locks),
+            "orphaned": [{"segment": lock.segment, "node": lock.node} for lock in orphaned],
+        },
+        "schemas": len(await metadata.schemas()),
+    }
+
+
+async def _all_workers(metadata: Metadata) -> list[dict[str, Any]]:
+    """Every worker that lives, has a place on a hash ring, or is being drained."""
+    alive = {worker.node: worker for worker in await metadata.workers()}
+    rings = await metadata.rings()
+    draining = await metadata.draining()
+    return [
+        {
+            "node": node,
+            "alive": node in alive,
+            "draining": node in draining,
+            "ring": rings.get(node),
+            **_told(alive.get(node)),
+        }
+        for node in sorted({*alive, *rings, *draining})
+    ]
+
+
+def _told(worker: Worker | None) -> dict[str, Any]:
+    """What a worker says of itself; None for all that a dead one does not."""
+    fields = ("cold_storage", "load", "available_bytes", "capacity", "line", "last_heartbeat")
+    return {field: getattr(worker, field, None) for field in fields}
+
+
+def _tell_status(console: Console, told: dict[str, Any]) -> None:
+    leader, workers, locks = told["leader"], told["workers"], told["locks"]
+    led_by = "{node} at {url}, generation {generation}".format(**leader) if leader else "nobody"
+    alive = [worker for worker in workers if worker["alive"]]
+    # One that was drained and stopped is gone because somebody wanted that.
+    lost = [each["node"] for each in workers if not each["alive"] and not each["draining"]]
+    drained = [
+        each["node"] if each["alive"] else f"{each['node']} (not alive)"
+        for each in workers
+        if each["draining"]
+    ]
+    orphaned = [lock["segment"] for lock in locks["orphaned"]]
+    console.say(f"leader    {led_by}")
+    console.say(f"workers   {len(alive)} alive{listed(lost, 'not alive')}")
+    console.say(f"draining  {', '.join(drained) or 'none'}")
+    console.say(f"locks     {locks['count']}{listed(orphaned, 'held by workers not alive')}")
+    console.say(f"schemas   {told['schemas']}")
+
+
+async def workers(console: Console, options: argparse.Namespace) -> int:
+    """Every worker that lives, or has a place on a hash ring."""
+    rows = []
+    for worker in await _all_workers(console.metadata):
+        state = [
+            "alive" if worker["alive"] else "not alive",
+            *(["draining"] if worker["draining"] else []),
+            *(["cold"] if worker["cold_storage"] else []),
+        ]
+        told = (
+            (
+                f"{worker['load']:g}",
+                size_of(worker["available_bytes"]),
+                size_of(worker["capacity"]),
+                worker["line"],
+            )
+            if worker["alive"]
+            else ("-",) * 4
+        )
+        ring = "-" if worker["ring"] is None else worker["ring"]
+        rows.append((worker["node"], ", ".join(state), ring, *told))
+    console.table(("WORKER", "STATE", "RING", "LOAD", "AVAILABLE", "CAPACITY", "ADDRESS"), *rows)
+    return DONE
+
+
+async def locks(console: Console, options: argparse.Namespace) -> int:
+    """Every write lock, and whether its holder lives."""
+    alive = {worker.node for worker in await console.metadata.workers()}
+    rows = [
+        (
+            lock.segment,
+            lock.node,
+            "alive" if lock.node in alive else "not alive",
+            lock.epoch,
+            moment(lock.acquired_on),
+        )
+        for lock in await console.metadata.locks(options.worker)
+    ]
+    console.table(("SEGMENT", "WORKER", "STATE", "EPOCH", "SINCE"), *rows)
+    return DONE
