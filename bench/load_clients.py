@@ -11,7 +11,8 @@ import socket
 import time
 from collections.abc import Iterator
 
-CHUNK = 1 << 18
+#: Of one read. Reserving room for much more costs as much as all else that a client does.
+CHUNK = 1 << 16
 
 
 def _connect(port: int) -> socket.socket:

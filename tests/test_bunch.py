@@ -10,6 +10,7 @@ from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from trough.bunch import Bunch
+from trough.protocols.http import Resource, Site, write_response
 from trough.protocols.outbox import Outbox
 
 
@@ -83,6 +84,9 @@ class Descriptor(StringTransport):
     def write(self, data):
         self.collected.append(data)
 
+    def writeSequence(self, data):
+        self.collected += data
+
     def doWrite(self):
         self.sent.append(b"".join(self.collected))
         self.collected.clear()
@@ -139,3 +143,57 @@ def test_a_connection_that_is_lost_within_a_bunch_is_sent_nothing():
         box.send(b"1 OK\n")
         box.abandon()
     assert transport.collected == transport.sent == []
+
+
+class Asked(Resource):
+    """Keeps requests, to be answered by the test."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def handler(self, request):
+        return self.requests.append
+
+
+def asked_over_http(bunch, *headers):
+    """A request, and the transport that its answer leaves by."""
+    resource, transport = Asked(), Descriptor()
+    channel = Site(resource, Clock(), 100, bunch).buildProtocol(None)
+    channel.makeConnection(transport)
+    channel.dataReceived(b"\r\n".join([b"POST / HTTP/1.1", *headers, b"", b""]))
+    (request,) = resource.requests
+    return request, transport
+
+
+def test_an_answer_over_http_is_sent_at_the_end_of_its_bunch():
+    """It leaves as a whole, without waiting until the reactor finds that it may."""
+    bunch = Bunch(Clock())
+    request, transport = asked_over_http(bunch)
+    with bunch:
+        write_response(request, 200, b"text/plain", b"OK\n")
+        assert transport.sent == []
+    (answer,) = transport.sent
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nOK\n")
+
+
+def test_an_answer_after_which_a_connection_ends_is_left_to_the_reactor():
+    """It is the one to find out that all is sent, and to close."""
+    bunch = Bunch(Clock())
+    request, transport = asked_over_http(bunch, b"Connection: close")
+    with bunch:
+        write_response(request, 200, b"text/plain", b"OK\n")
+    assert transport.sent == []
+    assert transport.collected[-1] == b"OK\n"
+    assert transport.disconnecting
+
+
+def test_an_answer_to_a_client_that_is_gone_is_not_sent():
+    """A connection that is lost within the bunch is left alone."""
+    bunch = Bunch(Clock())
+    request, transport = asked_over_http(bunch)
+    with bunch:
+        write_response(request, 200, b"text/plain", b"OK\n")
+        transport.connected = False
+    assert transport.sent == []

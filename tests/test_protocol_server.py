@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -245,6 +247,31 @@ def test_a_job_that_is_followed_too_late_is_cancelled() -> None:
     job = Job()
     reply.follow(job)
     assert job.cancelled
+
+
+def test_an_answered_request_leaves_nothing_to_the_collector() -> None:
+    """Reply and job know each other; both are gone with the last one who knows either."""
+
+    class Going:
+        def __init__(self, reply: Reply) -> None:
+            self.reply = reply
+
+        def cancel(self) -> None:
+            """It has ended by itself."""
+
+        pause = resume = cancel
+
+    reply = Reply(Peer().server, "1", 0)
+    job = Going(reply)
+    reply.follow(job)
+    kept = weakref.ref(job)
+    gc.disable()
+    try:
+        reply.ok()
+        del reply, job
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 # -- back-pressure -------------------------------------------------------------------------

@@ -347,7 +347,7 @@ def _manager(common: _Common, manager: Manager, gatherer: Gatherer | None = None
 
 
 def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> None:
-    site = Site(root, common.reactor, max_body)
+    site = Site(root, common.reactor, max_body, common.bunch)
     Closing(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, site)
 

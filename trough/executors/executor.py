@@ -146,6 +146,7 @@ class Executor:
         stalled = [part for part in self.parts.values() if part.stalled]
         self._take(self._channel.wait(time_left(stalled)))
         now = monotonic()
+        self._next_look = now + LOOK
         for part in stalled:
             if part.stalled and now > part.deadline:
                 part.stalled = False

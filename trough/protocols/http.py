@@ -21,6 +21,8 @@ from twisted.python.failure import Failure
 from twisted.web import http, resource, server
 
 from trough import errors
+from trough.bunch import Bunch
+from trough.protocols.outbox import send_now
 
 _log = Logger()
 
@@ -118,15 +120,35 @@ class Request(server.Request):
         return bytes(self.content.getvalue())
 
 
+class Channel(http.HTTPChannel):
+    """A connection; an answer leaves once it is whole, without another turn of the reactor."""
+
+    site: Site
+    transport: Any
+
+    def requestDone(self, request: http.Request) -> None:
+        super().requestDone(request)
+        self.site.bunch.at_end(self._send_now)
+
+    def _send_now(self) -> None:
+        # A transport that is to close does so when the reactor finds it has sent all.
+        if self.transport.connected and not self.transport.disconnecting:
+            send_now(self.transport)
+
+
 class Site(server.Site):
     """A site of one port.
 
     :param max_body: bytes; a greater body is answered with 413
+    :ivar bunch: of whatever answers the requests
     """
 
     noisy = False
+    protocol = Channel  # type: ignore[assignment]
 
-    def __init__(self, root: resource.Resource, reactor: Any, max_body: int) -> None:
+    def __init__(
+        self, root: resource.Resource, reactor: Any, max_body: int, bunch: Bunch | None = None
+    ) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
         # Clients such as curl say that SQL is a form; taken for one, each ``=`` in it would
         # be a parameter.
@@ -139,7 +161,7 @@ class Site(server.Site):
         )
         self.displayTracebacks = False
         self._clock = reactor
-
+        self.bunch = bunch or Bunch(reactor)
         self._under_way: set[Request] = set()
         self._idle: Deferred[None] | None = None
 

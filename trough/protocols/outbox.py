@@ -23,6 +23,14 @@ from trough.bunch import Bunch
 _ENOUGH = 1 << 16
 
 
+def send_now(transport: Any) -> None:
+    """Have `transport` send what it was given, where it can, without waiting for the turn in
+    which the reactor finds that it may. TLS cannot: it has no descriptor of its own."""
+    if IWriteDescriptor.providedBy(transport):
+        # What it says of a lost connection the reactor finds out as well.
+        transport.doWrite()
+
+
 @implementer(IPushProducer)
 class Outbox:
     """In front of one transport, of which it is the producer.
@@ -37,7 +45,7 @@ class Outbox:
 
     __slots__ = (
         *("_bunch", "_crowded", "_drained", "_kept", "_mark"),
-        *("_transport", "_waiting", "_writes_now", "full", "unsent"),
+        *("_transport", "_waiting", "full", "unsent"),
     )
 
     def __init__(
@@ -58,9 +66,6 @@ class Outbox:
         self._waiting: list[bytes] = []
         #: Bytes of those that wait for nothing but the end of the bunch.
         self._kept = 0
-        # A transport with a descriptor can be made to write without waiting until the
-        # reactor finds that it may; TLS has none of its own.
-        self._writes_now = IWriteDescriptor.providedBy(transport)
         transport.registerProducer(self, True)
 
     def send(self, data: bytes) -> None:
@@ -84,9 +89,7 @@ class Outbox:
         """Send what is kept for the end of the bunch."""
         if self._kept:
             self._hand_over()
-            if self._writes_now:
-                # What it says of a lost connection the reactor finds out as well.
-                self._transport.doWrite()
+            send_now(self._transport)
 
     def close(self) -> None:
         """Hand over everything; nothing may be sent afterwards."""

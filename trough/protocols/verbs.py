@@ -178,6 +178,8 @@ class Reply:
     def _end(self, line: bytes) -> None:
         if not self.ended:
             self.ended = True
+            # They know this reply in turn; left together, both would wait for the collector.
+            self.jobs = ()
             self.connection.send(line)
             self.connection.ended(self)
 
