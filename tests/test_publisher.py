@@ -1,9 +1,12 @@
 """What a worker says about its copies, on a real registry."""
 
+from time import time
+
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.testing import Clock
 
 from trough import errors
 from trough.metadata.embedded import EmbeddedMetadata
@@ -185,3 +188,21 @@ async def test_news_outlive_an_error_that_nobody_thought_of(registry, tmp_path):
     assert await _roles(registry, "a") == {"a": [READ]}
     await publisher.stopService()
     await broken.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_rows_are_refreshed_within_any_ttl(registry, tmp_path):
+    """However short the TTL of a copy's row is, a copy that is served does not vanish."""
+    clock = Clock()
+    aging = EmbeddedMetadata(tmp_path / "registry.db", reactor, lambda: time() + clock.seconds())
+    await aging.open()
+    publisher = Publisher(aging, "w1", "http://h:1/", "http://h:2/", 10.0, clock)
+    publisher.startService()
+    publisher.serve("a", writable=False)
+    for _second in range(30):
+        clock.advance(1)
+        clock.advance(0)
+        await publisher.published()
+        assert await _roles(aging, "a") == {"a": [READ]}
+    await publisher.stopService()
+    await aging.close()

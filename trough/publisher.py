@@ -25,7 +25,7 @@ _log = Logger()
 #: Rows a call; what one RethinkDB query carries well.
 BATCH = 500
 
-#: Seconds between two portions of the refresh.
+#: Seconds between two portions of the refresh; less where a row's TTL is short.
 REFRESH_INTERVAL = 60.0
 
 #: Seconds before the store is tried again.
@@ -65,7 +65,8 @@ class Publisher(service.MultiService):
         self._flushing: Deferred[None] | None = None
         self._waiting: list[Deferred[None]] = []
         self.load = 0.0
-        Periodic("refreshing copies", REFRESH_INTERVAL, self._refresh_some, clock).setServiceParent(
+        self._interval = min(REFRESH_INTERVAL, ttl / 8)
+        Periodic("refreshing copies", self._interval, self._refresh_some, clock).setServiceParent(
             self
         )
 
@@ -180,7 +181,7 @@ class Publisher(service.MultiService):
         if not self._refresh:
             self._refresh = list(self._roles)
             return
-        rounds = max(1, math.floor(self._ttl / 2 / REFRESH_INTERVAL))
+        rounds = max(1, math.floor(self._ttl / 2 / self._interval))
         count = math.ceil(len(self._roles) / rounds)
         portion, self._refresh = self._refresh[:count], self._refresh[count:]
         self._news.update((segment, None) for segment in portion if segment in self._roles)
