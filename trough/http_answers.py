@@ -85,7 +85,9 @@ def gathered(body: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def _blob_or_object(value: dict[str, Any]) -> Any:
-    return base64.b64decode(value["blob"]) if value.keys() == {"blob"} else value
+    # Of a segment of that name an object is told, and no text.
+    is_blob = value.keys() == {"blob"} and isinstance(value["blob"], str)
+    return base64.b64decode(value["blob"]) if is_blob else value
 
 
 def unexpected(response: Response, what: str, payload: bytes | None = None) -> TroughException:
