@@ -62,6 +62,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "MAX_LINE": (2048, "2 KiB", 2048),
     "MAX_LITERAL": (4096, "4096 B", 4096),
     "LOG_LEVEL": ("WARNING", "Warn", "warn"),
+    "LOG_FORMAT": ("JSON", "json", "json"),
 }
 
 # What has to be given along with a key for the whole to make sense.
@@ -182,6 +183,7 @@ WRONG: dict[str, list[object]] = {
     ],
     "COLD_SEGMENTS": [True, "lambda s: True", [{"match": "x"}], [{"match": "x", "cold": 1}]],
     "LOG_LEVEL": ["loud", "", 10, True],
+    "LOG_FORMAT": ["xml", "", 10, True],
 }
 
 

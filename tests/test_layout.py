@@ -22,6 +22,7 @@ LAYERS = [
     ["errors"],
     [
         "bunch",
+        "json_lines",
         "keyed_lock",
         "lifecycle",
         "logs",

@@ -10,7 +10,6 @@ import atexit
 import errno
 import gc
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
 from trough.errors import TroughError
+from trough.logs import say
 
 _log = Logger()
 
@@ -118,7 +118,7 @@ class Refusal:
             return
         self._refused = True
         _log.critical("refusing to run: {reason}", reason=reason)
-        print(f"trough: refusing to run: {reason}", file=sys.__stderr__, flush=True)
+        say(f"trough: refusing to run: {reason}", __name__, "critical")
         # twistd ends with status 0 however its reactor came to stop; what is registered
         # last runs first, after twistd has tidied up.
         atexit.register(os._exit, 1)

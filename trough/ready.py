@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough.lifecycle import settle
+from trough.logs import say
 
 _log = Logger()
 
@@ -74,8 +74,7 @@ class Ready(service.Service):
     async def _say(self) -> None:
         text = await self._welcome.run() if self._welcome is not None else ""
         told = ", ".join(f"{name} {address}" for name, address in self._addresses.items())
-        # Past twistd, which would make log entries of it, and whatever the log's level is.
-        print(f"{self._name} is ready: {told}", text, sep="\n", file=sys.__stdout__, flush=True)
+        say(f"{self._name} is ready: {told}\n{text}", __name__)
         _tell_systemd(os.environ.get("NOTIFY_SOCKET", ""))
         self._welcoming = None
 

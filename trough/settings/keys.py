@@ -239,6 +239,11 @@ class Settings:
         "info",
         "Least level of what is logged.",
     )
+    log_format: str = _key(
+        Choice({name: name for name in ("text", "json")}),
+        "text",
+        "How the log is written: text for people, or json, one object a line, for programs.",
+    )
 
     def copies_for(self, segment: str) -> int:
         """How many workers should keep a copy of `segment`; 0 for a cold one."""

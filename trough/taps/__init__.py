@@ -56,7 +56,8 @@ class Options(usage.Options):
         twistd = self.parent
         if twistd is not None and not twistd.get("logger"):
             path = twistd.get("logfile") or (None if twistd.get("nodaemon") else "twistd.log")
-            twistd["logger"] = logs.choose(self.load().log_level, path)
+            settings = self.load()
+            twistd["logger"] = logs.choose(settings.log_level, path, settings.log_format)
 
     def load(self) -> Settings:
         """The settings of this process.
