@@ -3,7 +3,7 @@
 The caller asks what :meth:`Gathering.next_requests` says, tells what comes back, and does so
 again until nothing is to be asked. One segment tells its schema; then all are asked at once;
 those that turn out to be of another shape, or whose sums were not of integers, are asked a
-second time. Blocking clients, Twisted and the shell all drive the same object.
+second time. The Twisted client and the shell drive the same object.
 """
 
 from __future__ import annotations
