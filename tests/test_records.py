@@ -200,6 +200,17 @@ def test_damaged_csv_is_skipped():
     ]
 
 
+@pytest.mark.parametrize(
+    ("format_name", "text"),
+    [("csv", "url,n\nx,1\n"), ("jsonl", '{"url": "x", "n": "1"}\n')],
+)
+def test_a_byte_order_mark_is_no_text(format_name, text):
+    """Programs that write one at a file's beginning do so for whoever guesses encodings."""
+    with_mark = read(format_name, text.encode("utf-8-sig"))
+    assert with_mark == read(format_name, text)
+    assert [row.values for row in with_mark] == [{"url": "x", "n": "1"}]
+
+
 def test_a_quote_that_never_ends_is_told_of():
     """A quote without its end swallows the rest, which is not lost in silence."""
     [row, skipped] = read("csv", 'a,b\n1,2\n"3,4\n5,6\n')

@@ -9,6 +9,7 @@ know where rows go, and reads nothing itself but the lines that it is handed.
 from __future__ import annotations
 
 import base64
+import codecs
 import csv
 import json
 import re
@@ -60,7 +61,7 @@ class Source(Protocol):
 
 
 def lines(stream: Source) -> Iterator[Line]:
-    """The lines of a file, without their ends."""
+    """The lines of a file, without their ends, and without a byte order mark before them."""
     number = 0
     while raw := stream.readline(MAX_LINE):
         number += 1
@@ -69,6 +70,8 @@ def lines(stream: Source) -> Iterator[Line]:
                 pass
             yield number, Skipped(number, f"longer than {MAX_LINE} bytes")
             continue
+        if number == 1:
+            raw = raw.removeprefix(codecs.BOM_UTF8)
         try:
             yield number, raw.rstrip(b"\r\n").decode()
         except UnicodeDecodeError as error:
