@@ -27,6 +27,8 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
+        # One for all reads: the C library would map a new one of that size each time.
+        self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
         self._parser = FrameParser()
         self._outgoing: list[Message] = []
         self._size = 0
@@ -50,28 +52,25 @@ class Channel:
 
     def receive(self) -> list[Message]:
         """The messages that are here now, possibly none."""
-        try:
-            data = self._socket.recv(_RECEIVE_SIZE, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return []
-        except OSError:
-            data = b""
-        if not data:
-            _end_with_the_front()
-        return self._parser.receive_data(data)
+        return self._receive(socket.MSG_DONTWAIT)
 
     def wait(self, seconds: float | None) -> list[Message]:
         """As :meth:`receive`, but wait for some bytes, for so long at most."""
         if seconds is not None:
             select.select([self._socket], [], [], max(seconds, 0.0))
             return self.receive()
+        return self._receive(0)
+
+    def _receive(self, flags: int) -> list[Message]:
         try:
-            data = self._socket.recv(_RECEIVE_SIZE)
+            size = self._socket.recv_into(self._buffer, 0, flags)
+        except BlockingIOError:
+            return []
         except OSError:
-            data = b""
-        if not data:
+            size = 0
+        if not size:
             _end_with_the_front()
-        return self._parser.receive_data(data)
+        return self._parser.receive_data(bytes(self._buffer[:size]))
 
 
 def _end_with_the_front() -> None:

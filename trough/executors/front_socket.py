@@ -39,6 +39,8 @@ class FrontSocket:
         self._socket = connection
         self._received = received
         self._lost = lost
+        # One for all reads: the C library would map a new one of that size each time.
+        self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
         self._unsent: list[memoryview] = []
         self._closed = False
         reactor.addReader(self)
@@ -72,14 +74,14 @@ class FrontSocket:
 
     def doRead(self) -> Any:
         try:
-            data = self._socket.recv(_RECEIVE_SIZE)
+            size = self._socket.recv_into(self._buffer)
         except BlockingIOError:
             return None
         except OSError:
-            data = b""
-        if not data:
+            size = 0
+        if not size:
             return main.CONNECTION_DONE
-        self._received(data)
+        self._received(bytes(self._buffer[:size]))
         return None
 
     def drain(self) -> None:
