@@ -329,3 +329,33 @@ async def test_a_root_that_cannot_be(tmp_path):
     with pytest.raises(errors.Unavailable, match="file/canonical"):
         await storage.open()
     await storage.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_root_that_went_away_is_not_made_anew(backend, root, replaced):
+    """Opened again, as sync servers do now and then, a storage whose mount is gone stays
+    unavailable: an empty directory in its place would tell that all segments are gone."""
+    root.rename(root.with_name("unmounted"))
+    if replaced:
+        root.mkdir()
+    with pytest.raises(errors.Unavailable):
+        backend.prepare(Cancellation())
+    with pytest.raises(errors.Unavailable):
+        look(backend)
+    assert root.exists() is replaced
+
+
+def test_what_is_odd_keeps_nothing_else_from_being_found(backend, root, tmp_path):
+    """Links that lead in a circle, and a directory that is named like an upload, are of no
+    concern to the segments beside them."""
+    (root / "300").mkdir()
+    (root / "300" / "300001.sqlite").write_bytes(b"a")
+    (root / "300" / "circle.sqlite").symlink_to("circle.sqlite")
+    (root / "circle").symlink_to("circle")
+    directory = root / files.temporary_name("300001.sqlite")
+    directory.mkdir()
+    os.utime(directory, (1, 1))
+    changes = look(backend)
+    assert [copy.segment for copy in changes.present] == ["300001"]
+    assert changes.listing.skipped["300/circle.sqlite"] == "a symbolic link that leads nowhere"
+    assert directory.is_dir()

@@ -147,6 +147,16 @@ def test_a_file_that_is_written_under_its_final_name(web, hand):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_root_that_was_moved_is_not_made_anew(storage, hand):
+    """Opened again, as sync servers do now and then, a storage whose root is gone stays
+    unavailable: an empty directory in its place would tell that all segments are gone."""
+    hand.client.rename(hand.root, f"{hand.root}-moved")
+    for call in (storage.open, functools.partial(storage.changes, None)):
+        with pytest.raises(errors.Unavailable, match="was it moved"):
+            await call()
+
+
+@pytest_twisted.ensureDeferred
 async def test_without_a_namenode(hdfs, storage, hand, source, tmp_path):
     """With the NameNode gone each call is unavailable, within its patience; when it is
     back, everything works, and nothing was told as gone."""

@@ -76,8 +76,8 @@ class Storage(ABC):
 
     @abstractmethod
     def open(self) -> Deferred[None]:
-        """Make sure that the root is there, creating it where it is missing.
-        Idempotent; works again after :meth:`close`."""
+        """Make sure that the root is there, creating it where it is missing at the first
+        time: later, what is missing is away. Idempotent; works again after :meth:`close`."""
 
     @abstractmethod
     def close(self) -> Deferred[None]:

@@ -51,8 +51,12 @@ class DirectoryBackend:
 
     def prepare(self, cancellation: Cancellation) -> None:
         with self._canonical_errors():
-            files.make_directories(self._path)
-            self._inode = self._path.stat().st_ino
+            if self._inode is None:
+                files.make_directories(self._path)
+                self._inode = self._path.stat().st_ino
+            else:
+                # Whatever lies there by now is not made anew, nor taken for the storage.
+                self._check_root()
 
     # -- looking ---------------------------------------------------------------
 

@@ -6,8 +6,11 @@ costs one `stat` and little else. Blocking.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 from trough import errors, files
@@ -97,7 +100,7 @@ class Look:
                 self._left_over(entry, descriptor)
         elif entry.is_dir(follow_symlinks=False):
             self._child(name)
-        elif entry.is_symlink() and entry.is_dir():
+        elif entry.is_symlink() and _leads_to(entry, stat.S_ISDIR):
             self._skipped[shown(name)] = "a symbolic link to a directory is not followed"
         else:
             self._file(entry)
@@ -110,7 +113,7 @@ class Look:
             return
         if segment is None:
             return
-        if not entry.is_file():
+        if not _leads_to(entry, stat.S_ISREG):
             self._skipped[entry.name] = (
                 "a symbolic link that leads nowhere" if entry.is_symlink() else "not a plain file"
             )
@@ -131,8 +134,24 @@ class Look:
 
     def _left_over(self, entry: os.DirEntry[str], descriptor: int) -> None:
         """Remove an upload that a crash left behind, or come back when it is old enough."""
+        if not entry.is_file(follow_symlinks=False):
+            return
         due = entry.stat(follow_symlinks=False).st_mtime + files.LEFT_OVER_AGE
-        if due <= self._now:
-            os.unlink(entry.name, dir_fd=descriptor)
-        else:
+        if due > self._now:
             self._look_again = min(self._look_again, due)
+            return
+        try:
+            os.unlink(entry.name, dir_fd=descriptor)
+        except PermissionError as error:
+            # No reason to tell nothing of the segments beside it.
+            self._skipped[entry.name] = f"left over, and not to be removed: {error.strerror}"
+
+
+def _leads_to(entry: os.DirEntry[str], kind: Callable[[int], bool]) -> bool:
+    """Whether there is something of a kind where a name leads; nothing is in a circle."""
+    try:
+        return kind(entry.stat().st_mode)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return False
+        raise

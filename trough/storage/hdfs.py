@@ -51,11 +51,16 @@ class HdfsBackend:
     def __init__(self, web: WebHdfs, root: str) -> None:
         self.root = root
         self._web = web
+        self._was_there = False
         # Two publications of one segment by this process take turns for the last step.
         self._commits = threading.Lock()
 
     def prepare(self, cancellation: Cancellation) -> None:
-        self._web.make_directory(cancellation, self.root)
+        if self._was_there:
+            self._root(cancellation)  # which is not to be made anew, empty
+        else:
+            self._web.make_directory(cancellation, self.root)
+            self._was_there = True
 
     def _absolute(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}" if path else self.root
