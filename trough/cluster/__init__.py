@@ -21,9 +21,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from trough import errors
-from trough.cluster.fan_out import FanOut, Listener, Question, Sources, Tally
+from trough.cluster.fan_out import FanOut
 from trough.cluster.gathers import Gathers, Receive
 from trough.cluster.links import Links
+from trough.cluster.question import Listener, Question, Sources, Tally
 from trough.cluster.routes import Routes
 from trough.cluster.sources import Workers, refuse_parameters
 from trough.gather.driver import GatherResult

@@ -5,25 +5,25 @@ another: segments that moved, those of a worker that dies in the middle, copies 
 damaged. No row is told twice without a word. The first batch of each segment's rows is
 held back until the next or the end, which most answers never exceed, so that a short
 answer cut off leaves no trace; where rows were told already, the listener is told
-:meth:`Listener.restarted`, and says whether it can forget them.
+:meth:`~trough.cluster.question.Listener.restarted`, and says whether it can forget them.
 
 It refuses to know how segments are found and connections kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.cluster.question import Listener, Question, Running, Source, Sources, Tally
 from trough.cluster.routes import Place, Route, Routes
-from trough.protocols.calls import QueryListener
-from trough.protocols.values import Parameters, Value
+from trough.protocols.values import Value
 
 _log = Logger()
 
@@ -47,90 +47,6 @@ GRACE_SECONDS = 2.0
 # deadline and a limit would only be met again, and a cancelled query is not wanted.
 _ELSEWHERE = (errors.Unavailable, errors.NoSuchSegment)
 _FINAL = (errors.DeadlineExceeded, errors.HolderLost, errors.DiskFull)
-
-
-class Listener(QueryListener, Protocol):
-    """Is told what a query finds, segment by segment, in whatever order it is found.
-
-    As :class:`trough.protocols.calls.QueryListener`, and:
-    """
-
-    def restarted(self, segment: str) -> bool:
-        """The rows of `segment` told so far are void, and would come again from the
-        first one, `columns` included.
-
-        :return: whether they were forgotten; if not, the segment fails
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked.
-
-    :ivar seconds: that are left of the deadline, or None for the workers' own
-    :ivar rows: most rows of one segment, or None for no limit of the asker's
-    """
-
-    sql: str
-    parameters: Parameters | None = None
-    seconds: float | None = None
-    rows: int | None = None
-
-
-class Source(Protocol):
-    """A worker, ready to be asked for segments."""
-
-    def query(
-        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
-    ) -> Running:
-        """Ask for all of these segments."""
-
-
-class Running(Protocol):
-    """What a worker was asked."""
-
-    done: Deferred[Any]
-
-    def cancel(self) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-
-class Sources(Protocol):
-    """Where workers are reached."""
-
-    async def source(self, place: Place) -> Source:
-        """A connection to this worker.
-
-        :raises trough.errors.Unavailable: there is none to be had
-        """
-
-
-@dataclass(slots=True)
-class Tally:
-    """How a query stands, or ended.
-
-    :ivar segments: that were asked
-    :ivar answered: of those, the ones that answered whole
-    :ivar failed: the ones that did not, with the reason
-    :ivar rows: of the segments that answered
-    :ivar restarted: how many times a segment's rows were void
-    :ivar seconds: that it took
-    """
-
-    segments: int
-    answered: int = 0
-    failed: dict[str, errors.TroughError] = field(default_factory=dict)
-    rows: int = 0
-    restarted: int = 0
-    seconds: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Whether every segment answered whole."""
-        return self.answered == self.segments
 
 
 class FanOut:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trough import errors
-from trough.cluster.fan_out import Question, Running, Source
 from trough.cluster.links import Links
+from trough.cluster.question import Question, Running, Source
 from trough.cluster.routes import Place, Route
 from trough.protocols.calls import QueryListener
 from trough.protocols.client import LineConnection
@@ -49,7 +49,7 @@ class HttpSource:
 
 
 class Workers:
-    """Workers by place; see :class:`trough.cluster.fan_out.Sources`."""
+    """Workers by place; see :class:`trough.cluster.question.Sources`."""
 
     def __init__(self, links: Links, http: HttpClient) -> None:
         self._links = links
