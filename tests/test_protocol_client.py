@@ -471,10 +471,11 @@ def test_silence() -> None:
 
 
 def test_silence_instead_of_a_greeting() -> None:
-    """Who does not greet is given up."""
+    """Who does not greet is given up, and the time that is told is the time it took."""
     client = Client()
-    client.clock.pump([30.0, 30.0])
-    assert isinstance(_error(client.connection.greeting), errors.Unavailable)
+    client.clock.advance(30.0)
+    error = _error(client.connection.greeting)
+    assert isinstance(error, errors.Unavailable) and "30 s" in str(error)
     assert client.wire.aborted
 
 

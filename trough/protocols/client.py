@@ -310,7 +310,10 @@ class LineConnection(Protocol):
         waiting = self._pending or self._greeting is None
         if self._heard or self._paused or not waiting:
             self._pinged = False
-        elif self._pinged or self._greeting is None:
+        elif self._greeting is None:
+            self._give_up(errors.Unavailable(f"no greeting came within {self._silence:g} s"))
+            return
+        elif self._pinged:
             self._give_up(errors.Unavailable(f"the server was silent for {2 * self._silence:g} s"))
             return
         else:
