@@ -243,8 +243,9 @@ async def test_failures_are_summed_up_by_reason(desk_of):
 
 @pytest_twisted.ensureDeferred
 async def test_a_worker_that_dies_leaves_no_duplicate(desk_of):
-    """Rows of a lost worker are forgotten, and the segment is asked of another."""
-    desk = await desk_of()
+    """Rows of a lost worker are forgotten, in their number too, and the segment is asked of
+    another."""
+    desk = await desk_of(person="")
 
     def dying(asked):
         for segment in asked.segments:
@@ -256,7 +257,7 @@ async def test_a_worker_that_dies_leaves_no_duplicate(desk_of):
         await desk.worker("w2", two, "a")
         for _ in range(2):  # whichever of the two is asked first
             desk.shell.session.connect(["a"])
-            assert await desk.script("SELECT a FROM t") == "a\n1\n2\n"
+            assert await desk.typed("SELECT a FROM t;") == "a\n1\n2\n2 rows from a\n"
         assert one.asked
 
 

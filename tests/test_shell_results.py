@@ -120,7 +120,7 @@ def test_a_segment_asked_again_leaves_no_trace():
     sut = make("TSV", many=False)
     sut.columns("a", ["x"])
     sut.rows("a", [[1], [2]], 1)
-    assert sut.restarted("a")
+    assert sut.restarted("a") == 2
     sut.columns("a", ["x"])
     sut.rows("a", [[1], [2], [3]], 1)
     assert sut.done("a") + sut.end() == "x\n1\n2\n3\n"
@@ -132,8 +132,8 @@ def test_rows_that_were_written_cannot_be_taken_back():
     sut.columns("a", ["x"])
     sut.rows("a", [[1]], 1)
     assert sut.flush() == "x\n1\n"
-    assert not sut.restarted("a")
-    assert sut.restarted("not seen yet")
+    assert sut.restarted("a") is None
+    assert sut.restarted("not seen yet") == 0
 
 
 def test_a_waiting_reader_sees_what_there_is():

@@ -83,19 +83,19 @@ class Results:
         waits = self._open and self._layout.one_at_a_time
         return "" if waits else self._write_complete()
 
-    def restarted(self, segment: str) -> bool:
+    def restarted(self, segment: str) -> int | None:
         """A segment's rows come again from the first.
 
-        :return: False where some were written already and cannot be taken back
+        :return: how many are forgotten; None where some were written already and cannot be
+            taken back
         """
         held = self._segments.get(segment)
         if held is None:
-            return True
+            return 0
         if held.written:
-            return False
-        self._take(held)
+            return None
         del self._segments[segment]
-        return True
+        return len(self._take(held))
 
     def flush(self) -> str:
         """What there is, for a reader who has waited long enough."""

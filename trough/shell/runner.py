@@ -127,9 +127,15 @@ class Runner:
             case Failed():
                 return self._fail(event)
             case Restarted(segment):
-                if not self._results.restarted(segment):
-                    lost = "the worker was lost after some rows had been shown"
-                    return self._give_up(segment, errors.Unavailable(lost, "ask again"))
+                return self._restart(segment)
+        return ""
+
+    def _restart(self, segment: str) -> str:
+        forgotten = self._results.restarted(segment)
+        if forgotten is None:
+            lost = "the worker was lost after some rows had been shown"
+            return self._give_up(segment, errors.Unavailable(lost, "ask again"))
+        self._outcome.rows -= forgotten
         return ""
 
     def _begin(self, segment: str, names: Sequence[str]) -> str:
