@@ -262,6 +262,36 @@ async def test_a_worker_that_dies_leaves_no_duplicate(desk_of):
 
 
 @pytest_twisted.ensureDeferred
+async def test_tables_are_counted_once_and_of_whole_answers(desk_of):
+    """What a segment said before it failed, or was lost and asked elsewhere, does not count."""
+    desk = await desk_of()
+
+    def tell(asked, segment):
+        asked.say(f'COLS {segment} ["name","type"]', f'ROWS {segment} [["t","table"]]')
+        asked.say(f'ROWS {segment} [["u","table"]]')
+
+    def dying(asked):
+        for segment in asked.segments:
+            tell(asked, segment)
+        asked.say(DIE)
+
+    def answer(asked):
+        for segment in asked.segments:
+            tell(asked, segment)
+            asked.say(f"FAIL {segment} timeout late" if segment == "b" else f"DONE {segment} 2")
+        asked.end()
+
+    async with LineServer(reactor, dying) as one, LineServer(reactor, answer) as two:
+        await desk.worker("w1", one, "a")
+        await desk.worker("w2", two, "a", "b")
+        for _ in range(2):  # whichever of the two is asked first for a
+            desk.shell.session.connect(["a", "b"])
+            shown = await desk.typed("SHOW TABLES")
+            assert shown == "table\ttype\tsegments\nt\ttable\t1\nu\ttable\t1\n"
+        assert one.asked
+
+
+@pytest_twisted.ensureDeferred
 async def test_writing(desk_of):
     """A write goes to the one connected segment, and says how many rows it changed."""
     desk = await desk_of(person="", writable=True)

@@ -14,7 +14,7 @@ from trough.shell.registry import Arguments, Group, Takes, UsageError, command
 from trough.shell.runner import TICK
 from trough.shell.safe_text import safe
 from trough.shell.sections import counted
-from trough.shell.session import Failed, Rows
+from trough.shell.session import Done, Failed, Restarted, Rows
 from trough.shell.shell import Shell
 from trough.sql.text import sql_value
 
@@ -64,13 +64,10 @@ def create_table(shell: Shell, arguments: Arguments) -> None:
     table = arguments.words[0].strip('"`[]')
     forms: dict[str, list[str]] = {}
     failures: list[Failed] = []
-    parts: dict[str, list[str]] = {}
     # Written into the text, for workers of the original system bind nothing.
     sql = _DEFINITIONS.format(sql_value(table))
     for segment, rows in _asked(shell, sql, failures):
-        parts.setdefault(segment, []).extend(f"{row[0]};" for row in rows)
-    for segment, definitions in parts.items():
-        forms.setdefault("\n".join(definitions), []).append(segment)
+        forms.setdefault("\n".join(f"{row[0]};" for row in rows), []).append(segment)
     asked = len(shell.session.segments)
     if not forms and not failures:
         raise errors.NotFound(f"no such table: {table}", "SHOW TABLES lists them")
@@ -84,14 +81,21 @@ def create_table(shell: Shell, arguments: Arguments) -> None:
 def _asked(
     shell: Shell, sql: str, failures: list[Failed]
 ) -> Iterator[tuple[str, Sequence[Sequence[Any]]]]:
-    """Rows of the connected segments; what fails is appended to `failures`."""
+    """Each connected segment that answers whole, and its rows, if there are any; what fails is
+    appended to `failures`."""
     segments = shell.session.connected()
+    unfinished: dict[str, list[Sequence[Any]]] = {}
     with shell.remote.query(segments, sql) as query:
         for event in query.events(TICK):
             match event:
                 case Rows(segment, rows):
-                    yield segment, rows
-                case Failed():
+                    unfinished.setdefault(segment, []).extend(rows)
+                case Restarted(segment):
+                    unfinished.pop(segment, None)
+                case Done(segment) if segment in unfinished:
+                    yield segment, unfinished.pop(segment)
+                case Failed(segment):
+                    unfinished.pop(segment, None)
                     failures.append(event)
     shell.session.failures = failures
 
