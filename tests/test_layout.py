@@ -85,6 +85,7 @@ LAYERS = [
     [
         "catalogue",
         "cold",
+        "local_copies",
         "local_files",
         "promotion",
         "publisher",
@@ -96,7 +97,7 @@ LAYERS = [
     ],
     ["query", "reach"],
     # Sync server.
-    ["leadership", "overview", "peers", "sync"],
+    ["long_look", "leadership", "overview", "peers", "sync"],
     ["gather", "gather.*"],
     # Clients.
     ["protocols.blocking", "protocols.calls", "protocols.client", "protocols.http_client"],

@@ -1,17 +1,20 @@
 """What a leader does, on real stores: a registry and a directory, unless a test says others."""
 
+import threading
+
 import pytest
 import pytest_twisted
 from cluster_engines import PAIRS, open_engines
 from rethinkdb_server import rethinkdb_server  # noqa: F401
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
-from waiting import until
+from waiting import GIVE_UP, until
 
 from trough.leadership import Leadership, Policy
 from trough.metadata.open import open_metadata
 from trough.model import READ, Copy, Leader, Worker, canonical_path
 from trough.storage.open import open_storage
+from trough.threads import ThreadPoolService
 
 ME = Leader("s1", "me", "http://127.0.0.1:1/", ttl=60.0)
 
@@ -24,13 +27,19 @@ class House:
         self.canonical = engines.hand.root
         self.metadata = open_metadata(engines.metadata_url, reactor)
         self.storage = open_storage(engines.storage_url, reactor)
+        self.copies_for = lambda segment: 2
         self.policy = Policy(
-            lambda segment: 2, lambda segment: segment.startswith("cold"), 2,
+            lambda segment: self.copies_for(segment),
+            lambda segment: segment.startswith("cold"), 2,
             grace=600.0, listing=0.05, full_listing=600.0, reap=0.05,
         )  # fmt: skip
-        self.leadership = Leadership(self.metadata, self.storage, self.policy, reactor)
+        self.threads = ThreadPoolService("planning", 1, reactor)
+        self.leadership = Leadership(
+            self.metadata, self.storage, self.policy, self.threads, reactor
+        )
 
     async def open(self, *workers):
+        self.threads.startService()
         await self.metadata.open()
         await self.storage.open()
         for name in workers:
@@ -48,6 +57,7 @@ class House:
     async def close(self):
         self.leadership.end()
         await self.leadership.ended()
+        await self.threads.stopService()
         await self.storage.close()
         await self.metadata.close()
 
@@ -80,6 +90,26 @@ async def test_what_lies_in_storage_is_assigned(house):
     nodes = await until(lambda: house.assigned("300001"), "assignments")
     assert len(set(nodes)) == 2
     assert set(await house.metadata.rings()) == {"w1", "w2", "w3"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_goes_on_while_it_plans(house):
+    """However long that takes: here, until something else was done meanwhile."""
+    planning, done = threading.Event(), threading.Event()
+
+    def copies_for(segment):
+        planning.set()
+        return 2 if done.wait(GIVE_UP) else 1
+
+    house.copies_for = copies_for
+    await house.open("w1", "w2", "w3")
+    house.put("300001")
+    await house.lead()
+    await until(planning.is_set, "a plan to be made")
+    assert house.leadership.status()["rounds"] == 0
+    done.set()
+    nodes = await until(lambda: house.assigned("300001"), "assignments")
+    assert len(nodes) == 2
 
 
 @pytest_twisted.ensureDeferred

@@ -5,7 +5,9 @@ knows is read anew at its beginning and forgotten at its end. It promises to cha
 once its lease may have ended: its own clock tells it to stop, and each change is made on
 the condition, checked in the store, that it still leads.
 
-Canonical storage or the metadata store being away delays a round and nothing else.
+Canonical storage or the metadata store being away delays a round and nothing else. What takes
+long for millions of segments is worked out on a thread: this server answers meanwhile, and
+renews its lease.
 """
 
 from __future__ import annotations
@@ -14,17 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from trough import errors
+from trough.long_look import LongLook
 from trough.metadata import LockChanges, Metadata, Watch
 from trough.model import READ, Leader, Lock
 from trough.periodic import Periodic
 from trough.placement import Plan, Planner
 from trough.storage import Changes, Listing, Storage
+from trough.threads import ThreadPoolService
 
 _log = Logger()
 
@@ -68,16 +71,23 @@ class Policy:
 class Leadership:
     """Begins a reign when this server is elected, and ends it.
 
+    :param threads: where plans are made
     :ivar renewed: when the lease was last asked for with success, by `clock`
     """
 
     def __init__(
-        self, metadata: Metadata, storage: Storage, policy: Policy, clock: IReactorTime
+        self,
+        metadata: Metadata,
+        storage: Storage,
+        policy: Policy,
+        threads: ThreadPoolService,
+        clock: IReactorTime,
     ) -> None:
         self.renewed = 0.0
         self._metadata = metadata
         self._storage = storage
         self._policy = policy
+        self._threads = threads
         self._clock = clock
         self._reign: Reign | None = None
         self._ending: list[Deferred[None]] = []
@@ -89,7 +99,13 @@ class Leadership:
             self.end()
         if self._reign is None:
             self._reign = Reign(
-                leader, self._metadata, self._storage, self._policy, self._is_over, self._clock
+                leader,
+                self._metadata,
+                self._storage,
+                self._policy,
+                self._threads,
+                self._is_over,
+                self._clock,
             )
             self._reign.begin()
 
@@ -126,6 +142,7 @@ class Reign:
         metadata: Metadata,
         storage: Storage,
         policy: Policy,
+        threads: ThreadPoolService,
         is_over: Callable[[], bool],
         clock: IReactorTime,
     ) -> None:
@@ -133,14 +150,16 @@ class Reign:
         self._metadata = metadata
         self._storage = storage
         self._policy = policy
+        self._threads = threads
         self._is_over = is_over
         self._clock = clock
         self._planner: Planner | None = None
+        self._placement: dict[str, object] | None = None
         self._rings: dict[str, int] = {}
         self._lock_news: list[LockChanges] = []
         self._watch: Watch | None = None
         self._listing: Listing | None = None
-        self._looking: _Look | None = None
+        self._looking: LongLook | None = None
         self._looked_fully = float("-inf")
         self._reaped = float("-inf")
         self._storage_away = False
@@ -174,7 +193,7 @@ class Reign:
             else {},
             "storage_away": self._storage_away,
             "doubting_a_loss": self._doubted_since is not None,
-            "placement": self._planner.status() if self._planner is not None else None,
+            "placement": self._placement,
         }
 
     # -- a round -------------------------------------------------------------------
@@ -196,6 +215,7 @@ class Reign:
         self._take_in_locks(planner, now)
         await self._look(planner, now)
         await self._carry_out(planner)
+        self._placement = planner.status()
         self._counts["rounds"] += 1
 
     def _check_lease(self) -> None:
@@ -244,7 +264,7 @@ class Reign:
         """Take in what a look at canonical storage finds, if it has come to its end."""
         if self._looking is None:
             full = now - self._looked_fully >= self._policy.full_listing
-            self._looking = _Look(self._storage, self._listing, full, self._clock)
+            self._looking = LongLook(self._storage, self._listing, full, self._clock)
         look = self._looking
         if not await look.ends_within(LOOK_SECONDS):
             return
@@ -257,17 +277,26 @@ class Reign:
             return
         self._storage_away = False
         changes = look.changes()
-        if self._is_doubtful(planner, changes, now):
+        if self._is_doubtful(planner, await self._lost(planner, changes), now):
             return
         if look.full:
             self._looked_fully = now
-        planner.see_canonical(changes.present, changes.gone, whole=self._listing is None)
+        whole = self._listing is None
+        await self._threads.run(planner.see_canonical, changes.present, changes.gone, whole)
         self._listing = changes.listing
 
-    def _is_doubtful(self, planner: Planner, changes: Changes, now: float) -> bool:
+    async def _lost(self, planner: Planner, changes: Changes) -> int:
+        """How many of the segments that are known of are missing from canonical storage.
+
+        Counted one by one at the first look: another cluster's storage may hold as many.
+        """
+        if self._listing is not None:
+            return len(changes.gone)
+        return await self._threads.run(planner.missing_from, changes.present)
+
+    def _is_doubtful(self, planner: Planner, lost: int, now: float) -> bool:
         """Whether so much is gone that it is not believed yet."""
         known = int(str(planner.status()["segments"]))
-        lost = len(changes.gone) if self._listing else known - len(changes.present)
         if lost <= max(DOUBTED_COUNT, known * DOUBTED_SHARE):
             self._doubted_since = None
             return False
@@ -292,11 +321,12 @@ class Reign:
         self._allowance, self._allowed_at = min(saved, max(1.0, rate * 10)), now
         for _ in range(PLANS):
             live = await self._published(planner.in_question(STEPS))
-            plan = planner.plan(now, max(0, int(self._allowance)), live, STEPS)
-            await self._save_rings(planner)
+            allowance = max(0, int(self._allowance))
+            plan = await self._threads.run(planner.plan, now, allowance, live, STEPS)
             try:
+                await self._save_rings(planner)
                 await self._apply(plan)
-            except errors.TroughError:
+            except Exception:
                 planner.failed(plan)
                 raise
             self._allowance -= plan.moves
@@ -327,59 +357,3 @@ class Reign:
         self._counts["assignments_put"] += len(plan.put)
         self._counts["assignments_removed"] += len(plan.remove)
         self._counts["moves"] += plan.moves
-
-
-class _Look:
-    """One look at canonical storage, which goes on while rounds do.
-
-    :param since: what the look before this one found, if there was one
-    :ivar full: whether it goes into every directory
-    :ivar away: why the storage could not be looked at; None if it could, or may yet
-    """
-
-    def __init__(
-        self, storage: Storage, since: Listing | None, full: bool, clock: IReactorTime
-    ) -> None:
-        self.full = full
-        self.away: errors.Unavailable | None = None
-        self._clock = clock
-        self._result: Changes | Failure | None = None
-        self._waiting: Deferred[None] | None = None
-        self._looking = Deferred.fromCoroutine(self._look(storage, since))
-        self._looking.addBoth(self._ended)
-
-    async def _look(self, storage: Storage, since: Listing | None) -> Changes:
-        if since is None:
-            await storage.open()
-        return await storage.changes(since, self.full)
-
-    def _ended(self, result: Changes | Failure) -> None:
-        self._result = result
-        if isinstance(result, Failure) and isinstance(result.value, errors.Unavailable):
-            self.away = result.value
-        if self._waiting is not None:
-            self._waiting.callback(None)
-
-    async def ends_within(self, seconds: float) -> bool:
-        """Wait for its end, but no longer than that; whether it has ended."""
-        if self._result is None:
-            self._waiting = Deferred()
-            try:
-                await self._waiting.addTimeout(seconds, self._clock)
-            except TimeoutError:
-                return False
-            finally:
-                self._waiting = None
-        return True
-
-    def changes(self) -> Changes:
-        """What it found; raises what it failed with."""
-        assert self._result is not None
-        if isinstance(self._result, Failure):
-            self._result.raiseException()
-        return self._result
-
-    async def end(self) -> None:
-        """Give it up, and wait for it."""
-        self._looking.cancel()
-        await self._looking

@@ -38,6 +38,11 @@ def path_of(directory: Path, segment: str) -> Path:
     return directory / "segments" / canonical_path(segment)
 
 
+def path_text(directory: Path, segment: str) -> str:
+    """As :func:`path_of`, in a tenth of its time: a worker that starts asks it for all."""
+    return f"{directory}/segments/{canonical_path(segment)}"
+
+
 def snapshot_path(directory: Path, segment: str) -> Path:
     """Where a state of `segment` is put on its way to or from canonical storage."""
     return directory / "snapshots" / f"{segment}.sqlite"
@@ -125,7 +130,7 @@ def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:
     for entry in bad:
         _log.warn("{segment}: local copy is not as it was left", segment=entry.segment)
     catalogue.remove(entry.segment for entry in bad)
-    _sweep(directory, {str(path_of(directory, entry.segment)) for entry in good})
+    _sweep(directory, {path_text(directory, entry.segment) for entry in good})
     return catalogue, good
 
 
@@ -137,9 +142,9 @@ def _is_whole(directory: Path, entry: Entry) -> bool:
     arrival of a newer one and the note of it. Likewise between the note that a file is
     written and its change to write-ahead logging: nothing could ever be written to that.
     """
-    path = path_of(directory, entry.segment)
+    path = path_text(directory, entry.segment)
     try:
-        found = identify(str(path))
+        found = identify(path)
     except FileNotFoundError:
         return False
     if entry.writable:
@@ -147,9 +152,9 @@ def _is_whole(directory: Path, entry: Entry) -> bool:
     return found == (entry.file_size, entry.file_modified)
 
 
-def _is_written_ahead(path: Path) -> bool:
+def _is_written_ahead(path: str) -> bool:
     """Whether the header of a database says that it has a write-ahead log."""
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         return file.read(20)[18:] == b"\2\2"
 
 

@@ -28,36 +28,14 @@ from trough import errors, local_files
 from trough.catalogue import Catalogue, Entry
 from trough.executors.pool import ExecutorPool, Job, Limits, Receiver, Target
 from trough.keyed_lock import KeyedLock
+from trough.local_copies import LocalCopies, LocalCopy
 from trough.model import CanonicalCopy, canonical_path
 from trough.promotion import Promotion
 from trough.storage import Guard, Storage
 from trough.threads import ThreadPoolService
-from trough.writes import FirstWrite, Writes
+from trough.writes import FirstWrite
 
 _log = Logger()
-
-
-class LocalCopy:
-    """A segment's local copy, as the worker knows it while it runs.
-
-    :ivar entry: what the catalogue remembers
-    :ivar target: what the executors are asked with; another one after each change
-    :ivar writes: those of this copy that are under way, and how many there were
-    :ivar noting: who waits until the catalogue knows that there are unpromoted writes
-    """
-
-    __slots__ = ("entry", "noting", "target", "writes")
-
-    def __init__(self, entry: Entry, target: Target, now: float) -> None:
-        self.entry = entry
-        self.target = target
-        self.writes = Writes(now)
-        self.noting: list[Deferred[None]] = []
-
-    @property
-    def writable(self) -> bool:
-        """Whether this worker writes the segment."""
-        return self.entry.writable
 
 
 class Segments(service.Service):
@@ -85,7 +63,7 @@ class Segments(service.Service):
         self._threads = threads
         self._catalogue_thread = catalogue_thread
         self._now = now
-        self._copies: dict[str, LocalCopy] = {}
+        self._copies = LocalCopies()
         self._busy = KeyedLock()
         self._generations = itertools.count(1)
         self._catalogue: Catalogue | None = None
@@ -106,8 +84,11 @@ class Segments(service.Service):
         self._catalogue, entries = await self._catalogue_thread.run(
             local_files.open_and_reconcile, self._directory
         )
+        await self._catalogue_thread.run(self._take_up, entries)
+
+    def _take_up(self, entries: list[Entry]) -> None:
         for entry in entries:
-            self._copies[entry.segment] = LocalCopy(entry, self._new_target(entry), self._now())
+            self._copies.put(LocalCopy(entry, self._new_target(entry), self._now()))
 
     async def close(self) -> None:
         """Let go of the catalogue."""
@@ -121,7 +102,7 @@ class Segments(service.Service):
         return len(self._copies)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(list(self._copies))
+        return iter(self._copies)
 
     def get(self, segment: str) -> LocalCopy | None:
         """The local copy of `segment`, or None."""
@@ -129,11 +110,11 @@ class Segments(service.Service):
 
     def writable(self) -> list[Entry]:
         """Entries of the segments that this worker writes."""
-        return [copy.entry for copy in self._copies.values() if copy.writable]
+        return [copy.entry for copy in self._copies.writable()]
 
     def used_bytes(self) -> int:
         """Bytes that the copies take, as of when each was installed or promoted."""
-        return sum(copy.entry.file_size for copy in self._copies.values())
+        return self._copies.bytes
 
     def aside(self) -> list[str]:
         """Names of the files that were moved aside with unpromoted writes in them."""
@@ -157,7 +138,7 @@ class Segments(service.Service):
             if copy is None or copy.writable:
                 return
             wanted = copy.entry.canonical
-            del self._copies[segment]
+            self._copies.remove(segment)
             await self._fetch(wanted)
 
     async def _fetch(self, wanted: CanonicalCopy) -> None:
@@ -189,7 +170,7 @@ class Segments(service.Service):
                 return
             if copy.writable:
                 raise errors.LockHeld(f"segment {segment} is being written here")
-            del self._copies[segment]
+            self._copies.remove(segment)
             await self._pool.forget(segment)
             await self._threads.run(local_files.remove, copy.target.path)
             await self._forget(segment)
@@ -202,7 +183,7 @@ class Segments(service.Service):
         :raises trough.errors.BadSchema: SQLite refuses `schema_sql`; nothing is left
         """
         async with self._busy.hold(segment):
-            if segment in self._copies:
+            if self._copies.get(segment) is not None:
                 raise errors.Conflict(f"segment {segment} has a local copy already")
             # The entry comes first: a file without one is swept as a left-over.
             entry = Entry(segment, canonical_path(segment), epoch=epoch, unpromoted=True)
@@ -215,7 +196,7 @@ class Segments(service.Service):
                 await self._threads.run(local_files.remove, target.path)
                 await self._forget(segment)
                 raise
-            self._copies[segment] = LocalCopy(entry, target, self._now())
+            self._copies.put(LocalCopy(entry, target, self._now()))
 
     async def make_writable(self, segment: str, epoch: int) -> None:
         """Let the local copy be written, under the lock `epoch`.
@@ -233,7 +214,7 @@ class Segments(service.Service):
             await self._remember(entry)
             target = self._new_target(entry)
             await self._pool.make_writable(target)
-            self._copies[segment] = LocalCopy(entry, target, self._now())
+            self._copies.put(LocalCopy(entry, target, self._now()))
 
     async def retire(self, segment: str) -> str | None:
         """Stop writing the segment, and keep it as a copy that is only read.
@@ -267,12 +248,12 @@ class Segments(service.Service):
 
     async def _set_aside(self, copy: LocalCopy, what: str) -> str:
         entry = copy.entry
-        del self._copies[entry.segment]  # nobody reads it while it moves
+        self._copies.remove(entry.segment)  # nobody reads it while it moves
         try:
             name = await self._move_aside(copy)
         except BaseException:
             # It stays known, or the next fetch would replace the file and all that is in it.
-            self._copies[entry.segment] = copy
+            self._copies.put(copy)
             raise
         await self._forget(entry.segment)
         _log.warn(
@@ -373,6 +354,7 @@ class Segments(service.Service):
             published = await self._promotion.publish(copy.target, entry, guard)
             entry.adopt(published)
             entry.file_size = published.size
+            self._copies.put(copy)
             entry.publishing = ""
             if mark is not None and mark == copy.writes.started:
                 entry.unpromoted = False
@@ -408,7 +390,7 @@ class Segments(service.Service):
         return self._catalogue_thread.run(self._database.remove, [segment])
 
     def _new_target(self, entry: Entry) -> Target:
-        path = str(local_files.path_of(self._directory, entry.segment))
+        path = local_files.path_text(self._directory, entry.segment)
         return Target(entry.segment, path, next(self._generations), entry.writable)
 
     async def _install(self, entry: Entry) -> None:
@@ -417,4 +399,4 @@ class Segments(service.Service):
             local_files.identify, target.path
         )
         await self._remember(entry)
-        self._copies[entry.segment] = LocalCopy(entry, target, self._now())
+        self._copies.put(LocalCopy(entry, target, self._now()))

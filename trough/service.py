@@ -314,7 +314,9 @@ def _add_sync(common: _Common) -> MasterSyncController:
         settings.full_listing_interval,
         min(settings.worker_ttl / 3, 5.0),
     )
-    leadership = Leadership(common.metadata, common.storage, policy, reactor)
+    planning = ThreadPoolService("trough-planning", 1, reactor)
+    planning.setServiceParent(stack)
+    leadership = Leadership(common.metadata, common.storage, policy, planning, reactor)
     controller = MasterSyncController(
         myself,
         common.metadata,
