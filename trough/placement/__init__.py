@@ -138,6 +138,11 @@ class Planner:
             if lost is not None:
                 self._lose(lost)
 
+    def missing_from(self, present: Iterable[CanonicalCopy]) -> int:
+        """How many of the segments known of are not among all that canonical storage holds."""
+        seen = {copy.segment for copy in present}
+        return sum(segment not in seen for segment in self._table.rows)
+
     def see_locks(
         self,
         held: Iterable[Lock],

@@ -1,0 +1,58 @@
+"""What a leader does when a store fails in the midst of a round, or is another one."""
+
+import pytest
+import pytest_twisted
+from cluster_engines import PAIRS, open_engines
+from test_leadership import ME, House
+from twisted.internet.defer import ensureDeferred
+from waiting import until
+
+from trough import errors
+from trough.model import Assignment, canonical_path
+
+
+@pytest.fixture
+def house(request, tmp_path):
+    """A registry, a directory, and a leadership."""
+    house = House(open_engines(PAIRS[0], tmp_path, request))
+    yield house
+    pytest_twisted.blockon(ensureDeferred(house.close()))
+
+
+@pytest.mark.parametrize("kind", [errors.Unavailable, RuntimeError])
+@pytest.mark.parametrize("call", ["save_rings", "change_assignments"])
+@pytest_twisted.ensureDeferred
+async def test_a_plan_that_was_not_written_is_made_again(house, monkeypatch, call, kind):
+    """Whatever a round fails with, the assignments that it had planned come later."""
+    await house.open("w1", "w2")
+    carry_out, failed = getattr(house.metadata, call), []
+
+    async def fail_once(*arguments):
+        if not failed:
+            failed.append(call)
+            raise kind("the store fails")
+        await carry_out(*arguments)
+
+    monkeypatch.setattr(house.metadata, call, fail_once)
+    house.put("300001")
+    await house.lead()
+    await until(lambda: house.assigned("300001"), "the assignments")
+    assert failed
+
+
+@pytest_twisted.ensureDeferred
+async def test_another_storage_with_as_many_segments_is_doubted(house):
+    """A new leader that finds none of the known segments, but as many others, takes no
+    assignment away: it may be another cluster's root that is mounted there."""
+    await house.open("w1", "w2")
+    known = [f"3{number:05}" for number in range(150)]
+    leader = await house.metadata.campaign(ME)
+    rows = [Assignment(segment, "w1", 0, canonical_path(segment), 1, 1) for segment in known]
+    await house.metadata.change_assignments(leader, rows, [])
+    for number in range(150):
+        house.put(f"4{number:05}")
+    await house.lead()
+    await until(lambda: house.leadership.status()["doubting_a_loss"], "the doubt")
+    rounds = house.leadership.status()["rounds"]
+    await until(lambda: house.leadership.status()["rounds"] > rounds + 3, "further rounds")
+    assert await house.assigned(known[-1]) == ["w1"]
