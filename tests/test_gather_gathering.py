@@ -76,6 +76,14 @@ def test_a_name_means_the_column_that_only_a_later_segment_has(sql: str, rows: A
     assert cluster.gather(sql) == rows
 
 
+def test_columns_that_take_every_name_of_a_rowid() -> None:
+    """Rows of such a table cannot be shipped, for those of a lost segment could not be told."""
+    cluster = cluster_of(2, "CREATE TABLE t (rowid, oid, _rowid_)", [(1, 2, 3)])
+    assert cluster.gather("SELECT sum(oid), max(rowid) FROM t") == [(4, 1)]
+    with pytest.raises(errors.BadSql, match="rowid, oid, _rowid_"):
+        cluster.gather("SELECT oid, count(*) OVER () FROM t")
+
+
 def test_rows_passed_on_are_not_taken_for_another_meaning() -> None:
     """A column called _segment, after rows with the segment's name: there is no answer."""
     cluster = cluster_of(2)

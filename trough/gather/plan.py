@@ -339,6 +339,13 @@ class _Planning:
         if catalogue.with_segment:
             self._check_segment_column(prepared)
         shipped = shipped_tables(prepared, catalogue, tree)
+        for each in shipped:
+            if each.table.column_names.issuperset(_ROWIDS):
+                raise errors.BadSql(
+                    f"rows of {each.table.name} cannot be told apart here: its columns take all of "
+                    f"the names {', '.join(_ROWIDS)}",
+                    "ask its segments one by one",
+                )
         return GatherPlan(
             self.text,
             self.schema,
