@@ -8,17 +8,20 @@ import subprocess
 import sys
 import threading
 
+import pytest
 import pytest_twisted
 from metadata_stores import candidate, worker
 from processes import Machine, http, until_blocking
-from rethinkdb_server import own_server  # noqa: F401
+from rethinkdb_server import own_server, rethinkdb_cluster  # noqa: F401
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import formatEvent, globalLogPublisher
 from waiting import until
 
 from trough.metadata import Absence
 from trough.metadata.address import RethinkAddress
 from trough.metadata.embedded import EmbeddedMetadata
+from trough.metadata.open import open_metadata
 from trough.metadata.rethink import RethinkMetadata
 from trough.overview import Overview
 from trough.shell.outage import UNNOTICED, Outage
@@ -50,6 +53,62 @@ async def test_a_store_knows_that_it_is_away(own_server):  # noqa: F811
     assert store.absence.reason == f"no RethinkDB server answers: {host}: connection refused"
     assert before <= store.absence.since <= reactor.seconds()
     await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tables_without_a_majority_are_opened_and_read_by_tools(rethinkdb_cluster):  # noqa: F811
+    """A server waits until it can write; a person may have come to read. What needs the
+    majority is known to be refused while it is waited for."""
+    servers = rethinkdb_cluster
+    address = RethinkAddress(tuple(server.host for server in servers), "d")
+    store = RethinkMetadata(address, reactor)
+    await store.open()
+    await store.register_worker(worker("w1", ttl=3600.0))
+    await store.close()
+    for server in servers[1:]:
+        server.kill()
+    tool = open_metadata(str(address), reactor, patience=3600.0)
+    await tool.open()
+    assert [each.node for each in await tool.workers()] == ["w1"]
+    assert tool.absence is None
+    asking = Deferred.fromCoroutine(tool.locks())
+    await until(lambda: tool.absence, "what the question was told")
+    assert "Cannot perform read" in tool.absence.reason
+    asking.cancel()
+    with pytest.raises(CancelledError):
+        await asking
+    assert tool.absence is None
+    await tool.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tool_makes_the_tables_that_are_missing(own_server):  # noqa: F811
+    """As a server does: an original installation lacks two."""
+    tool = open_metadata(str(RethinkAddress((own_server.host,), "d")), reactor, patience=30.0)
+    await tool.open()
+    assert await tool.schemas() == ["default"]
+    await tool.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_log_says_at_once_that_nobody_answers(own_server):  # noqa: F811
+    """Once, when all servers were tried, and not after the deadline of whoever waits."""
+    store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
+    await store.open()
+    said: list[str] = []
+
+    def hear(event):
+        said.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(hear)
+    try:
+        own_server.kill()
+        await until(lambda: any("refused" in line for line in said), "a line")
+    finally:
+        globalLogPublisher.removeObserver(hear)
+        await store.close()
+    host = f"127.0.0.1:{own_server.port}"
+    assert said.count(f"no RethinkDB server answers: {host}: connection refused") == 1
 
 
 # -- sync servers ----------------------------------------------------------------------

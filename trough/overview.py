@@ -33,8 +33,8 @@ class Overview:
     async def status(self) -> dict[str, Any]:
         """What is known, brought up to date if that can be done soon; JSON-able.
 
-        Times are seconds since the epoch. Before the store has answered for the first
-        time there are no workers, and ``write_locks`` is None.
+        Times are seconds since the epoch; ``as_of`` is that of ``workers``. Before the store
+        has answered for the first time there are none, and ``write_locks`` is None.
         """
         await self._patience.give(self._look, self._metadata.absence is not None)
         absence = self._metadata.absence
@@ -47,11 +47,20 @@ class Overview:
             "write_locks": self._locks,
         }
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Have something to tell of the time before the store goes away, and notice that it
+        is back; cheap enough to be done now and then."""
+        await self._patience.give(self._look_at_workers, self._metadata.absence is not None)
+
+    async def _look_at_workers(self) -> None:
         now = self._clock.seconds()
-        workers = await self._metadata.workers()
-        locks = await self._metadata.locks()
-        self._workers, self._locks, self._as_of = workers, len(locks), now
+        self._workers = await self._metadata.workers()
+        self._as_of = now
+
+    async def _look(self) -> None:
+        await self._look_at_workers()
+        # Only this one needs a majority of RethinkDB's servers.
+        self._locks = len(await self._metadata.locks())
 
 
 def _told(worker: Worker) -> dict[str, Any]:

@@ -94,9 +94,11 @@ class MasterSyncController(service.MultiService):
             if not self._opened:
                 await self.metadata.open()
                 self._opened = True
-                Periodic(
-                    "opening canonical storage", self.myself.ttl, self._open_storage, self._clock
-                ).setServiceParent(self)
+                for name, work in (
+                    ("opening canonical storage", self._open_storage),
+                    ("looking who lives", self._overview.look),
+                ):
+                    Periodic(name, self.myself.ttl, work, self._clock).setServiceParent(self)
             self.leader = await self.metadata.campaign(self.myself)
             self._heard = asked
         except errors.Unavailable:

@@ -21,8 +21,9 @@ def open_metadata(
     :param reactor: where its Deferreds and timers live
     :param user: for RethinkDB, unless the URL names one
     :param password: likewise
-    :param patience: seconds for which a call waits for RethinkDB to answer; None: for as
-        long as a failover takes, which is for servers and not for people
+    :param patience: for people: seconds for which a call waits for RethinkDB to answer. It
+        counts as open although nothing can be written, since there may be something to
+        read. None, for servers: as long as a failover takes
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     """
     address = parse(url, user, password)
@@ -35,4 +36,4 @@ def open_metadata(
     if patience is None:
         return RethinkMetadata(address, reactor)
     # A host that hangs has to be found out, and the next one asked, within that time.
-    return RethinkMetadata(address, reactor, deadline=patience, ping=patience / 4)
+    return RethinkMetadata(address, reactor, ready=False, deadline=patience, ping=patience / 4)

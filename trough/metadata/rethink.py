@@ -48,10 +48,14 @@ MANY = {"array_limit": 10_000_000}
 class RethinkMetadata(Metadata):
     """The database at `address`.
 
+    :param ready: whether it counts as open only once its tables can be written to
     :param options: see :class:`RethinkCluster`
     """
 
-    def __init__(self, address: RethinkAddress, reactor: Any, **options: float) -> None:
+    def __init__(
+        self, address: RethinkAddress, reactor: Any, ready: bool = True, **options: float
+    ) -> None:
+        self._ready = ready
         self._cluster = RethinkCluster(address, reactor, **options)
         self._watches: list[FeedWatch] = []
         self._incarnations: dict[str, str] = {}
@@ -60,7 +64,7 @@ class RethinkMetadata(Metadata):
 
     async def open(self) -> None:
         self._cluster.start()
-        await make_tables(self._cluster)
+        await make_tables(self._cluster, self._ready)
 
     async def close(self) -> None:
         for watch in self._watches:

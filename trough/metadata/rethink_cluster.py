@@ -69,6 +69,8 @@ class RethinkCluster:
         self._failures: dict[tuple[str, int], str] = {}
         self._reason: errors.TroughError = self._no_answer()
         self._lost_at = reactor.seconds()
+        # What queries under way were told that wait for a failover, the oldest first.
+        self._refusals: dict[object, Absence] = {}
 
     def start(self) -> None:
         """Begin to connect, and stay connected until :meth:`stop`. Idempotent."""
@@ -102,6 +104,15 @@ class RethinkCluster:
         :raises trough.errors.BadSettings: RethinkDB does not let this user do it
         :raises rethinkdb.errors.ReqlError: the query is at fault
         """
+        run = object()
+        try:
+            return await self._run(term, options, patient, run)
+        finally:
+            self._refusals.pop(run, None)
+
+    async def _run(
+        self, term: Any, options: Mapping[str, Any] | None, patient: bool, run: object
+    ) -> Any:
         ends = self._reactor.seconds() + self.deadline
         pause = 0.05
         while True:
@@ -115,6 +126,8 @@ class RethinkCluster:
                     raise Ambiguous(f"{self.address}: {error.message}") from error
                 if not patient or self._reactor.seconds() + pause > ends:
                     raise Refused(f"{self.address}: {error.message}") from error
+                refusal = Absence(f"{self.address}: {error.message}", self._reactor.seconds())
+                self._refusals.setdefault(run, refusal)
             except ConnectionLost:
                 if self._keeping is None or self._reactor.seconds() + pause > ends:
                     raise
@@ -160,15 +173,17 @@ class RethinkCluster:
         if connection is None:
             return Absence(self._reason.message, self._lost_at)
         since = connection.silent_since
-        if since is None:
-            return None
-        return Absence(f"RethinkDB at {connection.peer} is silent", since)
+        if since is not None:
+            return Absence(f"RethinkDB at {connection.peer} is silent", since)
+        refusals = list(self._refusals.values())  # in one step, for other threads
+        return refusals[0] if refusals else None
 
     # -- staying connected -----------------------------------------------------
 
     async def _keep_connected(self) -> None:
-        pause = 0.1
+        pause, told = 0.1, False
         while True:
+            in_vain = True
             for host, port in self._hosts:
                 try:
                     connection = await self._connect(host, port)
@@ -182,10 +197,14 @@ class RethinkCluster:
                     if not isinstance(self._reason, errors.BadSettings):
                         self._reason = self._no_answer()
                 else:
-                    pause = 0.1
+                    pause, told, in_vain = 0.1, False, False
                     await self._use(connection)
                     self._failures = {(host, port): "the connection was lost"}
                     self._reason = self._no_answer()
+            if in_vain and not told:
+                # Whoever waits for the servers is told once its time is over; an operator, now.
+                told = True
+                log.warn("{reason}", reason=self._reason.message)
             await self.pause(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 

@@ -45,12 +45,16 @@ def duplicates(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for same in by_name.values() for row in sorted(same, key=lambda row: row["id"])[1:]]
 
 
-async def make_tables(cluster: RethinkCluster) -> None:
+async def make_tables(cluster: RethinkCluster, ready: bool = True) -> None:
     """See to it that everything is there, once, and can be written to.
 
+    :param ready: whether to look further where the tables are there; they may be without
+        a majority of their servers, and have something to tell all the same
     :raises trough.errors.Unavailable: within the deadline it cannot
     """
     database = cluster.address.database
+    if not ready and await _all_there(cluster, database):
+        return
     for _ in range(ROUNDS):
         # Looked at again before anything is written: somebody may have made the same.
         with suppress(Ambiguous):
@@ -64,6 +68,12 @@ async def make_tables(cluster: RethinkCluster) -> None:
         f"the tables of {cluster.address} do not come to rest",
         "look for several of one name in rethinkdb.table_config and rethinkdb.db_config",
     )
+
+
+async def _all_there(cluster: RethinkCluster, database: str) -> bool:
+    table_config = r.db("rethinkdb").table("table_config")
+    there = await _listed(cluster, table_config.filter({"db": database}))
+    return sorted(row["name"] for row in there if row["name"] in TABLES) == sorted(TABLES)
 
 
 async def _make_missing(cluster: RethinkCluster, database: str) -> bool:
