@@ -17,6 +17,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from trough import errors
 from trough.client import TroughClient, TroughException
 from trough.cluster import Cluster
+from trough.cluster.gathers import AT_ONCE
 from trough.metadata.open import open_metadata
 from trough.protocols.client import connect
 
@@ -278,6 +279,21 @@ async def test_it_can_be_cancelled_and_has_a_deadline(line, machine):
     assert (status, document["code"]) == (503, "timeout")
     answer = await settled(line.command("GATHER", "~^g", "SELECT count(*) FROM page"))
     assert answer.lines[1] == ("ROWS", "* [[60]]")
+
+
+@pytest_twisted.ensureDeferred
+async def test_long_final_steps_hold_up_no_other_answer(line):
+    """With all turns but one taken by what never ends, the last one is answered in time."""
+    endless = [line.command("GATHER", "~^g", ENDLESS) for _ in range(AT_ONCE - 1)]
+    ended = defer.gatherResults(endless, consumeErrors=True)
+    for _ in range(3):
+        answer = await settled(line.command("GATHER", "~^g", "SELECT count(*) FROM page"))
+        assert answer.lines[1] == ("ROWS", "* [[60]]")
+    assert not ended.called
+    for running in endless:
+        running.cancel()
+    with pytest.raises(defer.FirstError):
+        await settled(ended)
 
 
 def test_a_long_answer_over_http_streams(machine, client):

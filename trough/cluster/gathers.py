@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from trough.cluster import Cluster
     from trough.cluster.fan_out import FanOut
 
-#: Final steps that run at once; further ones wait.
-THREADS = 4
+#: GATHERs that run at once without one of them waiting for a thread, and the threads: one
+#: that is ended in the middle of a step waits for that on a second.
+AT_ONCE = 8
+THREADS = 2 * AT_ONCE
 
 #: Takes the names of the columns and some rows; what it returns is waited for.
 Receive = Callable[[tuple[str, ...], list[Sequence[Any]]], Awaitable[None] | None]

@@ -16,12 +16,9 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.cluster import Cluster
-from trough.cluster.gathers import Receive, ids_of
+from trough.cluster.gathers import AT_ONCE, Receive, ids_of
 from trough.protocols.arguments import GatherArguments
 from trough.sql.rows import Row, array_of_rows
-
-#: Requests that are answered at once; each may have a temporary file of a gigabyte.
-AT_ONCE = 8
 
 #: Bytes of JSON from which rows are sent on.
 PIECE = 65536
@@ -40,7 +37,7 @@ class Gathered:
 
 
 class Gatherer:
-    """Answers GATHERs.
+    """Answers GATHERs, a few at once: each may have a temporary file of a gigabyte.
 
     :param cluster: the client to ask with; connected by the first request
     :param seconds: the deadline of a request that does not say one
