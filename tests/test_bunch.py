@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from zope.interface import implementer
 
 from trough.bunch import Bunch
+from trough.executors.jobs import Outcome
 from trough.protocols.http import Resource, Site, write_response
+from trough.protocols.http_query import Streamed
 from trough.protocols.outbox import Outbox
 
 
@@ -74,12 +80,22 @@ def test_a_bunch_that_fails_ends_all_the_same():
 
 @implementer(IWriteDescriptor)
 class Descriptor(StringTransport):
-    """A transport that collects, until it is made to write or finds that it may."""
+    """A transport that collects, until it is made to write or finds that it may.
 
-    def __init__(self):
+    :ivar room: bytes that the kernel takes past it, or what says that there is no connection
+    """
+
+    def __init__(self, room=1 << 20):
         super().__init__()
+        self.room = room
         self.collected = []
         self.sent = []
+
+    def writeSomeData(self, data):
+        if isinstance(self.room, Exception):
+            return self.room
+        self.sent.append(data[: self.room])
+        return len(self.sent[-1])
 
     def write(self, data):
         self.collected.append(data)
@@ -131,8 +147,60 @@ def test_a_transport_that_has_enough_is_given_no_more_at_an_end():
     assert transport.sent == [b"before\n"]
     assert box.unsent == 12
     box.resumeProducing()
-    assert transport.collected == [b"while after\n"]
+    assert transport.sent == [b"before\n", b"while after\n"]
     assert box.unsent == 0
+
+
+def test_what_the_kernel_does_not_take_keeps_its_place():
+    """The rest is the transport's, and so is all that follows until that has sent it."""
+    bunch, transport = Bunch(Clock()), Descriptor(room=4)
+    box = outbox(bunch, transport)
+    with bunch:
+        box.send(b"1 OK\n")
+    assert (transport.sent, transport.collected) == ([b"1 OK"], [b"\n"])
+    transport.room = 100
+    with bunch:
+        box.send(b"2 OK\n")
+    assert (transport.sent, transport.collected) == ([b"1 OK"], [b"\n", b"2 OK\n"])
+    box.pauseProducing()
+    transport.doWrite()
+    box.resumeProducing()
+    with bunch:
+        box.send(b"3 OK\n")
+    assert transport.sent == [b"1 OK", b"\n2 OK\n", b"3 OK\n"]
+    assert transport.collected == []
+
+
+def test_a_connection_that_the_kernel_has_lost_is_the_transports_to_find_out():
+    """It is given what could not be sent, and is told why when it tries."""
+    bunch, transport = Bunch(Clock()), Descriptor(room=CONNECTION_LOST)
+    box = outbox(bunch, transport)
+    with bunch:
+        box.send(b"1 OK\n")
+    assert transport.collected == [b"1 OK\n"]
+
+
+def test_outside_of_a_bunch_replies_leave_together_too():
+    """What a turn of the reactor gives is sent at its end."""
+    clock, transport = Clock(), Descriptor()
+    box = outbox(Bunch(clock), transport)
+    box.send(b"1 OK\n")
+    box.send(b"2 OK\n")
+    assert transport.sent == transport.collected == []
+    clock.advance(0)
+    assert transport.sent == [b"1 OK\n2 OK\n"]
+
+
+def test_a_transport_that_encrypts_is_written_to():
+    """It has nothing that could be passed by."""
+    bunch, transport = Bunch(Clock()), StringTransport()
+    box = outbox(bunch, transport)
+    box.send(b"greeting\n")
+    assert transport.value() == b"greeting\n"
+    with bunch:
+        box.send(b"1 OK\n")
+        assert transport.value() == b"greeting\n"
+    assert transport.value() == b"greeting\n1 OK\n"
 
 
 def test_a_connection_that_is_lost_within_a_bunch_is_sent_nothing():
@@ -197,3 +265,24 @@ def test_an_answer_to_a_client_that_is_gone_is_not_sent():
         write_response(request, 200, b"text/plain", b"OK\n")
         transport.connected = False
     assert transport.sent == []
+
+
+def test_an_answered_read_over_http_leaves_nothing_to_the_collector():
+    """Receiver and job know each other; both are gone with the last one who knows either."""
+
+    class Going:
+        def __init__(self, receiver):
+            self.receiver = receiver
+
+    request, _ = asked_over_http(Bunch(Clock()))
+    receiver = Streamed(Asked(), request)
+    receiver.job = Going(receiver)
+    receiver.watch()
+    kept = weakref.ref(receiver)
+    gc.disable()
+    try:
+        receiver.finished(Outcome(segments=1))
+        del receiver
+        assert kept() is None
+    finally:
+        gc.enable()

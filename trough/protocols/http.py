@@ -16,13 +16,13 @@ from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IWriteDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, resource, server
 
 from trough import errors
 from trough.bunch import Bunch
-from trough.protocols.outbox import send_now
 
 _log = Logger()
 
@@ -131,9 +131,13 @@ class Channel(http.HTTPChannel):
         self.site.bunch.at_end(self._send_now)
 
     def _send_now(self) -> None:
-        # A transport that is to close does so when the reactor finds it has sent all.
-        if self.transport.connected and not self.transport.disconnecting:
-            send_now(self.transport)
+        transport = self.transport
+        # One that is to close does so when the reactor finds that all is sent, and one that
+        # encrypts has no descriptor. What this says of a lost connection the reactor finds
+        # out as well.
+        going_on = transport.connected and not transport.disconnecting
+        if going_on and IWriteDescriptor.providedBy(transport):
+            transport.doWrite()
 
 
 class Site(server.Site):

@@ -199,10 +199,13 @@ class WriteResource(Resource):
         return lambda request: self._write(request, parameters)
 
     def _write(self, request: Request, parameters: QueryParameters) -> None:
-        receiver = Written(self, request)
         # A client that goes away does not take its write back: it may be on disk.
-        receiver.job = self._queries.write(
-            parameters.segment, request.body(), None, parameters.limits, receiver
+        self._queries.write(
+            parameters.segment,
+            request.body(),
+            None,
+            parameters.limits,
+            Written(self, request),
         )
 
 
@@ -263,6 +266,8 @@ class Streamed:
         if self._over:
             return
         self._over = True
+        # It knows this in turn; left together, both would wait for the collector.
+        self.job = None
         if self._streaming:
             self._request.unregisterProducer()
         if outcome.error is not None:
@@ -284,8 +289,6 @@ class Streamed:
 
 class Written:
     """Answers a write once its outcome is known."""
-
-    job: Any = None
 
     def __init__(self, resource: Resource, request: Request) -> None:
         self._resource = resource

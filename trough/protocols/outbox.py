@@ -1,12 +1,12 @@
 """What a connection sends, in front of a transport that may have enough.
 
-What is sent while a bunch of requests or answers is worked through leaves together, at its
-end. Twisted's transports collect as well, but each write costs them as much as a small
-reply, and they wait for the next turn; what they leave to whoever writes is to stop in
-time. An outbox promises that bytes leave in the order in which they were sent, that
-nothing is handed to a transport that has enough, and that its owner is told when more than
-`mark` bytes pile up behind one and when they are gone. It refuses to drop anything: piling
-up ends when the owner stops.
+What is sent while a bunch of requests or answers is worked through leaves together at its
+end, past the transport where that holds nothing: Twisted's collect as well, but each write
+costs them as much as a small reply, and they wait until the reactor finds that they may.
+What they leave to whoever writes is to stop in time. An outbox promises that bytes leave in
+the order in which they were sent, that nothing is handed to a transport that has enough,
+and that its owner is told when more than `mark` bytes pile up behind one and when they are
+gone. It refuses to drop anything: piling up ends when the owner stops.
 """
 
 from __future__ import annotations
@@ -14,21 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IPushProducer, IWriteDescriptor
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from trough.bunch import Bunch
 
 #: Bytes that are not kept back until the end of a bunch.
 _ENOUGH = 1 << 16
-
-
-def send_now(transport: Any) -> None:
-    """Have `transport` send what it was given, where it can, without waiting for the turn in
-    which the reactor finds that it may. TLS cannot: it has no descriptor of its own."""
-    if IWriteDescriptor.providedBy(transport):
-        # What it says of a lost connection the reactor finds out as well.
-        transport.doWrite()
 
 
 @implementer(IPushProducer)
@@ -44,8 +36,8 @@ class Outbox:
     """
 
     __slots__ = (
-        *("_bunch", "_crowded", "_drained", "_kept", "_mark"),
-        *("_transport", "_waiting", "full", "unsent"),
+        *("_bunch", "_crowded", "_drained", "_empty", "_kept", "_mark"),
+        *("_transport", "_waiting", "_write_some", "full", "unsent"),
     )
 
     def __init__(
@@ -66,6 +58,11 @@ class Outbox:
         self._waiting: list[bytes] = []
         #: Bytes of those that wait for nothing but the end of the bunch.
         self._kept = 0
+        # Hands bytes to the kernel; a transport that encrypts has no such thing.
+        self._write_some: Callable[[bytes], Any] | None = getattr(transport, "writeSomeData", None)
+        #: Whether the transport is known to hold nothing, so that bytes may pass it by. It
+        #: tells when it has sent all only after it had enough.
+        self._empty = True
         transport.registerProducer(self, True)
 
     def send(self, data: bytes) -> None:
@@ -75,7 +72,7 @@ class Outbox:
             self.unsent += len(data)
             if self.unsent > self._mark:
                 self._crowded()
-        elif self._bunch.under_way:
+        elif self._bunch.under_way or self._write_some is not None:
             if not self._kept:
                 self._bunch.at_end(self.flush)
             self._waiting.append(data)
@@ -89,7 +86,6 @@ class Outbox:
         """Send what is kept for the end of the bunch."""
         if self._kept:
             self._hand_over()
-            send_now(self._transport)
 
     def close(self) -> None:
         """Hand over everything; nothing may be sent afterwards."""
@@ -106,6 +102,13 @@ class Outbox:
         data = b"".join(self._waiting)
         self._waiting.clear()
         self.unsent = self._kept = 0
+        if data and self._empty and self._write_some is not None:
+            written = self._write_some(data)
+            if written == len(data):
+                return
+            self._empty = False
+            # Of a lost connection, which is no number, the transport finds out as well.
+            data = data[written:] if isinstance(written, int) else data
         if data:
             self._transport.write(data)
 
@@ -118,6 +121,7 @@ class Outbox:
     def resumeProducing(self) -> None:
         """The transport has room."""
         self.full = False
+        self._empty = True
         self._hand_over()
         self._drained()
 
