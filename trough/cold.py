@@ -17,12 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
 from trough import errors, local_files
 from trough.executors.pool import ExecutorPool, Target
 from trough.keyed_lock import KeyedLock
 from trough.model import CanonicalCopy
 from trough.storage import Storage
 from trough.threads import ThreadPoolService
+
+_log = Logger()
 
 
 @dataclass(slots=True)
@@ -60,6 +66,8 @@ class ColdSegments:
         self._threads = threads
         self._known: dict[str, CanonicalCopy] = {}
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
+        #: By path, files of earlier versions that queries under way still use.
+        self._replaced: dict[str, _Cached] = {}
         self._fetching = KeyedLock()
         self._reserved = 0
         self._generations = itertools.count(1)
@@ -119,9 +127,15 @@ class ColdSegments:
     def done(self, target: Target) -> None:
         """A query of a target that :meth:`bring` returned has ended."""
         cached = self._cached.get(target.segment)
-        # Not so where a newer version has taken its place meanwhile.
         if cached is not None and cached.target is target:
             cached.users -= 1
+            return
+        replaced = self._replaced.get(target.path)
+        if replaced is not None:
+            replaced.users -= 1
+            if not replaced.users:
+                del self._replaced[target.path]
+                Deferred.fromCoroutine(self._remove(replaced)).addErrback(_not_removed, target.path)
 
     async def _fetch(self, copy: CanonicalCopy) -> _Cached:
         if copy.size > self._capacity:
@@ -134,18 +148,22 @@ class ColdSegments:
         # Taken before the transfer, so that two of them do not count on the same room.
         self._reserved += copy.size
         try:
-            destination = self._directory / f"{copy.segment}.sqlite"
+            # A name of its own: what removes an earlier file may come to it only later.
+            number = next(self._generations)
+            destination = self._directory / f"{copy.segment}.{number}.sqlite"
             found = await self._storage.fetch(copy, destination)
         except BaseException:
             self._reserved -= copy.size
             raise
         self._reserved += found.size - copy.size
-        older = self._cached.pop(copy.segment, None)
-        if older is not None:
-            self._reserved -= older.size
         self._counts["fetches"] += 1
-        target = Target(copy.segment, str(destination), next(self._generations), False)
+        target = Target(copy.segment, str(destination), number, False)
+        older = self._cached.get(copy.segment)
         cached = self._cached[copy.segment] = _Cached(target, found.version, found.size)
+        if older is not None and older.users:
+            self._replaced[older.target.path] = older
+        elif older is not None:
+            await self._remove(older)
         return cached
 
     async def _make_room(self, copy: CanonicalCopy) -> None:
@@ -161,7 +179,14 @@ class ColdSegments:
     async def _evict(self, segment: str) -> None:
         cached = self._cached.pop(segment)
         self._counts["evictions"] += 1
+        await self._remove(cached)
+
+    async def _remove(self, cached: _Cached) -> None:
         # The room is free only when the executors have let go of the file.
-        await self._pool.forget(segment)
+        await self._pool.forget(cached.target.segment)
         await self._threads.run(local_files.remove, cached.target.path)
         self._reserved -= cached.size
+
+
+def _not_removed(failure: Failure, path: str) -> None:
+    _log.warn("{path}: stays until the next start: {reason}", path=path, reason=failure.value)

@@ -1,0 +1,105 @@
+"""The bounded cache of cold segments, on real files and executors."""
+
+from contextlib import asynccontextmanager
+
+import pytest_twisted
+from executor_pools import answer, running_pool
+from segments_on_disk import make_segment
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from waiting import until
+from worker_parts import occupied
+
+from trough.cold import ColdSegments
+from trough.model import CanonicalCopy
+from trough.storage.open import open_storage
+from trough.threads import ThreadPoolService
+
+
+class Cache:
+    """A cache of some pages, with segments of its own in canonical storage."""
+
+    def __init__(self, directory, pool, capacity):
+        self.canonical = directory / "canonical"
+        self.canonical.mkdir()
+        self.directory = directory / "cold"
+        self.pool = pool
+        self.threads = ThreadPoolService("work", 4, reactor)
+        self.storage = open_storage(f"file://{self.canonical}", reactor)
+        self.segments = ColdSegments(
+            self.directory, capacity, lambda segment: None, self.storage, pool, self.threads
+        )
+
+    async def learn(self, segment, rows):
+        """Put a segment into canonical storage, once more perhaps."""
+        path = self.canonical / f"{segment}.sqlite"
+        path.unlink(missing_ok=True)
+        make_segment(path, rows)
+        copy = CanonicalCopy(segment, path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        self.segments.learn(copy)
+        return copy.size
+
+    def bytes_on_disk(self):
+        """Of all files in the cache."""
+        return sum(path.stat().st_size for path in self.directory.iterdir())
+
+    async def count(self, segment):
+        """What the rows of a segment are counted to be."""
+        target = await self.segments.bring(segment)
+        try:
+            text, outcome = await answer(self.pool, target, "SELECT count(*) FROM crawled_url")
+            assert outcome.error is None and not outcome.failed, text
+            return int(text.partition("[[")[2].partition("]]")[0])
+        finally:
+            self.segments.done(target)
+
+
+@asynccontextmanager
+async def running_cache(directory, capacity):
+    """A cache that is open while the block lasts."""
+    async with running_pool() as pool:
+        cache = Cache(directory, pool, capacity)
+        cache.threads.startService()
+        await cache.storage.open()
+        await cache.segments.open()
+        yield cache
+        await cache.storage.close()
+        await cache.threads.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_that_is_asked_for_while_it_goes_is_there(tmp_path):
+    """The file of a segment that was evicted is removed, and not the one that was fetched
+    for the next query meanwhile."""
+    async with running_cache(tmp_path, 90 << 10) as cache:
+        small = await cache.learn("small", 1)
+        large = await cache.learn("large", 500)
+        assert await cache.learn("larger", 500) == large
+        assert 2 * small + large <= 90 << 10 < small + 2 * large
+        assert await cache.count("small") == 1
+        assert await cache.count("large") == 500
+        with occupied(cache.threads):
+            larger = Deferred.fromCoroutine(cache.count("larger"))
+            await until(lambda: cache.segments.status()["evictions"], "an eviction")
+            asked = Deferred.fromCoroutine(cache.count("small"))
+            await until(lambda: asked.called, "the answer")
+        assert await asked == 1
+        assert await larger == 500
+        assert cache.bytes_on_disk() == cache.segments.status()["bytes"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_version_that_was_replaced_takes_no_room(tmp_path):
+    """Of a segment with a newer canonical copy only that one stays in the cache."""
+    async with running_cache(tmp_path, 200 << 10) as cache:
+        for rows in (1, 2, 3):
+            await cache.learn("s", rows)
+            assert await cache.count("s") == rows
+        used = await cache.segments.bring("s")
+        await cache.learn("s", 4)
+        assert await cache.count("s") == 4
+        text, _ = await answer(cache.pool, used, "SELECT count(*) FROM crawled_url")
+        assert "[[3]]" in text
+        cache.segments.done(used)
+        await until(lambda: len(list(cache.directory.iterdir())) == 1, "the end of the older file")
+        assert cache.bytes_on_disk() == cache.segments.status()["bytes"]
