@@ -26,7 +26,7 @@ from trough.admin.looking import locks, status, workers
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 
-__all__ = ["DONE", "FAILED", "INTERRUPTED", "Console", "main"]
+__all__ = ["DONE", "FAILED", "INTERRUPTED", "Console", "command_line", "main"]
 __all__ += ["drain", "forget", "free_lock", "free_locks", "locks", "status", "undrain", "workers"]
 
 #: Seconds for which each call waits for the metadata store: RethinkDB's failover from a
@@ -45,7 +45,7 @@ or not a sync server is there.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``trough-admin``; ends with :class:`SystemExit`, as the reactor does."""
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     # Ctrl-C stops the reactor, which is no success of what was asked.
     outcome = [INTERRUPTED]
     try:
@@ -106,7 +106,8 @@ class _Waiting:
 Command = Callable[[Console, argparse.Namespace], Awaitable[int]]
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """All commands and their options."""
     parser = argparse.ArgumentParser("trough-admin", description=DESCRIPTION)
     parser.add_argument("-u", "--url", help=registry_url.HELP)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
