@@ -29,3 +29,14 @@ def test_a_directory_can_be_given_another_name(tmp_path):
     DataDirectory(tmp_path, "w2")
     with pytest.raises(errors.BadSettings):
         DataDirectory(tmp_path, "w1")
+
+
+def test_a_file_that_a_crash_left_empty_is_written_anew(tmp_path):
+    """A process that died, or found the disk full, right after it made a small file keeps
+    no later one from starting, nor leaves it without an identity of its own."""
+    for name in ("node", "identity"):
+        (tmp_path / name).touch()
+    first = DataDirectory(tmp_path, "w1")
+    assert first.identity
+    assert DataDirectory(tmp_path, "w1").identity == first.identity
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["identity", "node"]

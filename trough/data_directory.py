@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import uuid
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from twisted.application import service
 
-from trough import errors
+from trough import errors, files
 
 
 class DataDirectory(service.Service):
@@ -45,16 +46,29 @@ class DataDirectory(service.Service):
             )
 
     def _kept(self, name: str, value: str) -> str:
-        """What a small file says, which begins as `value`."""
+        """What a small file says, which begins as `value`, whole or not at all."""
         path = self._path / name
+        if not path.exists() or not path.read_text():
+            self._write(path, value)
+        return path.read_text().strip()
+
+    def _write(self, path: Path, value: str) -> None:
+        """Make a file that is not there, or that a crash left empty."""
+        temporary = path.with_name(files.temporary_name(path.name))
         try:
-            with path.open("x") as file:
+            with temporary.open("x") as file:
                 file.write(value)
                 file.flush()
                 os.fsync(file.fileno())
-        except FileExistsError:
-            pass
-        return path.read_text().strip()
+            if path.exists():
+                temporary.replace(path)
+            else:
+                # Of two that start at once, the first one's counts, for both.
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, path)
+            files.fsync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def privilegedStartService(self) -> None:
         """Take the lock.
