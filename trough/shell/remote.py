@@ -193,8 +193,10 @@ class ClusterRemote:
         return self._bridge.call(self._status)
 
     async def _status(self) -> dict[str, Any]:
+        # First: without a store there is nothing else to tell, nor to wait for.
+        workers = await self._cluster.workers()
         told: dict[str, Any] = {"sync": await _or_reason(self._cluster.status())}
-        for worker in await self._cluster.workers():
+        for worker in workers:
             told[worker.node] = await _or_reason(self._cluster.worker_status(worker.node))
         return told
 
