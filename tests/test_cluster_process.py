@@ -604,6 +604,11 @@ def test_an_original_installation_is_taken_over(tmp_path, request, pair):
         write(url, "INSERT INTO t VALUES (2)")
         cluster.promote("s1", "300001")
         assert cluster.canonical_rows("300001", "SELECT count(*) FROM t") == [(2,)]
+        with server.connect() as connection:
+            found = r.db(cluster.metadata_url.rpartition("/")[2]).table("assignment")
+            assert {row["remote_path"] for row in found.run(connection)} == {
+                f"{cluster.hand.root}/{canonical_path(segment)}" for segment in ("300001", "300002")
+            }
         # The lock of a worker that is gone is respected until an operator frees it.
         status, answer = cluster.order("provision", "300002")
         assert status == 503 and "free-lock" in answer

@@ -7,10 +7,12 @@ import pytest_twisted
 from metadata_stores import Notices, assignment, candidate, copy, gathered, worker
 from rethinkdb import RethinkDB
 from rethinkdb_server import rethinkdb_server, rethinkdb_stores  # noqa: F401
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from trough import errors
-from trough.model import READ, WRITE, Schema
+from trough.metadata.rethink import RethinkMetadata
+from trough.model import READ, WRITE, CanonicalCopy, Schema
 
 r = RethinkDB()
 async_test = pytest_twisted.ensureDeferred
@@ -118,8 +120,9 @@ async def test_a_locks_row_is_the_originals(stores, plain):
 
 @async_test
 async def test_an_assignments_row_is_the_originals(stores, plain):
-    """Found by id and by the index on segment."""
-    store = await stores.open()
+    """Found by id and by the index on segment; the path is whole, as the original's."""
+    store = RethinkMetadata(stores.address, reactor, locate="/trough/{}".format)
+    await store.open()
     leader = await store.campaign(candidate("s1"))
     await store.change_assignments(leader, [assignment("300001", "w1", size=7, ring=2)], [])
     (row,) = r.table("assignment").get_all("300001", index="segment").run(plain)
@@ -128,12 +131,22 @@ async def test_an_assignments_row_is_the_originals(stores, plain):
         "id": "w1:300001",
         "node": "w1",
         "segment": "300001",
-        "remote_path": "300001.sqlite",
+        "remote_path": "/trough/300001.sqlite",
+        "path": "300001.sqlite",
         "bytes": 7,
         "modified": 1,
         "hash_ring": 2,
         "generation": leader.generation,
     }
+    (found,) = await store.assignments_of_segment("300001")
+    assert found.path == "300001.sqlite"
+    await store.announce_version(CanonicalCopy("300001", "moved/300001.sqlite", 8, 2))
+    (row,) = r.table("assignment").get_all("300001", index="segment").run(plain)
+    assert (row["remote_path"], row["path"]) == (
+        "/trough/moved/300001.sqlite",
+        "moved/300001.sqlite",
+    )
+    await store.close()
 
 
 @async_test

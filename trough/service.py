@@ -140,19 +140,20 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     stack = Stack()
     threads = ThreadPoolService("trough-work", 4, reactor)
     threads.setServiceParent(stack)
-    metadata = open_metadata(
-        settings.metadata_url,
-        reactor,
-        user=settings.rethinkdb_user,
-        password=settings.rethinkdb_password or "",
-    )
-    Closing(metadata.close).setServiceParent(stack)
     storage = open_storage(
         settings.storage_url,
         reactor,
         user=settings.hdfs_user,
         threads=settings.copy_thread_pool_size,
     )
+    metadata = open_metadata(
+        settings.metadata_url,
+        reactor,
+        user=settings.rethinkdb_user,
+        password=settings.rethinkdb_password or "",
+        locate=storage.location,
+    )
+    Closing(metadata.close).setServiceParent(stack)
     Closing(lambda: _awaited(storage.close())).setServiceParent(stack)
     schemas = Schemas(metadata, lambda sql: threads.run(check_schema, sql))
     return _Common(settings, reactor, metadata, storage, threads, schemas, stack, Bunch(reactor))

@@ -6,6 +6,7 @@ asks for it, so that one machine needs no RethinkDB driver in memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from trough.metadata import Metadata
@@ -13,7 +14,13 @@ from trough.metadata.address import SqliteAddress, parse
 
 
 def open_metadata(
-    url: str, reactor: Any, *, user: str = "", password: str = "", patience: float | None = None
+    url: str,
+    reactor: Any,
+    *,
+    user: str = "",
+    password: str = "",
+    patience: float | None = None,
+    locate: Callable[[str], str] = str,
 ) -> Metadata:
     """Make the store; :meth:`Metadata.open` is still to be awaited.
 
@@ -24,6 +31,8 @@ def open_metadata(
     :param patience: for people: seconds for which a call waits for RethinkDB to answer. It
         counts as open although nothing can be written, since there may be something to
         read. None, for servers: as long as a failover takes
+    :param locate: what clients of RethinkDB read as the place of a canonical copy, from its
+        path in canonical storage
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     """
     address = parse(url, user, password)
@@ -34,6 +43,6 @@ def open_metadata(
     from trough.metadata.rethink import RethinkMetadata
 
     if patience is None:
-        return RethinkMetadata(address, reactor)
+        return RethinkMetadata(address, reactor, locate=locate)
     # A host that hangs has to be found out, and the next one asked, within that time.
     return RethinkMetadata(address, reactor, ready=False, deadline=patience, ping=patience / 4)

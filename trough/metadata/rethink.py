@@ -49,13 +49,20 @@ class RethinkMetadata(Metadata):
     """The database at `address`.
 
     :param ready: whether it counts as open only once its tables can be written to
+    :param locate: where a path of canonical storage is, for those who read assignments
     :param options: see :class:`RethinkCluster`
     """
 
     def __init__(
-        self, address: RethinkAddress, reactor: Any, ready: bool = True, **options: float
+        self,
+        address: RethinkAddress,
+        reactor: Any,
+        ready: bool = True,
+        locate: rows.Locate = str,
+        **options: float,
     ) -> None:
         self._ready = ready
+        self._locate = locate
         self._cluster = RethinkCluster(address, reactor, **options)
         self._watches: list[FeedWatch] = []
         self._incarnations: dict[str, str] = {}
@@ -300,12 +307,13 @@ class RethinkMetadata(Metadata):
         put: Sequence[Assignment],
         remove: Sequence[tuple[str, str]],
     ) -> None:
-        done = await self._as_leader(leader, changes.change_assignments(leader, put, remove))
+        change = changes.change_assignments(leader, put, remove, self._locate)
+        done = await self._as_leader(leader, change)
         for result in done.values():
             _checked(result)
 
     async def announce_version(self, copy: CanonicalCopy) -> None:
-        await self._decide(changes.announce_version(copy))
+        await self._decide(changes.announce_version(copy, self._locate))
 
     async def forget_segment(self, segment: str) -> None:
         await self._decide(changes.forget_assignments(segment))

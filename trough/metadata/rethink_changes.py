@@ -299,7 +299,10 @@ def release_lock(lock: Lock) -> Term:
 
 
 def change_assignments(
-    leader: Leader, put: Sequence[Assignment], remove: Sequence[tuple[str, str]]
+    leader: Leader,
+    put: Sequence[Assignment],
+    remove: Sequence[tuple[str, str]],
+    locate: rows.Locate,
 ) -> Term:
     """Carry out a part of a plan; see :func:`as_leader`.
 
@@ -312,7 +315,7 @@ def change_assignments(
 
     more = {"generation": leader.generation, "assigned_on": r.now()}
     inserted = table.insert(
-        sent([rows.assignment_row(assignment) for assignment in put]).merge(more),
+        sent([rows.assignment_row(assignment, locate) for assignment in put]).merge(more),
         conflict=lambda _, old, new: r.branch(later(old), old, new),
     )
     ids = [rows.assignment_id(node, segment) for node, segment in remove]
@@ -324,14 +327,14 @@ def change_assignments(
     )
 
 
-def announce_version(copy: CanonicalCopy) -> Term:
+def announce_version(copy: CanonicalCopy, locate: rows.Locate) -> Term:
     """Move a segment's assignments to a later canonical copy."""
     known = r.table("assignment").get_all(copy.segment, index="segment")
 
     def moved(row: Term) -> Term:
         version = [row["modified"].default(0), row["bytes"].default(0)]
         later = r.expr(version) < [copy.modified, copy.size]
-        return r.branch(later, rows.version_fields(copy), {})
+        return r.branch(later, rows.version_fields(copy, locate), {})
 
     return known.update(moved)
 

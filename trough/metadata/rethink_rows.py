@@ -9,7 +9,7 @@ itself, whose clock is the only one that counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +17,9 @@ from trough import errors
 from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
 
 Row = Mapping[str, Any]
+
+#: Gives the whole path of one that is relative to canonical storage's root.
+Locate = Callable[[str], str]
 
 LEADER_ID = "trough-sync-master"
 NODES = "trough-nodes"
@@ -209,13 +212,13 @@ def assignment_id(node: str, segment: str) -> str:
     return f"{node}:{segment}"
 
 
-def assignment_row(assignment: Assignment) -> dict[str, Any]:
+def assignment_row(assignment: Assignment, locate: Locate) -> dict[str, Any]:
     """The row of an assignment, less generation and time."""
     return {
+        **_file(assignment.path, locate),
         "id": assignment_id(assignment.node, assignment.segment),
         "node": assignment.node,
         "segment": assignment.segment,
-        "remote_path": assignment.path,
         "bytes": assignment.size,
         "modified": assignment.modified,
         "hash_ring": assignment.ring,
@@ -229,7 +232,7 @@ def assignment(row: Row) -> Assignment:
         row["segment"],
         row["node"],
         ring if isinstance(ring, int) else 0,  # the original's rings have other names
-        row.get("remote_path") or "",
+        row.get("path") or row.get("remote_path") or "",
         row.get("bytes") or 0,
         row.get("modified") or 0,
         row.get("generation") or 0,
@@ -237,9 +240,15 @@ def assignment(row: Row) -> Assignment:
     )
 
 
-def version_fields(copy: CanonicalCopy) -> dict[str, Any]:
+def version_fields(copy: CanonicalCopy, locate: Locate) -> dict[str, Any]:
     """The fields of an assignment that tell a canonical copy."""
-    return {"remote_path": copy.path, "bytes": copy.size, "modified": copy.modified}
+    return {**_file(copy.path, locate), "bytes": copy.size, "modified": copy.modified}
+
+
+def _file(path: str, locate: Locate) -> dict[str, str]:
+    # The original wrote the whole path, which clients read. Trough goes by the other one:
+    # a directory may be mounted elsewhere on another machine.
+    return {"remote_path": locate(path), "path": path}
 
 
 # -- schemas -----------------------------------------------------------------------
