@@ -51,6 +51,8 @@ class Reconciler(service.MultiService):
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, Deferred[None]] = {}
         self._later: set[str] = set()
+        #: Those under way that have to be looked at once more right after.
+        self._behind: set[str] = set()
         #: Why the last look at a segment failed: the same reason is not logged again.
         self._reasons: dict[str, str] = {}
         self._clock = clock
@@ -97,7 +99,7 @@ class Reconciler(service.MultiService):
         """Counts for the worker's status."""
         return {
             "assigned": len(self._wanted),
-            "queued": len(self._queue),
+            "queued": len(self._queue) + len(self._behind),
             "active": len(self._active),
             "put_off": len(self._later),
         }
@@ -141,7 +143,7 @@ class Reconciler(service.MultiService):
                 return
             segment, _ = self._queue.popitem(last=False)
             if segment in self._active:
-                self._later.add(segment)
+                self._behind.add(segment)
                 continue
             looking = Deferred.fromCoroutine(self._look(segment))
             self._active[segment] = looking
@@ -155,6 +157,9 @@ class Reconciler(service.MultiService):
             self._put_off(segment, result)
         else:
             self._reasons.pop(segment, None)
+        if segment in self._behind:
+            self._behind.remove(segment)
+            self._queue[segment] = None
         self._fill()
 
     def _put_off(self, segment: str, failure: Failure) -> None:
@@ -227,7 +232,8 @@ class Reconciler(service.MultiService):
         if assigned:
             copies = (await worker.metadata.copies_of([segment])).get(segment, [])
             live = {copy.node for copy in copies if copy.role == READ}
-            enough = all(row.node in live for row in assigned)
+            # Assigned to this worker, by news that are on their way, it stays.
+            enough = all(row.node in live - {worker.myself.node} for row in assigned)
         else:
             enough = await self._is_deleted_or_cold(segment)
         if not enough:

@@ -234,7 +234,8 @@ class Connection(Protocol):
         if not self.ready.called:
             self.ready.errback(error)
         for _, deferred in waiting.values():
-            deferred.errback(error)
+            if not deferred.called:  # given up by one that has just heard of this
+                deferred.errback(error)
         for _, feed in feeds.values():
             feed.fail(error)
 

@@ -1,0 +1,63 @@
+"""How a worker comes to hold what it is meant to, on a real registry and directory."""
+
+import pytest_twisted
+from waiting import until
+from worker_parts import occupied, running_worker
+
+from trough.metadata import AssignmentChanges
+from trough.model import Assignment, Leader
+
+
+async def lead(worker):
+    """A leader, by name alone."""
+    return await worker.metadata.campaign(Leader("s1", "s1", "http://s1/", ttl=600.0))
+
+
+async def assign(worker, leader, segment, node="w1"):
+    """Assign the present canonical copy."""
+    found = await worker.storage.find(segment)
+    row = Assignment(segment, node, 0, found.path, found.size, found.modified)
+    await worker.metadata.change_assignments(leader, [row], [])
+    return found
+
+
+@pytest_twisted.ensureDeferred
+async def test_news_that_come_during_a_look_are_looked_at_after_it(tmp_path):
+    """A version that is told of while an earlier one is being fetched need not wait for
+    the next round of what was put off."""
+    async with running_worker(tmp_path, retry=3600.0) as worker:
+        leader = await lead(worker)
+        worker.put_canonical("300001", rows=3)
+        with occupied(worker.catalogue_thread):
+            earlier = await assign(worker, leader, "300001")
+            fetched = worker.directory / "segments" / earlier.path
+            await until(fetched.exists, "the earlier version")
+            worker.put_canonical("300001", rows=3000)
+            later = await assign(worker, leader, "300001")
+            await until(lambda: worker.controller.reconciler.status["queued"], "the news")
+        await until(
+            lambda: (
+                (copy := worker.segments.get("300001")) is not None
+                and copy.entry.canonical.version == later.version
+            ),
+            "the later version",
+        )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_is_not_deleted_because_it_is_there_itself(tmp_path):
+    """Taken from this worker and given back at once, a copy stays: what the store says of
+    this worker is no reason to think that others hold the segment."""
+    async with running_worker(tmp_path) as worker:
+        leader = await lead(worker)
+        worker.put_canonical("300001")
+        await assign(worker, leader, "300001")
+        await until(lambda: worker.segments.get("300001"), "the copy")
+        await worker.controller.publisher.published()
+        copy = worker.segments.get("300001")
+        # As if the watch had told of the first half so far.
+        worker.controller.reconciler.assignments_changed(
+            AssignmentChanges(full=False, removed=["300001"])
+        )
+        await until(lambda: not worker.controller.reconciler.status["active"], "the look")
+        assert worker.segments.get("300001") is copy
