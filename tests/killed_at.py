@@ -14,6 +14,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -63,7 +64,9 @@ def make_deadly(step: str, when: str) -> None:
         if when == "before":
             die()
         if when == "stopped":
-            os.kill(os.getpid(), signal.SIGSTOP)
+            # To this very thread: told to the process, another one may take it, and this
+            # one goes on for as long as it takes to stop it.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
             return method(self, *arguments, **named)
         result = method(self, *arguments, **named)
         if isinstance(result, Deferred):
