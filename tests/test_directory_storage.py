@@ -1,5 +1,6 @@
 """What only a directory as canonical storage can meet."""
 
+import fcntl
 import os
 import subprocess
 import tempfile
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
+from twisted.internet import defer, reactor
+from waiting import until
 
 from trough import errors, files
 from trough.model import canonical_path
+from trough.storage.blocking import SHORT_CALLS
 from trough.storage.directory import DirectoryBackend
 from trough.storage.open import open_storage
 from trough.threads import Cancellation
@@ -359,3 +362,36 @@ def test_what_is_odd_keeps_nothing_else_from_being_found(backend, root, tmp_path
     assert [copy.segment for copy in changes.present] == ["300001"]
     assert changes.listing.skipped["300/circle.sqlite"] == "a symbolic link that leads nowhere"
     assert directory.is_dir()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_publication_cancelled_before_its_last_step_leaves_nothing(root, tmp_path):
+    """While others wait for the directory with all threads, one more publication has its
+    upload whole; cancelled then, it takes that away."""
+    storage = open_storage(f"file://{root}", reactor)
+    await storage.open()
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    directory = root / "300"
+    directory.mkdir()
+    descriptor = os.open(directory, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    permitted = []
+
+    async def permit():
+        permitted.append(True)
+
+    try:
+        others = [storage.publish(source, f"30000{n}", guard=permit) for n in range(SHORT_CALLS)]
+        await until(lambda: len(permitted) == SHORT_CALLS, "the others' last steps")
+        last = storage.publish(source, "300009", guard=permit)
+        await until(lambda: len(permitted) == SHORT_CALLS + 1, "its own last step")
+        last.cancel()
+    finally:
+        os.close(descriptor)
+    with pytest.raises(defer.CancelledError):
+        await last
+    for other in others:
+        await other
+    await storage.close()
+    assert names(directory) == [f"30000{n}.sqlite" for n in range(SHORT_CALLS)]

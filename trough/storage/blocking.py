@@ -254,7 +254,12 @@ class BlockingStorage(Storage):
         except BaseException:
             await self._discard(staged)
             raise
-        return await self._calls.run_cancellable(self._backend.commit, staged)
+        try:
+            return await self._calls.run_cancellable(self._backend.commit, staged)
+        except defer.CancelledError:
+            # The last step may never have begun, for want of a thread.
+            await self._discard(staged)
+            raise
 
     async def _discard(self, staged: Staged) -> None:
         """Remove an upload that was refused; why it was is what the caller wants to know."""
