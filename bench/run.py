@@ -2,7 +2,8 @@
 
 Each line is measured in one run with its baseline, since the machine is shared and no two
 runs see the same one; what counts is the ratio. The client runs on the same cores. Memory
-is that of all server processes, each at its own peak during the measurement.
+is that of all server processes, each at its own peak during the measurement. The CPU that
+they used for one unit of work tells more than the rate where others use the machine.
 
     python bench/run.py [--quick] [--only WORD]
 """
@@ -58,7 +59,7 @@ QUICK = Scale(300, 50, 300, 3_000, 300, 20_000, 50, 300, 1_000, 5)
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table; rates in units a second."""
+    """One line of the table; rates in units a second, the server's CPU in seconds a unit."""
 
     work: str
     unit: str
@@ -66,6 +67,7 @@ class Line:
     trough: float
     goal: str
     peak: int
+    cpu: float
 
 
 class Bench:
@@ -151,8 +153,11 @@ class Bench:
         """Measure one piece of work, bare and served, right after each other."""
         bare_seconds = bare()
         self.server.reset_peak()
+        cpu = self.server.cpu()
         seconds = trough()
-        return Line(work, unit, count / bare_seconds, count / seconds, goal, self.server.peak())
+        cpu = (self.server.cpu() - cpu) / count
+        peak = self.server.peak()
+        return Line(work, unit, count / bare_seconds, count / seconds, goal, peak, cpu)
 
     def point_reads_http(self) -> Line:
         """16 connections, keep-alive."""
@@ -372,7 +377,10 @@ def main() -> None:
             bench.writes_batched,
         ]
         try:
-            print(f"{'work':<52} {'bare':>12} {'Trough':>12} {'ratio':>6} {'goal':>12} {'peak':>7}")
+            print(
+                f"{'work':<52} {'bare':>12} {'Trough':>12} {'ratio':>6} {'goal':>12}"
+                f" {'peak':>7} {'CPU':>9}"
+            )
             for measure in measurements:
                 if arguments.only in measure.__name__:
                     _print(measure())
@@ -383,7 +391,8 @@ def main() -> None:
 def _print(line: Line) -> None:
     print(
         f"{line.work:<52} {line.bare:>12,.0f} {line.trough:>12,.0f} "
-        f"{line.trough / line.bare:>6.2f} {line.goal:>12} {line.peak >> 20:>4} MB  {line.unit}",
+        f"{line.trough / line.bare:>6.2f} {line.goal:>12} {line.peak >> 20:>4} MB"
+        f" {line.cpu * 1e6:>6.1f} us  {line.unit}",
         flush=True,
     )
 

@@ -75,6 +75,14 @@ class Server:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         return [self._process.pid, *map(int, children.read_text().split())]
 
+    def cpu(self) -> float:
+        """Seconds of CPU that all processes together have used so far."""
+        ticks = 0
+        for pid in self.pids():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def reset_peak(self) -> None:
         """Begin to measure the peak of memory anew."""
         for pid in self.pids():
