@@ -9,7 +9,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
-from worker_parts import occupied, running_worker
+from worker_parts import WorkerParts, occupied, running_worker
 
 from trough import errors
 from trough.metadata.embedded import EmbeddedMetadata
@@ -186,3 +186,25 @@ async def test_a_lock_that_is_being_released_is_not_written_under(tmp_path):
         lock = await worker.metadata.lock_of("300001")
         assert lock is not None
         assert lock.epoch == worker.segments.get("300001").entry.epoch
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_retirement_that_takes_long_holds_up_no_other_segment(tmp_path):
+    """A worker that comes back finds one of its locks lost: it writes its other segments
+    while that one is still on its way aside, and that one no more."""
+    async with running_worker(tmp_path) as worker:
+        for segment in ("300001", "300002"):
+            await worker.writable(segment)
+            await worker.written(segment, "INSERT INTO t VALUES (1)")
+        await worker.metadata.release_lock(await worker.metadata.lock_of("300001"))
+    worker = WorkerParts(tmp_path)
+    worker.threads.startService()
+    try:
+        with occupied(worker.threads):
+            await worker.start()
+            await worker.written("300002", "INSERT INTO t VALUES (2)")
+            with pytest.raises(errors.NoWriteLock):
+                worker.write("300001", "INSERT INTO t VALUES (2)")
+        await until(worker.segments.aside, "the file that goes aside")
+    finally:
+        await worker.stop()

@@ -68,7 +68,8 @@ class WorkerParts:
     async def start(self) -> WorkerParts:
         """Run, and wait until it serves."""
         for part in (self.threads, self.catalogue_thread, self.pool, self.controller):
-            part.startService()
+            if not part.running:
+                part.startService()
         await until(lambda: self.controller.ready or self.refused, "the worker")
         await self.storage.open()
         return self

@@ -216,6 +216,12 @@ class Segments(service.Service):
             await self._pool.make_writable(target)
             self._copies.put(LocalCopy(entry, target, self._now()))
 
+    def refuse_writes(self, segment: str, epoch: int) -> None:
+        """Take no more writes under the lock of `epoch`: the segment is to be retired."""
+        copy = self._copies.get(segment)
+        if copy is not None and copy.entry.epoch == epoch:
+            copy.writes.closed = True
+
     async def retire(self, segment: str) -> str | None:
         """Stop writing the segment, and keep it as a copy that is only read.
 

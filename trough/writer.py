@@ -93,7 +93,7 @@ class Writer(service.MultiService):
         try:
             await self._attentive()
             now = self._worker.segments.get(entry.segment)
-            lost = now is None or now.entry.epoch != entry.epoch
+            lost = now is None or now.entry.epoch != entry.epoch or now.writes.closed
         except errors.TroughError:
             lost = True
         if lost:
@@ -124,8 +124,12 @@ class Writer(service.MultiService):
         before this one took and came to write nothing under."""
         segments, locks = self._worker.segments, await self._locks_in_force()
         for entry in segments.writable():
-            if locks.pop(entry.segment, None) != entry.epoch:
-                await self.check_lock(entry.segment, entry.epoch)
+            if locks.pop(entry.segment, None) == entry.epoch:
+                continue
+            if not await self._is_in_force(entry.segment, entry.epoch):
+                # To bring it to rest may take long, and other segments wait for us here.
+                segments.refuse_writes(entry.segment, entry.epoch)
+                self._worker.reconciler.look_at([entry.segment])
         for segment, epoch in locks.items():
             copy = segments.get(segment)
             if self._provisioning.busy(segment) or (copy is not None and copy.writable):
@@ -143,10 +147,15 @@ class Writer(service.MultiService):
 
     async def check_lock(self, segment: str, epoch: int) -> None:
         """Go on writing `segment` if the metadata store, strictly asked, says so."""
+        if not await self._is_in_force(segment, epoch):
+            await self.give_up(segment, "its write lock is lost")
+
+    async def _is_in_force(self, segment: str, epoch: int) -> bool:
         try:
             await self._worker.metadata.check_lock(Lock(segment, self._worker.myself.node, epoch))
         except errors.Fenced:
-            await self.give_up(segment, "its write lock is lost")
+            return False
+        return True
 
     async def provision(self, segment: str, schema: str) -> dict[str, object]:
         """Take the write lock and make the segment writable here. Idempotent.
