@@ -73,7 +73,7 @@ class Catalogue:
 
         def watch(action: int, first: Any, second: Any, *_: Any) -> None:
             if action == Action.READ:
-                reads.add((str(first).lower(), str(second or "").lower()))
+                reads.add((database.folded(str(first)), database.folded(str(second or ""))))
             elif action == Action.FUNCTION:
                 functions.add(str(second).lower())
 
@@ -112,7 +112,7 @@ class Catalogue:
         for operation, cursor, second, *_ in program:
             if operation == b"OpenRead" and second in roots:
                 cursors[cursor] = roots[second]
-                reads.add((roots[second].name.lower(), ""))
+                reads.add((database.folded(roots[second].name), ""))
             elif operation == b"OpenDup" and second in cursors:
                 cursors[cursor] = cursors[second]
         for operation, cursor, second, *_ in program:
@@ -120,7 +120,9 @@ class Catalogue:
                 table = cursors[cursor]
                 # Behind the last one is the segment's name.
                 if second < len(table.columns):
-                    reads.add((table.name.lower(), table.columns[second].name.lower()))
+                    reads.add(
+                        (database.folded(table.name), database.folded(table.columns[second].name))
+                    )
         return reads
 
     def _explained(self, error: Exception, sql: str) -> errors.BadRequest:
@@ -129,7 +131,7 @@ class Catalogue:
         told = database.refused(error, sql)
         if not isinstance(told, errors.BadSql):
             return told
-        table = told.message.lower().removeprefix("no such table: ").removeprefix("main.")
+        table = database.folded(told.message).removeprefix("no such table: ").removeprefix("main.")
         if table in self.schema.unusable:
             reason = self.schema.unusable[table]
             return errors.BadSql(f"table {table} cannot be gathered: {reason}", told.hint)

@@ -106,3 +106,11 @@ def name(text: str) -> str:
 def literal(text: str) -> str:
     """`text` as a string in SQL."""
     return "'" + text.replace("'", "''") + "'"
+
+
+_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+
+def folded(text: str) -> str:
+    """A name as SQLite compares it: A to Z without their case, and É is not é."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)

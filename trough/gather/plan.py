@@ -312,7 +312,7 @@ class _Planning:
         tables = [self.schema.tables[name] for name in self._tables(prepared)]
         known = frozenset({SEGMENT}).union(*(table.column_names for table in tables))
         columns = [each for each in tree.find_all(exp.Column) if not each.is_star]
-        return any(each.name.lower() not in known for each in columns if not each.table)
+        return any(database.folded(each.name) not in known for each in columns if not each.table)
 
     def _pushed(self, relation: Relation) -> Pushdown:
         if is_grouped(relation):
@@ -326,7 +326,7 @@ class _Planning:
 
     def _tables(self, prepared: Prepared, tree: exp.Expr | None = None) -> frozenset[str]:
         """What the text reads, and what it only names, which has to be there as well."""
-        named = {each.name.lower() for each in tree.find_all(exp.Table)} if tree else set()
+        named = {database.folded(each.name) for each in tree.find_all(exp.Table)} if tree else set()
         return frozenset(each for each in prepared.tables | named if each in self.schema.tables)
 
     def _shipped(

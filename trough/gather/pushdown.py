@@ -40,6 +40,12 @@ class Piece:
         parts = [adapt(exp.Tuple(expressions=[part.copy()])).expressions[0] for part in self.parts]
         return self.template.format(*(write(part) for part in parts))
 
+    def group_text(self, adapt: Adapt) -> str:
+        """The whole text as a term of GROUP BY, where SQLite takes a number for a place,
+        even in parentheses; what is constant divides nothing."""
+        constant = all(part.find(exp.Column) is None for part in self.parts)
+        return "NULL" if constant else f"({self.text(adapt)})"
+
 
 def whole(node: exp.Expr) -> Piece:
     """The piece that is the user's text itself."""
@@ -123,10 +129,9 @@ class Pushdown:
         items = ", ".join(text for text in told if text) or "NULL"
         items = f"DISTINCT {items}" if self.distinct else items
         text = self.relation.source_select(items, adapt, where=True)
-        grouped = [each.piece.text(adapt) for each in asked if each.grouped]
+        grouped = [each.piece.group_text(adapt) for each in asked if each.grouped]
         if grouped:
-            # In parentheses, or a number would be taken for a place.
-            text += " GROUP BY " + ", ".join(f"({each})" for each in grouped)
+            text += " GROUP BY " + ", ".join(grouped)
         elif any(each.aggregate for each in asked):
             # A segment without rows has nothing to say; its one row of NULLs would.
             text += " HAVING count(*) > 0"

@@ -76,7 +76,7 @@ class Relation:
         for item in self.items:
             if isinstance(item, exp.Alias):
                 # Of two that are called alike, the first counts.
-                self.aliases.setdefault(item.alias.lower(), item.this)
+                self.aliases.setdefault(database.folded(item.alias), item.this)
         self.names, self._widths = self._outputs(prepared)
         where = tree.args.get("where")
         if where is not None:
@@ -98,7 +98,7 @@ class Relation:
         )
 
     def _is_base(self, source: exp.Table) -> bool:
-        table = self.catalogue.schema.tables.get(source.name.lower())
+        table = self.catalogue.schema.tables.get(database.folded(source.name))
         return table is not None and not table.is_view
 
     def _only_table(self) -> str:
@@ -112,7 +112,7 @@ class Relation:
             and (join.args.get("side") or "LEFT") == "LEFT"
             for join in self.tree.args.get("joins") or ()
         )
-        return first.name.lower() if own and self._is_base(first) else ""
+        return database.folded(first.name) if own and self._is_base(first) else ""
 
     def _check_one_table(self) -> None:
         if not self.only_table and self.tree.args.get("joins"):
@@ -166,7 +166,9 @@ class Relation:
             return self._output_equal_to(term)
         place = 0
         for item, width in zip(self.items, self._widths, strict=True):
-            if isinstance(item, exp.Alias) and item.alias.lower() == term.name.lower():
+            if isinstance(item, exp.Alias) and database.folded(item.alias) == database.folded(
+                term.name
+            ):
                 return place
             place += width
         return self._output_equal_to(term)
@@ -187,7 +189,7 @@ class Relation:
 
     def is_column(self, name: str) -> bool:
         """Whether a name without a table is a column of the rows' source."""
-        key = name.lower()
+        key = database.folded(name)
         if key not in self._known_columns:
             probe = self.source_select(database.name(name))
             self._known_columns[key] = self.catalogue.takes(probe, self.parameters)
@@ -198,7 +200,7 @@ class Relation:
         return (
             self.catalogue.with_segment
             and isinstance(node, exp.Column)
-            and node.name.lower() == SEGMENT
+            and database.folded(node.name) == SEGMENT
         )
 
     def mentions_segment(self, node: exp.Expr) -> bool:
@@ -239,7 +241,7 @@ class Relation:
 
     def _meant(self, column: exp.Column) -> exp.Expr:
         """What a column's name stands for: itself, or what an alias names."""
-        name = column.name.lower()
+        name = database.folded(column.name)
         if column.table or self.is_column(name) or name in CURRENT:
             return column
         if name in self.aliases:
@@ -253,9 +255,9 @@ class Relation:
             if isinstance(each, exp.Paren):
                 return each.this.copy()
             if isinstance(each, exp.Column) and (self._one_table() or not each.table):
-                return exp.column(exp.to_identifier(each.name.lower(), quoted=True))
+                return exp.column(exp.to_identifier(database.folded(each.name), quoted=True))
             if isinstance(each, exp.Identifier):
-                return exp.to_identifier(each.name.lower(), quoted=True)
+                return exp.to_identifier(database.folded(each.name), quoted=True)
             if isinstance(each, exp.Anonymous):
                 each.set("this", each.name.lower())
             return each

@@ -69,7 +69,7 @@ class Table:
     @property
     def column_names(self) -> frozenset[str]:
         """In lower case."""
-        return frozenset(column.name.lower() for column in self.columns)
+        return frozenset(database.folded(column.name) for column in self.columns)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def read_schema(text: str) -> Schema:
 
 
 def _add(schema: Schema, connection: Any, kind: str, table: str, sql: str) -> None:
-    key = table.lower()
+    key = database.folded(table)
     if kind == "view" and sql.startswith("CREATE VIEW "):
         schema.tables[key] = Table(table, sql, is_view=True)
         return
@@ -171,16 +171,16 @@ def unite(schemas: Iterable[Schema]) -> Schema:
 
 
 def _united(union: Schema, known: Table, other: Table) -> Table:
-    key = known.name.lower()
+    key = database.folded(known.name)
     if known.is_view or other.is_view:
         if (known.is_view, known.sql) != (other.is_view, other.sql):
             union.unusable[key] = "segments define this view differently, or as a table"
         return known
-    columns = {column.name.lower(): column for column in known.columns}
+    columns = {database.folded(column.name): column for column in known.columns}
     for column in other.columns:
-        mine = columns.setdefault(column.name.lower(), column)
+        mine = columns.setdefault(database.folded(column.name), column)
         if not mine.agrees_with(column):
-            union.conflicts[key, column.name.lower()] = (
+            union.conflicts[key, database.folded(column.name)] = (
                 f"column {column.name} of table {known.name} is {_told(mine)} in one "
                 f"segment and {_told(column)} in another"
             )

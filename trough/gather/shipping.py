@@ -48,7 +48,7 @@ def shipped_tables(
         if table is None or table.is_view:
             continue
         read = {column for owner, column in prepared.reads if owner == name}
-        columns = tuple(each.name for each in table.columns if each.name.lower() in read)
+        columns = tuple(each.name for each in table.columns if database.folded(each.name) in read)
         called, condition = _condition(tree, catalogue, name)
         shipped.append(Shipped(table, columns, condition, called))
     return shipped
@@ -63,7 +63,7 @@ def shipping_text(shipped: list[Shipped], tables: frozenset[str], variant: Schem
     width = max(1, *(len(each.columns) for each in shipped)) + tagged
     arms = []
     for number, each in enumerate(shipped):
-        table = variant.tables.get(each.table.name.lower())
+        table = variant.tables.get(database.folded(each.table.name))
         if table is None:
             continue
         items = [str(number)] * tagged + [database.name(column) for column in each.columns]
@@ -104,8 +104,8 @@ def _condition(tree: exp.Expr | None, catalogue: Catalogue, name: str) -> tuple[
 def _only_source(tree: exp.Expr | None, name: str) -> exp.Table | None:
     if tree is None:
         return None
-    found = [each for each in tree.find_all(exp.Table) if each.name.lower() == name]
-    shadowed = any(cte.alias.lower() == name for cte in tree.find_all(exp.CTE))
+    found = [each for each in tree.find_all(exp.Table) if database.folded(each.name) == name]
+    shadowed = any(database.folded(cte.alias) == name for cte in tree.find_all(exp.CTE))
     return found[0] if len(found) == 1 and not shadowed else None
 
 
@@ -124,7 +124,9 @@ def _is_about(part: exp.Expr, called: str, alone: bool, table: Table) -> bool:
         return False
     columns = list(part.find_all(exp.Column))
     return bool(columns) and all(
-        column.name.lower() in table.column_names
-        and (column.table.lower() == called.lower() or (alone and not column.table))
+        database.folded(column.name) in table.column_names
+        and (
+            database.folded(column.table) == database.folded(called) or (alone and not column.table)
+        )
         for column in columns
     )

@@ -87,11 +87,11 @@ def _adapter(tables: frozenset[str], union: Schema, variant: Schema) -> Adapt:
 
 def _replacer(changed: dict[str, str]) -> Callable[[exp.Expr], exp.Expr]:
     def replace(node: exp.Expr) -> exp.Expr:
-        if not isinstance(node, exp.Table) or node.name.lower() not in changed:
+        if not isinstance(node, exp.Table) or database.folded(node.name) not in changed:
             return node
         if _is_shadowed(node):
             return node
-        query = parse(changed[node.name.lower()])
+        query = parse(changed[database.folded(node.name)])
         assert query is not None
         return exp.Subquery(
             this=query,
@@ -106,7 +106,7 @@ def _is_shadowed(table: exp.Table) -> bool:
     while node is not None:
         with_ = node.args.get("with_")
         if with_ is not None and any(
-            cte.alias.lower() == table.name.lower() for cte in with_.expressions
+            database.folded(cte.alias) == database.folded(table.name) for cte in with_.expressions
         ):
             return True
         node = node.parent
@@ -118,14 +118,14 @@ def look_alike(whole: Table | None, table: Table | None) -> str | None:
     if whole is None or whole.is_view:
         return None
     mine = table.column_names if table is not None else frozenset()
-    same = table is not None and [c.name.lower() for c in table.columns] == [
-        c.name.lower() for c in whole.columns
+    same = table is not None and [database.folded(c.name) for c in table.columns] == [
+        database.folded(c.name) for c in whole.columns
     ]
     if same:
         return None
     columns = [
         database.name(column.name)
-        if column.name.lower() in mine
+        if database.folded(column.name) in mine
         else f"NULL AS {database.name(column.name)}"
         for column in whole.columns
     ]
