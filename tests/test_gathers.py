@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 
+import pytest
 import pytest_twisted
 from line_servers import LineServer
 from test_cluster import Town, settled
 from twisted.internet import defer, reactor
+from twisted.internet.testing import Clock
+
+from trough import errors
+from trough.cluster.gathers import AT_ONCE
+from trough.protocols.arguments import GatherArguments
+from trough.protocols.gatherer import PATIENCE, Gatherer
 
 
 def answering_by(database):
@@ -64,9 +71,69 @@ async def test_who_takes_rows_slowly_holds_up_nobody_else(town):
 
 
 @pytest_twisted.ensureDeferred
+async def test_whoever_takes_rows_is_let_go_when_it_is_cancelled(town):
+    """What waits for a reader ends with the answer, and gets no rows later."""
+    begun, let_go = defer.Deferred(), []
+
+    def receive(_, some):
+        begun.callback(None)
+        return defer.Deferred(let_go.append)
+
+    slow = gathering(town, "SELECT a FROM t", receive=receive)
+    await settled(begun)
+    slow.cancel()
+    with pytest.raises((defer.CancelledError, errors.Cancelled)):
+        await settled(slow)
+    assert len(let_go) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_connections_are_used_again(town):
     """GATHERs one after the other share a connection; closing leaves none."""
     for _ in range(3):
         answer = await settled(gathering(town, "SELECT max(a) FROM t"))
         assert answer.rows == [(3,)]
     assert len(town.server.connections) == 1
+
+
+async def never_read(names, rows):
+    """A reader that takes the columns and then no more."""
+    if rows:
+        await defer.Deferred()
+
+
+@pytest_twisted.ensureDeferred
+async def test_readers_that_never_read_keep_nobody_waiting_for_long(town):
+    """With all turns of a server taken by such, one is ended for one who waits, and no more."""
+    clock = Clock()
+    gatherer = Gatherer(town.cluster, 600, 600, clock)
+    asked = GatherArguments(("s1", "s2"), None, "SELECT a FROM t", None, None, False, False)
+    begun = [defer.Deferred() for _ in range(AT_ONCE)]
+
+    def stuck(number):
+        async def send(names, rows):
+            if rows and not begun[number].called:
+                begun[number].callback(None)
+            await never_read(names, rows)
+
+        return defer.Deferred.fromCoroutine(gatherer.gather(asked, send))
+
+    slow = [stuck(number) for number in range(AT_ONCE)]
+    for each in begun:
+        await settled(each)
+    rows = []
+
+    async def read(names, some):
+        rows.append(some)
+
+    quick = defer.Deferred.fromCoroutine(gatherer.gather(asked, read))
+    clock.advance(PATIENCE)
+    answer = await settled(quick)
+    assert (answer.rows, answer.segments) == (6, 2)
+    ended = [each for each in slow if each.called]
+    assert len(ended) == 1
+    with pytest.raises(errors.DeadlineExceeded, match="not read for 30 s, and others waited"):
+        await ended[0]
+    for each in slow:
+        each.addErrback(lambda failure: failure.trap(defer.CancelledError))
+        each.cancel()

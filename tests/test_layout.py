@@ -109,6 +109,7 @@ LAYERS = [
         "protocols.dispatch",
         "protocols.gatherer",
         "protocols.server",
+        "protocols.turns",
         "protocols.verbs",
         "protocols.sync_verbs",
         "protocols.worker_verbs",

@@ -278,6 +278,9 @@ class _Running:
         """Let go of everything, once no step is under way."""
         if self._late is not None and self._late.active():
             self._late.cancel()
+        if self._handing_on is not None:
+            # Whoever takes its time to receive rows need not any more, and gets no others.
+            self._handing_on.cancel()
         await self._in_thread(self._close)
 
     def _close(self) -> None:

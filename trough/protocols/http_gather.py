@@ -8,8 +8,6 @@ what fails then resets the connection, so that nobody takes the rest for a whole
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
 
@@ -17,7 +15,7 @@ from trough import errors
 from trough.gather.failures import SegmentsFailed
 from trough.model import check_segment_id
 from trough.protocols.arguments import GatherArguments
-from trough.protocols.gatherer import Gatherer, some_rows
+from trough.protocols.gatherer import Gatherer
 from trough.protocols.http import Request, finished, json_object
 from trough.protocols.values import parameters_of
 from trough.sql.rows import names_json
@@ -43,7 +41,7 @@ async def answer_gather(request: Request, gatherer: Gatherer) -> None:
     asked = gather_arguments(request)
     answer = _Answer(request)
     try:
-        gathered = await gatherer.gather(asked, answer.receive)
+        gathered = await gatherer.gather(asked, answer.send)
     except SegmentsFailed as failed:
         failed.offer("partial: true")
         raise
@@ -95,15 +93,15 @@ class _Answer:
         self._streaming = False
         self._slow: Deferred[None] | None = None
 
-    async def receive(self, names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
-        """Take some rows, and wait until the client has read what it has to."""
-        if not self._size:
+    async def send(self, names: tuple[str, ...], rows: str) -> None:
+        """Send some rows, and wait until the client has read what it has to."""
+        if not rows:
             self._write(f'{{"columns":{names_json(names)},"rows":[')
-        for some in some_rows(rows):
-            self._write(f"{self._separator}{some}")
-            self._separator = ",\n"
-            if self._slow is not None:
-                await self._slow
+            return
+        self._write(f"{self._separator}{rows}")
+        self._separator = ",\n"
+        if self._slow is not None:
+            await self._slow
 
     def finish(self, missing: dict[str, dict[str, str]]) -> None:
         """All rows were taken."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from trough.gather.failures import SegmentsFailed
 from trough.model import READ, Copy, Worker
 from trough.protocols.arguments import (
@@ -16,7 +13,7 @@ from trough.protocols.arguments import (
     parse_where_arguments,
     parse_word,
 )
-from trough.protocols.gatherer import Gatherer, some_rows
+from trough.protocols.gatherer import Gatherer
 from trough.protocols.line import Request
 from trough.protocols.verbs import Reply, Verb, table
 from trough.schemas import Schemas
@@ -78,20 +75,16 @@ class SyncVerbs:
 
     async def _gather(self, request: Request, reply: Reply) -> None:
         arguments = parse_gather_arguments(request)
-        count = -1  # until the columns are told
 
-        async def receive(names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
-            nonlocal count
-            if count < 0:
-                count = 0
+        async def send(names: tuple[str, ...], rows: str) -> None:
+            if rows:
+                reply.line("ROWS", "*", f"[{rows}]")
+            else:
                 reply.line("COLS", "*", names_json(names))
-            count += len(rows)
-            for some in some_rows(rows):
-                await reply.ready()
-                reply.line("ROWS", "*", f"[{some}]")
+            await reply.ready()
 
         try:
-            answered = await self._gatherer.gather(arguments, receive)
+            answered = await self._gatherer.gather(arguments, send)
         except SegmentsFailed as failed:
             failed.offer("partial=yes")
             raise
@@ -101,7 +94,7 @@ class SyncVerbs:
         reply.end(
             segments=answered.segments,
             missing=len(answered.missing),
-            rows=count,
+            rows=answered.rows,
             ms=reply.milliseconds,
             complete=not answered.missing,
         )
