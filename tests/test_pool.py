@@ -613,3 +613,14 @@ async def test_the_status_is_json(targets):
         assert status["queries"] == status["writes"] == status["restarts"] == 0
         assert all(each["pid"] and each["memory_peak"] > 0 for each in status["executors"])
         assert LIMITS.rows == 0
+
+
+@ensure
+async def test_a_pool_that_stops_says_so_to_whoever_has_files_closed():
+    """Once, and as an error of ours: not as one of several that nobody handles."""
+    pool = ExecutorPool(reactor, executors=2, write_executors=1)
+    pool.startService()
+    stopped = pool.stopService()
+    with pytest.raises(errors.Unavailable):
+        await pool.forget("300001")
+    await stopped

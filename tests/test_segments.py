@@ -2,10 +2,12 @@
 
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 import pytest_twisted
+from executor_pools import answer
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
@@ -21,6 +23,16 @@ def noted(worker, segment):
     with closing(sqlite3.connect(worker.directory / "catalogue.db")) as catalogue:
         query = "SELECT unpromoted FROM local_copy WHERE segment = ?"
         return bool(catalogue.execute(query, (segment,)).fetchone()[0])
+
+
+def replaced_but_open(worker):
+    """Paths of files that are in no directory any more, and that executors have open."""
+    found = []
+    for executor in worker.pool.status()["executors"]:
+        for descriptor in Path(f"/proc/{executor['pid']}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed since
+                found.append(str(descriptor.readlink()))
+    return [path for path in found if path.endswith(".sqlite (deleted)")]
 
 
 @pytest_twisted.ensureDeferred
@@ -208,3 +220,20 @@ async def test_a_retirement_that_takes_long_holds_up_no_other_segment(tmp_path):
         await until(worker.segments.aside, "the file that goes aside")
     finally:
         await worker.stop()
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("damaged", [False, True])
+async def test_a_replaced_copy_takes_no_room_any_more(tmp_path, damaged):
+    """Executors that were asked close the former file, though nobody asks the segment
+    again: until then its room would not be free, and no directory would show why."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001")
+        await worker.segments.fetch(await worker.storage.find("300001"))
+        await answer(worker.pool, worker.segments.get("300001").target, "SELECT 1")
+        worker.put_canonical("300001", rows=50)
+        if damaged:
+            await worker.segments.fetch_anew("300001")
+        else:
+            await worker.segments.fetch(await worker.storage.find("300001"))
+        await until(lambda: not replaced_but_open(worker), "the end of the former file")

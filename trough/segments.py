@@ -140,6 +140,7 @@ class Segments(service.Service):
             wanted = copy.entry.canonical
             self._copies.remove(segment)
             await self._fetch(wanted)
+            self._let_go(segment)
 
     async def _fetch(self, wanted: CanonicalCopy) -> None:
         segment = wanted.segment
@@ -158,6 +159,17 @@ class Segments(service.Service):
         entry = Entry(segment, got.path)
         entry.adopt(got)
         await self._install(entry)
+        if copy is not None:
+            self._let_go(segment)
+
+    def _let_go(self, segment: str) -> None:
+        """Have executors close the file that was replaced: its room is not free before.
+
+        Nobody waits for that, for a query on it may take its time.
+        """
+        closing = self._pool.forget(segment)
+        # A pool that stops closes all that it has.
+        closing.addErrback(lambda failure: failure.trap(errors.Unavailable))
 
     async def drop(self, segment: str) -> None:
         """Delete the local copy, unless it may hold unpromoted writes.

@@ -283,6 +283,8 @@ class ExecutorPool(service.Service):
     def forget(self, segment: str) -> Deferred[None]:
         """Have every executor close what it has open on a segment; fires when all have,
         which may be after queries that are under way."""
+        if not self._accepting:
+            return defer.fail(_not_running())
         calls = [
             self._call(executor, "forget", segment) for executor in self._all() if executor.running
         ]
