@@ -135,5 +135,5 @@ async def test_readers_that_never_read_keep_nobody_waiting_for_long(town):
     with pytest.raises(errors.DeadlineExceeded, match="not read for 30 s, and others waited"):
         await ended[0]
     for each in slow:
-        each.addErrback(lambda failure: failure.trap(defer.CancelledError))
+        each.addErrback(lambda failure: failure.trap(errors.DeadlineExceeded, errors.Cancelled))
         each.cancel()
