@@ -152,6 +152,7 @@ class _Running:
         # A step may be under way on a thread when everything is closed.
         self._lock = threading.Lock()
         self._received = False
+        self._closed = False
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -234,6 +235,8 @@ class _Running:
         if self._handing_on.called:
             self._handing_on = None
             return
+        if self._closed:  # by who was given the rows
+            self._handing_on.cancel()
         for call in self._calls:
             call.pause()
 
@@ -276,6 +279,7 @@ class _Running:
 
     async def close(self) -> None:
         """Let go of everything, once no step is under way."""
+        self._closed = True
         if self._late is not None and self._late.active():
             self._late.cancel()
         if self._handing_on is not None:
