@@ -32,6 +32,8 @@ from trough.model import canonical_path
 ROWS = "SELECT n FROM t"
 #: Rows of one write.
 BATCH = 20
+#: Open files of a process that nobody asks anything, at most: some 30 are its own.
+MOST_OPEN = 100
 
 
 class Ledger:
@@ -274,6 +276,7 @@ def check(cluster: Cluster, ledger: Ledger, segments: list[str], copies: int) ->
         lambda: all(len(cluster.readers_by_disk(s)) == copies for s in segments),
         f"{copies} files of every segment",
     )
+    _check_open_files(cluster)
 
 
 def _check_rows(cluster: Cluster, ledger: Ledger, segment: str, readers: set[str]) -> None:
@@ -328,6 +331,30 @@ def _check_uploads(cluster: Cluster) -> None:
         cluster.hand.put(beside, b"")
         cluster.hand.remove(beside)
     until_blocking(lambda: not _unfinished(cluster), "the sweeping of old uploads")
+
+
+def _check_open_files(cluster: Cluster) -> None:
+    """Nobody keeps open what was replaced or moved, or a connection that has ended."""
+    sessions = {process.pid for process in cluster.processes.values()}
+
+    def found() -> list[str]:
+        paths = [path for pid in _alive(sessions) for path in _open_files(pid)]
+        return [path for path in paths if ".sqlite" in path and path.endswith("(deleted)")]
+
+    until_blocking(lambda: not found(), "the end of files that were replaced")
+    until_blocking(
+        lambda: max(len(_open_files(pid)) for pid in _alive(sessions)) < MOST_OPEN,
+        f"fewer than {MOST_OPEN} open files in every process",
+    )
+
+
+def _open_files(pid: int) -> list[str]:
+    found = []
+    with suppress(FileNotFoundError):  # whoever has ended
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                found.append(str(descriptor.readlink()))
+    return found
 
 
 def _unfinished(cluster: Cluster) -> list[str]:

@@ -15,7 +15,7 @@ from cluster_engines import PAIRS, Engines, open_engines, rethink_url
 from cluster_nodes import Cluster
 from processes import TroughProcess, http, until_blocking
 from rethinkdb_server import rethinkdb_cluster  # noqa: F401
-from storages import HdfsHand
+from storages import DirectoryHand, HdfsHand
 
 SECONDS = float(os.environ.get("TROUGH_CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("TROUGH_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
@@ -28,41 +28,57 @@ def test_on_one_machine(tmp_path, request):
     _rage(tmp_path, open_engines(PAIRS[0], tmp_path, request))
 
 
+def test_on_rethinkdb_and_a_directory(tmp_path, rethinkdb_cluster):  # noqa: F811
+    """On three RethinkDB servers: these are killed, or stand still, as well."""
+    engines = Engines(rethink_url(*rethinkdb_cluster), DirectoryHand(tmp_path / "canonical"))
+    _rage(tmp_path, engines, *_rethinkdb_victims(rethinkdb_cluster))
+
+
 def test_on_rethinkdb_and_hdfs(tmp_path, rethinkdb_cluster, hdfs):  # noqa: F811
-    """On three RethinkDB servers and HDFS: these are killed, or stand still, as well."""
-    dice = random.Random(SEED)
+    """The same, and HDFS is killed, or stands still, too."""
     hand = HdfsHand(hdfs, f"/chaos-{SEED}-{os.getpid()}")
+    engines = Engines(rethink_url(*rethinkdb_cluster), hand)
+    _rage(tmp_path, engines, *_rethinkdb_victims(rethinkdb_cluster), *_hdfs_victims(hdfs))
+
+
+def _rethinkdb_victims(servers) -> list[Victim]:
+    dice = random.Random(SEED)
 
     def named(names):
-        return [server for server in rethinkdb_cluster if server.name in names.split()]
+        return [server for server in servers if server.name in names.split()]
 
-    def kill_rethinkdb(number=1):
-        doomed = dice.sample(rethinkdb_cluster, number)
+    def kill(number=1):
+        doomed = dice.sample(servers, number)
         for server in doomed:
             server.kill()
         return " ".join(server.name for server in doomed)
 
-    def revive_rethinkdb(names):
-        running = [server for server in rethinkdb_cluster if server not in named(names)]
+    def revive(names):
+        running = [server for server in servers if server not in named(names)]
         for server in named(names):
             server.start(*running)
             running.append(server)
 
-    def stop_rethinkdb():
-        server = dice.choice(rethinkdb_cluster)
+    def stop():
+        server = dice.choice(servers)
         server.signal(signal.SIGSTOP)
         return server.name
 
-    def resume_rethinkdb(name):
+    def resume(name):
         for server in named(name):
             server.signal(signal.SIGCONT)
 
+    return [
+        Victim("RethinkDB server", kill, revive),
+        Victim("two RethinkDB servers", lambda: kill(2), revive),
+        Victim("RethinkDB server that stands still", stop, resume),
+    ]
+
+
+def _hdfs_victims(hdfs) -> list[Victim]:
     def freeze_namenode():
         hdfs.namenode.freeze()
         return ""
-
-    def thaw_namenode(_):
-        hdfs.namenode.thaw()
 
     def kill_datanode():
         hdfs.datanode.kill()
@@ -72,15 +88,10 @@ def test_on_rethinkdb_and_hdfs(tmp_path, rethinkdb_cluster, hdfs):  # noqa: F811
         hdfs.datanode.start()
         hdfs.wait()
 
-    _rage(
-        tmp_path,
-        Engines(rethink_url(*rethinkdb_cluster), hand),
-        Victim("RethinkDB server", kill_rethinkdb, revive_rethinkdb),
-        Victim("two RethinkDB servers", lambda: kill_rethinkdb(2), revive_rethinkdb),
-        Victim("RethinkDB server that stands still", stop_rethinkdb, resume_rethinkdb),
-        Victim("NameNode that stands still", freeze_namenode, thaw_namenode),
+    return [
+        Victim("NameNode that stands still", freeze_namenode, lambda _: hdfs.namenode.thaw()),
         Victim("DataNode", kill_datanode, revive_datanode),
-    )
+    ]
 
 
 def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
