@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -39,6 +40,32 @@ def test_failed_put_changes_nothing(tmp_path):
     with pytest.raises(sqlite3.IntegrityError):
         catalogue.put(Entry("a", "a.sqlite"), Entry("b", None))
     assert catalogue.entries() == []
+
+
+def test_a_full_disk_is_told_as_such(tmp_path):
+    """SQLite itself takes the change back, and that hides no reason; once there is room,
+    the next entry is stored."""
+    catalogue = Catalogue(tmp_path / "catalogue.db")
+    with closing(sqlite3.connect(tmp_path / "catalogue.db")) as database:
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+    catalogue._database.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        catalogue.put(*(Entry(f"{number}", "a" * 1000) for number in range(100)))
+    catalogue._database.execute("PRAGMA max_page_count = 1000000")
+    catalogue.put(Entry("a", "a.sqlite"))
+    assert catalogue.entries() == [Entry("a", "a.sqlite")]
+
+
+def test_a_failed_removal_changes_nothing(tmp_path):
+    """It leaves no transaction behind that would keep every later change from its commit."""
+    catalogue = Catalogue(tmp_path / "catalogue.db")
+    catalogue.put(Entry("a", "a.sqlite"))
+    with pytest.raises(UnicodeEncodeError):
+        catalogue.remove(["a", "\ud800"])
+    assert catalogue.entries() == [Entry("a", "a.sqlite")]
+    catalogue.put(Entry("b", "b.sqlite"))
+    catalogue.close()
+    assert [entry.segment for entry in Catalogue(tmp_path / "catalogue.db").entries()] == ["a", "b"]
 
 
 def test_later_version_is_refused(tmp_path):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pytest_twisted
 from metadata_stores import EmbeddedStores, Notices, assignment, candidate, copy, gathered
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+from waiting import until
 
 from trough import errors
 from trough.metadata import embedded_changes as changes
@@ -23,7 +26,7 @@ from trough.metadata import embedded_reads as reads
 from trough.metadata.blocking import open_blocking
 from trough.metadata.embedded import EmbeddedMetadata
 from trough.metadata.embedded_database import APPLICATION_ID, Database, scripts, upgrade
-from trough.metadata.embedded_watch import assignment_source
+from trough.metadata.embedded_watch import assignment_source, lock_changes
 from trough.metadata.open import open_metadata
 from trough.model import Schema
 
@@ -371,6 +374,35 @@ def test_a_watcher_that_fell_behind_is_told_everything(tmp_path, monkeypatch):
     plan("", "b")
     news, _ = source(database.connection, up_to + 5)
     assert (news.full, news.removed) == (False, ["b"])
+
+
+@async_test
+async def test_a_watch_that_fails_says_so_once(stores):
+    """It looks ten times a second, and whatever is wrong stays wrong for a while; when it
+    is over, the watch goes on."""
+    store, notices, looks = await stores.open(), Notices(), []
+
+    def source(connection, seen):
+        looks.append(seen)
+        return lock_changes(connection, seen)
+
+    store._watcher.add(source, notices)
+    await notices.until(len)
+    with (
+        closing(sqlite3.connect(store._path, isolation_level=None)) as connection,
+        capturedLogs() as logged,
+    ):
+        connection.execute("ALTER TABLE sequence RENAME TO elsewhere")
+        before = len(looks)
+        await until(lambda: len(looks) > before + 5, "some looks")
+        connection.execute("ALTER TABLE elsewhere RENAME TO sequence")
+        await store.take_lock("a", "w1")
+        await notices.until(lambda all: any(notice.held for notice in all))
+    failures = [
+        event for event in logged if "looking for changes" in (event.get("log_format") or "")
+    ]
+    assert len(failures) == 1
+    assert "no such table" in failures[0]["log_failure"].getErrorMessage()
 
 
 # -- threads -----------------------------------------------------------------------

@@ -31,6 +31,7 @@ LAYERS = [
         "progress",
         "ready",
         "threads",
+        "transactions",
     ],
     ["model"],
     ["settings", "settings.*"],

@@ -61,3 +61,27 @@ async def test_a_copy_is_not_deleted_because_it_is_there_itself(tmp_path):
         )
         await until(lambda: not worker.controller.reconciler.status["active"], "the look")
         assert worker.segments.get("300001") is copy
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_waits_for_the_looks_under_way(tmp_path):
+    """What comes after may take away what a look still needs to clean up behind itself."""
+    async with running_worker(tmp_path) as worker:
+        leader = await lead(worker)
+        worker.put_canonical("300001")
+        reconciler = worker.controller.reconciler
+        ended, fetch = [], worker.segments.fetch
+
+        async def fetch_and_tidy_up(wanted):
+            try:
+                await fetch(wanted)
+            finally:
+                await worker.catalogue_thread.run(ended.append, wanted.segment)
+
+        worker.segments.fetch = fetch_and_tidy_up
+        with occupied(worker.threads):
+            await assign(worker, leader, "300001")
+            await until(lambda: reconciler.status["active"], "the look")
+            await reconciler.stopService()
+            assert ended == ["300001"]
+            assert not reconciler.status["active"]

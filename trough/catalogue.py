@@ -19,6 +19,7 @@ from pathlib import Path
 
 from trough import errors
 from trough.model import CanonicalCopy
+from trough.transactions import transaction
 
 VERSION = 1
 
@@ -96,18 +97,12 @@ class Catalogue:
 
     def put(self, *entries: Entry) -> None:
         """Add or replace entries, all in one commit."""
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._database):
             self._database.executemany(_PUT, [astuple(entry) for entry in entries])
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
 
     def remove(self, segments: Iterable[str]) -> None:
-        """Forget entries; those that are unknown are passed over."""
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.executemany(
-            "DELETE FROM local_copy WHERE segment = ?", [(segment,) for segment in segments]
-        )
-        self._database.execute("COMMIT")
+        """Forget entries, all in one commit; those that are unknown are passed over."""
+        with transaction(self._database):
+            self._database.executemany(
+                "DELETE FROM local_copy WHERE segment = ?", [(segment,) for segment in segments]
+            )

@@ -50,6 +50,8 @@ class Reconciler(service.MultiService):
         self._known = False
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, Deferred[None]] = {}
+        #: Fires when the last look has ended; somebody waits for that to stop.
+        self._ended: Deferred[None] | None = None
         self._later: set[str] = set()
         #: Those under way that have to be looked at once more right after.
         self._behind: set[str] = set()
@@ -113,6 +115,9 @@ class Reconciler(service.MultiService):
         await super().stopService()
         for looking in list(self._active.values()):
             looking.cancel()
+        if self._active:
+            self._ended = Deferred()
+            await self._ended
 
     # -- one at a time ----------------------------------------------------------
 
@@ -151,6 +156,9 @@ class Reconciler(service.MultiService):
 
     def _looked(self, result: object, segment: str) -> None:
         self._active.pop(segment, None)
+        if self._ended is not None and not self._active:
+            ended, self._ended = self._ended, None
+            ended.callback(None)
         if not self.running and self.parent is not None:
             return
         if isinstance(result, Failure):

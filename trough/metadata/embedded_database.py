@@ -22,6 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from trough import errors
 from trough.metadata.idle_pool import IdlePool
+from trough.transactions import transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class Database:
         **kwargs: P.kwargs,
     ) -> T:
         """Call `function` with the connection and the time, on one state of the file."""
-        with self._errors(), self._transaction("BEGIN"):
+        with self._errors(), transaction(self.connection, "BEGIN"):
             return function(self.connection, self._clock(), *args, **kwargs)
 
     def change(
@@ -103,7 +104,7 @@ class Database:
             self._synchronise("FULL" if durable else "NORMAL")
             # IMMEDIATE: a transaction that reads first and writes later could not wait
             # for another writer, and would fail instead.
-            with self._transaction("BEGIN IMMEDIATE"):
+            with transaction(self.connection):
                 return function(self.connection, self._clock(), *args, **kwargs)
 
     def data_version(self) -> int:
@@ -156,17 +157,6 @@ class Database:
         if level != self._synchronous:
             self.connection.execute(f"PRAGMA synchronous = {level}")
             self._synchronous = level
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[None]:
-        self.connection.execute(begin)
-        try:
-            yield
-            self.connection.execute("COMMIT")
-        except BaseException:
-            if self.connection.in_transaction:
-                self.connection.execute("ROLLBACK")
-            raise
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -247,17 +237,12 @@ def upgrade(connection: sqlite3.Connection, known: Sequence[str], path: Path) ->
     """
     if check_version(connection, known, path) == len(known):
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection):
         # Again, for another process may have done it while we waited.
         for number in range(check_version(connection, known, path), len(known)):
             for statement in _statements(known[number]):
                 connection.execute(statement)
             connection.execute("UPDATE version SET version = ?", (number + 1,))
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
 
 
 def _statements(script: str) -> Iterator[str]:

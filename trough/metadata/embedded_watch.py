@@ -16,6 +16,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from trough import errors
 from trough.metadata import AssignmentChanges, LockChanges, Watch
@@ -120,7 +121,8 @@ class Watcher:
         self._database: Database | None = None
         self._version: int | None = None
         self._watches: list[EmbeddedWatch] = []
-        self._failing = False
+        #: What kind of error the last look failed with.
+        self._trouble: type[Exception] | None = None
         self._looking: Deferred[LoopingCall] | None = None
         self._loop = LoopingCall(self._look)
         self._loop.clock = reactor
@@ -150,18 +152,22 @@ class Watcher:
             return
         try:
             news = await self._threads.run(self._news, list(self._watches))
-        except errors.TroughError as error:
-            # The loop has to go on; one line when it begins is enough.
-            if not self._failing:
-                log.warn("cannot look for changes: {error}", error=error)
-            self._failing = True
+        except Exception as error:
+            self._failed(error)
             return
-        except Exception:
-            log.failure("looking for changes failed")
-            return
-        self._failing = False
+        self._trouble = None
         for watch, changes, seen in news:
             watch.tell(changes, seen)
+
+    def _failed(self, error: Exception) -> None:
+        # The loop goes on, ten times a second: one word when the trouble begins is enough.
+        if type(error) is self._trouble:
+            return
+        self._trouble = type(error)
+        if isinstance(error, errors.TroughError):
+            log.warn("cannot look for changes: {error}", error=error)
+        else:
+            log.failure("looking for changes failed", Failure(error))
 
     def _news(self, watches: Iterable[EmbeddedWatch]) -> list[tuple[EmbeddedWatch, Changes, int]]:
         """On a thread: what each watch is to be told."""
