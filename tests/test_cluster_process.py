@@ -131,6 +131,7 @@ def test_a_holder_that_was_stopped_and_resumed_is_fenced(cluster):
     assert sorted(rows_of(kept, "SELECT n FROM t")) == [(1,), (2,), (6,)]
     assert http("POST", url, b"INSERT INTO t VALUES (5)")[0] == 503
     assert cluster.canonical_rows("stopped", "SELECT n FROM t ORDER BY n") == [(1,), (3,)]
+    cluster.processes[holder].wait_for("stopped: no longer")
     said = [line for line in cluster.processes[holder].lines if "stopped: no longer" in line]
     assert len(said) == 1, said
     assert cluster.provision("s1", "stopped")["write_url"] == second

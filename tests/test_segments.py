@@ -71,6 +71,18 @@ async def test_writes_are_refused_from_the_moment_the_lock_is_given_up(tmp_path)
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_write_is_called_done_that_ends_after_the_lock_is_given_up(tmp_path):
+    """It goes aside with the others, and its client is told where it may be."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("a")
+        write = worker.write("a", "INSERT INTO t VALUES (1)")
+        await worker.controller.writer.give_up("a", "it is another one's")
+        error = (await write.outcome).error
+        assert isinstance(error, errors.OutcomeUnknown) and "keeps aside" in str(error)
+        assert len(worker.segments.aside()) == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_unpromoted_writes_that_cannot_be_moved_aside_stay(tmp_path):
     """Where ``aside/`` cannot be written to, the file stays in its place and no fetch
     replaces it; once it can, the writes are moved there."""

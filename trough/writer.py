@@ -78,17 +78,21 @@ class Writer(service.MultiService):
         return write(segment, sql, parameters, limits, receiver)
 
     def answer(self, copy: LocalCopy, receiver: Receiver, outcome: Outcome) -> None:
-        """Tell `receiver` how a write to `copy` ended."""
-        if outcome.error is None and self._attention.lapsed:
+        """Tell `receiver` how a write to `copy` ended.
+
+        Should somebody else write the segment by now, it is in none of its later states.
+        """
+        if outcome.error is not None:
+            receiver.finished(outcome)
+        elif self._attention.lapsed:
             Deferred.fromCoroutine(self._answer_late(copy, receiver, outcome))
+        elif copy.writes.closed:
+            receiver.finished(self._doubtful(copy))
         else:
             receiver.finished(outcome)
 
     async def _answer_late(self, copy: LocalCopy, receiver: Receiver, outcome: Outcome) -> None:
-        """Answer a write during which this process stood still.
-
-        Should somebody else write the segment by now, it is in none of its later states.
-        """
+        """Answer a write during which this process stood still."""
         entry = copy.entry
         try:
             await self._attentive()
@@ -96,13 +100,15 @@ class Writer(service.MultiService):
             lost = now is None or now.entry.epoch != entry.epoch or now.writes.closed
         except errors.TroughError:
             lost = True
-        if lost:
-            error = errors.OutcomeUnknown(
-                f"segment {entry.segment} was written while its write lock was lost, or may be",
-                f"if it was, the write is in a file that {self._worker.myself.node} keeps aside",
-            )
-            outcome = Outcome(failed=1, error=error)
-        receiver.finished(outcome)
+        receiver.finished(self._doubtful(copy) if lost else outcome)
+
+    def _doubtful(self, copy: LocalCopy) -> Outcome:
+        segment = copy.entry.segment
+        error = errors.OutcomeUnknown(
+            f"segment {segment} was written while its write lock was lost, or may be",
+            f"if it was, the write is in a file that {self._worker.myself.node} keeps aside",
+        )
+        return Outcome(failed=1, error=error)
 
     async def _attentive(self) -> None:
         """Return once it is known which write locks this worker has.
