@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from gather_support import Cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trough import errors
 from trough.gather import database
 
 VALUES = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(["a", "A", "b", "1"]))
@@ -106,3 +108,60 @@ def test_a_segment_without_one_of_the_tables_has_it_empty() -> None:
 def test_without_it_rows_of_all_segments_meet() -> None:
     """The same join over the union is another one."""
     assert two_segments().gather("SELECT count(*) FROM t JOIN u ON t.k = u.k") == [(5,)]
+
+
+VIEW = "CREATE VIEW w (x) AS /* as */ SELECT k FROM t WHERE v > 10 -- only these"
+VIEWS = (
+    ("SELECT x FROM w", [(1,), (2,), (3,)]),
+    ("SELECT count(*), sum(x) FROM w", [(3, 6)]),
+    ("SELECT w.x, t.v FROM w JOIN t ON t.k = w.x ORDER BY 2", [(2, 20), (1, 30), (3, 40)]),
+    ("SELECT v FROM t WHERE k NOT IN (SELECT x FROM w)", [(10,)]),
+    ("WITH z AS (SELECT x + 1 AS y FROM w) SELECT max(y) FROM z", [(4,)]),
+    ("WITH w AS (SELECT 7 AS x) SELECT w.x, count(*) FROM w, t GROUP BY 1", [(7, 4)]),
+)
+
+
+@pytest.mark.parametrize(("sql", "rows"), VIEWS)
+def test_a_view_that_some_segments_lack(sql: str, rows: list[tuple[Any, ...]]) -> None:
+    """It is the union's, and so runs over the tables of each segment that has any."""
+    cluster = Cluster()
+    cluster.add("one", f"CREATE TABLE t (k, v); {VIEW}", {"t": [(1, 10), (2, 20)]})
+    cluster.add("two", "CREATE TABLE t (k, v)", {"t": [(1, 30)]})
+    cluster.add("three", "CREATE TABLE t (v, k)", {"t": [(40, 3)]})
+    cluster.add("four", "CREATE TABLE u (k)", {})
+    assert sorted(cluster.gather(sql, within=True)) == sorted(rows)
+
+
+WIDE = "CREATE VIEW w AS SELECT * FROM t; CREATE VIEW x AS SELECT count(*) AS n FROM w"
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT * FROM w ORDER BY 1", [(1, 10, None), (2, 20, "new"), (3, 30, None)]),
+        ("SELECT c FROM w WHERE a = 2", [("new",)]),
+        ("SELECT max(c), a FROM w", [("new", 2)]),
+        ("SELECT n FROM x", [(1,), (1,), (1,), (0,)]),
+        ("SELECT t.c, n FROM x, t WHERE a > 1 ORDER BY a", [("new", 1), (None, 1)]),
+    ],
+)
+def test_all_columns_of_a_view_are_those_that_any_segment_has(
+    sql: str, rows: list[tuple[Any, ...]]
+) -> None:
+    """A view of * has the union's columns, in segments of any shape, and in views of views."""
+    cluster = Cluster()
+    cluster.add("one", f"CREATE TABLE t (a, b); {WIDE}", {"t": [(1, 10)]})
+    cluster.add("two", f"CREATE TABLE t (a, b, c); {WIDE}", {"t": [(2, 20, "new")]})
+    cluster.add("three", f"CREATE TABLE t (b, a); {WIDE}", {"t": [(30, 3)]})
+    cluster.add("four", "CREATE TABLE u (k)", {})
+    assert cluster.gather(sql, within=True) == rows
+
+
+def test_a_view_beneath_a_view_is_the_same_one_everywhere() -> None:
+    """Though no column of it is read: a segment that defines it differently is found out."""
+    views = "CREATE VIEW w AS SELECT k FROM t{}; CREATE VIEW x AS SELECT 1 AS one FROM w"
+    cluster = Cluster()
+    cluster.add("one", f"CREATE TABLE t (k); {views.format('')}", {"t": [(1,)]})
+    cluster.add("two", f"CREATE TABLE t (k); {views.format(' WHERE 0')}", {"t": [(2,)]})
+    with pytest.raises(errors.BadSql, match="define this view differently"):
+        cluster.gather("SELECT count(*) FROM x", within=True)

@@ -255,7 +255,7 @@ class Gathering:
         # and what they mean; and a segment that is not asked has columns all the same.
         assert self.plan is not None
         passed_on = self.plan.kind == "plain" or bool(self.plan.condition)
-        return passed_on and (self.plan.star or self.plan.loose)
+        return passed_on and (self.plan.star or self.plan.loose or self.plan.has_views)
 
     def _begin(self) -> list[tuple[str, bool]]:
         """Begin to merge, from nothing; all segments to be asked, and whether exactly."""
@@ -325,12 +325,15 @@ class Gathering:
         again += [(segment, True) for segment in [*merger.inexact(), *self._overflowed()]]
         return [one for one in dict(again).items() if self._may_ask(one[0])]
 
-    def _check_nothing_passed(self, merger: Merger) -> None:
-        if merger.passed:
-            raise errors.Unavailable(
-                "the tables of a segment give the query another meaning than those before, of "
-                "which rows were passed on",
-                "ask again, and name tables and columns",
+    def _check_nothing_passed(self, former: Merger) -> None:
+        if former.passed:
+            assert self.plan is not None
+            further = self.plan.columns - former.plan.columns
+            told = f" has {min(further)}" if further else "'s tables changed"
+            raise errors.BadSql(
+                f"a segment{told}, and so the query means something else than to those before, "
+                "of which rows were passed on",
+                "with ORDER BY none are before all tables are known",
             )
 
     def _doubtful(self) -> list[str]:

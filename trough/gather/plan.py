@@ -31,6 +31,7 @@ from trough.gather.pushdown import PARTIAL, Pushdown, ordered, plain
 from trough.gather.relation import NotPushed, Relation, faithful_tree
 from trough.gather.schema import Schema
 from trough.gather.shipping import Shipped, shipped_tables, shipping_text
+from trough.gather.views import with_what_is_beneath
 from trough.gather.worker import Ask, pushed_text
 
 _SYSTEM_TABLES = frozenset(
@@ -90,6 +91,17 @@ class GatherPlan:
     _asks: dict[Any, tuple[Schema, Ask | None]] = field(
         default_factory=dict, compare=False, repr=False
     )
+
+    @property
+    def has_views(self) -> bool:
+        """Whether it reads a view, whose columns, too, are those that some segment has."""
+        return any(self.schema.tables[name].is_view for name in self.tables)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Of the tables that it reads, all that some segment has."""
+        tables = [self.schema.tables[name] for name in self.tables]
+        return frozenset(f"{each.name}.{column}" for each in tables for column in each.column_names)
 
     @property
     def worker_sql(self) -> str:
@@ -327,7 +339,8 @@ class _Planning:
     def _tables(self, prepared: Prepared, tree: exp.Expr | None = None) -> frozenset[str]:
         """What the text reads, and what it only names, which has to be there as well."""
         named = {database.folded(each.name) for each in tree.find_all(exp.Table)} if tree else set()
-        return frozenset(each for each in prepared.tables | named if each in self.schema.tables)
+        told = {each for each in prepared.tables | named if each in self.schema.tables}
+        return with_what_is_beneath(told, self.schema)
 
     def _shipped(
         self,

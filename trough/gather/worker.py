@@ -17,6 +17,7 @@ from trough.gather import database
 from trough.gather.dialect import parse
 from trough.gather.pushdown import Adapt, Pushdown
 from trough.gather.schema import SCHEMA_VALUE, Schema, Table
+from trough.gather.views import written_out
 
 _OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLLATE NOCASE"
 
@@ -64,8 +65,14 @@ def pushed_text(
     if relation.only_table and relation.only_table not in variant.tables:
         return None
     width = _width(pushed, exact)
-    core = pushed.core(_adapter(tables, union, variant), exact)
+    changed = _changed(tables, union, variant)
+    core = pushed.core(_adapter(changed), exact)
     core = f"SELECT * FROM ({core})" if pushed.wrapped else core
+    views = [union.tables[name] for name in sorted(tables) if union.tables[name].is_view]
+    if views and (
+        changed or any(database.folded(each.name) not in variant.tables for each in views)
+    ):
+        core = written_out(core, views, [(union.tables[name], changed[name]) for name in changed])
     return Ask(f"{guard(tables, variant, width)} UNION ALL {core}", core, width, exact)
 
 
@@ -73,13 +80,17 @@ def _width(pushed: Pushdown, exact: bool) -> int:
     return max(1, len(pushed.asked(exact)))
 
 
-def _adapter(tables: frozenset[str], union: Schema, variant: Schema) -> Adapt:
-    """Changes a tree so that tables of `variant` look like those of `union`."""
-    changed = {
+def _changed(tables: frozenset[str], union: Schema, variant: Schema) -> dict[str, str]:
+    """What makes tables of `variant` look like those of `union`, where they do not."""
+    return {
         name: replaced
-        for name in tables
+        for name in sorted(tables)
         if (replaced := look_alike(union.tables.get(name), variant.tables.get(name)))
     }
+
+
+def _adapter(changed: dict[str, str]) -> Adapt:
+    """Changes a tree so that it reads SELECTs in the place of tables."""
     if not changed:
         return lambda node: node
     return lambda node: node.transform(_replacer(changed))
@@ -131,4 +142,5 @@ def look_alike(whole: Table | None, table: Table | None) -> str | None:
     ]
     if table is None:
         return f"SELECT {', '.join(columns)} WHERE 0"
-    return f"SELECT {', '.join(columns)} FROM {database.name(table.name)}"
+    # A table of WITH may stand in its place.
+    return f"SELECT {', '.join(columns)} FROM main.{database.name(table.name)}"
