@@ -101,7 +101,13 @@ LAYERS = [
     ["long_look", "leadership", "overview", "peers", "sync"],
     ["gather", "gather.*"],
     # Clients.
-    ["protocols.blocking", "protocols.calls", "protocols.client", "protocols.http_client"],
+    [
+        "protocols.blocking",
+        "protocols.calls",
+        "protocols.client",
+        "protocols.http_client",
+        "protocols.row_lines",
+    ],
     ["cluster", "cluster.*"],
     ["client", "http_answers", "promoter"],
     # Servers.

@@ -8,7 +8,6 @@ which worker is asked for what.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from twisted.web.iweb import IResponse
 
 from trough import errors
 from trough.protocols.calls import QueryListener
-from trough.protocols.values import Value
+from trough.protocols.row_lines import RowLines
 
 #: Seconds within which a server has to take a connection.
 CONNECT_SECONDS = 5.0
@@ -39,7 +38,7 @@ CONNECT_SECONDS = 5.0
 #: Requests to one worker at a time. The original serves each with a process of its own.
 REQUESTS_AT_ONCE = 8
 
-#: Bytes of one row, and of an answer that is read as a whole.
+#: Bytes of an answer that is read as a whole.
 MAX_ANSWER = 64 << 20
 
 _PREFIX = "500 Server Error: "
@@ -143,7 +142,7 @@ class HttpQuery:
         self._most = rows
         self._listener = listener
         self._slots = DeferredSemaphore(REQUESTS_AT_ONCE)
-        self._bodies: set[_RowLines] = set()
+        self._bodies: set[RowLines] = set()
         self._asking: set[Deferred[None]] = set()
         self._left = len(urls)
         self._segments = len(urls)
@@ -185,7 +184,7 @@ class HttpQuery:
         response = await self._client.send("POST", url, self._sql, _SQL)
         if response.code != 200:
             raise error_of(response, await _content(response, url))
-        body = _RowLines(self, segment, self._listener, self._most)
+        body = RowLines(segment, self._listener, self._most, lambda: self.paused)
         self._bodies.add(body)
         try:
             response.deliverBody(body)
@@ -207,98 +206,6 @@ class HttpQuery:
         self.done.errback(failure)
         for asking in list(self._asking):
             asking.cancel()
-
-
-class _RowLines(Protocol):
-    """Turns the lines of a response into rows."""
-
-    transport: Any
-
-    def __init__(
-        self, query: HttpQuery, segment: str, listener: QueryListener, most: int | None
-    ) -> None:
-        self._query = query
-        self._segment = segment
-        self._listener = listener
-        self._most = most
-        self._rest = b""
-        self._count = 0
-        self._whole = False
-        self._names: tuple[str, ...] | None = None
-        self.done: Deferred[int] = Deferred(lambda _: self._stop())
-
-    def connectionMade(self) -> None:
-        if self._query.paused:
-            self.pause()
-
-    def pause(self) -> None:
-        self.transport.pauseProducing()
-
-    def resume(self) -> None:
-        self.transport.resumeProducing()
-
-    def dataReceived(self, data: bytes) -> None:
-        if self.done.called:
-            return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        try:
-            if len(self._rest) > MAX_ANSWER:
-                raise errors.LimitExceeded(f"a row of more than {MAX_ANSWER} bytes")
-            self._take(lines)
-        except Exception as error:  # of the listener too: whoever awaits `done` hears it
-            self._end(error)
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        try:
-            if reason.check(ResponseDone, PotentialDataLoss):
-                self._take([self._rest])
-            if not self._whole:
-                raise errors.Unavailable("the response ended before all rows had come")
-            if self._names is None:
-                self._listener.columns(self._segment, ())
-        except Exception as error:
-            self._end(error)
-        else:
-            self.done.callback(self._count)
-
-    def _take(self, lines: list[bytes]) -> None:
-        rows = []
-        for line in lines:
-            text = line.strip()
-            if self._names is None:
-                text = text.removeprefix(b"[")
-            if text.endswith(b"]"):
-                self._whole, text = True, text[:-1]
-            text = text.strip().rstrip(b",")
-            if text:
-                rows.append(self._row(text))
-        self._count += len(rows)
-        if self._most and self._count > self._most:
-            raise errors.LimitExceeded(f"more than {self._most} rows")
-        if rows:
-            self._listener.rows(self._segment, rows)
-
-    def _row(self, text: bytes) -> list[Value]:
-        try:
-            row = json.loads(text)
-            values = [_value(value) for value in row.values()]
-        except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise errors.TroughError(f"not a row as JSON: {text[:80]!a}") from error
-        if self._names is None:
-            self._names = tuple(row)
-            self._listener.columns(self._segment, self._names)
-        return values
-
-    def _end(self, error: Exception) -> None:
-        self._stop()
-        self.done.errback(error)
-
-    def _stop(self) -> None:
-        # What a response is delivered from has this and no abortConnection(); what it
-        # stands for has, and is closed at once by it.
-        self.transport.stopProducing()
 
 
 def error_of(response: IResponse, content: bytes) -> errors.TroughError:
@@ -378,13 +285,3 @@ class _Body(Protocol):
 def _reason(error: Exception) -> str:
     inner = getattr(error, "reasons", None)  # of an Agent's failures, which say little
     return str(inner[0].value if inner else error) or type(error).__name__
-
-
-def _value(value: Any) -> Value:
-    if isinstance(value, dict):
-        return base64.b64decode(value["blob"])
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, list):
-        raise TypeError
-    return value  # type: ignore[no-any-return]
