@@ -12,7 +12,7 @@ import pytest
 import pytest_twisted
 from processes import Machine, until_blocking
 from test_cluster import Found, settled
-from twisted.internet import defer, reactor, threads
+from twisted.internet import defer, threads
 
 from trough import errors, load, model
 from trough.client import (
@@ -21,8 +21,6 @@ from trough.client import (
     TroughOutcomeUnknown,
     TroughSegmentNotFound,
 )
-from trough.cluster import Cluster
-from trough.metadata.open import open_metadata
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 
@@ -49,22 +47,6 @@ def machine(tmp_path_factory):
             client.register_schema("crawl", CRAWL)
             client.register_schema("warcprox-dedup-v1", DEDUP)
         yield machine
-
-
-@pytest.fixture
-def client(machine):
-    """A blocking client of the machine."""
-    with TroughClient(machine.metadata_url) as client:
-        yield client
-
-
-@pytest_twisted.async_yield_fixture
-async def cluster(machine):
-    """A Twisted client of the machine."""
-    cluster = Cluster(open_metadata(machine.metadata_url, reactor), reactor)
-    await cluster.open()
-    yield cluster
-    await cluster.close()
 
 
 def readable(client, segment, copies=1):

@@ -82,22 +82,6 @@ def machine(tmp_path_factory):
         yield machine
 
 
-@pytest.fixture
-def client(machine):
-    """A blocking client of the machine."""
-    with TroughClient(machine.metadata_url) as client:
-        yield client
-
-
-@pytest_twisted.async_yield_fixture
-async def cluster(machine):
-    """A Twisted client of the machine."""
-    cluster = Cluster(open_metadata(machine.metadata_url, reactor), reactor)
-    await cluster.open()
-    yield cluster
-    await cluster.close()
-
-
 @pytest_twisted.async_yield_fixture
 async def line(machine):
     """A connection to the sync server's line protocol."""
