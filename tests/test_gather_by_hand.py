@@ -234,6 +234,11 @@ ANSWERED = [
     "SELECT max(json_array_length(js, '$.tags')), count(json_type(js, '$.tags[1]')) FROM crawled",
     "SELECT json_group_array(id ORDER BY url) FROM crawled WHERE id < 3",
     "SELECT json_object('n', count(*), 'm', max(id)) FROM crawled",
+    "SELECT json_array(max(json_array(id)), min(DISTINCT js -> '$.tags')) FROM crawled",
+    "SELECT json_object('s', (json_array(status))), count(*) FROM crawled"
+    " GROUP BY json_array(status) ORDER BY 1",
+    "SELECT max(js -> '$.n'), coalesce(min(json_array(id)), 'none') FROM crawled",
+    "SELECT subtype(max(json(js))), json_array(count(json(js)), sum(js ->> 'k')) FROM crawled",
     "SELECT value, count(*) FROM crawled, json_each(crawled.js, '$.tags') GROUP BY 1 ORDER BY 1",
     "SELECT count(*) FROM crawled WHERE json_valid(js) AND js ->> '$.k' % 2 = 0",
     # names

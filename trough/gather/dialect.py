@@ -112,6 +112,16 @@ def parse(sql: str) -> exp.Expr | None:
     return found[0] if len(found) == 1 else None
 
 
+def takes_json(node: exp.Expr) -> bool:
+    """Whether `node` itself is a function that knows JSON from a text that looks like it."""
+    return isinstance(node, exp.Anonymous) and node.name.lower().startswith(("json", "subtype"))
+
+
+def gives_json(node: exp.Expr) -> bool:
+    """Whether a value of `node` may be JSON to SQLite, and not just a text."""
+    return node.find(Arrow) is not None or any(map(takes_json, node.find_all(exp.Anonymous)))
+
+
 def names_all_columns(sql: str) -> bool:
     """Whether ``*`` or NATURAL JOIN stands for columns in `sql`, or it is not to be told."""
     try:

@@ -13,7 +13,7 @@ from sqlglot import exp
 from trough.gather import database
 from trough.gather.aggregates import Divider, aggregate_name, read_call
 from trough.gather.catalogue import SEGMENT
-from trough.gather.dialect import CastAs, Plus, write
+from trough.gather.dialect import CastAs, Plus, gives_json, takes_json, write
 from trough.gather.pushdown import (
     PARTIAL,
     Partial,
@@ -142,13 +142,26 @@ class _Grouping:
         self._divide(holder, exact, top=True)
         return write(holder.expressions[0])
 
-    def _divide(self, node: exp.Expr, exact: bool, top: bool = False) -> None:
+    def _divide(
+        self, node: exp.Expr, exact: bool, top: bool = False, in_json: bool = False
+    ) -> None:
         for child in list(node.iter_expressions()):
             divided = self._divided(child, exact, top)
             if divided is None:
-                self._divide(child, exact, top and isinstance(child, exp.Paren))
+                inside = in_json or takes_json(child)
+                self._divide(child, exact, top and isinstance(child, exp.Paren), inside)
+            elif in_json and self._may_be_json(child):
+                # To SQLite it is more than the text that a segment sends.
+                raise NotPushed("JSON that comes out of a group becomes part of other JSON")
             else:
                 child.replace(divided)
+
+    def _may_be_json(self, node: exp.Expr) -> bool:
+        call = read_call(self.relation, node)
+        if call is not None and call.function not in ("min", "max"):
+            return False
+        columns = not self.relation.base_tables_only and node.find(exp.Column) is not None
+        return columns or gives_json(node)
 
     def _divided(self, node: exp.Expr, exact: bool, top: bool) -> exp.Expr | None:
         """What stands for `node`, or None where its parts have to be looked at."""
