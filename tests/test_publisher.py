@@ -7,12 +7,13 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.testing import Clock
+from waiting import until
 
 from trough import errors
 from trough.metadata.embedded import EmbeddedMetadata
 from trough.metadata.open import open_metadata
 from trough.model import READ, WRITE, Worker
-from trough.publisher import Publisher
+from trough.publisher import GATHER, Publisher
 
 
 @pytest.fixture
@@ -206,3 +207,58 @@ async def test_rows_are_refreshed_within_any_ttl(registry, tmp_path):
         assert await _roles(aging, "a") == {"a": [READ]}
     await publisher.stopService()
     await aging.close()
+
+
+class CountingRegistry(EmbeddedMetadata):
+    """A registry that notes how many rows each publication had.
+
+    :ivar portions: these numbers
+    """
+
+    def __init__(self, path):
+        super().__init__(path, reactor)
+        self.portions = []
+
+    async def publish_copies(self, copies):
+        await super().publish_copies(copies)
+        self.portions.append(len(copies))
+
+
+@pytest.fixture
+def filling(registry, tmp_path):
+    """A publisher that has just told of one copy, its registry, and its clock."""
+    clock, counting = Clock(), CountingRegistry(tmp_path / "registry.db")
+    pytest_twisted.blockon(ensureDeferred(counting.open()))
+    publisher = Publisher(counting, "w1", "http://h:1/", "http://h:2/", 86400.0, clock)
+    publisher.startService()
+    publisher.serve("a", writable=False)
+    clock.advance(0)
+    pytest_twisted.blockon(ensureDeferred(until(lambda: counting.portions, "the first copy")))
+    yield publisher, counting, clock
+    pytest_twisted.blockon(ensureDeferred(publisher.stopService()))
+    pytest_twisted.blockon(ensureDeferred(counting.close()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_copies_that_come_one_by_one_are_told_together(filling):
+    """A worker that fetches thousands does not write to the store after each: what comes
+    soon after some news were told is gathered for a moment."""
+    publisher, counting, clock = filling
+    for segment in ("b", "c", "d"):
+        publisher.serve(segment, writable=False)
+        clock.advance(GATHER / 10)
+    assert counting.portions == [1]
+    clock.advance(GATHER)
+    await until(lambda: sum(counting.portions) == 4, "the others")
+    assert counting.portions == [1, 3]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_gathered_while_somebody_waits(filling):
+    """A provisioning is answered as soon as the store knows of its writer."""
+    publisher, counting, clock = filling
+    publisher.serve("b", writable=True)
+    published = Deferred.fromCoroutine(publisher.published())
+    clock.advance(0)
+    await published
+    assert counting.portions == [1, 2]
