@@ -12,6 +12,7 @@ import pytest
 import pytest_twisted
 from line_servers import LineServer
 from shell_desk import EXPECTED_WITHIN, Desk
+from test_shell_gather import Segments
 from twisted.internet import defer, protocol, reactor
 
 from trough.shell.settings import ShellSettings, explained, read_settings
@@ -304,6 +305,27 @@ async def test_an_interrupt_keeps_the_shell(desk):
     process.types("quit\r")
     assert await process.ended == 0
     assert "CANCEL" in verbs
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_interrupt_ends_the_last_step_of_a_gather(desk):
+    """While the answer is made of what the segments sent it is told so, and cancelling that
+    leaves no heading of an answer that never came."""
+    desk.server._answer = Segments(a=[("x", 1)], b=[("y", 2)]).answer
+    process = Process(desk, "a", "b", terminal=(30, 150), PAGER="off")
+    await process.reads("trough:[2 segments](ro)>")
+    endless = "WITH RECURSIVE r(i) AS (SELECT size FROM t UNION ALL SELECT i + 1 FROM r)"
+    process.types(f"GATHER {endless} SELECT count(*) FROM r;\r")
+    await process.says("2 of 2 segments answered, putting it together")
+    process.types("\x03")
+    await process.says("cancelled, 0 rows")
+    await process.reads("trough:[2 segments](ro)>")
+    assert "---" not in process.text
+    process.types("GATHER SELECT sum(size) FROM t;\r")
+    await process.says("1 row from 2 segments")
+    await process.reads("trough:[2 segments](ro)>")
+    process.types("quit\r")
+    assert await process.ended == 0
 
 
 @pytest_twisted.ensureDeferred

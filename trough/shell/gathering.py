@@ -2,17 +2,20 @@
 
 `trough/gather/` decides whom to ask what and merges what comes back; it does no I/O, and
 runs here, on the thread that waits for the answer, so that merging holds up no connection.
-To the shell the answer is a query like any other, of one segment without a name.
+What it does with everything at the end may take long, and has a thread of its own, so that
+there is somebody to show that it goes on, and to cancel it. To the shell the answer is a
+query like any other, of one segment without a name.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
-from trough.errors import TroughError
+from trough.errors import Cancelled, TroughError
 from trough.gather import Gathering, Request
 from trough.shell.session import (
     Columns,
@@ -40,6 +43,7 @@ class GatherQuery:
     ) -> None:
         self._remote = remote
         self._gathering = Gathering(sql, segments, partial=partial, within=within, now=time.time())
+        self._thread = ThreadPoolExecutor(1, "trough-gather")
         self._begun = False
         self._count = 0
 
@@ -47,6 +51,8 @@ class GatherQuery:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._gathering.stop(Cancelled("cancelled"))
+        self._thread.shutdown()
         self._gathering.close()
 
     def events(self, tick: float) -> Iterator[Event | None]:
@@ -67,10 +73,22 @@ class GatherQuery:
         while requests := gathering.next_requests():
             for request in requests:
                 yield from self._asked(request, tick)
+        yield Progressed(len(gathering.segments), len(gathering.missing), "putting it together")
         rows = gathering.result()
-        yield from self._passed(())  # the columns, though there may be no rows
-        while page := list(itertools.islice(rows, _PAGE)):
+        page = yield from self._page(rows, tick)
+        yield from self._passed(page)  # the columns, though there may be no rows
+        while page:
+            page = yield from self._page(rows, tick)
             yield from self._passed(page)
+
+    def _page(
+        self, rows: Iterator[Sequence[Any]], tick: float
+    ) -> Generator[None, None, list[Sequence[Any]]]:
+        """Some rows of the final step; None whenever there are none for `tick` seconds."""
+        page = self._thread.submit(lambda: list(itertools.islice(rows, _PAGE)))
+        while not wait([page], tick).done:
+            yield None
+        return page.result()
 
     def explanation(self, tick: float) -> str:
         """What goes to the workers, and what is done with it.

@@ -29,6 +29,7 @@ class Progress:
     :ivar done: segments that are through, failed ones included
     :ivar failed: segments that failed
     :ivar rows: rows that came
+    :ivar step: what goes on besides, or ``""``
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Progress:
         self.done = 0
         self.failed = 0
         self.rows = 0
+        self.step = ""
 
     @property
     def seconds(self) -> float:
@@ -79,6 +81,8 @@ class Progress:
             parts.append(counted(self.rows, "row"))
         if self.failed:
             parts.append(f"{self.failed:,} failed")
+        if self.step:
+            parts.append(self.step)
         parts.append(duration(self.seconds))
         if 0 < self.done < self._total:
             left = self.seconds / self.done * (self._total - self.done)

@@ -121,9 +121,10 @@ class Runner:
                     self._outcome.segments += 1
                     self._progress.done += 1
                 return self._results.done(segment)
-            case Progressed(done, failed):
+            case Progressed(done, failed, step):
                 self._outcome.segments = done - failed
                 self._progress.done, self._progress.failed = done, failed
+                self._progress.step = step
             case Failed():
                 return self._fail(event)
             case Restarted(segment):

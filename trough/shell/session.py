@@ -70,10 +70,14 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """How far a query is that has one answer for many segments."""
+    """How far a query is that has one answer for many segments.
+
+    :ivar step: what is being done with what they said, if that is all that is left to do
+    """
 
     done: int
     failed: int
+    step: str = ""
     segment: str = ""
 
 
