@@ -87,7 +87,9 @@ class DirectoryHand(Hand):
         (self.root / path).rename(self.root / target)
 
     def set_modified(self, path: str, modified: float) -> None:
-        os.utime(self.root / path, (modified, modified))
+        # Where it is right already, to set it would itself be a change.
+        if (self.root / path).stat().st_mtime != modified:
+            os.utime(self.root / path, (modified, modified))
 
     def names(self) -> list[str]:
         found = (path for path in self.root.rglob("*") if not path.is_dir())

@@ -1,5 +1,6 @@
 """The bounded cache of cold segments, on real files and executors."""
 
+import shutil
 from contextlib import asynccontextmanager
 
 import pytest_twisted
@@ -35,7 +36,9 @@ class Cache:
         path = self.canonical / f"{segment}.sqlite"
         path.unlink(missing_ok=True)
         make_segment(path, rows)
-        copy = CanonicalCopy(segment, path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        copy = CanonicalCopy(
+            segment, path.name, path.stat().st_size, path.stat().st_mtime_ns // 1_000_000
+        )
         self.segments.learn(copy)
         return copy.size
 
@@ -103,3 +106,24 @@ async def test_a_version_that_was_replaced_takes_no_room(tmp_path):
         cache.segments.done(used)
         await until(lambda: len(list(cache.directory.iterdir())) == 1, "the end of the older file")
         assert cache.bytes_on_disk() == cache.segments.status()["bytes"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_restored_file_is_fetched_and_late_news_are_not(tmp_path):
+    """An older canonical copy is another version; news of a version that was replaced before
+    it was fetched are no reason to fetch it for each query."""
+    async with running_cache(tmp_path, 200 << 10) as cache:
+        await cache.learn("s", 3)
+        older = cache.segments._known["s"]
+        path = cache.canonical / "s.sqlite"
+        backup = shutil.copy2(path, tmp_path)
+        await cache.learn("s", 4)
+        newer = cache.segments._known["s"]
+        cache.segments.learn(older)
+        assert [await cache.count("s") for _ in range(3)] == [4, 4, 4]
+        cache.segments.learn(newer)
+        assert await cache.count("s") == 4
+        assert cache.segments.status()["fetches"] == 1
+        shutil.copy2(backup, path)
+        cache.segments.learn(older)
+        assert await cache.count("s") == 3

@@ -90,6 +90,20 @@ def test_links(backend, root, tmp_path):
     }
 
 
+def test_a_restored_directory_is_looked_into(backend, root):
+    """Its modification time may be put back as well, and is that of what was known then."""
+    (root / "a.sqlite").write_bytes(b"new")
+    settled = (1_700_000_000, 1_700_000_000)
+    os.utime(root / "a.sqlite", settled)
+    os.utime(root, settled)
+    known = look(backend).listing
+    assert look(backend, known).looked_into == 0
+    (root / ".restored").write_bytes(b"older")
+    (root / ".restored").replace(root / "a.sqlite")
+    os.utime(root, settled)
+    assert [copy.size for copy in look(backend, known).present] == [5]
+
+
 def test_other_things_than_files(backend, root):
     """A pipe named like a segment is skipped, a directory named so is a directory, and
     what a file system keeps for itself is left alone."""

@@ -33,9 +33,13 @@ _log = Logger()
 
 @dataclass(slots=True)
 class _Cached:
-    """A file in the cache, and how many queries use it."""
+    """A file in the cache, and how many queries use it.
+
+    :ivar wanted: the version that was known when it was fetched; news may come late
+    """
 
     target: Target
+    wanted: tuple[int, int]
     version: tuple[int, int]
     size: int
     users: int = 0
@@ -116,7 +120,8 @@ class ColdSegments:
             return Target(segment, path, copy.modified, False)
         async with self._fetching.hold(segment):
             cached = self._cached.get(segment)
-            if cached is not None and cached.version >= copy.version:
+            if cached is not None and copy.version in (cached.wanted, cached.version):
+                cached.wanted = copy.version
                 self._counts["hits"] += 1
             else:
                 cached = await self._fetch(copy)
@@ -159,7 +164,9 @@ class ColdSegments:
         self._counts["fetches"] += 1
         target = Target(copy.segment, str(destination), number, False)
         older = self._cached.get(copy.segment)
-        cached = self._cached[copy.segment] = _Cached(target, found.version, found.size)
+        cached = self._cached[copy.segment] = _Cached(
+            target, copy.version, found.version, found.size
+        )
         if older is not None and older.users:
             self._replaced[older.target.path] = older
         elif older is not None:

@@ -45,25 +45,40 @@ class Promotion:
         self._remember = remember
         self._transfers = transfers
 
+    async def is_overwritten(self, entry: Entry, path: str) -> bool:
+        """Whether the file at `path` in canonical storage is one that this worker has not
+        seen; it may be an older one, put back from a backup.
+
+        What this worker itself was publishing is taken note of, and so is the content that it
+        began with, under another time.
+        """
+        found = await self._storage.find(entry.segment, path)
+        if found is None or found.version == entry.canonical.version:
+            return False
+        return not await self._adopt_own(entry, found)
+
     async def check_overwritten(self, entry: Entry) -> None:
         """Promotion replaces the version that the local copy began as, and no other one.
 
-        :raises trough.errors.Conflict: there is a later one, which is not ours
+        :raises trough.errors.Conflict: there is another one, which is not ours
         """
-        found = await self._storage.find(entry.segment, entry.path)
-        if found is None or found.version <= entry.canonical.version:
-            return
-        if not await self.adopt_own(entry, found):
-            raise errors.Conflict(
-                f"segment {entry.segment} has a canonical copy that its writer has not seen",
-                "it was put there by somebody else; the worker will retire its own",
-            )
+        if await self.is_overwritten(entry, entry.path):
+            raise _unseen(entry)
 
     async def publish(self, target: Target, entry: Entry, guard: Guard) -> CanonicalCopy:
         """Publish the state of this moment.
 
         :param guard: awaited right before the publication takes effect
+        :raises trough.errors.Conflict: another version has come to lie there meanwhile
         """
+
+        async def still_ours() -> None:
+            # The upload may have taken long.
+            found = await self._storage.find(entry.segment, entry.path)
+            if found is not None and found.version != entry.canonical.version:
+                raise _unseen(entry)
+            await guard()
+
         snapshot = local_files.snapshot_path(self._directory, entry.segment)
         try:
             await self._pool.snapshot(target, str(snapshot))
@@ -75,26 +90,33 @@ class Promotion:
             transfer = local_files.Transfer(self._transfers, entry.segment, "publish", size)
             with transfer as progress:
                 return await self._storage.publish(
-                    snapshot, entry.segment, entry.path, guard, progress
+                    snapshot, entry.segment, entry.path, still_ours, progress
                 )
         finally:
             await self._threads.run(local_files.remove, str(snapshot))
 
-    async def adopt_own(self, entry: Entry, canonical: CanonicalCopy) -> bool:
-        """Take note of a newer canonical copy if it is what was being published here.
-
-        :return: whether it is
-        """
-        if not entry.publishing:
+    async def _adopt_own(self, entry: Entry, found: CanonicalCopy) -> bool:
+        known = {entry.publishing, entry.checksum} - {""}
+        # To know the content of a large file costs its transfer.
+        if not known or (not entry.publishing and found.size != entry.size):
             return False
-        look = local_files.snapshot_path(self._directory, canonical.segment)
+        look = local_files.snapshot_path(self._directory, entry.segment)
         try:
-            found = await self._storage.fetch(canonical, look)
-            same = await self._threads.run(checksum, look) == entry.publishing
+            found = await self._storage.fetch(found, look)
+            content = await self._threads.run(checksum, look)
         finally:
             await self._threads.run(local_files.remove, str(look))
-        if same:
-            entry.adopt(found)
+        if content not in known:
+            return False
+        entry.adopt(found)
+        if content == entry.publishing:
             entry.publishing = ""
-            await self._remember(entry)
-        return same
+        await self._remember(entry)
+        return True
+
+
+def _unseen(entry: Entry) -> errors.Conflict:
+    return errors.Conflict(
+        f"segment {entry.segment} has a canonical copy that its writer has not seen",
+        "it was put there by somebody else; the worker will retire its own",
+    )

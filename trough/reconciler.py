@@ -207,16 +207,17 @@ class Reconciler(service.MultiService):
         if copy.writes.closed:
             await worker.writer.give_up(segment, "it could not be before")
             return
-        if wanted is None or wanted.canonical.version <= copy.entry.canonical.version:
+        if wanted is None or not wanted.modified:
             return
-        if not wanted.modified or await worker.segments.recognise(wanted.canonical):
+        if wanted.canonical.version == copy.entry.canonical.version:
             return
-        await worker.writer.give_up(segment, "somebody else replaced its canonical copy")
+        if await worker.segments.is_overwritten(wanted.canonical):
+            await worker.writer.give_up(segment, "somebody else replaced its canonical copy")
 
     async def _hold(self, copy: LocalCopy | None, wanted: Assignment) -> None:
         """Have the assigned version, and serve it."""
-        held = copy.entry.canonical.version if copy is not None else (-1, 0)
-        if wanted.canonical.version <= held or not wanted.modified:
+        held = copy.entry.canonical.version if copy is not None else None
+        if wanted.canonical.version == held or not wanted.modified:
             return
         try:
             await self._worker.segments.fetch(wanted.canonical)

@@ -123,8 +123,10 @@ class Segments(service.Service):
     # -- read copies -----------------------------------------------------------
 
     async def fetch(self, wanted: CanonicalCopy) -> None:
-        """Have a copy that is at least as new as `wanted`.
+        """Have the version that is told of, or the one that is there by now.
 
+        :param wanted: as seen by whoever tells of it; what is older than the version held
+            may be news that come late, or a file that was put back from a backup
         :raises trough.errors.LockHeld: this worker writes the segment
         :raises trough.errors.NoSuchSegment: there is no canonical copy any more
         """
@@ -148,7 +150,10 @@ class Segments(service.Service):
         if copy is not None:
             if copy.writable:
                 raise errors.LockHeld(f"segment {segment} is being written here")
-            if copy.entry.canonical.version >= wanted.version:
+            held = copy.entry.canonical.version
+            if wanted.version < held:
+                wanted = await self._present(wanted)
+            if wanted.version == held:
                 return
         destination = local_files.path_of(self._directory, segment)
         await self._threads.run(local_files.check_room_for_copy, destination, wanted.size)
@@ -161,6 +166,12 @@ class Segments(service.Service):
         await self._install(entry)
         if copy is not None:
             self._let_go(segment)
+
+    async def _present(self, wanted: CanonicalCopy) -> CanonicalCopy:
+        found = await self._storage.find(wanted.segment, wanted.path)
+        if found is None:
+            raise errors.NoSuchSegment(f"segment {wanted.segment} has no canonical copy any more")
+        return found
 
     def _let_go(self, segment: str) -> None:
         """Have executors close the file that was replaced: its room is not free before.
@@ -379,18 +390,16 @@ class Segments(service.Service):
             await self._remember(entry)
             return published
 
-    async def recognise(self, canonical: CanonicalCopy) -> bool:
-        """Whether a newer canonical copy is what this worker itself was publishing.
+    async def is_overwritten(self, wanted: CanonicalCopy) -> bool:
+        """Whether somebody else replaced the canonical copy of a segment that is written here.
 
-        If so it is adopted, and the segment goes on being written.
+        :param wanted: tells where it is; its version may be late news
         """
-        async with self._busy.hold(canonical.segment):
-            copy = self._copies.get(canonical.segment)
+        async with self._busy.hold(wanted.segment):
+            copy = self._copies.get(wanted.segment)
             if copy is None or not copy.writable:
                 return False
-            if copy.entry.canonical.version >= canonical.version:
-                return True
-            return await self._promotion.adopt_own(copy.entry, canonical)
+            return await self._promotion.is_overwritten(copy.entry, wanted.path)
 
     # -- inside ----------------------------------------------------------------
 

@@ -85,7 +85,8 @@ class DirectoryBackend:
     def _directory(self, path: str, known: Directory | None, full: bool, now: float) -> Directory:
         """The directory as it is now: `known` itself where nothing changed."""
         status = (self._path / path).stat(follow_symlinks=not path)
-        identity = (status.st_ino, status.st_mtime_ns)
+        # The last one nobody can put back, as rsync does with the other when it restores.
+        identity = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         if known is not None and not full and known.is_still(identity, now):
             return known
         look = Look(path, now, status.st_mtime)
