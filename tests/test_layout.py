@@ -109,7 +109,7 @@ LAYERS = [
         "protocols.row_lines",
     ],
     ["cluster", "cluster.*"],
-    ["client", "http_answers", "promoter"],
+    ["client", "http_answers", "leader_requests", "promoter"],
     # Servers.
     [
         "protocols.common",

@@ -17,8 +17,6 @@ import datetime
 import json
 import logging
 import os
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +33,13 @@ from trough.http_answers import (
     unexpected,
     worth_asking_elsewhere,
 )
+from trough.leader_requests import (
+    JSON,
+    PROVISION_SECONDS,
+    LeaderRequests,
+    NoLeader,
+    Patience,
+)
 from trough.metadata.blocking import open_blocking
 from trough.promoter import Promoter
 from trough.protocols.blocking import Connections, NoAnswer, NotSent, Response
@@ -49,14 +54,11 @@ __all__ = [
 
 #: Seconds of silence that are borne, by kind of call; those of the original client.
 QUERY_SECONDS = 600.0
-PROVISION_SECONDS = 600.0
 PROMOTE_SECONDS = 21600.0
 DELETE_SECONDS = 1200.0
 SCHEMA_SECONDS = 60.0
 
 _SQL = {"Content-Type": "application/sql;charset=utf-8"}
-_JSON = {"Content-Type": "application/json"}
-_NOTHING: dict[str, str] = {}
 
 
 class TroughClient:
@@ -90,7 +92,12 @@ class TroughClient:
         self._connections = Connections()
         self._read_urls: dict[str, str] = {}
         self._write_urls: dict[str, str] = {}
-        self._closing = threading.Event()
+        self._leader = LeaderRequests(
+            self._connections,
+            lambda: self.segment_manager_url(),  # which a program may replace
+            self._authorization,
+            lambda: Patience(self.failover_seconds, self.failover_pause),
+        )
         self.promotion_interval = promotion_interval
         self._promoter: Promoter | None = None
         if promotion_interval:
@@ -99,7 +106,7 @@ class TroughClient:
     def close(self) -> None:
         """End the promotion thread after what it is doing, without promoting what is
         left, and let go of connections. Idempotent; never necessary."""
-        self._closing.set()
+        self._leader.close()
         if self._promoter is not None:
             self._promoter.stop()
         self._connections.close()
@@ -213,8 +220,8 @@ class TroughClient:
         sql = _payload(sql_tmpl, values).decode()
         question = {**asked, "sql": sql, "partial": partial, "within": within}
         payload = json.dumps(question).encode()
-        response, what = self._ask_leader(
-            "POST", "gather", payload, _JSON, QUERY_SECONDS, "there is no answer"
+        response, what = self._leader.ask(
+            "POST", "gather", payload, JSON, QUERY_SECONDS, "there is no answer"
         )
         if response.status != 200:
             raise unexpected(response, what, payload)
@@ -273,7 +280,7 @@ class TroughClient:
 
     def write_url_nocache(self, segment_id: str, schema_id: str = "default") -> str:
         """:meth:`write_url`, asked of the sync server."""
-        answer = self._order("provision", {"segment": segment_id, "schema": schema_id})
+        answer = self._leader.order("provision", {"segment": segment_id, "schema": schema_id})
         return str(answer["write_url"])
 
     def read_urls_for_regex(self, regex: str) -> dict[str, str]:
@@ -309,7 +316,7 @@ class TroughClient:
         with _as_trough_exception():
             leader = self._metadata.leader()
         if leader is None:
-            raise _NoLeader("no healthy trough-sync-master in service registry")
+            raise NoLeader("no healthy trough-sync-master in service registry")
         return leader.url
 
     def _remember_read_url(self, segment_id: str, avoid: str = "") -> str:
@@ -343,7 +350,7 @@ class TroughClient:
 
         :return: among others ``remote_path``, where the canonical copy is
         """
-        return self._order("promote", {"segment": segment_id}, PROMOTE_SECONDS)
+        return self._leader.order("promote", {"segment": segment_id}, PROMOTE_SECONDS)
 
     def delete_segment(self, segment_id: str) -> None:
         """Delete a segment everywhere, its canonical copy included.
@@ -353,7 +360,7 @@ class TroughClient:
             for one
         """
         path = f"segment/{quote(segment_id, safe='')}"
-        response, what = self._ask_leader("DELETE", path, timeout=DELETE_SECONDS)
+        response, what = self._leader.ask("DELETE", path, timeout=DELETE_SECONDS)
         if response.status == 404:
             raise TroughSegmentNotFound(f"received 404 from {what}", None, response.text)
         if response.status != 204:
@@ -370,14 +377,14 @@ class TroughClient:
         """
         payload = sql.encode()
         path = f"schema/{quote(schema_id, safe='')}/sql"
-        response, what = self._ask_leader("PUT", path, payload, _SQL, PROVISION_SECONDS)
+        response, what = self._leader.ask("PUT", path, payload, _SQL, PROVISION_SECONDS)
         if response.status not in (201, 204):
             raise unexpected(response, what, payload)
 
     def schema_exists(self, schema_id: str) -> bool:
         """Whether there is a schema of this name."""
         path = f"schema/{quote(schema_id, safe='')}"
-        response, what = self._ask_leader("GET", path, timeout=SCHEMA_SECONDS)
+        response, what = self._leader.ask("GET", path, timeout=SCHEMA_SECONDS)
         if response.status not in (200, 404):
             raise unexpected(response, what)
         return response.status == 200
@@ -397,50 +404,9 @@ class TroughClient:
             return None
         return [{schema.id: schema.sql}]
 
-    def _order(
-        self, verb: str, body: dict[str, str], timeout: float = PROVISION_SECONDS
-    ) -> dict[str, Any]:
-        payload = json.dumps(body).encode()
-        response, what = self._ask_leader("POST", verb, payload, _JSON, timeout)
-        if response.status != 200:
-            raise unexpected(response, what, payload)
-        return json.loads(response.body)
-
-    def _ask_leader(
-        self,
-        method: str,
-        path: str,
-        payload: bytes | None = None,
-        content: dict[str, str] = _NOTHING,
-        timeout: float = PROVISION_SECONDS,
-        doubt: str = "it may have been done",
-    ) -> tuple[Response, str]:
-        """Ask the sync server that leads, waiting for one while a lost one is replaced.
-
-        Only what was not sent is repeated, so that any request may be asked this way.
-
-        :param doubt: what it means that no whole answer came
-        """
-        headers = content | self._authorization
-        deadline = time.monotonic() + self.failover_seconds
-        while True:
-            try:
-                url = f"{self.segment_manager_url().rstrip('/')}/{path}"
-                response = self._connections.request(method, url, payload, headers, timeout=timeout)
-                return response, f"{method} {url}"
-            except (_NoLeader, NotSent) as error:
-                if time.monotonic() >= deadline or self._closing.wait(self.failover_pause):
-                    raise TroughException(str(error), payload) from error
-            except NoAnswer as error:
-                raise TroughException(f"{doubt}: {error}", payload) from error
-
     def _mark_dirty(self, segment_id: str) -> None:
         if self._promoter is not None:
             self._promoter.note(segment_id)
-
-
-class _NoLeader(TroughException):
-    pass
 
 
 class _NoSuchSchema(TroughException):
