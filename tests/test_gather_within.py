@@ -165,3 +165,13 @@ def test_a_view_beneath_a_view_is_the_same_one_everywhere() -> None:
     cluster.add("two", f"CREATE TABLE t (k); {views.format(' WHERE 0')}", {"t": [(2,)]})
     with pytest.raises(errors.BadSql, match="define this view differently"):
         cluster.gather("SELECT count(*) FROM x", within=True)
+
+
+def test_a_rowid_that_is_a_column_of_a_later_segment() -> None:
+    """Within segments a rowid has a meaning, until one has a column that is called so."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (a)", {"t": [(1,), (2,), (3,)]})
+    assert cluster.gather("SELECT max(rowid + 0) FROM t", within=True) == [(3,)]
+    cluster.add("two", "CREATE TABLE t (a, rowid)", {"t": [(4, 2)]})
+    assert cluster.gather("SELECT max(rowid + 0) FROM t", within=True) == [(2,)]
+    assert cluster.gather("SELECT rowid FROM t", within=True) == [(None,), (None,), (None,), (2,)]

@@ -173,8 +173,14 @@ class GatherPlan:
         landed = [(each.definition, each.columns) for each in self.landings]
         width = asked.width if asked is not None else 0
         texts = self.final(False), self.final(True)
-        # A text that comes to read another column has come to mean something else.
-        return (self.kind, self.names, self.reads, landed, texts, width)
+        # A text that comes to read another column has come to mean something else; so has
+        # one whose rowid turns out to be the name of a column.
+        columns = {(each, each[1] in self._columns_of(each[0])) for each in self.reads}
+        return (self.kind, self.names, columns, landed, texts, width)
+
+    def _columns_of(self, name: str) -> frozenset[str]:
+        table = self.schema.tables.get(name)
+        return table.column_names if table is not None else frozenset()
 
     def explain(self) -> list[str]:
         """What goes to the segments and what is done with it, line by line."""
