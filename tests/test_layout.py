@@ -22,6 +22,7 @@ LAYERS = [
     ["errors"],
     [
         "bunch",
+        "clocks",
         "json_lines",
         "keyed_lock",
         "lifecycle",

@@ -7,10 +7,12 @@ when the store is away, and why.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from trough.clocks import time_of_day
 from trough.metadata import Metadata
 from trough.model import Worker
 from trough.patience import Patience
@@ -41,6 +43,8 @@ class Overview:
         since, reason = self._patience.away_since, self._patience.reason
         if since is not None and absence is not None:
             since, reason = absence.since, absence.reason
+        if since is not None:
+            since = time_of_day(since, self._clock)
         return {
             "metadata": {"away_since": since, "reason": reason, "as_of": self._as_of},
             "workers": [_told(worker) for worker in self._workers],
@@ -53,7 +57,7 @@ class Overview:
         await self._patience.give(self._look_at_workers, self._metadata.absence is not None)
 
     async def _look_at_workers(self) -> None:
-        now = self._clock.seconds()
+        now = time.time()
         self._workers = await self._metadata.workers()
         self._as_of = now
 

@@ -45,7 +45,7 @@ class Segments(service.Service):
     :param threads: for work on files
     :param catalogue_thread: a pool of one thread, so that what is remembered is
         remembered in order
-    :param now: the time in seconds since the epoch
+    :param now: seconds, by the clock by which it is told how long nobody wrote
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Segments(service.Service):
         pool: ExecutorPool,
         threads: ThreadPoolService,
         catalogue_thread: ThreadPoolService,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float],
     ) -> None:
         self._directory = directory
         self._storage = storage
@@ -307,7 +307,7 @@ class Segments(service.Service):
             )
         await self._pool.forget(entry.segment)
         return await self._threads.run(
-            local_files.move_aside, self._directory, entry.segment, entry.epoch, self._now()
+            local_files.move_aside, self._directory, entry.segment, entry.epoch, time.time()
         )
 
     # -- writing and promoting -------------------------------------------------

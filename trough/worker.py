@@ -11,6 +11,7 @@ not be said or done meanwhile is done when they are back.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from trough import errors
+from trough.clocks import time_of_day
 from trough.cold import ColdSegments
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
 from trough.model import (
@@ -220,7 +222,7 @@ class LocalSyncController(service.MultiService):
         load, available = self._measure()
         self.myself = replace(self.myself, load=load, available_bytes=available)
         self.publisher.load = load
-        now = self._clock.seconds()
+        now = time.time()
         published = await self.metadata.beat(self.myself)
         self._beaten = now
         if not published:
@@ -292,7 +294,7 @@ class LocalSyncController(service.MultiService):
             "node": self.myself.node,
             "ready": self.ready,
             "metadata": {
-                "away_since": absence.since if absence else None,
+                "away_since": time_of_day(absence.since, self._clock) if absence else None,
                 "reason": absence.reason if absence else None,
                 "last_heartbeat": self._beaten,
             },

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from trough import errors
+from trough.clocks import elapsed
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Guard, Listing, Progress, Storage
 from trough.storage.listing import check_path
@@ -49,7 +49,8 @@ class Staged:
     :ivar path: the target, relative to the root
     :ivar temporary: the upload, relative to the root
     :ivar identity: of the upload, by which a backend may know it under another name
-    :ivar permitted_until: when it may take its target's place no longer, by :func:`_now`
+    :ivar permitted_until: when it may take its target's place no longer, by
+        :func:`trough.clocks.elapsed`
     """
 
     segment: str
@@ -65,17 +66,12 @@ class Staged:
 
         :raises trough.errors.Unavailable: it is too long ago that this was permitted
         """
-        if _now() > self.permitted_until:
+        if elapsed() > self.permitted_until:
             raise errors.Unavailable(
                 f"the canonical copy of segment {self.segment} was not replaced: the permission "
                 f"is more than {GUARD_SECONDS:g} s old",
                 "the former canonical copy is untouched; promote again",
             )
-
-
-def _now() -> float:
-    """Seconds on a clock that goes on while the process, or the machine, stands still."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Backend(Protocol):
@@ -249,7 +245,7 @@ class BlockingStorage(Storage):
             )
         try:
             if guard is not None:
-                staged = replace(staged, permitted_until=_now() + GUARD_SECONDS)
+                staged = replace(staged, permitted_until=elapsed() + GUARD_SECONDS)
                 await guard()
         except BaseException:
             await self._discard(staged)

@@ -9,9 +9,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from twisted.application.service import IService
+from twisted.internet import reactor
 from twisted.python import usage
 
 from trough import errors, logs
+from trough.clocks import keep_time_by_elapsed
 from trough.settings import Settings, load_settings
 
 _SETTINGS = """\
@@ -77,6 +79,8 @@ def make(options: Options, build: Callable[[Settings], IService]) -> IService:
     :raises SystemExit: saying what is wrong with the settings
     """
     settings = options.load()
+    # Here, for all three, since nothing is scheduled before this, and much is after it.
+    keep_time_by_elapsed(reactor)
     try:
         return build(settings)
     except errors.BadSettings as reason:

@@ -1,0 +1,39 @@
+"""The two clocks of a server: one for how long, one for when.
+
+Twisted's reactors tell the time of day, and keep their timers by it: set back by an hour
+(by hand, by NTP at its first answer, by a virtual machine's host), every timer is late by
+that hour, heartbeats included, and the leader takes all workers for dead. So a server's
+reactor is given a clock that nobody sets. What people are shown, and what is stored, is the
+time of day.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+
+def elapsed() -> float:
+    """Seconds since some moment, on a clock that is never set, and goes on while the process
+    or the whole machine stands still."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def keep_time_by_elapsed(reactor: Any) -> None:
+    """Have `reactor` keep its timers by :func:`elapsed`.
+
+    :raises RuntimeError: something is scheduled by its former clock, and would never come
+    """
+    if reactor.getDelayedCalls():
+        raise RuntimeError(f"{reactor} has timers already")
+    reactor.seconds = elapsed
+
+
+def time_of_day(moment: float, clock: IReactorTime) -> float:
+    """Seconds since the epoch.
+
+    :param moment: not long ago, by `clock`
+    """
+    return time.time() - (clock.seconds() - moment)
