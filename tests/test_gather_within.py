@@ -175,3 +175,24 @@ def test_a_rowid_that_is_a_column_of_a_later_segment() -> None:
     cluster.add("two", "CREATE TABLE t (a, rowid)", {"t": [(4, 2)]})
     assert cluster.gather("SELECT max(rowid + 0) FROM t", within=True) == [(2,)]
     assert cluster.gather("SELECT rowid FROM t", within=True) == [(None,), (None,), (None,), (2,)]
+
+
+@pytest.mark.parametrize("other", ["t (a)", "t (b, a PRIMARY KEY) WITHOUT ROWID"])
+def test_a_rowid_that_some_segments_lack_is_never_a_text(other: str) -> None:
+    """In double quotes it would be one, where a table has none or looks like the union's."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (a, b)", {"t": [(1, 1)]})
+    assert cluster.gather('SELECT "rowid" FROM t', within=True) == [(1,)]
+    cluster.add("two", f"CREATE TABLE {other}", {})
+    for sql in ('SELECT "rowid" FROM t', 'SELECT max("oid" + 0) FROM t', "SELECT _rowid_ FROM t"):
+        with pytest.raises(errors.TroughError, match=r"no such column: (_?row|o)id"):
+            cluster.gather(sql, within=True)
+
+
+def test_a_view_that_reads_rowids_is_refused() -> None:
+    """As it may be run over a table that only looks like one with rowids."""
+    cluster = Cluster()
+    view = 'CREATE VIEW w AS SELECT "rowid" AS r FROM t'
+    cluster.add("one", f"CREATE TABLE t (a); {view}", {"t": [(1,)]})
+    with pytest.raises(errors.BadSql, match="no rowid of their own"):
+        cluster.gather("SELECT r FROM w", within=True)

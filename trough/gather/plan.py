@@ -270,6 +270,7 @@ class _Planning:
         return catalogue, catalogue.prepare(self.text, self.parameters)
 
     def _check(self, prepared: Prepared) -> None:
+        views = any(self.schema.tables[name].is_view for name in self._tables(prepared))
         for name, column in sorted(prepared.reads):
             if name in _SYSTEM_TABLES:
                 raise errors.BadSql(f"{name} is each segment's own", "ask without GATHER")
@@ -280,7 +281,7 @@ class _Planning:
                 )
             table = self.schema.tables.get(name)
             known = table is None or table.is_view or column in table.column_names
-            if column == _ROWID and not known and not self.within:
+            if column == _ROWID and not known and (views or not self.within):
                 raise errors.BadSql(
                     f"rows of many segments have no rowid of their own: {name}.{column}",
                     "name the INTEGER PRIMARY KEY column",
@@ -298,6 +299,10 @@ class _Planning:
         return self._shipped(catalogue, prepared, tree, reason)
 
     def _divided(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr) -> GatherPlan:
+        for name in tree.find_all(exp.Identifier):
+            if database.folded(name.name) in _ROWIDS:
+                # Quoted, it would be a text in a segment whose table has no rowid.
+                name.set("quoted", False)
         if self.now is not None:
             tree = stopped(tree, self.now)
         bound_now = any(str(value).lower() == "now" for value in self.parameters.values())
