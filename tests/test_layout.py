@@ -85,6 +85,7 @@ LAYERS = [
     ["schemas", "matching"],
     ["attention"],
     [
+        "aside",
         "catalogue",
         "cold",
         "local_copies",

@@ -104,6 +104,26 @@ async def test_unpromoted_writes_that_cannot_be_moved_aside_stay(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_lock_is_released_though_the_catalogue_cannot_forget_its_segment(tmp_path):
+    """As on a full disk: the file is aside by then, nothing is written any more, and an entry
+    without a file is forgotten at the next start."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        with closing(sqlite3.connect(worker.directory / "catalogue.db")) as catalogue:
+            catalogue.execute(
+                "CREATE TRIGGER full BEFORE DELETE ON local_copy"
+                " BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+            )
+            await worker.controller.writer.give_up("300001", "it is another one's")
+            catalogue.execute("DROP TRIGGER full")
+        assert await worker.metadata.lock_of("300001") is None
+        assert len(worker.segments.aside()) == 1
+    async with running_worker(tmp_path) as worker:
+        assert not worker.refused and worker.segments.writable() == []
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_crash_between_the_lock_and_its_file_leaves_a_copy_that_can_be_written(tmp_path):
     """A worker killed after it noted that it writes a segment, and before the file was
     made ready for that, writes it after the next provisioning."""

@@ -13,7 +13,7 @@ anything (:mod:`trough.query`).
 from __future__ import annotations
 
 import itertools
-import time
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors, local_files
+from trough.aside import Aside
 from trough.catalogue import Catalogue, Entry
 from trough.executors.pool import ExecutorPool, Job, Limits, Receiver, Target
 from trough.keyed_lock import KeyedLock
@@ -72,6 +73,7 @@ class Segments(service.Service):
         self._promotion = Promotion(
             directory, storage, pool, threads, self._remember, self.transfers
         )
+        self._aside = Aside(directory, self._copies, pool, threads, self._forget)
 
     # -- life ------------------------------------------------------------------
 
@@ -118,7 +120,7 @@ class Segments(service.Service):
 
     def aside(self) -> list[str]:
         """Names of the files that were moved aside with unpromoted writes in them."""
-        return local_files.aside_names(self._directory)
+        return self._aside.names()
 
     # -- read copies -----------------------------------------------------------
 
@@ -267,48 +269,13 @@ class Segments(service.Service):
             copy.writes.closed = True
             await copy.writes.settled()
             if copy.entry.unpromoted:
-                return await self._set_aside(copy, "writes that were never promoted")
+                return await self._aside.put(copy, "writes that were never promoted")
             try:
                 await self._pool.retire(copy.target)
             except errors.CorruptSegment:
-                return await self._set_aside(copy, "a damaged copy, all of it promoted")
+                return await self._aside.put(copy, "a damaged copy, all of it promoted")
             await self._install(replace(copy.entry, epoch=0))
             return None
-
-    async def _set_aside(self, copy: LocalCopy, what: str) -> str:
-        entry = copy.entry
-        self._copies.remove(entry.segment)  # nobody reads it while it moves
-        try:
-            name = await self._move_aside(copy)
-        except BaseException:
-            # It stays known, or the next fetch would replace the file and all that is in it.
-            self._copies.put(copy)
-            raise
-        await self._forget(entry.segment)
-        _log.warn(
-            "{segment}: {what}, of epoch {epoch}, are kept in {name}",
-            segment=entry.segment,
-            what=what,
-            epoch=entry.epoch,
-            name=name,
-        )
-        return name
-
-    async def _move_aside(self, copy: LocalCopy) -> str:
-        entry = copy.entry
-        try:
-            await self._pool.retire(copy.target)
-        except errors.TroughError as failure:
-            # A damaged file is moved as it is, its -wal beside it.
-            _log.error(
-                "{segment}: moved aside without a checkpoint: {failure}",
-                segment=entry.segment,
-                failure=failure,
-            )
-        await self._pool.forget(entry.segment)
-        return await self._threads.run(
-            local_files.move_aside, self._directory, entry.segment, entry.epoch, time.time()
-        )
 
     # -- writing and promoting -------------------------------------------------
 
@@ -413,8 +380,18 @@ class Segments(service.Service):
         # A copy of the entry, for this one may change before the thread looks at it.
         return self._catalogue_thread.run(self._database.put, replace(entry))
 
-    def _forget(self, segment: str) -> Deferred[None]:
-        return self._catalogue_thread.run(self._database.remove, [segment])
+    async def _forget(self, segment: str) -> None:
+        """Have the catalogue forget a segment whose file is gone.
+
+        An entry that stays does no harm: the next copy replaces it, or the next start, which
+        finds no file for it. What comes after must not be kept from happening by it.
+        """
+        try:
+            await self._catalogue_thread.run(self._database.remove, [segment])
+        except (errors.TroughError, sqlite3.Error) as failure:
+            _log.warn(
+                "{segment}: stays in the catalogue: {failure}", segment=segment, failure=failure
+            )
 
     def _new_target(self, entry: Entry) -> Target:
         path = local_files.path_text(self._directory, entry.segment)
