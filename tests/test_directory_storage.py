@@ -409,3 +409,26 @@ async def test_a_publication_cancelled_before_its_last_step_leaves_nothing(root,
         await other
     await storage.close()
     assert names(directory) == [f"30000{n}.sqlite" for n in range(SHORT_CALLS)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_publication_that_waits_for_another_process_can_be_cancelled(root, tmp_path):
+    """Its thread is free again, though the other one goes on renaming for ever."""
+    storage = open_storage(f"file://{root}", reactor)
+    await storage.open()
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    (root / "300").mkdir()
+    descriptor = os.open(root / "300", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        publishing = storage.publish(source, "300001")
+        await until(lambda: storage._calls.pending, "the last step")
+        publishing.cancel()
+        with pytest.raises(defer.CancelledError):
+            await publishing
+        await until(lambda: not storage._calls.pending, "the end of the call", 20.0)
+        await storage.close()
+    finally:
+        os.close(descriptor)
+    assert names(root / "300") == []

@@ -5,6 +5,7 @@ import threading
 import pytest
 import pytest_twisted
 from twisted.internet import defer, reactor
+from waiting import until
 
 from trough import errors
 from trough.threads import Cancellation, ThreadPoolService
@@ -161,3 +162,23 @@ def test_no_block_is_entered_after_the_end():
     with pytest.raises(errors.Cancelled):
         with cancellation.interrupting(lambda: None):
             pytest.fail("entered")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_status_counts_what_runs_and_what_waits(pool):
+    """A call that nobody waits for any more is counted until its function has returned."""
+    gate, release = Gate(), threading.Event()
+    calls = [pool.run(release.wait), pool.run_cancellable(gate), pool.run(list)]
+    await gate.entered
+    await until(lambda: pool.status()["running"] == 2, "both threads to be busy")
+    calls[0].cancel()
+    with pytest.raises(defer.CancelledError):
+        await calls[0]
+    status = pool.status()
+    assert (status["threads"], status["running"], status["waiting"]) == (2, 2, 1)
+    await until(lambda: pool.status()["longest_seconds"] > 0, "time to pass")
+    release.set()
+    gate.open.set()
+    await defer.gatherResults(calls[1:])
+    await until(lambda: not pool.status()["running"], "the end")
+    assert pool.status()["longest_seconds"] == 0.0

@@ -1,7 +1,12 @@
 """What a worker decides by itself."""
 
 import pytest
+import pytest_twisted
+from executor_pools import answer
+from waiting import until
+from worker_parts import occupied, running_worker
 
+from trough import errors
 from trough.worker import Timing
 
 
@@ -18,3 +23,23 @@ from trough.worker import Timing
 def test_when_a_write_lock_is_given_up(lock_idle, unwritten, draining, idle):
     """After the time that the settings say, never for 0, at once on a worker being drained."""
     assert Timing(lock_idle=lock_idle).is_idle(unwritten, draining) is idle
+
+
+@pytest_twisted.ensureDeferred
+async def test_storage_that_hangs_holds_up_neither_reads_nor_writes(tmp_path):
+    """As a mount does whose server is gone: every thread for short calls waits in the kernel,
+    and the status says so."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        calls = worker.storage._calls
+        with occupied(calls):
+            await until(lambda: calls.status()["running"] == calls.size, "a storage that hangs")
+            with pytest.raises(errors.Unavailable, match="silent for"):
+                await worker.storage.find("300001")
+            await worker.written("300001", "INSERT INTO t VALUES (1)")
+            target = worker.segments.get("300001").target
+            text, outcome = await answer(worker.pool, target, "SELECT n FROM t")
+            assert outcome.error is None and "[[0],[1]]" in text
+            told = (await worker.controller.status())["storage"]["calls"]
+            assert (told["running"], told["waiting"]) == (calls.size, 1)
+            assert told["longest_seconds"] > 0

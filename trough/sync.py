@@ -293,5 +293,6 @@ class MasterSyncController(service.MultiService):
             "leader": leader.node if leader else None,
             "generation": leader.generation if leader else None,
             **told,
+            "storage": self.storage.status(),
             "leadership": self.leadership.status(),
         }

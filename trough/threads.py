@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from trough import errors
+from trough.clocks import elapsed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -128,6 +129,17 @@ class ThreadPoolService(service.Service):
         """Number of calls that run or wait for a thread."""
         return len(self._calls)
 
+    def status(self) -> dict[str, float]:
+        """How many calls run and wait, and for how many seconds the longest one runs; one whose
+        Deferred was cancelled is among them until its function has returned."""
+        begun = [call.begun for call in self._calls if call.begun is not None]
+        return {
+            "threads": self.size,
+            "running": len(begun),
+            "waiting": len(self._calls) - len(begun),
+            "longest_seconds": round(elapsed() - min(begun), 3) if begun else 0.0,
+        }
+
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> defer.Deferred[T]:
         """Call `function` on a thread of the pool.
 
@@ -161,6 +173,7 @@ class ThreadPoolService(service.Service):
         self._calls.add(call)
 
         def body() -> T:
+            call.begun = elapsed()
             call.cancellation.check()
             return function(call.cancellation, *args, **kwargs)
 
@@ -180,9 +193,13 @@ class ThreadPoolService(service.Service):
 
 
 class _Call:
-    """One call that was handed to the pool."""
+    """One call that was handed to the pool.
+
+    :ivar begun: when a thread took it up, by :func:`trough.clocks.elapsed`
+    """
 
     def __init__(self) -> None:
+        self.begun: float | None = None
         self.cancellation = Cancellation()
         self.deferred: defer.Deferred[Any] = defer.Deferred(lambda _: self.cancellation.cancel())
 

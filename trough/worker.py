@@ -313,6 +313,7 @@ class LocalSyncController(service.MultiService):
             "writable_count": len(writable),
             "aside": self.segments.aside(),
             "transfers": self.segments.transfers,
+            "storage": self.storage.status(),
             "unpublished": self.publisher.behind,
             "reconciler": self.reconciler.status,
             "executors": self._executors(),

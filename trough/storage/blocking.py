@@ -183,6 +183,7 @@ class BlockingStorage(Storage):
                 {"what": one.what, "segment": one.segment, "size": one.size, "done": one.done}
                 for one in self._moving.values()
             ],
+            "calls": self._calls.status(),
         }
 
     def changes(self, since: Listing | None, full: bool = False) -> defer.Deferred[Changes]:

@@ -35,6 +35,9 @@ from trough.threads import Cancellation
 #: How often a file that changes while it is copied is tried again.
 ATTEMPTS = 5
 
+#: Seconds between two attempts to lock a directory; others do so for a rename's time.
+LOCKED_SECONDS = 0.02
+
 
 class DirectoryBackend:
     """Blocking calls on the directory `root`; see :class:`trough.storage.blocking.Backend`.
@@ -191,7 +194,7 @@ class DirectoryBackend:
         target, temporary = self._path / staged.path, self._path / staged.temporary
         with self._canonical_errors():
             try:
-                with _locked(target.parent):
+                with _locked(target.parent, lambda: _still_wanted(cancellation, staged)):
                     modified = _make_later(temporary, target)
                     staged.check_permission()
                     files.replace_file(temporary, target)
@@ -289,14 +292,32 @@ def _verify(path: Path, size: int, checksum: str, cancellation: Cancellation) ->
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep other processes of this machine from renaming in `directory`."""
+def _locked(directory: Path, between: Callable[[], None]) -> Iterator[None]:
+    """Keep other processes of this machine from renaming in `directory`.
+
+    :param between: called again and again until nobody else does so; raises to end that
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _try_lock(descriptor):
+            between()
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    # A thread that waits for a lock in the kernel could not be told to end that.
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _still_wanted(cancellation: Cancellation, staged: Staged) -> None:
+    cancellation.wait(LOCKED_SECONDS)
+    staged.check_permission()
 
 
 def _make_later(temporary: Path, target: Path) -> int:
