@@ -1,9 +1,8 @@
 """HTTP for the Twisted client: workers and sync servers that speak nothing else.
 
-Workers of the original system answer SQL for one segment a request, with an array of
-objects, one row a line. Rows are handed on as they arrive, and a response that ends
-without its closing bracket is a failure, whatever its status was. It refuses to know
-which worker is asked for what.
+Workers of the original system answer SQL for one segment a request, a few at a time; what
+is in their answers is read by :mod:`trough.protocols.row_lines`. It refuses to know which
+worker is asked for what.
 """
 
 from __future__ import annotations
