@@ -13,7 +13,13 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseDone
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseDone,
+    readBody,
+)
 from twisted.web.http_headers import Headers
 
 from trough import errors
@@ -50,6 +56,7 @@ class Proxy:
 
         :param seconds: that the query may take over there
         :raises NoConnection: the other worker cannot be connected to, or is silent
+        :raises trough.errors.Moved: it has the segment no more, or not yet
         :raises trough.errors.Unavailable: it broke off
         """
         headers = Headers()
@@ -64,6 +71,9 @@ class Proxy:
             raise
         except Exception as failure:  # Twisted's connection errors share no base
             raise NoConnection(f"no answer from {url}: {failure}") from failure
+        if response.headers.getRawHeaders(b"x-trough-error") == [errors.Moved.code.encode()]:
+            said = (await readBody(response)).decode("utf-8", "replace")
+            raise errors.Moved(f"{url}: {said}", "")
         request.setResponseCode(response.code)
         for name in _PASSED_BACK:
             for value in response.headers.getRawHeaders(name, []):

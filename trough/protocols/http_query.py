@@ -130,8 +130,12 @@ class ReadResource(Resource):
         self._start(request, receiver, self._queries.read_cold, target, parameters)
 
     async def _elsewhere(self, request: Request, parameters: QueryParameters) -> None:
-        """Pass a read on, or answer as last promoted where the writer cannot be reached."""
-        segment, asked_in_vain = parameters.segment, set[str]()
+        """Pass a read on, or answer as last promoted where the writer cannot be reached.
+
+        Who has what is known with some delay, to this worker, to the store and to whoever
+        is asked; so another one is asked where one has the segment no more.
+        """
+        segment, asked_in_vain, moved_from = parameters.segment, set[str](), set[str]()
         reason: errors.TroughError = errors.Unavailable(
             f"segment {segment} has just moved", "ask again in a second"
         )
@@ -140,7 +144,11 @@ class ReadResource(Resource):
         while target is None and not passed_on:
             copy = await self._next_copy(segment, asked_in_vain, reason)
             try:
-                await self._pass_on(request, copy, parameters)
+                await self._pass_on(request, copy, parameters, moved_from)
+            except errors.Moved:
+                moved_from.add(copy.node)
+                asked_in_vain.add(copy.node)
+                target = self._queries.target(segment)
             except NoConnection as failure:
                 reason = failure
                 asked_in_vain.add(copy.node)
@@ -150,14 +158,16 @@ class ReadResource(Resource):
                 return
         if target is None:
             if passed_on:
-                reason = await self._why_not_here(segment, reason)
+                reason = await self._why_not_here(segment)
             raise reason
         self._read(request, target, parameters)
 
-    async def _why_not_here(self, segment: str, moved: errors.TroughError) -> errors.TroughError:
+    async def _why_not_here(self, segment: str) -> errors.TroughError:
         """Whoever passed the request on may not have noticed yet that all of it is gone."""
         reason = await self._queries.find_absence(segment)
-        return reason if isinstance(reason, errors.NoSuchSegment) else moved
+        if isinstance(reason, errors.NoSuchSegment):
+            return reason
+        return errors.Moved(f"segment {segment} is not answered by {self._queries.node}", "")
 
     def _promoted_for_another(self, request: Request, segment: str) -> Any:
         holder = request.getHeader(HOLDER_AWAY)
@@ -175,11 +185,14 @@ class ReadResource(Resource):
                 raise reason from None
             raise
 
-    async def _pass_on(self, request: Request, copy: Copy, parameters: QueryParameters) -> None:
+    async def _pass_on(
+        self, request: Request, copy: Copy, parameters: QueryParameters, moved_from: set[str]
+    ) -> None:
         headers = request.requestHeaders
         headers.setRawHeaders(FORWARDED, [self._queries.node.encode()])
         holder = self._queries.worker.holder_elsewhere(parameters.segment)
-        if holder is not None and holder.node != copy.node:
+        # One that answered that it writes the segment no more is not away.
+        if holder is not None and holder.node not in {copy.node, *moved_from}:
             headers.setRawHeaders(HOLDER_AWAY, [holder.node.encode()])
         await self._proxy.forward(request, copy.url, parameters.limits.seconds)
 
