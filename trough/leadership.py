@@ -125,6 +125,11 @@ class Leadership:
         """Return once nothing goes on any more."""
         await DeferredList(list(self._ending))
 
+    def files_of(self, segment: str) -> list[str] | None:
+        """Paths of all files of a segment in canonical storage, as of the last look, the one
+        that counts last; None while this server does not lead, or has not looked yet."""
+        return self._reign.files_of(segment) if self._reign is not None else None
+
     def status(self) -> dict[str, Any] | None:
         """Counters for people; None while this server does not lead."""
         return self._reign.status() if self._reign is not None else None
@@ -182,6 +187,10 @@ class Reign:
         await maybeDeferred(self._rounds.stopService)
         if self._looking is not None:
             await self._looking.end()
+
+    def files_of(self, segment: str) -> list[str] | None:
+        """See :meth:`Leadership.files_of`."""
+        return self._storage.files_of(segment, self._listing) if self._listing else None
 
     def status(self) -> dict[str, Any]:
         """Counters for people; JSON-able."""

@@ -37,7 +37,7 @@ from trough.model import Leader, Worker
 from trough.peers import Peers
 from trough.protocols.gatherer import Gatherer
 from trough.protocols.http import Site
-from trough.protocols.http_manager import Manager, ManagerResource
+from trough.protocols.http_manager import ManagerResource
 from trough.protocols.http_proxy import Proxy
 from trough.protocols.http_query import ReadResource, WriteResource
 from trough.protocols.line import Limits as LineLimits
@@ -251,7 +251,8 @@ def _listen_as_worker(common: _Common, controller: LocalSyncController, queries:
     Closing(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.threads).table()
     _listen_line(common, "LINE_PORT", "worker", verbs)
-    _listen_http(common, "SYNC_LOCAL_PORT", _manager(common, controller), MAX_MANAGER_BODY)
+    manager = ManagerResource(controller, common.schemas, token)
+    _listen_http(common, "SYNC_LOCAL_PORT", manager, MAX_MANAGER_BODY)
     _listen_http(common, "WRITE_PORT", WriteResource(queries, token), settings.max_write_body)
     _listen_http(common, "READ_PORT", ReadResource(queries, proxy, token), settings.max_sql_length)
 
@@ -337,16 +338,15 @@ def _add_sync(common: _Common) -> MasterSyncController:
     controller.setServiceParent(stack)
     verbs = SyncVerbs(controller, common.schemas, gatherer).table()
     _listen_line(common, "SYNC_LINE_PORT", "sync", verbs)
-    manager = _manager(common, controller, gatherer)
+    token = settings.auth_token or ""
+    manager = ManagerResource(
+        controller, common.schemas, token, gatherer, controller.leadership.files_of
+    )
     _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY)
     return controller
 
 
 # -- listening -------------------------------------------------------------------------
-
-
-def _manager(common: _Common, manager: Manager, gatherer: Gatherer | None = None) -> Resource:
-    return ManagerResource(manager, common.schemas, common.settings.auth_token or "", gatherer)
 
 
 def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> None:

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.leadership import Leadership
 from trough.metadata import Metadata
-from trough.model import READ, Leader, Lock, Worker, check_segment_id
+from trough.model import READ, Leader, Lock, Worker, canonical_path, check_segment_id
 from trough.overview import Overview
 from trough.peers import Peers
 from trough.periodic import Periodic
@@ -31,6 +31,9 @@ _log = Logger()
 #: Seconds that existing clients wait for a promotion, and a bit less than for provisioning.
 PROMOTION_TIMEOUT = 6 * 3600.0
 PROVISION_TIMEOUT = 590.0
+
+#: Seconds for the leader to say what it knows.
+LEADER_TIMEOUT = 5.0
 
 #: Seconds without the metadata store that make no server unready, however short its lease.
 HICCUP = 10.0
@@ -155,6 +158,7 @@ class MasterSyncController(service.MultiService):
         lock = await self.metadata.lock_of(segment)
         if lock is not None:
             return await self._provision_on(self._holder(lock, workers), segment, schema)
+        await self._check_not_elsewhere(segment)
         failure: errors.TroughError = errors.Unavailable(
             "no worker is alive that could be given the segment"
         )
@@ -175,6 +179,37 @@ class MasterSyncController(service.MultiService):
                 )
                 failure = reason
         raise failure
+
+    async def _check_not_elsewhere(self, segment: str) -> None:
+        """A worker looks for a segment where it is assigned, or at its default path: one that
+        lies elsewhere, and is not assigned yet, it would take for a new one.
+
+        :raises trough.errors.Unavailable: such is this segment
+        """
+        files = await self._files_of(segment)
+        if not files or files[-1] == canonical_path(segment):
+            return
+        if not await self.metadata.assignments_of_segment(segment):
+            raise errors.Unavailable(
+                f"segment {segment} lies at {files[-1]} and is not assigned to a worker yet",
+                "provision it again in a moment",
+            )
+
+    async def _files_of(self, segment: str) -> list[str]:
+        """All files of a segment, as far as the leader knows and can be asked."""
+        leader = self.leader
+        if leader is None or self.leads:
+            return self.leadership.files_of(segment) or []
+        try:
+            answer = await self._peers.call(
+                "GET", f"{leader.url}segment/{segment}/files", seconds=LEADER_TIMEOUT
+            )
+        except errors.TroughError as reason:
+            _log.warn(
+                "{node} does not say where files are: {reason}", node=leader.node, reason=reason
+            )
+            return []
+        return [str(path) for path in answer.get("files", ())]
 
     def _holder(self, lock: Lock, workers: dict[str, Worker]) -> Worker:
         holder = workers.get(lock.node)
@@ -249,13 +284,17 @@ class MasterSyncController(service.MultiService):
             )
         assigned = await self.metadata.assignments_of_segment(segment)
         copies = (await self.metadata.copies_of([segment])).get(segment, [])
-        found = await self.storage.find(segment, assigned[0].path if assigned else None)
-        if found is None and not copies and not assigned:
+        paths = await self._files_of(segment)
+        paths.append(assigned[0].path if assigned else canonical_path(segment))
+        found = [await self.storage.find(segment, path) for path in dict.fromkeys(paths)]
+        files = [copy for copy in found if copy is not None]
+        if not files and not copies and not assigned:
             raise errors.NoSuchSegment(f"segment {segment} is nowhere")
-        # The canonical copy first: whatever comes to a stop after this is finished by
-        # the leader and the workers, who find the segment gone.
-        if found is not None:
-            await self.storage.delete(found)
+        # The canonical copy first: whatever comes to a stop after this is finished by the
+        # leader and the workers, who find the segment gone. Of several files the one that
+        # counts comes last, or the leader would find the segment in another one.
+        for copy in sorted(files, key=lambda copy: copy.version):
+            await self.storage.delete(copy)
         await self.metadata.forget_segment(segment)
         holding = {copy.node for copy in copies} | {row.node for row in assigned}
         await self._delete_on(segment, holding)

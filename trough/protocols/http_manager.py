@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from trough import errors
+from trough.model import check_segment_id
 from trough.protocols.gatherer import Gatherer
 from trough.protocols.http import Request, Resource, as_json, json_object
 from trough.protocols.http_gather import answer_gather
@@ -41,6 +42,7 @@ class ManagerResource(Resource):
     so that a table of shapes is clearer than a tree of resources.
 
     :param gatherer: answers ``POST /gather``; None where that is not offered
+    :param files_of: what a leader knows of a segment's files, for the other sync servers
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class ManagerResource(Resource):
         schemas: Schemas,
         token: str = "",
         gatherer: Gatherer | None = None,
+        files_of: Callable[[str], list[str] | None] | None = None,
     ) -> None:
         super().__init__(token)
         self._gatherer = gatherer
+        self._files_of = files_of
         self._manager = manager
         self._schemas = schemas
         self._calls: dict[tuple[str, ...], Callable[..., Coroutine[Any, Any, Any]]] = {
@@ -69,6 +73,8 @@ class ManagerResource(Resource):
         }
         if gatherer is not None:
             self._calls["POST", "gather"] = self._gather
+        if files_of is not None:
+            self._calls["GET", "segment", "*", "files"] = self._files
 
     def _authenticate(self, request: Request) -> None:
         # Whoever watches over the process need not hold a token.
@@ -115,6 +121,10 @@ class ManagerResource(Resource):
     async def _delete(self, request: Request, segment: str) -> Any:
         await self._manager.delete(segment)
         return 204, b"", b""
+
+    async def _files(self, request: Request, segment: str) -> Any:
+        assert self._files_of is not None
+        return as_json({"files": self._files_of(check_segment_id(segment)) or []})
 
     async def _gather(self, request: Request) -> None:
         assert self._gatherer is not None

@@ -100,6 +100,11 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def files_of(self, segment: str, listing: Listing) -> list[str]:
+        """Where all files of a segment lay at the look that gave `listing`, the one that
+        counts last."""
+
+    @abstractmethod
     def find(self, segment: str, path: str | None = None) -> Deferred[CanonicalCopy | None]:
         """The present version of one segment, within seconds or not at all.
 

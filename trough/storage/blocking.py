@@ -23,7 +23,7 @@ from trough import errors
 from trough.clocks import elapsed
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Guard, Listing, Progress, Storage
-from trough.storage.listing import check_path
+from trough.storage.listing import check_path, files_of
 from trough.threads import Cancellation, ThreadPoolService
 
 _log = Logger()
@@ -188,6 +188,9 @@ class BlockingStorage(Storage):
 
     def changes(self, since: Listing | None, full: bool = False) -> defer.Deferred[Changes]:
         return self._calls.run_cancellable(self._backend.look, since, full)
+
+    def files_of(self, segment: str, listing: Listing) -> list[str]:
+        return files_of(segment, listing)
 
     def find(self, segment: str, path: str | None = None) -> defer.Deferred[CanonicalCopy | None]:
         finding = defer.maybeDeferred(

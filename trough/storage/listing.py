@@ -225,6 +225,14 @@ def changes_since(
     raise errors.Unavailable("directories keep disappearing from canonical storage")
 
 
+def files_of(segment: str, listing: Listing) -> list[str]:
+    """Paths of all files of a segment that a listing knows, the one that counts last."""
+    directories: Mapping[str, Directory] = listing.directories  # type: ignore[assignment]
+    index = listing.index if isinstance(listing.index, _Index) else _Index()
+    places = sorted(_View(directories, index.strays).places(segment))
+    return [below(directory, segment + SUFFIX) for _, _, directory in places]
+
+
 def compare(before: Listing | None, directories: Mapping[str, Directory]) -> Changes:
     """How `directories`, all there are now, differ from those of an earlier look.
 
