@@ -427,7 +427,7 @@ async def test_a_publication_that_waits_for_another_process_can_be_cancelled(roo
         publishing.cancel()
         with pytest.raises(defer.CancelledError):
             await publishing
-        await until(lambda: not storage._calls.pending, "the end of the call", 20.0)
+        await until(lambda: not storage._calls.pending, "the end of the call")
         await storage.close()
     finally:
         os.close(descriptor)

@@ -9,8 +9,9 @@ from typing import Any
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-#: Seconds after which a test gives up; nothing takes nearly as long.
-GIVE_UP = 60.0
+#: Seconds after which a test gives up. Nothing takes nearly as long, but on a machine with six
+#: processes waiting for each core some things took a minute.
+GIVE_UP = 240.0
 
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = GIVE_UP) -> Any:
