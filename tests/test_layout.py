@@ -91,6 +91,7 @@ LAYERS = [
         "local_copies",
         "local_files",
         "promotion",
+        "provisioning",
         "publisher",
         "reconciler",
         "segments",

@@ -31,6 +31,7 @@ from trough.model import (
     check_segment_id,
 )
 from trough.periodic import Periodic
+from trough.provisioning import Provisioning
 from trough.publisher import Publisher
 from trough.reconciler import Reconciler
 from trough.segments import Segments
@@ -119,6 +120,7 @@ class LocalSyncController(service.MultiService):
             metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock
         )
         self.reconciler = Reconciler(self, timing.retry, clock)
+        self.provisioning = Provisioning(self)
         self.writer = Writer(self, timing, clock)
         self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
 
@@ -259,8 +261,8 @@ class LocalSyncController(service.MultiService):
     # -- this worker's part of what sync servers order -------------------------
 
     async def provision(self, segment: str, schema: str) -> dict[str, object]:
-        """See :meth:`trough.writer.Writer.provision`."""
-        return await self.writer.provision(segment, schema)
+        """See :meth:`trough.provisioning.Provisioning.provision`."""
+        return await self.provisioning.provision(segment, schema)
 
     async def promote(self, segment: str) -> dict[str, object]:
         """See :meth:`trough.writer.Writer.promote`."""

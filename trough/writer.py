@@ -1,5 +1,5 @@
-"""What a worker does as the one that writes: takes write locks, gives them up, and
-writes nothing without one.
+"""What a worker does as the one that writes: it promotes, gives write locks up, and writes
+nothing without one. How it comes by one is told in :mod:`trough.provisioning`.
 
 A lock is in force under an epoch. Whoever stood still, or was killed, asks the metadata
 store before its next write which of its locks are still in force; what it may no longer
@@ -20,7 +20,7 @@ from trough import errors
 from trough.attention import Attention
 from trough.executors.pool import Job, Limits, Outcome, Receiver
 from trough.keyed_lock import KeyedLock
-from trough.model import CanonicalCopy, Lock, check_segment_id
+from trough.model import Lock, check_segment_id
 from trough.periodic import Periodic
 from trough.writes import FirstWrite
 
@@ -45,7 +45,6 @@ class Writer(service.MultiService):
         self._worker = worker
         self._timing = timing
         self._clock = clock
-        self._provisioning = KeyedLock()
         self._giving_up = KeyedLock()
         # Half of what makes others take this worker for dead: heartbeats are rarer than that.
         self._attention = Attention(worker.myself.ttl / 2, self._confirm_locks, clock)
@@ -71,7 +70,7 @@ class Writer(service.MultiService):
             receiver = _Answer(self, copy, receiver)
             if self._attention.lapsed:
                 return FirstWrite(
-                    self._attentive(),
+                    self.attentive(),
                     lambda: write(segment, sql, parameters, limits, receiver),
                     receiver,
                 )
@@ -95,7 +94,7 @@ class Writer(service.MultiService):
         """Answer a write during which this process stood still."""
         entry = copy.entry
         try:
-            await self._attentive()
+            await self.attentive()
             now = self._worker.segments.get(entry.segment)
             lost = now is None or now.entry.epoch != entry.epoch or now.writes.closed
         except errors.TroughError:
@@ -110,7 +109,7 @@ class Writer(service.MultiService):
         )
         return Outcome(failed=1, error=error)
 
-    async def _attentive(self) -> None:
+    async def attentive(self) -> None:
         """Return once it is known which write locks this worker has.
 
         :raises trough.errors.Unavailable: that cannot be found out now
@@ -128,7 +127,8 @@ class Writer(service.MultiService):
     async def _confirm_locks(self) -> None:
         """Write no more what is another one's to write by now, and give back what a life
         before this one took and came to write nothing under."""
-        segments, locks = self._worker.segments, await self._locks_in_force()
+        segments, provisioning = self._worker.segments, self._worker.provisioning
+        locks = await self._locks_in_force()
         for entry in segments.writable():
             if locks.pop(entry.segment, None) == entry.epoch:
                 continue
@@ -138,10 +138,10 @@ class Writer(service.MultiService):
                 self._worker.reconciler.look_at([entry.segment])
         for segment, epoch in locks.items():
             copy = segments.get(segment)
-            if self._provisioning.busy(segment) or (copy is not None and copy.writable):
+            if provisioning.busy(segment) or (copy is not None and copy.writable):
                 continue
             # Held, lest a provisioning take the lock for its own that is being released.
-            async with self._provisioning.hold(segment):
+            async with provisioning.alone(segment):
                 with suppress(errors.Fenced):
                     node = self._worker.myself.node
                     await self._worker.metadata.release_lock(Lock(segment, node, epoch))
@@ -163,35 +163,7 @@ class Writer(service.MultiService):
             return False
         return True
 
-    async def provision(self, segment: str, schema: str) -> dict[str, object]:
-        """Take the write lock and make the segment writable here. Idempotent.
-
-        :param schema: creates the tables if the segment is new
-        :raises trough.errors.Moved: another worker has the lock
-        """
-        check_segment_id(segment)
-        if self._worker.is_cold(segment) or self._worker.myself.cold_storage:
-            raise errors.ColdSegment(
-                f"segment {segment} belongs to the cold tier, which is never writable"
-            )
-        await self._attentive()
-        async with self._provisioning.hold(segment):
-            await self._finish_giving_up(segment)
-            copy = self._worker.segments.get(segment)
-            if copy is None or not copy.writable:
-                sql = (await self._worker.metadata.schema(schema)).sql
-                await self._become_writer(segment, sql)
-                self._worker.publisher.serve(segment, writable=True)
-                await self._worker.publisher.published()
-                copy = self._worker.segments.get(segment)
-        return {
-            "write_url": f"{self._worker.myself.write_url}?segment={segment}",
-            "result": "success",
-            "size": copy.entry.file_size if copy is not None else 0,
-            "schema": schema,
-        }
-
-    async def _finish_giving_up(self, segment: str) -> None:
+    async def finish_giving_up(self, segment: str) -> None:
         """Return once a segment is not in the midst of being given up.
 
         Until then the metadata store has the lock as this worker's, which is being released.
@@ -201,76 +173,13 @@ class Writer(service.MultiService):
             if copy is not None and copy.writable and copy.writes.closed:
                 await self._retire(segment, copy.entry.epoch, "it could not be before")
 
-    async def _become_writer(self, segment: str, schema_sql: str) -> None:
-        if self._worker.loaded and not self._worker.registered:
-            raise errors.Unavailable(
-                f"{self._worker.myself.node} is being started or stopped", "provision again"
-            )
-        worker, segments = self._worker, self._worker.segments
-        held = worker.locks.get(segment)
-        lock = await worker.metadata.take_lock(segment, worker.myself.node)
-        if lock.node != worker.myself.node:
-            raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
-        try:
-            await self._fetch_newest(segment)
-            # That may have taken long, and operators free locks. What the store tells from
-            # here on is later than this, and is looked at below.
-            worker.locks[segment] = lock
-            await self._check_still_held(lock)
-            if segments.get(segment) is not None:
-                await segments.make_writable(segment, lock.epoch)
-            else:
-                await segments.create(segment, schema_sql, lock.epoch)
-        except BaseException:
-            if held is None or held.epoch != lock.epoch:
-                await self._release(lock)
-            raise
-        worker.reconciler.look_at([segment])
-        _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
-
-    async def _check_still_held(self, lock: Lock) -> None:
-        """Make sure that a lock was not taken away.
-
-        :raises trough.errors.Unavailable: it was
-        """
-        try:
-            await self._worker.metadata.check_lock(lock)
-        except errors.Fenced as lost:
-            raise errors.Unavailable(
-                f"the write lock of segment {lock.segment} was lost while it was made ready: "
-                f"{lost}",
-                "provision the segment again",
-            ) from lost
-
-    async def _release(self, lock: Lock) -> None:
+    async def release(self, lock: Lock) -> None:
         """Give a lock back, unless somebody else has it by now."""
         with suppress(errors.Fenced):
             await self._worker.metadata.release_lock(lock)
         known = self._worker.locks.get(lock.segment)
         if known is not None and known.node == lock.node and known.epoch <= lock.epoch:
             del self._worker.locks[lock.segment]
-
-    async def _fetch_newest(self, segment: str) -> None:
-        """Have the newest canonical copy that is known of, if the segment is not new.
-
-        With canonical storage away, what the leader saw at its last look is enough: a
-        segment that it did not assign to anybody was not there, and a copy of what it saw
-        may be written to. Nothing is fetched then, for that would only take long to fail.
-        """
-        assigned = await self._worker.metadata.assignments_of_segment(segment)
-        seen = max((row.canonical for row in assigned if row.modified), key=_version, default=None)
-        try:
-            found = await self._worker.storage.find(segment, seen.path if seen else None)
-        except errors.Unavailable as reason:
-            copy = self._worker.segments.get(segment)
-            held = copy.entry.canonical.version if copy is not None else (0, 0)
-            if seen is not None and seen.version > held:
-                raise errors.Unavailable(
-                    f"segment {segment} has to be fetched before it is written to: {reason}"
-                ) from reason
-            return
-        if found is not None:
-            await self._worker.segments.fetch(found)
 
     async def promote(self, segment: str) -> dict[str, object]:
         """Publish the segment's present state as its canonical copy.
@@ -319,7 +228,7 @@ class Writer(service.MultiService):
         else:
             self._worker.publisher.withdraw(segment)
         _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
-        await self._release(lock)
+        await self.release(lock)
         self._worker.reconciler.look_at([segment])
 
 
@@ -337,7 +246,3 @@ class _Answer:
     def finished(self, outcome: Outcome) -> None:
         """The write has ended, well or not."""
         self._writer.answer(self._copy, self._receiver, outcome)
-
-
-def _version(copy: CanonicalCopy) -> tuple[int, int]:
-    return copy.version
