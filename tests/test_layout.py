@@ -70,6 +70,7 @@ LAYERS = [
         "executors.shared_table",
     ],
     [
+        "executors.failures",
         "executors.front_socket",
         "executors.jobs",
         "executors.pool",

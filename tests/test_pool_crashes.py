@@ -331,16 +331,34 @@ async def test_a_call_whose_executor_dies_fails_and_leaves_nothing(tmp_path):
         assert len(content(copies / "copy.sqlite")) == 300_000
 
 
+async def forgetting(pool, target):
+    """A query that holds an executor up, and a segment that is being forgotten meanwhile."""
+    held = ask(pool, target, DEAF)
+    await runs(pool)
+    return held, pool.forget("7")
+
+
 @ensure
 async def test_forgetting_is_done_where_the_process_is_gone(targets):
     """A dead one has nothing open."""
     async with running_pool(executors=1, max_executors=1) as pool:
-        held = ask(pool, targets[0], DEAF)
-        await runs(pool)
-        forgotten = pool.forget("7")
+        held, forgotten = await forgetting(pool, targets[0])
         (pid,) = pids(pool)
         kill(pid)
         await forgotten
+        held.job.cancel()
+
+
+@ensure
+async def test_forgetting_that_is_cancelled_fails_as_such(targets):
+    """With one error of ours, and not with Twisted's wrapping of one of several."""
+    async with running_pool(executors=2, max_executors=2) as pool:
+        held, forgotten = await forgetting(pool, targets[0])
+        forgotten.cancel()
+        with pytest.raises(errors.Cancelled):
+            await forgotten
+        for pid in pids(pool):
+            kill(pid)
         held.job.cancel()
 
 

@@ -84,4 +84,5 @@ async def test_stopping_waits_for_the_looks_under_way(tmp_path):
             await until(lambda: reconciler.status["active"], "the look")
             await reconciler.stopService()
             assert ended == ["300001"]
+            reconciler.look_at(["300001"])
             assert not reconciler.status["active"]

@@ -58,6 +58,8 @@ class Reconciler(service.MultiService):
         #: Why the last look at a segment failed: the same reason is not logged again.
         self._reasons: dict[str, str] = {}
         self._clock = clock
+        # Not whether it runs: locks that were lost are looked at before it does.
+        self._stopped = False
         self._filling = False
         self._soon: IDelayedCall | None = None
         Periodic("segments put off", retry, self._again, clock).setServiceParent(self)
@@ -78,7 +80,9 @@ class Reconciler(service.MultiService):
         self.look_at(touched)
 
     def look_at(self, segments: Iterable[str]) -> None:
-        """Have these looked at soon."""
+        """Have these looked at soon; a worker that stops looks at nothing any more."""
+        if self._stopped:
+            return
         for segment in segments:
             self._queue[segment] = None
             if self._worker.segments.get(segment) is not None:
@@ -106,8 +110,13 @@ class Reconciler(service.MultiService):
             "put_off": len(self._later),
         }
 
+    def startService(self) -> None:
+        self._stopped = False
+        super().startService()
+
     async def stopService(self) -> None:
         """Cancel the looks under way, and wait for them."""
+        self._stopped = True
         self._queue.clear()
         if self._soon is not None:
             self._soon.cancel()
@@ -159,7 +168,7 @@ class Reconciler(service.MultiService):
         if self._ended is not None and not self._active:
             ended, self._ended = self._ended, None
             ended.callback(None)
-        if not self.running and self.parent is not None:
+        if self._stopped:
             return
         if isinstance(result, Failure):
             self._put_off(segment, result)

@@ -25,8 +25,8 @@ from twisted.internet.defer import Deferred
 
 from trough import errors
 from trough.bunch import Bunch
-from trough.errors import TroughError
 from trough.executors import frames
+from trough.executors.failures import error_of, its_reason
 from trough.executors.frames import Message
 from trough.executors.jobs import (
     Job,
@@ -288,7 +288,8 @@ class ExecutorPool(service.Service):
         calls = [
             self._call(executor, "forget", segment) for executor in self._all() if executor.running
         ]
-        return defer.gatherResults(calls).addCallback(lambda _: None)
+        closed = defer.gatherResults(calls, consumeErrors=True)
+        return closed.addCallbacks(lambda _: None, its_reason)
 
     def _maintain(self, procedure: str, *arguments: Any) -> Deferred[None]:
         if not self._maintainer.running and self._accepting:
@@ -358,7 +359,7 @@ class ExecutorPool(service.Service):
         if part is None:
             return
         job = part.job
-        error = _error(code, message, hint)
+        error = error_of(code, message, hint)
         if isinstance(error, errors.CorruptSegment) and len(part.targets) == 1:
             job.fail(error, (part.targets[0].segment,))
         else:
@@ -372,7 +373,7 @@ class ExecutorPool(service.Service):
     def _refused(
         self, executor: ExecutorProcess, number: int, code: str, message: str, hint: str
     ) -> None:
-        error = _error(code, message, hint)
+        error = error_of(code, message, hint)
         called = executor.call_answered(number)
         if called is not None:
             called.errback(error)
@@ -393,9 +394,3 @@ class ExecutorPool(service.Service):
 
 def _not_running() -> errors.Unavailable:
     return errors.Unavailable("the server is not running, or is shutting down")
-
-
-def _error(code: str, message: str, hint: str) -> TroughError:
-    error = errors.from_code(code, message)
-    error.hint = hint
-    return error

@@ -1,0 +1,21 @@
+"""What executors fail with, as the errors that whoever asked is told."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import FirstError
+from twisted.python.failure import Failure
+
+from trough import errors
+
+
+def error_of(code: str, message: str, hint: str) -> errors.TroughError:
+    """The error that an executor told of."""
+    error = errors.from_code(code, message)
+    error.hint = hint
+    return error
+
+
+def its_reason(failure: Failure) -> Failure:
+    """What the first of several calls failed with, as it was."""
+    assert isinstance(failure.value, FirstError)
+    return failure.value.subFailure
