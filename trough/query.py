@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.cold import ColdSegments
 from trough.executors.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
-from trough.model import READ, Copy, Lock, Worker
+from trough.model import READ, WRITE, Copy, Lock, Worker
 from trough.reach import Reach
 from trough.worker import LocalSyncController
 from trough.writes import FirstWrite
@@ -212,13 +212,15 @@ class Queries:
         asked = [segment for segment in segments if segment not in held]
         unsuitable = {self.node, *avoid}
         for segment, copies in (await self._look_up(asked)).items():
+            # A lock may have changed hands so lately that this worker has not heard of it.
+            writers = {c.node for c in copies if c.role == WRITE}
             readable = [c for c in copies if c.role == READ and c.node not in unsuitable]
             if readable:
-                held[segment] = min(readable, key=self._preference)
+                held[segment] = min(readable, key=lambda c: self._preference(c, writers))
         return held
 
-    def _preference(self, copy: Copy) -> tuple[bool, float, str]:
-        return self.reach.is_away(copy.node), copy.load, copy.node
+    def _preference(self, copy: Copy, writers: set[str]) -> tuple[bool, bool, float, str]:
+        return self.reach.is_away(copy.node), copy.node not in writers, copy.load, copy.node
 
     async def _look_up(self, segments: Collection[str]) -> dict[str, list[Copy]]:
         if not segments:

@@ -297,33 +297,12 @@ def _measure(settings: Settings, segments: Segments) -> Callable[[], tuple[float
 
 def _add_sync(common: _Common) -> MasterSyncController:
     settings, reactor, stack = common.settings, common.reactor, common.stack
-    host = settings.url_host
-    myself = Leader(
-        node=settings.hostname,
-        identity=uuid.uuid4().hex,
-        url=f"http://{host}:{settings.sync_server_port}/",
-        line=f"{host}:{settings.sync_line_port}",
-        ttl=settings.leader_ttl,
-    )
     peers = Peers(reactor, settings.auth_token or "")
-    policy = Policy(
-        settings.copies_for,
-        settings.is_cold,
-        settings.maximum_assignments,
-        settings.move_grace,
-        settings.moves_per_second,
-        settings.listing_interval,
-        settings.full_listing_interval,
-        min(settings.worker_ttl / 3, 5.0),
-    )
-    planning = ThreadPoolService("trough-planning", 1, reactor)
-    planning.setServiceParent(stack)
-    leadership = Leadership(common.metadata, common.storage, policy, planning, reactor)
     controller = MasterSyncController(
-        myself,
+        _sync_row(settings),
         common.metadata,
         common.storage,
-        leadership,
+        _leadership(common),
         peers,
         settings.is_cold,
         settings.election_cycle,
@@ -344,6 +323,34 @@ def _add_sync(common: _Common) -> MasterSyncController:
     )
     _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY)
     return controller
+
+
+def _sync_row(settings: Settings) -> Leader:
+    host = settings.url_host
+    return Leader(
+        node=settings.hostname,
+        identity=uuid.uuid4().hex,
+        url=f"http://{host}:{settings.sync_server_port}/",
+        line=f"{host}:{settings.sync_line_port}",
+        ttl=settings.leader_ttl,
+    )
+
+
+def _leadership(common: _Common) -> Leadership:
+    settings = common.settings
+    policy = Policy(
+        settings.copies_for,
+        settings.is_cold,
+        settings.maximum_assignments,
+        settings.move_grace,
+        settings.moves_per_second,
+        settings.listing_interval,
+        settings.full_listing_interval,
+        min(settings.worker_ttl / 3, 5.0),
+    )
+    planning = ThreadPoolService("trough-planning", 1, common.reactor)
+    planning.setServiceParent(common.stack)
+    return Leadership(common.metadata, common.storage, policy, planning, common.reactor)
 
 
 # -- listening -------------------------------------------------------------------------
