@@ -112,6 +112,24 @@ async def test_a_server_goes_on_while_it_plans(house):
     assert len(nodes) == 2
 
 
+@pytest.mark.parametrize("others", [0, 30])
+@pytest_twisted.ensureDeferred
+async def test_a_new_segment_stays_where_it_is_written(house, others):
+    """Although its file is seen before the news of its write lock."""
+    await house.open("w1", "w2", "w3", "w4")
+    watch_locks = house.metadata.watch_locks
+    house.metadata.watch_locks = lambda listener: watch_locks(lambda news: None)
+    await house.lead()
+    written = [f"30000{number}" for number in range(8)]
+    for number, segment in enumerate(written):
+        await house.metadata.take_lock(segment, f"w{number % 4 + 1}")
+    for segment in [*written, *(f"other-{number}" for number in range(others))]:
+        house.put(segment)
+    for number, segment in enumerate(written):
+        nodes = await until(lambda s=segment: house.assigned(s), "assignments")
+        assert f"w{number % 4 + 1}" in nodes and len(nodes) == 2
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_new_version_is_told_to_the_same_workers(house):
     """A file that was replaced by hand gives its assignments the new version."""

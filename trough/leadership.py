@@ -37,6 +37,9 @@ STEPS = 500
 #: Plans that are carried out in one round, at most: news come between rounds.
 PLANS = 50
 
+#: Segments of which each one's lock is asked for; of more, all locks are read.
+FEW = 20
+
 #: Seconds for which a round waits for a look at canonical storage. The first look at
 #: millions of files takes longer, and one at a silent server; rounds go on meanwhile.
 LOOK_SECONDS = 2.0
@@ -290,9 +293,22 @@ class Reign:
             return
         if look.full:
             self._looked_fully = now
+        await self._learn_locks(planner, [copy.segment for copy in changes.present], now)
         whole = self._listing is None
         await self._threads.run(planner.see_canonical, changes.present, changes.gone, whole)
         self._listing = changes.listing
+
+    async def _learn_locks(self, planner: Planner, segments: list[str], now: float) -> None:
+        """Find out who writes segments whose files are new.
+
+        A new segment's file can be seen before the news of the lock under which it was made,
+        and would be placed elsewhere than where it already is.
+        """
+        if len(segments) > FEW:
+            planner.see_locks(await self._metadata.locks(), now)
+            return
+        found = [await self._metadata.lock_of(segment) for segment in segments]
+        planner.see_locks([lock for lock in found if lock is not None], now)
 
     async def _lost(self, planner: Planner, changes: Changes) -> int:
         """How many of the segments that are known of are missing from canonical storage.
