@@ -43,3 +43,33 @@ async def test_storage_that_hangs_holds_up_neither_reads_nor_writes(tmp_path):
             told = (await worker.controller.status())["storage"]["calls"]
             assert (told["running"], told["waiting"]) == (calls.size, 1)
             assert told["longest_seconds"] > 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_that_is_drained_no_more_goes_on_writing(tmp_path):
+    """What it heard at its last heartbeat, that it is being drained, is over by now."""
+    async with running_worker(tmp_path, heartbeat=600.0, retry=600.0) as worker:
+        store, controller = worker.metadata, worker.controller
+        await store.set_draining("w1", True)
+        await controller._beat()
+        await store.set_draining("w1", False)
+        await worker.writable("300001")
+        await controller.writer._retire_idle()
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_that_is_drained_writes_no_more(tmp_path):
+    """Once all is promoted; before that, it goes on."""
+    async with running_worker(tmp_path, heartbeat=600.0, retry=600.0) as worker:
+        store, controller = worker.metadata, worker.controller
+        await worker.writable("300001")
+        await worker.writable("300002")
+        await worker.written("300002", "INSERT INTO t VALUES (1)")
+        await store.set_draining("w1", True)
+        await controller._beat()
+        await controller.writer._retire_idle()
+        with pytest.raises(errors.NoWriteLock):
+            worker.write("300001", "INSERT INTO t VALUES (1)")
+        await worker.written("300002", "INSERT INTO t VALUES (2)")
+        assert [lock.segment for lock in await store.locks("w1")] == ["300002"]

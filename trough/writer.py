@@ -203,14 +203,21 @@ class Writer(service.MultiService):
 
     async def _retire_idle(self) -> None:
         """Give back the locks of segments that nobody writes any more."""
-        known = self._worker.workers.get(self._worker.myself.node)
-        draining = known is not None and known.draining
+        draining = await self._is_draining()
         for entry in self._worker.segments.writable():
             copy = self._worker.segments.get(entry.segment)
             if copy is None or entry.unpromoted or not copy.writes.idle:
                 continue
             if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
                 await self.give_up(entry.segment, "draining" if draining else "idle")
+
+    async def _is_draining(self) -> bool:
+        node = self._worker.myself.node
+        heard = self._worker.workers.get(node)
+        # What was heard at a heartbeat may be over by now, and work may have come since.
+        return (
+            heard is not None and heard.draining and node in await self._worker.metadata.draining()
+        )
 
     async def give_up(self, segment: str, why: str) -> None:
         """Stop writing a segment, keep what was not promoted, release its lock."""
