@@ -1,9 +1,11 @@
 """``make bench``: a Trough on this machine beside bare SQLite in one process.
 
 Each line is measured in one run with its baseline, since the machine is shared and no two
-runs see the same one; what counts is the ratio. The client runs on the same cores. Memory
-is that of all server processes, each at its own peak during the measurement. The CPU that
-they used for one unit of work tells more than the rate where others use the machine.
+runs see the same one; what counts is the ratio. What costs little is measured three times,
+and the fastest counts: others can only have made it slower. The client runs on the same
+cores. Memory is that of all server processes, each at its own peak during the measurement.
+The CPU that they used for one unit of work tells more than the rate where others use the
+machine.
 
     python bench/run.py [--quick] [--only WORD]
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import load_clients as clients
+from table import Line, Table
 from trough_server import Server
 
 from trough.model import canonical_path
@@ -37,6 +40,9 @@ SCHEMA = (
     " mimetype VARCHAR(255), host VARCHAR(255))"
 )
 
+#: Of a measurement that costs little.
+PASSES = 3
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -44,9 +50,9 @@ class Scale:
 
     segments: int = 10_000
     segment_rows: int = 200
-    http_reads: int = 20_000
-    line_reads: int = 200_000
-    sequential_reads: int = 15_000
+    http_reads: int = 10_000
+    line_reads: int = 100_000
+    sequential_reads: int = 8_000
     export_rows: int = 500_000
     http_writes: int = 2_000
     http_writes_shared: int = 10_000
@@ -57,19 +63,6 @@ class Scale:
 QUICK = Scale(300, 50, 300, 3_000, 300, 20_000, 50, 300, 1_000, 5)
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the table; rates in units a second, the server's CPU in seconds a unit."""
-
-    work: str
-    unit: str
-    bare: float
-    trough: float
-    goal: str
-    peak: int
-    cpu: float
-
-
 class Bench:
     """The measurements, on one server."""
 
@@ -77,6 +70,7 @@ class Bench:
         self.home = home
         self.scale = scale
         self.server = Server(home, EXECUTORS="2", WRITE_LOCK_IDLE="86400", KEPT_HANDLES="6000")
+        self.table = Table(self.server)
         self.names = [f"{300_000 + number}" for number in range(scale.segments)]
 
     # -- preparing ----------------------------------------------------------------
@@ -141,24 +135,6 @@ class Bench:
 
     # -- measuring -------------------------------------------------------------------
 
-    def line(
-        self,
-        work: str,
-        unit: str,
-        count: int,
-        goal: str,
-        bare: Callable[[], float],
-        trough: Callable[[], float],
-    ) -> Line:
-        """Measure one piece of work, bare and served, right after each other."""
-        bare_seconds = bare()
-        self.server.reset_peak()
-        cpu = self.server.cpu()
-        seconds = trough()
-        cpu = (self.server.cpu() - cpu) / count
-        peak = self.server.peak()
-        return Line(work, unit, count / bare_seconds, count / seconds, goal, peak, cpu)
-
     def point_reads_http(self) -> Line:
         """16 connections, keep-alive."""
         count = self.scale.http_reads
@@ -167,31 +143,34 @@ class Bench:
             for number in range(count)
         ]
         port = self.server.ports["READ_PORT"]
-        return self.line(
+        return self.table.line(
             "point reads over HTTP, 16 connections", "reads/s", count, "2,500",
             lambda: self._bare_points(count), lambda: clients.http(port, requests, 16),
+            PASSES,
         )  # fmt: skip
 
     def point_reads_pipelined(self) -> Line:
         """One connection, a thousand requests under way."""
         count = self.scale.line_reads
-        return self.line(
+        return self.table.line(
             "point reads over the protocol, pipelined", "reads/s", count, "40,000",
             lambda: self._bare_points(count),
             lambda: clients.line_pipelined(
                 self.server.ports["LINE_PORT"], self._line_points(count), b" END ", 1000
             ),
+            PASSES,
         )  # fmt: skip
 
     def point_reads_sequential(self) -> Line:
         """One connection, one request at a time."""
         count = self.scale.sequential_reads
-        return self.line(
+        return self.table.line(
             "point reads over the protocol, sequential", "reads/s", count, "3,500",
             lambda: self._bare_points(count),
             lambda: clients.line_sequential(
                 self.server.ports["LINE_PORT"], self._line_points(count), b" END "
             ),
+            PASSES,
         )  # fmt: skip
 
     def _line_points(self, count: int) -> list[bytes]:
@@ -229,7 +208,7 @@ class Bench:
         ids = ",".join(self.names).encode()
         request = b"g QUERY {%d}\n%b %b\n" % (len(ids), ids, GROUP_BY.encode())
         count = len(self.names)
-        return self.line(
+        return self.table.line(
             f"GROUP BY over {count} segments, {how}", "segments/s", count, goal, bare,
             lambda: clients.line_sequential(
                 self.server.ports["LINE_PORT"], [request], b"g END "
@@ -274,7 +253,7 @@ class Bench:
             return time.perf_counter() - began
 
         clients.http_download(port, request)
-        return self.line(
+        return self.table.line(
             f"{count} rows to an HTTP client; bare: sqlite3 -json", "rows/s", count,
             "1/1.3 of it", bare, lambda: clients.http_download(port, request)[0],
         )  # fmt: skip
@@ -294,7 +273,7 @@ class Bench:
             clients.http_request(name, INSERT.format(number).encode()) for number in range(count)
         ]
         port = self.server.ports["WRITE_PORT"]
-        return self.line(
+        return self.table.line(
             f"single-row writes, HTTP, {connections} clients", "writes/s", count, goal,
             lambda: self._bare_writes(min(count, 2000)) * count / min(count, 2000),
             lambda: clients.http(port, requests, connections),
@@ -308,7 +287,7 @@ class Bench:
             b"w%d WRITE %b %b\n" % (number, name.encode(), INSERT.format(number).encode())
             for number in range(count)
         ]
-        return self.line(
+        return self.table.line(
             "single-row writes, protocol, pipelined", "writes/s", count, "10,000",
             lambda: self._bare_writes(min(count, 2000)) * count / min(count, 2000),
             lambda: clients.line_pipelined(
@@ -334,7 +313,7 @@ class Bench:
                     database.execute(sql)
                 return time.perf_counter() - began
 
-        return self.line(
+        return self.table.line(
             "batches of 1,000 rows, HTTP, 1 client", "rows/s", count * 1000, "222,000", bare,
             lambda: clients.http(port, requests, 1),
         )  # fmt: skip
@@ -377,24 +356,12 @@ def main() -> None:
             bench.writes_batched,
         ]
         try:
-            print(
-                f"{'work':<52} {'bare':>12} {'Trough':>12} {'ratio':>6} {'goal':>12}"
-                f" {'peak':>7} {'CPU':>9}"
-            )
+            bench.table.print_head()
             for measure in measurements:
                 if arguments.only in measure.__name__:
-                    _print(measure())
+                    bench.table.print_line(measure())
         finally:
             bench.server.stop()
-
-
-def _print(line: Line) -> None:
-    print(
-        f"{line.work:<52} {line.bare:>12,.0f} {line.trough:>12,.0f} "
-        f"{line.trough / line.bare:>6.2f} {line.goal:>12} {line.peak >> 20:>4} MB"
-        f" {line.cpu * 1e6:>6.1f} us  {line.unit}",
-        flush=True,
-    )
 
 
 if __name__ == "__main__":

@@ -8,13 +8,17 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that nobody listens on now, all different."""
+    with ExitStack() as listening:
+        return [
+            int(listening.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1])
+            for _ in range(count)
+        ]
 
 
 class Server:
@@ -31,7 +35,7 @@ class Server:
 
     def __init__(self, home: Path, **settings: str) -> None:
         self.home = home
-        self.ports = {name: free_port() for name in self.PORTS}
+        self.ports = dict(zip(self.PORTS, free_ports(len(self.PORTS)), strict=True))
         self._settings = {name: str(port) for name, port in self.ports.items()} | settings
         self._process: subprocess.Popen[str] | None = None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 from metadata_stores import Stores
+from processes import free_ports
 from rethinkdb import RethinkDB
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
@@ -44,19 +44,12 @@ def program() -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class RethinkServer:
     """One server, which can be stopped in various ways and started again."""
 
     def __init__(self, name: str, directory: Path, *options: str) -> None:
         self.name = name
-        self.port = free_port()
-        self.cluster_port = free_port()
+        self.port, self.cluster_port = free_ports(2)
         self._directory = directory
         self._options = options
         self._process: subprocess.Popen[str] | None = None

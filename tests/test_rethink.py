@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import pytest_twisted
 from metadata_stores import Notices, assignment, candidate, copy, gathered, worker
+from processes import free_ports
 from rethinkdb import RethinkDB
 from rethinkdb_server import (
     RethinkServer,
     RethinkStores,
-    free_port,
     own_server,  # noqa: F401
     rethinkdb_cluster,  # noqa: F401
     rethinkdb_server,  # noqa: F401
@@ -94,7 +94,7 @@ def proxy(rethinkdb_server):  # noqa: F811
 @async_test
 async def test_nobody_there_is_unavailable(stores):
     """The hosts and the reason are named."""
-    port = free_port()
+    (port,) = free_ports(1)
     address = RethinkAddress((("127.0.0.1", port), ("::1", port)), "d")
     store = RethinkMetadata(address, reactor, deadline=1.0)
     with pytest.raises(errors.Unavailable, match=rf"127\.0\.0\.1:{port}.*refused"):
@@ -122,7 +122,7 @@ async def test_the_next_host_is_tried(stores, silent_host, monkeypatch):
     monkeypatch.setattr("trough.metadata.rethink_cluster.CONNECT", 2.0)
     monkeypatch.setattr("trough.metadata.rethink_blocking.CONNECT", 2.0)
     stores.address = RethinkAddress(
-        (("127.0.0.1", free_port()), silent_host, stores.server.host), stores.address.database
+        (("127.0.0.1", free_ports(1)[0]), silent_host, stores.server.host), stores.address.database
     )
     store = await stores.open()
     assert await store.schemas() == ["default"]
