@@ -328,6 +328,20 @@ def test_a_mistake_of_ours_is_not_told_as_unavailable(tmp_path):
 
 
 @async_test
+async def test_a_matcher_takes_no_module_from_where_it_is_started(tmp_path, monkeypatch):
+    """A shell may be started anywhere; a file called json.py there is not run."""
+    (tmp_path / "json.py").write_text("raise SystemExit('not the one that was meant')")
+    monkeypatch.chdir(tmp_path)
+    store = EmbeddedMetadata(tmp_path / "registry.db", reactor)
+    await store.open()
+    try:
+        await store.publish_copies([copy("s1", "w1")])
+        assert len(await gathered(store.segments_matching("^s"))) == 1
+    finally:
+        await store.close()
+
+
+@async_test
 async def test_an_evil_pattern_stops_only_itself(tmp_path):
     """While it burns its processor time the store answers, and then it is told why."""
     path = tmp_path / "registry.db"

@@ -27,6 +27,7 @@ LAYERS = [
         "keyed_lock",
         "lifecycle",
         "logs",
+        "own_process",
         "patience",
         "periodic",
         "progress",

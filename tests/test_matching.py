@@ -1,5 +1,7 @@
 """Patterns over segment ids, harmless and evil ones."""
 
+from pathlib import Path
+
 import pytest
 
 from trough import errors, matching
@@ -36,3 +38,11 @@ def test_evil_pattern_is_ended(monkeypatch):
     assert not matching.is_harmless("(a+)+$")
     with pytest.raises(errors.DeadlineExceeded, match="simplify"):
         matching.matching("(a+)+$", NAMES)
+
+
+def test_a_matcher_takes_no_module_from_where_it_is_started(monkeypatch, tmp_path: Path):
+    """A file called like one of Python's own, where somebody happens to be, is not run."""
+    (tmp_path / "json.py").write_text("raise SystemExit('not the one that was meant')")
+    monkeypatch.chdir(tmp_path)
+    assert not matching.is_harmless("^(ait|AIT)")
+    assert matching.matching("^(ait|AIT)", NAMES) == ["ait-1", "AIT-1"]

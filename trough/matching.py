@@ -16,7 +16,8 @@ import subprocess
 import sys
 from collections.abc import Collection
 
-from trough import errors
+from trough import errors, own_process
+from trough.metadata import rules
 
 #: Seconds of processor time for one pattern.
 LIMIT_SECONDS = 10
@@ -24,17 +25,6 @@ LIMIT_SECONDS = 10
 # No group, no alternative, at most one repetition: at worst quadratic in the length of an
 # id, which is 64.
 _HARMLESS = re.compile(r"[^(){}|*+?\\]*(?:[*+?][^(){}|*+?\\]*)?")
-
-
-def compiled(pattern: str) -> re.Pattern[str]:
-    """`pattern`, ready to be searched for.
-
-    :raises trough.errors.BadRequest: it is no regular expression
-    """
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as reason:
-        raise errors.BadRequest(f"not a regular expression: {pattern!r:.80}: {reason}") from reason
 
 
 def is_harmless(pattern: str) -> bool:
@@ -48,13 +38,14 @@ def matching(pattern: str, names: Collection[str]) -> list[str]:
     :raises trough.errors.BadRequest: it is no regular expression
     :raises trough.errors.DeadlineExceeded: it took too long
     """
-    found = compiled(pattern).search
+    found = rules.matcher(pattern)
     if is_harmless(pattern):
         return [name for name in names if found(name)]
     process = subprocess.run(
-        [sys.executable, "-m", "trough.matching", str(LIMIT_SECONDS)],
+        own_process.command("trough.matching", LIMIT_SECONDS),
         input=json.dumps([pattern, list(names)]).encode(),
         capture_output=True,
+        env=own_process.environment(),
     )
     if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         raise errors.DeadlineExceeded(

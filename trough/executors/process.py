@@ -22,8 +22,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-import trough
-from trough import errors
+from trough import errors, own_process
 from trough.executors import frames
 from trough.executors.frames import FrameParser, Message
 from trough.executors.front_socket import FrontSocket
@@ -108,8 +107,8 @@ class ExecutorProcess:
             self._process = cast(IReactorProcess, self._reactor).spawnProcess(
                 _Watcher(self),
                 sys.executable,
-                [sys.executable, "-P", "-m", "trough.executors.executor", *self._arguments],
-                _environment(),
+                own_process.command("trough.executors.executor", *self._arguments),
+                own_process.environment(),
                 childFDs={0: null, 1: null, 2: "r", 3: theirs.fileno(), 4: memory},
             )
         except BaseException:
@@ -342,14 +341,6 @@ class _Watcher(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         self._owner.process_ended(reason)
-
-
-def _environment() -> dict[str, str]:
-    """Ours, and wherever this very package is found first."""
-    environment = dict(os.environ)
-    paths = [str(Path(trough.__file__).parent.parent), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return environment
 
 
 def _memory(pid: int | None) -> dict[str, int]:

@@ -7,14 +7,11 @@ ended with the iteration.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
-import trough
-from trough import errors
+from trough import errors, own_process
 from trough.metadata import embedded_match_child, rules
 from trough.model import Copy
 
@@ -33,13 +30,12 @@ class Matching:
         rules.matcher(pattern)
         self._pattern = pattern
         self._seconds = seconds
-        search = [str(Path(trough.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", embedded_match_child.__name__, path, str(seconds), str(size)],
+            own_process.command(embedded_match_child.__name__, path, seconds, size),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))},
+            env=own_process.environment(),
         )
         assert self._process.stdin is not None
         try:

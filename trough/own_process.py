@@ -1,0 +1,29 @@
+"""Python processes that run a module of this very package.
+
+They import it from where this process did, and nothing from the directory that they happen
+to be started in: a file called ``json.py`` there would otherwise be theirs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import trough
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    """The command line that runs `module`.
+
+    :param module: its whole name
+    """
+    return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment variables, and wherever this package is found first."""
+    found = dict(os.environ)
+    paths = [str(Path(trough.__file__).parent.parent), found.get("PYTHONPATH", "")]
+    found["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return found
