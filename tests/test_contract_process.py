@@ -125,6 +125,14 @@ def test_a_worker_s_own_manager_takes_the_same_calls(machine):
     assert http("GET", _sync(machine) + "schema/u/sql") == (200, b"")
 
 
+def test_no_worker_deletes_what_has_a_write_lock(machine):
+    """Whichever is asked, the lock's holder or another one, with or without a copy."""
+    machine.provision("s1", "locked", "t")
+    for name in ("w1", "w2"):
+        manager = machine.url(name, "SYNC_LOCAL_PORT")
+        assert _typed("DELETE", manager + "segment/locked")[:2] == (400, "application/json")
+
+
 def test_what_was_deleted_is_nowhere_at_once(tmp_path):
     """404 from every worker as soon as 204 was answered, also from one that has not noticed
     yet that the write lock was given up."""

@@ -73,3 +73,20 @@ async def test_a_worker_that_is_drained_writes_no_more(tmp_path):
             worker.write("300001", "INSERT INTO t VALUES (1)")
         await worker.written("300002", "INSERT INTO t VALUES (2)")
         assert [lock.segment for lock in await store.locks("w1")] == ["300002"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_is_not_deleted_while_another_worker_writes_the_segment(tmp_path):
+    """Nor is it said to be nowhere by a worker that has no copy."""
+    async with running_worker(tmp_path) as worker:
+        store, controller = worker.metadata, worker.controller
+        worker.put_canonical("300001")
+        await worker.segments.fetch(await worker.storage.find("300001"))
+        for segment in ("300001", "300002"):
+            lock = await store.take_lock(segment, "w2")
+            with pytest.raises(errors.LockHeld, match="w2"):
+                await controller.delete(segment)
+            await store.release_lock(lock)
+        assert worker.segments.get("300001") is not None
+        await controller.delete("300001")
+        assert worker.segments.get("300001") is None

@@ -271,10 +271,13 @@ class LocalSyncController(service.MultiService):
     async def delete(self, segment: str) -> None:
         """Forget the local copy of a segment that is being deleted.
 
-        :raises trough.errors.LockHeld: it is being written here
+        :raises trough.errors.LockHeld: it has a write lock, whoever holds that
         :raises trough.errors.NoSuchSegment: it is not here
         """
         check_segment_id(segment)
+        lock = await self.metadata.lock_of(segment)
+        if lock is not None:
+            raise errors.LockHeld(f"segment {segment} is locked for writing by {lock.node}")
         if self.segments.get(segment) is None:
             raise errors.NoSuchSegment(f"segment {segment} has no copy on {self.myself.node}")
         await self.segments.drop(segment)
