@@ -268,7 +268,6 @@ def test_a_restarted_segment_counts_once() -> None:
     assert ask is not None
     for segment in ("s0", "s1"):
         merger.asked(segment, ask)
-        merger.columns(segment, ["c0", "c1"])
     merger.rows("s0", [[5, 2]])
     merger.rows("s1", [[7, 1]])
     assert merger.restarted("s0")

@@ -327,7 +327,7 @@ def test_another_greeting(line: bytes) -> None:
 def test_every_error_survives(code: str) -> None:
     """Code, sentence and hint of each error arrive as the same kind of error."""
     if code == "moved":
-        told = messages.format_error(errors.Moved("x", "w07", "host:6440", "http://x/"))
+        told = messages.format_error(errors.Moved("x", "w07", "host:6440"))
         moved = messages.parse_error(told)
         assert isinstance(moved, errors.Moved)
         assert (moved.node, moved.line) == ("w07", "host:6440")

@@ -172,16 +172,14 @@ class Moved(Unavailable):
 
     :param node: the worker that serves it
     :param line: ``host:port`` of that worker's line protocol, or ``""``
-    :param url: that worker's URL for this segment over HTTP, or ``""``
     """
 
     code = "moved"
 
-    def __init__(self, message: str, node: str, line: str = "", url: str = "") -> None:
+    def __init__(self, message: str, node: str, line: str = "") -> None:
         super().__init__(message)
         self.node = node
         self.line = line
-        self.url = url
 
 
 class NoWriteLock(Unavailable):

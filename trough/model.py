@@ -182,7 +182,7 @@ class Assignment:
     :ivar path: of the canonical copy, relative to the storage's root
     :ivar size: bytes of the canonical copy, 0 before the first promotion
     :ivar modified: of the canonical copy, milliseconds since the epoch, 0 likewise:
-        a worker whose local copy is of an older version fetches this one
+        a worker whose local copy is of another version fetches this one
     :ivar generation: of the leader that decided it
     """
 

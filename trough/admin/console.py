@@ -16,6 +16,9 @@ from trough.metadata import Metadata
 #: Exit statuses.
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
+#: Segments or workers that are named in one line; there may be many thousands.
+NAMED = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Console:
@@ -62,12 +65,12 @@ def insist(console: Console, question: str, answer: str) -> None:
         raise errors.Cancelled("that is something else: nothing was changed")
 
 
-def listed(names: Sequence[str], what: str, most: int = 10) -> str:
+def listed(names: Sequence[str], what: str) -> str:
     """``; what: names``, not too many of them; nothing for none."""
     if not names:
         return ""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"; {what}: {', '.join(names[:most])}{more}"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"; {what}: {', '.join(names[:NAMED])}{more}"
 
 
 def size_of(number: int) -> str:

@@ -60,7 +60,6 @@ class Merger:
         self, plan: GatherPlan, limits: Limits | None = None, partial: bool = False
     ) -> None:
         self.plan = plan
-        self.names = plan.names
         self.limits = limits or Limits()
         self.failures: dict[str, errors.TroughError] = {}
         self.spoilt = False
@@ -102,9 +101,6 @@ class Merger:
             return False
         self.asked(segment, attempt.ask)
         return True
-
-    def columns(self, segment: str, names: Sequence[str]) -> None:
-        """A segment's answer begins. The names mean nothing: places do."""
 
     def rows(self, segment: str, rows: list[Sequence[Any]]) -> None:
         """Rows of a segment's answer.

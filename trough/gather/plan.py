@@ -104,12 +104,6 @@ class GatherPlan:
         return frozenset(f"{each.name}.{column}" for each in tables for column in each.column_names)
 
     @property
-    def worker_sql(self) -> str:
-        """What a segment that has all tables and columns runs; empty where none is asked."""
-        ask = self.ask(self.schema, self.starts_exact)
-        return ask.sql if ask is not None else ""
-
-    @property
     def starts_exact(self) -> bool:
         """Whether segments are asked for the exact form from the beginning."""
         return self.pushed is not None and self.pushed.starts_exact

@@ -70,13 +70,13 @@ class BlockingMetadata(ABC):
         """Let go of all connections. Idempotent."""
 
 
-def open_blocking(url: str, *, user: str = "", password: str = "") -> BlockingMetadata:
+def open_blocking(url: str) -> BlockingMetadata:
     """The store that a URL means; nothing is connected before it is asked something.
 
     :param url: see :func:`trough.metadata.open.open_metadata`
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     """
-    address = parse(url, user, password)
+    address = parse(url)
     if isinstance(address, SqliteAddress):
         return BlockingEmbedded(address.path)
     from trough.metadata.rethink_blocking import BlockingRethink

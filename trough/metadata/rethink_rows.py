@@ -1,7 +1,7 @@
 """Rows of RethinkDB's tables, and the values that they stand for.
 
-Their shapes are those that existing clients read (docs: the contract in the design
-document), with fields of our own beside: a row that an original installation wrote lacks
+Their shapes are those that clients of the original system read, who query the tables
+themselves, with fields of our own beside: a row that an original installation wrote lacks
 those, and counts as if they were empty. Everything here is a function of values. Times
 come as RethinkDB's driver leaves them in its raw format, and are written by the server
 itself, whose clock is the only one that counts.

@@ -30,7 +30,7 @@ from trough.placement.table import LEAVE_ALONE, NOTHING, Table
 #: From so many new segments in one go on, rows are not used again but added at the end.
 MANY = 1_000
 
-#: Rows that one call looks at, at most: some 30 ms, and what the reactor can bear.
+#: Rows that one call looks at, at most: some 30 ms, for news are taken in between calls.
 SWEEP = 200_000
 
 

@@ -196,6 +196,10 @@ class Decisions:
             plan.put += self._table.assignments(row, self._table.copies[row], plan.now)
 
     def remove_surplus(self, row: int, live: Collection[str], plan: Steps) -> None:
+        """Take copies too many away, if all that replace them can be served.
+
+        :param live: the workers whose copies can be
+        """
         # Whatever was too much when it was noted may be wanted by now.
         desired = self.decide(row, plan, may_move=False)
         surplus = self.surplus.get(row)

@@ -236,11 +236,6 @@ class LineServer(Protocol):
         if not self._requests and isinstance(self._requests.refusal, errors.Unavailable):
             self.quit(None, format_error(self._requests.refusal))
 
-    @property
-    def requests(self) -> int:
-        """How many are under way."""
-        return len(self._requests)
-
     def find(self, tag: str) -> Reply | None:
         """See :class:`trough.protocols.common.Session`."""
         return self._requests.get(tag)
@@ -318,11 +313,6 @@ class LineServerFactory(Factory):
         self._connections.discard(connection)
         if self._drained is not None and not self._connections and not self._drained.called:
             self._drained.callback(None)
-
-    def status(self) -> dict[str, int]:
-        """Numbers for ``STATUS``."""
-        requests = sum(connection.requests for connection in self._connections)
-        return {"connections": len(self._connections), "requests": requests}
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, let those under way end, say BYE, close.

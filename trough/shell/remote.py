@@ -281,7 +281,7 @@ def connect(url: str, token: str | None, verbose: bool) -> ClusterRemote:
     """
     from twisted.internet import reactor
 
-    address = parse(url, "", "")
+    address = parse(url)
     metadata = open_metadata(url, reactor, patience=PATIENCE)
     _begin_log(verbose)
     stop = run_reactor()

@@ -1,9 +1,10 @@
 """SQLite, as Trough uses it: connections on segments, and errors in Trough's words.
 
-The only module that imports pysqlite3. Everything in here blocks, and belongs to
-executor processes, each of which uses it on one thread. An :class:`Engine` is what all
-connections of a process share: the sandbox, the functions, and the callback by which a
-running statement is asked now and then whether it may go on.
+The only module that imports pysqlite3. Everything in here blocks. An :class:`Engine`, of
+which each executor process has one and uses it on one thread, is what all connections
+share: the sandbox, the functions, and the callback by which a running statement is asked
+now and then whether it may go on. Trying a schema, and GATHER's own databases, are all that
+other processes use SQLite for.
 
 Whatever SQLite raises leaves this module through :meth:`Engine.error`, which names the
 segment's file where that is what is wrong.
@@ -276,7 +277,7 @@ def _refuse_beyond_transaction(text: str) -> None:
         )
 
 
-# Whether new connections map their files without being told, as sqlite_library arranges.
+# Whether new connections map their files without being told, as trough.sql.library arranges.
 _mapped_by_default = False
 
 
