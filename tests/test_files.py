@@ -76,18 +76,6 @@ def test_temporary_names_are_hidden_new_and_known():
         assert not files.is_temporary(other)
 
 
-def test_sweep_takes_only_old_left_overs(tmp_path):
-    """A temporary file an hour old goes; a younger one and a stranger's hidden file stay."""
-    now = 1_000_000_000.0
-    old, young = (tmp_path / files.temporary_name("a") for _ in range(2))
-    stranger = tmp_path / ".a.swp"
-    for path, age in ((old, 3600), (young, 3599), (stranger, 99999)):
-        path.touch()
-        os.utime(path, (now - age, now - age))
-    assert files.sweep(tmp_path, now) == [old.name]
-    assert names(tmp_path) == sorted([young.name, stranger.name])
-
-
 @pytest.mark.parametrize("size", [0, 1, files.CHUNK - 1, files.CHUNK, files.CHUNK + 1])
 def test_checksum(tmp_path, size):
     """The checksum is SHA-256 of the content, around the edges of a chunk too."""

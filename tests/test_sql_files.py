@@ -195,8 +195,8 @@ def test_a_damaged_segment_is_found_out(engine, tmp_path):
         segment_files.make_writable(engine, path)
 
 
-def test_what_a_crash_leaves_is_known_to_the_sweep(engine, tmp_path, monkeypatch):
-    """The names of unfinished files are those that trough.files makes and removes."""
+def test_what_a_crash_leaves_is_known_by_its_name(engine, tmp_path, monkeypatch):
+    """Unfinished files are called as trough.files calls them."""
     seen = []
     monkeypatch.setattr(segment_files, "_flush", lambda path: seen.append(path.name))
     segment_files.create(engine, str(tmp_path / "s.sqlite"), SCHEMA)

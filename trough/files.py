@@ -2,9 +2,8 @@
 
 A file is written under a hidden name beside its target, flushed to disk, and moved
 over the target by one rename, whose directory is flushed too: after a power cut either
-the old file or the new one is there. What a crash left behind is known by its name and
-swept. Everything in here blocks and is called on threads; nothing knows what is in the
-files.
+the old file or the new one is there. What a crash left behind is known by its name.
+Everything in here blocks; nothing knows what is in the files.
 """
 
 from __future__ import annotations
@@ -26,11 +25,8 @@ from trough import errors
 #: the limit and not the interpreter, small enough that a cancel is prompt.
 CHUNK = 1 << 20
 
-#: Seconds after which a temporary file that nobody touched is a crash's.
-LEFT_OVER_AGE = 3600.0
-
 # A dot, the target's name, something random, and an ending that nobody else uses, so
-# that sweeping never takes a hidden file that is not ours.
+# that whoever sweeps never takes a hidden file that is not ours.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.unfinished", re.DOTALL)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -171,22 +167,3 @@ def read_chunks(file: BinaryIO, check: Callable[[], object] | None = None) -> It
         if not length:
             return
         yield buffer[:length]
-
-
-def sweep(directory: Path, now: float, age: float = LEFT_OVER_AGE) -> list[str]:
-    """Remove temporary files right in `directory` that a crash left behind.
-
-    :param now: seconds since the epoch, by the clock of that file system
-    :param age: seconds since its last change after which one counts as left over
-    :return: names of the files that were removed
-    """
-    swept = []
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if not is_temporary(entry.name):
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                if now - entry.stat(follow_symlinks=False).st_mtime >= age:
-                    Path(entry.path).unlink()
-                    swept.append(entry.name)
-    return sorted(swept)

@@ -7,18 +7,14 @@ or not at all. Raises errors of Trough only. Everything blocks, as in :mod:`trou
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trough import errors
+from trough import errors, files
 from trough.sql import sqlite
 from trough.sql.handles import Handles
 from trough.sql.sqlite import Connection, Engine
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 #: Pages that a snapshot copies between two looks at whether it should go on.
 SNAPSHOT_PAGES = 4096
@@ -71,7 +67,7 @@ def retire(engine: Engine, path: str) -> None:
         with contextlib.closing(engine.open_writer(path)) as connection:
             _checkpoint(engine, connection)
             _set_journal_mode(engine, connection, "delete")
-    _flush_directory(Path(path).parent)
+    files.fsync_directory(Path(path).parent)
 
 
 def snapshot(
@@ -142,19 +138,14 @@ def _in_our_words(engine: Engine, path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
-    """A path to make a database at, which becomes `target` when the block ends.
-
-    The name is that of trough.files, whose sweep takes what a crash leaves behind; that
-    module is not used in here, for it brings in threads and with them Twisted.
-    """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.unfinished")
+    """A path to make a database at, which becomes `target` when the block ends."""
+    temporary = target.with_name(files.temporary_name(target.name))
     try:
         yield temporary
         _flush(temporary)
-        temporary.replace(target)
-        _flush_directory(target.parent)
+        files.replace_file(temporary, target)
     except OSError as error:
-        kind = errors.DiskFull if error.errno in _NO_ROOM else errors.Unavailable
+        kind = errors.DiskFull if files.is_no_room(error) else errors.Unavailable
         raise kind(f"{target.name} cannot be made: {error.strerror}") from error
     finally:
         for companion in ("", "-wal", "-shm", "-journal"):
@@ -179,7 +170,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _flush_directory(path: Path) -> None:
-    _flush(path)
