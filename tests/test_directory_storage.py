@@ -15,6 +15,7 @@ from waiting import until
 
 from trough import errors, files
 from trough.model import canonical_path
+from trough.storage import directory_look
 from trough.storage.blocking import SHORT_CALLS
 from trough.storage.directory import DirectoryBackend
 from trough.storage.open import open_storage
@@ -186,7 +187,7 @@ def test_left_overs_are_due_in_time(root):
     now[0] += 10
     again = look(backend, listing)
     assert (again.looked_into, names(root)) == (0, [left.name])
-    now[0] += files.LEFT_OVER_AGE
+    now[0] += directory_look.LEFT_OVER_AGE
     assert look(backend, again.listing).looked_into == 1
     assert names(root) == []
 

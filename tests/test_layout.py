@@ -30,7 +30,6 @@ LAYERS = [
         "own_process",
         "patience",
         "periodic",
-        "progress",
         "ready",
         "threads",
         "transactions",
@@ -142,7 +141,8 @@ LAYERS = [
 
 #: Cores: functions of values, without a clock, a socket, a thread or a framework.
 PURE = ["errors", "model", "settings*", "ring", "placement*", "metadata.rules"]
-PURE += ["storage.listing", "protocols.line", "protocols.messages", "protocols.values"]
+PURE += ["storage.listing", "storage.paths"]
+PURE += ["protocols.line", "protocols.messages", "protocols.values"]
 IMPURE = {"twisted", "time", "socket", "select", "selectors", "threading", "subprocess"}
 IMPURE |= {"asyncio", "random", "multiprocessing", "requests", "urllib.request"}
 

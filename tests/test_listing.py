@@ -11,11 +11,9 @@ from trough.storage.listing import (
     Files,
     Walk,
     changes_since,
-    check_path,
     compare,
-    segment_of,
-    shown,
 )
+from trough.storage.paths import check_path, segment_of, shown
 
 # A state of a storage: modification time and size, by directory and id. Ids whose default
 # directories are among the directories, so that strays and others meet.

@@ -12,9 +12,9 @@ from twisted.internet import reactor, threads
 from web_servers import ClosingServer, WebServer
 
 from trough import load, model
+from trough.loading.progress import Progress
 from trough.loading.segment_loader import REFUSED_IN_A_ROW
 from trough.metadata.embedded import EmbeddedMetadata
-from trough.progress import Progress
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 EXPECTED_WITHIN = 60  # seconds; only a net under what is waited for by events

@@ -21,9 +21,9 @@ from typing import TextIO
 from trough import errors, model, registry_url
 from trough.client import TroughClient
 from trough.loading import records
+from trough.loading.progress import Progress
 from trough.loading.records import Line, Row, Skipped
 from trough.loading.segment_loader import SegmentLoader
-from trough.progress import Progress
 
 ALL_LOADED, SOME_SKIPPED, STOPPED, INTERRUPTED = 0, 1, 2, 130
 

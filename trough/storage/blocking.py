@@ -23,7 +23,8 @@ from trough import errors
 from trough.clocks import elapsed
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Guard, Listing, Progress, Storage
-from trough.storage.listing import check_path, files_of
+from trough.storage.listing import files_of
+from trough.storage.paths import check_path
 from trough.threads import Cancellation, ThreadPoolService
 
 _log = Logger()

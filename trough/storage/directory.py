@@ -29,7 +29,8 @@ from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
 from trough.storage.blocking import Staged
 from trough.storage.directory_look import Look
-from trough.storage.listing import Directory, Walk, below, changes_since, shown
+from trough.storage.listing import Directory, Walk, changes_since
+from trough.storage.paths import below, shown
 from trough.threads import Cancellation
 
 #: How often a file that changes while it is copied is tried again.

@@ -15,20 +15,15 @@ from pathlib import Path
 
 from trough import errors, files
 from trough.model import is_segment_id
-from trough.storage.listing import (
-    AT_ONCE,
-    NEVER,
-    SUFFIX,
-    Directory,
-    Files,
-    reason_to_skip_directory,
-    segment_of,
-    shown,
-)
+from trough.storage.listing import AT_ONCE, NEVER, Directory, Files
+from trough.storage.paths import SUFFIX, reason_to_skip_directory, segment_of, shown
 
 #: Seconds within which two changes may leave one modification time: FAT's and some
 #: network file systems' times are that coarse.
 RACY = 2.0
+
+#: Seconds after which an upload that nobody touched is a crash's.
+LEFT_OVER_AGE = 3600.0
 
 #: What a file system itself keeps at its root, unreadable to most.
 _NOT_OURS = frozenset({"lost+found"})
@@ -136,7 +131,7 @@ class Look:
         """Remove an upload that a crash left behind, or come back when it is old enough."""
         if not entry.is_file(follow_symlinks=False):
             return
-        due = entry.stat(follow_symlinks=False).st_mtime + files.LEFT_OVER_AGE
+        due = entry.stat(follow_symlinks=False).st_mtime + LEFT_OVER_AGE
         if due > self._now:
             self._look_again = min(self._look_again, due)
             return

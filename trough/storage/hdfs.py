@@ -28,7 +28,8 @@ from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
 from trough.storage.blocking import Staged
 from trough.storage.hdfs_look import Look, State, state_of
-from trough.storage.listing import Directory, Walk, below, changes_since
+from trough.storage.listing import Directory, Walk, changes_since
+from trough.storage.paths import below
 from trough.storage.webhdfs import PIECE, Changed, FileStatus, NotThere, WebHdfs
 from trough.threads import Cancellation
 

@@ -5,16 +5,8 @@ from __future__ import annotations
 from array import array
 
 from trough import errors, files
-from trough.storage.listing import (
-    AT_ONCE,
-    NEVER,
-    Directory,
-    Files,
-    below,
-    reason_to_skip_directory,
-    segment_of,
-    shown,
-)
+from trough.storage.listing import AT_ONCE, NEVER, Directory, Files
+from trough.storage.paths import below, reason_to_skip_directory, segment_of, shown
 from trough.storage.webhdfs import FileStatus
 
 #: Seconds: two changes of a directory within one millisecond, seen by a clock that is

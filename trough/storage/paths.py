@@ -1,0 +1,68 @@
+"""Names and paths in canonical storage: which files are segments, and where one may lie.
+
+The same for all backends, and pure. A path is relative to the root, with ``/`` between its
+parts.
+"""
+
+from __future__ import annotations
+
+from trough import errors, model
+
+#: What a segment's file ends in.
+SUFFIX = ".sqlite"
+
+
+def below(directory: str, name: str) -> str:
+    """The path of `name` in `directory`, both relative to the root, which is ``""``."""
+    return f"{directory}/{name}" if directory else name
+
+
+def segment_of(name: str) -> str | None:
+    """The id of the segment whose file would have this name.
+
+    :return: None for a file that Trough does not look at
+    :raises trough.errors.BadSegmentId: a segment's file by its ending, and no id before it
+    """
+    if not name.endswith(SUFFIX) or name.startswith("."):
+        return None
+    segment = name.removesuffix(SUFFIX)
+    if not model.is_segment_id(segment):
+        raise errors.BadSegmentId("not a segment id", model.SEGMENT_ID_RULE)
+    return segment
+
+
+def reason_to_skip_directory(name: str) -> str:
+    """Why a directory is not looked into, or ``""`` where it is.
+
+    A path goes into messages, rows and JSON, so it has to be text that all of them take.
+    """
+    if not name.isprintable() or "#LATEST" in name:
+        return "a directory whose name cannot be written down safely"
+    return ""
+
+
+def shown(name: str) -> str:
+    """A file's name as text that can be stored and printed, whatever its bytes."""
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
+def check_path(segment: str, path: str | None) -> str:
+    """Where the file of `segment` lies: `path`, or the default one for None.
+
+    :raises trough.errors.BadSegmentId: `segment` is no id
+    :raises trough.errors.BadRequest: `path` leads out of the root, is hidden, or is not
+        a file of this segment
+    """
+    model.check_segment_id(segment)
+    if path is None:
+        return model.canonical_path(segment)
+    *directories, name = path.split("/")
+    if name != segment + SUFFIX or not all(
+        part and not part.startswith(".") and not reason_to_skip_directory(part)
+        for part in directories
+    ):
+        raise errors.BadRequest(
+            f"not a path of segment {segment} in canonical storage: {ascii(path)[:200]}",
+            f"relative to the root, ending in {segment}{SUFFIX}, no part beginning with a dot",
+        )
+    return path
