@@ -21,7 +21,8 @@ from waiting import until
 
 from trough import errors
 from trough.protocols.calls import Call, Summary
-from trough.protocols.client import LineConnection, Matching, connect
+from trough.protocols.client import LineConnection, connect
+from trough.protocols.messages import Matching
 from trough.protocols.server import LineServerFactory, ServerLimits
 
 reactor: Any = installed_reactor

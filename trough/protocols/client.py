@@ -4,13 +4,13 @@ It promises that any number of requests can be under way at once; that each is a
 or fails, whatever happens to the connection, with :class:`trough.errors.Unavailable`
 (after a write: :class:`trough.errors.OutcomeUnknown`); that a listener which pauses stops
 the reading, and so the server, and so SQLite; and that a server which has fallen silent
-is found out. It refuses to reconnect and to ask elsewhere: that is :mod:`trough.client`.
+is found out. It refuses to reconnect and to ask elsewhere: that is :mod:`trough.cluster`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -27,31 +27,24 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.bunch import Bunch
-from trough.model import check_segment_id, is_segment_id
+from trough.model import check_segment_id
 from trough.protocols.calls import Answer, Call, Command, Pending, QueryListener, Raw
 from trough.protocols.line import FINAL, ReplyParser
 from trough.protocols.messages import (
     Greeting,
+    Matching,
+    format_options,
     format_request,
+    format_segments,
     format_text,
     format_word,
     parse_error,
     parse_greeting,
 )
 from trough.protocols.outbox import Outbox
-from trough.protocols.values import Parameters, encode_parameters
+from trough.protocols.values import Parameters
 
 _log = Logger()
-
-#: Bytes of requests that wait for a transport before `crowded` is true.
-CROWDED = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Matching:
-    """All segments whose id `pattern`, a regular expression, is found in."""
-
-    pattern: str
 
 
 class LineConnection(Protocol):
@@ -107,7 +100,7 @@ class LineConnection(Protocol):
         :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that
             cannot be one; nothing was sent
         """
-        arguments = [_selection(segments), *_options(seconds, rows, parameters)]
+        arguments = [format_segments(segments), *format_options(seconds, rows, parameters)]
         arguments.append(format_text(sql.encode()))
         tag = self._tag()
         call = Call(self, tag, listener)
@@ -126,7 +119,8 @@ class LineConnection(Protocol):
 
         :raises trough.errors.BadRequest: as in `query`
         """
-        arguments = [check_segment_id(segment).encode(), *_options(seconds, None, parameters)]
+        options = format_options(seconds, None, parameters)
+        arguments = [check_segment_id(segment).encode(), *options]
         arguments.append(format_text(sql.encode()))
         return self._command("WRITE", arguments, f"a write to segment {segment}")
 
@@ -141,7 +135,7 @@ class LineConnection(Protocol):
 
     def where(self, segments: Iterable[str] | Matching) -> Deferred[Answer]:
         """Ask a sync server who holds segments."""
-        return self._command("WHERE", [_selection(segments)])
+        return self._command("WHERE", [format_segments(segments)])
 
     def raw(self, request: bytes, line: Callable[[bytes, bytes], object]) -> bytes:
         """Send ``VERB arguments``; `line` is called with word and rest of each reply.
@@ -158,11 +152,6 @@ class LineConnection(Protocol):
     def requests(self) -> int:
         """How many are under way."""
         return len(self._pending)
-
-    @property
-    def crowded(self) -> bool:
-        """Whether so much waits to be sent that a batch job had better wait too."""
-        return self._outbox is not None and self._outbox.unsent > CROWDED
 
     def close(self) -> Deferred[None]:
         """Close the connection; what is under way fails. Idempotent."""
@@ -206,7 +195,7 @@ class LineConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Wait for the greeting."""
-        self._outbox = Outbox(self.transport, Bunch(self._clock), CROWDED, _nothing, _nothing)
+        self._outbox = Outbox(self.transport, Bunch(self._clock), sys.maxsize, _nothing, _nothing)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self._watch = self._clock.callLater(self._silence, self._check_silence)
@@ -353,47 +342,21 @@ _IGNORED = b"-"
 
 
 def _nothing() -> None:
-    """What piles up is bounded by who asks; see `crowded`."""
+    """What piles up is bounded by who asks."""
 
 
-def _selection(segments: Iterable[str] | Matching) -> bytes:
-    if isinstance(segments, Matching):
-        return format_word(segments.pattern.encode(), b"~")
-    ids = list(segments)
-    if not ids:
-        raise errors.BadRequest("no segment was named")
-    if not all(map(is_segment_id, ids)):
-        for segment in ids:
-            check_segment_id(segment)
-    text = ",".join(ids)
-    # A list that begins with a tilde would be taken for a pattern.
-    return format_word((f",{text}" if text.startswith("~") else text).encode())
-
-
-def _options(seconds: float | None, rows: int | None, parameters: Parameters | None) -> list[bytes]:
-    options = []
-    if seconds is not None:
-        options.append(f"seconds={seconds:.6f}".encode())
-    if rows is not None:
-        options.append(f"rows={rows}".encode())
-    if parameters is not None:
-        options.append(format_word(encode_parameters(parameters), b"bind="))
-    return options
-
-
-class LineConnectionFactory(Factory):
+class _Connections(Factory):
     """Makes connections; see :class:`LineConnection` for the parameters."""
 
     noisy = False
 
-    def __init__(
-        self, clock: IReactorTime, token: str | None = None, silence: float = 30.0
-    ) -> None:
-        self._make: Callable[[], LineConnection] = lambda: LineConnection(clock, token, silence)
+    def __init__(self, clock: IReactorTime, token: str | None) -> None:
+        self._clock = clock
+        self._token = token
 
     def buildProtocol(self, addr: object) -> LineConnection:
         """A new connection."""
-        return self._make()
+        return LineConnection(self._clock, self._token)
 
 
 async def connect(
@@ -405,7 +368,7 @@ async def connect(
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
     try:
-        protocol = await endpoint.connect(LineConnectionFactory(clock, token))
+        protocol = await endpoint.connect(_Connections(clock, token))
     except (ConnectError, OSError) as error:
         raise errors.Unavailable(f"cannot connect: {error}") from error
     connection = cast(LineConnection, protocol)

@@ -9,11 +9,13 @@ skipped where the protocol allows additions. How lines are told apart is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from trough import errors
+from trough.model import check_segment_id, is_segment_id
 from trough.protocols.line import MAX_LINE, MAX_LITERAL
+from trough.protocols.values import Parameters, encode_parameters
 
 #: The version that the greeting tells. Additions that old clients can ignore keep it.
 VERSION = 1
@@ -51,7 +53,7 @@ class Greeting:
 
 
 def parse_greeting(reply: tuple[bytes, bytes, bytes]) -> Greeting:
-    """The greeting out of the first line, as :meth:`ReplyParser.next_reply` gave it.
+    """The greeting out of the first line, as :class:`ReplyParser` took it apart.
 
     :raises trough.errors.FramingLost: it is another protocol, or another version
     """
@@ -145,6 +147,48 @@ def format_word(value: bytes, prefix: bytes = b"") -> bytes:
 def format_request(tag: bytes, verb: bytes, *arguments: bytes) -> bytes:
     """A request as it is sent, of arguments made by :func:`format_word` and :func:`format_text`."""
     return b"%b\n" % b" ".join((tag, verb, *arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """All segments whose id `pattern`, a regular expression, is found in."""
+
+    pattern: str
+
+
+def format_segments(segments: Iterable[str] | Matching) -> bytes:
+    """Ids or a pattern, as an argument.
+
+    :raises trough.errors.BadRequest: no segment, or what cannot be an id
+    """
+    if isinstance(segments, Matching):
+        return format_word(segments.pattern.encode(), b"~")
+    ids = list(segments)
+    if not ids:
+        raise errors.BadRequest("no segment was named")
+    if not all(map(is_segment_id, ids)):
+        for segment in ids:
+            check_segment_id(segment)
+    text = ",".join(ids)
+    # A list that begins with a tilde would be taken for a pattern.
+    return format_word((f",{text}" if text.startswith("~") else text).encode())
+
+
+def format_options(
+    seconds: float | None, rows: int | None, parameters: Parameters | None
+) -> list[bytes]:
+    """The options of a query that are not None, as arguments.
+
+    :raises trough.errors.BadRequest: a parameter that SQLite could not store
+    """
+    options = []
+    if seconds is not None:
+        options.append(f"seconds={seconds:.6f}".encode())
+    if rows is not None:
+        options.append(f"rows={rows}".encode())
+    if parameters is not None:
+        options.append(format_word(encode_parameters(parameters), b"bind="))
+    return options
 
 
 # What a server would not take as it is: the end of a line, the carriage return that it
