@@ -33,6 +33,12 @@ PATIENCE = 16
 
 REASON_PREFIX = b"500 Server Error: "
 
+#: In which an answer tells the code of its error (trough/errors.py).
+CODE_HEADER = b"x-trough-error"
+
+#: In which it says that its rows are the last promoted state.
+STATE_HEADER = b"x-trough-state"
+
 _UNREAD = (
     b"HTTP/1.1 413 Request Entity Too Large\r\n"
     b"Connection: close\r\n"
@@ -268,7 +274,7 @@ class Resource(resource.Resource):
             _log.warn("{uri}: cut off: {reason}", uri=request.uri, reason=error)
             request.abort()
             return
-        request.setHeader(b"x-trough-error", error.code.encode())
+        request.setHeader(CODE_HEADER, error.code.encode())
         if self.error_as_json:
             said: dict[str, str] = {"error": str(error), "code": error.code}
             if isinstance(error, errors.Moved):

@@ -23,16 +23,16 @@ from twisted.web.client import (
 from twisted.web.http_headers import Headers
 
 from trough import errors
-from trough.protocols.http import Request, finished
+from trough.protocols.http import CODE_HEADER, STATE_HEADER, Request, finished
 
-_PASSED_ON = (
-    b"authorization",
-    b"content-type",
-    b"x-trough-forwarded-by",
-    b"x-trough-holder-away",
-)
-_PASSED_BACK = (b"content-type", b"x-trough-state", b"x-trough-error")
+#: Names the worker that passed a request on; such a request is not passed on again.
+FORWARDED_HEADER = b"x-trough-forwarded-by"
 
+#: Names the holder of the write lock, beside the former, if that could not be reached.
+HOLDER_AWAY_HEADER = b"x-trough-holder-away"
+
+_PASSED_ON = (b"authorization", b"content-type", FORWARDED_HEADER, HOLDER_AWAY_HEADER)
+_PASSED_BACK = (b"content-type", STATE_HEADER, CODE_HEADER)
 
 #: Seconds to establish a connection, and beyond a query's own for its answer to begin.
 PATIENCE = 5.0
@@ -71,7 +71,7 @@ class Proxy:
             raise
         except Exception as failure:  # Twisted's connection errors share no base
             raise NoConnection(f"no answer from {url}: {failure}") from failure
-        if response.headers.getRawHeaders(b"x-trough-error") == [errors.Moved.code.encode()]:
+        if response.headers.getRawHeaders(CODE_HEADER) == [errors.Moved.code.encode()]:
             said = (await readBody(response)).decode("utf-8", "replace")
             raise errors.Moved(f"{url}: {said}", "")
         request.setResponseCode(response.code)

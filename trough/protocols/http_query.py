@@ -17,17 +17,16 @@ from trough import errors
 from trough.executors.pool import Framing, Limits, Outcome
 from trough.model import Copy, check_segment_id
 from trough.protocols.arguments import parse_rows, parse_seconds
-from trough.protocols.http import Request, Resource, finished, write_response
-from trough.protocols.http_proxy import NoConnection, Proxy
+from trough.protocols.http import STATE_HEADER, Request, Resource, finished, write_response
+from trough.protocols.http_proxy import (
+    FORWARDED_HEADER,
+    HOLDER_AWAY_HEADER,
+    NoConnection,
+    Proxy,
+)
 from trough.query import Queries
 
 _log = Logger()
-
-#: Names the worker that passed a request on; such a request is not passed on again.
-FORWARDED = b"x-trough-forwarded-by"
-
-#: Names the holder of the write lock, beside the former, if that could not be reached.
-HOLDER_AWAY = b"x-trough-holder-away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class ReadResource(Resource):
     def _read(self, request: Request, target: Any, parameters: QueryParameters) -> None:
         receiver = Streamed(self, request)
         if self._queries.is_stale(parameters.segment):
-            request.setHeader(b"x-trough-state", b"last-promoted")
+            request.setHeader(STATE_HEADER, b"last-promoted")
         self._start(request, receiver, self._queries.read, [target], parameters)
 
     def _start(
@@ -140,7 +139,7 @@ class ReadResource(Resource):
             f"segment {segment} has just moved", "ask again in a second"
         )
         target = self._promoted_for_another(request, segment)
-        passed_on = request.requestHeaders.hasHeader(FORWARDED)
+        passed_on = request.requestHeaders.hasHeader(FORWARDED_HEADER)
         while target is None and not passed_on:
             copy = await self._next_copy(segment, asked_in_vain, reason)
             try:
@@ -170,7 +169,7 @@ class ReadResource(Resource):
         return errors.Moved(f"segment {segment} is not answered by {self._queries.node}", "")
 
     def _promoted_for_another(self, request: Request, segment: str) -> Any:
-        holder = request.getHeader(HOLDER_AWAY)
+        holder = request.getHeader(HOLDER_AWAY_HEADER)
         return (
             self._queries.promoted(segment, holder.decode("ascii", "replace")) if holder else None
         )
@@ -189,11 +188,11 @@ class ReadResource(Resource):
         self, request: Request, copy: Copy, parameters: QueryParameters, moved_from: set[str]
     ) -> None:
         headers = request.requestHeaders
-        headers.setRawHeaders(FORWARDED, [self._queries.node.encode()])
+        headers.setRawHeaders(FORWARDED_HEADER, [self._queries.node.encode()])
         holder = self._queries.worker.holder_elsewhere(parameters.segment)
         # One that answered that it writes the segment no more is not away.
         if holder is not None and holder.node not in {copy.node, *moved_from}:
-            headers.setRawHeaders(HOLDER_AWAY, [holder.node.encode()])
+            headers.setRawHeaders(HOLDER_AWAY_HEADER, [holder.node.encode()])
         await self._proxy.forward(request, copy.url, parameters.limits.seconds)
 
 
