@@ -24,7 +24,7 @@ from trough.metadata.embedded_database import Database
 from trough.model import Assignment, Lock
 from trough.threads import ThreadPoolService
 
-log = Logger()
+_log = Logger()
 
 #: Seconds between two looks.
 INTERVAL = 0.1
@@ -98,7 +98,7 @@ class EmbeddedWatch(Watch):
         try:
             self._listener(changes)
         except Exception:
-            log.failure("a listener to changes of the registry failed")
+            _log.failure("a listener to changes of the registry failed")
 
 
 def _anything(changes: Changes) -> bool:
@@ -165,9 +165,9 @@ class Watcher:
             return
         self._trouble = type(error)
         if isinstance(error, errors.TroughError):
-            log.warn("cannot look for changes: {error}", error=error)
+            _log.warn("cannot look for changes: {error}", error=error)
         else:
-            log.failure("looking for changes failed", Failure(error))
+            _log.failure("looking for changes failed", Failure(error))
 
     def _news(self, watches: Iterable[EmbeddedWatch]) -> list[tuple[EmbeddedWatch, Changes, int]]:
         """On a thread: what each watch is to be told."""

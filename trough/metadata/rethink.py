@@ -24,13 +24,13 @@ from trough.metadata import rethink_changes as changes
 from trough.metadata import rethink_reads as reads
 from trough.metadata import rethink_rows as rows
 from trough.metadata.address import RethinkAddress
-from trough.metadata.rethink_cluster import Ambiguous, Refused, RethinkCluster
+from trough.metadata.rethink_cluster import Ambiguous, RethinkCluster
 from trough.metadata.rethink_tables import make_tables
-from trough.metadata.rethink_terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT
+from trough.metadata.rethink_terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT, Refused
 from trough.metadata.rethink_watch import FeedWatch
 from trough.model import READ, WRITE, Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
 
-log = Logger()
+_log = Logger()
 
 T = TypeVar("T")
 
@@ -278,7 +278,7 @@ class RethinkMetadata(Metadata):
     def _complete(self, segment: str) -> None:
         completing = Deferred.fromCoroutine(self.lock_of(segment))
         completing.addErrback(
-            lambda failure: log.warn(
+            lambda failure: _log.warn(
                 "no epoch yet for the lock of {segment}: {error}",
                 segment=segment,
                 error=failure.value,

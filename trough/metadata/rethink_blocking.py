@@ -22,7 +22,7 @@ from trough.metadata import rules
 from trough.metadata.address import RethinkAddress, host_and_port
 from trough.metadata.blocking import PORTION, BlockingMetadata
 from trough.metadata.idle_pool import IdlePool
-from trough.metadata.rethink_terms import FROZEN, PRESENT
+from trough.metadata.rethink_terms import FROZEN, PRESENT, Refused
 from trough.model import Copy, Leader, Lock, Schema, Worker
 
 #: Seconds to wait for a host, and for an answer.
@@ -88,10 +88,6 @@ class _Link:
 
     def close(self) -> None:
         self._connection.close(noreply_wait=False)
-
-
-class Refused(errors.Unavailable):
-    """RethinkDB could not do it now: a table has no primary, or no majority."""
 
 
 class BlockingRethink(BlockingMetadata):

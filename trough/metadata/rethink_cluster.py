@@ -25,18 +25,15 @@ from trough import errors
 from trough.metadata import Absence
 from trough.metadata.address import RethinkAddress, host_and_port
 from trough.metadata.rethink_connection import PING, Connection, ConnectionLost, Feed, plain
+from trough.metadata.rethink_terms import Refused
 
-log = Logger()
+_log = Logger()
 
 #: Seconds. A query outlives the failover of a table's primary: of three servers on one
 #: machine, that took 2.8 s when it was killed, and 18.5 s when it was stopped.
 DEADLINE = 30.0
 CONNECT = 5.0
 LONGEST_PAUSE = 5.0
-
-
-class Refused(errors.Unavailable):
-    """RethinkDB could not do it now: a table has no primary, or no majority."""
 
 
 class Ambiguous(Refused):
@@ -78,7 +75,7 @@ class RethinkCluster:
             self._lost_at = self._reactor.seconds()
             self._keeping = Deferred.fromCoroutine(self._keep_connected())
             self._keeping.addErrback(lambda failure: failure.trap(defer.CancelledError))
-            self._keeping.addErrback(lambda f: log.failure("staying connected failed", failure=f))
+            self._keeping.addErrback(lambda f: _log.failure("staying connected failed", failure=f))
 
     async def stop(self) -> None:
         """Give up the connection and everything that waits for it. Idempotent."""
@@ -204,7 +201,7 @@ class RethinkCluster:
             if in_vain and not told:
                 # Whoever waits for the servers is told once its time is over; an operator, now.
                 told = True
-                log.warn("{reason}", reason=self._reason.message)
+                _log.warn("{reason}", reason=self._reason.message)
             await self.pause(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 
@@ -230,7 +227,7 @@ class RethinkCluster:
 
     async def _use(self, connection: Connection) -> None:
         self._connection = connection
-        log.info("connected to RethinkDB at {peer}", peer=connection.peer)
+        _log.info("connected to RethinkDB at {peer}", peer=connection.peer)
         wanted, self._wanted = self._wanted, {}
         for wanting in wanted:
             wanting.callback(connection)
@@ -239,7 +236,7 @@ class RethinkCluster:
         finally:
             self._connection = None
             self._lost_at = connection.silent_since or self._reactor.seconds()
-        log.warn("lost RethinkDB at {peer}", peer=connection.peer)
+        _log.warn("lost RethinkDB at {peer}", peer=connection.peer)
 
     def _tell_wanting(self, error: Exception) -> None:
         wanted, self._wanted = self._wanted, {}

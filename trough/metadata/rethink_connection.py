@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.metadata.address import RethinkAddress
 
-log = Logger()
+_log = Logger()
 
 _QUERY = ql2_pb2.Query.QueryType
 _RESPONSE = ql2_pb2.Response.ResponseType
@@ -195,7 +195,7 @@ class Connection(Protocol):
             await self.ask(_ONE, self._ping_seconds)
         except Exception as error:
             if self._gone is None:
-                log.warn("RethinkDB at {peer} is silent: {error}", peer=self.peer, error=error)
+                _log.warn("RethinkDB at {peer} is silent: {error}", peer=self.peer, error=error)
                 self.close()
         else:
             self._pings = False

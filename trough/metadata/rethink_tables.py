@@ -20,11 +20,11 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import rethink_changes as changes
-from trough.metadata.rethink_cluster import Ambiguous, Refused, RethinkCluster
-from trough.metadata.rethink_terms import DURABLE, TABLES, r
+from trough.metadata.rethink_cluster import Ambiguous, RethinkCluster
+from trough.metadata.rethink_terms import DURABLE, TABLES, Refused, r
 from trough.model import DEFAULT_SCHEMA
 
-log = Logger()
+_log = Logger()
 
 #: Copies of each table, where there are as many servers.
 REPLICAS = 3
@@ -111,7 +111,7 @@ async def _clear_up(
     surplus = duplicates(rows)
     for row in surplus:
         name = f"{row['name']}_duplicate_{row['id'].replace('-', '')}"
-        log.warn("renaming {old}, made twice, to {new}", old=row["name"], new=name)
+        _log.warn("renaming {old}, made twice, to {new}", old=row["name"], new=name)
         place = r.db("rethinkdb").table(config).get(row["id"])
         await cluster.run(place.update({"name": name}))
         await drop_empty(cluster, name)
@@ -125,7 +125,7 @@ async def _drop_empty_table(cluster: RethinkCluster, name: str) -> None:
             await cluster.run(r.table_drop(name), patient=False)
     except (reql.ReqlError, Refused) as error:
         # Somebody else is clearing up as well.
-        log.info("left {name} alone: {error}", name=name, error=error.message)
+        _log.info("left {name} alone: {error}", name=name, error=error.message)
 
 
 async def _drop_empty_database(cluster: RethinkCluster, name: str) -> None:
@@ -133,7 +133,7 @@ async def _drop_empty_database(cluster: RethinkCluster, name: str) -> None:
         if not await cluster.run(r.db(name).table_list(), patient=False):
             await cluster.run(r.db_drop(name), patient=False)
     except (reql.ReqlError, Refused) as error:
-        log.info("left {name} alone: {error}", name=name, error=error.message)
+        _log.info("left {name} alone: {error}", name=name, error=error.message)
 
 
 async def _listed(cluster: RethinkCluster, term: Any) -> list[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from rethinkdb import RethinkDB
 
+from trough import errors
 from trough.metadata import rethink_rows as rows
 
 r = RethinkDB()
@@ -36,6 +37,10 @@ DURABLE = {"durability": "hard"}
 SOFT = {"durability": "soft"}
 
 NODES = (f"{rows.NODES}:", f"{rows.NODES};")  # ";" comes next after ":"
+
+
+class Refused(errors.Unavailable):
+    """RethinkDB could not do it now: a table has no primary, or no majority."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from trough.metadata import Watch
 from trough.metadata.rethink_cluster import LONGEST_PAUSE, RethinkCluster
 from trough.metadata.rethink_connection import Feed
 
-log = Logger()
+_log = Logger()
 
 SHORTEST_PAUSE = 0.1
 
@@ -101,7 +101,7 @@ class FeedWatch(Watch):
         self._pause = SHORTEST_PAUSE
         self.running = Deferred.fromCoroutine(self._run())
         self.running.addErrback(lambda failure: failure.trap(CancelledError))
-        self.running.addErrback(lambda failure: log.failure("a watch failed", failure=failure))
+        self.running.addErrback(lambda failure: _log.failure("a watch failed", failure=failure))
 
     def stop(self) -> None:
         self._stopped = True
@@ -120,7 +120,7 @@ class FeedWatch(Watch):
             except (errors.TroughError, reql.ReqlError, FeedError) as error:
                 if self._stopped:
                     return
-                log.info("watching anew: {error}", error=getattr(error, "message", error))
+                _log.info("watching anew: {error}", error=getattr(error, "message", error))
             await self._cluster.pause(self._pause)
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
 
@@ -138,4 +138,4 @@ class FeedWatch(Watch):
         try:
             self._told(full, new, gone)
         except Exception:
-            log.failure("a listener to changes failed")
+            _log.failure("a listener to changes failed")
