@@ -290,6 +290,17 @@ def test_memory_is_limited(target, text):
     front.close()
 
 
+def test_memory_of_functions_is_limited_too(target):
+    """It is not SQLite's, and the query fails for the same reason."""
+    front = Front(memory=256 << 20)
+    text = "SELECT BUILDREDIRECTARRAY('u', 200, hex(zeroblob(70000000)), '')"
+    front.ask(1, text, target)
+    assert front.next()[2].startswith(b"t FAIL s limit ")
+    front.ask(2, "SELECT 1", target)
+    assert front.next()[:2] == (frames.ENDED, 2)
+    front.close()
+
+
 def test_writes_are_told_when_they_are_on_disk(front, target):
     """Those that arrive together share a commit, and each has its own answer."""
     front.send((frames.CALL, 1, "make_writable", ("s", target[1])))

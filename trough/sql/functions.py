@@ -47,6 +47,9 @@ class Functions:
             except errors.TroughError as error:
                 self.problem = error
                 raise
+            except MemoryError:
+                self.problem = out_of_memory()
+                raise
 
         return call
 
@@ -65,6 +68,14 @@ class Functions:
 
 def _nothing() -> None:
     pass
+
+
+def out_of_memory() -> errors.LimitExceeded:
+    """What a statement ends with that needs more memory than it may have."""
+    return errors.LimitExceeded(
+        "the statement needs more memory than it may have",
+        "ask for less at once: fewer columns, fewer rows, shorter values",
+    )
 
 
 @functools.lru_cache(maxsize=256)

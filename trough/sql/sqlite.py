@@ -23,7 +23,7 @@ from pysqlite3 import dbapi2 as sqlite3
 
 from trough import errors
 from trough.sql import statements
-from trough.sql.functions import Functions
+from trough.sql.functions import Functions, out_of_memory
 from trough.sql.library import MMAP_SIZE
 from trough.sql.queries import Parameters
 from trough.sql.rows import ROW_JSON, row_json
@@ -319,10 +319,7 @@ def _translated(error: BaseException, path: str) -> errors.TroughError:
     code = getattr(error, "sqlite_errorcode", None) or 0
     message = str(error)
     if is_out_of_memory(error) or code == _TOOBIG:
-        return errors.LimitExceeded(
-            "the statement needs more memory than it may have",
-            "ask for less at once: fewer columns, fewer rows, shorter values",
-        )
+        return out_of_memory()
     if isinstance(error, sqlite3.Warning):
         return statements.more_than_one()
     # What goes wrong in a backup is raised without its code.
