@@ -73,6 +73,7 @@ def test_sql_is_sql_whatever_its_content_type(machine, content_type):
     [
         (_request(b"Host: x", LENGTH), 200, ROWS),
         (_request(LENGTH, target=b"/?segment=%6fdd"), 200, ROWS),
+        (_request(LENGTH, target=b"http://w1:6444/?segment=odd"), 200, ROWS),
         (_request(b"Host: odd.example.org", LENGTH, target=b"/"), 200, ROWS),
         (
             _request(b"Transfer-Encoding: chunked", body=b"1b\r\n" + SQL + b"\r\n0\r\n\r\n"),
@@ -110,6 +111,16 @@ def test_one_request_gets_one_answer(machine, request_, status, reason):
     answer = _said(machine, "READ_PORT", request_)
     assert answer.startswith(b"HTTP/1.1 %d " % status) and reason in answer
     assert answer.count(b"HTTP/1.1") == (2 if status == 100 else 1)
+
+
+@pytest.mark.parametrize(
+    "target", [b"/schema", b"http://w1:6112/schema", b"http://w1:6112//schema"]
+)
+def test_a_request_may_name_the_whole_url(machine, target):
+    """As HTTP has it for whoever goes through a proxy."""
+    request = b"GET %s HTTP/1.1\r\nConnection: close\r\n\r\n" % target
+    answer = _said(machine, "SYNC_LOCAL_PORT", request)
+    assert answer.startswith(b"HTTP/1.1 200 ") and b'"default"' in answer
 
 
 def test_requests_in_a_row_are_answered_in_a_row(machine):

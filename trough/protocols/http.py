@@ -113,6 +113,7 @@ class Request(server.Request):
         if self._answered:
             self.channel.loseConnection()
         else:
+            self.path = _path_of(self.path)
             super().process()
 
     def abort(self) -> None:
@@ -283,6 +284,12 @@ class Resource(resource.Resource):
         else:
             body = REASON_PREFIX + str(error).encode("utf-8", "replace") + b"\n"
             write_response(request, error.status, b"text/plain; charset=utf-8", body)
+
+
+def _path_of(target: bytes) -> bytes:
+    """The path that a request asks for, where it may name the whole URL (RFC 9112, 3.2.2)."""
+    scheme, separator, rest = target.partition(b"://")
+    return b"/" + rest.partition(b"/")[2] if separator and b"/" not in scheme else target
 
 
 def finished(request: Request) -> bool:
