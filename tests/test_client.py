@@ -352,6 +352,14 @@ async def test_values_that_do_not_fit_change_nothing(cluster):
         assert sync.requests == []
 
 
+def test_a_value_that_sql_has_no_text_for_is_refused_as_the_original_does():
+    """With the exception that callers know."""
+    assert TroughClient.sql_value("it's") == "'it''s'"
+    for value in (object(), 2**63):
+        with pytest.raises(TroughException):
+            TroughClient.sql_value(value)
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_shape_of_warcprox(cluster):
     """Inserts of 500 rows of 4 byte strings and IN lists of 500, from many threads at once."""

@@ -118,7 +118,14 @@ class TroughClient:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    sql_value = staticmethod(sql_value)
+    @staticmethod
+    def sql_value(value: Any) -> str | int | float:
+        """See :func:`trough.sql.text.sql_value`.
+
+        :raises TroughException: there is no SQL for such a value
+        """
+        with _as_trough_exception():
+            return sql_value(value)
 
     # -- reading and writing ---------------------------------------------------
 
