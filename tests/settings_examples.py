@@ -59,7 +59,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "MAX_ROWS": (1000, "1000", 1000),
     "MAX_WRITE_BODY": ("8 MB", "8 MB", 8_000_000),
     "MAX_SQL_LENGTH": (100_000, "100 kB", 100_000),
-    "MAX_LINE": (2048, "2 KiB", 2048),
+    "MAX_LINE": (8192, "8 KiB", 8192),
     "MAX_LITERAL": (4096, "4096 B", 4096),
     "LOG_LEVEL": ("WARNING", "Warn", "warn"),
     "LOG_FORMAT": ("JSON", "json", "json"),
@@ -75,7 +75,7 @@ COMPANIONS: dict[str, dict[str, object]] = {
 # For each kind of key a few values of other types and out of bounds.
 NEITHER_TEXT_NOR_NUMBER = [{"a": 1}, [1.5], [[]]]
 WRONG: dict[str, list[object]] = {
-    **{name: [True, "many", 1.5, -1, 65536, 2**70] for name in KEYS if name.endswith("_PORT")},
+    **{name: [True, "many", 1.5, -1, 0, 65536, 2**70] for name in KEYS if name.endswith("_PORT")},
     **{key: ["", "a b", ".a", "a" * 50, "w/1", 7, False] for key in ("HOSTNAME",)},
     **{key: ["localhost", "", "1.2.3", 7] for key in ("BIND_ADDRESS",)},
     **{key: ["", "a b", "http://x", 1.5, True] for key in ("EXTERNAL_IP", "HDFS_HOST")},
@@ -143,10 +143,10 @@ WRONG: dict[str, list[object]] = {
             "EXECUTOR_MEMORY",
             "MAX_WRITE_BODY",
             "MAX_SQL_LENGTH",
-            "MAX_LINE",
             "MAX_LITERAL",
         )
     },
+    "MAX_LINE": [0, 8191, "8 kB", 1.5, True, 2**63],
     "COLD_CACHE_BYTES": [-1, 1.5, True, "x", 2**63],
     "RUN_AS_COLD_STORAGE_NODE": [1, 0, "yes", "true"],
     "COLD_STORAGE_PATH": [

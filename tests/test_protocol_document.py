@@ -28,6 +28,7 @@ from trough.protocols.messages import Greeting
 from trough.protocols.server import LineServerFactory, ServerLimits
 from trough.protocols.sync_verbs import SyncVerbs
 from trough.protocols.worker_verbs import WorkerVerbs
+from trough.settings import settings_from
 
 reactor: Any = installed_reactor
 DOCUMENT = Path(trough.protocols.__file__).with_name("PROTOCOL.rst").read_text()
@@ -224,6 +225,9 @@ def test_limits_are_those_of_the_code() -> None:
     assert (limits.half_message, limits.idle) == (60, 3600)
     assert limits.strangers.max_line == limits.strangers.max_literal == 8192
     assert limits.requests == Greeting("", "").max_requests
+    assert (limits.held, limits.connections) == (128 << 20, 10_000)
+    with pytest.raises(errors.BadSettings, match="8192 or more"):
+        settings_from({"MAX_LINE": 8191}, "w01")
 
 
 def test_last_words() -> None:

@@ -374,12 +374,6 @@ def test_impossible_combinations(given: dict[str, object], message: str, tmp_pat
     assert caught.value.hint
 
 
-def test_any_free_port_may_be_taken_six_times() -> None:
-    """Port 0 is no clash with port 0."""
-    ports = {name: 0 for name in KEYS if name.endswith("_PORT") and name != "HDFS_PORT"}
-    assert settings_from(ports, "w").read_port == 0
-
-
 # -- rules -------------------------------------------------------------------------
 
 

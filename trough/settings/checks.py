@@ -94,7 +94,7 @@ def _check_ports(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
     seen: dict[int, str] = {}
     for name in KEYS:
         port = values[name]
-        if not name.endswith("_PORT") or name == "HDFS_PORT" or port == 0:
+        if not name.endswith("_PORT") or name == "HDFS_PORT":
             continue
         other = seen.setdefault(port, name)
         if other != name:

@@ -30,7 +30,8 @@ from trough.settings.kinds import (
 )
 from trough.settings.rules import COLD, COPIES, MOST_COPIES, Rule, first_answer
 
-_PORT = Whole(0, 65535)
+# Not 0: what a process publishes is the port that its settings name.
+_PORT = Whole(1, 65535)
 _PROCESSES = Whole(1, 1024)
 
 
@@ -98,7 +99,7 @@ class Settings:
         "Name node of HDFS; HDFS_HOST, HDFS_PORT and HDFS_PATH are another way to write "
         "STORAGE_URL.",
     )
-    hdfs_port: int = _key(Whole(1, 65535), 9870, "Port of WebHDFS on HDFS_HOST.")
+    hdfs_port: int = _key(_PORT, 9870, "Port of WebHDFS on HDFS_HOST.")
     hdfs_path: str | None = _key(AbsolutePath(), None, "Directory in HDFS.")
     hdfs_user: str | None = _key(
         Word("a user's name"), None, "User of HDFS; without it, whoever runs the process."
@@ -134,7 +135,7 @@ class Settings:
     sync_loop_timing: float = _key(
         Seconds(0.1),
         120,
-        "Seconds between two full rounds of leader and worker, which find what no notice told of.",
+        "Seconds between two full rounds of a worker, which find what no notice told of.",
     )
     listing_interval: float = _key(
         Seconds(0.05),
@@ -151,7 +152,9 @@ class Settings:
         "0: never.",
     )
     message_seconds: float = _key(
-        Seconds(0.1), 60, "Seconds that a client may take between the parts of one message."
+        Seconds(0.1),
+        60,
+        "Seconds that a client of the line protocol may take between the parts of one message.",
     )
     shutdown_seconds: float = _key(
         Seconds(0), 10, "Seconds that requests under way have to finish when a process stops."
@@ -225,9 +228,14 @@ class Settings:
     )
     max_write_body: int = _key(Size(1024), "64 MiB", "Bytes of SQL in one write, at most.")
     max_sql_length: int = _key(Size(1024), "4 MiB", "Bytes of SQL in one read, at most.")
-    max_line: int = _key(Size(1024), "64 KiB", "Bytes in one line of the line protocol, at most.")
+    # What the protocol promises, so that a client may send that much before the greeting.
+    max_line: int = _key(
+        Size(8192),
+        "64 KiB",
+        "Bytes in one message of the line protocol less its literals, at most.",
+    )
     max_literal: int = _key(
-        Size(1024), "64 MiB", "Bytes in one literal of the line protocol, at most."
+        Size(1024), "64 MiB", "Bytes in the literals of one message of the line protocol, at most."
     )
 
     # -- what is told --
