@@ -20,24 +20,33 @@ COUNT = "SELECT count(*) AS n FROM t"
 def cluster(tmp_path, request):
     """Four workers that say seldom how loaded they are; two have a copy of ``moved``."""
     engines = open_engines(PAIRS[0], tmp_path, request)
-    with sqlite3.connect(":memory:") as database:
-        database.execute("CREATE TABLE t (n)")
-        engines.hand.put("by-hand/moved.sqlite", database.serialize())
     seldom = {"WORKER_TTL": "2000", "HEARTBEAT_INTERVAL": "600"}
     with Cluster(tmp_path, engines, syncs=1, **seldom) as cluster:
-        yield cluster.start()
+        cluster.start()
+        # Not before all are there, or copies would move to whoever comes last.
+        with sqlite3.connect(":memory:") as database:
+            database.execute("CREATE TABLE t (n)")
+            engines.hand.put("by-hand/moved.sqlite", database.serialize())
+        yield cluster
+
+
+@pytest_twisted.async_yield_fixture
+async def metadata(cluster):
+    """The store that the workers publish in."""
+    metadata = open_metadata(cluster.metadata_url, reactor)
+    await metadata.open()
+    yield metadata
+    await metadata.close()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_read_is_passed_on_to_whoever_has_the_segment(cluster):
+async def test_a_read_is_passed_on_to_whoever_has_the_segment(cluster, metadata):
     """Who has what is known with some delay: where the worker that a read was passed on to
     has the segment no more, the next one is asked, and the client notices nothing. Where
     nobody is left, it is told to ask again."""
     readers = cluster.wait_for_copies("moved")
     asked, wrong = sorted(set(cluster.workers) - readers)
     url = cluster.read_url(asked, "moved")
-    metadata = open_metadata(cluster.metadata_url, reactor)
-    await metadata.open()
     await metadata.publish_copies([Copy("moved", wrong, READ, cluster.read_url(wrong, "moved"))])
     for worker in await metadata.workers():
         await metadata.beat(replace(worker, load=0.0 if worker.node == wrong else 9.0))
@@ -46,4 +55,3 @@ async def test_a_read_is_passed_on_to_whoever_has_the_segment(cluster):
         await metadata.withdraw_copies(name, ["moved"], READ)
     status, answer = http("POST", url, COUNT.encode())
     assert status == 503 and b"ask again" in answer
-    await metadata.close()
