@@ -1,14 +1,18 @@
-"""What twistd says about the three plugins."""
+"""What twistd says about the three plugins, and each tool about itself."""
 
 import re
 
 import pytest
 
+from trough import __version__, admin, load
 from trough.settings import KEYS
+from trough.shell import main as shell
 from trough.taps import node, sync, worker
 
+PLUGINS = [node, sync, worker]
 
-@pytest.mark.parametrize("plugin", [node, sync, worker])
+
+@pytest.mark.parametrize("plugin", PLUGINS)
 def test_help_is_true_and_fits_a_terminal(plugin):
     """Each key that it names is one, each port has its default, no line is too long."""
     usage = plugin.Options().getUsage(80)
@@ -24,3 +28,14 @@ def test_help_is_true_and_fits_a_terminal(plugin):
 def _reading(plugin):
     # All of them name READ_PORT, as an example of a key.
     return set() if plugin is sync else {"READ_PORT"}
+
+
+@pytest.mark.parametrize(
+    "say", [admin.main, load.main, shell.main, *(p.Options().parseOptions for p in PLUGINS)]
+)
+def test_everything_says_which_version_it_is(say, capsys):
+    """``--version`` is Trough's, not Twisted's or nobody's."""
+    with pytest.raises(SystemExit) as ended:
+        say(["--version"])
+    assert not ended.value.code
+    assert capsys.readouterr().out.rstrip().endswith(f" {__version__}")

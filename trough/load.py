@@ -18,7 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TextIO
 
-from trough import errors, model, registry_url
+from trough import __version__, errors, model, registry_url
 from trough.client import TroughClient
 from trough.loading import records
 from trough.loading.progress import Progress
@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("-u", "--url", help=registry_url.HELP)
+    add("--version", action="version", version=f"trough-load {__version__}")
     add("--segment", required=True, metavar="ID", help="the segment to load into")
     add(
         "--schema",
@@ -92,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=["auto", *records.FORMATS],
         default="auto",
-        help="default: auto, by the first line of each file",
+        help="default: auto, by the first lines of each file",
     )
     add(
         "--batch",

@@ -19,7 +19,7 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from trough import errors, registry_url
+from trough import __version__, errors, registry_url
 from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
 from trough.admin.deciding import drain, forget, free_lock, free_locks, undrain
 from trough.admin.looking import locks, status, workers
@@ -40,6 +40,11 @@ LOOK = 0.5
 DESCRIPTION = """\
 Look at a Trough, and decide what an operator has to: through its metadata store, whether
 or not a sync server is there.
+"""
+
+EPILOG = """\
+`trough-admin COMMAND --help` tells more of one. Exit status: 0 done, 1 it was refused or
+failed (see status), 2 the command line cannot be meant, 130 Ctrl-C.
 """
 
 
@@ -108,8 +113,9 @@ Command = Callable[[Console, argparse.Namespace], Awaitable[int]]
 
 def command_line() -> argparse.ArgumentParser:
     """All commands and their options."""
-    parser = argparse.ArgumentParser("trough-admin", description=DESCRIPTION)
+    parser = argparse.ArgumentParser("trough-admin", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("-u", "--url", help=registry_url.HELP)
+    parser.add_argument("--version", action="version", version=f"trough-admin {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: Command, help_text: str) -> argparse.ArgumentParser:
@@ -155,7 +161,9 @@ def _add_deciding(command: Callable[[str, Command, str], argparse.ArgumentParser
     asking(free)
     asking(
         on_worker(
-            "free-locks", free_locks, "take all write locks away from a worker that never returns"
+            "free-locks",
+            free_locks,
+            "take all write locks away from a worker that never returns; can lose data",
         )
     )
     asking(

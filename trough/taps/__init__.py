@@ -12,7 +12,7 @@ from twisted.application.service import IService
 from twisted.internet import reactor
 from twisted.python import usage
 
-from trough import errors, logs
+from trough import __version__, errors, logs
 from trough.clocks import keep_time_by_elapsed
 from trough.settings import Settings, load_settings
 
@@ -48,6 +48,11 @@ class Options(usage.Options):
     def getUsage(self, width: int | None = None) -> str:
         """What ``--help`` shows."""
         return f"{super().getUsage(width)}\n{self.explanation}\n{_SETTINGS}"
+
+    def opt_version(self) -> None:
+        """Say which version this is."""
+        print(f"Trough {__version__}")
+        raise SystemExit(0)
 
     def environment(self) -> dict[str, str]:
         """Environment variables, completed by what the options say."""
