@@ -364,9 +364,48 @@ def test_quit_answers_first() -> None:
     assert not peer.wire.half_closed
     peer.role.waiting["w"].callback("x")
     assert peer.wire.take() == ["w OK word=x", "q OK", "* BYE quit goodbye"]
-    assert peer.wire.half_closed and not peer.wire.aborted
+    assert peer.wire.half_closed
+
+
+def test_what_was_asked_for_before_quit_may_be_read_slowly() -> None:
+    """Half an hour passes before the network has taken all; then the peer has a moment to go."""
+    peer = Peer()
+    peer.say("q QUIT")
+    peer.clock.advance(1800)
+    assert peer.wire.half_closed and not peer.wire.aborted and not peer.wire.disconnecting
+    peer.server.writeConnectionLost()
     peer.clock.advance(10)
-    assert peer.wire.aborted
+    assert peer.wire.disconnecting and not peer.wire.aborted
+
+
+def test_a_peer_that_never_reads_its_farewell() -> None:
+    """It is cut off in the end, one that is thrown out soon."""
+    quitting, thrown_out = Peer(ServerLimits(idle=300)), Peer()
+    quitting.say("q QUIT")
+    thrown_out.server.dataReceived(b"POST / HTTP/1.1\r\n\r\n")
+    for peer, seconds in ((quitting, 300), (thrown_out, 10)):
+        peer.clock.advance(seconds)
+        assert peer.wire.aborted
+
+
+def test_who_has_said_quit_may_end_his_side() -> None:
+    """Everything is answered, as to a script that is piped into nc."""
+    peer = Peer()
+    peer.say("w WAIT", "q QUIT")
+    peer.server.readConnectionLost()
+    assert not peer.wire.disconnecting
+    peer.role.waiting["w"].callback("x")
+    assert peer.wire.take() == ["w OK word=x", "q OK", "* BYE quit goodbye"]
+    assert peer.wire.disconnecting
+
+
+def test_who_ends_his_side_without_quit_is_gone() -> None:
+    """He may have been killed: what goes on is cancelled, what was answered still leaves."""
+    peer = Peer()
+    peer.say("w WAIT")
+    peer.server.readConnectionLost()
+    assert peer.role.waiting["w"].called
+    assert peer.wire.disconnecting and peer.wire.take() == []
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,19 @@ def test_what_is_no_segment_id_is_refused_everywhere(machine, segment):
     assert status == 400 and ("%" in segment or b"a segment id is" in answer)
 
 
+def test_a_script_may_end_its_side_once_it_has_said_quit(machine):
+    """As nc does on many systems at the end of its input; the answers come all the same."""
+    url = machine.provision("s1", "piped")["write_url"]
+    write(url, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
+    port = int(machine.processes["w1"].settings["LINE_PORT"])
+    with socket.create_connection(("127.0.0.1", port), GIVE_UP) as connection:
+        connection.sendall(b"1 QUERY piped SELECT n FROM t\n2 QUIT\n")
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as answer:
+            lines = answer.read().decode().splitlines()
+    assert lines[2] == "1 ROWS piped [[1]]" and lines[-1].startswith("* BYE quit")
+
+
 def test_a_segment_that_is_nowhere_is_404(machine):
     """A read of an unknown id says so, on the worker and when promoted or deleted."""
     status, answer = http("POST", machine.url("w1", "READ_PORT") + "?segment=nowhere", b"SELECT 1")

@@ -8,15 +8,22 @@ not read from; and that a lost connection cancels whatever went on for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, INegotiated, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    INegotiated,
+    IReactorTime,
+    ITCPTransport,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from trough import errors
 from trough.bunch import Bunch
@@ -56,6 +63,7 @@ class ServerLimits:
     connections: int = 10000
 
 
+@implementer(IHalfCloseableProtocol)
 class LineServer(Protocol):
     """One connection; made by :class:`LineServerFactory`.
 
@@ -81,6 +89,8 @@ class LineServer(Protocol):
         self._farewell: bytes | None = None  # once there is one, nothing is taken up
         self._quitting: Reply | None = None
         self._closing = False
+        self._thrown_out = False
+        self._peer_ended = False
         self._timer: IDelayedCall | None = None
         self._moved = 0.0  # when bytes went either way last
 
@@ -113,6 +123,18 @@ class LineServer(Protocol):
             with self._bunch:
                 self._take_requests()
 
+    def readConnectionLost(self) -> None:
+        """The peer sends no more: it is gone, unless it said QUIT, as what a script pipes into
+        nc does."""
+        self._peer_ended = True
+        if self._quitting is None or self._closing:
+            self._requests.abandon()
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """The peer's machine has all that it gets; the peer may still have to be told to go."""
+        self._set_timer(self._limits.linger, self.transport.loseConnection)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancel what went on for this connection."""
         self._farewell = self._farewell or b""
@@ -140,6 +162,7 @@ class LineServer(Protocol):
         """Cancel everything, say why, close."""
         self._requests.abandon()
         self._quitting = None
+        self._thrown_out = True
         self._farewell = format_error(error)
         self._close_if_done()
 
@@ -151,18 +174,29 @@ class LineServer(Protocol):
         if self._quitting is not None:
             self._quitting.ok()
         self.send(b"* BYE %b\n" % self._farewell)
+        self._close()
+
+    def _close(self) -> None:
+        """Close once the peer has taken what was sent, for which one that is not thrown out
+        has time."""
+        self._closing = True
+        self._farewell = self._farewell or b""
         self._outbox.close()
         # Closing outright while something unread is waiting would reset the connection,
         # and the peer might never see why. So it gets the end of our side first.
-        if INegotiated.providedBy(self.transport):  # TLS cannot end one side
+        if self._peer_ended or INegotiated.providedBy(self.transport):  # TLS cannot end one side
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()
         self._read_on()
+        limits = self._limits
+        patience = limits.linger if self._thrown_out else limits.idle
+        self._set_timer(patience, self.transport.abortConnection)
+
+    def _set_timer(self, seconds: float, call: Callable[[], None]) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        linger = self._limits.linger
-        self._timer = self._factory.clock.callLater(linger, self.transport.abortConnection)
+        self._timer = self._factory.clock.callLater(seconds, call)
 
     def _check_silence(self) -> None:
         limits, silence = self._limits, self.seconds() - self._moved
