@@ -11,7 +11,7 @@ from executor_pools import answer
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
-from worker_parts import WorkerParts, occupied, running_worker
+from worker_parts import HeldUp, WorkerParts, occupied, running_worker
 
 from trough import errors
 from trough.metadata.embedded import EmbeddedMetadata
@@ -76,7 +76,7 @@ async def test_no_write_is_called_done_that_ends_after_the_lock_is_given_up(tmp_
     async with running_worker(tmp_path) as worker:
         await worker.writable("a")
         write = worker.write("a", "INSERT INTO t VALUES (1)")
-        await worker.controller.writer.give_up("a", "it is another one's")
+        await worker.controller.writer.give_up("a", 1, "it is another one's")
         error = (await write.outcome).error
         assert isinstance(error, errors.OutcomeUnknown) and "keeps aside" in str(error)
         assert len(worker.segments.aside()) == 1
@@ -115,7 +115,7 @@ async def test_a_lock_is_released_though_the_catalogue_cannot_forget_its_segment
                 "CREATE TRIGGER full BEFORE DELETE ON local_copy"
                 " BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
             )
-            await worker.controller.writer.give_up("300001", "it is another one's")
+            await worker.controller.writer.give_up("300001", 1, "it is another one's")
             catalogue.execute("DROP TRIGGER full")
         assert await worker.metadata.lock_of("300001") is None
         assert len(worker.segments.aside()) == 1
@@ -217,7 +217,8 @@ async def test_a_lock_that_is_being_released_is_not_written_under(tmp_path):
     async with running_worker(tmp_path, metadata=store) as worker:
         await worker.writable("300001")
         store.late = Deferred()
-        giving_up = Deferred.fromCoroutine(worker.controller.writer.give_up("300001", "a test"))
+        writer = worker.controller.writer
+        giving_up = Deferred.fromCoroutine(writer.give_up("300001", 1, "a test"))
         await until(lambda: not worker.segments.get("300001").writable, "the retirement")
         provisioning = Deferred.fromCoroutine(worker.controller.provision("300001", "default"))
         for number in range(20):  # time enough for a provisioning that waits for nothing
@@ -230,6 +231,70 @@ async def test_a_lock_that_is_being_released_is_not_written_under(tmp_path):
         lock = await worker.metadata.lock_of("300001")
         assert lock is not None
         assert lock.epoch == worker.segments.get("300001").entry.epoch
+
+
+@pytest_twisted.ensureDeferred
+async def test_late_news_of_an_earlier_lock_do_not_end_a_later_one(tmp_path):
+    """Asked whether a lock is in force, the store answers when that one was given back and
+    the segment was provisioned again: what is written under the new one stays."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        writer = worker.controller.writer
+        checking = HeldUp(worker.metadata, "check_lock")
+        looking = Deferred.fromCoroutine(writer.check_lock("300001", 1))
+        await checking.reached
+        await writer.give_up("300001", 1, "a test")
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        checking.go_on()
+        await looking
+        await worker.written("300001", "INSERT INTO t VALUES (2)")
+        assert worker.segments.aside() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_that_cannot_be_brought_to_rest_holds_up_no_other_one(tmp_path):
+    """One whose file somebody else has open, as in an SQLite shell, keeps its lock; the locks
+    of the others are given back, and its own once the file is closed."""
+    async with running_worker(tmp_path, lock_idle=1e-6, retry=3600.0) as worker:
+        path = worker.directory / "segments" / canonical_path("300001")
+        await worker.writable("300001")
+        with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+            shell.execute("BEGIN")
+            shell.execute("SELECT * FROM t").fetchall()
+            await worker.writable("300002")
+            await worker.controller.writer._retire_idle()
+            locks = await worker.metadata.locks("w1")
+            assert [lock.segment for lock in locks] == ["300001"]
+        await worker.controller.writer._retire_idle()
+        await until(lambda: none_held(worker), "the release of the last lock")
+
+
+async def none_held(worker):
+    return not await worker.metadata.locks("w1")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_copy_that_is_deleted_is_not_published(tmp_path):
+    """A query finds damage in a copy that waits to be deleted: there is nothing to serve."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001")
+        await worker.segments.fetch(await worker.storage.find("300001"))
+        worker.put_canonical("300001", rows=50)
+        newer = await worker.storage.find("300001")
+        with occupied(worker.threads):
+            one_by_one = [
+                Deferred.fromCoroutine(work)
+                for work in (
+                    worker.segments.fetch(newer),
+                    worker.segments.drop("300001"),
+                    worker.controller.damaged(["300001"]),
+                )
+            ]
+        for work in one_by_one:
+            await work
+        await worker.controller.publisher.published()
+        assert await worker.metadata.copies_of(["300001"]) == {}
 
 
 @pytest_twisted.ensureDeferred

@@ -11,6 +11,7 @@ from typing import Any
 from executor_pools import LIMITS, Collected
 from segments_on_disk import make_segment
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from waiting import until
 
 from trough.executors.pool import ExecutorPool
@@ -127,3 +128,30 @@ def occupied(threads: ThreadPoolService) -> Iterator[None]:
         yield
     finally:
         gate.set()
+
+
+class HeldUp:
+    """The next call of a method, which does not go on before it is told to.
+
+    :param done: whether it is held up once it is done, and not before it begins
+    :ivar reached: fires when it is held up
+    """
+
+    def __init__(self, owner: Any, method: str, done: bool = False) -> None:
+        self.reached: Deferred[None] = Deferred()
+        self._may_go_on: Deferred[None] = Deferred()
+        call = getattr(owner, method)
+
+        async def held_up(*args: Any) -> Any:
+            setattr(owner, method, call)
+            result = await call(*args) if done else None
+            # Not from within here: whoever waits may cancel what goes on.
+            reactor.callLater(0, self.reached.callback, None)
+            await self._may_go_on
+            return result if done else await call(*args)
+
+        setattr(owner, method, held_up)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        self._may_go_on.callback(None)

@@ -1,8 +1,9 @@
 """How a worker comes to write a segment: it takes the write lock, and makes the newest
 canonical copy, or a new and empty one, ready to be written to.
 
-What fails half-way leaves no lock behind that was not there before. One provisioning of a
-segment goes on at a time; a lock that is being given up is waited for.
+What fails half-way leaves no lock behind, and what was begun is carried out, though whoever
+ordered it may be gone by then. One provisioning of a segment goes on at a time; a lock that
+is being given up is waited for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+from twisted.application import service
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from trough import errors
 from trough.keyed_lock import KeyedLock
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 _log = Logger()
 
 
-class Provisioning:
+class Provisioning(service.Service):
     """The provisionings of one worker.
 
     :param worker: whose segments, metadata store and storage these are
@@ -31,6 +35,15 @@ class Provisioning:
     def __init__(self, worker: LocalSyncController) -> None:
         self._worker = worker
         self._under_way = KeyedLock()
+        self._orders: set[Deferred[None]] = set()
+
+    async def stopService(self) -> None:
+        """Cancel what goes on, and wait for it."""
+        super().stopService()
+        orders = list(self._orders)
+        for order in orders:
+            order.cancel()
+        await DeferredList(orders)
 
     def busy(self, segment: str) -> bool:
         """Whether a segment is being provisioned."""
@@ -43,15 +56,26 @@ class Provisioning:
     async def provision(self, segment: str, schema: str) -> dict[str, object]:
         """Take the write lock and make the segment writable here. Idempotent.
 
+        Cancelled, it goes on, and nobody is told how it ends: of a lock that was just asked
+        for, say, it would not be known whether it has to be given back.
+
         :param schema: creates the tables if the segment is new
         :raises trough.errors.Moved: another worker has the lock
         """
-        worker = self._worker
         check_segment_id(segment)
-        if worker.is_cold(segment) or worker.myself.cold_storage:
+        if self._worker.is_cold(segment) or self._worker.myself.cold_storage:
             raise errors.ColdSegment(
                 f"segment {segment} belongs to the cold tier, which is never writable"
             )
+        told: Deferred[dict[str, object]] = Deferred()
+        order = Deferred.fromCoroutine(self._provision(segment, schema))
+        ended = order.addBoth(_tell, told, segment)
+        self._orders.add(ended)
+        ended.addCallback(lambda _: self._orders.discard(ended))
+        return await told
+
+    async def _provision(self, segment: str, schema: str) -> dict[str, object]:
+        worker = self._worker
         await worker.writer.attentive()
         async with self.alone(segment):
             await worker.writer.finish_giving_up(segment)
@@ -75,26 +99,39 @@ class Provisioning:
             raise errors.Unavailable(
                 f"{worker.myself.node} is being started or stopped", "provision again"
             )
-        held = worker.locks.get(segment)
-        lock = await worker.metadata.take_lock(segment, worker.myself.node)
-        if lock.node != worker.myself.node:
-            raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
+        lock = await self._take_lock(segment)
         try:
-            await self._fetch_newest(segment)
+            exists = await self._fetch_newest(segment)
             # That may have taken long, and operators free locks. What the store tells from
             # here on is later than this, and is looked at below.
             worker.locks[segment] = lock
             await self._check_still_held(lock)
-            if segments.get(segment) is not None:
+            if exists:
                 await segments.make_writable(segment, lock.epoch)
             else:
                 await segments.create(segment, schema_sql, lock.epoch)
-        except BaseException:
-            if held is None or held.epoch != lock.epoch:
-                await worker.writer.release(lock)
+        except BaseException as failure:
+            await worker.writer.release(lock)
+            if isinstance(failure, errors.NoSuchSegment):
+                raise _changes(segment, str(failure)) from failure
             raise
         worker.reconciler.look_at([segment])
         _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
+
+    async def _take_lock(self, segment: str) -> Lock:
+        """Take the write lock under an epoch that was never in use.
+
+        One that is left over may have been given back without an answer, which is then
+        carried out at any time, or may be that of a file which is aside by now.
+        """
+        worker = self._worker
+        left = await worker.metadata.lock_of(segment)
+        if left is not None and left.node == worker.myself.node:
+            await worker.writer.release(left)
+        lock = await worker.metadata.take_lock(segment, worker.myself.node)
+        if lock.node != worker.myself.node:
+            raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
+        return lock
 
     async def _check_still_held(self, lock: Lock) -> None:
         """Make sure that a lock was not taken away.
@@ -110,27 +147,57 @@ class Provisioning:
                 "provision the segment again",
             ) from lost
 
-    async def _fetch_newest(self, segment: str) -> None:
-        """Have the newest canonical copy that is known of, if the segment is not new.
+    async def _fetch_newest(self, segment: str) -> bool:
+        """Have the newest canonical copy that is known of; whether there is one.
 
         With canonical storage away, what the leader saw at its last look is enough: a
         segment that it did not assign to anybody was not there, and a copy of what it saw
         may be written to. Nothing is fetched then, for that would only take long to fail.
         """
+        segments = self._worker.segments
+        copy = segments.get(segment)
         assigned = await self._worker.metadata.assignments_of_segment(segment)
         seen = max((row.canonical for row in assigned if row.modified), key=_version, default=None)
+        known = seen or (copy.entry.canonical if copy is not None else None)
         try:
-            found = await self._worker.storage.find(segment, seen.path if seen else None)
+            found = await self._worker.storage.find(segment, known.path if known else None)
         except errors.Unavailable as reason:
-            copy = self._worker.segments.get(segment)
             held = copy.entry.canonical.version if copy is not None else (0, 0)
             if seen is not None and seen.version > held:
                 raise errors.Unavailable(
                     f"segment {segment} has to be fetched before it is written to: {reason}"
                 ) from reason
-            return
+            return copy is not None
         if found is not None:
-            await self._worker.segments.fetch(found)
+            await segments.fetch(found)
+        elif seen is not None:
+            raise _changes(segment, f"it is not at {seen.path} any more")
+        else:
+            # Deleted, and this worker has not noticed yet: it is not to come back.
+            self._worker.publisher.withdraw(segment)
+            await segments.drop(segment)
+        return found is not None
+
+
+def _changes(segment: str, why: str) -> errors.Unavailable:
+    return errors.Unavailable(
+        f"segment {segment} is being deleted, or moved: {why}",
+        "provision it again in a moment; if its file was removed by hand, delete the segment",
+    )
+
+
+def _tell(
+    result: dict[str, object] | Failure, told: Deferred[dict[str, object]], segment: str
+) -> None:
+    """Tell whoever ordered a provisioning how it ended, if he still waits."""
+    if not told.called:
+        told.callback(result)  # type: ignore[arg-type]
+    elif isinstance(result, Failure):
+        _log.warn(
+            "{segment}: not provisioned, and nobody waits for it any more: {reason}",
+            segment=segment,
+            reason=result.value,
+        )
 
 
 def _version(copy: CanonicalCopy) -> tuple[int, int]:

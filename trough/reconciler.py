@@ -200,7 +200,7 @@ class Reconciler(service.MultiService):
         elif wanted is not None:
             await self._hold(copy, wanted)
         elif copy is not None and self._known:
-            await self._collect(segment)
+            await self._collect(segment, copy)
 
     async def _look_at_written(
         self, segment: str, copy: LocalCopy, wanted: Assignment | None
@@ -214,14 +214,15 @@ class Reconciler(service.MultiService):
             await worker.writer.check_lock(segment, epoch)
             return
         if copy.writes.closed:
-            await worker.writer.give_up(segment, "it could not be before")
+            await worker.writer.give_up(segment, epoch, "it could not be before")
             return
         if wanted is None or not wanted.modified:
             return
         if wanted.canonical.version == copy.entry.canonical.version:
             return
         if await worker.segments.is_overwritten(wanted.canonical):
-            await worker.writer.give_up(segment, "somebody else replaced its canonical copy")
+            why = "somebody else replaced its canonical copy"
+            await worker.writer.give_up(segment, epoch, why)
 
     async def _hold(self, copy: LocalCopy | None, wanted: Assignment) -> None:
         """Have the assigned version, and serve it."""
@@ -243,7 +244,7 @@ class Reconciler(service.MultiService):
             cold.forget(segment)
             self._worker.publisher.withdraw(segment)
 
-    async def _collect(self, segment: str) -> None:
+    async def _collect(self, segment: str, copy: LocalCopy) -> None:
         """Delete a copy that is not assigned, once enough others hold the segment."""
         worker = self._worker
         assigned = await worker.metadata.assignments_of_segment(segment)
@@ -257,8 +258,12 @@ class Reconciler(service.MultiService):
         if not enough:
             self._later.add(segment)
             return
-        worker.publisher.withdraw(segment)
-        await worker.segments.drop(segment)
+        if worker.provisioning.busy(segment) or worker.segments.get(segment) is not copy:
+            self._later.add(segment)  # it may be written by now
+            return
+        async with worker.provisioning.alone(segment):
+            worker.publisher.withdraw(segment)
+            await worker.segments.drop(segment)
         _log.info("{segment}: local copy deleted, others hold it", segment=segment)
 
     async def _is_deleted_or_cold(self, segment: str) -> bool:

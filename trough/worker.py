@@ -24,6 +24,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.clocks import time_of_day
 from trough.cold import ColdSegments
+from trough.local_copies import LocalCopy
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
 from trough.model import (
     Lock,
@@ -121,6 +122,7 @@ class LocalSyncController(service.MultiService):
         )
         self.reconciler = Reconciler(self, timing.retry, clock)
         self.provisioning = Provisioning(self)
+        self.provisioning.setServiceParent(self)
         self.writer = Writer(self, timing, clock)
         self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
 
@@ -336,14 +338,16 @@ class LocalSyncController(service.MultiService):
             _log.error("{segment}: the local copy is damaged", segment=segment)
             self.publisher.withdraw(segment)
             try:
-                await self._replace_damaged(segment, copy.writable)
+                await self._replace_damaged(segment, copy)
             except errors.TroughError as reason:
                 _log.warn("{segment}: not replaced yet: {reason}", segment=segment, reason=reason)
                 self.reconciler.look_at([segment])
 
-    async def _replace_damaged(self, segment: str, writable: bool) -> None:
-        if writable:
-            await self.writer.give_up(segment, "the local copy is damaged")
+    async def _replace_damaged(self, segment: str, damaged: LocalCopy) -> None:
+        if damaged.writable:
+            await self.writer.give_up(segment, damaged.entry.epoch, "the local copy is damaged")
             return
         await self.segments.fetch_anew(segment)
-        self.publisher.serve(segment, writable=False)
+        copy = self.segments.get(segment)
+        if copy is not None:  # it may have been deleted meanwhile, or provisioned
+            self.publisher.serve(segment, copy.writable)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -25,6 +25,7 @@ from trough.periodic import Periodic
 from trough.writes import FirstWrite
 
 if TYPE_CHECKING:
+    from trough.catalogue import Entry
     from trough.segments import LocalCopy
     from trough.worker import LocalSyncController, Timing
 
@@ -154,7 +155,7 @@ class Writer(service.MultiService):
     async def check_lock(self, segment: str, epoch: int) -> None:
         """Go on writing `segment` if the metadata store, strictly asked, says so."""
         if not await self._is_in_force(segment, epoch):
-            await self.give_up(segment, "its write lock is lost")
+            await self.give_up(segment, epoch, "its write lock is lost")
 
     async def _is_in_force(self, segment: str, epoch: int) -> bool:
         try:
@@ -209,7 +210,17 @@ class Writer(service.MultiService):
             if copy is None or entry.unpromoted or not copy.writes.idle:
                 continue
             if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
-                await self.give_up(entry.segment, "draining" if draining else "idle")
+                await self._give_up_idle(entry, "draining" if draining else "idle")
+
+    async def _give_up_idle(self, entry: Entry, why: str) -> None:
+        try:
+            await self.give_up(entry.segment, entry.epoch, why)
+        except CancelledError:
+            raise
+        except Exception:
+            # Somebody has its file open, say. Others are not to wait for that, and whoever
+            # looks at it now tries again until it works, and says what is wrong.
+            self._worker.reconciler.look_at([entry.segment])
 
     async def _is_draining(self) -> bool:
         node = self._worker.myself.node
@@ -219,13 +230,16 @@ class Writer(service.MultiService):
             heard is not None and heard.draining and node in await self._worker.metadata.draining()
         )
 
-    async def give_up(self, segment: str, why: str) -> None:
-        """Stop writing a segment, keep what was not promoted, release its lock."""
+    async def give_up(self, segment: str, epoch: int, why: str) -> None:
+        """Stop writing a segment, keep what was not promoted, release its lock.
+
+        :param epoch: of the lock that is given up; a later one stays
+        """
         # Several may find out at once that it has to be; the first one does it.
         async with self._giving_up.hold(segment):
             copy = self._worker.segments.get(segment)
-            if copy is not None and copy.writable:
-                await self._retire(segment, copy.entry.epoch, why)
+            if copy is not None and copy.writable and copy.entry.epoch == epoch:
+                await self._retire(segment, epoch, why)
 
     async def _retire(self, segment: str, epoch: int, why: str) -> None:
         lock = Lock(segment, self._worker.myself.node, epoch)
