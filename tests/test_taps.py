@@ -7,7 +7,7 @@ import pytest
 from trough import __version__, admin, load
 from trough.settings import KEYS
 from trough.shell import main as shell
-from trough.taps import node, sync, worker
+from trough.taps import at_home, node, sync, worker
 
 PLUGINS = [node, sync, worker]
 
@@ -39,3 +39,15 @@ def test_everything_says_which_version_it_is(say, capsys):
         say(["--version"])
     assert not ended.value.code
     assert capsys.readouterr().out.rstrip().endswith(f" {__version__}")
+
+
+def test_everything_is_below_home_but_what_was_given(tmp_path):
+    """An empty variable gives nothing, with --home as without."""
+    given = {"LOCAL_DATA": "", "MINIMUM_ASSIGNMENTS": "2", "PATH": ""}
+    assert at_home(given, str(tmp_path)) == {
+        "METADATA_URL": f"sqlite://{tmp_path}/registry.db",
+        "STORAGE_URL": f"file://{tmp_path}/canonical",
+        "LOCAL_DATA": f"{tmp_path}/worker",
+        "MINIMUM_ASSIGNMENTS": "2",
+        "PATH": "",
+    }

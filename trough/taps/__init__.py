@@ -95,7 +95,8 @@ def make(options: Options, build: Callable[[Settings], IService]) -> IService:
 def at_home(environ: dict[str, str], home: str) -> dict[str, str]:
     """Settings that keep everything of one machine below one directory.
 
-    :param home: the directory; what the environment says already stays as it is
+    :param home: the directory; what the environment says already stays as it is, and an
+        empty variable says nothing
     """
     root = Path(home).resolve()
     below = {
@@ -104,4 +105,4 @@ def at_home(environ: dict[str, str], home: str) -> dict[str, str]:
         "LOCAL_DATA": f"{root}/worker",
         "MINIMUM_ASSIGNMENTS": "1",
     }
-    return {**below, **environ}
+    return {**environ, **{name: environ.get(name) or value for name, value in below.items()}}
