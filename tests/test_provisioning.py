@@ -33,6 +33,16 @@ async def test_a_deleted_segment_comes_back_empty(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_size_is_that_of_the_segment_by_now(tmp_path):
+    """What was written since it came, or was made, counts."""
+    async with running_worker(tmp_path) as worker:
+        made = await worker.controller.provision("300001", "default")
+        await worker.written("300001", "CREATE TABLE t AS SELECT hex(zeroblob(100000)) AS text")
+        written = await worker.controller.provision("300001", "default")
+        assert made["size"] > 0 and written["size"] > made["size"] + 200_000
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_segment_that_should_be_there_is_not_made_anew(tmp_path):
     """A file that is missing where the leader saw it is being deleted, or was moved, or its
     mount is gone: whoever provisions the segment is told to wait, and nothing is made."""

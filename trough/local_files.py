@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -81,6 +82,16 @@ def identify(path: str) -> tuple[int, int]:
     """Size in bytes and modification time in nanoseconds of a file."""
     found = Path(path).stat()
     return found.st_size, found.st_mtime_ns
+
+
+def size_on_disk(path: str) -> int:
+    """Bytes of a copy's file, and of its write-ahead log where it is written; 0 for one that
+    is gone."""
+    size = 0
+    for each in (path, f"{path}-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            size += Path(each).stat().st_size
+    return size
 
 
 def move_aside(directory: Path, segment: str, epoch: int, now: float) -> str:

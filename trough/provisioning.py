@@ -85,11 +85,10 @@ class Provisioning(service.Service):
                 await self._become_writer(segment, sql)
                 worker.publisher.serve(segment, writable=True)
                 await worker.publisher.published()
-                copy = worker.segments.get(segment)
         return {
             "write_url": f"{worker.myself.write_url}?segment={segment}",
             "result": "success",
-            "size": copy.entry.file_size if copy is not None else 0,
+            "size": await worker.segments.size_of(segment),
             "schema": schema,
         }
 

@@ -122,6 +122,13 @@ class Segments(service.Service):
         """Names of the files that were moved aside with unpromoted writes in them."""
         return self._aside.names()
 
+    async def size_of(self, segment: str) -> int:
+        """Bytes that the local copy takes by now; 0 without one."""
+        copy = self._copies.get(segment)
+        if copy is None:
+            return 0
+        return await self._threads.run(local_files.size_on_disk, copy.target.path)
+
     # -- read copies -----------------------------------------------------------
 
     async def fetch(self, wanted: CanonicalCopy) -> None:
