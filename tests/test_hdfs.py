@@ -11,6 +11,7 @@ import uuid
 import hdfs as hdfs_package
 import pytest
 import pytest_twisted
+import requests
 from storages import HASTE, SETTLED, HdfsHand
 from twisted.internet import defer, reactor
 from twisted.internet.threads import deferToThread
@@ -265,6 +266,58 @@ async def test_nobody_listens():
     with pytest.raises(errors.Unavailable, match=r"127\.0\.0\.1:1: "):
         await storage.open()
     await storage.close()
+
+
+class Permission:
+    """That ends after some looks at it."""
+
+    def __init__(self, looks):
+        self._looks = looks
+
+    def __call__(self):
+        self._looks -= 1
+        if self._looks < 0:
+            raise errors.Unavailable("not permitted any more")
+
+
+@pytest.fixture
+def renames(monkeypatch):
+    """The renames that the package's clients were asked for, whose connections all break;
+    `carried_out` tells whether that is before or after NameNode heard of them."""
+    rename = hdfs_package.Client._rename
+
+    class Renames(list):
+        carried_out = False
+
+    asked = Renames()
+
+    def broken(client, *args, **options):
+        asked.append(args)
+        if asked.carried_out:
+            rename(client, *args, **options)
+        raise requests.ConnectionError("the connection broke")
+
+    monkeypatch.setattr(hdfs_package.Client, "_rename", broken)
+    return asked
+
+
+def test_a_rename_is_not_repeated_for_longer_than_it_is_permitted(web, hand, renames):
+    """It is tried again for minutes, and the permission is over in seconds: by then, somebody
+    else may have published."""
+    hand.put("b", b"new")
+    with pytest.raises(errors.Unavailable, match="not permitted"):
+        web.replace(Cancellation(), f"{hand.root}/b", f"{hand.root}/a", 0, Permission(1))
+    assert len(renames) == 1 and hand.names() == ["b"]
+
+
+def test_a_rename_whose_answer_was_lost_needs_no_second_permission(web, hand, renames):
+    """Carried out before its connection broke, it is seen to be done."""
+    hand.put("b", b"new")
+    source, target = f"{hand.root}/b", f"{hand.root}/a"
+    identity = web.status(Cancellation(), source).identity
+    renames.carried_out = True
+    web.replace(Cancellation(), source, target, identity, Permission(1))
+    assert len(renames) == 1 and hand.names() == ["a"]
 
 
 @pytest_twisted.ensureDeferred

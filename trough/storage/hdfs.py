@@ -251,12 +251,12 @@ class HdfsBackend:
         try:
             with self._commits, self._disappearing(staged.path):
                 modified = self._make_later(cancellation, staged)
-                staged.check_permission()
                 self._web.replace(
                     cancellation,
                     self._absolute(staged.temporary),
                     self._absolute(staged.path),
                     staged.identity,
+                    staged.check_permission,
                 )
         except BaseException:
             self._remove(staged.temporary)

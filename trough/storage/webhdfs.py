@@ -212,24 +212,40 @@ class WebHdfs:
         a repeated call may say that there was none where the first one removed it."""
         return self._repeat(cancellation, lambda client: client.delete(path, skip_trash=True))
 
-    def replace(self, cancellation: Cancellation, source: str, target: str, identity: int) -> None:
+    def replace(
+        self,
+        cancellation: Cancellation,
+        source: str,
+        target: str,
+        identity: int,
+        permitted: Callable[[], None] = lambda: None,
+    ) -> None:
         """Make the file `source` be `target`, in one step, whether or not there is one.
 
-        :param identity: of the source, by which a repeated call sees that the first
-            one was carried out and only its answer got lost
+        :param identity: of the source, by which a repeated call sees that the former one
+            was carried out and only its answer got lost
+        :param permitted: called before each attempt, of which the last may be minutes after
+            the first; raises to refuse it
         :raises NotThere: there is no `source`
         """
+        attempts = 0
+
+        def is_done(client: hdfs.Client) -> bool:
+            there = client.status(target, strict=False)
+            return bool(there and identity and FileStatus.of(there).identity == identity)
 
         def rename(client: hdfs.Client) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts > 1 and is_done(client):
+                return
+            permitted()
             # The package's own rename refuses a target that exists. With this option
             # the NameNode replaces it under its lock, and answers without a body.
             try:
                 client._rename(source, destination=target, renameoptions="overwrite")
             except hdfs.HdfsError as error:
-                if error.exception != "FileNotFoundException":
-                    raise
-                there = client.status(target, strict=False)
-                if not there or not identity or FileStatus.of(there).identity != identity:
+                if error.exception != "FileNotFoundException" or not is_done(client):
                     raise
 
         self._repeat(cancellation, rename)
