@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 import hdfs
+import urllib3.exceptions
 
 from trough.storage.webhdfs import Patience
 
@@ -26,6 +27,8 @@ class Hand(ABC):
     """Works on the files below a storage's root; paths are relative to it."""
 
     url: str
+    #: What reading a file raises that was replaced since it was opened; to be read again.
+    broken_off: tuple[type[Exception], ...] = ()
 
     @abstractmethod
     def put(self, path: str, content: bytes) -> None:
@@ -102,6 +105,8 @@ class DirectoryHand(Hand):
 
 class HdfsHand(Hand):
     """Works on a directory of HDFS, with the package's client alone."""
+
+    broken_off = (urllib3.exceptions.ProtocolError,)
 
     def __init__(self, servers, root: str) -> None:
         self.url = servers.url(root)

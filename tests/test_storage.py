@@ -1,9 +1,11 @@
 """What canonical storage promises, on each backend."""
 
+import contextlib
 import functools
 import hashlib
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -307,31 +309,33 @@ async def test_a_source_that_is_not_there(storage, hand, tmp_path):
 @pytest_twisted.ensureDeferred
 async def test_a_reader_never_sees_a_missing_or_half_copy(storage, hand, source, tmp_path):
     """While a segment is published 100 times, whoever reads it in a loop, by Trough or by
-    hand, gets one whole version each time, and never an older one than before."""
+    hand, gets one whole version each time. HDFS may break off reading a file that was just
+    replaced, with an error that nobody takes for its end; it is read again."""
 
     def content(number):
         return f"{number:03d}".encode() * 100_000
 
     copy = await storage.publish(source(content(0)), "300001")
-    reader, done, seen = threading.Thread(), threading.Event(), []
+    done, seen = threading.Event(), []
 
     def read_in_a_loop():
         while not done.is_set():
-            seen.append(hand.read("300/300001.sqlite"))
+            with contextlib.suppress(*hand.broken_off):
+                seen.append(hand.read("300/300001.sqlite"))
 
-    reader = threading.Thread(target=read_in_a_loop)
-    reader.start()
-    try:
-        for number in range(1, 101):
-            publishing = storage.publish(source(content(number)), "300001")
-            destination = tmp_path / "x"
-            if number % 10 == 0:
-                await storage.fetch(copy, destination)
-                seen.append(destination.read_bytes())
-            await publishing
-    finally:
-        done.set()
-        reader.join()
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read_in_a_loop)
+        try:
+            for number in range(1, 101):
+                publishing = storage.publish(source(content(number)), "300001")
+                destination = tmp_path / "x"
+                if number % 10 == 0:
+                    await storage.fetch(copy, destination)
+                    seen.append(destination.read_bytes())
+                await publishing
+        finally:
+            done.set()
+        reading.result()
     whole = {content(number): number for number in range(101)}
     assert [len(each) for each in seen if each not in whole] == []
     assert len(seen) > 10
