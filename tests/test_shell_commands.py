@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import pytest_twisted
 from line_servers import DIE, LineServer
@@ -11,6 +13,7 @@ from twisted.internet import reactor
 from trough import errors, model
 from trough.shell.commands import all_commands
 from trough.shell.formats import Choice
+from trough.shell.output import Output
 from trough.shell.shell import Quit
 
 
@@ -114,6 +117,7 @@ WRONG = {
     "SELCT 1;": "did you mean SELECT?",
     "\x1b[2J;": "neither a command nor SQL: \\x1b[2J",
     "'": "neither a command nor SQL: '",
+    "\\G": "there is no statement before \\G",
 }
 
 
@@ -425,6 +429,15 @@ async def test_tables_of_many_segments_are_counted(desk_of):
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_tables_are_shown_of_segments_that_all_failed(desk_of):
+    """An empty list would say that there are none."""
+    desk = await desk_of(person="", writable=True)
+    await desk.typed("CONNECT new")
+    assert await desk.typed("SHOW TABLES") == ""
+    assert desk.messages.getvalue() == "new: no worker serves segment new\n"
+
+
+@pytest_twisted.ensureDeferred
 async def test_status_names_every_server(desk_of):
     """What answers is shown as keys and values, what does not, with the reason."""
     desk = await desk_of()
@@ -498,6 +511,19 @@ async def test_exporting_the_last_query(desk_of):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_json_file_of_many_segments_is_json(desk_of):
+    """One array, whose objects name their segment; titles between are for a screen."""
+    desk = await desk_of(person="")
+    async with LineServer(reactor, answering(ROWS)) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a b; SELECT a FROM t;")
+        path = desk.path / "out.json"
+        await desk.typed(f"EXPORT {path}")
+        told = sorted((row["_segment"], row["a"]) for row in json.loads(path.read_text()))
+        assert told == [("a", 1), ("a", 2), ("b", 3)]
+
+
+@pytest_twisted.ensureDeferred
 async def test_named_queries(desk_of):
     """A query is kept, listed, run with bound values, and forgotten."""
     desk = await desk_of(person="")
@@ -545,9 +571,24 @@ async def test_every_command_has_help(desk_of):
             assert f"  {entry.name} " in overview
             told = await desk.typed(f"HELP {entry.name}")
             assert all(line in told for line in entry.usage)
-            assert entry.description in told
+            assert " ".join(entry.description.split()) in " ".join(told.split())
     assert await desk.typed("? show") == await desk.typed("HELP SHOW")
     assert "SHOW LOCKS" in await desk.typed("?show")
+
+
+@pytest_twisted.ensureDeferred
+async def test_help_breaks_its_lines_between_words(desk_of, monkeypatch):
+    """On a narrow terminal no word is torn, and a summary stays beside its command."""
+    monkeypatch.setenv("COLUMNS", "40")
+    desk = await desk_of(person="")
+    desk.shell.output = Output(desk.screen)
+    told = await desk.typed("HELP CONNECT")
+    assert "Segments connected before are left.\n" in told
+    shown = (told + await desk.typed("HELP")).splitlines()
+    assert max(map(len, shown)) <= 40
+    assert "  DISCONNECT         Leave all segments" in shown
+    at = shown.index("  SHOW LOCKS         Who may write which")
+    assert shown[at + 1] == "                     segment"
 
 
 @pytest_twisted.ensureDeferred

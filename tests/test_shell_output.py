@@ -24,6 +24,7 @@ def screen(monkeypatch):
     """A terminal of 10 lines and 40 columns."""
     monkeypatch.setenv("LINES", "10")
     monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.delenv("LESS", raising=False)
     return Screen()
 
 
@@ -55,6 +56,17 @@ def test_what_does_not_fit_is_paged(screen, tmp_path, text):
     sink.close()
     assert path.read_text() == f"first\n{text}last\n"
     assert screen.getvalue() == ""
+
+
+@pytest.mark.parametrize(("lines", "paged"), [(3, False), (4, True)])
+def test_text_wraps_and_counts_as_so_many_lines(screen, tmp_path, lines, paged):
+    """A line of a text that is too long is no reason for a pager, which would cut it."""
+    command, path = pager(tmp_path)
+    sink = Output(screen, f"printenv LESS > '{path}'; cat >> '{path}'").open(wraps=True)
+    text = ("x" * 41 + "\n") * lines
+    sink.write(text)
+    sink.close()
+    assert (screen.getvalue() or path.read_text()) == (f"-RX\n{text}" if paged else text)
 
 
 def test_who_waits_sees_what_there_is(screen, tmp_path):

@@ -12,8 +12,8 @@ from trough.shell.results import Results
 from trough.shell.sections import counted, layout_for
 
 
-def make(name="TSV", merged=False, many=True, **bounds):
-    return Results(layout_for(Choice(name, merged), Options(), many), **bounds)
+def make(name="TSV", merged=False, many=True, terminal=True, **bounds):
+    return Results(layout_for(Choice(name, merged), Options(terminal), many), **bounds)
 
 
 def test_each_segment_under_its_name():
@@ -69,6 +69,21 @@ def test_a_segment_with_other_columns_is_refused_in_one_csv():
     sut.columns("a", ["x"])
     with pytest.raises(errors.BadRequest, match=r"x, y.*name the columns"):
         sut.columns("b", ["x", "y"])
+
+
+def test_json_of_many_segments_is_one_value_where_nobody_looks():
+    """In a file or a pipe RAW and PRETTY are one array; on a screen segments have titles."""
+    sut = make("RAW", terminal=False)
+    sut.columns("a", ["x"])
+    sut.columns("b", ["x"])
+    sut.rows("a", [[1]], 1)
+    sut.rows("b", [[2]], 1)
+    assert json.loads(sut.done("a") + sut.done("b") + sut.end()) == [
+        {"_segment": "a", "x": 1},
+        {"_segment": "b", "x": 2},
+    ]
+    with pytest.raises(errors.BadRequest):
+        sut.columns("c", ["y"])
 
 
 def test_people_get_a_new_header_for_other_columns():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import pytest_twisted
 from prompt_toolkit.completion import CompleteEvent
@@ -17,7 +19,7 @@ from trough import model
 from trough.shell.commands import all_commands
 from trough.shell.completer import ShellCompleter
 from trough.shell.highlighting import ShellLexer
-from trough.shell.interactive import Editor, is_whole, open_history
+from trough.shell.interactive import Editor, ask, is_whole, open_history
 from trough.shell.names import Names
 from trough.shell.session import Session
 from trough.shell.settings import ShellSettings, history_path
@@ -243,6 +245,13 @@ async def test_keys(tmp_path):
 
     await deferToThread(type_in).addTimeout(EXPECTED_WITHIN, reactor)
     assert history.get_strings()[0] == "SELECT\n1;"
+
+
+def test_the_end_of_the_input_answers_no_question(monkeypatch, capsys):
+    """It leaves the cursor on a line of its own."""
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert ask("Type 1 to go on: ") == ""
+    assert capsys.readouterr().out == "Type 1 to go on: \n"
 
 
 def test_history_is_kept_for_its_owner_alone(tmp_path):

@@ -51,6 +51,8 @@ class Renderer:
 
     #: For programs: no title or count may stand between the rows.
     for_programs = False
+    #: The text of a result is one JSON value, so that a file of several would be none.
+    is_document = False
 
     def __init__(self, columns: Sequence[str], options: Options) -> None:
         self.columns = list(columns)
@@ -182,6 +184,8 @@ class JsonLines(Renderer):
 
 class Raw(Renderer):
     """One JSON array of objects, as a worker answers over HTTP."""
+
+    is_document = True
 
     def __init__(self, columns: Sequence[str], options: Options) -> None:
         super().__init__(columns, options)
@@ -358,6 +362,11 @@ class Choice:
     def for_programs(self) -> bool:
         """See :attr:`Renderer.for_programs`."""
         return bool(getattr(FORMATS[self.name], "for_programs", False))
+
+    @property
+    def is_document(self) -> bool:
+        """See :attr:`Renderer.is_document`."""
+        return bool(getattr(FORMATS[self.name], "is_document", False))
 
 
 def parse_choice(text: str, current: Choice | None = None) -> Choice:

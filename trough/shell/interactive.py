@@ -201,6 +201,7 @@ def ask(question: str) -> str:
     try:
         return input(question)
     except EOFError:
+        print()
         return ""
     except KeyboardInterrupt:
         print()

@@ -18,8 +18,12 @@ from typing import Protocol, TextIO
 from trough.shell.safe_text import width
 
 #: For a pager that is ``less`` and has no LESS of its user's: do not wrap lines, and leave
-#: what was read on the screen.
+#: what was read on the screen. Lines of a text are wrapped.
 _LESS_OPTIONS = "-SRX"
+_LESS_OPTIONS_FOR_TEXT = "-RX"
+
+#: Columns of a line where there is no terminal.
+_COLUMNS = 90
 
 
 class Sink(Protocol):
@@ -71,11 +75,13 @@ class TerminalSink:
     """Text to a terminal, through a pager if it does not fit.
 
     :param pager: a shell command, or ``""`` for none
+    :param wraps: lines that are too long go on in the next one, rather than not fit
     """
 
-    def __init__(self, stream: TextIO, pager: str) -> None:
+    def __init__(self, stream: TextIO, pager: str, wraps: bool = False) -> None:
         self._stream = stream
         self._command = pager
+        self._wraps = wraps
         self._columns, self._lines = shutil.get_terminal_size()
         self._kept: list[str] = []  # from the first line, for the pager to begin with
         self._kept_lines = 0
@@ -94,7 +100,6 @@ class TerminalSink:
             self._stream.write(text)
         else:
             self._kept.append(text)
-            self._kept_lines += text.count("\n")
             if not self._fits(text):
                 self._start_pager()
 
@@ -118,14 +123,18 @@ class TerminalSink:
                 pager.wait()
 
     def _fits(self, text: str) -> bool:
+        lines = text.split("\n")
+        self._kept_lines += len(lines) - 1
+        if self._wraps:
+            self._kept_lines += sum(max(0, width(line) - 1) // self._columns for line in lines)
         # One line for the summary, one for the prompt.
         if self._kept_lines > self._lines - 3:
             return False
-        return all(width(line) <= self._columns for line in text.split("\n"))
+        return self._wraps or all(width(line) <= self._columns for line in lines)
 
     def _start_pager(self) -> None:
         environment = dict(os.environ)
-        environment.setdefault("LESS", _LESS_OPTIONS)
+        environment.setdefault("LESS", _LESS_OPTIONS_FOR_TEXT if self._wraps else _LESS_OPTIONS)
         # Unbuffered: an interrupted write leaves nothing behind that comes out later.
         self._pager = subprocess.Popen(
             self._command, shell=True, stdin=subprocess.PIPE, bufsize=0, env=environment
@@ -152,9 +161,19 @@ class Output:
         self.pager = pager
         self.terminal = stream.isatty()
 
-    def open(self) -> Sink:
-        """The way out for one result."""
-        return TerminalSink(self.stream, self.pager) if self.terminal else StreamSink(self.stream)
+    def open(self, wraps: bool = False) -> Sink:
+        """The way out for one result.
+
+        :param wraps: it is a text, whose lines may be wrapped
+        """
+        if self.terminal:
+            return TerminalSink(self.stream, self.pager, wraps)
+        return StreamSink(self.stream)
+
+    @property
+    def columns(self) -> int:
+        """How long a line of a text should be at most."""
+        return min(shutil.get_terminal_size().columns, _COLUMNS) if self.terminal else _COLUMNS
 
     def say(self, text: str) -> None:
         """A line for a person; to nobody where there is none."""

@@ -186,6 +186,11 @@ class Registry:
 
         :raises UsageError: it is none, or has too few or too many arguments
         """
+        if not statement.text:  # nothing but what ends one
+            raise UsageError(
+                f"there is no statement before {statement.ended}",
+                f"for example: SELECT 1{statement.ended}",
+            )
         found = self.find(statement.text)
         if found is None:
             raise UsageError(*self._unknown(statement.text))

@@ -87,11 +87,14 @@ class Plain(Layout):
 
 
 class Merged(Layout):
-    """All segments in one result set, whose first column names the segment."""
+    """All segments in one result set, whose first column names the segment.
 
-    def __init__(self, choice: Choice, options: Options) -> None:
+    :param strict: refuse a segment with other columns, rather than begin anew for it
+    """
+
+    def __init__(self, choice: Choice, options: Options, strict: bool) -> None:
         super().__init__(choice, options)
-        self._strict = choice.for_programs
+        self._strict = strict
         self._columns: list[str] | None = None
 
     def check(self, columns: Sequence[str]) -> None:
@@ -146,9 +149,10 @@ class Titled(Layout):
 
 def layout_for(choice: Choice, options: Options, many: bool) -> Layout:
     """The layout for one result set, or for those of many segments."""
-    # A line with a segment's name between the rows would be no CSV any more.
-    if choice.merged or (many and choice.for_programs):
-        return Merged(choice, options)
+    # A line with a segment's name between the rows would be no CSV any more, nor JSON.
+    strict = choice.for_programs or (choice.is_document and not options.terminal)
+    if choice.merged or (many and strict):
+        return Merged(choice, options, strict)
     return Titled(choice, options) if many else Plain(choice, options)
 
 

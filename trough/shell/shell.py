@@ -222,7 +222,7 @@ class Shell:
 
     def show_text(self, text: str) -> None:
         """Show lines of text, through the pager if they are many."""
-        sink = self.output.open()
+        sink = self.output.open(wraps=True)
         try:
             sink.write(f"{safe_lines(text)}\n" if self.output.terminal else f"{text}\n")
         except BrokenPipeError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from trough import errors
 from trough.shell.formats import SUMMARIES, parse_choice
 from trough.shell.registry import Arguments, Command, Group, Registry, Takes, UsageError, command
@@ -22,7 +24,7 @@ def format_(shell: Shell, arguments: Arguments) -> None:
     TABLE, VERTICAL, MARKDOWN, PRETTY and RAW are for people and show values safely; CSV, TSV
     and JSONL are for programs and have every value exactly. MERGED makes all segments
     one result with a column _segment; CSV, TSV and JSONL always do that for several
-    segments.
+    segments, and PRETTY and RAW in a file.
     """
     session = shell.session
     if arguments.words:
@@ -71,12 +73,13 @@ def help_(shell: Shell, arguments: Arguments) -> None:
     """What there is, or how one command is used."""
     topic = " ".join(arguments.words)
     if not topic:
-        shell.show_text(overview(shell.registry))
+        shell.show_text(overview(shell.registry, shell.output.columns))
         return
     entries = shell.registry.named(topic)
     if not entries:
         raise errors.NotFound(f"no help on {topic}", "HELP lists what there is")
-    shell.show_text("\n\n".join(map(help_on, entries)))
+    columns = shell.output.columns
+    shell.show_text("\n\n".join(help_on(entry, columns) for entry in entries))
 
 
 @command(
@@ -90,8 +93,8 @@ def quit_(shell: Shell, arguments: Arguments) -> None:
     raise Quit
 
 
-def overview(registry: Registry) -> str:
-    """All commands under their headings, a line each."""
+def overview(registry: Registry, columns: int) -> str:
+    """All commands under their headings, a line each if `columns` are enough for it."""
     listed = [entry for entry in registry if entry.name not in ("SHOW", "SHRED")]
     widest = max(len(entry.name) for entry in listed)
     lines = []
@@ -99,16 +102,25 @@ def overview(registry: Registry) -> str:
         lines += ["", f"{group.value}:"]
         for entry in listed:
             if entry.group is group:
-                lines.append(f"  {entry.name:{widest}}  {entry.summary}")
-    lines += ["", "HELP command tells more. SQL ends with a semicolon; commands need none."]
+                line = f"  {entry.name:{widest}}  {entry.summary}"
+                lines.append(_filled(line, columns, widest + 4))
+    last = "HELP command tells more. SQL ends with a semicolon; commands need none."
+    lines += ["", _filled(last, columns)]
     return "\n".join(lines[1:])
 
 
-def help_on(entry: Command) -> str:
-    """Usage, other names and description of one command."""
+def help_on(entry: Command, columns: int) -> str:
+    """Usage, description and other names of one command, in lines of `columns` at most."""
     usage = "\n".join(f"  {line}" for line in entry.usage)
-    aliases = f"\n\nAlso: {', '.join(entry.aliases)}" if entry.aliases else ""
-    return f"{usage}\n\n{entry.description}{aliases}"
+    paragraphs = entry.description.split("\n\n")
+    if entry.aliases:
+        paragraphs.append(f"Also: {', '.join(entry.aliases)}")
+    return "\n\n".join([usage, *(_filled(each, columns) for each in paragraphs)])
+
+
+def _filled(text: str, columns: int, indent: int = 0) -> str:
+    """`text` in lines of `columns` at most, `indent` before all but the first."""
+    return textwrap.fill(text, columns, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 COMMANDS = (format_, expanded, timing, help_, quit_)

@@ -40,10 +40,12 @@ def tables(shell: Shell, arguments: Arguments) -> None:
     for _, rows in _asked(shell, _TABLES, failures):
         found.update(map(tuple, rows))
     rows = [(name, kind, count) for (name, kind), count in sorted(found.items())]
-    many = len(shell.session.segments) > 1
-    columns = ["table", "type", "segments"]
-    shell.show_table(columns if many else columns[:2], rows if many else [r[:2] for r in rows])
-    shell.report(failures, len(shell.session.segments))
+    asked = len(shell.session.segments)
+    if len(failures) < asked:
+        columns = ["table", "type", "segments"]
+        width = 3 if asked > 1 else 2
+        shell.show_table(columns[:width], [row[:width] for row in rows])
+    shell.report(failures, asked)
 
 
 @command(
