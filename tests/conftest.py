@@ -9,7 +9,7 @@ import signal
 
 from hypothesis import settings
 
-pytest_plugins = ["hadoop", "machine_clients"]
+pytest_plugins = ["hadoop", "machine_clients", "rethinkdb_server", "small_disk"]
 
 settings.register_profile("same", derandomize=True, deadline=None, print_blob=True)
 settings.register_profile("search", derandomize=False, deadline=None, print_blob=True)

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
 from metadata_stores import Stores
 from processes import free_ports
 from rethinkdb import RethinkDB
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from trough.metadata import Metadata
@@ -196,4 +198,5 @@ def rethinkdb_stores(rethinkdb_server):
     """An empty database on the common server."""
     stores = RethinkStores(rethinkdb_server)
     stores.empty()
-    return stores
+    yield stores
+    pytest_twisted.blockon(Deferred.fromCoroutine(stores.close()))

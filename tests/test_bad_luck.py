@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from processes import Machine, http, read, until_blocking, write
-from small_disk import small_disk  # noqa: F401
 
 ENDLESS = b"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
 
@@ -250,7 +249,7 @@ def test_an_idle_segment_is_unlocked_and_can_be_deleted_everywhere(machine):
     assert not list((machine.directory / "w1" / "segments").rglob("doomed.sqlite*"))
 
 
-def test_a_full_disk_refuses_writes_and_keeps_the_segment_whole(tmp_path, small_disk):  # noqa: F811
+def test_a_full_disk_refuses_writes_and_keeps_the_segment_whole(tmp_path, small_disk):
     """Writes are refused with that reason; what was answered before can be read."""
     with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
         machine.sync("s1").wait_ready()
@@ -266,7 +265,7 @@ def test_a_full_disk_refuses_writes_and_keeps_the_segment_whole(tmp_path, small_
         assert got == [{"n": answered}]
 
 
-def test_copies_that_a_disk_has_no_room_for_wait_until_it_has(tmp_path, small_disk):  # noqa: F811
+def test_copies_that_a_disk_has_no_room_for_wait_until_it_has(tmp_path, small_disk):
     """They are put off, which is said once of each; what is there is answered, new segments
     can still be written, and with room again the rest arrives."""
     with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:

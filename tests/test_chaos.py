@@ -14,7 +14,6 @@ from chaos import Clients, Ledger, Monkey, Victim, check, check_nothing_leaks
 from cluster_engines import PAIRS, Engines, open_engines, rethink_url
 from cluster_nodes import Cluster
 from processes import TroughProcess, http, until_blocking
-from rethinkdb_server import rethinkdb_cluster  # noqa: F401
 from storages import DirectoryHand, HdfsHand
 
 SECONDS = float(os.environ.get("TROUGH_CHAOS_SECONDS", "20"))
@@ -28,13 +27,13 @@ def test_on_one_machine(tmp_path, request):
     _rage(tmp_path, open_engines(PAIRS[0], tmp_path, request))
 
 
-def test_on_rethinkdb_and_a_directory(tmp_path, rethinkdb_cluster):  # noqa: F811
+def test_on_rethinkdb_and_a_directory(tmp_path, rethinkdb_cluster):
     """On three RethinkDB servers: these are killed, or stand still, as well."""
     engines = Engines(rethink_url(*rethinkdb_cluster), DirectoryHand(tmp_path / "canonical"))
     _rage(tmp_path, engines, *_rethinkdb_victims(rethinkdb_cluster))
 
 
-def test_on_rethinkdb_and_hdfs(tmp_path, rethinkdb_cluster, hdfs):  # noqa: F811
+def test_on_rethinkdb_and_hdfs(tmp_path, rethinkdb_cluster, hdfs):
     """The same, and HDFS is killed, or stands still, too."""
     hand = HdfsHand(hdfs, f"/chaos-{SEED}-{os.getpid()}")
     engines = Engines(rethink_url(*rethinkdb_cluster), hand)

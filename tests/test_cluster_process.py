@@ -13,7 +13,7 @@ import pytest
 from cluster_engines import PAIRS, Engines, open_engines, rethink_url
 from cluster_nodes import Cluster, rows_of
 from processes import http, read, until_blocking, write
-from rethinkdb_server import r, rethinkdb_cluster, rethinkdb_server  # noqa: F401
+from rethinkdb_server import r
 from storages import DirectoryHand
 from waiting import GIVE_UP
 
@@ -431,7 +431,7 @@ def _cache(cluster):
 
 
 @pytest.fixture
-def on_three(rethinkdb_cluster, tmp_path):  # noqa: F811
+def on_three(rethinkdb_cluster, tmp_path):
     """Two sync servers and two workers on three RethinkDB servers."""
     engines = Engines(rethink_url(*rethinkdb_cluster), DirectoryHand(tmp_path / "canonical"))
     with Cluster(tmp_path, engines, syncs=2, workers=2) as cluster:
@@ -456,7 +456,7 @@ def _until_done(attempt, what):
 
 def test_a_cluster_outlives_one_and_two_of_three_rethinkdb_servers(
     on_three,
-    rethinkdb_cluster,  # noqa: F811
+    rethinkdb_cluster,
     record_property,
 ):
     """One killed: everything goes on after a failover. Two killed: reads and writes of what
@@ -490,7 +490,7 @@ def test_a_cluster_outlives_one_and_two_of_three_rethinkdb_servers(
     cluster.wait_for_leader()
 
 
-def test_workers_serve_through_a_total_loss_of_rethinkdb(on_three, rethinkdb_cluster):  # noqa: F811
+def test_workers_serve_through_a_total_loss_of_rethinkdb(on_three, rethinkdb_cluster):
     """All three killed: reads and writes of what workers hold go on; once back, everything
     goes on, and what was written meanwhile is promoted."""
     cluster, servers = on_three, rethinkdb_cluster

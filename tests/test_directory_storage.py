@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import subprocess
 import tempfile
 import threading
 import time
@@ -33,23 +32,6 @@ def backend(root):
     opened = DirectoryBackend(root)
     opened.prepare(Cancellation())
     return opened
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one megabyte."""
-    mounted = tmp_path / "small"
-    mounted.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mounted)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"no small file system here, which only root may mount: {done.stderr}")
-    yield mounted
-    subprocess.run(["umount", str(mounted)], check=True)
 
 
 def look(backend, since=None, full=False):
@@ -259,25 +241,25 @@ def test_a_file_that_never_holds_still(backend, root, tmp_path):
     assert names(tmp_path / "local") == []
 
 
-def test_no_room_for_a_fetch(backend, root, small_disk, monkeypatch):
+def test_no_room_for_a_fetch(backend, root, tiny_disk, monkeypatch):
     """A local disk without room is told as that, before and in the middle of the copy,
     and nothing is left on it."""
     (root / "a.sqlite").write_bytes(bytes(2 << 20))
     (copy,) = look(backend).present
-    (small_disk / "x").write_bytes(b"before")
+    (tiny_disk / "x").write_bytes(b"before")
     with pytest.raises(errors.DiskFull, match="are needed and"):
-        fetch(backend, copy, small_disk / "x")
+        fetch(backend, copy, tiny_disk / "x")
     monkeypatch.setattr(files, "check_room", lambda directory, size: None)
     with pytest.raises(errors.DiskFull, match="no room for"):
-        fetch(backend, copy, small_disk / "x")
-    assert names(small_disk) == ["x"]
-    assert (small_disk / "x").read_bytes() == b"before"
+        fetch(backend, copy, tiny_disk / "x")
+    assert names(tiny_disk) == ["x"]
+    assert (tiny_disk / "x").read_bytes() == b"before"
 
 
-def test_no_room_for_a_publication(small_disk, tmp_path):
+def test_no_room_for_a_publication(tiny_disk, tmp_path):
     """A canonical disk without room is unavailable, not full on our side; the former copy
     is whole and nothing is left beside it."""
-    backend = DirectoryBackend(small_disk / "canonical")
+    backend = DirectoryBackend(tiny_disk / "canonical")
     backend.prepare(Cancellation())
     source = tmp_path / "source"
     source.write_bytes(b"former")
@@ -286,7 +268,7 @@ def test_no_room_for_a_publication(small_disk, tmp_path):
     with pytest.raises(errors.Unavailable, match=r"canonical storage .*No space left") as refused:
         stage(backend, source)
     assert not isinstance(refused.value, errors.DiskFull)
-    directory = small_disk / "canonical" / "300"
+    directory = tiny_disk / "canonical" / "300"
     assert names(directory) == ["300001.sqlite"]
     assert (directory / "300001.sqlite").read_bytes() == b"former"
 

@@ -9,7 +9,6 @@ import pytest
 from cluster_engines import PAIRS, open_engines
 from cluster_nodes import Cluster
 from processes import Machine, free_ports, http, read, until_blocking, write
-from rethinkdb_server import rethinkdb_server  # noqa: F401
 
 COUNT = "SELECT count(*) AS n FROM t"
 

@@ -5,7 +5,6 @@ import threading
 import pytest
 import pytest_twisted
 from cluster_engines import PAIRS, open_engines
-from rethinkdb_server import rethinkdb_server  # noqa: F401
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 from waiting import GIVE_UP, until

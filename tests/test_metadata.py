@@ -15,7 +15,6 @@ from metadata_stores import (
     gathered,
     worker,
 )
-from rethinkdb_server import rethinkdb_server, rethinkdb_stores  # noqa: F401
 from twisted.internet.defer import Deferred, gatherResults
 
 from trough import errors
@@ -27,12 +26,12 @@ async_test = pytest_twisted.ensureDeferred
 @pytest.fixture(params=["embedded", "rethinkdb"])
 def stores(request, tmp_path):
     """One empty store of each kind."""
-    if request.param == "embedded":
-        tried = EmbeddedStores(tmp_path)
-    else:
-        tried = request.getfixturevalue("rethinkdb_stores")
-    yield tried
-    pytest_twisted.blockon(Deferred.fromCoroutine(tried.close()))
+    if request.param == "rethinkdb":
+        yield request.getfixturevalue("rethinkdb_stores")
+        return
+    embedded = EmbeddedStores(tmp_path)
+    yield embedded
+    pytest_twisted.blockon(Deferred.fromCoroutine(embedded.close()))
 
 
 async def elected(store, name="s1"):

@@ -12,7 +12,6 @@ import pytest
 import pytest_twisted
 from metadata_stores import candidate, worker
 from processes import Machine, http, until_blocking
-from rethinkdb_server import own_server, rethinkdb_cluster  # noqa: F401
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import formatEvent, globalLogPublisher
@@ -33,7 +32,7 @@ SHELL = [sys.executable, "-m", "trough.shell.main"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_store_knows_that_it_is_away(own_server):  # noqa: F811
+async def test_a_store_knows_that_it_is_away(own_server):
     """Silent or gone, with the servers' names, and since when; and that it is back."""
     store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
     host = f"127.0.0.1:{own_server.port}"
@@ -56,7 +55,7 @@ async def test_a_store_knows_that_it_is_away(own_server):  # noqa: F811
 
 
 @pytest_twisted.ensureDeferred
-async def test_tables_without_a_majority_are_opened_and_read_by_tools(rethinkdb_cluster):  # noqa: F811
+async def test_tables_without_a_majority_are_opened_and_read_by_tools(rethinkdb_cluster):
     """A server waits until it can write; a person may have come to read. What needs the
     majority is known to be refused while it is waited for."""
     servers = rethinkdb_cluster
@@ -82,7 +81,7 @@ async def test_tables_without_a_majority_are_opened_and_read_by_tools(rethinkdb_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_tool_makes_the_tables_that_are_missing(own_server):  # noqa: F811
+async def test_a_tool_makes_the_tables_that_are_missing(own_server):
     """As a server does: an original installation lacks two."""
     tool = open_metadata(str(RethinkAddress((own_server.host,), "d")), reactor, patience=30.0)
     await tool.open()
@@ -91,7 +90,7 @@ async def test_a_tool_makes_the_tables_that_are_missing(own_server):  # noqa: F8
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_log_says_at_once_that_nobody_answers(own_server):  # noqa: F811
+async def test_the_log_says_at_once_that_nobody_answers(own_server):
     """Once, when all servers were tried, and not after the deadline of whoever waits."""
     store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
     await store.open()
@@ -143,7 +142,7 @@ async def test_a_status_tells_the_last_answer_of_a_store_that_is_away(tmp_path):
     assert told["metadata"]["as_of"] == as_of <= told["metadata"]["away_since"]
 
 
-def test_processes_tell_that_rethinkdb_is_away(own_server, tmp_path):  # noqa: F811
+def test_processes_tell_that_rethinkdb_is_away(own_server, tmp_path):
     """Sync server and worker answer what they know, over HTTP and the protocol; a sync
     server does not call itself ready; and all of that ends when RethinkDB is back."""
     url = f"rethinkdb://127.0.0.1:{own_server.port}/trough_configuration"
@@ -221,7 +220,7 @@ def test_what_completion_waits_for_is_not_told():
     assert said == []
 
 
-def test_a_shell_says_which_store_it_waits_for(own_server):  # noqa: F811
+def test_a_shell_says_which_store_it_waits_for(own_server):
     """At its start, before the store answers, and after Ctrl-C it ends at once."""
     url = f"rethinkdb://127.0.0.1:{own_server.port}/trough_configuration"
     own_server.signal(signal.SIGSTOP)
@@ -241,7 +240,7 @@ def test_a_shell_says_which_store_it_waits_for(own_server):  # noqa: F811
         assert "Traceback" not in running.stderr.read()
 
 
-def test_a_shell_gives_up(own_server):  # noqa: F811
+def test_a_shell_gives_up(own_server):
     """A store that stays silent is waited for a bounded time, and named in the end."""
     url = f"rethinkdb://127.0.0.1:{own_server.port}/trough_configuration"
     own_server.signal(signal.SIGSTOP)

@@ -13,14 +13,7 @@ import pytest_twisted
 from metadata_stores import Notices, assignment, candidate, copy, gathered, worker
 from processes import free_ports
 from rethinkdb import RethinkDB
-from rethinkdb_server import (
-    RethinkServer,
-    RethinkStores,
-    own_server,  # noqa: F401
-    rethinkdb_cluster,  # noqa: F401
-    rethinkdb_server,  # noqa: F401
-    rethinkdb_stores,  # noqa: F401
-)
+from rethinkdb_server import RethinkServer, RethinkStores
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
@@ -42,10 +35,9 @@ async_test = pytest_twisted.ensureDeferred
 
 
 @pytest.fixture
-def stores(rethinkdb_stores):  # noqa: F811
+def stores(rethinkdb_stores):
     """An empty database on the common server."""
-    yield rethinkdb_stores
-    pytest_twisted.blockon(Deferred.fromCoroutine(rethinkdb_stores.close()))
+    return rethinkdb_stores
 
 
 @pytest.fixture
@@ -81,7 +73,7 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(rethinkdb_server):  # noqa: F811
+def proxy(rethinkdb_server):
     """A proxy to the common server."""
     made = Proxy(rethinkdb_server.host)
     yield made
@@ -194,7 +186,7 @@ async def test_a_closed_store_refuses(stores):
 
 
 @async_test
-async def test_a_stopped_server_is_given_up(own_server):  # noqa: F811
+async def test_a_stopped_server_is_given_up(own_server):
     """A server that neither answers nor closes is noticed by its silence."""
     address = RethinkAddress((own_server.host,), "d")
     store = RethinkMetadata(address, reactor, ping=0.2)
@@ -215,7 +207,7 @@ async def test_a_stopped_server_is_given_up(own_server):  # noqa: F811
 
 
 @async_test
-async def test_a_restarted_server_is_found_again(own_server):  # noqa: F811
+async def test_a_restarted_server_is_found_again(own_server):
     """Killed and started anew: pending calls and watches go on, soft writes apart."""
     store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
     await store.open()
@@ -239,7 +231,7 @@ async def test_a_restarted_server_is_found_again(own_server):  # noqa: F811
 
 
 @async_test
-async def test_a_blocking_client_gives_up_on_silence(own_server, monkeypatch):  # noqa: F811
+async def test_a_blocking_client_gives_up_on_silence(own_server, monkeypatch):
     """The plain driver would wait for ever."""
     store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
     await store.open()
@@ -316,7 +308,7 @@ def listed(connection, database):
 
 
 @async_test
-async def test_everything_is_made_once(rethinkdb_server):  # noqa: F811
+async def test_everything_is_made_once(rethinkdb_server):
     """Six that open a new store together leave one of each table, with its indexes."""
     stores = RethinkStores(rethinkdb_server, database="made_together")
     with stores.server.connect() as connection:
@@ -334,7 +326,7 @@ async def test_everything_is_made_once(rethinkdb_server):  # noqa: F811
 
 
 @async_test
-async def test_everything_is_made_once_through_different_servers(rethinkdb_cluster):  # noqa: F811
+async def test_everything_is_made_once_through_different_servers(rethinkdb_cluster):
     """Servers learn of each other's databases and tables with a delay: still one of each."""
     through = [RethinkStores(server, database="d") for server in rethinkdb_cluster * 2]
     opened = await gatherResults([Deferred.fromCoroutine(stores.open()) for stores in through])
@@ -370,7 +362,7 @@ def make_twice(server, database, name):
 
 
 @async_test
-async def test_tables_made_twice_are_cleared_up(rethinkdb_server):  # noqa: F811
+async def test_tables_made_twice_are_cleared_up(rethinkdb_server):
     """One keeps the name; of the others the empty ones go. A store that is open notices."""
     stores = RethinkStores(rethinkdb_server, database="made_twice")
     with stores.server.connect() as connection:
@@ -408,7 +400,7 @@ def has_primary(connection, name):
 
 
 @async_test
-async def test_a_cluster_loses_servers_one_by_one(rethinkdb_cluster):  # noqa: F811
+async def test_a_cluster_loses_servers_one_by_one(rethinkdb_cluster):
     """One of three: all goes on. Two: reading goes on. All back: it heals by itself."""
     servers = {server.name: server for server in rethinkdb_cluster}
     stores = RethinkStores(*rethinkdb_cluster)

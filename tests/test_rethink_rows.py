@@ -6,9 +6,7 @@ import pytest
 import pytest_twisted
 from metadata_stores import Notices, assignment, candidate, copy, gathered, worker
 from rethinkdb import RethinkDB
-from rethinkdb_server import rethinkdb_server, rethinkdb_stores  # noqa: F401
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 
 from trough import errors
 from trough.metadata.rethink import RethinkMetadata
@@ -19,10 +17,9 @@ async_test = pytest_twisted.ensureDeferred
 
 
 @pytest.fixture
-def stores(rethinkdb_stores):  # noqa: F811
+def stores(rethinkdb_stores):
     """An empty database."""
-    yield rethinkdb_stores
-    pytest_twisted.blockon(Deferred.fromCoroutine(rethinkdb_stores.close()))
+    return rethinkdb_stores
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What is done to a segment's file as a whole."""
 
-import os
 import sqlite3
 import subprocess
 from contextlib import closing
@@ -203,28 +202,16 @@ def test_what_a_crash_leaves_is_known_by_its_name(engine, tmp_path, monkeypatch)
     assert files.is_temporary(seen[0])
 
 
-@pytest.fixture
-def little_room(tmp_path):
-    """A directory on a disk of a megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small disk takes root, and a kernel that lets it")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_full_disk_refuses_and_leaves_the_segment_whole(engine, little_room, tmp_path):
+def test_a_full_disk_refuses_and_leaves_the_segment_whole(engine, tiny_disk, tmp_path):
     """A new file, a snapshot, and a write; what was there can still be read."""
-    path = str(little_room / "s.sqlite")
+    path = str(tiny_disk / "s.sqlite")
     segment_files.create(engine, path, "CREATE TABLE t(a); INSERT INTO t VALUES(1)")
     large = make_segment(tmp_path / "large.sqlite", 40_000)
     with pytest.raises(errors.DiskFull):
-        segment_files.snapshot(engine, large, False, str(little_room / "copy"), lambda: None)
+        segment_files.snapshot(engine, large, False, str(tiny_disk / "copy"), lambda: None)
     with pytest.raises(errors.DiskFull):
         filling = "CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(2000000))"
-        segment_files.create(engine, str(little_room / "new.sqlite"), filling)
+        segment_files.create(engine, str(tiny_disk / "new.sqlite"), filling)
     connection = segment_files.open_for_writes(engine, path)
     with pytest.raises(errors.DiskFull, match=r"s\.sqlite"):
         try:
@@ -232,6 +219,6 @@ def test_a_full_disk_refuses_and_leaves_the_segment_whole(engine, little_room, t
         except sqlite.Error as error:
             raise engine.error(error, path) from error
     connection.close()
-    assert names(little_room) == ["s.sqlite"]
+    assert names(tiny_disk) == ["s.sqlite"]
     assert content(path, "SELECT * FROM t") == [(1,)]
     assert content(path, "PRAGMA integrity_check") == [("ok",)]
