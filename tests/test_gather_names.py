@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from gather_support import Cluster
+
+from trough.gather import Gathering
+from trough.sql.sqlite import sqlite3
 
 KELVIN = "\u212a"
 
@@ -30,3 +35,42 @@ def test_tables_whose_names_only_look_alike_are_two() -> None:
     cluster.add("two", "CREATE TABLE é (b)", {"é": [(4,)]})
     assert cluster.gather("SELECT sum(a) FROM É") == [(1,)]
     assert cluster.gather("SELECT É.a, é.b FROM É JOIN é ON é.b > 2 ORDER BY 2") == [(1, 3), (1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters"),
+    [
+        ("SELECT ?, ?2 + count(*), 'a' FROM t", (1, 2)),
+        ("SELECT ?1 FROM t", (1,)),
+        ("SELECT ?, a FROM t ORDER BY 1", (1,)),
+        ("SELECT :x, $x || a, @x AS y FROM t", {"x": 1}),
+        ("SELECT ?, (SELECT ? FROM t) FROM t", (1, 2)),
+    ],
+)
+def test_columns_of_parameters_are_called_as_they_were_written(sql: str, parameters: Any) -> None:
+    """A parameter becomes another one on its way, which no name of a column shows."""
+    cluster, union = Cluster(), sqlite3.connect(":memory:")
+    cluster.add("one", "CREATE TABLE t (a)", {"t": [(1,)]})
+    union.execute("CREATE TABLE t (a)")
+    expected = union.execute(sql, parameters).description
+    gathering = Gathering(sql, ["one"], parameters)
+    cluster.answer(gathering)
+    assert list(gathering.names) == [each[0] for each in expected]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT main.t.a FROM main.t WHERE main.t.a > 0 ORDER BY main.t.a",
+        "SELECT main.t.a FROM t WHERE main.t.a > 0 AND random() IS NOT NULL ORDER BY 1",
+        "SELECT a FROM t WHERE a IN (SELECT main.t.a FROM main.t WHERE main.t.a > 0) ORDER BY a",
+        "SELECT sum(DISTINCT main.t.a) FROM main.t WHERE a > 0 GROUP BY main.t.a ORDER BY 1",
+        "WITH t AS (SELECT 5 AS a) SELECT main.t.a FROM main.t WHERE main.t.a > 0 ORDER BY 1",
+    ],
+)
+def test_names_may_say_that_they_are_of_the_main_database(sql: str) -> None:
+    """Also in segments whose tables lack a column, where something else stands for the table."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (a, b)", {"t": [(0, 0), (2, 0)]})
+    cluster.add("two", "CREATE TABLE t (a)", {"t": [(1,)]})
+    assert cluster.gather(sql) == [(1,), (2,)]

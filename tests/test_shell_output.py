@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_paged(screen, tmp_path, text):
 @pytest.mark.parametrize(("lines", "paged"), [(3, False), (4, True)])
 def test_text_wraps_and_counts_as_so_many_lines(screen, tmp_path, lines, paged):
     """A line of a text that is too long is no reason for a pager, which would cut it."""
-    command, path = pager(tmp_path)
+    path = tmp_path / "paged"
     sink = Output(screen, f"printenv LESS > '{path}'; cat >> '{path}'").open(wraps=True)
     text = ("x" * 41 + "\n") * lines
     sink.write(text)

@@ -9,7 +9,7 @@ SQLite's rules of names, types and collations is written down a second time.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,7 @@ class Catalogue:
         """Let go of the database."""
         self._connection.close()
 
-    def prepare(self, sql: str, parameters: Mapping[str, Any]) -> Prepared:
+    def prepare(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> Prepared:
         """Let SQLite read `sql`, and run it on empty tables.
 
         :raises trough.errors.BadSql: it is not exactly one query, or SQLite refused it
@@ -137,7 +137,9 @@ class Catalogue:
             return errors.BadSql(f"table {table} cannot be gathered: {reason}", told.hint)
         return told
 
-    def program(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple] | None:
+    def program(
+        self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]
+    ) -> list[tuple] | None:
         """What SQLite compiles `sql` into, or None where it does not take it."""
         # Constants are shown as the bytes that they are, BLOBs too.
         self._connection.text_factory = bytes

@@ -80,7 +80,7 @@ def refused(error: BaseException, sql: str) -> errors.BadRequest:
             "it needs more memory than GATHER may have", "ask for less at once, or shorter values"
         )
     if "not authorized" in text or "prohibited" in text:
-        return errors.ForbiddenSql(f"GATHER only reads: {text}", shown(sql))
+        return errors.ForbiddenSql(f"GATHER only reads tables: {text}", shown(sql))
     return errors.BadSql(text, shown(sql))
 
 

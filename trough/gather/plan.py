@@ -15,7 +15,7 @@ answered exactly in any of these ways raises, with the reason.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlglot import exp
@@ -223,11 +223,11 @@ def plan(
     text, bound = bind(sql, parameters)
     if text.lstrip()[:7].upper() == "EXPLAIN":
         raise errors.BadSql("EXPLAIN inside GATHER", "EXPLAIN GATHER in trough-shell explains")
-    return _Planning(text, schema, bound, within, now).plan()
+    return _Planning(text, schema, bound, within, now, (sql, parameters or ())).plan()
 
 
 class _Planning:
-    """The work of :func:`plan`."""
+    """The work of :func:`plan`; `original` has the user's own text and parameters."""
 
     def __init__(
         self,
@@ -236,12 +236,14 @@ class _Planning:
         parameters: dict[str, Any],
         within: bool,
         now: float | None,
+        original: tuple[str, Sequence[Any] | Mapping[str, Any]],
     ) -> None:
         self.text = text
         self.schema = schema
         self.parameters = parameters
         self.within = within
         self.now = now
+        self.original = original
 
     def plan(self) -> GatherPlan:
         catalogue, prepared = self._prepared()
@@ -255,13 +257,20 @@ class _Planning:
     def _prepared(self) -> tuple[Catalogue, Prepared]:
         catalogue = Catalogue(self.schema)
         try:
-            return catalogue, catalogue.prepare(self.text, self.parameters)
+            return catalogue, self._prepared_in(catalogue)
         except errors.BadSql as error:
             catalogue.close()
             if SEGMENT not in error.message.lower():
                 raise
         catalogue = Catalogue(self.schema, with_segment=True)
-        return catalogue, catalogue.prepare(self.text, self.parameters)
+        return catalogue, self._prepared_in(catalogue)
+
+    def _prepared_in(self, catalogue: Catalogue) -> Prepared:
+        prepared = catalogue.prepare(self.text, self.parameters)
+        if self.original[0] == self.text:
+            return prepared
+        # Columns without an alias are called as they are written.
+        return replace(prepared, names=catalogue.prepare(*self.original).names)
 
     def _check(self, prepared: Prepared) -> None:
         views = any(self.schema.tables[name].is_view for name in self._tables(prepared))

@@ -33,6 +33,9 @@ def faithful_tree(sql: str, catalogue: Catalogue, parameters: Mapping[str, Any])
     tree = parse(sql)
     if tree is None:
         return None
+    for column in tree.find_all(exp.Column):
+        # A segment's table may be replaced by a SELECT, which is of no database.
+        column.set("db", None)
     try:
         text = parenthesised(tree)
     except Exception:

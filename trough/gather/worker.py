@@ -100,7 +100,7 @@ def _replacer(changed: dict[str, str]) -> Callable[[exp.Expr], exp.Expr]:
     def replace(node: exp.Expr) -> exp.Expr:
         if not isinstance(node, exp.Table) or database.folded(node.name) not in changed:
             return node
-        if _is_shadowed(node):
+        if not node.db and _is_shadowed(node):
             return node
         query = parse(changed[database.folded(node.name)])
         assert query is not None
