@@ -274,6 +274,14 @@ def test_unknown_keys(key: object, hint: str, tmp_path: Path) -> None:
     assert caught.value.hint == hint
 
 
+def test_a_rule_in_the_original_s_way_is_told_where_rules_go(tmp_path: Path) -> None:
+    """Its own example has a function of Python there."""
+    path = tmp_path / "settings.yml"
+    path.write_text('MINIMUM_ASSIGNMENTS: "lambda segment_id: 2"')
+    with pytest.raises(BadSettings, match="rules for segments go into COPIES"):
+        load_settings(str(path), {}, "host")
+
+
 # -- what follows from what --------------------------------------------------------
 
 

@@ -162,7 +162,9 @@ class Settings:
 
     # -- which worker keeps what --
     minimum_assignments: int = _key(
-        Whole(1, MOST_COPIES), 2, "Copies of a segment where no rule of COPIES says otherwise."
+        Whole(1, MOST_COPIES, "; rules for segments go into COPIES, as data"),
+        2,
+        "Copies of a segment where no rule of COPIES says otherwise.",
     )
     maximum_assignments: int = _key(
         Whole(1, MOST_COPIES), None, "Most copies that any segment has: the number of hash rings."

@@ -48,11 +48,14 @@ class Kind(ABC):
 
 
 class Whole(Kind):
-    """A whole number between two limits."""
+    """A whole number between two limits.
 
-    def __init__(self, minimum: int, maximum: int) -> None:
+    :param more: what to do for whom a number will not do
+    """
+
+    def __init__(self, minimum: int, maximum: int, more: str = "") -> None:
         self.minimum, self.maximum = minimum, maximum
-        self.allowed = f"a whole number from {minimum} to {maximum}"
+        self.allowed = f"a whole number from {minimum} to {maximum}{more}"
 
     def from_file(self, value: object) -> int:
         # YAML's "yes" is a bool, and a bool is an int to Python: not what was meant.
