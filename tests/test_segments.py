@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from executor_pools import answer
+from executor_pools import LIMITS, Collected, answer
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
@@ -231,6 +231,22 @@ async def test_a_lock_that_is_being_released_is_not_written_under(tmp_path):
         lock = await worker.metadata.lock_of("300001")
         assert lock is not None
         assert lock.epoch == worker.segments.get("300001").entry.epoch
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_write_that_is_refused_is_not_waited_for(tmp_path):
+    """The executors were never given it, and so never tell of its end."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        nothing = Collected()
+        with pytest.raises(errors.BadRequest):
+            worker.segments.write("300001", "DELETE FROM t", [object()], LIMITS, nothing)
+        await worker.controller.promote("300001")
+        assert (
+            await Deferred.fromCoroutine(worker.segments.retire("300001")).addTimeout(30, reactor)
+            is None
+        )
 
 
 @pytest_twisted.ensureDeferred

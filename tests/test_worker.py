@@ -4,7 +4,7 @@ import pytest
 import pytest_twisted
 from executor_pools import answer
 from waiting import until
-from worker_parts import occupied, running_worker
+from worker_parts import WorkerParts, occupied, running_worker
 
 from trough import errors
 from trough.worker import Timing
@@ -90,3 +90,35 @@ async def test_a_copy_is_not_deleted_while_another_worker_writes_the_segment(tmp
         assert worker.segments.get("300001") is not None
         await controller.delete("300001")
         assert worker.segments.get("300001") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_whose_disk_is_missing_gives_no_lock_back(tmp_path):
+    """Not mounted, say, after a restart: what it wrote is not lost yet, and it is for a person
+    to say that it is. With its disk it goes on."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+    away = worker.directory.rename(tmp_path / "away")
+    worker = WorkerParts(tmp_path)
+    await worker.start()
+    assert "300001" in str(worker.refused[0]) and "free-locks w1" in str(worker.refused[0])
+    await worker.stop()
+    worker.directory.rmdir()
+    away.rename(worker.directory)
+    async with running_worker(tmp_path) as worker:
+        assert not worker.refused
+        await worker.written("300001", "INSERT INTO t VALUES (2)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_worker_that_holds_no_locks_starts(tmp_path):
+    """Also under the name of one that is gone, whose locks were freed."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.metadata.release_lock(await worker.metadata.lock_of("300001"))
+    worker.directory.rename(tmp_path / "away")
+    async with running_worker(tmp_path) as worker:
+        assert not worker.refused
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")

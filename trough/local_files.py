@@ -34,6 +34,11 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 RESERVED_SHARE, RESERVE = 0.02, 1 << 30
 
 
+def catalogue_path(directory: Path) -> Path:
+    """Where the catalogue is."""
+    return directory / "catalogue.db"
+
+
 def path_of(directory: Path, segment: str) -> Path:
     """Where the local copy of `segment` is."""
     return directory / "segments" / canonical_path(segment)
@@ -133,7 +138,7 @@ def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:
         (directory / name).mkdir(parents=True, exist_ok=True)
     shutil.rmtree(directory / "snapshots", ignore_errors=True)
     (directory / "snapshots").mkdir()
-    catalogue = Catalogue(directory / "catalogue.db")
+    catalogue = Catalogue(catalogue_path(directory))
     good: list[Entry] = []
     bad: list[Entry] = []
     for entry in catalogue.entries():

@@ -34,7 +34,7 @@ from trough.model import CanonicalCopy, canonical_path
 from trough.promotion import Promotion
 from trough.storage import Guard, Storage
 from trough.threads import ThreadPoolService
-from trough.writes import FirstWrite
+from trough.writes import CountedReceiver, FirstWrite
 
 _log = Logger()
 
@@ -76,6 +76,11 @@ class Segments(service.Service):
         self._aside = Aside(directory, self._copies, pool, threads, self._forget)
 
     # -- life ------------------------------------------------------------------
+
+    @property
+    def are_new(self) -> bool:
+        """Whether nothing was ever kept in the data directory; until :meth:`load`."""
+        return not local_files.catalogue_path(self._directory).exists()
 
     async def load(self) -> None:
         """Open the catalogue, and match it with the files that are there.
@@ -304,13 +309,16 @@ class Segments(service.Service):
                 f"this worker does not hold the write lock of segment {segment}",
                 "provision the segment and write to the URL that comes back",
             )
-        counted = copy.writes.counted(receiver, self._now())
+        counted = CountedReceiver(copy.writes, receiver)
 
         def submit() -> Job:
             return self._pool.write(copy.target, sql, parameters, limits, counted)
 
         if copy.entry.unpromoted and not copy.noting:
-            return submit()
+            job = submit()  # what is refused here does not count
+            copy.writes.begun(self._now())
+            return job
+        copy.writes.begun(self._now())
         return FirstWrite(self._note_unpromoted(copy), submit, counted)
 
     async def _note_unpromoted(self, copy: LocalCopy) -> None:

@@ -134,6 +134,8 @@ class LocalSyncController(service.MultiService):
         self._starting.addErrback(self._start_failed)
 
     async def _start(self) -> None:
+        if self.segments.are_new:
+            await self._until_it_works("metadata store", self._check_not_lost)
         await self.segments.load()
         if self.cold is not None:
             await self.cold.open()
@@ -163,6 +165,23 @@ class LocalSyncController(service.MultiService):
         _log.info(
             "{node}: serving {count} segments", node=self.myself.node, count=len(self.segments)
         )
+
+    async def _check_not_lost(self) -> None:
+        """Where a worker kept something, and nothing is, its disk may not be mounted. It would
+        give back locks under which it holds writes, and that is for a person to decide.
+
+        :raises trough.errors.BadSettings: this worker holds write locks
+        """
+        await self.metadata.open()
+        node = self.myself.node
+        locks = await self.metadata.locks(node)
+        if locks:
+            raise errors.BadSettings(
+                f"LOCAL_DATA is empty, and {node} holds {len(locks)} write locks, of segment "
+                f"{locks[0].segment} for one: what was written to them has been kept elsewhere",
+                "is its disk mounted? If it is lost, with what was not promoted: "
+                f"trough-admin free-locks {node}",
+            )
 
     def _start_failed(self, failure: Any) -> None:
         if not self.running:

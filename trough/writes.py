@@ -38,11 +38,10 @@ class Writes:
         """Whether no write is under way."""
         return self.started == self._finished
 
-    def counted(self, receiver: Receiver, now: float) -> CountedReceiver:
-        """Count a write in, and out again when `receiver` is told of its end."""
+    def begun(self, now: float) -> None:
+        """Count a write in, whose :class:`CountedReceiver` counts it out."""
         self.started += 1
         self.last = now
-        return CountedReceiver(self, receiver)
 
     async def settled(self) -> None:
         """Return once no write is under way."""
