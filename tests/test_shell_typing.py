@@ -67,9 +67,9 @@ def offered(tmp_path, monkeypatch):
     names.tables = {"crawled_url": ["id", "host", "size"], "seeds": ["id", "seed\x1b"]}
     completer = ShellCompleter(REGISTRY, Session(), names)
 
-    def complete(text, requested=False):
+    def complete(text, requested=False, after=""):
         event = CompleteEvent(completion_requested=requested)
-        found = completer.get_completions(Document(text), event)
+        found = completer.get_completions(Document(text + after, len(text)), event)
         return [text[: len(text) + c.start_position] + c.text for c in found]
 
     return complete
@@ -77,8 +77,8 @@ def offered(tmp_path, monkeypatch):
 
 def test_commands_are_offered_by_their_beginning(offered):
     """Names of several words too, whatever the case."""
-    assert "SHOW CREATE TABLE" in offered("show c")
-    assert "CONNECT" in offered("con")
+    assert "SHOW CREATE TABLE" in offered("SHOW C")
+    assert "CONNECT" in offered("CON")
     assert offered("zzz") == []
     assert set(offered("SELECT 1; FOR")) == {"SELECT 1; FORMAT"}
 
@@ -86,9 +86,9 @@ def test_commands_are_offered_by_their_beginning(offered):
 def test_arguments_are_offered_by_their_kind(offered, tmp_path):
     """Tables, formats, topics, files and words, each where it belongs."""
     assert offered("SHOW CREATE TABLE cr") == ["SHOW CREATE TABLE crawled_url"]
-    assert "FORMAT JSONL" in offered("FORMAT js")
-    assert "FORMAT CSV MERGED" in offered("FORMAT CSV m")
-    assert "HELP SHOW LOCKS" in offered("HELP show l")
+    assert "FORMAT JSONL" in offered("FORMAT JS")
+    assert "FORMAT CSV MERGED" in offered("FORMAT CSV M")
+    assert "HELP SHOW LOCKS" in offered("HELP SHOW L")
     assert offered("\\x of") == ["\\x off"]
     (tmp_path / "some file.sql").touch()
     (tmp_path / ".hidden").touch()
@@ -108,8 +108,43 @@ def test_tables_and_columns_are_offered_where_they_make_sense(offered):
     assert offered(text + "s.i") == [text + "s.id"]
     assert offered(text + "crawled_url.s") == [text + "crawled_url.size"]
     assert "GATHER SELECT host" in offered("GATHER SELECT ho")
-    assert "SELECT COUNT" in offered("SELECT cou")
-    assert "SELECT 1 LIMIT" in offered("SELECT 1 lim")
+    assert "SELECT COUNT" in offered("SELECT COU")
+    assert "SELECT 1 LIMIT" in offered("SELECT 1 LIM")
+
+
+def test_small_letters_are_answered_with_small_letters(offered):
+    """Words that mean the same in any case come as the typing began; names as they are."""
+    assert "show create table" in offered("show c")
+    assert "select count" in offered("select cou")
+    assert "select 1 limit" in offered("select 1 lim")
+    assert "format jsonl" in offered("format js")
+    assert "format csv merged" in offered("format csv m")
+    assert "help show locks" in offered("help show l")
+    assert "SELECT host" in offered("SELECT Ho")
+
+
+def test_what_stands_behind_the_cursor_counts(offered):
+    """Columns are those of the tables that the statement names, wherever it does."""
+    after = " FROM seeds AS s; SELECT * FROM crawled_url"
+    assert "SELECT id" in offered("SELECT ", requested=True, after=after)
+    assert "SELECT host" not in offered("SELECT ", requested=True, after=after)
+    assert offered("SELECT s.i", after=after) == ["SELECT s.id"]
+
+
+def test_gather_begins_with_words_of_its_own(offered):
+    """And its tables have the column that names the segment."""
+    assert offered("GATHER ") == [
+        f"GATHER {word}" for word in ("PARTIAL", "WITHIN SEGMENTS", "SELECT", "WITH")
+    ]
+    assert offered("gather partial wi") == [
+        "gather partial within segments",
+        "gather partial with",
+    ]
+    assert "GATHER PARTIAL PARTIAL" not in offered("GATHER PARTIAL ")
+    assert offered("GATHER WITHIN ") == ["GATHER WITHIN SEGMENTS"]
+    assert "EXPLAIN GATHER WITHIN SEGMENTS" in offered("EXPLAIN GATHER W")
+    assert "GATHER SELECT _segment" in offered("GATHER SELECT _s")
+    assert "SELECT _segment" not in offered("SELECT _s")
 
 
 def test_everything_is_offered_only_when_it_is_asked_for(offered):

@@ -20,8 +20,10 @@ from trough.shell.named_queries import NamedQueries
 from trough.shell.names import Names
 from trough.shell.registry import Command, Registry, Takes
 from trough.shell.safe_text import safe
+from trough.shell.sections import SEGMENT_COLUMN
 from trough.shell.session import Session
 from trough.shell.settings import queries_path
+from trough.shell.sql_kind import READS
 from trough.shell.statements import Rest
 from trough.shell.tokens import Kind, Token, scan
 from trough.shell.vocabulary import BEFORE_TABLE, FUNCTIONS, KEYWORDS
@@ -50,6 +52,7 @@ class ShellCompleter(Completer):
         self, document: Document, complete_event: CompleteEvent
     ) -> Iterator[Completion]:
         text = _statement_before(document.text_before_cursor)
+        after = _statement_after(document.text_after_cursor)
         if text or complete_event.completion_requested:
             yield from self._names_of_commands(text)
         found = self._registry.find(text)
@@ -57,7 +60,9 @@ class ShellCompleter(Completer):
             return
         command, end = found
         if command.rest is Rest.SQL:
-            word, candidates = self._in_sql(text)
+            word, candidates = self._first_words(command, text[end:])
+            if not candidates:
+                word, candidates = self._in_sql(text, after, "GATHER" in command.name)
             # All there is, unasked, would only hide what is being typed.
             if word or complete_event.completion_requested or _is_narrow(candidates):
                 yield from _matching(word, candidates)
@@ -69,7 +74,9 @@ class ShellCompleter(Completer):
         for entry in self._registry:
             for name in (entry.name, *entry.aliases):
                 if name.upper().startswith(typed) and name.upper() != typed:
-                    yield Completion(name, -len(text), display_meta=entry.summary)
+                    yield Completion(
+                        _in_case_of(text, name), -len(text), display_meta=entry.summary
+                    )
 
     def _arguments(self, command: Command, text: str) -> Iterator[Completion]:
         words = text.split()
@@ -93,8 +100,26 @@ class ShellCompleter(Completer):
 
     # -- SQL -------------------------------------------------------------------
 
-    def _in_sql(self, text: str) -> tuple[str, Candidates]:
-        """The word at the cursor, and what could stand there."""
+    def _first_words(self, command: Command, text: str) -> tuple[str, Candidates]:
+        """The word at the cursor, and what may stand there of the command's own words;
+        nothing once something else has begun."""
+        own = [each for each in command.completes if isinstance(each, str)]
+        words = text.upper().split()
+        word = "" if text[-1:].isspace() or not words else text.split()[-1]
+        before = words[:-1] if word else words
+        options = [each for each in own if not set(each.split()) & set(before)]
+        for first, *others in map(str.split, own):
+            if before[-1:] == [first] and others:
+                options = others
+        known = {each for phrase in own if phrase not in READS for each in phrase.split()}
+        return word, _all(options, "") if text and known.issuperset(before) else ()
+
+    def _in_sql(self, text: str, after: str = "", gathers: bool = False) -> tuple[str, Candidates]:
+        """The word at the cursor, and what could stand there.
+
+        :param after: the rest of the statement, behind the cursor
+        :param gathers: whether tables have a column that names the segment
+        """
         tokens = [t for t in scan(text) if t.kind is not Kind.BLANK]
         last = tokens[-1] if tokens else None
         if last and (last.closer or last.kind in (Kind.COMMENT, Kind.STRING, Kind.NUMBER)):
@@ -104,12 +129,16 @@ class ShellCompleter(Completer):
             tokens.pop()
         before = tokens[-1].text.upper() if tokens else ""
         tables = self._names.tables
+        all_tokens = [*tokens, *(t for t in scan(after) if t.kind is not Kind.BLANK)]
         if before == ".":
-            return word, _all(self._columns_of(tokens), "column")
+            owner = _unquoted(tokens[-2].text) if len(tokens) > 1 else ""
+            return word, _all(self._columns_of(owner, all_tokens), "column")
         if before in BEFORE_TABLE or (before == "," and _in_from(tokens)):
             return word, _all(tables, "table")
-        mentioned = [t for t in tables if _mentions(tokens, t)]
+        mentioned = [t for t in tables if _mentions(all_tokens, t)]
         columns = dict.fromkeys(c for t in (mentioned or tables) for c in tables[t])
+        if gathers:
+            columns.setdefault(SEGMENT_COLUMN)
         return word, [
             *_all(columns, "column"),
             *_all(tables, "table"),
@@ -117,9 +146,8 @@ class ShellCompleter(Completer):
             *_all(sorted(KEYWORDS), ""),
         ]
 
-    def _columns_of(self, tokens: list[Token]) -> list[str]:
-        """Columns of the table, or of what it is called, before the last dot."""
-        name = _unquoted(tokens[-2].text) if len(tokens) > 1 else ""
+    def _columns_of(self, name: str, tokens: list[Token]) -> list[str]:
+        """Columns of the table of this name, or that `tokens` call so."""
         by_name = {table.lower(): columns for table, columns in self._names.tables.items()}
         if name.lower() in by_name:
             return by_name[name.lower()]
@@ -135,7 +163,7 @@ class ShellCompleter(Completer):
 
 
 def _is_narrow(candidates: Candidates) -> bool:
-    return {kind for _, kind in candidates} in ({"table"}, {"column"})
+    return {kind for _, kind in candidates} in ({"table"}, {"column"}, {""})
 
 
 def _statement_before(text: str) -> str:
@@ -145,6 +173,14 @@ def _statement_before(text: str) -> str:
         if token.kind in (Kind.SEMICOLON, Kind.GO):
             start = token.end
     return text[start:].lstrip()
+
+
+def _statement_after(text: str) -> str:
+    """The rest of the statement that the beginning of `text` is in."""
+    for token in scan(text):
+        if token.kind in (Kind.SEMICOLON, Kind.GO):
+            return text[: token.start]
+    return text
 
 
 def _in_from(tokens: list[Token]) -> bool:
@@ -173,9 +209,20 @@ def _all(names: Iterable[str], kind: str) -> Candidates:
 def _matching(word: str, candidates: Candidates) -> Iterator[Completion]:
     lower = word.lower()
     for name, kind in candidates:
+        if kind in _CASELESS:
+            name = _in_case_of(word, name)
         # What could do harm when it is shown is not offered at all.
         if name.lower().startswith(lower) and name != word and safe(name) == name:
             yield Completion(name, -len(word), display_meta=kind)
+
+
+#: Kinds of words that mean the same in any case.
+_CASELESS = frozenset({"", "function", "format", "command"})
+
+
+def _in_case_of(typed: str, word: str) -> str:
+    """`word` in small letters if what was typed of it is."""
+    return word.lower() if typed.islower() else word
 
 
 def _files(word: str) -> Candidates:

@@ -99,7 +99,7 @@ def change(shell: Shell, arguments: Arguments) -> None:
     "GATHER [PARTIAL] [WITHIN SEGMENTS] SELECT ... ;",
     group=Group.SQL,
     rest=Rest.SQL,
-    completes=(Takes.SQL,),
+    completes=("PARTIAL", "WITHIN SEGMENTS", "SELECT", "WITH", Takes.SQL),
 )
 def gather(shell: Shell, arguments: Arguments) -> None:
     """One answer over all connected segments, as if they were one database.
@@ -130,7 +130,7 @@ def gather(shell: Shell, arguments: Arguments) -> None:
     "EXPLAIN GATHER [WITHIN SEGMENTS] SELECT ... ;",
     group=Group.SQL,
     rest=Rest.SQL,
-    completes=(Takes.SQL,),
+    completes=("WITHIN SEGMENTS", "SELECT", "WITH", Takes.SQL),
 )
 def explain_gather(shell: Shell, arguments: Arguments) -> None:
     """Show what of a GATHER goes to the workers, and what is done with it."""
