@@ -191,14 +191,18 @@ class RequestParser:
         pieces: list[bytes] = []  # of text; a literal comes after each but the last
         literals: list[bytes] = []
         announced = 0
+        refused = False
         while match is not None:
             pieces.append(line[: match.start()])
             length = _literal_length(match[1])
             announced += length
-            if announced > self._limits.max_literal:
-                literals.clear()  # the whole request is skipped
             self._check(pieces, announced)
-            literals.append((yield from self._literal(length, announced)))
+            if announced > self._limits.max_literal and not refused:
+                # Now, and not after its end: whoever waits for an answer need not send it.
+                refused = True
+                literals.clear()
+                yield self._refused(MARK.join(pieces), announced)
+            literals.append((yield from self._literal(length, not refused)))
             while (end := self._chunk.find(b"\n", self._offset)) < 0:
                 self._keep_tail()
                 yield None
@@ -207,19 +211,31 @@ class RequestParser:
         pieces.append(line)
         self._check(pieces, announced)
         self._literals = False
+        if refused:
+            return
         request = _request(MARK.join(pieces), tuple(literals))
-        if isinstance(request, Request):
-            if announced > self._limits.max_literal:
-                request = Malformed(request.tag, self._too_large(announced))
-            elif request.arguments.count(MARK) != len(literals):
-                request = Malformed(request.tag, errors.ProtocolError(*_STRAY_NUL))
+        if isinstance(request, Request) and request.arguments.count(MARK) != len(literals):
+            request = Malformed(request.tag, errors.ProtocolError(*_STRAY_NUL))
         yield request
+
+    def _refused(self, line: bytes, announced: int) -> Malformed:
+        """What comes in place of a request that begins with `line`, and is skipped."""
+        request = _request(line)
+        if isinstance(request, Malformed):
+            return request
+        most = self._limits.max_literal
+        error = errors.TooLarge(
+            f"literals of {announced} bytes in one request", f"the limit is {most}"
+        )
+        return Malformed(request.tag, error)
 
     def _check(self, pieces: list[bytes], announced: int) -> None:
         if sum(map(len, pieces)) > self._limits.max_line:
             raise self._too_long()
         if announced > SKIPPED * self._limits.max_literal:
-            raise errors.FramingLost("literals too long to skip", str(self._too_large(announced)))
+            raise errors.FramingLost(
+                "literals too long to skip", f"the limit is {self._limits.max_literal}"
+            )
 
     def _too_long(self) -> errors.FramingLost:
         most = self._limits.max_line
@@ -228,14 +244,8 @@ class RequestParser:
             "send long arguments as literals",
         )
 
-    def _too_large(self, announced: int) -> errors.TooLarge:
-        most = self._limits.max_literal
-        return errors.TooLarge(
-            f"literals of {announced} bytes in one request", f"the limit is {most}"
-        )
-
-    def _literal(self, length: int, announced: int) -> Generator[None, None, bytes]:
-        """Read `length` bytes; without keeping them where too many were announced."""
+    def _literal(self, length: int, kept: bool) -> Generator[None, None, bytes]:
+        """Read `length` bytes, and keep them or not."""
         literal = bytearray()
         while length:
             if self._offset >= len(self._chunk):
@@ -244,7 +254,7 @@ class RequestParser:
             taken = memoryview(self._chunk)[self._offset : self._offset + length]
             self._offset += len(taken)
             length -= len(taken)
-            if announced <= self._limits.max_literal:
+            if kept:
                 literal += taken
         return bytes(literal)
 
