@@ -14,7 +14,7 @@ CREATE TABLE local_copy (
     checksum      TEXT NOT NULL,       -- of the canonical version held, or empty
     epoch         INTEGER NOT NULL,    -- of the write lock; 0: a copy that is only read
     unpromoted    INTEGER NOT NULL,    -- 1: may have writes that are in no canonical copy
-    publishing    TEXT NOT NULL,       -- checksum of a promotion that was begun, or empty
+    publishing    TEXT NOT NULL,       -- checksums of promotions that were begun since one succeeded
     file_size     INTEGER NOT NULL,    -- of the local file when it was installed, bytes
     file_modified INTEGER NOT NULL     -- of the local file when it was installed, ns
 ) WITHOUT ROWID;

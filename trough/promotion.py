@@ -2,7 +2,9 @@
 
 A consistent snapshot is published in the place of the version that the local copy began
 as, and of no other one. What is being published is remembered before, so that a worker
-that dies between the rename there and the note of it here knows its own copy again.
+that dies between the rename there and the note of it here knows its own copy again; and it
+is remembered until one promotion succeeded, for storage may carry out a rename that it did
+not answer when the next promotion is under way.
 
 Refuses to know when there is something to promote, and what else happens to the segment
 meanwhile (:mod:`trough.segments`).
@@ -20,6 +22,9 @@ from trough.files import checksum
 from trough.model import CanonicalCopy
 from trough.storage import Guard, Storage
 from trough.threads import ThreadPoolService
+
+#: Promotions that were begun, and did not succeed, whose contents are remembered.
+REMEMBERED = 16
 
 
 class Promotion:
@@ -84,7 +89,9 @@ class Promotion:
             await self._pool.snapshot(target, str(snapshot))
             # Remembered so that a canonical copy that is newer than ours can be told to
             # be our own, should we die between the rename there and the note of it here.
-            entry.publishing = await self._threads.run(checksum, snapshot)
+            content = await self._threads.run(checksum, snapshot)
+            earlier = [each for each in entry.publishing.split() if each != content]
+            entry.publishing = " ".join([*earlier, content][-REMEMBERED:])
             await self._remember(entry)
             size = snapshot.stat().st_size
             transfer = local_files.Transfer(self._transfers, entry.segment, "publish", size)
@@ -96,7 +103,7 @@ class Promotion:
             await self._threads.run(local_files.remove, str(snapshot))
 
     async def _adopt_own(self, entry: Entry, found: CanonicalCopy) -> bool:
-        known = {entry.publishing, entry.checksum} - {""}
+        known = {*entry.publishing.split(), entry.checksum} - {""}
         # To know the content of a large file costs its transfer.
         if not known or (not entry.publishing and found.size != entry.size):
             return False
@@ -109,8 +116,6 @@ class Promotion:
         if content not in known:
             return False
         entry.adopt(found)
-        if content == entry.publishing:
-            entry.publishing = ""
         await self._remember(entry)
         return True
 
