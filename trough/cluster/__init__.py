@@ -41,6 +41,9 @@ __all__ = ["Cluster", "FanOut", "GatherResult", "Listener", "Tally"]
 FAILOVER_SECONDS = 15.0
 FAILOVER_PAUSE = 0.5
 
+#: Segments whose lock's holder is remembered, at most.
+MAX_HOLDERS = 100_000
+
 # A write refused in one of these ways was not carried out, and another worker, or the
 # same one provisioned anew, would take it.
 _HOLDER_IS_ELSEWHERE = (errors.NoWriteLock, errors.Moved, errors.Fenced, errors.NoSuchSegment)
@@ -361,10 +364,6 @@ class _Holder:
     url: str
 
 
-#: Segments whose lock's holder is remembered, at most.
-MAX_HOLDERS = 100_000
-
-
 class _LeaderAway(Exception):
     """No sync server leads, or the one that does takes no connection or lost it."""
 
@@ -375,5 +374,5 @@ class _LeaderAway(Exception):
 
 def _may_go_elsewhere(error: errors.TroughError) -> bool:
     """Whether a write that failed so is worth provisioning anew for."""
-    lost = (errors.DeadlineExceeded, errors.DiskFull, errors.Cancelled)
-    return not isinstance(error, lost)
+    final = (errors.DeadlineExceeded, errors.DiskFull, errors.Cancelled)
+    return not isinstance(error, final)

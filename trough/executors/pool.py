@@ -50,7 +50,8 @@ __all__ = ["ExecutorPool", "Framing", "Job", "Limits", "Outcome", "Receiver", "T
 #: Bytes that SQLite may use in one executor.
 MEMORY = 1 << 30
 
-#: Connections that one executor keeps for reads, some 35 kB each.
+#: Connections that one executor keeps for reads: some 35 kB each, and as much again of mapped
+#: file, which is the system's cache.
 KEPT_HANDLES = 6000
 
 #: Seconds that a shutdown waits for the writes that are under way.
