@@ -6,6 +6,7 @@ import io
 
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
+from waiting import EXPECTED_WITHIN
 
 from trough import model
 from trough.cluster import Cluster
@@ -19,8 +20,6 @@ from trough.shell.remote import ClusterRemote
 from trough.shell.session import Session
 from trough.shell.settings import ShellSettings
 from trough.shell.shell import Shell
-
-EXPECTED_WITHIN = 60  # seconds; only a net under what is waited for by events
 
 
 class Screen(io.StringIO):

@@ -10,6 +10,7 @@ import threading
 import pytest
 import pytest_twisted
 from twisted.internet import defer, reactor, threads
+from waiting import EXPECTED_WITHIN
 from web_servers import ClosingServer, HastyServer, WebServer, refused_port
 
 from trough import model
@@ -20,8 +21,6 @@ from trough.client import (
     TroughSegmentNotFound,
 )
 from trough.metadata.embedded import EmbeddedMetadata
-
-EXPECTED_WITHIN = 60  # seconds; only a net under what is waited for by events
 
 
 class Cluster:

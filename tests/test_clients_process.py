@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from processes import Machine, until_blocking
-from test_cluster import Found, settled
+from towns import Found, settled
 from twisted.internet import defer, threads
 
 from trough import errors, load, model

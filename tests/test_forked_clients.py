@@ -9,11 +9,10 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from waiting import EXPECTED_WITHIN
 
 from trough.promoter import Promoter
 from trough.protocols.blocking import Connections
-
-EXPECTED_WITHIN = 60  # seconds; only a net under what is waited for by events
 
 
 def in_child(function: Callable[[], bool]) -> bool:

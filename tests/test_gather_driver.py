@@ -7,7 +7,7 @@ import json
 import pytest
 import pytest_twisted
 from line_servers import DIE, LineServer
-from test_cluster import Found, Town, settled
+from towns import Found, Town, settled
 from twisted.internet import reactor, threads
 from twisted.internet.defer import CancelledError, Deferred
 

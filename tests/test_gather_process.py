@@ -10,7 +10,7 @@ import sqlite3
 import pytest
 import pytest_twisted
 from processes import Machine, http, until_blocking
-from test_cluster import settled
+from towns import settled
 from twisted.internet import defer, protocol, reactor, threads
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 import pytest_twisted
 from line_servers import LineServer
-from test_cluster import Town, settled
+from towns import Town, settled
 from twisted.internet import defer, reactor
 from twisted.internet.testing import Clock
 

@@ -320,54 +320,57 @@ def test_a_rename_whose_answer_was_lost_needs_no_second_permission(web, hand, re
     assert len(renames) == 1 and hand.names() == ["a"]
 
 
+class BreaksOff:
+    """Takes what is told of a transfer, and has the DataNode die at the beginning.
+
+    :ivar done: bytes, each time
+    """
+
+    def __init__(self, hdfs):
+        self._hdfs = hdfs
+        self.done = []
+
+    def __call__(self, done):
+        if not self.done:
+            self._hdfs.datanode.kill()
+            self._hdfs.datanode.start()
+        self.done.append(done)
+
+
+@pytest.fixture
+def patient(hand):
+    """The storage, opened by somebody who tries again for half a minute."""
+    patience = Patience(attempts=60, pause=0.5, longest_pause=0.5)
+    opened = open_storage(hand.url, reactor, patience=patience)
+    pytest_twisted.blockon(opened.open())
+    yield opened
+    pytest_twisted.blockon(opened.close())
+
+
 @pytest_twisted.ensureDeferred
-async def test_a_broken_download_goes_on(hdfs, storage, hand, source, tmp_path):
+async def test_a_broken_download_goes_on(hdfs, storage, patient, source, tmp_path):
     """When the DataNode dies in the middle of a download, the download goes on where it
     left off once the DataNode is back, and the file is whole."""
     content = b"".join(number.to_bytes(8, "big") for number in range(3 << 20))
     source.write_bytes(content)
     copy = await storage.publish(source, "300001")
-    patient = open_storage(
-        hand.url, reactor, patience=Patience(attempts=60, pause=0.5, longest_pause=0.5)
-    )
-    await patient.open()
-    told = []
-
-    def break_off(done):
-        if not told:
-            hdfs.datanode.kill()
-            hdfs.datanode.start()
-        told.append(done)
-
-    assert await patient.fetch(copy, tmp_path / "x", break_off) == copy
-    await patient.close()
+    told = BreaksOff(hdfs)
+    assert await patient.fetch(copy, tmp_path / "x", told) == copy
     await deferToThread(hdfs.wait)
     assert (tmp_path / "x").read_bytes() == content
-    assert told == sorted(set(told))  # nothing came twice
+    assert told.done == sorted(set(told.done))  # nothing came twice
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_broken_upload_is_begun_anew(hdfs, storage, hand, source):
+async def test_a_broken_upload_is_begun_anew(hdfs, patient, hand, source):
     """When the DataNode dies in the middle of an upload, the upload is made again from its
     beginning, and only one file is there in the end."""
     content = bytes(range(256)) * (1 << 16)
     source.write_bytes(content)
-    patient = open_storage(
-        hand.url, reactor, patience=Patience(attempts=60, pause=0.5, longest_pause=0.5)
-    )
-    await patient.open()
-    told = []
-
-    def break_off(done):
-        if not told:
-            hdfs.datanode.kill()
-            hdfs.datanode.start()
-        told.append(done)
-
-    copy = await patient.publish(source, "300001", progress=break_off)
-    await patient.close()
+    told = BreaksOff(hdfs)
+    copy = await patient.publish(source, "300001", progress=told)
     await deferToThread(hdfs.wait)
-    assert told.count(files.CHUNK) == 2
+    assert told.done.count(files.CHUNK) == 2
     assert copy.size == len(content)
     assert hand.read("300/300001.sqlite") == content
     assert hand.names() == ["300/300001.sqlite"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from twisted.internet import reactor, threads
+from waiting import EXPECTED_WITHIN
 from web_servers import ClosingServer, WebServer
 
 from trough import load, model
@@ -17,7 +18,6 @@ from trough.loading.segment_loader import REFUSED_IN_A_ROW
 from trough.metadata.embedded import EmbeddedMetadata
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data"
-EXPECTED_WITHIN = 60  # seconds; only a net under what is waited for by events
 
 CRAWLED_URL = """
 CREATE TABLE crawled_url (

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from line_servers import LineServer
-from shell_desk import EXPECTED_WITHIN, Desk
+from shell_desk import Desk
 from test_shell_gather import Segments
 from twisted.internet import defer, protocol, reactor
+from waiting import EXPECTED_WITHIN
 
 from trough.shell.settings import ShellSettings, explained, read_settings
 

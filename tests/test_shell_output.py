@@ -7,9 +7,10 @@ import threading
 
 import pytest
 import pytest_twisted
-from shell_desk import EXPECTED_WITHIN, Screen
+from shell_desk import Screen
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
+from waiting import EXPECTED_WITHIN
 
 from trough import errors
 from trough.shell.bridge import Bridge, Stream

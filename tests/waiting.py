@@ -13,6 +13,9 @@ from twisted.internet.defer import Deferred
 #: processes waiting for each core some things took a minute.
 GIVE_UP = 240.0
 
+#: The same within one process, for what its events bring about.
+EXPECTED_WITHIN = 60
+
 
 async def until(condition: Callable[[], Any], what: str, seconds: float = GIVE_UP) -> Any:
     """Return what `condition` gives once that is true; it may be a coroutine function.
