@@ -10,12 +10,8 @@ those of the others is asked for until its own are gone; the leader reaps its ro
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +24,12 @@ from trough.metadata.rethink import RethinkMetadata
 from trough.model import READ, Copy, Leader, Worker
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from rethinkdb_server import RethinkServer, r
+from rethinkdb_server import RethinkServer, r, running_server
 
 reactor: Any = installed_reactor
 COPY_TTL = 86400.0
 #: Rows of one call of the publisher.
 BATCH = 500
-
-
-@contextmanager
-def rethinkdb() -> Iterator[RethinkServer]:
-    """A server with an empty directory, gone afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="bench-rethinkdb-"))
-    server = RethinkServer("bench", directory)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-        shutil.rmtree(directory)
 
 
 def pause(seconds: float) -> Deferred[None]:
@@ -178,7 +161,7 @@ def main(_: Any) -> Deferred[None]:
     options = parser.parse_args()
 
     async def run() -> None:
-        with rethinkdb() as server:
+        with running_server("bench") as server:
             await Bench(server, options).run()
 
     return Deferred.fromCoroutine(run())

@@ -52,6 +52,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def ports_of_all() -> dict[str, str]:
+    """Settings by which ``twistd trough``, that is all servers in one process, has ports for
+    itself."""
+    keys = ["READ_PORT", "WRITE_PORT", "SYNC_LOCAL_PORT", "LINE_PORT"]
+    keys += ["SYNC_SERVER_PORT", "SYNC_LINE_PORT"]
+    return dict(zip(keys, map(str, free_ports(len(keys))), strict=True))
+
+
 class TroughProcess:
     """One twistd process.
 

@@ -13,6 +13,8 @@ import signal
 import subprocess
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,17 +119,24 @@ class RethinkServer:
         return r.connect("127.0.0.1", self.port, **options)
 
 
-@pytest.fixture(scope="session")
-def rethinkdb_server():
-    """One server for all tests that do not stop it."""
+@contextmanager
+def running_server(name: str) -> Iterator[RethinkServer]:
+    """A server in an empty directory, gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="trough-rethinkdb-"))
-    server = RethinkServer("one", directory)
+    server = RethinkServer(name, directory)
     try:
         server.start()
         yield server
     finally:
         server.kill()
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def rethinkdb_server():
+    """One server for all tests that do not stop it."""
+    with running_server("one") as server:
+        yield server
 
 
 @pytest.fixture

@@ -9,17 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import QUICK, TroughProcess, free_ports
-
-KEYS = ("READ_PORT", "WRITE_PORT", "SYNC_LOCAL_PORT", "LINE_PORT", "SYNC_SERVER_PORT",
-        "SYNC_LINE_PORT")  # fmt: skip
+from processes import QUICK, TroughProcess, ports_of_all
 
 
 @pytest.fixture
 def free():
     """Settings by which a whole Trough is alone on its ports."""
-    ports = dict(zip(KEYS, map(str, free_ports(len(KEYS))), strict=True))
-    return {**QUICK, **ports, "MINIMUM_ASSIGNMENTS": "1"}
+    return {**QUICK, **ports_of_all(), "MINIMUM_ASSIGNMENTS": "1"}
 
 
 @pytest.fixture

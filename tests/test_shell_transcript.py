@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_twisted
-from processes import QUICK, TroughProcess, free_ports
+from processes import QUICK, TroughProcess, ports_of_all
 from shell_desk import Desk
 
 from trough.shell.commands import all_commands
@@ -18,14 +18,6 @@ from trough.shell.settings import ShellSettings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.rst", "docs/shell.rst")
-PORTS = (
-    "READ_PORT",
-    "WRITE_PORT",
-    "SYNC_LOCAL_PORT",
-    "LINE_PORT",
-    "SYNC_SERVER_PORT",
-    "SYNC_LINE_PORT",
-)
 
 _PROMPT = re.compile(r"(trough(?::\S+\(r[ow]\)|:\[[\d,]+ segments\]\(r[ow]\))?> )(.*)")
 _CONTINUED = re.compile(r" *\.\.\.> (.*)")
@@ -65,10 +57,9 @@ def comparable(text):
 def example(tmp_path_factory):
     """A Trough as `make run` starts it the first time; its directory."""
     home = tmp_path_factory.mktemp("home")
-    ports = dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True))
     process = TroughProcess(
         "trough",
-        {**QUICK, **ports, "HOSTNAME": "w01"},
+        {**QUICK, **ports_of_all(), "HOSTNAME": "w01"},
         ("--home", str(home), "--example"),
     )
     try:
