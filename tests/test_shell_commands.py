@@ -316,9 +316,12 @@ async def test_writing(desk_of):
         await desk.typed("CONNECT a")
         assert await desk.typed("DELETE FROM t;") == "3 rows changed in a\n"
         assert await desk.typed("WITH x AS (SELECT 1) DELETE FROM t;") == "3 rows changed in a\n"
+        assert desk.messages.getvalue() == ""
+        assert "rows of RETURNING are not shown" in await desk.told("DELETE FROM t RETURNING a;")
+        assert await desk.told("DELETE FROM t WHERE a = 'RETURNING';") == ""
         await desk.typed("CONNECT a b")
         assert "needs one connected segment, and 2 are" in await desk.told("DELETE FROM t;")
-    assert [asked.verb for asked in server.asked] == ["PROVISION", "WRITE", "WRITE"]
+    assert [asked.verb for asked in server.asked] == ["PROVISION", *["WRITE"] * 4]
 
 
 # -- whole segments -------------------------------------------------------------
@@ -443,13 +446,13 @@ async def test_status_names_every_server(desk_of):
     desk = await desk_of()
 
     async with (
-        LineServer(reactor, lambda asked: asked.say('OK {"a": {"b": [1, 2]}}')) as worker,
+        LineServer(reactor, lambda asked: asked.say('OK {"a": {"b": [1, 2]}, "c": true}')) as worker,
         LineServer(reactor, lambda asked: asked.say("ERR internal it is broken")) as sync,
     ):
         await desk.worker("w1", worker)
         await desk.lead(sync)
         text = await desk.typed("SHOW STATUS")
-    assert "w1\ta.b\t1, 2\n" in text
+    assert "w1\ta.b\t1, 2\nw1\tc\ttrue\n" in text
     assert "sync\terror\tit is broken\n" in text
 
 

@@ -115,6 +115,19 @@ async def test_what_cannot_be_answered_is_refused(desk):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_kept_gather_is_given_values(desk, tmp_path, monkeypatch):
+    """As any kept query is, and exported likewise; what is no query takes none."""
+    monkeypatch.setenv("TROUGH_SHELL_SETTINGS", str(tmp_path / "shell.yml"))
+    await desk.typed("\\fs big GATHER SELECT size AS s, ?2 FROM t WHERE size > ?1 ORDER BY size;")
+    assert await desk.typed("\\f big 1 x") == "s\t?2\n2\tx\n3\tx\n2 rows from 3 segments\n"
+    await desk.typed(f"EXPORT {tmp_path}/big.csv")
+    assert (tmp_path / "big.csv").read_text() == "s,?2\n2,x\n3,x\n"
+    assert "no value for the parameter ?2" in await desk.told("\\f big")
+    await desk.typed("\\fs write INSERT INTO t VALUES (?1, 1);")
+    assert "only queries take values" in await desk.told("\\f write 1")
+
+
+@pytest_twisted.ensureDeferred
 async def test_explaining(desk):
     """EXPLAIN GATHER shows what the workers are asked."""
     shown = await desk.typed("EXPLAIN GATHER SELECT host, count(*) FROM t GROUP BY host;")

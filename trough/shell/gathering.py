@@ -36,13 +36,23 @@ class GatherQuery:
     """See :class:`trough.shell.session.Query`.
 
     :param remote: where segments are asked
+    :param values: for the parameters of `sql`
     """
 
     def __init__(
-        self, remote: Remote, segments: Sequence[str], sql: str, partial: bool, within: bool
+        self,
+        remote: Remote,
+        segments: Sequence[str],
+        sql: str,
+        values: Sequence[Any] | None = None,
+        *,
+        partial: bool,
+        within: bool,
     ) -> None:
         self._remote = remote
-        self._gathering = Gathering(sql, segments, partial=partial, within=within, now=time.time())
+        self._gathering = Gathering(
+            sql, segments, values, partial=partial, within=within, now=time.time()
+        )
         self._thread = ThreadPoolExecutor(1, "trough-gather")
         self._begun = False
         self._count = 0

@@ -57,6 +57,14 @@ def writes(sql: str) -> bool:
     return verb in WRITES or (verb in READS and not reads(sql))
 
 
+def returns(sql: str) -> bool:
+    """Whether `sql`, which writes, would have rows of RETURNING."""
+    # Most have not, and some are megabytes.
+    return "RETURNING" in sql.upper() and any(
+        token.kind is Kind.WORD and token.text.upper() == "RETURNING" for token in scan(sql)
+    )
+
+
 def _verb(sql: str) -> str:
     """The first word, without a look at the rest, which may be megabytes."""
     for token in scan(sql):

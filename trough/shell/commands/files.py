@@ -147,7 +147,7 @@ def named(shell: Shell, arguments: Arguments) -> None:
     name, *values = arguments.words
     sql = _named().get(name)
     if values:
-        queries.ask(shell, sql, arguments, [parameter(value) for value in values])
+        queries.ask_kept(shell, sql, arguments, [parameter(value) for value in values])
     else:
         shell.execute(replace(arguments.statement, text=sql))
 

@@ -6,13 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from trough import errors
 from trough.shell.progress import duration
 from trough.shell.registry import Arguments, Group, Takes, UsageError, command
 from trough.shell.runner import TICK
 from trough.shell.sections import counted
 from trough.shell.shell import Shell, Told
-from trough.shell.sql_kind import WRITES, reads
-from trough.shell.statements import Rest
+from trough.shell.sql_kind import WRITES, reads, returns
+from trough.shell.statements import Rest, Statement
 
 if TYPE_CHECKING:
     from trough.shell.gathering import GatherQuery
@@ -48,6 +49,20 @@ def select(shell: Shell, arguments: Arguments) -> None:
         ask(shell, sql, arguments)
 
 
+def ask_kept(shell: Shell, sql: str, arguments: Arguments, values: Sequence[Any]) -> None:
+    """Ask a kept query, of one answer or many, with values for its parameters.
+
+    :raises trough.errors.BadRequest: it is no query
+    """
+    entry, parsed = shell.registry.parse(Statement(sql))
+    if entry is gather:
+        _gather(shell, parsed.text, arguments, values)
+    elif reads(sql):
+        ask(shell, sql, arguments, values)
+    else:
+        raise errors.BadRequest(f"{parsed.name.strip()} is no query, and only queries take values")
+
+
 def ask(shell: Shell, sql: str, arguments: Arguments, values: Sequence[Any] | None = None) -> None:
     """Ask every connected segment `sql`."""
     segments = shell.session.connected()
@@ -68,6 +83,8 @@ def write(shell: Shell, arguments: Arguments) -> None:
     rows = counted(written.changes, "row")
     what = f"{rows} changed in" if verb in _CHANGES_ROWS else f"{verb} done in"
     shell.say(f"{what} {segment}{took}")
+    if returns(sql):
+        shell.complain("the rows of RETURNING are not shown: a write tells how many rows it changed")
 
 
 _CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
@@ -86,8 +103,9 @@ def change(shell: Shell, arguments: Arguments) -> None:
     """Change the connected segment; read-write mode (-w) only.
 
     Exactly one segment has to be connected. The statement is one transaction; when the
-    number of changed rows is shown, it is on the worker's disk. A segment that does not
-    exist yet is created by the first write, from the schema of -s.
+    number of changed rows is shown, it is on the worker's disk; rows of RETURNING are not
+    shown. A segment that does not exist yet is created by the first write, from the schema
+    of -s.
 
     PROMOTE publishes what was written for good.
     """
@@ -112,10 +130,16 @@ def gather(shell: Shell, arguments: Arguments) -> None:
     SEGMENTS promises that joins stay inside a segment, which makes them quick.
     EXPLAIN GATHER shows what goes to the workers.
     """
-    partial, within, sql = _gather_options(arguments.text)
+    _gather(shell, arguments.text, arguments)
+
+
+def _gather(
+    shell: Shell, text: str, arguments: Arguments, values: Sequence[Any] | None = None
+) -> None:
+    partial, within, sql = _gather_options(text)
     segments = shell.session.connected()
     shell.session.last_query = arguments.statement.text
-    query = _gathering(shell, sql, partial, within)
+    query = _gathering(shell, sql, partial, within, values)
     count = len(segments)
     try:
         shell.show(query, count, name=segments[0], titled=False, partial=partial)
@@ -139,11 +163,14 @@ def explain_gather(shell: Shell, arguments: Arguments) -> None:
         shell.show_text(query.explanation(TICK))
 
 
-def _gathering(shell: Shell, sql: str, partial: bool, within: bool) -> GatherQuery:
+def _gathering(
+    shell: Shell, sql: str, partial: bool, within: bool, values: Sequence[Any] | None = None
+) -> GatherQuery:
     # Its parser of SQL takes long to import, and most sessions gather nothing.
     from trough.shell.gathering import GatherQuery
 
-    return GatherQuery(shell.remote, shell.session.connected(), sql, partial, within)
+    segments = shell.session.connected()
+    return GatherQuery(shell.remote, segments, sql, values, partial=partial, within=within)
 
 
 def _gather_options(text: str) -> tuple[bool, bool, str]:

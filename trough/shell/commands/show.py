@@ -242,6 +242,8 @@ def flattened(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flattened(inner, f"{prefix}[{index}]")
     elif isinstance(value, list):
         yield prefix, ", ".join(map(str, value))
+    elif isinstance(value, bool):
+        yield prefix, "true" if value else "false"  # SQLite's values are none
     else:
         yield prefix, value
 
