@@ -446,7 +446,7 @@ async def test_status_names_every_server(desk_of):
     desk = await desk_of()
 
     async with (
-        LineServer(reactor, lambda asked: asked.say('OK {"a": {"b": [1, 2]}, "c": true}')) as worker,
+        LineServer(reactor, lambda asked: asked.say(f"OK {told}")) as worker,
         LineServer(reactor, lambda asked: asked.say("ERR internal it is broken")) as sync,
     ):
         await desk.worker("w1", worker)

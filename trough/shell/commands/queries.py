@@ -84,7 +84,7 @@ def write(shell: Shell, arguments: Arguments) -> None:
     what = f"{rows} changed in" if verb in _CHANGES_ROWS else f"{verb} done in"
     shell.say(f"{what} {segment}{took}")
     if returns(sql):
-        shell.complain("the rows of RETURNING are not shown: a write tells how many rows it changed")
+        shell.complain("rows of RETURNING are not shown: a write tells how many rows it changed")
 
 
 _CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
