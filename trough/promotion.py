@@ -62,6 +62,13 @@ class Promotion:
             return False
         return not await self._adopt_own(entry, found)
 
+    async def is_missing(self, entry: Entry) -> bool:
+        """Whether the canonical copy is known to be gone: deleted when its writer came."""
+        try:
+            return await self._storage.find(entry.segment, entry.path) is None
+        except errors.Unavailable:
+            return False
+
     async def check_overwritten(self, entry: Entry) -> None:
         """Promotion replaces the version that the local copy began as, and no other one.
 

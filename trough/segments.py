@@ -357,7 +357,7 @@ class Segments(service.Service):
                     "only a segment that is being written can be promoted: provision it",
                 )
             entry = copy.entry
-            if not entry.unpromoted:
+            if not entry.unpromoted and not await self._promotion.is_missing(entry):
                 return entry.canonical
             await self._promotion.check_overwritten(entry)
             # Only writes that were answered before the snapshot are surely in it.

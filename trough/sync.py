@@ -276,12 +276,7 @@ class MasterSyncController(service.MultiService):
         :raises trough.errors.NoSuchSegment: it is nowhere
         """
         check_segment_id(segment)
-        lock = await self.metadata.lock_of(segment)
-        if lock is not None:
-            raise errors.LockHeld(
-                f"segment {segment} is locked for writing by {lock.node}",
-                "a segment can be deleted once nobody writes it any more",
-            )
+        await self._check_unlocked(segment, "a segment can be deleted once nobody writes it")
         assigned = await self.metadata.assignments_of_segment(segment)
         copies = (await self.metadata.copies_of([segment])).get(segment, [])
         paths = await self._files_of(segment)
@@ -294,10 +289,21 @@ class MasterSyncController(service.MultiService):
         # leader and the workers, who find the segment gone. Of several files the one that
         # counts comes last, or the leader would find the segment in another one.
         for copy in sorted(files, key=lambda copy: copy.version):
+            # To look for them may have taken seconds, and somebody may have promoted since.
+            await self._check_unlocked(segment, "it was provisioned while it was to be deleted")
             await self.storage.delete(copy)
+        # The one who writes it has it still.
+        await self._check_unlocked(
+            segment, "it was provisioned while its file was deleted: promote it, or delete it later"
+        )
         await self.metadata.forget_segment(segment)
         holding = {copy.node for copy in copies} | {row.node for row in assigned}
         await self._delete_on(segment, holding)
+
+    async def _check_unlocked(self, segment: str, hint: str) -> None:
+        lock = await self.metadata.lock_of(segment)
+        if lock is not None:
+            raise errors.LockHeld(f"segment {segment} is locked for writing by {lock.node}", hint)
 
     async def _delete_on(self, segment: str, nodes: set[str]) -> None:
         workers = [worker for worker in await self.metadata.workers() if worker.node in nodes]

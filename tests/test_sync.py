@@ -1,0 +1,72 @@
+"""What a sync server orders, while others do something to the same segment."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from worker_parts import HeldUp, running_worker
+
+from trough import errors
+from trough.leadership import Leadership, Policy
+from trough.model import Leader, canonical_path
+from trough.peers import Peers
+from trough.sync import MasterSyncController
+
+
+def sync_server(worker):
+    """One over the same engines, which does not stand for election."""
+    policy = Policy(lambda segment: 1, lambda segment: False, 1)
+    return MasterSyncController(
+        Leader("s1", "s1", "http://127.0.0.1:1/"),
+        worker.metadata,
+        worker.storage,
+        Leadership(worker.metadata, worker.storage, policy, worker.threads, reactor),
+        Peers(reactor),
+        lambda segment: False,
+        1.0,
+        reactor,
+    )
+
+
+def canonical_rows(worker, segment):
+    """How many rows the canonical copy has."""
+    with closing(sqlite3.connect(worker.canonical / canonical_path(segment))) as database:
+        return database.execute("SELECT count(*) FROM crawled_url").fetchone()[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_promoted_since_a_deletion_began_is_not_deleted(tmp_path):
+    """To find all files of a segment takes a while, in which somebody may write it."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001", rows=3)
+        finding = HeldUp(worker.storage, "find", done=True)
+        deleting = Deferred.fromCoroutine(sync_server(worker).delete("300001"))
+        await finding.reached
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "DELETE FROM crawled_url")
+        await worker.controller.promote("300001")
+        finding.go_on()
+        with pytest.raises(errors.LockHeld, match="w1"):
+            await deleting
+        assert canonical_rows(worker, "300001") == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_that_is_provisioned_while_its_file_is_deleted_is_not_called_deleted(
+    tmp_path,
+):
+    """Its writer has it, and can promote it."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001", rows=3)
+        removing = HeldUp(worker.storage, "delete")
+        deleting = Deferred.fromCoroutine(sync_server(worker).delete("300001"))
+        await removing.reached
+        await worker.controller.provision("300001", "default")
+        removing.go_on()
+        with pytest.raises(errors.LockHeld, match="promote it"):
+            await deleting
+        await worker.controller.promote("300001")
+        assert canonical_rows(worker, "300001") == 3
