@@ -444,6 +444,7 @@ async def test_no_tables_are_shown_of_segments_that_all_failed(desk_of):
 async def test_status_names_every_server(desk_of):
     """What answers is shown as keys and values, what does not, with the reason."""
     desk = await desk_of()
+    told = '{"a": {"b": [1, 2]}, "c": true}'
 
     async with (
         LineServer(reactor, lambda asked: asked.say(f"OK {told}")) as worker,
