@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import configparser
-import re
 import subprocess
 import sys
 import tarfile
@@ -12,6 +11,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,19 +28,27 @@ def _imported() -> set[str]:
     return found - set(sys.stdlib_module_names) - {"trough"}
 
 
-def test_what_is_imported_is_required_and_nothing_else() -> None:
-    """Each package that the code imports is named in setup.cfg; no other one is."""
+def _required() -> dict[str, Requirement]:
+    """What setup.cfg requires, by its name in lower case."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    required = {
-        re.split(r"[^\w.\-]", line)[0].lower()
-        for line in config["options"]["install_requires"].split()
-    }
+    lines = config["options"]["install_requires"].split()
+    return {each.name.lower(): each for each in map(Requirement, lines)}
+
+
+def test_what_is_imported_is_required_and_nothing_else() -> None:
+    """Each package that the code imports is named in setup.cfg; no other one is."""
+    required = _required().keys()
     by_import = packages_distributions()
     # Of those that share a name (zope), the one that is required is meant.
     needed = {frozenset(each.lower() for each in by_import[name]) for name in _imported()}
     assert [sorted(names) for names in needed if not names & required] == []
     assert required - set().union(*needed) == set()
+
+
+def test_warcprox_fits_into_the_same_environment() -> None:
+    """It imports trough.client, and brings doublethink 0.4, which pins RethinkDB's driver."""
+    assert "2.4.9" in _required()["rethinkdb"].specifier
 
 
 def test_a_release_holds_all_sources(tmp_path: Path) -> None:
