@@ -103,11 +103,6 @@ def name(text: str) -> str:
     return "`" + text.replace("`", "``") + "`"
 
 
-def literal(text: str) -> str:
-    """`text` as a string in SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 
 

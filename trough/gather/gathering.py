@@ -21,6 +21,7 @@ from trough.gather.plan import GatherPlan, plan
 from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
 from trough.gather.scratch import Limits
 from trough.gather.worker import Ask
+from trough.sql.statements import quoted
 
 #: How many segments are asked for a schema, one round after the other, until one tells it.
 _PROBES = (1, 16, 1024)
@@ -230,7 +231,7 @@ class Gathering:
 
     def _schema_request(self, segments: Sequence[str]) -> Request:
         self._asked_for_schema.update(segments)
-        known = f" WHERE told IS NOT {database.literal(self._schemas[0])}" if self._schemas else ""
+        known = f" WHERE told IS NOT {quoted(self._schemas[0])}" if self._schemas else ""
         sql = f"SELECT told AS c0 FROM (SELECT ({SCHEMA_VALUE}) AS told){known}"
         return Request(tuple(segments), sql)
 

@@ -18,6 +18,7 @@ from trough.gather.dialect import parse
 from trough.gather.pushdown import Adapt, Pushdown
 from trough.gather.schema import SCHEMA_VALUE, Schema, Table
 from trough.gather.views import written_out
+from trough.sql.statements import quoted
 
 _OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLLATE NOCASE"
 
@@ -47,11 +48,11 @@ def guard(tables: Iterable[str], variant: Schema, width: int) -> str:
     conditions = []
     for name in sorted(tables):
         table = variant.tables.get(name)
-        there = _OBJECT.format(database.literal(table.name if table else name))
+        there = _OBJECT.format(quoted(table.name if table else name))
         if table is None:
             conditions.append(f"NOT EXISTS (SELECT 1 {there})")
         else:
-            conditions.append(f"(SELECT sql {there}) IS {database.literal(table.sql)}")
+            conditions.append(f"(SELECT sql {there}) IS {quoted(table.sql)}")
     # Names of their own, for answers that come as objects.
     nulls = "".join(f", NULL AS c{place}" for place in range(1, width))
     return f"SELECT ({SCHEMA_VALUE}) AS c0{nulls} WHERE NOT ({' AND '.join(conditions)})"
