@@ -1,11 +1,14 @@
 """How a worker comes to hold what it is meant to, on a real registry and directory."""
 
+import pytest
 import pytest_twisted
 from waiting import until
-from worker_parts import occupied, running_worker
+from worker_parts import HeldUp, occupied, running_worker
 
+from trough import errors
 from trough.metadata import AssignmentChanges
 from trough.model import Assignment, Leader
+from trough.reconciler import PARALLEL
 
 
 async def lead(worker):
@@ -86,3 +89,39 @@ async def test_stopping_waits_for_the_looks_under_way(tmp_path):
             assert ended == ["300001"]
             reconciler.look_at(["300001"])
             assert not reconciler.status["active"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lock_that_was_freed_is_noticed_while_many_segments_are_fetched(tmp_path):
+    """Whether a segment may still be written is not to wait for any transfer."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("written")
+        await worker.written("written", "INSERT INTO t VALUES (1)")
+        leader = await lead(worker)
+        for number in range(PARALLEL):
+            worker.put_canonical(f"30000{number}")
+        reconciler = worker.controller.reconciler
+        with occupied(worker.threads):
+            for number in range(PARALLEL):
+                await assign(worker, leader, f"30000{number}")
+            await until(lambda: reconciler.status["active"] == PARALLEL, "the looks")
+            await worker.metadata.release_lock(await worker.metadata.lock_of("written"))
+            await until(lambda: worker.segments.get("written") is None, "the news")
+            assert reconciler.status["active"] > PARALLEL
+        await until(worker.segments.aside, "the file that goes aside")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_written_any_more_once_another_one_is_known_to_hold_the_lock(tmp_path):
+    """The store, asked strictly, may not answer for half a minute; a later epoch says all."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        checking = HeldUp(worker.metadata, "check_lock")
+        await worker.metadata.release_lock(await worker.metadata.lock_of("300001"))
+        other = await worker.metadata.take_lock("300001", "w2")
+        await until(lambda: worker.controller.locks.get("300001") == other, "the news")
+        with pytest.raises(errors.NoWriteLock):
+            worker.write("300001", "INSERT INTO t VALUES (2)")
+        checking.go_on()
+        await until(worker.segments.aside, "the file that goes aside")

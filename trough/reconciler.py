@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-#: Segments looked at at once. Transfers have a bound of their own, in the storage.
+#: Segments looked at at once, of those that are written and of the others. Transfers have a
+#: bound of their own, in the storage.
 PARALLEL = 8
 
 #: Looks that are begun in one turn of the reactor, at most: a few milliseconds.
@@ -49,7 +50,10 @@ class Reconciler(service.MultiService):
         self._wanted: dict[str, Assignment] = {}
         self._known = False
         self._queue: OrderedDict[str, None] = OrderedDict()
+        #: Those that are written: whether they still may be is not to wait for any fetch.
+        self._written: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, Deferred[None]] = {}
+        self._active_written: set[str] = set()
         #: Fires when the last look has ended; somebody waits for that to stop.
         self._ended: Deferred[None] | None = None
         self._later: set[str] = set()
@@ -84,8 +88,12 @@ class Reconciler(service.MultiService):
         if self._stopped:
             return
         for segment in segments:
+            copy = self._worker.segments.get(segment)
+            if copy is not None and copy.writable:
+                self._written[segment] = None
+                continue
             self._queue[segment] = None
-            if self._worker.segments.get(segment) is not None:
+            if copy is not None:
                 # A newer version of what is being served goes before what never was.
                 self._queue.move_to_end(segment, last=False)
         self._fill()
@@ -105,7 +113,7 @@ class Reconciler(service.MultiService):
         """Counts for the worker's status."""
         return {
             "assigned": len(self._wanted),
-            "queued": len(self._queue) + len(self._behind),
+            "queued": len(self._queue) + len(self._written) + len(self._behind),
             "active": len(self._active),
             "put_off": len(self._later),
         }
@@ -118,6 +126,7 @@ class Reconciler(service.MultiService):
         """Cancel the looks under way, and wait for them."""
         self._stopped = True
         self._queue.clear()
+        self._written.clear()
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
@@ -144,27 +153,40 @@ class Reconciler(service.MultiService):
             self._begin_looks()
         finally:
             self._filling = False
-        if self._queue and len(self._active) < PARALLEL and self._soon is None:
+        if self._next_queue() is not None and self._soon is None:
             self._soon = self._clock.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
         self._soon = None
         self._fill()
 
+    def _next_queue(self) -> OrderedDict[str, None] | None:
+        """Where the next segment to be looked at waits; None while none may be."""
+        written = len(self._active_written)
+        if self._written and written < PARALLEL:
+            return self._written
+        if self._queue and len(self._active) - written < PARALLEL:
+            return self._queue
+        return None
+
     def _begin_looks(self) -> None:
         for _turn in range(LOOKS_A_TURN):
-            if not self._queue or len(self._active) >= PARALLEL:
+            queue = self._next_queue()
+            if queue is None:
                 return
-            segment, _ = self._queue.popitem(last=False)
+            segment, _ = queue.popitem(last=False)
             if segment in self._active:
                 self._behind.add(segment)
                 continue
+            if queue is self._written:
+                self._active_written.add(segment)
             looking = Deferred.fromCoroutine(self._look(segment))
             self._active[segment] = looking
             looking.addBoth(self._looked, segment)
 
     def _looked(self, result: object, segment: str) -> None:
         self._active.pop(segment, None)
+        self._active_written.discard(segment)
         if self._ended is not None and not self._active:
             ended, self._ended = self._ended, None
             ended.callback(None)
@@ -176,7 +198,7 @@ class Reconciler(service.MultiService):
             self._reasons.pop(segment, None)
         if segment in self._behind:
             self._behind.remove(segment)
-            self._queue[segment] = None
+            self.look_at([segment])
         self._fill()
 
     def _put_off(self, segment: str, failure: Failure) -> None:

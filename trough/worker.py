@@ -261,6 +261,10 @@ class LocalSyncController(service.MultiService):
             self.locks = {}
         for lock in changes.held:
             self.locks[lock.segment] = lock
+            copy = self.segments.get(lock.segment)
+            if copy is not None and lock.epoch > copy.entry.epoch > 0:
+                # Epochs only grow: there is nothing to be asked about that.
+                self.segments.refuse_writes(lock.segment, copy.entry.epoch)
         for segment in changes.released:
             self.locks.pop(segment, None)
         # Of all locks in the cluster only those on our own copies concern us.
