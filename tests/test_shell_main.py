@@ -16,6 +16,7 @@ from test_shell_gather import Segments
 from twisted.internet import defer, protocol, reactor
 from waiting import EXPECTED_WITHIN
 
+from trough import __version__
 from trough.shell.settings import ShellSettings, explained, read_settings
 
 PROGRAM = str(Path(sys.executable).with_name("trough-shell"))
@@ -263,6 +264,8 @@ async def test_a_session(desk):
     """A person connects, asks, is told mistakes, cancels, and leaves."""
     process = Process(desk, terminal=(30, 100), PAGER="off")
     await process.reads("trough>")
+    assert f"trough-shell {__version__}, sqlite://{desk.path}/registry.db\r\n" in process.text
+    assert "SHOW SEGMENTS" in process.text
     process.types("connect a\r")
     await process.reads("trough:a(ro)>")
     process.types("SELECT a\rFROM t;\r")

@@ -32,6 +32,9 @@ class SqliteAddress:
 
     path: Path
 
+    def __str__(self) -> str:
+        return f"sqlite://{self.path}"
+
 
 @dataclass(frozen=True, slots=True)
 class RethinkAddress:

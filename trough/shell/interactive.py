@@ -32,7 +32,10 @@ from trough.shell.sections import counted
 from trough.shell.shell import Quit, Shell, Told
 from trough.shell.statements import Splitter, lines_of, split
 
-WELCOME = "HELP lists the commands; SQL ends with a semicolon; Ctrl-D leaves."
+WELCOME = (
+    "SHOW SEGMENTS lists what there is, and CONNECT chooses; HELP lists the commands.\n"
+    "SQL ends with a semicolon; Ctrl-D leaves."
+)
 
 
 def is_whole(text: str, registry: Registry) -> bool:

@@ -110,7 +110,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     session = Session(options.writable, options.schema, choice, timing=settings.timing)
     shell = Shell(session, remote, output, all_commands(), settings, sys.stderr)
     if interactive:
-        return _interactive(shell, options)
+        return _interactive(shell, options, url)
     if options.segments:
         connect_named(shell, options.segments)
     with contextlib.suppress(Quit):
@@ -126,7 +126,8 @@ def _script(shell: Shell, texts: Sequence[str] | None) -> None:
         shell.run_lines(lines_as_they_come(sys.stdin.fileno()), "stdin")
 
 
-def _interactive(shell: Shell, options: argparse.Namespace) -> int:
+def _interactive(shell: Shell, options: argparse.Namespace, url: str) -> int:
+    from trough.metadata.address import parse
     from trough.shell import interactive
     from trough.shell.names import Names
 
@@ -134,9 +135,10 @@ def _interactive(shell: Shell, options: argparse.Namespace) -> int:
     shell.confirm = interactive.ask
     names = Names(shell.remote)
     history = interactive.open_history(history_path(shell.settings, os.environ))
+    # Parsed, for the address does not repeat a password.
+    shell.say(f"trough-shell {__version__}, {parse(url)}\n{interactive.WELCOME}")
     if options.segments:
         interactive.run_typed(shell, f"CONNECT {' '.join(options.segments)}", options.verbose)
-    shell.say(interactive.WELCOME)
     editor = interactive.Editor(shell, names, history)
     interactive.converse(shell, editor.read, names, options.verbose)
     return OK

@@ -117,7 +117,8 @@ def shred(shell: Shell, arguments: Arguments) -> None:
 
     All copies on workers and the canonical copy are deleted. A person has to type how
     many segments it is; a script has to say --yes. Segments under a write lock are
-    refused.
+    refused; the lock is given up an hour after the last write (WRITE_LOCK_IDLE) if that
+    was promoted.
     """
     shell.session.check_writable("SHRED")
     words = [word for word in arguments.words if word != "--yes"]
