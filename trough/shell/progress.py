@@ -63,7 +63,10 @@ class Progress:
             return
         self._drawn_at = now
         columns = shutil.get_terminal_size().columns
-        self._stream.write(_CLEAR_LINE + self.line()[: columns - 1])
+        line = self.line()
+        if len(line) >= columns:
+            line = self._short_line()
+        self._stream.write(_CLEAR_LINE + line[: columns - 1])
         self._stream.flush()
         self._visible = True
 
@@ -75,7 +78,7 @@ class Progress:
             self._visible = False
 
     def line(self) -> str:
-        """What is drawn."""
+        """What is drawn where there is room for it."""
         parts = [f"{self.done:,} of {counted(self._total, 'segment')} {self._verb}"]
         if self.rows:
             parts.append(counted(self.rows, "row"))
@@ -88,6 +91,11 @@ class Progress:
             left = self.seconds / self.done * (self._total - self.done)
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts) + "; Ctrl-C cancels"
+
+    def _short_line(self) -> str:
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        count = f"{self.done:,}/{self._total:,}"
+        return f"{count}{failed}, {duration(self.seconds)}; Ctrl-C cancels"
 
 
 def duration(seconds: float) -> str:
