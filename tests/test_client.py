@@ -274,6 +274,17 @@ async def test_a_write_refused_for_want_of_the_lock_is_repeated_at_the_holder(cl
                 assert len(sync.requests) == 2
 
 
+@pytest.mark.parametrize("answer", [b"<p>Welcome!", b"[]", b"{}", b'{"write_url": null}'])
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_no_sync_server_gives(cluster, answer):
+    """As something between may give it: told by the exception that callers catch."""
+    async with WebServer(reactor, lambda *asked: (200, answer)) as sync:
+        await cluster.lead(sync.url)
+        error = await failing(TroughException, cluster.client().write, "s", "SELECT 1")
+    assert "unexpected response 200" in str(error)
+    assert error.returned_message == answer.decode()
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_write_that_was_never_sent_is_repeated(cluster):
     """A worker that takes no connection has written nothing: ask for the holder again."""

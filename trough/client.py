@@ -287,8 +287,9 @@ class TroughClient:
 
     def write_url_nocache(self, segment_id: str, schema_id: str = "default") -> str:
         """:meth:`write_url`, asked of the sync server."""
-        answer = self._leader.order("provision", {"segment": segment_id, "schema": schema_id})
-        return str(answer["write_url"])
+        body = {"segment": segment_id, "schema": schema_id}
+        url: str = self._leader.order("provision", body, "write_url")["write_url"]
+        return url
 
     def read_urls_for_regex(self, regex: str) -> dict[str, str]:
         """Where each segment can be read whose id `regex` is found in."""
@@ -357,7 +358,8 @@ class TroughClient:
 
         :return: among others ``remote_path``, where the canonical copy is
         """
-        return self._leader.order("promote", {"segment": segment_id}, PROMOTE_SECONDS)
+        body = {"segment": segment_id}
+        return self._leader.order("promote", body, "remote_path", PROMOTE_SECONDS)
 
     def delete_segment(self, segment_id: str) -> None:
         """Delete a segment everywhere, its canonical copy included.

@@ -97,15 +97,28 @@ class LeaderRequests:
                 raise TroughException(f"{doubt}: {error}", payload) from error
 
     def order(
-        self, verb: str, body: Mapping[str, str], timeout: float = PROVISION_SECONDS
+        self,
+        verb: str,
+        body: Mapping[str, str],
+        tells: str,
+        timeout: float = PROVISION_SECONDS,
     ) -> dict[str, Any]:
         """Have something done; the JSON object that says how it went.
 
+        :param tells: a text that the object has; what has none is no sync server's answer
         :raises TroughException: it was refused, or see :meth:`ask`
         """
         payload = json.dumps(body).encode()
         response, what = self.ask("POST", verb, payload, JSON, timeout)
-        if response.status != 200:
+        done = _object(response.body) if response.status == 200 else {}
+        if not isinstance(done.get(tells), str):
             raise unexpected(response, what, payload)
-        done: dict[str, Any] = json.loads(response.body)
         return done
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
