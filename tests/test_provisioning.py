@@ -150,3 +150,18 @@ async def test_a_worker_that_stops_waits_for_what_it_provisions(tmp_path):
         with pytest.raises(CancelledError):
             await provisioning
         assert await worker.metadata.lock_of("300001") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_is_not_locked_while_its_first_copy_is_fetched(tmp_path):
+    """Which may take long: others answer for it meanwhile, and nobody could once it is locked
+    by a worker that has it not."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001")
+        fetching = HeldUp(worker.storage, "fetch")
+        provisioning = Deferred.fromCoroutine(worker.controller.provision("300001", "default"))
+        await fetching.reached
+        assert await worker.metadata.lock_of("300001") is None
+        fetching.go_on()
+        await provisioning
+        await worker.written("300001", "DELETE FROM crawled_url")

@@ -181,6 +181,8 @@ async def test_a_lock_that_was_lost_during_the_fetch_makes_nothing_writable(tmp_
     takes it: the first one does not write."""
     async with running_worker(tmp_path) as worker:
         worker.put_canonical("300001")
+        await worker.segments.fetch(await worker.storage.find("300001"))
+        worker.put_canonical("300001", rows=50)
         with occupied(worker.threads):
             provisioning = Deferred.fromCoroutine(worker.controller.provision("300001", "default"))
             lock = await until(lambda: worker.metadata.lock_of("300001"), "the lock")

@@ -98,7 +98,21 @@ class Provisioning(service.Service):
             raise errors.Unavailable(
                 f"{worker.myself.node} is being started or stopped", "provision again"
             )
-        lock = await self._take_lock(segment)
+        try:
+            if segments.get(segment) is None:
+                # Once it is locked, nobody answers for it until it is here.
+                await self._fetch_newest(segment)
+            lock = await self._take_lock(segment)
+            await self._write_under(lock, schema_sql)
+        except errors.NoSuchSegment as gone:
+            raise _changes(segment, str(gone)) from gone
+        finally:
+            worker.reconciler.look_at([segment])
+        _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
+
+    async def _write_under(self, lock: Lock, schema_sql: str) -> None:
+        """Make a segment ready to be written to, or give its lock back."""
+        worker, segment = self._worker, lock.segment
         try:
             exists = await self._fetch_newest(segment)
             # That may have taken long, and operators free locks. What the store tells from
@@ -106,16 +120,12 @@ class Provisioning(service.Service):
             worker.locks[segment] = lock
             await self._check_still_held(lock)
             if exists:
-                await segments.make_writable(segment, lock.epoch)
+                await worker.segments.make_writable(segment, lock.epoch)
             else:
-                await segments.create(segment, schema_sql, lock.epoch)
-        except BaseException as failure:
+                await worker.segments.create(segment, schema_sql, lock.epoch)
+        except BaseException:
             await worker.writer.release(lock)
-            if isinstance(failure, errors.NoSuchSegment):
-                raise _changes(segment, str(failure)) from failure
             raise
-        worker.reconciler.look_at([segment])
-        _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
 
     async def _take_lock(self, segment: str) -> Lock:
         """Take the write lock under an epoch that was never in use.
