@@ -115,6 +115,8 @@ WRONG = {
     "QUIT now": "does not take now",
     "conect a": "did you mean CONNECT?",
     "SELCT 1;": "did you mean SELECT?",
+    "\\dt+": "did you mean \\dt?",
+    "DESCRIBE": "something is missing",
     "\x1b[2J;": "neither a command nor SQL: \\x1b[2J",
     "'": "neither a command nor SQL: '",
     "\\G": "there is no statement before \\G",

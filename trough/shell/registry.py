@@ -214,12 +214,13 @@ class Registry:
             if c is not exact and tuple(c.name.upper().split()[: len(words)]) == words
         ]
 
-    def names(self) -> list[str]:
-        """Every name and alias, sorted."""
-        return sorted(" ".join(words) for words in self._by_words)
+    def names(self) -> dict[str, str]:
+        """Every name and alias as it is written, by its text in capitals."""
+        return {name.upper(): name for entry in self for name in (entry.name, *entry.aliases)}
 
     def _unknown(self, text: str) -> tuple[str, str]:
         word = text.split(maxsplit=1)[0]
-        close = difflib.get_close_matches(word.upper(), self.names(), 1, 0.6)
-        suggestion = f"did you mean {close[0]}?" if close else "HELP lists what there is"
+        names = self.names()
+        close = difflib.get_close_matches(word.upper(), sorted(names), 1, 0.6)
+        suggestion = f"did you mean {names[close[0]]}?" if close else "HELP lists what there is"
         return f"neither a command nor SQL: {safe(word[:60])}", suggestion

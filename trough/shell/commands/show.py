@@ -53,7 +53,7 @@ def tables(shell: Shell, arguments: Arguments) -> None:
     "SHOW CREATE TABLE table",
     group=Group.SHOW,
     completes=(Takes.TABLE,),
-    aliases=("\\d", ".schema"),
+    aliases=("DESCRIBE", "DESC", "\\d", ".schema"),
     least=1,
     most=1,
 )
