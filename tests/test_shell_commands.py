@@ -7,7 +7,7 @@ import json
 import pytest
 import pytest_twisted
 from line_servers import DIE, LineServer
-from shell_desk import Desk
+from shell_desk import Desk, Screen
 from twisted.internet import reactor
 
 from trough import errors, model
@@ -514,6 +514,22 @@ async def test_exporting_the_last_query(desk_of):
     assert [p.name for p in desk.path.glob("*out*")] + [
         p.name for p in desk.path.glob(".*new")
     ] == ["out.csv"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_exporting_shows_how_far_it_is(desk_of, monkeypatch):
+    """What goes into the file does not take the progress off the screen."""
+    monkeypatch.setattr("trough.shell.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("trough.shell.progress.REDRAW_SECONDS", 0.0)
+    desk = await desk_of(person="")
+    async with LineServer(reactor, answering(ROWS)) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a b; SELECT a FROM t;")
+        desk.shell.messages = Screen()
+        await desk.typed(f"EXPORT {desk.path / 'out.csv'}")
+    told = desk.shell.messages.getvalue()
+    drawn = told.count("Ctrl-C cancels")
+    assert drawn > 1 and told.count("\r\x1b[K") == drawn + 1
 
 
 @pytest_twisted.ensureDeferred

@@ -147,6 +147,19 @@ def test_progress_is_drawn_after_a_while_and_not_too_often(screen):
     assert screen.getvalue().endswith("canc\r\x1b[K")
 
 
+def test_what_comes_after_an_interrupt_begins_a_line(screen):
+    """The terminal has shown ^C wherever the cursor was, unless the progress is there."""
+    clock = Watch()
+    progress = Progress(screen, 10, clock=clock)
+    progress.break_off()
+    assert screen.getvalue() == "\n"
+    clock.now = 2.0
+    progress.draw()
+    progress.break_off()
+    assert screen.getvalue().endswith("Ctrl-C cancels\r\x1b[K")
+    Progress(None, 10).break_off()
+
+
 def test_durations():
     """In the unit that says something."""
     assert [duration(s) for s in (0.0123, 1.26, 100, 6000)] == [

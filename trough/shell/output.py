@@ -34,6 +34,11 @@ class Sink(Protocol):
         """Whether a pager has the terminal, so that nothing else may be written there."""
         ...
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether what is written may appear on the terminal."""
+        ...
+
     def write(self, text: str) -> None:
         """Add to the result.
 
@@ -58,6 +63,11 @@ class StreamSink:
 
     @property
     def owns_terminal(self) -> bool:
+        """See :class:`Sink`."""
+        return False
+
+    @property
+    def on_terminal(self) -> bool:
         """See :class:`Sink`."""
         return False
 
@@ -92,6 +102,11 @@ class TerminalSink:
     def owns_terminal(self) -> bool:
         """See :class:`Sink`."""
         return self._pager is not None
+
+    @property
+    def on_terminal(self) -> bool:
+        """See :class:`Sink`."""
+        return True
 
     def write(self, text: str) -> None:
         if self._pager is not None:

@@ -77,6 +77,15 @@ class Progress:
             self._stream.flush()
             self._visible = False
 
+    def break_off(self) -> None:
+        """After Ctrl-C: go to where something else can be written. The terminal has shown
+        ``^C``, perhaps in the middle of a line."""
+        if self._visible:
+            self.clear()
+        elif self._stream is not None:
+            self._stream.write("\n")
+            self._stream.flush()
+
     def line(self) -> str:
         """What is drawn where there is room for it."""
         parts = [f"{self.done:,} of {counted(self._total, 'segment')} {self._verb}"]

@@ -158,15 +158,21 @@ class Runner:
 
     def _write(self, text: str) -> None:
         if text:
-            self._progress.clear()
+            self._make_way()
             self._sink.write(text)
 
     def _show(self) -> None:
-        self._progress.clear()
+        self._make_way()
         self._sink.show()
+
+    def _make_way(self) -> None:
+        if self._sink.on_terminal:
+            self._progress.clear()
 
     def _end_early(self) -> None:
         with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+            if not self._sink.owns_terminal:
+                self._progress.break_off()
             self._write(self._results.end())
 
 
