@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -105,7 +106,8 @@ def test_a_process_killed_in_mid_write_leaves_whole_transactions(tmp_path, proce
             if number <= answered:
                 assert {len(row) for row in rows} == {1}
                 assert reads.lock_of(*look(database), f"{number}").node == "w"
-        database.change(True, changes.resign, reads.leader(*look(database)))
+        leader = reads.leader(database.connection, time.time())
+        database.change(True, changes.resign, leader)
         clear(database)
         database.close()
 
@@ -464,6 +466,18 @@ async def test_a_url_opens_the_registry(tmp_path):
     await store.open()
     assert await store.schemas() == ["default"]
     await store.close()
+
+
+@async_test
+async def test_a_lease_ends_although_the_clock_is_set_back(stores):
+    """Its leader was killed, and its last renewal is an hour ahead: another one leads at once,
+    under a later generation."""
+    store = await stores.open()
+    killed = await store.campaign(candidate("s1"))
+    await stores.age(-3600.0)
+    assert await store.leader() is None
+    leader = await store.campaign(candidate("s2"))
+    assert (leader.node, leader.generation) == ("s2", killed.generation + 1)
 
 
 @async_test

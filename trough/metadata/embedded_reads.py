@@ -40,10 +40,13 @@ _ASSIGNMENT = """
 
 
 def leader(connection: sqlite3.Connection, now: float) -> Leader | None:
-    """Whoever leads now."""
+    """Whoever leads now.
+
+    A lease from the future is that of a clock that was set back since, and would never end.
+    """
     row = connection.execute(
         "SELECT node, identity, url, line, generation, ttl FROM leader"
-        " WHERE identity != '' AND renewed_on + ttl > ?",
+        " WHERE identity != '' AND renewed_on - ttl <= ?1 AND renewed_on + ttl > ?1",
         (now,),
     ).fetchone()
     return Leader(*row) if row else None
