@@ -165,3 +165,14 @@ async def test_a_segment_is_not_locked_while_its_first_copy_is_fetched(tmp_path)
         fetching.go_on()
         await provisioning
         await worker.written("300001", "DELETE FROM crawled_url")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_fetched_for_a_segment_that_another_one_writes(tmp_path):
+    """It would be in vain."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001")
+        await worker.metadata.take_lock("300001", "w2")
+        with pytest.raises(errors.Moved, match="w2"):
+            await worker.controller.provision("300001", "default")
+        assert worker.segments.get("300001") is None

@@ -99,10 +99,12 @@ class Provisioning(service.Service):
                 f"{worker.myself.node} is being started or stopped", "provision again"
             )
         try:
+            await self._clear_lock(segment)
             if segments.get(segment) is None:
                 # Once it is locked, nobody answers for it until it is here.
                 await self._fetch_newest(segment)
-            lock = await self._take_lock(segment)
+            lock = await worker.metadata.take_lock(segment, worker.myself.node)
+            self._check_mine(lock)
             await self._write_under(lock, schema_sql)
         except errors.NoSuchSegment as gone:
             raise _changes(segment, str(gone)) from gone
@@ -127,20 +129,20 @@ class Provisioning(service.Service):
             await worker.writer.release(lock)
             raise
 
-    async def _take_lock(self, segment: str) -> Lock:
-        """Take the write lock under an epoch that was never in use.
+    async def _clear_lock(self, segment: str) -> None:
+        """Make sure that the lock which is taken next has an epoch that was never in use.
 
         One that is left over may have been given back without an answer, which is then
         carried out at any time, or may be that of a file which is aside by now.
         """
-        worker = self._worker
-        left = await worker.metadata.lock_of(segment)
-        if left is not None and left.node == worker.myself.node:
-            await worker.writer.release(left)
-        lock = await worker.metadata.take_lock(segment, worker.myself.node)
-        if lock.node != worker.myself.node:
-            raise errors.Moved(f"segment {segment} is being written on {lock.node}", lock.node)
-        return lock
+        left = await self._worker.metadata.lock_of(segment)
+        if left is not None:
+            self._check_mine(left)
+            await self._worker.writer.release(left)
+
+    def _check_mine(self, lock: Lock) -> None:
+        if lock.node != self._worker.myself.node:
+            raise errors.Moved(f"segment {lock.segment} is being written on {lock.node}", lock.node)
 
     async def _check_still_held(self, lock: Lock) -> None:
         """Make sure that a lock was not taken away.
