@@ -1,13 +1,21 @@
-"""What becomes of promotions that canonical storage does not answer."""
+"""What a worker publishes, what it does not, and what becomes of unanswered promotions."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 import pytest_twisted
+from segments_on_disk import damage
 from worker_parts import running_worker
 
 from trough import errors
 from trough.model import canonical_path
+
+
+def rows_of(path):
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute("SELECT n FROM t").fetchall()
 
 
 @pytest_twisted.ensureDeferred
@@ -41,3 +49,41 @@ async def test_a_rename_that_is_carried_out_late_is_known_for_the_workers_own(tm
         await worker.controller.promote("300001")
         assert worker.segments.aside() == []
         assert worker.segments.get("300001").entry.publishing == ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_copy_does_not_replace_the_canonical_one(tmp_path):
+    """Its bytes can be copied all the same; the promotion is refused, what is damaged goes
+    aside whole, and the segment can be written again as last promoted."""
+    fill = "INSERT INTO t WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i LIMIT {}) "
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await worker.written("300001", fill.format(100_000) + "SELECT n FROM i")
+        await worker.pool.forget("300001")
+        damage(worker.segments.get("300001").target.path, 50, 51)
+        with pytest.raises(errors.CorruptSegment, match=r"300001.* is damaged"):
+            await worker.controller.promote("300001")
+        assert rows_of(worker.canonical / canonical_path("300001")) == [(0,)]
+        assert len(worker.segments.aside()) == 1
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        await worker.controller.promote("300001")
+        assert rows_of(worker.canonical / canonical_path("300001")) == [(0,), (1,)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_rows_that_break_a_constraint_are_no_damage(tmp_path):
+    """They came to be before the constraint, or in another program, and are promoted."""
+    make = (
+        "CREATE TABLE t (n NOT NULL CHECK (n < 5)); PRAGMA ignore_check_constraints = 1;"
+        "INSERT INTO t VALUES (9)"
+    )
+    path = tmp_path / "canonical" / canonical_path("300001")
+    path.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(make)
+    async with running_worker(tmp_path) as worker:
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        await worker.controller.promote("300001")
+        assert rows_of(path) == [(9,), (1,)]

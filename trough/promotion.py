@@ -13,6 +13,7 @@ meanwhile (:mod:`trough.segments`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 from trough import errors, local_files
@@ -82,6 +83,7 @@ class Promotion:
 
         :param guard: awaited right before the publication takes effect
         :raises trough.errors.Conflict: another version has come to lie there meanwhile
+        :raises trough.errors.CorruptSegment: the local copy is damaged
         """
 
         async def still_ours() -> None:
@@ -94,6 +96,8 @@ class Promotion:
         snapshot = local_files.snapshot_path(self._directory, entry.segment)
         try:
             await self._pool.snapshot(target, str(snapshot))
+            # Damaged pages are copied like any others, over the last whole copy that there is.
+            await self._pool.check(replace(target, path=str(snapshot), writable=False))
             # Remembered so that a canonical copy that is newer than ours can be told to
             # be our own, should we die between the rename there and the note of it here.
             content = await self._threads.run(checksum, snapshot)

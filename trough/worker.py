@@ -290,8 +290,15 @@ class LocalSyncController(service.MultiService):
         return await self.provisioning.provision(segment, schema)
 
     async def promote(self, segment: str) -> dict[str, object]:
-        """See :meth:`trough.writer.Writer.promote`."""
-        return await self.writer.promote(segment)
+        """See :meth:`trough.writer.Writer.promote`.
+
+        :raises trough.errors.CorruptSegment: the local copy is damaged, and aside by now
+        """
+        try:
+            return await self.writer.promote(segment)
+        except errors.CorruptSegment:
+            await self.damaged([segment])
+            raise
 
     async def delete(self, segment: str) -> None:
         """Forget the local copy of a segment that is being deleted.
