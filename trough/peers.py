@@ -69,23 +69,37 @@ class Peers:
                 "it is of an original installation, which has to be upgraded as a whole",
             )
         producer = FileBodyProducer(BytesIO(json.dumps(body).encode())) if body else None
+        exchange = defer.Deferred.fromCoroutine(self._exchange(method, url, producer))
+        answered: defer.Deferred[tuple[int, bytes]] = defer.Deferred()
+        exchange.addBoth(_pass_on, answered)
         try:
-            status, content = await defer.Deferred.fromCoroutine(
-                self._exchange(method, url, producer)
-            ).addTimeout(seconds, self._reactor)
-        except _AWAY as failure:
-            raise errors.Unavailable(f"no answer from {url}: {_reason(failure)}") from failure
+            status, content = await answered.addTimeout(seconds, self._reactor)
+        except defer.TimeoutError:
+            raise errors.Unavailable(f"no answer from {url} within {seconds:g} s") from None
+        finally:
+            exchange.cancel()
         return _answer(url, status, content)
 
     async def _exchange(
         self, method: str, url: str, producer: FileBodyProducer | None
     ) -> tuple[int, bytes]:
-        response = await self._agent.request(method.encode(), url.encode(), self._headers, producer)
-        return response.code, await readBody(response)
+        try:
+            response = await self._agent.request(
+                method.encode(), url.encode(), self._headers, producer
+            )
+            return response.code, await readBody(response)
+        except _AWAY as failure:
+            raise errors.Unavailable(f"no answer from {url}: {_reason(failure)}") from failure
 
     async def close(self) -> None:
         """Close the connections that were kept."""
         await self._connections.closeCachedConnections()
+
+
+def _pass_on(result: Any, to: defer.Deferred[Any]) -> None:
+    # Whoever was cancelled, or waited for too long, is told nothing more.
+    if not to.called:
+        to.callback(result)
 
 
 def _reason(failure: BaseException) -> str:
