@@ -217,6 +217,24 @@ async def test_a_script_gets_rows_and_nothing_else(desk_of):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_script_is_not_told_what_to_type_next(desk_of):
+    """It has ended with the failure."""
+    desk = await desk_of()
+
+    def answer(asked):
+        for segment in asked.segments:
+            asked.say(f"FAIL {segment} bad-sql no such table: t")
+        asked.end()
+
+    async with LineServer(reactor, answer) as server:
+        await desk.worker("w1", server, "a", "b")
+        with pytest.raises(errors.TroughError):
+            await desk.script("CONNECT a b\nSELECT a FROM t")
+    told = desk.messages.getvalue()
+    assert "2 of 2 segments failed" in told and "SHOW FAILURES" not in told
+
+
+@pytest_twisted.ensureDeferred
 async def test_failures_are_summed_up_by_reason(desk_of):
     """Segments that fail for one reason are told together; SHOW FAILURES names each."""
     desk = await desk_of(person="")
@@ -393,7 +411,8 @@ async def test_showing_what_there_is(desk_of):
     assert await desk.typed("SHOW SCHEMAS") == "schema\ncrawl\ndefault\n"
     assert await desk.typed("SHOW SCHEMA crawl") == "CREATE TABLE t(a);\n"
     assert await desk.typed("SHOW SCHEMA default") == "-- this schema is empty\n"
-    assert "w1\t127.0.0.1:1\thttp://x/\t" in await desk.typed("SHOW WORKERS")
+    told = await desk.typed("SHOW WORKERS")
+    assert "w1\tok\t" in told and "\t127.0.0.1:1\thttp://x/\t" in told
     assert (await desk.typed("SHOW LOCKS")).startswith("segment\tworker\tepoch\tsince\na\tw1\t1\t")
     await desk.typed("CONNECT a b")
     assert await desk.typed("SHOW CONNECTIONS") == (

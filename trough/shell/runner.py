@@ -212,7 +212,6 @@ def failure_lines(failures: Sequence[Failed], asked: int) -> list[str]:
         more = f" and {len(segments) - NAMED:,} more" if len(segments) > NAMED else ""
         lines.append(f"  {len(segments):,} x {code}: {cut(safe(reason), 300)}")
         lines.append(f"      {named}{more}")
-    lines.append("SHOW FAILURES lists them all")
     return lines
 
 

@@ -211,6 +211,8 @@ class Shell:
         """
         for line in failure_lines(failures, asked):
             self.complain(line)
+        if len(failures) > 1 and self.confirm is not None:  # a script has no next statement
+            self.complain("SHOW FAILURES lists them all")
         if failures:
             raise Told(f"{len(failures)} of {asked} segments failed")
 

@@ -171,18 +171,18 @@ def schema(shell: Shell, arguments: Arguments) -> None:
 @command("SHOW WORKERS", group=Group.SHOW, most=0)
 def workers(shell: Shell, arguments: Arguments) -> None:
     """The workers that are alive."""
-    columns = ("worker", "line", "read_url", "load", "capacity", "available", "state", "seen")
+    columns = ("worker", "state", "load", "capacity", "available", "line", "read_url", "seen")
     shell.show_table(
         columns,
         [
             (
                 worker.node,
-                worker.line or None,
-                worker.read_url or None,
+                "draining" if worker.draining else "cold" if worker.cold_storage else "ok",
                 worker.load,
                 worker.capacity,
                 worker.available_bytes,
-                "draining" if worker.draining else "cold" if worker.cold_storage else "ok",
+                worker.line or None,
+                worker.read_url or None,
                 moment(worker.last_heartbeat),
             )
             for worker in shell.remote.workers()
