@@ -153,10 +153,10 @@ class LocalSyncController(service.MultiService):
         self.publisher.setServiceParent(self)
         self.reconciler.setServiceParent(self)
         self._heartbeat.setServiceParent(self)
-        for name, interval, work in (
-            ("full comparison", self._timing.full, self.reconciler.everything),
-        ):
-            Periodic(name, interval, work, self._clock).setServiceParent(self)
+        comparing = Periodic(
+            "full comparison", self._timing.full, self.reconciler.everything, self._clock
+        )
+        comparing.setServiceParent(self)
         self._watches = [
             self.metadata.watch_locks(self._locks_changed),
             self.metadata.watch_assignments(self.myself.node, self._assignments_changed),
