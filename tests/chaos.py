@@ -40,7 +40,9 @@ class Ledger:
     """What clients were told is on disk, and what is in canonical storage.
 
     Where an operator frees a lock, what its holder had not promoted is promoted by nobody:
-    it counts as acknowledged, and no promotion that answers later speaks of it.
+    it counts as acknowledged, and no promotion that answers later speaks of it. So does a
+    write whose answer was on its way meanwhile: a holder that stands still for a while may have
+    been stopped between the end of a write and the last step of its answer.
     """
 
     def __init__(self) -> None:
@@ -50,10 +52,16 @@ class Ledger:
         self._promotable: dict[str, set[int]] = defaultdict(set)
         self._freed: dict[str, int] = defaultdict(int)
 
-    def note_written(self, segment: str, numbers: list[int]) -> None:
+    def freed(self, segment: str) -> int:
+        """What :meth:`note_written` is to be told of the moment when a write was sent."""
+        with self._lock:
+            return self._freed[segment]
+
+    def note_written(self, segment: str, numbers: list[int], since: int) -> None:
         with self._lock:
             self.acknowledged[segment].update(numbers)
-            self._promotable[segment].update(numbers)
+            if since == self._freed[segment]:
+                self._promotable[segment].update(numbers)
 
     def note_freed(self, segment: str) -> None:
         """To be called right before and right after the lock is freed."""
@@ -117,10 +125,11 @@ class Clients:
                 continue
             batch = list(itertools.islice(numbers, BATCH))
             values = ", ".join(f"({n})" for n in batch)
+            since = self._ledger.freed(segment)
             status, _ = http("POST", url, f"INSERT INTO t VALUES {values}".encode())
             if status == 200:
                 urls[segment] = url
-                self._ledger.note_written(segment, batch)
+                self._ledger.note_written(segment, batch, since)
             else:
                 self._refused()
 
