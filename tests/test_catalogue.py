@@ -49,7 +49,7 @@ def test_a_full_disk_is_told_as_such(tmp_path):
     with closing(sqlite3.connect(tmp_path / "catalogue.db")) as database:
         (pages,) = database.execute("PRAGMA page_count").fetchone()
     catalogue._database.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(errors.DiskFull, match="no room for the catalogue"):
         catalogue.put(*(Entry(f"{number}", "a" * 1000) for number in range(100)))
     catalogue._database.execute("PRAGMA max_page_count = 1000000")
     catalogue.put(Entry("a", "a.sqlite"))

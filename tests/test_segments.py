@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from executor_pools import LIMITS, Collected, answer
+from small_disk import mounted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
@@ -121,6 +122,28 @@ async def test_a_lock_is_released_though_the_catalogue_cannot_forget_its_segment
         assert len(worker.segments.aside()) == 1
     async with running_worker(tmp_path) as worker:
         assert not worker.refused and worker.segments.writable() == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_the_catalogue_has_no_room_for_takes_none_either(tmp_path):
+    """Nobody would know of its file, and the next try needs the room."""
+    with mounted(tmp_path / "w1", "4m") as disk:
+        async with running_worker(tmp_path) as worker:
+            worker.put_canonical("300001")
+            wanted = await worker.storage.find("300001")
+            arrived = HeldUp(worker.storage, "fetch", done=True)
+            fetching = Deferred.fromCoroutine(worker.segments.fetch(wanted))
+            await arrived.reached
+            with (disk / "filling").open("wb", buffering=0) as file, suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            arrived.go_on()
+            with pytest.raises(errors.DiskFull, match="no room for the catalogue"):
+                await fetching
+            assert not list((disk / "segments").rglob("*.sqlite"))
+            (disk / "filling").unlink()
+            await worker.segments.fetch(wanted)
+            assert worker.segments.get("300001") is not None
 
 
 @pytest_twisted.ensureDeferred

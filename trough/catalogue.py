@@ -12,7 +12,8 @@ so need none of the sandbox that :mod:`trough.sql.sqlite` is for.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from importlib import resources
 from pathlib import Path
@@ -68,6 +69,7 @@ class Catalogue:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
@@ -96,13 +98,32 @@ class Catalogue:
         return found
 
     def put(self, *entries: Entry) -> None:
-        """Add or replace entries, all in one commit."""
-        with transaction(self._database):
+        """Add or replace entries, all in one commit.
+
+        :raises trough.errors.DiskFull: no room; nothing changed
+        :raises trough.errors.Unavailable: the disk cannot be written; nothing changed
+        """
+        with self._change():
             self._database.executemany(_PUT, [astuple(entry) for entry in entries])
 
     def remove(self, segments: Iterable[str]) -> None:
-        """Forget entries, all in one commit; those that are unknown are passed over."""
-        with transaction(self._database):
+        """Forget entries, all in one commit; those that are unknown are passed over.
+
+        :raises trough.errors.DiskFull: no room; nothing changed
+        :raises trough.errors.Unavailable: the disk cannot be written; nothing changed
+        """
+        with self._change():
             self._database.executemany(
                 "DELETE FROM local_copy WHERE segment = ?", [(segment,) for segment in segments]
             )
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        try:
+            with transaction(self._database):
+                yield
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                message = f"no room for the catalogue {self._path}: {error}"
+                raise errors.DiskFull(message, "free space on that disk") from error
+            raise errors.Unavailable(f"the catalogue {self._path}: {error}") from error

@@ -177,7 +177,14 @@ class Segments(service.Service):
             got = await self._storage.fetch(wanted, destination, progress)
         entry = Entry(segment, got.path)
         entry.adopt(got)
-        await self._install(entry)
+        try:
+            await self._install(entry)
+        except errors.DiskFull:
+            # Of a file that the catalogue has no room for nobody knows, and it takes the
+            # room that a later try needs.
+            if copy is None:
+                await self._threads.run(local_files.remove, destination)
+            raise
         if copy is not None:
             self._let_go(segment)
 

@@ -11,9 +11,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from trough import errors
 from trough.executors.pool import Job, Outcome, Receiver
+
+_log = Logger()
 
 
 class Writes:
@@ -104,9 +107,10 @@ class FirstWrite:
             self._job = submit()
         except errors.TroughError as refusal:
             receiver.finished(Outcome(failed=1, error=refusal))
-        except Exception as failure:  # a full disk under the catalogue, for one
-            full = errors.DiskFull(f"the write could not be begun: {failure}")
-            receiver.finished(Outcome(failed=1, error=full))
+        except Exception as failure:
+            _log.failure("a write could not be begun")
+            unknown = errors.Unavailable(f"the write could not be begun: {failure}")
+            receiver.finished(Outcome(failed=1, error=unknown))
 
     def cancel(self) -> None:
         """Give the write up; without effect once it is being committed."""
