@@ -34,7 +34,8 @@ QUICK = {
 
 #: Below those that the system gives to whoever asks for any port.
 _PORTS = range(10_000, 32_000)
-_dice = random.Random(os.getpid())
+#: Not by the process's number, which two containers of one machine have in common.
+_dice = random.SystemRandom()
 _given: set[int] = set()
 
 
@@ -107,7 +108,9 @@ class TroughProcess:
 
     @property
     def output(self) -> str:
-        """All that it printed so far."""
+        """All that it printed so far; where it has ended, all that it ever printed."""
+        if not self.running:
+            self._reader.join(GIVE_UP)
         return "\n".join(self.lines)
 
     @property

@@ -34,6 +34,13 @@ class Hand(ABC):
     def put(self, path: str, content: bytes) -> None:
         """Create or overwrite a file, in place, with its directories."""
 
+    def put_whole(self, path: str, content: bytes) -> None:
+        """As :meth:`put`, and nobody sees half of it: written beside, and renamed."""
+        directory, _, name = path.rpartition("/")
+        beside = f"{directory}/.{name}".lstrip("/")
+        self.put(beside, content)
+        self.rename(beside, path)
+
     @abstractmethod
     def read(self, path: str) -> bytes:
         """A file's content."""
@@ -120,6 +127,10 @@ class HdfsHand(Hand):
 
     def put(self, path: str, content: bytes) -> None:
         self.client.write(self._path(path), data=content, overwrite=True)
+
+    def put_whole(self, path: str, content: bytes) -> None:
+        self.client.delete(self._path(path))  # HDFS renames over nothing
+        super().put_whole(path, content)
 
     def read(self, path: str) -> bytes:
         with self.client.read(self._path(path)) as file:

@@ -9,9 +9,10 @@ import threading
 
 import pytest
 import pytest_twisted
+from processes import free_ports
 from twisted.internet import defer, reactor, threads
 from waiting import EXPECTED_WITHIN
-from web_servers import ClosingServer, HastyServer, WebServer, refused_port
+from web_servers import ClosingServer, HastyServer, WebServer
 
 from trough import model
 from trough.client import (
@@ -140,7 +141,7 @@ async def test_a_connection_that_the_server_closed_is_not_used_again(cluster):
 @pytest_twisted.ensureDeferred
 async def test_a_dead_worker_is_read_around(cluster):
     """With one worker gone, the other copy answers, and is remembered."""
-    dead = await refused_port(reactor)
+    (dead,) = free_ports(1)
     async with WebServer(reactor, rows({"a": 1})) as worker:
         await cluster.serve("s", f"http://127.0.0.1:{dead}/", worker.url)
         client = cluster.client()
@@ -288,7 +289,7 @@ async def test_an_answer_that_no_sync_server_gives(cluster, answer):
 @pytest_twisted.ensureDeferred
 async def test_a_write_that_was_never_sent_is_repeated(cluster):
     """A worker that takes no connection has written nothing: ask for the holder again."""
-    dead = await refused_port(reactor)
+    (dead,) = free_ports(1)
     async with WebServer(reactor, lambda *asked: (200, b"OK\n")) as holder:
         async with WebServer(reactor, Sync(f"http://127.0.0.1:{dead}/", holder.url)) as sync:
             await cluster.lead(sync.url)
@@ -433,7 +434,7 @@ async def test_a_lost_leader_is_waited_for(cluster):
 
     client.segment_manager_url = noticed
     async with WebServer(reactor, Sync("http://127.0.0.1:9/")) as sync:
-        await cluster.lead(f"http://127.0.0.1:{await refused_port(reactor)}/")
+        await cluster.lead(f"http://127.0.0.1:{free_ports(1)[0]}/")
         asked = away(client.write_url, "s")
         await looked
         await cluster.lead(sync.url)

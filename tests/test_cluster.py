@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_twisted
 from line_servers import DIE, LineServer
+from processes import free_ports
 from towns import Found, Town, settled
 from twisted.internet import defer, reactor
 from twisted.internet.task import deferLater
 from waiting import EXPECTED_WITHIN
-from web_servers import ClosingServer, WebServer, refused_port
+from web_servers import ClosingServer, WebServer
 
 from trough import errors, model
 from trough.cluster import Cluster, fan_out
@@ -202,7 +203,7 @@ async def test_a_copy_that_cannot_be_read_is_read_elsewhere(town, code):
 @pytest_twisted.ensureDeferred
 async def test_a_dead_worker_is_asked_around(town):
     """A worker that takes no connection costs a detour, once for all of its segments."""
-    dead = f"127.0.0.1:{await refused_port(reactor)}"
+    dead = f"127.0.0.1:{free_ports(1)[0]}"
     rows = {str(number): [number] for number in range(50)}
     async with LineServer(reactor, answering(rows)) as alive:
         await town.worker("w1", dead, *rows, load=0)
@@ -217,7 +218,7 @@ async def test_a_dead_worker_is_asked_around(town):
 @pytest_twisted.ensureDeferred
 async def test_without_another_copy_the_reason_is_told(town):
     """The only worker is gone: the segment fails with what happened there."""
-    dead = f"127.0.0.1:{await refused_port(reactor)}"
+    dead = f"127.0.0.1:{free_ports(1)[0]}"
     await town.worker("w1", dead, "s")
     found = await town.found(["s"])
     assert isinstance(found.failures["s"], errors.Unavailable)

@@ -35,11 +35,22 @@ def test_any_sync_server_serves_and_a_new_one_leads_when_the_leader_dies(cluster
     cluster.processes[first].kill()
     others = [name for name in cluster.syncs if name != first]
     assert cluster.provision(others[0], "meanwhile")["result"] == "success"
-    second = cluster.wait_for_leader(first)
-    generation = cluster.status(second)["generation"]
-    cluster.sync(first).wait_ready()
-    assert cluster.status(first)["leader"] == second
-    assert cluster.status(first)["generation"] == generation
+    cluster.wait_for_leader(first)
+
+
+@pytest.mark.parametrize("pair", PAIRS[:2])
+def test_a_sync_server_that_comes_back_leaves_the_leader_be(tmp_path, request, pair):
+    """It led before, and another one does now: that goes on, under the same generation."""
+    engines = open_engines(pair, tmp_path, request)
+    # A lease of many seconds, which no leader on a busy machine is late to renew.
+    with Cluster(tmp_path, engines, 2, 0, ELECTION_CYCLE="5") as cluster:
+        first = cluster.start().wait_for_leader()
+        assert cluster.processes[first].stop() == -signal.SIGINT
+        second = cluster.wait_for_leader(first)
+        generation = cluster.status(second)["generation"]
+        cluster.sync(first).wait_ready()
+        told = cluster.status(first)
+        assert (told["leader"], told["generation"]) == (second, generation)
 
 
 def test_a_leader_that_was_stopped_and_resumed_does_not_lead(cluster):
@@ -50,7 +61,9 @@ def test_a_leader_that_was_stopped_and_resumed_does_not_lead(cluster):
     until_blocking(lambda: any(cluster.status(name)["leads"] for name in others), "another leader")
     cluster.processes[first].signal(signal.SIGCONT)
     until_blocking(lambda: not cluster.status(first)["leads"], "the end of the old reign")
-    assert sum(cluster.status(name)["leads"] for name in cluster.syncs) == 1
+    until_blocking(
+        lambda: sum(cluster.status(name)["leads"] for name in cluster.syncs) == 1, "one leader"
+    )
 
 
 def test_a_promoted_segment_outlives_its_holder(cluster):
@@ -125,7 +138,7 @@ def test_what_was_deleted_is_missing_at_once(cluster):
     """404 from every worker as soon as the deletion is answered, whoever had a copy."""
     with sqlite3.connect(":memory:") as database:
         database.execute("CREATE TABLE t (n)")
-        cluster.hand.put("by-hand/deleted.sqlite", database.serialize())
+        cluster.hand.put_whole("by-hand/deleted.sqlite", database.serialize())
     cluster.wait_for_copies("deleted")
     assert http("DELETE", cluster.url("s2", "SYNC_SERVER_PORT") + "segment/deleted")[0] == 204
     for name in cluster.workers:
@@ -157,7 +170,7 @@ def test_what_no_live_worker_has_a_copy_of_is_not_called_missing(cluster):
     """503 and not 404 while everybody who has a copy is dead."""
     with sqlite3.connect(":memory:") as database:
         database.execute("CREATE TABLE t (n)")
-        cluster.hand.put("by-hand/absent.sqlite", database.serialize())
+        cluster.hand.put_whole("by-hand/absent.sqlite", database.serialize())
     readers = cluster.wait_for_copies("absent")
     for name in readers:
         cluster.processes[name].kill()
@@ -206,8 +219,8 @@ def test_a_port_that_is_in_use_is_named_in_one_line(cluster):
     taken = cluster.processes["w1"].settings["LINE_PORT"]
     second = cluster.worker("w5", LINE_PORT=taken)
     line = second.wait_for("cannot listen")
-    assert f"port {taken} (LINE_PORT)" in line and "Traceback" not in second.output
     assert second.wait() == 1
+    assert f"port {taken} (LINE_PORT)" in line and "Traceback" not in second.output
 
 
 def test_two_workers_of_one_name(cluster):

@@ -156,12 +156,3 @@ class HastyServer(Listening):
         hasty = protocol.Protocol()
         hasty.dataReceived = lambda data: hasty.transport.abortConnection()
         return hasty
-
-
-async def refused_port(reactor) -> int:
-    """A port of loopback on which nobody listens."""
-    endpoint = endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
-    port = await endpoint.listen(protocol.Factory())
-    number = port.getHost().port
-    await defer.maybeDeferred(port.stopListening)
-    return number
