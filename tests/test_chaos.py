@@ -107,7 +107,9 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
         try:
             monkey.rage(SECONDS)
             cluster.revive()
-            until_blocking(lambda: ledger.count >= ROWS, f"{ROWS} rows")
+            until_blocking(
+                lambda: ledger.count >= ROWS and clients.promotions, f"{ROWS} rows, and a promotion"
+            )
         finally:
             clients.stop()
             cluster.save_logs()
@@ -115,7 +117,7 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
             f"{ledger.count} rows acknowledged, {clients.promotions} promotions, "
             f"{clients.refusals} refusals, deaths: {dict(monkey.deaths)}"
         )
-        assert len(monkey.deaths) >= min(2, SECONDS) and clients.promotions
+        assert len(monkey.deaths) >= 2
         check(cluster, ledger, SEGMENTS, copies=2)
         for process in cluster.processes.values():
             process.stop()

@@ -251,7 +251,7 @@ async def test_a_cancelled_query_is_over_at_once(targets, large):
 @ensure
 async def test_a_thousand_cancelled_jobs_leave_nothing_behind(large):
     """Neither connections nor memory; the next query is answered."""
-    async with running_pool(executors=1) as pool:
+    async with running_pool(executors=1, max_executors=1) as pool:
         for _ in range(5):
             jobs = [ask(pool, large, "SELECT * FROM crawled_url") for _ in range(200)]
             await jobs[0].first

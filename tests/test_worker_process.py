@@ -154,8 +154,8 @@ def test_schemas_are_kept_as_the_contract_says(machine):
     assert http("GET", sync + "/one/sql")[1] == b"CREATE TABLE a (b);"
 
 
-def test_a_segment_is_deleted_everywhere(machine):
-    """204, then nowhere; refused as long as somebody writes it."""
+def test_a_segment_that_somebody_writes_is_not_deleted(machine):
+    """400 with the reason, although all of it is promoted."""
     sync = machine.url("s1", "SYNC_SERVER_PORT")
     machine.provision("s1", "doomed", "t")
     machine.promote("s1", "doomed")
