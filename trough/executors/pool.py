@@ -223,8 +223,7 @@ class ExecutorPool(service.Service):
         parameters = check_parameters(parameters)
         if not self._accepting:
             raise _not_running()
-        deadline = monotonic() + limits.seconds
-        number = next(self._numbers)
+        deadline, number = monotonic() + limits.seconds, next(self._numbers)
         job = WriteJob(receiver, target, sql, parameters, deadline, number, self.when_damaged)
         self._writes.submit(job)
         self._supervisor.look_soon()
@@ -294,7 +293,10 @@ class ExecutorPool(service.Service):
 
     def _maintain(self, procedure: str, *arguments: Any) -> Deferred[None]:
         if not self._maintainer.running and self._accepting:
-            self._maintainer.start()
+            try:
+                self._maintainer.start()
+            except OSError as reason:
+                return defer.fail(errors.Unavailable(f"no process for {procedure}: {reason}"))
         return self._call(self._maintainer, procedure, *arguments)
 
     def _call(self, executor: ExecutorProcess, name: str, *arguments: Any) -> Deferred[None]:

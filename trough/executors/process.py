@@ -7,6 +7,7 @@ then be started again, and what was sent to it meanwhile goes to the new process
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -94,30 +95,20 @@ class ExecutorProcess:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start a process. Messages can be sent at once."""
+        """Start a process. Messages can be sent at once.
+
+        :raises OSError: there are no descriptors for it, or no memory; it can be tried again
+        """
         self.dismissed = False
         ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
-        memory = create_memory()
-        null = os.open(os.devnull, os.O_RDWR)
         try:
-            self.table = SharedTable(memory)
-            self._process = cast(IReactorProcess, self._reactor).spawnProcess(
-                _Watcher(self),
-                sys.executable,
-                own_process.command("trough.executors.executor", *self._arguments),
-                own_process.environment(),
-                childFDs={0: null, 1: null, 2: "r", 3: theirs.fileno(), 4: memory},
-            )
+            table, self._process = self._spawn(ours, theirs)
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-            os.close(memory)
-            os.close(null)
+        self.table = table
         parser = FrameParser()
         self._socket = FrontSocket(
             self._reactor,
@@ -133,6 +124,25 @@ class ExecutorProcess:
         self._hand_over()
         if self._outgoing:
             self._pool.bunch.at_end(self.flush)
+
+    def _spawn(self, ours: socket.socket, theirs: socket.socket) -> tuple[SharedTable, Any]:
+        for end in (ours, theirs):
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+        with contextlib.ExitStack() as handed_on:
+            memory = create_memory()
+            handed_on.callback(os.close, memory)
+            null = os.open(os.devnull, os.O_RDWR)
+            handed_on.callback(os.close, null)
+            table = SharedTable(memory)
+            process = cast(IReactorProcess, self._reactor).spawnProcess(
+                _Watcher(self),
+                sys.executable,
+                own_process.command("trough.executors.executor", *self._arguments),
+                own_process.environment(),
+                childFDs={0: null, 1: null, 2: "r", 3: theirs.fileno(), 4: memory},
+            )
+            return table, process
 
     def _socket_lost(self) -> None:
         # It has closed its end, so it is ending; it must not linger.
@@ -276,6 +286,12 @@ class ExecutorProcess:
         del self.writes[job.number]
         self.load -= 1
         return True
+
+    def end_overdue_writes(self, now: float) -> None:
+        """Fail those that are past their deadline, and were never handed over."""
+        for job in list(self._writes_to_come.values()):
+            if now > job.deadline and self.cancel_write(job):
+                job.fail(errors.DeadlineExceeded("the time for it ran out before it began"))
 
     def unanswered_writes(self) -> tuple[list[WriteJob], list[WriteJob]]:
         """After the process's end: writes that may have been applied, and the others."""

@@ -188,8 +188,11 @@ class ReadRouting:
         if len(self._executors) + len(self.helpers) >= self._most:
             return False
         helper = self._new(f"read-{next(self._names)}")
+        try:
+            helper.start()
+        except OSError:  # no descriptors, or no memory; the next look tries again
+            return False
         self.helpers.append(helper)
-        helper.start()
         return True
 
     def dismiss_helpers(self, now: float) -> None:

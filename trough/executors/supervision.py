@@ -31,7 +31,8 @@ _CHECK = 1.0
 #: Seconds that an executor may take to answer after a deadline, before it is killed.
 _GRACE = 2.0
 
-#: Seconds until a dead executor has a successor, where it lived no longer than that.
+#: Seconds until a dead executor has a successor, where it lived no longer than that, and
+#: until one is started that could not be.
 _TOO_SOON = 1.0
 
 
@@ -120,6 +121,7 @@ class Supervisor:
         for part in list(executor.outstanding.values()):
             if now > part.deadline + _GRACE:
                 part.job.fail(errors.DeadlineExceeded("the time for it ran out"))
+        executor.end_overdue_writes(now - _GRACE)
 
     # -- an executor's end ---------------------------------------------------------------
 
@@ -147,8 +149,12 @@ class Supervisor:
                     "look whether it is there before writing it again",
                 )
             )
+        now = monotonic()
         for job in others:
-            executor.write(job)
+            if now > job.deadline:
+                job.fail(errors.DeadlineExceeded("the time for it ran out before it began"))
+            else:
+                executor.write(job)
         for name, called in calls.values():
             if name == "forget":  # a process that is gone has nothing open
                 called.callback(None)
@@ -156,15 +162,17 @@ class Supervisor:
                 called.errback(errors.Unavailable(f"the process died that did this: {name}"))
 
     def _replace(self, executor: ExecutorProcess) -> None:
+        """Start a successor; later where its predecessor did not live long, or where the
+        machine has no room for a process now."""
         if self._stopped or executor.dismissed:
             return
-        if self._reactor.seconds() - executor.started_at >= _TOO_SOON:
-            executor.start()
+        too_soon = self._reactor.seconds() - executor.started_at < _TOO_SOON
+        if not too_soon and _started(executor):
             return
 
         def restart() -> None:
             self._restarts.discard(call)
-            executor.start()
+            self._replace(executor)
 
         call = self._reactor.callLater(_TOO_SOON, restart)
         self._restarts.add(call)
@@ -192,6 +200,15 @@ class Supervisor:
         if again and not job.over:
             self._reads.ask(job, [part.targets[place] for place in again])
         job.end_if_answered()
+
+
+def _started(executor: ExecutorProcess) -> bool:
+    try:
+        executor.start()
+    except OSError as reason:
+        _log.error("{executor} cannot be started: {reason}", executor=executor.name, reason=reason)
+        return False
+    return True
 
 
 _SIGBUS = 7
