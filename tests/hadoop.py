@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import fetch_hadoop
 import pytest
+from processes import free_ports
 
 #: Seconds. A safety net: a start takes about three.
 START_LIMIT = 120.0
@@ -204,18 +204,6 @@ class _Process:
             if time.monotonic() > limit:
                 raise RuntimeError(f"the {self.name} is not ready:\n{log[-4000:]}")
             time.sleep(0.05)  # between two questions
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports on loopback that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _jmx(port: int, name: str) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import urllib3.exceptions
 
 from trough.storage.webhdfs import Patience
 
-#: Short enough for a test in which a server is away.
-HASTE = Patience(connect=2.0, answer=2.0, transfer=5.0, attempts=3, pause=0.05)
+#: Short enough for a test in which a server is gone: what is there may be slow to answer.
+HASTE = Patience(attempts=3, pause=0.05)
 
 #: A time at which nothing is fresh any more, in seconds since the epoch.
 SETTLED = 1_700_000_000.0

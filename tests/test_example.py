@@ -75,14 +75,18 @@ def test_make_run_ends_quietly_at_ctrl_c(tmp_path, free):
         start_new_session=True,
     )
     assert running.stdout is not None
-    with running.stdout:
-        lines: list[str] = []
-        while not lines or "SELECT url" not in lines[-1]:
-            lines.append(running.stdout.readline())
-            assert lines[-1], f"it ended by itself: {lines}"
-        os.killpg(running.pid, signal.SIGINT)
-        said = running.stdout.read()
-    assert running.wait(60) in (0, -signal.SIGINT)
+    try:
+        with running.stdout:
+            lines: list[str] = []
+            while not lines or "SELECT url" not in lines[-1]:
+                lines.append(running.stdout.readline())
+                assert lines[-1], f"it ended by itself: {lines}"
+            os.killpg(running.pid, signal.SIGINT)
+            said = running.stdout.read()
+        assert running.wait(60) in (0, -signal.SIGINT)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
     assert "Error" not in said and "Interrupt" not in said
 
 

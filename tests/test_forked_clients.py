@@ -70,7 +70,9 @@ def test_a_lock_that_another_thread_held_at_the_fork_holds_up_nobody(url):
     """The child has none of the threads that would let go of it."""
     connections = Connections()
     with connections._lock:
-        assert in_child(lambda: connections.request("GET", url, timeout=5).status == 200)
+        assert in_child(
+            lambda: connections.request("GET", url, timeout=EXPECTED_WITHIN).status == 200
+        )
     connections.close()
 
 

@@ -194,8 +194,8 @@ async def test_news_outlive_an_error_that_nobody_thought_of(registry, tmp_path):
 @pytest_twisted.ensureDeferred
 async def test_rows_are_refreshed_within_any_ttl(registry, tmp_path):
     """However short the TTL of a copy's row is, a copy that is served does not vanish."""
-    clock = Clock()
-    aging = EmbeddedMetadata(tmp_path / "registry.db", reactor, lambda: time() + clock.seconds())
+    clock, begun = Clock(), time()
+    aging = EmbeddedMetadata(tmp_path / "registry.db", reactor, lambda: begun + clock.seconds())
     await aging.open()
     publisher = Publisher(aging, "w1", "http://h:1/", "http://h:2/", 10.0, clock)
     publisher.startService()

@@ -409,7 +409,7 @@ async def test_a_cluster_loses_servers_one_by_one(rethinkdb_cluster):
     await store.register_worker(worker("w1", ttl=3600.0))
     await store.publish_copies([copy("a", "w1")])
     lock = await store.take_lock("a", "w1")
-    impatient = RethinkMetadata(stores.address, reactor, deadline=5.0)
+    impatient = RethinkMetadata(stores.address, reactor, deadline=15.0)
     await impatient.open()
     notices = Notices()
     store.watch_locks(notices)
@@ -438,11 +438,15 @@ async def test_a_cluster_loses_servers_one_by_one(rethinkdb_cluster):
     blocking = stores.open_blocking()
     found = await deferToThread(blocking.copies_of, ["a"])
     assert sorted(found) == ["a"]
-    for refused in (
-        impatient.take_lock("c", "w1"),
-        impatient.campaign(candidate("s2")),
-        impatient.check_lock(lock),
-    ):
+    asked = [
+        Deferred.fromCoroutine(question)
+        for question in (
+            impatient.take_lock("c", "w1"),
+            impatient.campaign(candidate("s2")),
+            impatient.check_lock(lock),
+        )
+    ]
+    for refused in asked:
         with pytest.raises(errors.Unavailable):
             await refused
     await impatient.close()
