@@ -22,7 +22,7 @@ from trough.worker import Timing
 )
 def test_when_a_write_lock_is_given_up(lock_idle, unwritten, draining, idle):
     """After the time that the settings say, never for 0, at once on a worker being drained."""
-    assert Timing(lock_idle=lock_idle).is_idle(unwritten, draining) is idle
+    assert Timing(10.0, 10.0, 3600.0, lock_idle).is_idle(unwritten, draining) is idle
 
 
 @pytest_twisted.ensureDeferred

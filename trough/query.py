@@ -37,15 +37,16 @@ LOOK_UP_SECONDS = 3.0
 class QueryLimits:
     """What one request may use.
 
-    :ivar seconds: where the request does not say, and at most
+    :ivar seconds: where the request does not say
+    :ivar max_seconds: that it may say
     :ivar rows: of one segment, at most; 0 for any number
     :ivar sql: bytes of a read's SQL, at most
     """
 
-    seconds: float = 60.0
-    max_seconds: float = 600.0
-    rows: int = 0
-    sql: int = 4 * 1024 * 1024
+    seconds: float
+    max_seconds: float
+    rows: int
+    sql: int
 
 
 class Queries:
