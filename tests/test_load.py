@@ -210,6 +210,33 @@ async def test_many_refusals_among_good_rows_are_no_reason_to_stop(run):
 
 
 @pytest_twisted.ensureDeferred
+async def test_columns_that_the_table_lacks_among_good_rows_are_no_reason_to_stop(run):
+    """Rows that wait for their batch are good ones in between, although not stored yet."""
+    good = (json.dumps({"url": str(number)}) for number in range(REFUSED_IN_A_ROW))
+    path = run.file("a.jsonl", "".join(f'{row}\n{{"nothing": 1}}\n' for row in good))
+    assert await run("--table", "small", path) == load.SOME_SKIPPED
+    assert run.segment.rows("SELECT count(*) FROM small") == [(REFUSED_IN_A_ROW,)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_loading_stops_where_no_column_is_the_tables(run):
+    """A file for another table: told after some rows, and nothing is stored."""
+    path = run.file("a.jsonl", '{"nothing": 1}\n' * (2 * REFUSED_IN_A_ROW))
+    assert await run("--table", "small", path) == load.STOPPED
+    assert "the last because: small has no column nothing" in run.printed
+    assert "--from-line 1\n" in run.printed
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_values_for_one_column_are_refused(run):
+    """SQLite would drop one of them without a word."""
+    path = run.file("a.jsonl", '{"url": "a", "URL": "b"}\n{"url": "c"}\n')
+    assert await run("--table", "small", path) == load.SOME_SKIPPED
+    assert run.segment.rows("SELECT url FROM small") == [("c",)]
+    assert f"{path}:1: skipped: two values for one column: url, URL" in run.printed
+
+
+@pytest_twisted.ensureDeferred
 async def test_only_the_first_skipped_lines_are_told(run):
     """--show-skipped bounds what is printed, and the summary counts all."""
     path = run.file("a.cdx", ELEVEN.format(1) + "damaged\n" * 50)

@@ -225,6 +225,20 @@ def test_a_csv_header_of_no_use_is_refused(header):
         read("csv", f"{header}\n1,2,3\n")
 
 
+def test_a_csv_header_follows_empty_lines():
+    """Spreadsheets write them; they are no columns."""
+    assert read("csv", "\n\r\na,b\n1,2\n") == [Row(4, {"a": "1", "b": "2"})]
+
+
+@pytest.mark.parametrize(
+    "first", [b"\xff\xfea\x00,\x00b\x00", b"caf\xe9,b", b'"a" x,b', b"a,b\rc,d"]
+)
+def test_a_csv_header_that_cannot_be_read_ends_it(first):
+    """The row behind it would be taken for the header."""
+    with pytest.raises(errors.BadRequest, match=r"^line 1: "):
+        read("csv", first + b"\n1,2\n3,4\n")
+
+
 # -- JSON lines ----------------------------------------------------------------
 
 

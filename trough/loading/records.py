@@ -252,16 +252,21 @@ def comma_separated(source: Iterable[Line]) -> Iterator[Row | Skipped]:
 
     An empty field is NULL: CSV has no other way to say it. A quoted field may hold
     line ends.
+
+    :raises trough.errors.BadRequest: the first row names none; what is behind it means
+        nothing then
     """
     text_lines = _TextLines(source)
     header: list[str] | None = None
     for parts in _csv_records(text_lines):
-        yield from text_lines.taken_damage()
-        number = text_lines.last
-        if isinstance(parts, csv.Error):
+        damage, number = text_lines.taken_damage(), text_lines.last
+        if header is None and damage:
+            raise _no_csv_header(damage[0].line, damage[0].reason)
+        yield from damage
+        if header is None:
+            header = _csv_header(number, parts) if parts else None
+        elif isinstance(parts, csv.Error):
             yield Skipped(number, f"not CSV: {parts}")
-        elif header is None:
-            header = _csv_header(number, parts)
         elif len(parts) == len(header):
             yield Row(number, dict(zip(header, (part or None for part in parts), strict=True)))
         elif parts:
@@ -308,13 +313,18 @@ def _csv_records(text_lines: Iterator[str]) -> Iterator[list[str] | csv.Error]:
             return
 
 
-def _csv_header(number: int, names: list[str]) -> list[str]:
+def _csv_header(number: int, names: list[str] | csv.Error) -> list[str]:
+    if isinstance(names, csv.Error):
+        raise _no_csv_header(number, f"not CSV: {names}")
     if "" in names or len({name.lower() for name in names}) != len(names):
-        raise errors.BadRequest(
-            f"line {number}: a column without a name, or two of one name: {','.join(names)!r}",
-            "the first row of a CSV file names the columns",
-        )
+        told = f"a column without a name, or two of one name: {','.join(names)!r}"
+        raise _no_csv_header(number, told)
     return names
+
+
+def _no_csv_header(number: int, reason: str) -> errors.BadRequest:
+    hint = "the first row of a CSV file names the columns"
+    return errors.BadRequest(f"line {number}: {reason}", hint)
 
 
 # -- JSON lines ----------------------------------------------------------------

@@ -9,6 +9,7 @@ refuses to know where rows come from, and never stores one twice by itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -80,6 +81,7 @@ class SegmentLoader:
         self._on_skip = on_skip
         self._columns: set[str] | None = None
         self._fitting: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._unfit_in_a_row = 0
         self._batch: list[_Insert] = []
         self._batch_bytes = 0
         self._refused_in_a_row = 0
@@ -120,9 +122,11 @@ class SegmentLoader:
         if fitting is None:
             fitting = self._fitting[columns] = self._fit(columns)
         if not fitting:
-            unknown = [name for name in columns if name.lower() not in (self._columns or ())]
-            self._refuse(row.line, f"{self._table} has no column {', '.join(unknown)}")
+            # Counted apart: the rows of a batch are stored, or refused, much later.
+            self._unfit_in_a_row += 1
+            self._refuse(row.line, self._misfit(columns), self._unfit_in_a_row)
             return
+        self._unfit_in_a_row = 0
         columns = fitting
         values = ",".join([str(sql_value(row.values[name])) for name in columns])
         self._batch.append(_Insert(row.line, columns, values))
@@ -132,10 +136,20 @@ class SegmentLoader:
 
     def _fit(self, columns: tuple[str, ...]) -> tuple[str, ...]:
         """Which of these columns are stored; none where the row is to be refused."""
+        if _alike(columns):
+            return ()
         if self._columns is None:
             return columns
         known = tuple(name for name in columns if name.lower() in self._columns)
         return known if known == columns or self._leave_out_unknown else ()
+
+    def _misfit(self, columns: tuple[str, ...]) -> str:
+        alike = _alike(columns)
+        if alike:
+            # SQLite would take one of them, without a word about the other.
+            return f"two values for one column: {', '.join(alike)}"
+        unknown = [name for name in columns if name.lower() not in (self._columns or ())]
+        return f"{self._table} has no column {', '.join(unknown)}"
 
     def flush(self) -> None:
         """Store what was added and is not stored yet.
@@ -163,7 +177,9 @@ class SegmentLoader:
                 self._store(batch[middle:])
                 return
             self.settled = last
-            self._refuse(last, error.returned_message.removeprefix(_PREFIX).strip())
+            self._refused_in_a_row += 1
+            reason = error.returned_message.removeprefix(_PREFIX).strip()
+            self._refuse(last, reason, self._refused_in_a_row)
         else:
             self.settled, self.doubtful = last, None
             self.loaded += len(batch)
@@ -178,10 +194,16 @@ class SegmentLoader:
             statements.append(f"INSERT INTO {table} ({names}) VALUES\n{values};")
         return "\n".join(statements)
 
-    def _refuse(self, line: int, reason: str) -> None:
+    def _refuse(self, line: int, reason: str, in_a_row: int) -> None:
         self._on_skip(Skipped(line, reason))
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row >= REFUSED_IN_A_ROW:
+        if in_a_row >= REFUSED_IN_A_ROW:
             raise LoadingStopped(
                 f"{REFUSED_IN_A_ROW} rows in a row were refused, the last because: {reason}"
             )
+
+
+def _alike(columns: tuple[str, ...]) -> list[str]:
+    """Those whose names are one to SQLite, which knows the case of A to Z alone."""
+    folded = [name.lower() if name.isascii() else name for name in columns]
+    times = Counter(folded)
+    return [name for name, key in zip(columns, folded, strict=True) if times[key] > 1]
