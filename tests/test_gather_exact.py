@@ -71,6 +71,17 @@ def test_sums_of_integers_overflow_as_a_whole_or_not_at_all(segments: list[list[
             cluster.gather("SELECT sum(x) FROM t")
 
 
+@pytest.mark.parametrize("values", list(permutations([2**63 - 1, -(2**63), -(2**62)])))
+def test_sums_of_distinct_integers_overflow_as_a_whole_or_not_at_all(values: tuple[int]) -> None:
+    """Neither does the order matter in which they are told apart."""
+    query = "SELECT sum(DISTINCT x), count(*) FROM t GROUP BY x > 0 OR x < 0"
+    for segments in ([[*values]], [[value] for value in values], [[*values], [*values]]):
+        [(found, _)] = cluster_of(segments).gather(query)
+        assert found == sum(values)
+    with pytest.raises(errors.BadSql, match="integer overflow"):
+        cluster_of([[2**63 - 1], [1]]).gather(query)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.decimals(-9999, 9999, places=2), max_size=40), min_size=1, max_size=4))
 def test_sums_of_ordinary_reals_are_sqlites_own(segments: list[list[Any]]) -> None:
@@ -119,10 +130,10 @@ def test_odd_values_are_summed_as_sqlite_does(values: list[Any]) -> None:
     union = database.connect()
     union.execute("CREATE TABLE t (x)")
     union.executemany("INSERT INTO t VALUES (?)", [(value,) for value in values])
-    query = "SELECT sum(x), total(x), avg(x), count(x), typeof(sum(x)) FROM t"
-    assert (
-        cluster_of([values[::2], [], values[1::2]]).gather(query) == union.execute(query).fetchall()
-    )
+    cluster = cluster_of([values[::2], [], values[1::2]])
+    for x in ("x", "DISTINCT x"):
+        query = f"SELECT sum({x}), total({x}), avg({x}), count({x}), typeof(sum({x})) FROM t"
+        assert cluster.gather(query) == union.execute(query).fetchall()
 
 
 def test_segments_are_asked_again_only_where_a_sum_is_not_an_integer() -> None:

@@ -128,8 +128,9 @@ class Queries:
     def limit(self) -> str:
         return self.one("", "", " LIMIT 3", " LIMIT 2 OFFSET 1", " LIMIT 0", " LIMIT -1 OFFSET 2")
 
-    def order(self, count: int, exact_ties: bool, first: str = "") -> str:
+    def order(self, items: list[str], exact_ties: bool, first: str = "") -> str:
         """An ORDER BY that leaves nothing to chance but rows that are equal."""
+        count = len(items)
         places = self.draw(st.permutations(range(1, count + 1)))
         terms = [f"{first}{self.one('', ' DESC')}{self.one('', ' NULLS LAST')}"] if first else []
         for place in places:
@@ -138,6 +139,8 @@ class Queries:
             terms.append(f"{place}{collate}{self.one('', ' DESC', ' ASC')}{nulls}")
         if exact_ties:
             terms += [f"{place} COLLATE BINARY" for place in places]
+            # 1 and 1.0 are equal, too.
+            terms += [f"typeof({item})" for item in items if item != "_segment"]
         return f" ORDER BY {', '.join(terms)}"
 
 
@@ -154,7 +157,7 @@ def plain_queries(draw: Any, columns: list[str]) -> tuple[str, list[bool]]:
     if draw(st.booleans()):
         first = "" if distinct else q.one("", q.row(), "x", f"x {q.one('IS', '<')} {q.column()}")
         first = first if "x" not in first.split() or " AS x" in told else ""
-        text += q.order(len(items), not distinct, first) + q.limit()
+        text += q.order(items, not distinct, first) + q.limit()
     return text, [distinct] * len(items)
 
 
@@ -185,7 +188,7 @@ def grouped_queries(draw: Any, columns: list[str]) -> tuple[str, list[bool]]:
         text += f" HAVING {q.aggregate()[0]} {q.one('>', '<', 'IS NOT')} {q.one('1', '0', 'NULL')}"
     if draw(st.booleans()):
         first = q.one("", q.aggregate()[0], f"coalesce({q.aggregate()[0]}, 7)")
-        text += q.order(len(items), False, first) + q.limit()
+        text += q.order([item for item, _ in items], False, first) + q.limit()
     return text, [loose for _, loose in items]
 
 

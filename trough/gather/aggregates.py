@@ -7,7 +7,8 @@ count                  count                    sum of the counts
 min, max               min, max                 min, max, by the argument's collation
 sum, total, avg        sum (and count)          sum of the sums, while all are integers
 the same, exactly      see :class:`ExactSum`    :mod:`trough.gather.exact`
-f(DISTINCT x)          x, as a group            f(DISTINCT x)
+count(DISTINCT x)      x, as a group            count(DISTINCT x)
+sum(DISTINCT x) ...    x, as a group            :mod:`trough.gather.exact`
 =====================  =======================  ==========================================
 
 A sum of integers is exact however it is put together. One of reals is not: each partial
@@ -110,7 +111,7 @@ class Divider:
             if part is not None and self._relation.mentions_segment(part):
                 raise NotPushed("the segment's name is inside an aggregate")
         if call.distinct and call.argument is not None:
-            return f"{call.function}(DISTINCT {self._distinct(call, call.argument)})"
+            return _of_distinct(call.function, self._distinct(call, call.argument))
         if call.function in _SUMS and call.argument is not None:
             return self._sum(call, call.argument, exact)
         return self._simple(call)
@@ -157,11 +158,7 @@ class Divider:
         count = self._column("count({0})", parts, call.condition, averaged).name
         if exact:
             columns = ", ".join([lean.name, count, *self._exact(call, argument)])
-            text = f"trough_{call.function}({columns})"
-            # pysqlite does not ask an aggregate that has seen no row at all.
-            return (
-                f"CASE WHEN count(*) THEN {text} ELSE 0.0 END" if call.function == "total" else text
-            )
+            return _answered(call.function, f"trough_{call.function}({columns})")
         if call.function == "sum":
             return f"sum({lean.name})"
         real = f"CAST(sum({lean.name}) AS REAL)"
@@ -202,6 +199,19 @@ class Divider:
         # What one call leaves to the exact form another may want at once.
         self._columns[key].lean |= lean
         return self._columns[key]
+
+
+def _of_distinct(function: str, name: str) -> str:
+    """An aggregate of distinct values, which are there as they are."""
+    if function not in _SUMS:
+        return f"{function}(DISTINCT {name})"
+    # SQLite's own may overflow on its way, by the order of the segments' values.
+    return _answered(function, f"trough_{function}_of(DISTINCT {name})")
+
+
+def _answered(function: str, text: str) -> str:
+    # pysqlite does not ask an aggregate that has seen no row at all.
+    return f"CASE WHEN count(*) THEN {text} ELSE 0.0 END" if function == "total" else text
 
 
 # Reals that are sums of a 62 bit integer and of two 31 bit fractions, without a rounding.

@@ -10,7 +10,10 @@ overflow if, and only if, the whole sum does not fit into 64 bits.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from trough.sql.sqlite import sqlite3
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -47,6 +50,11 @@ class ExactSum:
         self.is_real |= bool(reals)
         if odd is not None and times:
             self._add_odd(odd, times)
+
+    def add_value(self, value: int | float) -> None:
+        """Add one value."""
+        self.count += 1
+        self._add_odd(value, 1)
 
     def _add_odd(self, value: Any, times: int) -> None:
         if isinstance(value, int):
@@ -91,6 +99,9 @@ class _Aggregate:
     def step(self, *row: Any) -> None:
         self.sum.add(row)
 
+    def finalize(self) -> int | float | None:
+        raise NotImplementedError
+
 
 class Sum(_Aggregate):
     """``sum``."""
@@ -123,13 +134,51 @@ class Average(_Aggregate):
         return None if real is None else real / self.sum.count
 
 
+class _OfValues:
+    """The same of values as they are, for ``DISTINCT``, which is SQLite's part.
+
+    :param numbers: what SQLite makes of texts and BLOBs that are summed up
+    """
+
+    def __init__(self, whole: _Aggregate, numbers: _Numbers) -> None:
+        self._numbers = numbers
+        self._whole = whole
+        self.finalize = whole.finalize
+
+    def step(self, value: Any) -> None:
+        if value is not None:
+            odd = isinstance(value, str | bytes)
+            self._whole.sum.add_value(self._numbers.of(value) if odd else value)
+
+
+class _Numbers:
+    """Numbers of texts and BLOBs, as SQLite's own sum reads them."""
+
+    def __init__(self) -> None:
+        self._connection: Connection | None = None
+
+    def of(self, value: str | bytes) -> int | float:
+        # A connection of its own: one that runs a query is not asked another from within.
+        if self._connection is None:
+            self._connection = sqlite3.connect(":memory:", check_same_thread=False)
+        return self._connection.execute("SELECT sum(?)", (value,)).fetchone()[0]
+
+
 _AGGREGATES: dict[str, Any] = {"trough_sum": Sum, "trough_total": Total, "trough_avg": Average}
 
 #: Their names.
-FUNCTIONS = frozenset(_AGGREGATES)
+FUNCTIONS = frozenset(_AGGREGATES) | {f"{name}_of" for name in _AGGREGATES}
 
 
 def register(connection: Connection) -> None:
-    """Give a connection the functions ``trough_sum``, ``trough_total``, ``trough_avg``."""
+    """Give a connection the functions ``trough_sum``, ``trough_total``, ``trough_avg``, of
+    partial rows, and ``trough_sum_of`` and so on, of values."""
+    numbers = _Numbers()
     for name, aggregate in _AGGREGATES.items():
         connection.create_aggregate(name, 9, aggregate)
+        made: Any = partial(_of_values, aggregate, numbers)
+        connection.create_aggregate(f"{name}_of", 1, made)
+
+
+def _of_values(aggregate: type[_Aggregate], numbers: _Numbers) -> _OfValues:
+    return _OfValues(aggregate(), numbers)
