@@ -271,7 +271,7 @@ class Executor:
         if part is None:
             return
         part.cancelled = True
-        if part.stalled:
+        if isinstance(part, ReadPart) and part.stalled:
             part.stalled = False
             self.ready.append(part)
 
