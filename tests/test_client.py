@@ -519,6 +519,9 @@ def test_a_url_that_means_no_store_is_refused_at_once():
     """The constructor connects to nothing, and yet refuses what can never work."""
     with pytest.raises(TroughException, match="mysql"):
         TroughClient("mysql://host/database")
+    for url in (None, b"sqlite:///registry.db", ""):  # of a setting that is missing, say
+        with pytest.raises(TroughException, match="not a metadata store's URL"):
+            TroughClient(url)
     TroughClient("sqlite:///nowhere/at/all/registry.db").close()
 
 

@@ -71,9 +71,10 @@ def parse(url: str, user: str = "", password: str = "") -> SqliteAddress | Rethi
     :param password: likewise
     :raises trough.errors.BadSettings: naming what is wrong
     """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
+    # It often comes from settings of another program, which nobody checks by their type.
+    if not isinstance(url, str) or "://" not in url:
         raise errors.BadSettings(f"not a metadata store's URL: {url!r}", FORMS)
+    scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return SqliteAddress(_sqlite_path(rest, url))
     if scheme == "rethinkdb":
