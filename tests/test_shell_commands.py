@@ -453,6 +453,36 @@ async def test_tables_of_many_segments_are_counted(desk_of):
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("CONNECT MATCHING .", "3 segments found, "),
+        ("SHOW TABLES", "3 of 3 segments answered, "),
+        ("SHOW CREATE TABLE t", "3 of 3 segments answered, "),
+    ],
+)
+async def test_nobody_waits_without_a_word(desk_of, monkeypatch, text, last):
+    """Whatever looks at many segments shows how far it is, and takes that away again."""
+    monkeypatch.setattr("trough.shell.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("trough.shell.progress.REDRAW_SECONDS", 0.0)
+    desk = await desk_of(person="")
+
+    def answer(asked):
+        for segment in asked.segments:
+            asked.say(f'COLS {segment} ["a","b"]', f'ROWS {segment} [["t","table"]]')
+            asked.say(f"DONE {segment} 1")
+        asked.end()
+
+    async with LineServer(reactor, answer) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a b c")
+        desk.shell.messages = Screen()
+        await desk.typed(text)
+    *drawn, end = desk.shell.messages.getvalue().split("\r\x1b[K")
+    assert drawn[-1].startswith(last) and end == ""
+
+
+@pytest_twisted.ensureDeferred
 async def test_no_tables_are_shown_of_segments_that_all_failed(desk_of):
     """An empty list would say that there are none."""
     desk = await desk_of(person="", writable=True)

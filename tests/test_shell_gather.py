@@ -66,6 +66,14 @@ async def test_one_answer(desk):
 
 
 @pytest_twisted.ensureDeferred
+async def test_one_answer_names_no_segments(desk):
+    """MERGED is for many answers; a column of nothing would stand beside the one."""
+    await desk.typed("FORMAT TSV MERGED")
+    assert (await desk.typed("GATHER SELECT sum(size) AS s FROM t;")).startswith("s\n6\n")
+    assert (await desk.typed("SELECT 1 AS s;")).startswith("_segment\ts\n")
+
+
+@pytest_twisted.ensureDeferred
 async def test_rows_of_a_plain_query(desk):
     """What needs no merging is passed on, with the segment where it is asked for."""
     shown = await desk.typed("gather select _segment, size from t where size > 1;")

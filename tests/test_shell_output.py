@@ -147,6 +147,28 @@ def test_progress_is_drawn_after_a_while_and_not_too_often(screen):
     assert screen.getvalue().endswith("canc\r\x1b[K")
 
 
+def test_the_time_that_is_left_is_not_guessed_from_the_first_segments():
+    """The first of 100,000 took as long as a connection takes: no 100 hours are left."""
+    clock = Watch()
+    progress = Progress(None, 100_000, clock=clock)
+    clock.now, progress.done = 4.0, 1
+    assert progress.line() == "1 of 100,000 segments answered, 4.0 s; Ctrl-C cancels"
+    progress.done = 1000
+    assert progress.line() == (
+        "1,000 of 100,000 segments answered, 4.0 s, about 6 min 36 s left; Ctrl-C cancels"
+    )
+
+
+def test_progress_without_a_known_end(screen):
+    """What is found by a search is counted, on a narrow screen too."""
+    clock = Watch()
+    progress = Progress(screen, None, "found", clock)
+    clock.now, progress.done = 2.0, 41_000
+    assert progress.line() == "41,000 segments found, 2.0 s; Ctrl-C cancels"
+    progress.draw()
+    assert screen.getvalue() == "\r\x1b[K41,000, 2.0 s; Ctrl-C cancels"
+
+
 def test_what_comes_after_an_interrupt_begins_a_line(screen):
     """The terminal has shown ^C wherever the cursor was, unless the progress is there."""
     clock = Watch()

@@ -17,6 +17,10 @@ from trough.shell.sections import counted
 QUIET_SECONDS = 0.5
 REDRAW_SECONDS = 0.1
 
+#: How much has to be done before the time that is left is told: the first segments take
+#: longest, and a guess from them would frighten.
+TELLING = 0.01
+
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -24,7 +28,7 @@ class Progress:
     """How far it is.
 
     :param stream: a terminal, or None to draw nothing
-    :param total: segments to do
+    :param total: segments to do; None where nobody knows
     :param clock: monotonic seconds
     :ivar done: segments that are through, failed ones included
     :ivar failed: segments that failed
@@ -35,7 +39,7 @@ class Progress:
     def __init__(
         self,
         stream: TextIO | None,
-        total: int,
+        total: int | None,
         verb: str = "answered",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -88,7 +92,9 @@ class Progress:
 
     def line(self) -> str:
         """What is drawn where there is room for it."""
-        parts = [f"{self.done:,} of {counted(self._total, 'segment')} {self._verb}"]
+        total = self._total
+        of = "" if total is None else f"{self.done:,} of "
+        parts = [f"{of}{counted(self.done if total is None else total, 'segment')} {self._verb}"]
         if self.rows:
             parts.append(counted(self.rows, "row"))
         if self.failed:
@@ -96,14 +102,14 @@ class Progress:
         if self.step:
             parts.append(self.step)
         parts.append(duration(self.seconds))
-        if 0 < self.done < self._total:
-            left = self.seconds / self.done * (self._total - self.done)
+        if total and TELLING * total <= self.done < total and self.done:
+            left = self.seconds / self.done * (total - self.done)
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts) + "; Ctrl-C cancels"
 
     def _short_line(self) -> str:
         failed = f", {self.failed:,} failed" if self.failed else ""
-        count = f"{self.done:,}/{self._total:,}"
+        count = f"{self.done:,}" + ("" if self._total is None else f"/{self._total:,}")
         return f"{count}{failed}, {duration(self.seconds)}; Ctrl-C cancels"
 
 

@@ -229,7 +229,7 @@ class Session:
         if not self.segments:
             return "trough> "
         many = len(self.segments) > 1
-        name = f"[{len(self.segments)} segments]" if many else self.segments[0]
+        name = f"[{len(self.segments):,} segments]" if many else self.segments[0]
         return f"trough:{name}({self.mode})> "
 
     def connect(self, segments: Iterable[str]) -> None:

@@ -170,7 +170,10 @@ class Shell:
         :raises KeyboardInterrupt: it was cancelled elsewhere
         """
         session = self.session
-        layout = layout_for(self._choice(), self.options(self.output), titled and asked > 1)
+        choice = self._choice()
+        if not titled:  # one answer has no segments to name
+            choice = replace(choice, merged=False)
+        layout = layout_for(choice, self.options(self.output), titled and asked > 1)
         runner = Runner(Results(layout), self.output.open(), self.terminal, asked)
         outcome = runner.run(query)
         session.failures = outcome.failures

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from trough import errors
 from trough.model import check_segment_id
+from trough.shell.progress import Progress
 from trough.shell.registry import Arguments, Group, Takes, UsageError, command, words_of
 from trough.shell.sections import counted
 from trough.shell.shell import Shell
@@ -68,7 +69,15 @@ def connect_named(shell: Shell, words: Iterable[str]) -> None:
 
 def connect_matching(shell: Shell, pattern: str) -> None:
     """Connect to all segments that match."""
-    found = [segment for page in shell.remote.matching(pattern) for segment in page]
+    found: list[str] = []
+    progress = Progress(shell.terminal, None, "found")
+    try:
+        for page in shell.remote.matching(pattern):
+            found += page
+            progress.done = len(found)
+            progress.draw()
+    finally:
+        progress.clear()
     if not found:
         raise errors.NoSuchSegment(
             f"no segment matches {pattern}", "SHOW SEGMENTS lists what can be read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from trough import errors
 from trough.shell.commands.segments import pattern_of
+from trough.shell.progress import Progress
 from trough.shell.registry import Arguments, Group, Takes, UsageError, command
 from trough.shell.runner import TICK
 from trough.shell.safe_text import safe
@@ -87,18 +89,25 @@ def _asked(
     appended to `failures`."""
     segments = shell.session.connected()
     unfinished: dict[str, list[Sequence[Any]]] = {}
-    with shell.remote.query(segments, sql) as query:
+    progress = Progress(shell.terminal, len(segments))
+    with contextlib.ExitStack() as stack:
+        stack.callback(progress.clear)
+        query = stack.enter_context(shell.remote.query(segments, sql))
         for event in query.events(TICK):
             match event:
                 case Rows(segment, rows):
                     unfinished.setdefault(segment, []).extend(rows)
                 case Restarted(segment):
                     unfinished.pop(segment, None)
-                case Done(segment) if segment in unfinished:
-                    yield segment, unfinished.pop(segment)
+                case Done(segment):
+                    progress.done += 1
+                    if segment in unfinished:
+                        yield segment, unfinished.pop(segment)
                 case Failed(segment):
+                    progress.done, progress.failed = progress.done + 1, progress.failed + 1
                     unfinished.pop(segment, None)
                     failures.append(event)
+            progress.draw()
     shell.session.failures = failures
 
 
