@@ -78,7 +78,11 @@ WRONG: dict[str, list[object]] = {
     **{name: [True, "many", 1.5, -1, 0, 65536, 2**70] for name in KEYS if name.endswith("_PORT")},
     **{key: ["", "a b", ".a", "a" * 50, "w/1", 7, False] for key in ("HOSTNAME",)},
     **{key: ["localhost", "", "1.2.3", 7] for key in ("BIND_ADDRESS",)},
-    **{key: ["", "a b", "http://x", 1.5, True] for key in ("EXTERNAL_IP", "HDFS_HOST")},
+    "HDFS_HOST": ["", "a b", "http://x", 1.5, True],
+    "EXTERNAL_IP": [
+        *("", "a b", "http://x", 1.5, True, "w07:6444", "10.0.0.7:6444", "a:b:c", "1.2.3"),
+        *("300.1.1.1", "0.0.0.0", "::", "224.0.0.1"),
+    ],
     **{key: ["", "./var", "~", "/a\nb", 3] for key in ("LOCAL_DATA", "HDFS_PATH", "RETHINKDB_TLS")},
     "METADATA_URL": [
         "",
@@ -200,6 +204,27 @@ CLASHES: list[tuple[dict[str, object], str]] = [
         "rule 1 of COPIES asks for 3 copies and MAXIMUM_ASSIGNMENTS is 2",
     ),
     ({"EXTERNAL_IP": "10.0.0.7"}, "EXTERNAL_IP is 10.0.0.7 and BIND_ADDRESS is 127.0.0.1"),
+    (
+        {"EXTERNAL_IP": "127.0.0.1", "BIND_ADDRESS": "10.0.0.7"},
+        "EXTERNAL_IP is 127.0.0.1 and BIND_ADDRESS is 10.0.0.7",
+    ),
+    ({"EXTERNAL_IP": "127.0.1.1"}, "EXTERNAL_IP is 127.0.1.1 and BIND_ADDRESS is 127.0.0.1"),
+    ({"EXTERNAL_IP": "::1"}, "EXTERNAL_IP is ::1 and BIND_ADDRESS is 127.0.0.1"),
+    *(
+        (
+            {"LOCAL_DATA": "/data/my trough", "STORAGE_URL": f"file://{path}"},
+            f"STORAGE_URL is file://{path} and LOCAL_DATA is /data/my trough",
+        )
+        for path in (
+            "/data",
+            "/data/my%20trough",
+            "/data/./my%20trough/",
+            "/data/my%20trough/segments",
+            "/data/my%20trough/snapshots/of/yesterday",
+            "/data/my%20trough/aside",
+            "/data/my%20trough/cold",
+        )
+    ),
     ({"LINE_PORT": 6111}, "LINE_PORT and SYNC_SERVER_PORT are both 6111"),
     (
         {"RUN_AS_COLD_STORAGE_NODE": True, "COLD_CACHE_BYTES": 0},

@@ -8,11 +8,16 @@ mistake of ours, and the tests would find it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from posixpath import join, normpath
 from typing import Any
+from urllib.parse import quote, unquote
 
 from trough.errors import BadSettings
 from trough.settings.keys import KEYS
+
+#: The directories in LOCAL_DATA that a worker fills, and empties of what it does not know.
+WORKERS_OWN = ("aside", "cold", "segments", "snapshots")
 
 #: Pairs of keys, the first of which has to be at most the second, and the reason.
 _ORDERED = (
@@ -50,6 +55,7 @@ def check_together(values: Mapping[str, Any], sources: Mapping[str, str]) -> Non
     _check_copies(values, sources)
     _check_ports(values, sources)
     _check_reachable(values, sources)
+    _check_directories(values, sources)
     _check_cold_worker(values, sources)
 
 
@@ -107,7 +113,11 @@ def _check_ports(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
 
 def _check_reachable(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
     bound, published = values["BIND_ADDRESS"], values["EXTERNAL_IP"]
-    if _is_loopback(bound) and _is_loopback(published) is False:
+    here, there = _address(bound), _address(published)
+    if here is None or there is None or here == there or here.is_unspecified:
+        return
+    # Of others one may be translated into the other; one of this machine alone never is.
+    if here.is_loopback or there.is_loopback:
         raise clash(
             _blamed(sources, "EXTERNAL_IP", "BIND_ADDRESS"),
             f"EXTERNAL_IP is {published} and BIND_ADDRESS is {bound}",
@@ -116,9 +126,33 @@ def _check_reachable(values: Mapping[str, Any], sources: Mapping[str, str]) -> N
         )
 
 
-def _is_loopback(host: str) -> bool | None:
-    """Whether an address is of this machine alone; None for a name, which may mean any."""
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """None for a name, which may mean any address."""
     try:
-        return ip_address(host).is_loopback
+        return ip_address(host)
     except ValueError:
         return None
+
+
+def _check_directories(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    scheme, _, path = values["STORAGE_URL"].partition("://")
+    if scheme != "file":
+        return
+    root, local = _spelt(unquote(path)), _spelt(values["LOCAL_DATA"])
+    if _is_below(local, root) or any(_is_below(root, join(local, own)) for own in WORKERS_OWN):
+        raise clash(
+            _blamed(sources, "STORAGE_URL", "LOCAL_DATA"),
+            f"STORAGE_URL is {values['STORAGE_URL']} and LOCAL_DATA is {local}",
+            "canonical copies need a directory apart from a worker's own files, such as "
+            f"file://{quote(join(local, 'canonical'))}: every *.sqlite below it is a segment",
+        )
+
+
+def _spelt(path: str) -> str:
+    """The one spelling of an absolute path; POSIX has another meaning for ``//``."""
+    return "/" + normpath(path).lstrip("/")
+
+
+def _is_below(path: str, directory: str) -> bool:
+    """Whether `path` is `directory`, or lies in it."""
+    return f"{path.rstrip('/')}/".startswith(f"{directory.rstrip('/')}/")

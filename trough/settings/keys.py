@@ -20,6 +20,7 @@ from trough.settings.kinds import (
     Kind,
     NodeName,
     PathTemplate,
+    PublishedHost,
     Rate,
     Seconds,
     Size,
@@ -56,7 +57,7 @@ class Settings:
     )
     bind_address: str = _key(Address(), "127.0.0.1", "IP address to listen on.")
     external_ip: str = _key(
-        Word("a host name or an IP address", r"[A-Za-z0-9_.:\-]{1,253}"),
+        PublishedHost(),
         None,
         "Host name or address under which others reach this process.",
     )

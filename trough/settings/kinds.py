@@ -228,6 +228,25 @@ class Address(Kind):
             raise NotAllowed from None
 
 
+class PublishedHost(Word):
+    """A host name or an IP address that others connect to."""
+
+    def __init__(self) -> None:
+        super().__init__("a host name or an IP address, without a port", r"[A-Za-z0-9_.:\-]{1,253}")
+
+    def from_file(self, value: object) -> str:
+        text = super().from_file(value)
+        if ":" not in text and not re.fullmatch(r"[0-9.]+", text):
+            return text
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            raise NotAllowed("it is no address") from None
+        if address.is_unspecified or address.is_multicast:
+            raise NotAllowed("nobody can connect to it")
+        return text
+
+
 # Twistd changes its working directory when it goes into the background, so a
 # relative path would name another place there than where it was written.
 class AbsolutePath(Text):
