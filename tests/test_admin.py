@@ -57,7 +57,7 @@ class Registry:
         leader = await self.metadata.campaign(LEADER)
         await self.metadata.register_worker(W1)
         await self.metadata.register_worker(W2)
-        await self.metadata.save_rings(leader, {"w1": 0, "w2": 1, "gone": 1})
+        await self.metadata.save_rings(leader, {"w1": 0, "w2": 1, "gone": 1}, {})
 
     def process(self, *arguments, typed=""):
         """The tool as a user starts it."""

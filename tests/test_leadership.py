@@ -1,6 +1,8 @@
 """What a leader does, on real stores: a registry and a directory, unless a test says others."""
 
 import threading
+from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 import pytest_twisted
@@ -8,6 +10,7 @@ from cluster_engines import PAIRS, open_engines
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 from waiting import GIVE_UP, until
+from worker_parts import HeldUp
 
 from trough.leadership import Leadership, Policy
 from trough.metadata.open import open_metadata
@@ -48,6 +51,10 @@ class House:
         worker = Worker(name, f"identity of {name}", capacity=10**12, available_bytes=10**12,
                         ttl=ttl)  # fmt: skip
         await self.metadata.register_worker(worker)
+
+    async def die(self, name):
+        """Renew a worker for the last time: only now, for it has to be seen alive before."""
+        await self.join(name, ttl=0.01)
 
     async def lead(self):
         leader = await self.metadata.campaign(ME)
@@ -109,6 +116,46 @@ async def test_a_server_goes_on_while_it_plans(house):
     done.set()
     nodes = await until(lambda: house.assigned("300001"), "assignments")
     assert len(nodes) == 2
+
+
+class GoneThrough(Collection):
+    """Copies that note on which threads they are gone through."""
+
+    def __init__(self, copies, threads):
+        self._copies = copies
+        self._threads = threads
+
+    def __iter__(self):
+        self._threads.add(threading.current_thread())
+        return iter(self._copies)
+
+    def __len__(self):
+        return len(self._copies)
+
+    def __contains__(self, copy):
+        return copy in self._copies
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_goes_through_what_storage_holds_on_a_thread(house):
+    """A hundred million files would keep it from its lease, and from its clients."""
+    threads = set()
+    find_changes = house.storage.changes
+
+    async def changes(since, full):
+        found = await find_changes(since, full)
+        first = replace(found, present=GoneThrough(found.present, threads))
+        return first if since is None else found
+
+    house.storage.changes = changes
+    await house.open("w1", "w2")
+    segments = [f"3000{number}" for number in range(10, 40)]
+    for segment in segments:
+        house.put(segment)
+    await house.lead()
+    for segment in segments:
+        await until(lambda s=segment: house.assigned(s), "assignments")
+    assert threads and threading.current_thread() not in threads
 
 
 @pytest.mark.parametrize("others", [0, 30])
@@ -179,8 +226,7 @@ async def test_sudden_loss_of_nearly_everything_is_doubted(house):
 @pytest_twisted.ensureDeferred
 async def test_copies_of_a_dead_worker_vanish_and_its_assignments_wait(house):
     """Within its TTL nobody is sent to a dead worker; its share waits out the grace."""
-    await house.open("w1")
-    await house.join("w2", ttl=0.5)
+    await house.open("w1", "w2")
     house.put("300001")
     await house.metadata.publish_copies(
         [Copy("300001", "w2", READ, "http://127.0.0.1:2/?segment=300001")]
@@ -191,6 +237,7 @@ async def test_copies_of_a_dead_worker_vanish_and_its_assignments_wait(house):
         return not await house.metadata.copies_of(["300001"])
 
     await until(lambda: house.assigned("300001"), "assignments")
+    await house.die("w2")
     await until(reaped, "the end of the copies")
     assert await house.assigned("300001") == ["w1", "w2"]
 
@@ -198,8 +245,7 @@ async def test_copies_of_a_dead_worker_vanish_and_its_assignments_wait(house):
 @pytest_twisted.ensureDeferred
 async def test_a_forgotten_worker_gets_no_place_again(house):
     """What it had goes to others without any grace, and no ring is saved with it."""
-    await house.open("w1", "w3")
-    await house.join("w2", ttl=0.5)
+    await house.open("w1", "w2", "w3")
     house.put("300001")
     await house.lead()
 
@@ -210,6 +256,7 @@ async def test_a_forgotten_worker_gets_no_place_again(house):
         return set(await house.assigned("300001")) >= {"w1", "w3"}
 
     await until(lambda: house.assigned("300001"), "assignments")
+    await house.die("w2")
     await until(w2_is_dead, "the end of a worker")
     await house.metadata.forget_worker("w2")
     await until(moved, "copies on the others")
@@ -220,6 +267,26 @@ async def test_a_forgotten_worker_gets_no_place_again(house):
 
     await until(placed, "a place for a new worker")
     assert set(await house.metadata.rings()) == {"w1", "w3", "w4"}
+
+
+@pytest.mark.parametrize("house", PAIRS[:2], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_a_worker_that_is_forgotten_while_rings_are_saved_gets_no_place_again(house):
+    """Not even in the moment between the leader's look at the rings and its change."""
+    await house.open("w1", "w2")
+    await house.lead()
+
+    async def rings_are(expected):
+        return set(await house.metadata.rings()) == expected
+
+    await until(lambda: rings_are({"w1", "w2"}), "places on the rings")
+    await house.metadata.withdraw_worker(Worker("w2", "identity of w2"))
+    saving = HeldUp(house.metadata, "save_rings")
+    await house.join("w3")
+    await saving.reached
+    await house.metadata.forget_worker("w2")
+    saving.go_on()
+    await until(lambda: rings_are({"w1", "w3"}), "a place for the new worker alone")
 
 
 @pytest.mark.parametrize("house", PAIRS[2:], indirect=True)

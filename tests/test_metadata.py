@@ -315,7 +315,7 @@ async def test_a_dead_worker_is_forgotten(stores):
     await store.publish_copies([copy("a", n) for n in ("w1", "w2", "w3")])
     await store.take_lock("a", "w1")
     leader = await elected(store)
-    await store.save_rings(leader, {"w1": 0, "w2": 1, "w3": 1})
+    await store.save_rings(leader, {"w1": 0, "w2": 1, "w3": 1}, {})
     await store.change_assignments(leader, [assignment("a", "w1")], [])
     await stores.age(31)
     leader = await elected(store)
@@ -341,7 +341,7 @@ async def test_a_worker_that_is_alive_is_not_forgotten(stores):
     await store.register_worker(worker("w1"))
     await store.publish_copies([copy("a", "w1")])
     await store.set_draining("w1", True)
-    await store.save_rings(await elected(store), {"w1": 0})
+    await store.save_rings(await elected(store), {"w1": 0}, {})
     with pytest.raises(errors.Conflict, match="w1 is alive"):
         await store.forget_worker("w1")
     assert await store.beat(worker("w1")) is True
@@ -658,6 +658,17 @@ async def test_locks_are_listed_by_worker(stores):
 
 
 @async_test
+async def test_locks_are_counted(stores):
+    """Those that are held, and no longer those that were given back."""
+    store = await stores.open()
+    assert await store.count_locks() == 0
+    taken = [await store.take_lock(s, n) for s, n in (("b", "w1"), ("a", "w1"), ("c", "w2"))]
+    assert await store.count_locks() == 3
+    await store.release_lock(taken[0])
+    assert await store.count_locks() == 2
+
+
+@async_test
 async def test_lock_watchers_are_told_everything_first_and_changes_then(stores):
     """A watch begins with all there is, and follows takings and releases in order."""
     store, other = await stores.open(), await stores.open()
@@ -751,7 +762,7 @@ async def test_plans_of_former_leaders_are_refused(stores):
         with pytest.raises(errors.NotLeader):
             await store.change_assignments(refused, [assignment("b", "w1")], [("w1", "a")])
         with pytest.raises(errors.NotLeader):
-            await store.save_rings(refused, {"w1": 0})
+            await store.save_rings(refused, {"w1": 0}, {})
     assert [a.segment for a in await gathered(store.assignments())] == ["a"]
     assert await store.rings() == {}
 
@@ -807,6 +818,23 @@ async def test_a_forgotten_segment_leaves_nothing(stores):
     assert await store.assignments_of_segment("a") == []
     assert sorted(await store.copies_of("ab")) == ["b"]
     assert len(await store.assignments_of_segment("b")) == 2
+
+
+@async_test
+async def test_a_segment_that_is_written_is_not_forgotten(stores):
+    """Its writer has just published it, and would not do so again for half a day."""
+    store = await stores.open()
+    leader = await elected(store)
+    lock = await store.take_lock("a", "x")
+    await store.change_assignments(leader, [assignment("a", "x")], [])
+    await store.publish_copies([copy("a", "x", role) for role in (READ, WRITE)])
+    with pytest.raises(errors.LockHeld, match=r"locked for writing by x.*promote it"):
+        await store.forget_segment("a")
+    assert len(await store.assignments_of_segment("a")) == 1
+    assert len((await store.copies_of("a"))["a"]) == 2
+    await store.release_lock(lock)
+    await store.forget_segment("a")
+    assert await store.copies_of("a") == {}
 
 
 @async_test
@@ -883,12 +911,30 @@ async def test_rings_are_replaced_as_a_whole(stores):
     store, other = await stores.open(), await stores.open()
     assert await store.rings() == {}
     leader = await elected(store)
-    await store.save_rings(leader, {"w1": 0, "w2": 1})
+    await store.save_rings(leader, {"w1": 0, "w2": 1}, {})
     assert await other.rings() == {"w1": 0, "w2": 1}
-    await store.save_rings(leader, {"w2": 0})
+    await store.save_rings(leader, {"w2": 0}, {"w1": 0, "w2": 1})
     assert await other.rings() == {"w2": 0}
-    await store.save_rings(leader, {})
+    await store.save_rings(leader, {}, {"w2": 0})
     assert await other.rings() == {}
+
+
+@async_test
+async def test_rings_that_somebody_changed_are_not_replaced(stores):
+    """A worker that was forgotten since they were looked at would get its place again; one
+    who says the same twice, for want of an answer, is told that it is done."""
+    store = await stores.open()
+    leader = await elected(store)
+    with pytest.raises(errors.Conflict, match="rings"):
+        await store.save_rings(leader, {"w1": 0, "w3": 1}, {"w1": 0})
+    assert await store.rings() == {}
+    both = {"w1": 0, "w2": 1}
+    for _ in range(2):
+        await store.save_rings(leader, both, {})
+    await store.forget_worker("w1")
+    with pytest.raises(errors.Conflict, match="rings"):
+        await store.save_rings(leader, {**both, "w3": 0}, both)
+    assert await store.rings() == {"w2": 1}
 
 
 # -- schemas -----------------------------------------------------------------------

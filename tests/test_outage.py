@@ -142,6 +142,19 @@ async def test_a_status_tells_the_last_answer_of_a_store_that_is_away(tmp_path):
     assert told["metadata"]["as_of"] == as_of <= told["metadata"]["away_since"]
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_status_reads_no_lock(tmp_path, monkeypatch):
+    """There may be hundreds of thousands, and a monitor asks every few seconds."""
+    store = EmbeddedMetadata(tmp_path / "registry.db", reactor)
+    await store.open()
+    for segment in ("300001", "300002"):
+        await store.take_lock(segment, "w1")
+    monkeypatch.setattr(store, "locks", None)
+    told = await Overview(store, reactor).status()
+    await store.close()
+    assert told["write_locks"] == 2
+
+
 def test_processes_tell_that_rethinkdb_is_away(own_server, tmp_path):
     """Sync server and worker answer what they know, over HTTP and the protocol; a sync
     server does not call itself ready; and all of that ends when RethinkDB is back."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from trough.model import Assignment, CanonicalCopy, Lock, Worker, canonical_path
-from trough.placement import Plan, Planner
+from trough.placement import PORTION, Plan, Planner
 
 GB = 10**9
 GRACE = 300.0
@@ -639,6 +639,38 @@ def test_what_is_assigned_and_nowhere_is_removed() -> None:
     site.planner = site.new_planner()
     site.settle()
     assert site.holders(SEGMENTS[7]) == [] and len(site.store) == 98
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_copies_are_taken_in_as_they_come(whole: bool) -> None:
+    """A hundred million of them never lie in memory beside what placement keeps."""
+    planner = Planner(copies_for, is_cold, 2, GRACE, {})
+    planner.see_workers([Worker("w00", capacity=GB)], 0.0)
+    taken_in = []
+
+    def present() -> Iterator[CanonicalCopy]:
+        for number in range(3 * PORTION):
+            taken_in.append(planner.status()["segments"])
+            yield copy(str(number))
+
+    planner.see_canonical(present(), whole=whole)
+    assert max(seen - known for seen, known in enumerate(taken_in)) < PORTION
+    assert planner.status()["segments"] == 3 * PORTION
+
+
+def test_what_is_seen_is_not_taken_for_gone_whatever_row_it_has() -> None:
+    """A whole look tells what is missing, also where a new segment took over the row of
+    one that was deleted."""
+    site = settled(4, SEGMENTS[:50])
+    site.delete(SEGMENTS[7])
+    site.settle()
+    del site.canonical[SEGMENTS[8]]
+    site.canonical["new"] = copy("new")
+    assert site.planner.missing_from(site.canonical.values()) == 1
+    site.planner.see_canonical(site.canonical.values(), whole=True)
+    site.settle()
+    assert len(site.holders("new")) == 2
+    assert site.holders(SEGMENTS[8]) == [] and len(site.store) == 98
 
 
 # -- versions ---------------------------------------------------------------------

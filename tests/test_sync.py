@@ -11,7 +11,7 @@ from worker_parts import HeldUp, running_worker
 
 from trough import errors
 from trough.leadership import Leadership, Policy
-from trough.model import Leader, canonical_path
+from trough.model import READ, WRITE, Leader, canonical_path
 from trough.peers import Peers
 from trough.sync import MasterSyncController
 
@@ -54,19 +54,33 @@ async def test_what_was_promoted_since_a_deletion_began_is_not_deleted(tmp_path)
         assert canonical_rows(worker, "300001") == 0
 
 
+async def overtake_deletion(worker, owner, step):
+    """Provision a segment right before a step of its deletion, which is refused then."""
+    worker.put_canonical("300001", rows=3)
+    held_up = HeldUp(owner, step)
+    deleting = Deferred.fromCoroutine(sync_server(worker).delete("300001"))
+    await held_up.reached
+    await worker.controller.provision("300001", "default")
+    held_up.go_on()
+    with pytest.raises(errors.LockHeld, match="promote it"):
+        await deleting
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_segment_that_is_provisioned_while_its_file_is_deleted_is_not_called_deleted(
     tmp_path,
 ):
     """Its writer has it, and can promote it."""
     async with running_worker(tmp_path) as worker:
-        worker.put_canonical("300001", rows=3)
-        removing = HeldUp(worker.storage, "delete")
-        deleting = Deferred.fromCoroutine(sync_server(worker).delete("300001"))
-        await removing.reached
-        await worker.controller.provision("300001", "default")
-        removing.go_on()
-        with pytest.raises(errors.LockHeld, match="promote it"):
-            await deleting
+        await overtake_deletion(worker, worker.storage, "delete")
         await worker.controller.promote("300001")
         assert canonical_rows(worker, "300001") == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_that_is_provisioned_at_a_deletions_end_is_found_by_readers(tmp_path):
+    """Its rows are not those that the deletion is about."""
+    async with running_worker(tmp_path) as worker:
+        await overtake_deletion(worker, worker.metadata, "forget_segment")
+        copies = (await worker.metadata.copies_of(["300001"]))["300001"]
+        assert {copy.role for copy in copies} == {READ, WRITE}

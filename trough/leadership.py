@@ -12,8 +12,9 @@ renews its lease.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
@@ -23,7 +24,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.long_look import LongLook
 from trough.metadata import LockChanges, Metadata, Watch
-from trough.model import READ, Leader, Lock
+from trough.model import READ, CanonicalCopy, Leader, Lock
 from trough.periodic import Periodic
 from trough.placement import Plan, Planner
 from trough.storage import Changes, Listing, Storage
@@ -200,7 +201,7 @@ class Reign:
         return {
             "generation": self.leader.generation,
             **self._counts,
-            "skipped_files": dict(list(self._listing.skipped.items())[:100])
+            "skipped_files": dict(islice(self._listing.skipped.items(), 100))
             if self._listing
             else {},
             "storage_away": self._storage_away,
@@ -293,21 +294,23 @@ class Reign:
             return
         if look.full:
             self._looked_fully = now
-        await self._learn_locks(planner, [copy.segment for copy in changes.present], now)
+        await self._learn_locks(planner, changes.present, now)
         whole = self._listing is None
         await self._threads.run(planner.see_canonical, changes.present, changes.gone, whole)
         self._listing = changes.listing
 
-    async def _learn_locks(self, planner: Planner, segments: list[str], now: float) -> None:
+    async def _learn_locks(
+        self, planner: Planner, copies: Collection[CanonicalCopy], now: float
+    ) -> None:
         """Find out who writes segments whose files are new.
 
         A new segment's file can be seen before the news of the lock under which it was made,
         and would be placed elsewhere than where it already is.
         """
-        if len(segments) > FEW:
+        if len(copies) > FEW:
             planner.see_locks(await self._metadata.locks(), now)
             return
-        found = [await self._metadata.lock_of(segment) for segment in segments]
+        found = [await self._metadata.lock_of(copy.segment) for copy in copies]
         planner.see_locks([lock for lock in found if lock is not None], now)
 
     async def _lost(self, planner: Planner, changes: Changes) -> int:
@@ -369,9 +372,10 @@ class Reign:
 
     async def _save_rings(self, planner: Planner) -> None:
         if planner.rings != self._rings:
-            # Before they are replaced: somebody may have been forgotten meanwhile.
+            # Before they are replaced: somebody may have been forgotten meanwhile. In the
+            # moment in between, the store refuses, and the next round looks again.
             await self._see_forgotten(planner)
-            await self._metadata.save_rings(self.leader, planner.rings)
+            await self._metadata.save_rings(self.leader, planner.rings, self._rings)
             self._rings = planner.rings
 
     async def _apply(self, plan: Plan) -> None:

@@ -64,7 +64,7 @@ class Overview:
     async def _look(self) -> None:
         await self._look_at_workers()
         # Only this one needs a majority of RethinkDB's servers.
-        self._locks = len(await self._metadata.locks())
+        self._locks = await self._metadata.count_locks()
 
 
 def _told(worker: Worker) -> dict[str, Any]:

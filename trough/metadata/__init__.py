@@ -224,6 +224,10 @@ class Metadata(ABC):
         """All write locks, or those of one worker, by segment."""
 
     @abstractmethod
+    async def count_locks(self) -> int:
+        """How many write locks there are; none of them is read for that."""
+
+    @abstractmethod
     async def release_lock(self, lock: Lock) -> None:
         """Give up a lock. Without effect where it is gone already.
 
@@ -276,7 +280,10 @@ class Metadata(ABC):
 
     @abstractmethod
     async def forget_segment(self, segment: str) -> None:
-        """Remove all assignments and copies of a segment that was deleted."""
+        """Remove all assignments and copies of a segment that was deleted.
+
+        :raises trough.errors.LockHeld: somebody writes it; what he published stays
+        """
 
     @abstractmethod
     def watch_assignments(self, node: str, listener: Callable[[AssignmentChanges], None]) -> Watch:
@@ -289,10 +296,14 @@ class Metadata(ABC):
         """Which worker is on which hash ring, dead workers included."""
 
     @abstractmethod
-    async def save_rings(self, leader: Leader, rings: Mapping[str, int]) -> None:
-        """Replace what :meth:`rings` answers.
+    async def save_rings(
+        self, leader: Leader, rings: Mapping[str, int], known: Mapping[str, int]
+    ) -> None:
+        """Replace what :meth:`rings` answers, as long as that is `known`.
 
         :raises trough.errors.NotLeader: `leader` leads no more; nothing was changed
+        :raises trough.errors.Conflict: it is something else by now, as after
+            :meth:`forget_worker`; nothing was changed
         """
 
     # -- schemas ---------------------------------------------------------------

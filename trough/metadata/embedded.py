@@ -225,6 +225,9 @@ class EmbeddedMetadata(Metadata):
     async def locks(self, node: str | None = None) -> list[Lock]:
         return await self._read(reads.locks, node)
 
+    async def count_locks(self) -> int:
+        return await self._read(reads.count_locks)
+
     async def release_lock(self, lock: Lock) -> None:
         await self._decide(changes.release_lock, lock)
 
@@ -264,8 +267,10 @@ class EmbeddedMetadata(Metadata):
     async def rings(self) -> dict[str, int]:
         return await self._read(reads.rings)
 
-    async def save_rings(self, leader: Leader, rings: Mapping[str, int]) -> None:
-        await self._decide(changes.save_rings, leader, dict(rings))
+    async def save_rings(
+        self, leader: Leader, rings: Mapping[str, int], known: Mapping[str, int]
+    ) -> None:
+        await self._decide(changes.save_rings, leader, dict(rings), dict(known))
 
     # -- schemas ---------------------------------------------------------------
 

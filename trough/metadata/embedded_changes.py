@@ -166,10 +166,16 @@ def forget_place(connection: sqlite3.Connection, now: float, node: str) -> None:
 
 
 def save_rings(
-    connection: sqlite3.Connection, now: float, leader: Leader, rings: Mapping[str, int]
+    connection: sqlite3.Connection,
+    now: float,
+    leader: Leader,
+    rings: Mapping[str, int],
+    known: Mapping[str, int],
 ) -> None:
-    """Replace which worker is on which ring."""
+    """Replace which worker is on which ring, as long as that is `known`."""
     rules.refuse_other_leader(reads.leader(connection, now), leader)
+    # What is there already was saved by a call whose answer got lost.
+    rules.refuse_other_rings(reads.rings(connection, now), known, rings)
     connection.execute("DELETE FROM ring")
     connection.executemany("INSERT INTO ring VALUES (?, ?)", rings.items())
 
@@ -273,7 +279,9 @@ def announce_version(connection: sqlite3.Connection, now: float, copy: Canonical
 
 
 def forget_segment(connection: sqlite3.Connection, now: float, segment: str) -> None:
-    """Remove a segment's assignments and copies."""
+    """Remove the assignments and copies of a segment that nobody writes."""
+    held = reads.lock_of(connection, now, segment)
+    rules.refuse_written(segment, held.node if held is not None else None)
     assigned = reads.assignments_of_segment(connection, now, segment)
     _remove_assignments(
         connection, _next_number(connection), [(a.node, a.segment) for a in assigned]

@@ -143,6 +143,11 @@ def locks(connection: sqlite3.Connection, now: float, node: str | None) -> list[
     return [Lock(*row) for row in rows]
 
 
+def count_locks(connection: sqlite3.Connection, now: float) -> int:
+    """How many write locks there are."""
+    return connection.execute("SELECT count(*) FROM lock WHERE node IS NOT NULL").fetchone()[0]
+
+
 # -- assignments -------------------------------------------------------------------
 
 

@@ -253,6 +253,9 @@ class RethinkMetadata(Metadata):
             key=lambda lock: lock.segment,
         )
 
+    async def count_locks(self) -> int:
+        return await self._run(reads.count_locks())
+
     async def release_lock(self, lock: Lock) -> None:
         left = rows.lock(await self._decide(changes.release_lock(lock)))
         if left is not None:
@@ -316,8 +319,9 @@ class RethinkMetadata(Metadata):
         await self._decide(changes.announce_version(copy, self._locate))
 
     async def forget_segment(self, segment: str) -> None:
-        await self._decide(changes.forget_assignments(segment))
-        await self._note(changes.forget_copies(segment))
+        holder = await self._decide(changes.forget_assignments(segment))
+        holder = holder or await self._note(changes.forget_copies(segment))
+        rules.refuse_written(segment, holder)
 
     def watch_assignments(self, node: str, listener: Callable[[AssignmentChanges], None]) -> Watch:
         def told(full: bool, new: Sequence[rows.Row], gone: Sequence[rows.Row]) -> None:
@@ -341,8 +345,11 @@ class RethinkMetadata(Metadata):
         # Whoever is not among them was forgotten: an old answer will not do.
         return dict(await self._run(reads.rings(STRICT)))
 
-    async def save_rings(self, leader: Leader, rings: Mapping[str, int]) -> None:
-        _checked(await self._as_leader(leader, changes.save_rings(leader, rings)))
+    async def save_rings(
+        self, leader: Leader, rings: Mapping[str, int], known: Mapping[str, int]
+    ) -> None:
+        saved = await self._as_leader(leader, changes.save_rings(leader, rings, known))
+        rules.refuse_other_rings(saved, rings)
 
     # -- schemas ---------------------------------------------------------------
 

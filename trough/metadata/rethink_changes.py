@@ -208,15 +208,19 @@ def forget_place(node: str) -> Term:
     return r.table("cluster").get("rings").update(without)
 
 
-def save_rings(leader: Leader, rings: Mapping[str, int]) -> Term:
-    """Replace which worker is on which ring; see :func:`as_leader`."""
+def save_rings(leader: Leader, rings: Mapping[str, int], known: Mapping[str, int]) -> Term:
+    """Replace which worker is on which ring, as long as that is `known` and no later leader
+    has been there; answers with what is there then. See :func:`as_leader`."""
     fresh = {"id": "rings", "rings": sent(dict(rings)), "generation": leader.generation}
-    write = (
-        r.table("cluster")
-        .get("rings")
-        .replace(lambda row: r.branch(row["generation"].default(0) > leader.generation, row, fresh))
-    )
-    return as_leader(leader, write)
+
+    def decide(row: Term) -> Term:
+        later = row["generation"].default(0) > leader.generation
+        same = row["rings"].default({}).eq(sent(dict(known)))
+        return r.branch(row.eq(None), r.branch(same, fresh, None), later, row, same, fresh, row)
+
+    place = r.table("cluster").get("rings")
+    left = written(place.replace(decide, return_changes="always"))["new_val"]
+    return as_leader(leader, left["rings"].default({}))
 
 
 # -- copies ------------------------------------------------------------------------
@@ -340,13 +344,21 @@ def announce_version(copy: CanonicalCopy, locate: rows.Locate) -> Term:
 
 
 def forget_assignments(segment: str) -> Term:
-    """Remove all assignments of a segment."""
-    return r.table("assignment").get_all(segment, index="segment").delete()
+    """Remove all assignments of a segment, unless somebody writes it; answers with who."""
+    return _unless_written(segment, r.table("assignment"))
 
 
 def forget_copies(segment: str) -> Term:
-    """Remove all copies of a segment."""
-    return r.table("services").get_all(segment, index="segment").delete()
+    """Remove all copies of a segment, unless somebody writes it; answers with who."""
+    return _unless_written(segment, r.table("services"))
+
+
+def _unless_written(segment: str, table: Term) -> Term:
+    # Not in one step with what it depends on, but within a millisecond of it.
+    removed = table.get_all(segment, index="segment").delete()
+    holder = STRICT.table("lock").get(rows.lock_id(segment))["node"].default(None)
+    told = removed.do(lambda result: r.branch(result["errors"] > 0, result, None))
+    return holder.do(lambda node: r.branch(node.eq(None), told, node))
 
 
 # -- schemas -----------------------------------------------------------------------

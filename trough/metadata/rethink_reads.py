@@ -152,6 +152,11 @@ def locks_of_worker(node: str) -> Term:
     return STRICT.table("lock").get_all(node, index="node").coerce_to("array")
 
 
+def count_locks() -> Term:
+    """How many write locks there are."""
+    return STRICT.table("lock").count()
+
+
 def watch_locks() -> Term:
     """A changefeed of all write locks."""
     return _feed(r.table("lock"))

@@ -7,7 +7,7 @@ here. So all stores refuse the same things with the same words.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from trough import errors
 from trough.model import DEFAULT_SCHEMA, Leader, Lock, Schema, Worker
@@ -30,6 +30,18 @@ def refuse_other_leader(present: Leader | None, leader: Leader) -> None:
         )
 
 
+def refuse_other_rings(present: Mapping[str, int], *known: Mapping[str, int]) -> None:
+    """Make sure that the rings are as the caller knows them.
+
+    :param present: which worker is on which ring now
+    :raises trough.errors.Conflict: somebody else changed that
+    """
+    if present not in known:
+        raise errors.Conflict(
+            "the hash rings were changed meanwhile", "look at them again: a worker was forgotten"
+        )
+
+
 def refuse_other_lock(held: Lock | None, lock: Lock) -> None:
     """Make sure that the caller's lock is the one in force.
 
@@ -42,6 +54,19 @@ def refuse_other_lock(held: Lock | None, lock: Lock) -> None:
         raise errors.Fenced(
             f"the write lock of {lock.segment} is no longer {lock.node}'s of epoch {lock.epoch}: "
             f"{held.node} has it (epoch {held.epoch})"
+        )
+
+
+def refuse_written(segment: str, holder: str | None) -> None:
+    """Make sure that nobody writes a segment that is to be forgotten.
+
+    :param holder: the worker that has its write lock
+    :raises trough.errors.LockHeld: there is one
+    """
+    if holder is not None:
+        raise errors.LockHeld(
+            f"segment {segment} is locked for writing by {holder}",
+            "it was provisioned while it was deleted: promote it, or delete it later",
         )
 
 

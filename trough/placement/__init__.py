@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from trough.model import Assignment, CanonicalCopy, Lock, Worker, canonical_path
 from trough.placement.cluster import COLD, Cluster, Node, Nodes
@@ -29,6 +30,9 @@ from trough.placement.table import LEAVE_ALONE, NOTHING, Table
 
 #: From so many new segments in one go on, rows are not used again but added at the end.
 MANY = 1_000
+
+#: Copies that are taken in at once: all there are take up more memory than what is kept.
+PORTION = 10_000
 
 #: Rows that one call looks at, at most: some 30 ms, for news are taken in between calls.
 SWEEP = 200_000
@@ -124,14 +128,18 @@ class Planner:
         :param whole: `present` is all that there is, and whatever else is assigned a
             copy is gone
         """
-        copies = list(present)
-        many = len(copies) >= MANY
-        for copy in self._table.add_many(copies, self._wanted) if many else copies:
-            self._see_copy(copy)
+        rows = self._table.rows
+        seen = bytearray(len(self._table))
+        coming = iter(present)
+        while copies := list(islice(coming, PORTION)):
+            many = len(copies) >= MANY
+            for copy in self._table.add_many(copies, self._wanted) if many else copies:
+                self._see_copy(copy)
+            if whole:
+                _mark(seen, rows, copies)
         if whole:
-            seen = {copy.segment for copy in copies}
-            for segment, row in self._table.rows.items():
-                if segment not in seen:
+            for row in rows.values():
+                if row < len(seen) and not seen[row]:
                     self._lose(row)
         for segment in gone:
             lost = self._table.rows.get(segment)
@@ -140,8 +148,9 @@ class Planner:
 
     def missing_from(self, present: Iterable[CanonicalCopy]) -> int:
         """How many of the segments known of are not among all that canonical storage holds."""
-        seen = {copy.segment for copy in present}
-        return sum(segment not in seen for segment in self._table.rows)
+        seen = bytearray(len(self._table))
+        _mark(seen, self._table.rows, present)
+        return len(self._table.rows) - seen.count(1)
 
     def see_locks(
         self,
@@ -351,3 +360,11 @@ class Planner:
             return True
         waiting = self._decisions.urgent or self._decisions.moving
         return bool(waiting) and plan.moves < plan.allowance
+
+
+def _mark(seen: bytearray, rows: Mapping[str, int], copies: Iterable[CanonicalCopy]) -> None:
+    """Put a 1 into the place of each row whose segment is among `copies`."""
+    for copy in copies:
+        row = rows.get(copy.segment)
+        if row is not None and row < len(seen):
+            seen[row] = 1
