@@ -21,6 +21,7 @@ from executor_pools import (
 )
 from segments_on_disk import SCHEMA, content, make_segment
 from twisted.internet.defer import gatherResults
+from twisted.logger import capturedLogs
 from waiting import until
 
 from trough import errors
@@ -201,7 +202,7 @@ async def test_one_query_holds_up_half_of_the_executors(targets, together):
 
 @ensure
 async def test_helpers_end_when_there_is_nothing_to_do(targets, monkeypatch):
-    """After a while; the first ones stay."""
+    """After a while; the first ones stay. That is no failure to be logged."""
     monkeypatch.setattr(read_routing, "_HELPER_STAYS", 0.2)
     monkeypatch.setattr(supervision, "_IDLE_LOOK", 0.1)
     async with running_pool(executors=1, max_executors=3) as pool:
@@ -210,8 +211,12 @@ async def test_helpers_end_when_there_is_nothing_to_do(targets, monkeypatch):
         waiting = ask(pool, targets[1], "SELECT 1")
         await waiting.outcome
         assert len(pids(pool)) == 2
-        held.job.cancel()
-        await until(lambda: pids(pool) == before, "the helper to end")
+        [helper] = pool._reads.helpers
+        with capturedLogs() as logged:
+            held.job.cancel()
+            await until(lambda: pids(pool) == before, "the helper to be dismissed")
+            await until(lambda: helper.pid is None, "its process to end")
+        assert logged == []
         assert pool.status()["restarts"] == 0
 
 

@@ -127,7 +127,7 @@ class Supervisor:
 
     def ended(self, executor: ExecutorProcess, signal: int | None, status: int | None) -> None:
         """Called when an executor's process is gone: answer, or ask again, what it had."""
-        if not self._stopped:
+        if not (self._stopped or executor.dismissed):
             _log.error(
                 "{executor} ended: {how}, and is replaced",
                 executor=executor.name,
