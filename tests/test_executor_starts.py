@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 from contextlib import contextmanager
 
 import pytest
@@ -47,6 +48,17 @@ def no_descriptors():
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@ensure
+async def test_what_is_meant_for_the_group_ends_none_that_is_yet_to_start(targets, number):
+    """Ctrl-C right after the start: the front ends them in order, and nothing is logged."""
+    async with running_pool(executors=1) as pool:
+        for pid in pids(pool, ""):
+            os.kill(pid, number)
+        await ask(pool, targets, "SELECT 1").outcome
+        assert pool.status()["restarts"] == 0
 
 
 @ensure

@@ -7,7 +7,10 @@ to be started in: a file called ``json.py`` there would otherwise be theirs.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import trough
@@ -19,6 +22,19 @@ def command(module: str, *arguments: object) -> list[str]:
     :param module: its whole name
     """
     return [sys.executable, "-P", "-m", module, *map(str, arguments)]
+
+
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear what is meant for a whole group.
+
+    Ctrl-C would otherwise end one that has not come so far yet as to ignore it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def environment() -> dict[str, str]:

@@ -336,8 +336,8 @@ def main(arguments: list[str]) -> None:
         SQLite may use, connections to keep
     """
     descriptor, memory, limit, kept = map(int, arguments)
-    # Both may be meant for a whole process group. The front ends what is under way first,
-    # and this process by closing the socket.
+    # Both may be meant for a whole process group, and were blocked until now. The front ends
+    # what is under way first, and this process by closing the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _die_with_the_front()

@@ -135,13 +135,14 @@ class ExecutorProcess:
             null = os.open(os.devnull, os.O_RDWR)
             handed_on.callback(os.close, null)
             table = SharedTable(memory)
-            process = cast(IReactorProcess, self._reactor).spawnProcess(
-                _Watcher(self),
-                sys.executable,
-                own_process.command("trough.executors.executor", *self._arguments),
-                own_process.environment(),
-                childFDs={0: null, 1: null, 2: "r", 3: theirs.fileno(), 4: memory},
-            )
+            with own_process.left_alone():
+                process = cast(IReactorProcess, self._reactor).spawnProcess(
+                    _Watcher(self),
+                    sys.executable,
+                    own_process.command("trough.executors.executor", *self._arguments),
+                    own_process.environment(),
+                    childFDs={0: null, 1: null, 2: "r", 3: theirs.fileno(), 4: memory},
+                )
             return table, process
 
     def _socket_lost(self) -> None:
