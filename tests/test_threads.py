@@ -5,6 +5,7 @@ import threading
 import pytest
 import pytest_twisted
 from twisted.internet import defer, reactor
+from twisted.python.threadpool import ThreadPool
 from waiting import until
 
 from trough import errors
@@ -182,3 +183,26 @@ async def test_the_status_counts_what_runs_and_what_waits(pool):
     await defer.gatherResults(calls[1:])
     await until(lambda: not pool.status()["running"], "the end")
     assert pool.status()["longest_seconds"] == 0.0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_thread_that_cannot_be_started_fails_its_call(monkeypatch):
+    """As where a user may have no more of them; later ones succeed, and the service stops."""
+    pool = ThreadPoolService("few", 1, reactor)
+    pool.startService()
+
+    def none_left(*args, **kwargs):
+        thread = threading.Thread(*args, **kwargs)
+        monkeypatch.setattr(thread, "start", refuse)
+        return thread
+
+    def refuse():
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(ThreadPool, "threadFactory", staticmethod(none_left))
+        with pytest.raises(errors.Unavailable, match="can't start new thread"):
+            await pool.run(int)
+    assert pool.pending == 0
+    assert await pool.run(int) == 0
+    await pool.stopService()

@@ -180,7 +180,13 @@ class ThreadPoolService(service.Service):
         def ended(success: bool, result: Any) -> None:
             self._reactor.callFromThread(self._ended, call, result)
 
-        self._pool.callInThreadWithCallback(ended, body)
+        try:
+            self._pool.callInThreadWithCallback(ended, body)
+        except RuntimeError as reason:  # there are as many threads as this user may have
+            self._calls.discard(call)
+            # Those that never ran cannot be joined at the end.
+            self._pool.threads[:] = [each for each in self._pool.threads if each.ident]
+            return defer.fail(errors.Unavailable(f"the thread pool {self.name}: {reason}"))
         return call.deferred
 
     def _ended(self, call: _Call, result: Any) -> None:
