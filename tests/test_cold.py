@@ -2,15 +2,18 @@
 
 import shutil
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import pytest
 import pytest_twisted
 from executor_pools import answer, running_pool
-from segments_on_disk import make_segment
-from twisted.internet import reactor
+from segments_on_disk import damage, make_segment
+from twisted.internet import defer, reactor
 from twisted.internet.defer import Deferred
 from waiting import until
 from worker_parts import occupied
 
+from trough import errors
 from trough.cold import ColdSegments
 from trough.model import CanonicalCopy
 from trough.storage.open import open_storage
@@ -105,7 +108,9 @@ async def test_a_version_that_was_replaced_takes_no_room(tmp_path):
         assert "[[3]]" in text
         cache.segments.done(used)
         await until(lambda: len(list(cache.directory.iterdir())) == 1, "the end of the older file")
-        assert cache.bytes_on_disk() == cache.segments.status()["bytes"]
+        await until(
+            lambda: cache.bytes_on_disk() == cache.segments.status()["bytes"], "the room of it"
+        )
 
 
 @pytest_twisted.ensureDeferred
@@ -127,3 +132,40 @@ async def test_a_restored_file_is_fetched_and_late_news_are_not(tmp_path):
         shutil.copy2(backup, path)
         cache.segments.learn(older)
         assert await cache.count("s") == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_could_not_be_removed_is_removed_when_room_is_needed(tmp_path):
+    """Its room is not lost: the next query for which there is none tries again."""
+    async with running_cache(tmp_path, 70 << 10) as cache:
+        for name in ("one", "other"):
+            assert 2 * await cache.learn(name, 500) > 70 << 10
+        assert await cache.count("one") == 500
+        forget = cache.pool.forget
+        cache.pool.forget = lambda segment: defer.fail(errors.Unavailable("not now"))
+        with pytest.raises(errors.Unavailable, match="not now"):
+            await cache.count("other")
+        cache.pool.forget = forget
+        assert await cache.count("other") == 500
+        assert cache.bytes_on_disk() == cache.segments.status()["bytes"]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path, gone):
+    """Or one that somebody removed: it is of no use to the next query either."""
+    async with running_cache(tmp_path, 200 << 10) as cache:
+        await cache.learn("s", 500)
+        target = await cache.segments.bring("s")
+        cache.segments.done(target)
+        if gone:
+            Path(target.path).unlink()
+        else:
+            damage(target.path, 0, 1)
+        cache.pool.when_damaged = lambda segments: [cache.segments.discard(s) for s in segments]
+        with pytest.raises(AssertionError, match="corrupt"):
+            await cache.count("s")
+        assert await cache.count("s") == 500
+        await until(
+            lambda: cache.bytes_on_disk() == cache.segments.status()["bytes"], "the room of it"
+        )

@@ -72,6 +72,9 @@ class ColdSegments:
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
         #: By path, files of earlier versions that queries under way still use.
         self._replaced: dict[str, _Cached] = {}
+        #: By path, files that nobody uses, and that take up room until they are removed.
+        self._going: dict[str, _Cached] = {}
+        self._removing = KeyedLock()
         self._fetching = KeyedLock()
         self._reserved = 0
         self._generations = itertools.count(1)
@@ -91,6 +94,12 @@ class ColdSegments:
     def forget(self, segment: str) -> None:
         """This worker answers for the segment no longer."""
         self._known.pop(segment, None)
+
+    def discard(self, segment: str) -> None:
+        """The file of a segment in the cache is damaged, or gone: fetch it for the next query."""
+        cached = self._cached.pop(segment, None)
+        if cached is not None:
+            self._retire(cached)
 
     def __contains__(self, segment: str) -> bool:
         return segment in self._known
@@ -139,8 +148,7 @@ class ColdSegments:
         if replaced is not None:
             replaced.users -= 1
             if not replaced.users:
-                del self._replaced[target.path]
-                Deferred.fromCoroutine(self._remove(replaced)).addErrback(_not_removed, target.path)
+                self._retire(replaced)
 
     async def _fetch(self, copy: CanonicalCopy) -> _Cached:
         if copy.size > self._capacity:
@@ -167,33 +175,45 @@ class ColdSegments:
         cached = self._cached[copy.segment] = _Cached(
             target, copy.version, found.version, found.size
         )
-        if older is not None and older.users:
-            self._replaced[older.target.path] = older
-        elif older is not None:
-            await self._remove(older)
+        if older is not None:
+            self._retire(older)
         return cached
 
     async def _make_room(self, copy: CanonicalCopy) -> None:
         while self._reserved + copy.size > self._capacity:
+            if self._going:
+                await self._remove(next(iter(self._going.values())))
+                continue
             victim = next((name for name, each in self._cached.items() if not each.users), None)
             if victim is None:
                 raise errors.Unavailable(
                     f"no room for cold segment {copy.segment}: all of the cache is in use",
                     "ask again when other queries have ended",
                 )
-            await self._evict(victim)
+            cached = self._cached.pop(victim)
+            self._counts["evictions"] += 1
+            self._going[cached.target.path] = cached
 
-    async def _evict(self, segment: str) -> None:
-        cached = self._cached.pop(segment)
-        self._counts["evictions"] += 1
-        await self._remove(cached)
+    def _retire(self, cached: _Cached) -> None:
+        """Remove a file that is of no use any more, once no query uses it."""
+        path = cached.target.path
+        if cached.users:
+            self._replaced[path] = cached
+            return
+        self._replaced.pop(path, None)
+        self._going[path] = cached
+        Deferred.fromCoroutine(self._remove(cached)).addErrback(_not_removed, path)
 
     async def _remove(self, cached: _Cached) -> None:
-        # The room is free only when the executors have let go of the file.
-        await self._pool.forget(cached.target.segment)
-        await self._threads.run(local_files.remove, cached.target.path)
-        self._reserved -= cached.size
+        path = cached.target.path
+        async with self._removing.hold(path):
+            if path in self._going:
+                # The room is free only when the executors have let go of the file.
+                await self._pool.forget(cached.target.segment)
+                await self._threads.run(local_files.remove, path)
+                del self._going[path]
+                self._reserved -= cached.size
 
 
 def _not_removed(failure: Failure, path: str) -> None:
-    _log.warn("{path}: stays until the next start: {reason}", path=path, reason=failure.value)
+    _log.warn("{path}: stays until room is needed: {reason}", path=path, reason=failure.value)
