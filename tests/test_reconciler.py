@@ -125,3 +125,24 @@ async def test_nothing_is_written_any_more_once_another_one_is_known_to_hold_the
             worker.write("300001", "INSERT INTO t VALUES (2)")
         checking.go_on()
         await until(worker.segments.aside, "the file that goes aside")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_that_a_failed_provisioning_brought_is_published(tmp_path):
+    """It is what is assigned, so that nothing is left to be fetched; and may be the only one."""
+    async with running_worker(tmp_path) as worker:
+        leader = await lead(worker)
+        worker.put_canonical("300001")
+        take_lock = worker.metadata.take_lock
+
+        async def unanswered(*_):
+            raise errors.Unavailable("no answer")
+
+        worker.metadata.take_lock = unanswered
+        with pytest.raises(errors.Unavailable, match="no answer"):
+            await worker.controller.provision("300001", "default")
+        worker.metadata.take_lock = take_lock
+        copy = worker.segments.get("300001")
+        await assign(worker, leader, "300001")
+        await until(lambda: worker.metadata.copies_of(["300001"]), "the news of the copy")
+        assert worker.segments.get("300001") is copy

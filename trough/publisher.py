@@ -83,6 +83,10 @@ class Publisher(service.MultiService):
         self._news[segment] = None
         self._flush_soon()
 
+    def serves(self, segment: str) -> bool:
+        """Whether that was said of `segment`, and not taken back."""
+        return segment in self._roles
+
     def withdraw(self, segment: str) -> None:
         """This worker serves `segment` no longer."""
         self._roles.pop(segment, None)

@@ -248,13 +248,15 @@ class Reconciler(service.MultiService):
 
     async def _hold(self, copy: LocalCopy | None, wanted: Assignment) -> None:
         """Have the assigned version, and serve it."""
-        held = copy.entry.canonical.version if copy is not None else None
-        if wanted.canonical.version == held or not wanted.modified:
+        if not wanted.modified:
             return
-        try:
-            await self._worker.segments.fetch(wanted.canonical)
-        except errors.NoSuchSegment:
-            return  # deleted meanwhile; the leader takes the assignment back
+        if copy is None or copy.entry.canonical.version != wanted.canonical.version:
+            try:
+                await self._worker.segments.fetch(wanted.canonical)
+            except errors.NoSuchSegment:
+                return  # deleted meanwhile; the leader takes the assignment back
+        elif self._worker.publisher.serves(wanted.segment):
+            return  # or else a provisioning that failed has brought the copy
         self._worker.publisher.serve(wanted.segment, writable=False)
 
     def _answer_for(self, cold: ColdSegments, segment: str, wanted: Assignment | None) -> None:
