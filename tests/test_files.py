@@ -48,15 +48,17 @@ def test_no_room_is_disk_full(tmp_path, number):
 
 def test_a_full_device_is_disk_full():
     """A real device without room gives the same error."""
-    with pytest.raises(errors.DiskFull), files.no_room_is_disk_full("/dev/full"):
+    with pytest.raises(errors.DiskFull), files.in_our_words("/dev/full"):
         with open("/dev/full", "wb", buffering=0) as device:
             files.write_all(device, b"x")
 
 
-def test_other_errors_stay_what_they_are(tmp_path):
-    """A missing directory is not a full disk."""
-    with pytest.raises(FileNotFoundError), files.replacing(tmp_path / "no" / "a"):
-        pass
+def test_other_errors_are_no_full_disk(tmp_path):
+    """A missing directory, say; the error names it."""
+    with pytest.raises(errors.Unavailable, match=r"/no/.*: No such file") as raised:
+        with files.replacing(tmp_path / "no" / "a"):
+            pass
+    assert not isinstance(raised.value, errors.DiskFull)
 
 
 def test_check_room(tmp_path):

@@ -1,7 +1,12 @@
 """What a worker finds in its data directory when it starts, and what it makes of it."""
 
-import pytest
+import os
+from pathlib import Path
 
+import pytest
+from small_disk import mounted
+
+from trough import errors, local_files
 from trough.local_files import open_and_reconcile
 
 PLACE = "segments/300"
@@ -37,3 +42,29 @@ def test_what_may_hold_writes_is_kept_aside(tmp_path):
     assert started(tmp_path, "300001.sqlite", "300001.sqlite-wal") == []
     kept = sorted(path.name for path in (tmp_path / "aside").iterdir())
     assert [name.partition(".sqlite")[2] for name in kept] == ["", "-wal"]
+
+
+def test_a_directory_that_a_disk_has_no_room_for_is_said_to_have_none(tmp_path):
+    """It is needed before the file is, and fails in the same words."""
+    with mounted(tmp_path / "disk", "1m,nr_inodes=2") as disk:
+        path = local_files.path_of(disk, "300001")
+        for prepare in (
+            local_files.make_way,
+            lambda path: local_files.check_room_for_copy(path, 1),
+        ):
+            with pytest.raises(errors.DiskFull, match="no room for"):
+                prepare(path)
+
+
+def test_the_directories_of_a_new_segment_outlive_a_power_cut(tmp_path, monkeypatch):
+    """A write is answered once the file is on disk, which it is not without its directories."""
+    flushed, fsync = [], os.fsync
+
+    def note(descriptor):
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    path = local_files.path_of(tmp_path, "300001")
+    local_files.make_way(path)
+    assert {tmp_path, *path.parents} >= set(flushed) >= {tmp_path, path.parent.parent}

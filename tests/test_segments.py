@@ -93,7 +93,7 @@ async def test_unpromoted_writes_that_cannot_be_moved_aside_stay(tmp_path):
         aside = worker.directory / "aside"
         shutil.rmtree(aside)
         aside.write_text("in the way")
-        with pytest.raises(OSError):
+        with pytest.raises(errors.Unavailable, match="aside"):
             await worker.segments.retire("300001")
         wanted = await worker.storage.find("300001")
         with pytest.raises(errors.LockHeld):
@@ -218,6 +218,8 @@ async def test_a_lock_that_was_lost_during_the_fetch_makes_nothing_writable(tmp_
             await provisioning
         assert not worker.segments.get("300001").writable
         assert await worker.metadata.lock_of("300001") == other
+        # Or it would answer for what the other one writes.
+        assert worker.controller.locks.get("300001") == other
 
 
 class LateStore(EmbeddedMetadata):
@@ -371,7 +373,7 @@ async def test_a_replaced_copy_takes_no_room_any_more(tmp_path, damaged):
         await answer(worker.pool, worker.segments.get("300001").target, "SELECT 1")
         worker.put_canonical("300001", rows=50)
         if damaged:
-            await worker.segments.fetch_anew("300001")
+            await worker.segments.fetch_anew(worker.segments.get("300001"))
         else:
             await worker.segments.fetch(await worker.storage.find("300001"))
         await until(lambda: not replaced_but_open(worker), "the end of the former file")

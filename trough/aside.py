@@ -48,11 +48,11 @@ class Aside:
         """Names of the files, sorted."""
         return local_files.aside_names(self._directory)
 
-    async def put(self, copy: LocalCopy, what: str) -> str:
+    async def put(self, copy: LocalCopy, what: str) -> str | None:
         """Move a copy here that nobody writes to any more, and nobody else changes.
 
         :param what: is in it, for the log
-        :return: the name of its file
+        :return: the name of its file; None where somebody has removed that
         """
         entry = copy.entry
         self._copies.remove(entry.segment)  # nobody reads it while it moves
@@ -63,16 +63,16 @@ class Aside:
             self._copies.put(copy)
             raise
         _log.warn(
-            "{segment}: {what}, of epoch {epoch}, are kept in {name}",
+            "{segment}: {what}, of epoch {epoch}, are {where}",
             segment=entry.segment,
             what=what,
             epoch=entry.epoch,
-            name=name,
+            where="lost: somebody has removed the file" if name is None else f"kept in {name}",
         )
         await self._forget(entry.segment)
         return name
 
-    async def _move(self, copy: LocalCopy) -> str:
+    async def _move(self, copy: LocalCopy) -> str | None:
         entry = copy.entry
         try:
             await self._pool.retire(copy.target)

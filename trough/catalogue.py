@@ -66,11 +66,21 @@ class Catalogue:
     """The database of local copies at `path`.
 
     :raises trough.errors.BadSettings: it was written by a later version of Trough
+    :raises trough.errors.DiskFull: no room for what SQLite needs to open it
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._open()
+        except BaseException as error:
+            self._database.close()
+            if isinstance(error, sqlite3.OperationalError) and _is_full(error):
+                raise self._no_room(error) from error
+            raise
+
+    def _open(self) -> None:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         if not self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -79,7 +89,7 @@ class Catalogue:
         (number,) = self._database.execute("SELECT number FROM catalogue_version").fetchone()
         if number != VERSION:
             raise errors.BadSettings(
-                f"{path} has version {number}, and this Trough knows version {VERSION}",
+                f"{self._path} has version {number}, and this Trough knows version {VERSION}",
                 "run the version of Trough that wrote it, or a later one",
             )
 
@@ -123,7 +133,15 @@ class Catalogue:
             with transaction(self._database):
                 yield
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                message = f"no room for the catalogue {self._path}: {error}"
-                raise errors.DiskFull(message, "free space on that disk") from error
+            if _is_full(error):
+                raise self._no_room(error) from error
             raise errors.Unavailable(f"the catalogue {self._path}: {error}") from error
+
+    def _no_room(self, error: sqlite3.Error) -> errors.DiskFull:
+        message = f"no room for the catalogue {self._path}: {error}"
+        return errors.DiskFull(message, "free space on that disk")
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    # The latter for the index of its write-ahead log, which SQLite makes when it opens it.
+    return error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)

@@ -76,31 +76,34 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     Whatever the block raises, `target` is as it was and nothing is left beside it.
 
     :raises trough.errors.DiskFull: no room for it
+    :raises trough.errors.Unavailable: it cannot be written for another reason
     """
     temporary = target.with_name(temporary_name(target.name))
-    try:
-        with no_room_is_disk_full(target):
+    with in_our_words(target):
+        try:
             with temporary.open("xb", buffering=0) as file:
                 yield file
                 os.fsync(file.fileno())
             replace_file(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager
-def no_room_is_disk_full(path: Path | str) -> Iterator[None]:
-    """Turn the operating system's "no space", and "over quota", into our own error.
+def in_our_words(path: Path | str) -> Iterator[None]:
+    """Turn the operating system's errors on a local file into our own.
 
-    :raises trough.errors.DiskFull: naming `path`
+    :raises trough.errors.DiskFull: no space, or over quota, naming `path`
+    :raises trough.errors.Unavailable: anything else, naming what it happened to
     """
     try:
         yield
     except OSError as error:
-        if not is_no_room(error):
-            raise
-        raise errors.DiskFull(f"no room for {path}", "free space on that disk") from error
+        if is_no_room(error):
+            raise errors.DiskFull(f"no room for {path}", "free space on that disk") from error
+        reason = f"{error.filename or path}: {error.strerror or error}"
+        raise errors.Unavailable(reason, "look at that file and its disk") from error
 
 
 def is_no_room(error: OSError) -> bool:
@@ -115,7 +118,8 @@ def check_room(directory: Path, size: int) -> None:
     :param size: bytes
     :raises trough.errors.DiskFull: there is less room than that
     """
-    free = shutil.disk_usage(directory).free
+    with in_our_words(directory):
+        free = shutil.disk_usage(directory).free
     if size > free:
         raise errors.DiskFull(
             f"no room in {directory}: {size} bytes are needed and {free} are free",

@@ -1,5 +1,8 @@
 """The files in a worker's data directory, and what is done to them. Blocking.
 
+What the operating system refuses is raised in our own words, so that whoever serves goes
+on and tries again: a disk may be full, or lose a file, while everything else works.
+
 ::
 
     catalogue.db            what the worker remembers (trough.catalogue)
@@ -20,7 +23,7 @@ from types import TracebackType
 from twisted.logger import Logger
 
 from trough.catalogue import Catalogue, Entry
-from trough.files import check_room, fsync_directory
+from trough.files import check_room, checksum, fsync_directory, in_our_words, make_directories
 from trough.model import canonical_path
 from trough.storage import Progress
 
@@ -59,9 +62,11 @@ def make_way(path: Path) -> None:
 
     A ``-wal`` that a former database left behind would be taken for the new one's.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for companion in COMPANIONS:
-        Path(f"{path}{companion}").unlink(missing_ok=True)
+    with in_our_words(path):
+        # On disk itself, or a power cut might take what is fsynced in it.
+        make_directories(path.parent)
+        for companion in COMPANIONS:
+            Path(f"{path}{companion}").unlink(missing_ok=True)
 
 
 def check_room_for_copy(path: Path, size: int) -> None:
@@ -72,19 +77,45 @@ def check_room_for_copy(path: Path, size: int) -> None:
     :param size: bytes
     :raises trough.errors.DiskFull: there is too little room
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    reserve = min(RESERVE, int(shutil.disk_usage(path.parent).total * RESERVED_SHARE))
+    with in_our_words(path):
+        make_directories(path.parent)
+        reserve = min(RESERVE, int(shutil.disk_usage(path.parent).total * RESERVED_SHARE))
     check_room(path.parent, size + reserve)
+
+
+def make_room_for_snapshot(snapshot: Path, source: str) -> None:
+    """Make sure that the state of a database fits where it is to be put.
+
+    A disk that is filled up by trying refuses the writes to all segments meanwhile.
+
+    :raises trough.errors.DiskFull: there is too little room
+    """
+    with in_our_words(snapshot):
+        snapshot.parent.mkdir(exist_ok=True)  # whoever tidied up may have removed it
+        size = Path(source).stat().st_size if Path(source).exists() else 0
+    check_room(snapshot.parent, size)
+
+
+def content_of(snapshot: Path) -> tuple[int, str]:
+    """Size in bytes and checksum of a file."""
+    with in_our_words(snapshot):
+        return snapshot.stat().st_size, checksum(snapshot)
 
 
 def remove(path: str | Path) -> None:
     """Remove a database and what SQLite keeps beside it, if they are there."""
-    for companion in ("", *COMPANIONS):
-        Path(f"{path}{companion}").unlink(missing_ok=True)
+    with in_our_words(path):
+        for companion in ("", *COMPANIONS):
+            Path(f"{path}{companion}").unlink(missing_ok=True)
 
 
 def identify(path: str) -> tuple[int, int]:
     """Size in bytes and modification time in nanoseconds of a file."""
+    with in_our_words(path):
+        return _identity(path)
+
+
+def _identity(path: str) -> tuple[int, int]:
     found = Path(path).stat()
     return found.st_size, found.st_mtime_ns
 
@@ -94,34 +125,42 @@ def size_on_disk(path: str) -> int:
     is gone."""
     size = 0
     for each in (path, f"{path}-wal"):
-        with contextlib.suppress(FileNotFoundError):
+        with in_our_words(path), contextlib.suppress(FileNotFoundError):
             size += Path(each).stat().st_size
     return size
 
 
-def move_aside(directory: Path, segment: str, epoch: int, now: float) -> str:
-    """Move a local copy into ``aside/``; return its name there.
+def move_aside(directory: Path, segment: str, epoch: int, now: float) -> str | None:
+    """Move a local copy into ``aside/``.
 
-    The name says which segment, under which lock, and when: ``ID.EPOCH.TIME.sqlite``.
+    :return: its name there, which says which segment, under which lock, and when:
+        ``ID.EPOCH.TIME.sqlite``; None where somebody has removed the file, so that nothing
+        is left to be kept
     """
     source = path_of(directory, segment)
-    (directory / "aside").mkdir(exist_ok=True)  # whoever emptied it may have removed it
+    with in_our_words(source):
+        (directory / "aside").mkdir(exist_ok=True)  # whoever emptied it may have removed it
+        target = _new_name_aside(directory, segment, epoch, now)
+        moved = False
+        for companion in ("-wal", "-journal", ""):
+            beside = Path(f"{source}{companion}")
+            if beside.exists():
+                beside.replace(f"{target}{companion}")
+                moved = True
+        Path(f"{source}-shm").unlink(missing_ok=True)
+        if moved:
+            fsync_directory(target.parent)
+            fsync_directory(source.parent)
+    return target.name if moved else None
+
+
+def _new_name_aside(directory: Path, segment: str, epoch: int, now: float) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    name = f"{segment}.{epoch}.{stamp}.sqlite"
-    number = 1
-    while (directory / "aside" / name).exists():
+    target, number = directory / "aside" / f"{segment}.{epoch}.{stamp}.sqlite", 1
+    while target.exists():
         number += 1
-        name = f"{segment}.{epoch}.{stamp}.{number}.sqlite"
-    target = directory / "aside" / name
-    for companion in ("-wal", "-journal"):
-        beside = Path(f"{source}{companion}")
-        if beside.exists():
-            beside.replace(f"{target}{companion}")
-    source.replace(target)
-    Path(f"{source}-shm").unlink(missing_ok=True)
-    fsync_directory(target.parent)
-    fsync_directory(source.parent)
-    return name
+        target = target.with_name(f"{segment}.{epoch}.{stamp}.{number}.sqlite")
+    return target
 
 
 def aside_names(directory: Path) -> list[str]:
@@ -133,12 +172,21 @@ def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:
     """Open the catalogue, match it with the files, and remove a crash's left-overs.
 
     :return: the catalogue, and the entries whose files are there and whole
+    :raises trough.errors.DiskFull: the catalogue cannot be opened for want of room
     """
     for name in ("segments", "aside"):
-        (directory / name).mkdir(parents=True, exist_ok=True)
+        make_directories(directory / name)
     shutil.rmtree(directory / "snapshots", ignore_errors=True)
-    (directory / "snapshots").mkdir()
+    (directory / "snapshots").mkdir(exist_ok=True)
     catalogue = Catalogue(catalogue_path(directory))
+    try:
+        return catalogue, _reconcile(directory, catalogue)
+    except BaseException:
+        catalogue.close()
+        raise
+
+
+def _reconcile(directory: Path, catalogue: Catalogue) -> list[Entry]:
     good: list[Entry] = []
     bad: list[Entry] = []
     for entry in catalogue.entries():
@@ -147,7 +195,7 @@ def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:
         _log.warn("{segment}: local copy is not as it was left", segment=entry.segment)
     catalogue.remove(entry.segment for entry in bad)
     _sweep(directory, {path_text(directory, entry.segment) for entry in good})
-    return catalogue, good
+    return good
 
 
 def _is_whole(directory: Path, entry: Entry) -> bool:
@@ -160,7 +208,7 @@ def _is_whole(directory: Path, entry: Entry) -> bool:
     """
     path = path_text(directory, entry.segment)
     try:
-        found = identify(path)
+        found = _identity(path)
     except FileNotFoundError:
         return False
     if entry.writable:

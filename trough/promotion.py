@@ -19,7 +19,6 @@ from pathlib import Path
 from trough import errors, local_files
 from trough.catalogue import Entry
 from trough.executors.pool import ExecutorPool, Target
-from trough.files import checksum
 from trough.model import CanonicalCopy
 from trough.storage import Guard, Storage
 from trough.threads import ThreadPoolService
@@ -94,17 +93,17 @@ class Promotion:
             await guard()
 
         snapshot = local_files.snapshot_path(self._directory, entry.segment)
+        await self._threads.run(local_files.make_room_for_snapshot, snapshot, target.path)
         try:
             await self._pool.snapshot(target, str(snapshot))
             # Damaged pages are copied like any others, over the last whole copy that there is.
             await self._pool.check(replace(target, path=str(snapshot), writable=False))
             # Remembered so that a canonical copy that is newer than ours can be told to
             # be our own, should we die between the rename there and the note of it here.
-            content = await self._threads.run(checksum, snapshot)
+            size, content = await self._threads.run(local_files.content_of, snapshot)
             earlier = [each for each in entry.publishing.split() if each != content]
             entry.publishing = " ".join([*earlier, content][-REMEMBERED:])
             await self._remember(entry)
-            size = snapshot.stat().st_size
             transfer = local_files.Transfer(self._transfers, entry.segment, "publish", size)
             with transfer as progress:
                 return await self._storage.publish(
@@ -121,7 +120,7 @@ class Promotion:
         look = local_files.snapshot_path(self._directory, entry.segment)
         try:
             found = await self._storage.fetch(found, look)
-            content = await self._threads.run(checksum, look)
+            _, content = await self._threads.run(local_files.content_of, look)
         finally:
             await self._threads.run(local_files.remove, str(look))
         if content not in known:

@@ -119,7 +119,7 @@ class Provisioning(service.Service):
             exists = await self._fetch_newest(segment)
             # That may have taken long, and operators free locks. What the store tells from
             # here on is later than this, and is looked at below.
-            worker.locks[segment] = lock
+            worker.take_notice(lock)
             await self._check_still_held(lock)
             if exists:
                 await worker.segments.make_writable(segment, lock.epoch)

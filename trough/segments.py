@@ -147,16 +147,21 @@ class Segments(service.Service):
         async with self._busy.hold(wanted.segment):
             await self._fetch(wanted)
 
-    async def fetch_anew(self, segment: str) -> None:
-        """Replace a damaged copy that is only read by the canonical one."""
+    async def fetch_anew(self, damaged: LocalCopy) -> None:
+        """Replace a copy that is only read by the canonical one, if it was not meanwhile."""
+        segment = damaged.entry.segment
         async with self._busy.hold(segment):
-            copy = self._copies.get(segment)
-            if copy is None or copy.writable:
+            if self._copies.get(segment) is not damaged or damaged.writable:
                 return
-            wanted = copy.entry.canonical
             self._copies.remove(segment)
-            await self._fetch(wanted)
-            self._let_go(segment)
+            try:
+                await self._fetch(damaged.entry.canonical)
+            except errors.DiskFull:
+                # The next try has the room that the damaged file takes.
+                await self._threads.run(local_files.remove, damaged.target.path)
+                raise
+            finally:
+                self._let_go(segment)
 
     async def _fetch(self, wanted: CanonicalCopy) -> None:
         segment = wanted.segment
@@ -177,16 +182,27 @@ class Segments(service.Service):
             got = await self._storage.fetch(wanted, destination, progress)
         entry = Entry(segment, got.path)
         entry.adopt(got)
-        try:
-            await self._install(entry)
-        except errors.DiskFull:
-            # Of a file that the catalogue has no room for nobody knows, and it takes the
-            # room that a later try needs.
-            if copy is None:
-                await self._threads.run(local_files.remove, destination)
-            raise
+        await self._take_over(entry, destination)
         if copy is not None:
             self._let_go(segment)
+
+    async def _take_over(self, entry: Entry, path: Path) -> None:
+        """Have the file that has come to lie at `path` as the copy."""
+        await self._identify(entry)
+        copy = LocalCopy(entry, self._new_target(entry), self._now())
+        replaces = self._copies.get(entry.segment) is not None
+        if replaces:
+            # Whatever the catalogue can be told: the former file is not there any more.
+            self._copies.put(copy)
+        try:
+            await self._remember(entry)
+        except errors.TroughError:
+            # Of a file that the catalogue has no room for nobody knows, and it takes the
+            # room that a later try needs.
+            if not replaces:
+                await self._threads.run(local_files.remove, path)
+            raise
+        self._copies.put(copy)
 
     async def _present(self, wanted: CanonicalCopy) -> CanonicalCopy:
         found = await self._storage.find(wanted.segment, wanted.path)
@@ -215,8 +231,13 @@ class Segments(service.Service):
             if copy.writable:
                 raise errors.LockHeld(f"segment {segment} is being written here")
             self._copies.remove(segment)
-            await self._pool.forget(segment)
-            await self._threads.run(local_files.remove, copy.target.path)
+            try:
+                await self._pool.forget(segment)
+                await self._threads.run(local_files.remove, copy.target.path)
+            except BaseException:
+                # It stays known, or nobody would come back to remove its file.
+                self._copies.put(copy)
+                raise
             await self._forget(segment)
 
     # -- becoming writable, and back -------------------------------------------
@@ -274,7 +295,7 @@ class Segments(service.Service):
         own, and the local copy goes with them: what is left would be neither the
         canonical state nor a complete one. A damaged copy goes there as well.
 
-        :return: the name of the file in ``aside/``, or None where all was promoted
+        :return: the name of the file in ``aside/``, or None where nothing went there
         """
         copy = self._copies.get(segment)
         if copy is not None:
@@ -420,9 +441,10 @@ class Segments(service.Service):
         return Target(entry.segment, path, next(self._generations), entry.writable)
 
     async def _install(self, entry: Entry) -> None:
-        target = self._new_target(entry)
-        entry.file_size, entry.file_modified = await self._threads.run(
-            local_files.identify, target.path
-        )
+        await self._identify(entry)
         await self._remember(entry)
-        self._copies.put(LocalCopy(entry, target, self._now()))
+        self._copies.put(LocalCopy(entry, self._new_target(entry), self._now()))
+
+    async def _identify(self, entry: Entry) -> None:
+        path = local_files.path_text(self._directory, entry.segment)
+        entry.file_size, entry.file_modified = await self._threads.run(local_files.identify, path)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -136,7 +136,8 @@ class LocalSyncController(service.MultiService):
     async def _start(self) -> None:
         if self.segments.are_new:
             await self._until_it_works("metadata store", self._check_not_lost)
-        await self.segments.load()
+        # Whoever frees space on a full disk is not to have to start this worker, too.
+        await self._until_it_works("local data", self.segments.load)
         if self.cold is not None:
             await self.cold.open()
         self.loaded = True
@@ -273,6 +274,12 @@ class LocalSyncController(service.MultiService):
             touched |= set(before) | {entry.segment for entry in self.segments.writable()}
         self.reconciler.look_at(s for s in touched if self.segments.get(s) is not None)
 
+    def take_notice(self, lock: Lock) -> None:
+        """Know a lock before the metadata store tells of it, unless that told of a later one."""
+        known = self.locks.get(lock.segment)
+        if known is None or known.epoch < lock.epoch:
+            self.locks[lock.segment] = lock
+
     def _assignments_changed(self, changes: AssignmentChanges) -> None:
         self.reconciler.assignments_changed(changes)
 
@@ -364,20 +371,27 @@ class LocalSyncController(service.MultiService):
         for segment in segments:
             copy = self.segments.get(segment)
             if copy is None:
+                if self.cold is not None:
+                    self.cold.discard(segment)
                 continue
             _log.error("{segment}: the local copy is damaged", segment=segment)
             self.publisher.withdraw(segment)
             try:
                 await self._replace_damaged(segment, copy)
-            except errors.TroughError as reason:
+            except CancelledError:
+                raise
+            except Exception as reason:
+                # Whatever it is: the others are not to wait for that.
                 _log.warn("{segment}: not replaced yet: {reason}", segment=segment, reason=reason)
+                if self.segments.get(segment) is None:
+                    self.publisher.withdraw(segment)
                 self.reconciler.look_at([segment])
 
     async def _replace_damaged(self, segment: str, damaged: LocalCopy) -> None:
         if damaged.writable:
             await self.writer.give_up(segment, damaged.entry.epoch, "the local copy is damaged")
             return
-        await self.segments.fetch_anew(segment)
+        await self.segments.fetch_anew(damaged)
         copy = self.segments.get(segment)
         if copy is not None:  # it may have been deleted meanwhile, or provisioned
             self.publisher.serve(segment, copy.writable)

@@ -243,11 +243,11 @@ class Writer(service.MultiService):
 
     async def _retire(self, segment: str, epoch: int, why: str) -> None:
         lock = Lock(segment, self._worker.myself.node, epoch)
-        aside = await self._worker.segments.retire(segment)
-        if aside is None:
-            self._worker.publisher.serve(segment, writable=False)
-        else:
+        await self._worker.segments.retire(segment)
+        if self._worker.segments.get(segment) is None:
             self._worker.publisher.withdraw(segment)
+        else:
+            self._worker.publisher.serve(segment, writable=False)
         _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
         await self.release(lock)
         self._worker.reconciler.look_at([segment])

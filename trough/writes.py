@@ -73,8 +73,10 @@ class CountedReceiver:
 
     def finished(self, outcome: Outcome) -> None:
         """The write has ended, well or not."""
-        self._receiver.finished(outcome)
-        self._writes._one_finished()
+        try:
+            self._receiver.finished(outcome)
+        finally:  # or the copy would never come to rest again
+            self._writes._one_finished()
 
 
 class FirstWrite:

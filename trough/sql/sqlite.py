@@ -337,7 +337,8 @@ def _corrupt(message: str, path: str) -> errors.TroughError:
 
 def _cannot_open(message: str, path: str) -> errors.TroughError:
     if not Path(path).exists():
-        return errors.NoSuchSegment(f"there is no file {Path(path).name} here")
+        # Somebody removed it; as with a damaged one, the canonical copy replaces it.
+        return errors.CorruptSegment(f"the file {Path(path).name} is gone")
     return errors.Unavailable(f"{Path(path).name} cannot be opened: {message}")
 
 
