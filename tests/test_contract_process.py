@@ -58,6 +58,32 @@ def test_every_sync_server_gives_the_same_writer(machine):
     assert old == (200, "text/plain", first["write_url"].encode())
 
 
+@pytest.mark.parametrize("call", ["provision", "promote"])
+def test_keys_that_mean_nothing_are_ignored(machine, call):
+    """As the original ignored them, whatever its clients put there."""
+    holder = _holder(machine, machine.provision("s1", "keys", "t")["write_url"])
+    body = json.dumps({"segment": "keys", "remote_path": None, "why": [1]}).encode()
+    for manager in (_sync(machine), machine.url(holder, "SYNC_LOCAL_PORT")):
+        assert http("POST", manager + call, body)[0] == 200
+        status, answer = http("POST", manager + call, b'{"segmnt": "keys"}')
+        assert status == 400 and b"lacks ['segment']" in answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "provision", {"segment": "half", "schema": "\ud800"}),
+        ("PUT", "schema/half", {"id": "half", "sql": "-- \ud800"}),
+        ("POST", "gather", {"segments": ["half"], "sql": "SELECT ?", "parameters": ["\ud800"]}),
+    ],
+)
+def test_half_a_surrogate_pair_is_the_caller_s_mistake(machine, method, path, body):
+    """JSON can escape what UTF-8 cannot hold, and so no store either."""
+    status, answer = http(method, _sync(machine) + path, json.dumps(body).encode())
+    assert (status, json.loads(answer)["code"]) == (400, "bad-request")
+    assert "surrogate" in json.loads(answer)["error"]
+
+
 def test_reads_have_rows_and_errors_as_clients_parse_them(machine):
     """An array of objects, an empty one, or the reason behind words that clients strip."""
     url = machine.provision("s1", "rows", "t")["write_url"]

@@ -132,6 +132,42 @@ def test_requests_in_a_row_are_answered_in_a_row(machine):
     assert statuses == [b"200", b"400", b"200", b"200"]
 
 
+ENDLESS = b"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT sum(i) FROM n"
+MEGABYTES = (
+    b"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 20000) "
+    b"SELECT i, printf('%.*c', 500, 'x') AS x FROM n"
+)
+
+
+def _kept(sql):
+    """A request after which the connection goes on."""
+    return b"POST /?segment=odd HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(sql), sql)
+
+
+@pytest.mark.parametrize("last", [_kept(SQL), _request(LENGTH), _kept(MEGABYTES)])
+def test_who_has_asked_may_end_his_side(machine, last):
+    """As a script does that pipes its requests into nc: each is answered whole."""
+    port = int(machine.processes["w1"].settings["READ_PORT"])
+    with closing(socket.create_connection(("127.0.0.1", port), GIVE_UP)) as connection:
+        connection.sendall(_kept(SQL) + last)
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as answer:
+            said = answer.read()
+    assert said.count(b"HTTP/1.1 200 ") == 2
+    assert said.endswith((ROWS, b"]\n\r\n0\r\n\r\n"))
+
+
+def test_who_has_ended_his_side_is_not_worked_for_any_longer(machine):
+    """He may be gone, and a query without any rows would never find out."""
+    port = int(machine.processes["w1"].settings["READ_PORT"])
+    with closing(socket.create_connection(("127.0.0.1", port), GIVE_UP)) as connection:
+        connection.sendall(_kept(ENDLESS))
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as answer:
+            assert not answer.read()
+    until_blocking(lambda: machine.status("w1")["executors"]["queries"] == 0, "its end")
+
+
 @pytest.mark.parametrize(
     "headers",
     [

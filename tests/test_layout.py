@@ -128,6 +128,7 @@ LAYERS = [
     [
         "protocols.http",
         "protocols.http_gather",
+        "protocols.http_json",
         "protocols.http_manager",
         "protocols.http_proxy",
         "protocols.http_query",

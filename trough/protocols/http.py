@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from io import BytesIO
-from types import MappingProxyType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.interfaces import IHalfCloseableProtocol, IWriteDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, resource, server
+from zope.interface import implementer
 
 from trough import errors
 from trough.bunch import Bunch
@@ -30,6 +30,9 @@ _log = Logger()
 #: client gets to see the answer and can keep its connection; whoever announces more, or
 #: asks before sending, is answered at once; whoever sends more is cut off.
 PATIENCE = 16
+
+#: Seconds in which the answer has to begin to a client that has ended its side.
+UNSURE = 5
 
 REASON_PREFIX = b"500 Server Error: "
 
@@ -127,15 +130,50 @@ class Request(server.Request):
         return bytes(self.content.getvalue())
 
 
+@implementer(IHalfCloseableProtocol)
 class Channel(http.HTTPChannel):
-    """A connection; an answer leaves once it is whole, without another turn of the reactor."""
+    """A connection; an answer leaves once it is whole, without another turn of the reactor.
+
+    Who ends his side after a request is answered, as long as that does not take long: a
+    script that pipes requests into ``nc`` does so, but so does a client that is killed.
+    """
 
     site: Site
     transport: Any
+    _peer_ended = False
 
     def requestDone(self, request: http.Request) -> None:
         super().requestDone(request)
         self.site.bunch.at_end(self._send_now)
+        if not self.persistent:
+            self.setTimeout(self.site.timeOut)  # of a peer that does not take the rest
+        elif self._peer_ended:
+            self._go_on_or_close()
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more, and may be gone."""
+        ended, self._peer_ended = self._peer_ended, True
+        if not ended and not self.transport.disconnecting:
+            self._go_on_or_close()
+
+    def writeConnectionLost(self) -> None:
+        """Never called, for this side is not ended alone."""
+
+    def _go_on_or_close(self) -> None:
+        if self._handlingRequest:
+            self.setTimeout(UNSURE)
+        else:
+            self.loseConnection()
+
+    def timeoutConnection(self) -> None:
+        if self.transport.disconnecting:
+            self.transport.abortConnection()
+        elif not self._peer_ended:
+            super().timeoutConnection()
+        elif self.requests[0].startedWriting:
+            self.setTimeout(UNSURE)  # whether anybody is there, sending finds out
+        else:
+            self.loseConnection()
 
     def _send_now(self) -> None:
         transport = self.transport
@@ -318,45 +356,3 @@ def write_json(request: Request, status: int, answer: object) -> None:
 def as_json(answer: object, status: int = 200) -> tuple[int, bytes, bytes]:
     """A response for :meth:`Resource.run`."""
     return status, b"application/json", json.dumps(answer).encode() + b"\n"
-
-
-def json_object(
-    request: Request,
-    required: set[str],
-    optional: set[str],
-    kinds: Mapping[str, tuple[type, ...]] = MappingProxyType({}),
-) -> dict[str, Any]:
-    """The body as a JSON object with these keys and no others.
-
-    :param kinds: of the values that are not texts
-    :raises trough.errors.BadRequest: saying what is wrong with it
-    """
-    try:
-        body = json.loads(request.body())
-    except (ValueError, RecursionError) as reason:
-        raise errors.BadRequest(f"the body is not JSON: {reason}") from reason
-    expected = "a JSON object with " + ", ".join(
-        [*sorted(required), *(f"optionally {key}" for key in sorted(optional))]
-    )
-    if not isinstance(body, dict):
-        raise errors.BadRequest(f"the body is not {expected}")
-    missing, unknown = required - set(body), set(body) - required - optional
-    if missing or unknown:
-        problem = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
-        raise errors.BadRequest(f"the body {problem}", f"expected is {expected}")
-    for key, value in body.items():
-        allowed = kinds.get(key, (str,))
-        if type(value) not in allowed:
-            wanted = " or ".join(_KINDS[kind] for kind in allowed)
-            raise errors.BadRequest(f"{key} is {value!r:.80}, which is not {wanted}")
-    return body
-
-
-_KINDS = {
-    str: "a text",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    list: "an array",
-    dict: "an object",
-}

@@ -16,7 +16,8 @@ from trough.gather.failures import SegmentsFailed
 from trough.model import check_segment_id
 from trough.protocols.arguments import GatherArguments
 from trough.protocols.gatherer import Gatherer
-from trough.protocols.http import Request, finished, json_object
+from trough.protocols.http import Request, finished
+from trough.protocols.http_json import json_object
 from trough.protocols.values import parameters_of
 from trough.sql.rows import names_json
 
@@ -60,11 +61,6 @@ def gather_arguments(request: Request) -> GatherArguments:
     body = json_object(request, {"sql"}, _OPTIONAL, _KINDS)
     if ("segments" in body) == ("matching" in body):
         raise errors.BadRequest("the body has to have one of segments and matching")
-    for key in {"sql", "matching"} & set(body):
-        try:
-            body[key].encode()
-        except UnicodeEncodeError as error:
-            raise errors.BadRequest(f"{key} has half a surrogate pair") from error
     for segment in body.get("segments", ()):
         check_segment_id(segment)
     seconds = body.get("seconds")

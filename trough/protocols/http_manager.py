@@ -14,8 +14,9 @@ from urllib.parse import unquote_to_bytes
 from trough import errors
 from trough.model import check_segment_id
 from trough.protocols.gatherer import Gatherer
-from trough.protocols.http import Request, Resource, as_json, json_object
+from trough.protocols.http import Request, Resource, as_json
 from trough.protocols.http_gather import answer_gather
+from trough.protocols.http_json import json_object
 from trough.schemas import Schemas
 
 
@@ -104,7 +105,7 @@ class ManagerResource(Resource):
     # -- one method a call --------------------------------------------------------
 
     async def _provision(self, request: Request) -> Any:
-        body = json_object(request, {"segment"}, {"schema"})
+        body = json_object(request, {"segment"}, {"schema"}, ignore_others=True)
         return as_json(
             await self._manager.provision(body["segment"], body.get("schema", "default"))
         )
@@ -115,7 +116,7 @@ class ManagerResource(Resource):
         return 200, b"text/plain; charset=utf-8", str(answer["write_url"]).encode()
 
     async def _promote(self, request: Request) -> Any:
-        body = json_object(request, {"segment"}, set())
+        body = json_object(request, {"segment"}, set(), ignore_others=True)
         return as_json(await self._manager.promote(body["segment"]))
 
     async def _delete(self, request: Request, segment: str) -> Any:

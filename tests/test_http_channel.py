@@ -1,0 +1,45 @@
+"""Connections of the HTTP ports, without a network: who does not take an answer."""
+
+from twisted.internet.testing import Clock, StringTransport
+
+from trough.protocols.http import UNSURE, Resource, Site, write_response
+
+REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n%s\r\n"
+
+
+class Answering(Resource):
+    """Answers each request at once."""
+
+    def handler(self, request):
+        return lambda request: write_response(request, 200, b"text/plain", b"here")
+
+
+class Peer:
+    """A client that has taken nothing of what was sent to it."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.transport = StringTransport()
+        self.site = Site(Answering(), self.clock, 1000)
+        self.channel = self.site.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+
+
+def test_a_peer_that_never_takes_the_last_answer_is_thrown_out():
+    """After which the connection was to end; it would be kept for ever."""
+    peer = Peer()
+    peer.channel.dataReceived(REQUEST % b"Connection: close\r\n")
+    assert peer.transport.value().endswith(b"here")
+    assert peer.transport.disconnecting
+    peer.clock.advance(peer.site.timeOut)
+    assert peer.transport.disconnected
+    assert not peer.clock.getDelayedCalls()
+
+
+def test_a_peer_that_ends_his_side_has_time_to_take_the_last_answer():
+    """He has shown that he is there by asking for the connection's end."""
+    peer = Peer()
+    peer.channel.dataReceived(REQUEST % b"Connection: close\r\n")
+    peer.channel.readConnectionLost()
+    peer.clock.advance(UNSURE)
+    assert not peer.transport.disconnected
