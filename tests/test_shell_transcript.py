@@ -22,6 +22,8 @@ DOCUMENTS = ("README.rst", "docs/shell.rst")
 _PROMPT = re.compile(r"(trough(?::\S+\(r[ow]\)|:\[[\d,]+ segments\]\(r[ow]\))?> )(.*)")
 _CONTINUED = re.compile(r" *\.\.\.> (.*)")
 _SECONDS = re.compile(r"\(\d+(\.\d+)? m?s\)")
+#: The progress of what takes longer than half a second, which is not on the screen any more.
+_PROGRESS = re.compile(r"(?m)^.*\r\x1b\[K")
 
 
 def transcripts(document):
@@ -49,7 +51,7 @@ def _exchanges(lines):
 
 def comparable(text):
     """What is shown, without the time it took, and with segments in no order."""
-    lines = [line.rstrip() for line in text.rstrip("\n").split("\n")]
+    lines = [line.rstrip() for line in _PROGRESS.sub("", text).rstrip("\n").split("\n")]
     return sorted(_SECONDS.sub("(1 ms)", "\n".join(lines)).split("\n\n"))
 
 
