@@ -391,7 +391,10 @@ class TroughClient:
             raise unexpected(response, what, payload)
 
     def schema_exists(self, schema_id: str) -> bool:
-        """Whether there is a schema of this name."""
+        """Whether there is a schema of this name.
+
+        :raises TroughException: no sync server answered
+        """
         path = f"schema/{quote(schema_id, safe='')}"
         response, what = self._leader.ask("GET", path, timeout=SCHEMA_SECONDS)
         if response.status not in (200, 404):
@@ -399,13 +402,19 @@ class TroughClient:
         return response.status == 200
 
     def schemas(self) -> Iterator[dict[str, str]]:
-        """The names of all schemas, as ``{"name": ...}``."""
+        """The names of all schemas, as ``{"name": ...}``.
+
+        :raises TroughException: the metadata store did not answer
+        """
         with _as_trough_exception():
             names = self._metadata.schemas()
         return iter([{"name": name} for name in names])
 
     def schema(self, schema_id: str) -> list[dict[str, str]] | None:
-        """One schema, as ``[{name: sql}]``, or None where there is none of this name."""
+        """One schema, as ``[{name: sql}]``, or None where there is none of this name.
+
+        :raises TroughException: the metadata store did not answer
+        """
         try:
             with _as_trough_exception():
                 schema = self._metadata.schema(schema_id)
