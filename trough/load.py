@@ -50,7 +50,7 @@ which line to go on (--from-line).
 exit status: 0 everything was loaded, 1 lines were skipped, 2 loading stopped or could
 not begin, 130 interrupted
 
-example: trough-load --segment 300001 --schema crawl index.cdx.gz
+example: trough-load --segment 300001 --schema crawled_url index.cdx.gz
 """
 
 
