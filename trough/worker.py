@@ -56,10 +56,10 @@ class Timing:
         0: never
     """
 
-    heartbeat: float = 10.0
-    retry: float = 10.0
-    full: float = 3600.0
-    lock_idle: float = 3600.0
+    heartbeat: float
+    retry: float
+    full: float
+    lock_idle: float
 
     def is_idle(self, unwritten: float, draining: bool) -> bool:
         """Whether a wholly promoted segment is given up by its writer.
