@@ -2,7 +2,7 @@
 
 from twisted.internet.testing import Clock, StringTransport
 
-from trough.protocols.http import UNSURE, Resource, Site, write_response
+from trough.protocols.http import LOOKS, UNSURE, Resource, Site, write_response
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n%s\r\n"
 
@@ -14,13 +14,26 @@ class Answering(Resource):
         return lambda request: write_response(request, 200, b"text/plain", b"here")
 
 
+class AnsweringLate(Resource):
+    """Answers when told to."""
+
+    def handler(self, request):
+        return self.keep
+
+    def keep(self, request):
+        self.request = request
+
+    def answer(self):
+        write_response(self.request, 200, b"text/plain", b"here")
+
+
 class Peer:
     """A client that has taken nothing of what was sent to it."""
 
-    def __init__(self):
+    def __init__(self, resource=None):
         self.clock = Clock()
         self.transport = StringTransport()
-        self.site = Site(Answering(), self.clock, 1000)
+        self.site = Site(resource or Answering(), self.clock, 1000)
         self.channel = self.site.buildProtocol(None)
         self.channel.makeConnection(self.transport)
 
@@ -43,3 +56,30 @@ def test_a_peer_that_ends_his_side_has_time_to_take_the_last_answer():
     peer.channel.readConnectionLost()
     peer.clock.advance(UNSURE)
     assert not peer.transport.disconnected
+
+
+def test_a_peer_that_ends_his_side_is_answered_however_long_that_takes():
+    """Until then he is told every now and then that something will come; afterwards there is
+    nothing that he could ask."""
+    resource = AnsweringLate()
+    peer = Peer(resource)
+    peer.channel.dataReceived(REQUEST % b"")
+    peer.channel.readConnectionLost()
+    peer.clock.pump([LOOKS] * 9)
+    assert peer.transport.value() == b"HTTP/1.1 100 Continue\r\n\r\n" * 10
+    resource.answer()
+    assert peer.transport.value().count(b"100 Continue") == 10
+    assert peer.transport.value().endswith(b"here")
+    assert peer.transport.disconnecting
+
+
+def test_a_peer_of_http_1_0_that_ends_his_side_is_answered_soon_or_not():
+    """It has no interim answers, by which could be found out whether he is there."""
+    resource = AnsweringLate()
+    peer = Peer(resource)
+    peer.channel.dataReceived(b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n")
+    peer.channel.readConnectionLost()
+    assert not peer.transport.disconnecting
+    peer.clock.advance(UNSURE)
+    assert not peer.transport.value()
+    assert peer.transport.disconnecting

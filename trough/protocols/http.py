@@ -31,8 +31,10 @@ _log = Logger()
 #: asks before sending, is answered at once; whoever sends more is cut off.
 PATIENCE = 16
 
-#: Seconds in which the answer has to begin to a client that has ended its side.
-UNSURE = 5
+#: Seconds between two looks whether a client is there that has ended its side, and in which
+#: the answer has to begin to one of HTTP/1.0, which cannot be looked for.
+LOOKS, UNSURE = 1, 5
+_IS_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 REASON_PREFIX = b"500 Server Error: "
 
@@ -134,8 +136,9 @@ class Request(server.Request):
 class Channel(http.HTTPChannel):
     """A connection; an answer leaves once it is whole, without another turn of the reactor.
 
-    Who ends his side after a request is answered, as long as that does not take long: a
-    script that pipes requests into ``nc`` does so, but so does a client that is killed.
+    Who ends his side after a request is answered: a script that pipes requests into ``nc``
+    does so. A client that is killed looks the same until something is sent to it; that is an
+    interim answer, which clients pass over (RFC 9110, section 15.2) and HTTP/1.0 did not have.
     """
 
     site: Site
@@ -161,7 +164,7 @@ class Channel(http.HTTPChannel):
 
     def _go_on_or_close(self) -> None:
         if self._handlingRequest:
-            self.setTimeout(UNSURE)
+            self._look_for_peer()
         else:
             self.loseConnection()
 
@@ -170,10 +173,22 @@ class Channel(http.HTTPChannel):
             self.transport.abortConnection()
         elif not self._peer_ended:
             super().timeoutConnection()
-        elif self.requests[0].startedWriting:
-            self.setTimeout(UNSURE)  # whether anybody is there, sending finds out
+        elif self.requests[0].startedWriting or self._takes_interim_answers():
+            self._look_for_peer()
         else:
             self.loseConnection()
+
+    def _look_for_peer(self) -> None:
+        if not self._takes_interim_answers():
+            self.setTimeout(UNSURE)
+            return
+        if not self.requests[0].startedWriting:
+            # The second one fails where nobody was there to take the first.
+            self.transport.write(_IS_THERE)
+        self.setTimeout(LOOKS)
+
+    def _takes_interim_answers(self) -> bool:
+        return bool(self.requests[0].clientproto == b"HTTP/1.1")
 
     def _send_now(self) -> None:
         transport = self.transport
