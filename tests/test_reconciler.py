@@ -5,6 +5,7 @@ import pytest_twisted
 from waiting import until
 from worker_parts import HeldUp, occupied, running_worker
 
+import trough.reconciler
 from trough import errors
 from trough.metadata import AssignmentChanges
 from trough.model import Assignment, Leader
@@ -146,3 +147,34 @@ async def test_a_copy_that_a_failed_provisioning_brought_is_published(tmp_path):
         await assign(worker, leader, "300001")
         await until(lambda: worker.metadata.copies_of(["300001"]), "the news of the copy")
         assert worker.segments.get("300001") is copy
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_put_off_is_tried_in_portions_until_one_succeeds(tmp_path, monkeypatch):
+    """A full disk refuses one copy like another, and there may be very many; once there is
+    room, none has to wait for the next portion."""
+    monkeypatch.setattr(trough.reconciler, "TRIES", 2)
+    async with running_worker(tmp_path, retry=3600.0) as worker:
+        leader, reconciler = await lead(worker), worker.controller.reconciler
+        tried, fetch = [], worker.segments.fetch
+
+        async def no_room(wanted):
+            tried.append(wanted.segment)
+            raise errors.DiskFull("no room")
+
+        worker.segments.fetch = no_room
+        names = [f"30000{number}" for number in range(7)]
+        for name in names:
+            worker.put_canonical(name)
+            await assign(worker, leader, name)
+        await until(lambda: reconciler.status["put_off"] == len(names), "a full disk")
+        tried.clear()
+        for portion in (2, 4, 6, 7, 9):  # the last one begins again
+            await reconciler._again()
+            assert len(tried) == portion
+            assert reconciler.status["put_off"] == len(names)
+        assert sorted(tried[:7]) == names
+        worker.segments.fetch = fetch
+        await reconciler._again()
+        await until(lambda: len(worker.segments) == len(names), "all copies")
+        assert reconciler.status["put_off"] == 0

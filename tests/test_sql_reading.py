@@ -282,11 +282,11 @@ def test_damage_far_behind_is_told_in_the_midst_of_an_answer(tmp_path):
     assert answer.count > 100
 
 
-def test_a_missing_file_is_no_segment(tmp_path):
-    """And not made by looking for it."""
+def test_a_missing_file_counts_as_damaged(tmp_path):
+    """It is fetched anew then, and not made by looking for it."""
     path = tmp_path / "nowhere.sqlite"
     for writable in (False, True):
-        with pytest.raises(errors.NoSuchSegment, match=r"nowhere\.sqlite"):
+        with pytest.raises(errors.CorruptSegment, match=r"nowhere\.sqlite"):
             Asked().begin(path, query("SELECT 1"), writable=writable)
     assert not path.exists()
 

@@ -182,7 +182,7 @@ def test_a_damaged_or_missing_file_fails_every_write(applied, tmp_path):
     damage(applied.path, 0, 1)
     assert applied.apply(insert(10), insert(11)) == [errors.CorruptSegment] * 2
     (tmp_path / "s.sqlite").unlink()
-    assert applied.apply(insert(10)) == [errors.NoSuchSegment]
+    assert applied.apply(insert(10)) == [errors.CorruptSegment]
     assert not (tmp_path / "s.sqlite").exists()
 
 

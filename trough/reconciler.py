@@ -36,6 +36,10 @@ PARALLEL = 8
 #: Looks that are begun in one turn of the reactor, at most: a few milliseconds.
 LOOKS_A_TURN = 500
 
+#: Segments put off that are tried again at once. Where the first of them fail once more, as
+#: on a full disk, so will most others, and there may be very many.
+TRIES = 1000
+
 
 class Reconciler(service.MultiService):
     """See the module's text.
@@ -57,6 +61,9 @@ class Reconciler(service.MultiService):
         #: Fires when the last look has ended; somebody waits for that to stop.
         self._ended: Deferred[None] | None = None
         self._later: set[str] = set()
+        #: Those that come again in this round, until they are queued; those that are.
+        self._round: set[str] = set()
+        self._tried: set[str] = set()
         #: Those under way that have to be looked at once more right after.
         self._behind: set[str] = set()
         #: Why the last look at a segment failed: the same reason is not logged again.
@@ -115,7 +122,7 @@ class Reconciler(service.MultiService):
             "assigned": len(self._wanted),
             "queued": len(self._queue) + len(self._written) + len(self._behind),
             "active": len(self._active),
-            "put_off": len(self._later),
+            "put_off": len(self._later | self._round),
         }
 
     def startService(self) -> None:
@@ -140,8 +147,15 @@ class Reconciler(service.MultiService):
     # -- one at a time ----------------------------------------------------------
 
     async def _again(self) -> None:
-        later, self._later = self._later, set()
-        self.look_at(later)
+        self._try_again(TRIES)
+
+    def _try_again(self, count: int) -> None:
+        """Look at so many of those put off, at all of them before at any a second time."""
+        if not self._round:
+            self._round, self._later = self._later, set()
+        portion = [self._round.pop() for _ in range(min(count, len(self._round)))]
+        self._tried.update(portion)
+        self.look_at(portion)
 
     def _fill(self) -> None:
         # Most looks find all well and end at once, which would fill from within the
@@ -196,6 +210,12 @@ class Reconciler(service.MultiService):
             self._put_off(segment, result)
         else:
             self._reasons.pop(segment, None)
+        if segment in self._tried:
+            self._tried.remove(segment)
+            if segment not in self._later:
+                # What kept it from its turn may keep no other one by now. With each success
+                # fewer are left, so that this ends.
+                self._try_again(2)
         if segment in self._behind:
             self._behind.remove(segment)
             self.look_at([segment])

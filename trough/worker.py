@@ -319,8 +319,9 @@ class LocalSyncController(service.MultiService):
             raise errors.LockHeld(f"segment {segment} is locked for writing by {lock.node}")
         if self.segments.get(segment) is None:
             raise errors.NoSuchSegment(f"segment {segment} has no copy on {self.myself.node}")
-        await self.segments.drop(segment)
-        self.publisher.withdraw(segment)
+        async with self.provisioning.alone(segment):
+            await self.segments.drop(segment)
+            self.publisher.withdraw(segment)
 
     # -- how it is ---------------------------------------------------------------
 
