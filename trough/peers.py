@@ -11,31 +11,13 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet import defer
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
-from twisted.web.client import (
-    Agent,
-    FileBodyProducer,
-    HTTPConnectionPool,
-    ResponseFailed,
-    ResponseNeverReceived,
-    readBody,
-)
+from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
 from twisted.web.http_headers import Headers
 
 from trough import errors
 
 #: Seconds to establish a connection; a machine that is gone does not refuse one.
 CONNECT_TIMEOUT = 5.0
-
-_AWAY = (
-    ConnectError,
-    ConnectionClosed,
-    DNSLookupError,
-    ResponseFailed,
-    ResponseNeverReceived,
-    defer.TimeoutError,
-    defer.CancelledError,
-)
 
 
 class Peers:
@@ -88,7 +70,7 @@ class Peers:
                 method.encode(), url.encode(), self._headers, producer
             )
             return response.code, await readBody(response)
-        except _AWAY as failure:
+        except Exception as failure:  # Twisted's connection errors share no base
             raise errors.Unavailable(f"no answer from {url}: {_reason(failure)}") from failure
 
     async def close(self) -> None:
