@@ -96,6 +96,7 @@ LAYERS = [
         "publisher",
         "reconciler",
         "segments",
+        "threaded_catalogue",
         "worker",
         "writer",
         "writes",

@@ -8,7 +8,7 @@ from processes import Machine, http, read, until_blocking, write
 STEPS = [
     "trough.promotion:Promotion.check_overwritten",
     "trough.executors.pool:ExecutorPool.snapshot",
-    "trough.segments:Segments._remember",
+    "trough.threaded_catalogue:ThreadedCatalogue.put",
     "trough.metadata.embedded:EmbeddedMetadata.check_lock",
     "trough.storage.directory:DirectoryBackend.stage",
     "trough.storage.directory:DirectoryBackend.commit",

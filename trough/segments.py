@@ -13,7 +13,6 @@ anything (:mod:`trough.query`).
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,22 +20,20 @@ from typing import Any
 
 from twisted.application import service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors, local_files
 from trough.aside import Aside
-from trough.catalogue import Catalogue, Entry
+from trough.catalogue import Entry
 from trough.executors.pool import ExecutorPool, Job, Limits, Receiver, Target
 from trough.keyed_lock import KeyedLock
 from trough.local_copies import LocalCopies, LocalCopy
 from trough.model import CanonicalCopy, canonical_path
 from trough.promotion import Promotion
 from trough.storage import Guard, Storage
+from trough.threaded_catalogue import ThreadedCatalogue
 from trough.threads import ThreadPoolService
 from trough.writes import CountedReceiver, FirstWrite
-
-_log = Logger()
 
 
 class Segments(service.Service):
@@ -44,8 +41,7 @@ class Segments(service.Service):
 
     :param directory: the worker's data directory
     :param threads: for work on files
-    :param catalogue_thread: a pool of one thread, so that what is remembered is
-        remembered in order
+    :param catalogue_thread: a pool of one thread, for what is remembered
     :param now: seconds, by the clock by which it is told how long nobody wrote
     """
 
@@ -62,25 +58,24 @@ class Segments(service.Service):
         self._storage = storage
         self._pool = pool
         self._threads = threads
-        self._catalogue_thread = catalogue_thread
         self._now = now
         self._copies = LocalCopies()
         self._busy = KeyedLock()
         self._generations = itertools.count(1)
-        self._catalogue: Catalogue | None = None
+        self._catalogue = ThreadedCatalogue(directory, catalogue_thread)
         #: Bytes done of every transfer under way, by segment id; shown in the status.
         self.transfers: dict[str, dict[str, object]] = {}
         self._promotion = Promotion(
-            directory, storage, pool, threads, self._remember, self.transfers
+            directory, storage, pool, threads, self._catalogue.put, self.transfers
         )
-        self._aside = Aside(directory, self._copies, pool, threads, self._forget)
+        self._aside = Aside(directory, self._copies, pool, threads, self._catalogue.forget)
 
     # -- life ------------------------------------------------------------------
 
     @property
     def are_new(self) -> bool:
         """Whether nothing was ever kept in the data directory; until :meth:`load`."""
-        return not local_files.catalogue_path(self._directory).exists()
+        return self._catalogue.is_new
 
     async def load(self) -> None:
         """Open the catalogue, and match it with the files that are there.
@@ -88,10 +83,7 @@ class Segments(service.Service):
         Left-overs of a crash are removed; a file that is not what the catalogue says is
         fetched anew if it was only read, and moved aside if it may hold writes.
         """
-        self._catalogue, entries = await self._catalogue_thread.run(
-            local_files.open_and_reconcile, self._directory
-        )
-        await self._catalogue_thread.run(self._take_up, entries)
+        await self._catalogue.open(self._take_up)
 
     def _take_up(self, entries: list[Entry]) -> None:
         for entry in entries:
@@ -99,9 +91,7 @@ class Segments(service.Service):
 
     async def close(self) -> None:
         """Let go of the catalogue."""
-        if self._catalogue is not None:
-            catalogue, self._catalogue = self._catalogue, None
-            await self._catalogue_thread.run(catalogue.close)
+        await self._catalogue.close()
 
     # -- what there is ---------------------------------------------------------
 
@@ -195,7 +185,7 @@ class Segments(service.Service):
             # Whatever the catalogue can be told: the former file is not there any more.
             self._copies.put(copy)
         try:
-            await self._remember(entry)
+            await self._catalogue.put(entry)
         except errors.TroughError:
             # Of a file that the catalogue has no room for nobody knows, and it takes the
             # room that a later try needs.
@@ -238,7 +228,7 @@ class Segments(service.Service):
                 # It stays known, or nobody would come back to remove its file.
                 self._copies.put(copy)
                 raise
-            await self._forget(segment)
+            await self._catalogue.forget(segment)
 
     # -- becoming writable, and back -------------------------------------------
 
@@ -252,14 +242,14 @@ class Segments(service.Service):
                 raise errors.Conflict(f"segment {segment} has a local copy already")
             # The entry comes first: a file without one is swept as a left-over.
             entry = Entry(segment, canonical_path(segment), epoch=epoch, unpromoted=True)
-            await self._remember(entry)
+            await self._catalogue.put(entry)
             target = self._new_target(entry)
             try:
                 await self._threads.run(local_files.make_way, Path(target.path))
                 await self._pool.create(target, schema_sql)
             except BaseException:
                 await self._threads.run(local_files.remove, target.path)
-                await self._forget(segment)
+                await self._catalogue.forget(segment)
                 raise
             self._copies.put(LocalCopy(entry, target, self._now()))
 
@@ -276,7 +266,7 @@ class Segments(service.Service):
             if copy.writable:
                 raise errors.LockHeld(f"segment {segment} is being written here already")
             entry = replace(copy.entry, epoch=epoch)
-            await self._remember(entry)
+            await self._catalogue.put(entry)
             target = self._new_target(entry)
             await self._pool.make_writable(target)
             self._copies.put(LocalCopy(entry, target, self._now()))
@@ -358,7 +348,7 @@ class Segments(service.Service):
         copy.noting.append(waiting)
         if len(copy.noting) == 1:
             copy.entry.unpromoted = True
-            maybeDeferred(self._remember, copy.entry).addBoth(self._noted, copy)
+            maybeDeferred(self._catalogue.put, copy.entry).addBoth(self._noted, copy)
         await waiting
 
     def _noted(self, result: Failure | None, copy: LocalCopy) -> None:
@@ -397,7 +387,7 @@ class Segments(service.Service):
             entry.publishing = ""
             if mark is not None and mark == copy.writes.started:
                 entry.unpromoted = False
-            await self._remember(entry)
+            await self._catalogue.put(entry)
             return published
 
     async def is_overwritten(self, wanted: CanonicalCopy) -> bool:
@@ -413,36 +403,13 @@ class Segments(service.Service):
 
     # -- inside ----------------------------------------------------------------
 
-    @property
-    def _database(self) -> Catalogue:
-        if self._catalogue is None:
-            raise errors.Unavailable("the worker is starting or stopping")
-        return self._catalogue
-
-    def _remember(self, entry: Entry) -> Deferred[None]:
-        # A copy of the entry, for this one may change before the thread looks at it.
-        return self._catalogue_thread.run(self._database.put, replace(entry))
-
-    async def _forget(self, segment: str) -> None:
-        """Have the catalogue forget a segment whose file is gone.
-
-        An entry that stays does no harm: the next copy replaces it, or the next start, which
-        finds no file for it. What comes after must not be kept from happening by it.
-        """
-        try:
-            await self._catalogue_thread.run(self._database.remove, [segment])
-        except (errors.TroughError, sqlite3.Error) as failure:
-            _log.warn(
-                "{segment}: stays in the catalogue: {failure}", segment=segment, failure=failure
-            )
-
     def _new_target(self, entry: Entry) -> Target:
         path = local_files.path_text(self._directory, entry.segment)
         return Target(entry.segment, path, next(self._generations), entry.writable)
 
     async def _install(self, entry: Entry) -> None:
         await self._identify(entry)
-        await self._remember(entry)
+        await self._catalogue.put(entry)
         self._copies.put(LocalCopy(entry, self._new_target(entry), self._now()))
 
     async def _identify(self, entry: Entry) -> None:
