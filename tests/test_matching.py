@@ -1,10 +1,12 @@
 """Patterns over segment ids, harmless and evil ones."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from trough import errors, matching
+from trough.metadata.embedded_matching import Matching
 
 NAMES = ["300001", "300002", "ait-1", "AIT-1", "a" * 40 + "!"]
 
@@ -46,3 +48,11 @@ def test_a_matcher_takes_no_module_from_where_it_is_started(monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     assert not matching.is_harmless("^(ait|AIT)")
     assert matching.matching("^(ait|AIT)", NAMES) == ["ait-1", "AIT-1"]
+
+
+def test_no_process_is_told_as_such(monkeypatch, tmp_path: Path):
+    """As where a limit on processes or open files is reached; it may pass."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    for match in (lambda: matching.matching("(a+)+$", NAMES), lambda: Matching(tmp_path, "a", 1)):
+        with pytest.raises(errors.Unavailable, match="no process can be started"):
+            match()

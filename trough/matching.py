@@ -37,16 +37,18 @@ def matching(pattern: str, names: Collection[str]) -> list[str]:
 
     :raises trough.errors.BadRequest: it is no regular expression
     :raises trough.errors.DeadlineExceeded: it took too long
+    :raises trough.errors.Unavailable: no process can be started for it
     """
     found = rules.matcher(pattern)
     if is_harmless(pattern):
         return [name for name in names if found(name)]
-    process = subprocess.run(
-        own_process.command("trough.matching", LIMIT_SECONDS),
-        input=json.dumps([pattern, list(names)]).encode(),
-        capture_output=True,
-        env=own_process.environment(),
-    )
+    with own_process.started():
+        process = subprocess.run(
+            own_process.command("trough.matching", LIMIT_SECONDS),
+            input=json.dumps([pattern, list(names)]).encode(),
+            capture_output=True,
+            env=own_process.environment(),
+        )
     if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         raise errors.DeadlineExceeded(
             f"matching {pattern!r:.80} took more than {LIMIT_SECONDS} s", "simplify the pattern"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import trough
+from trough import errors
 
 
 def command(module: str, *arguments: object) -> list[str]:
@@ -35,6 +36,20 @@ def left_alone() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def started() -> Iterator[None]:
+    """Tell in our words that the system starts no process, or does not let it be spoken to.
+
+    :raises trough.errors.Unavailable: saying why
+    """
+    try:
+        yield
+    except OSError as error:
+        raise errors.Unavailable(
+            f"no process can be started: {error}", "look at the limits of this one"
+        ) from error
 
 
 def environment() -> dict[str, str]:

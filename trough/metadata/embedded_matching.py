@@ -24,19 +24,21 @@ class Matching:
 
     :param size: copies that are looked at for a page
     :raises trough.errors.BadRequest: the pattern is no regular expression
+    :raises trough.errors.Unavailable: no process can be started
     """
 
     def __init__(self, path: Path, pattern: str, size: int, seconds: int = LIMIT_SECONDS) -> None:
         rules.matcher(pattern)
         self._pattern = pattern
         self._seconds = seconds
-        self._process = subprocess.Popen(
-            own_process.command(embedded_match_child.__name__, path, seconds, size),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=own_process.environment(),
-        )
+        with own_process.started():
+            self._process = subprocess.Popen(
+                own_process.command(embedded_match_child.__name__, path, seconds, size),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=own_process.environment(),
+            )
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(pattern).encode("ascii"))
