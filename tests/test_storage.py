@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import pytest_twisted
 from storages import HASTE, SETTLED, DirectoryHand, HdfsHand
 from twisted.internet import defer, reactor
+from waiting import until
 
 from trough import errors, files
 from trough.model import CanonicalCopy
@@ -447,7 +449,13 @@ async def test_a_fresh_directory_is_looked_into_again(storage, hand):
     """A directory that changed just before the look may change again within the same
     time: the next look goes into it once more."""
     hand.put("300/300001.sqlite", b"x")
-    changes = await storage.changes(None)
+
+    async def looked_right_after_a_change():
+        hand.settle(changed := time.time())
+        changes = await storage.changes(None)
+        return changes if abs(time.time() - changed) < 1 else None
+
+    changes = await until(looked_right_after_a_change, "a look that was quick enough")
     assert (await storage.changes(changes.listing)).looked_into >= 1
     hand.settle()
     changes = await storage.changes(changes.listing)
