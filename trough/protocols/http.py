@@ -164,7 +164,8 @@ class Channel(http.HTTPChannel):
 
     def _go_on_or_close(self) -> None:
         if self._handlingRequest:
-            self._look_for_peer()
+            # Most are answered before anybody has to be looked for.
+            self.setTimeout(LOOKS if self._takes_interim_answers() else UNSURE)
         else:
             self.loseConnection()
 
@@ -173,19 +174,14 @@ class Channel(http.HTTPChannel):
             self.transport.abortConnection()
         elif not self._peer_ended:
             super().timeoutConnection()
-        elif self.requests[0].startedWriting or self._takes_interim_answers():
-            self._look_for_peer()
-        else:
-            self.loseConnection()
-
-    def _look_for_peer(self) -> None:
-        if not self._takes_interim_answers():
-            self.setTimeout(UNSURE)
-            return
-        if not self.requests[0].startedWriting:
+        elif self.requests[0].startedWriting:
+            self.setTimeout(UNSURE)  # whether anybody is there, sending finds out
+        elif self._takes_interim_answers():
             # The second one fails where nobody was there to take the first.
             self.transport.write(_IS_THERE)
-        self.setTimeout(LOOKS)
+            self.setTimeout(LOOKS)
+        else:
+            self.loseConnection()
 
     def _takes_interim_answers(self) -> bool:
         return bool(self.requests[0].clientproto == b"HTTP/1.1")
