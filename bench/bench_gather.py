@@ -27,8 +27,8 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from trough.cluster import Cluster
-from trough.gather.driver import gather
+from trough.cluster_client.client import Cluster
+from trough.cluster_client.gather_driver import gather
 from trough.metadata.open import open_metadata
 from trough.model import canonical_path
 from trough.sql.sqlite import sqlite3

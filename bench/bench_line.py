@@ -27,13 +27,13 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import react
 
-from trough.executors.pool import ExecutorPool, Framing, Outcome, Target
-from trough.executors.pool import Limits as PoolLimits
-from trough.protocols.arguments import parse_query_arguments
-from trough.protocols.client import LineConnection, connect
-from trough.protocols.line import Limits, ReplyParser, Request, RequestParser
-from trough.protocols.server import LineServerFactory
-from trough.protocols.verbs import Handler, QueryReply, Reply, Verb, table
+from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, Target
+from trough.executors.pool.pool import Limits as PoolLimits
+from trough.protocols.line.arguments import parse_query_arguments
+from trough.protocols.line.client import LineConnection, connect
+from trough.protocols.line.framing import Limits, ReplyParser, Request, RequestParser
+from trough.protocols.line.replies import Handler, QueryReply, Reply, Verb, table
+from trough.protocols.line.server import LineServerFactory
 
 reactor: Any = installed_reactor
 SQL = "SELECT status_code, url FROM crawled_url WHERE id = 77"

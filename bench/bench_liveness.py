@@ -19,8 +19,8 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater, react
 
-from trough.metadata.address import RethinkAddress
-from trough.metadata.rethink import RethinkMetadata
+from trough.metadata.rethinkdb.store import RethinkMetadata
+from trough.metadata.url import RethinkAddress
 from trough.model import READ, Copy, Leader, Worker
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))

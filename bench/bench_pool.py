@@ -24,7 +24,7 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from trough.executors.pool import ExecutorPool, Framing, Limits, Outcome, Target
+from trough.executors.pool.pool import ExecutorPool, Framing, Limits, Outcome, Target
 from trough.sql.sqlite import sqlite3
 
 reactor: Any = installed_reactor

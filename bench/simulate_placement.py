@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from trough.leader.placement.planner import Plan, Planner
+from trough.leader.placement.ring import join_rings
 from trough.model import Assignment, CanonicalCopy, Worker, canonical_path
-from trough.placement import Plan, Planner
-from trough.ring import join_rings
 
 FIRST_SEGMENT = 300_000
 GRACE = 300.0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from storages import DirectoryHand, Hand, HdfsHand
 
-from trough.metadata.address import RethinkAddress
+from trough.metadata.url import RethinkAddress
 
 #: Metadata store and canonical storage.
 PAIRS = ("registry+directory", "rethinkdb+directory", "rethinkdb+hdfs")

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from trough.executors.pool import ExecutorPool, Framing, Limits, Outcome, Target
+from trough.executors.pool.pool import ExecutorPool, Framing, Limits, Outcome, Target
 
 #: Seconds: a safety net, far from what anything here takes.
 LIMITS = Limits(seconds=60.0)

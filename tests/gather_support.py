@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trough import errors
-from trough.gather import Gathering, Limits, database
+from trough.gather import Gathering, Limits, sqlite_helpers
 from trough.sql.sqlite import sqlite3
 
 
@@ -21,7 +21,7 @@ class Cluster:
 
     def add(self, segment: str, script: str, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
         """A segment made by `script`, with rows for its tables."""
-        connection = database.connect()
+        connection = sqlite_helpers.connect()
         connection.executescript(script)
         for table, values in rows.items():
             for row in values:

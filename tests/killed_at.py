@@ -20,7 +20,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.scripts.twistd import run
 
-from trough.worker import LocalSyncController
+from trough.worker.controller import LocalSyncController
 
 armed = False
 

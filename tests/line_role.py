@@ -16,15 +16,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import StringTransport
 
 from trough import errors
-from trough.protocols.arguments import (
+from trough.protocols.line.arguments import (
     QueryArguments,
     parse_query_arguments,
     parse_word,
     parse_write_arguments,
 )
-from trough.protocols.line import Request
-from trough.protocols.values import encode_value
-from trough.protocols.verbs import QueryReply, Reply, Verb, WriteReply, table
+from trough.protocols.line.framing import Request
+from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
+from trough.protocols.line.values import encode_value
 
 
 class CountJob:

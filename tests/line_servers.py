@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from twisted.internet import protocol
 from web_servers import Listening
 
-from trough.protocols.arguments import parse_query_arguments, parse_write_arguments
-from trough.protocols.line import Limits, RequestParser
+from trough.protocols.line.arguments import parse_query_arguments, parse_write_arguments
+from trough.protocols.line.framing import Limits, RequestParser
 
 #: In place of a line: close the connection after what was said, without another word.
 DIE = object()

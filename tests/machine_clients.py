@@ -5,7 +5,7 @@ import pytest_twisted
 from twisted.internet import reactor
 
 from trough.client import TroughClient
-from trough.cluster import Cluster
+from trough.cluster_client.client import Cluster
 from trough.metadata.open import open_metadata
 
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 
 from trough.metadata import Metadata
 from trough.metadata.blocking import BlockingEmbedded, BlockingMetadata
-from trough.metadata.embedded import EmbeddedMetadata
+from trough.metadata.sqlite.store import EmbeddedMetadata
 from trough.model import Assignment, Copy, Leader, Worker
 
 

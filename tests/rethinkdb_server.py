@@ -28,11 +28,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from trough.metadata import Metadata
-from trough.metadata.address import RethinkAddress
 from trough.metadata.blocking import BlockingMetadata
-from trough.metadata.rethink import RethinkMetadata
-from trough.metadata.rethink_blocking import BlockingRethink
-from trough.metadata.rethink_terms import TABLES
+from trough.metadata.rethinkdb.blocking import BlockingRethink
+from trough.metadata.rethinkdb.store import RethinkMetadata
+from trough.metadata.rethinkdb.terms import TABLES
+from trough.metadata.url import RethinkAddress
 
 r = RethinkDB()
 

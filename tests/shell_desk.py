@@ -9,14 +9,14 @@ from twisted.internet.threads import deferToThread
 from waiting import EXPECTED_WITHIN
 
 from trough import model
-from trough.cluster import Cluster
-from trough.metadata.embedded import EmbeddedMetadata
-from trough.shell.bridge import Bridge
+from trough.cluster_client.client import Cluster
+from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.shell.cluster.reactor_bridge import Bridge
+from trough.shell.cluster.remote import ClusterRemote
 from trough.shell.commands import all_commands
-from trough.shell.formats import Choice
-from trough.shell.interactive import run_typed
-from trough.shell.output import Output
-from trough.shell.remote import ClusterRemote
+from trough.shell.input.editor import run_typed
+from trough.shell.output.formats import Choice
+from trough.shell.output.sinks import Output
 from trough.shell.session import Session
 from trough.shell.settings import ShellSettings
 from trough.shell.shell import Shell

@@ -14,7 +14,7 @@ from pathlib import Path
 import hdfs
 import urllib3.exceptions
 
-from trough.storage.webhdfs import Patience
+from trough.storage.hdfs.webhdfs import Patience
 
 #: Short enough for a test in which a server is gone: what is there may be slow to answer.
 HASTE = Patience(attempts=3, pause=0.05)

@@ -3,7 +3,7 @@
 import pytest
 
 from trough import errors
-from trough.metadata.address import RethinkAddress, SqliteAddress, parse
+from trough.metadata.url import RethinkAddress, SqliteAddress, parse
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import Clock
 
 from trough import errors
-from trough.attention import Attention
+from trough.worker.stall_guard import Attention
 
 
 class Finding:

@@ -13,11 +13,11 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs
 from zope.interface import implementer
 
-from trough.bunch import Bunch
-from trough.executors.jobs import Outcome
-from trough.protocols.http import Resource, Site, write_response
-from trough.protocols.http_query import Streamed
-from trough.protocols.outbox import Outbox
+from trough.executors.pool.jobs import Outcome
+from trough.protocols.http.query import Streamed
+from trough.protocols.http.server import Resource, Site, write_response
+from trough.protocols.line.write_buffer import Outbox
+from trough.util.flush_batch import Bunch
 
 
 def test_what_is_due_comes_at_the_end_of_the_outermost_bunch():

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from trough import errors
-from trough.catalogue import Catalogue, Entry
+from trough.worker.catalogue import Catalogue, Entry
 
 
 def test_entries_come_back_as_they_were_put(tmp_path):
@@ -82,7 +82,7 @@ def test_what_put_returned_from_outlives_kill(tmp_path):
     """An entry is on disk once put returned, whatever happens to the process."""
     path = tmp_path / "catalogue.db"
     script = (
-        "import sys, pathlib; from trough.catalogue import *;"
+        "import sys, pathlib; from trough.worker.catalogue import *;"
         "c = Catalogue(pathlib.Path(sys.argv[1])); c.put(Entry('a', 'a.sqlite', unpromoted=True));"
         "print('put', flush=True); sys.stdin.read()"
     )

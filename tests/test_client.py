@@ -15,13 +15,8 @@ from waiting import EXPECTED_WITHIN
 from web_servers import ClosingServer, HastyServer, WebServer
 
 from trough import model
-from trough.client import (
-    TroughClient,
-    TroughException,
-    TroughOutcomeUnknown,
-    TroughSegmentNotFound,
-)
-from trough.metadata.embedded import EmbeddedMetadata
+from trough.client import TroughClient, TroughException, TroughOutcomeUnknown, TroughSegmentNotFound
+from trough.metadata.sqlite.store import EmbeddedMetadata
 
 
 class Cluster:
@@ -542,7 +537,12 @@ def test_importing_the_client_loads_no_twisted_and_no_server():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()
     assert not [name for name in found if name.startswith("twisted")]
-    assert not {"trough.worker", "trough.sync", "trough.query", "trough.settings"} & set(found)
+    assert not {
+        "trough.worker.controller",
+        "trough.sync",
+        "trough.worker.queries",
+        "trough.settings",
+    } & set(found)
 
 
 # -- promotion -----------------------------------------------------------------

@@ -14,13 +14,9 @@ from processes import Machine, until_blocking
 from towns import Found, settled
 from twisted.internet import defer, threads
 
-from trough import errors, load, model
-from trough.client import (
-    TroughClient,
-    TroughException,
-    TroughOutcomeUnknown,
-    TroughSegmentNotFound,
-)
+from trough import errors, model
+from trough.client import TroughClient, TroughException, TroughOutcomeUnknown, TroughSegmentNotFound
+from trough.load import main as load
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 

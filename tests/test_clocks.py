@@ -8,7 +8,7 @@ import pytest
 from processes import Machine, until_blocking
 from twisted.internet.testing import Clock, MemoryReactorClock
 
-from trough.clocks import elapsed, keep_time_by_elapsed, time_of_day
+from trough.util.clocks import elapsed, keep_time_by_elapsed, time_of_day
 
 #: Sets the clock back by an hour, as far as this process can see, between two timers.
 SET_BACK = """

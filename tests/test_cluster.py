@@ -17,7 +17,8 @@ from waiting import EXPECTED_WITHIN
 from web_servers import ClosingServer, WebServer
 
 from trough import errors, model
-from trough.cluster import Cluster, fan_out
+from trough.cluster_client import fan_out
+from trough.cluster_client.client import Cluster
 
 
 @pytest_twisted.async_yield_fixture
@@ -562,9 +563,9 @@ async def test_a_hundred_thousand_segments(town):
 @pytest_twisted.ensureDeferred
 async def test_what_one_query_found_is_not_forgotten_for_another(town, monkeypatch):
     """Two queries at once for more segments than are remembered: both find all of theirs."""
-    monkeypatch.setattr("trough.cluster.routes.REMEMBERED", 30)
-    monkeypatch.setattr("trough.cluster.routes.PAGE", 1)
-    monkeypatch.setattr("trough.cluster.routes.PAGES_AT_ONCE", 1)
+    monkeypatch.setattr("trough.cluster_client.router.REMEMBERED", 30)
+    monkeypatch.setattr("trough.cluster_client.router.PAGE", 1)
+    monkeypatch.setattr("trough.cluster_client.router.PAGES_AT_ONCE", 1)
     rows = {f"s{number}": [number] for number in range(100)}
     async with LineServer(reactor, answering(rows)) as worker:
         await town.worker("w1", worker, *rows)
@@ -582,8 +583,8 @@ async def test_what_one_query_found_is_not_forgotten_for_another(town, monkeypat
 async def test_what_is_known_of_segments_outlives_the_store(town, monkeypatch):
     """Whatever was looked up is asked for and written to, however old, while the store is
     away; what never was cannot be found."""
-    monkeypatch.setattr("trough.cluster.routes.COPIES_SECONDS", 0.0)
-    monkeypatch.setattr("trough.cluster.routes.WORKERS_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cluster_client.router.COPIES_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cluster_client.router.WORKERS_SECONDS", 0.0)
     async with (
         LineServer(reactor, answering({"s": [1], "t": [2]})) as two,
         LineServer(reactor, lambda asked: asked.say("OK changes=1")) as holder,
@@ -834,8 +835,8 @@ async def test_orders_to_the_sync_server(town):
 @pytest_twisted.ensureDeferred
 async def test_a_lost_leader_is_waited_for(town, monkeypatch):
     """While nobody takes orders, an order waits for whoever leads next."""
-    monkeypatch.setattr("trough.cluster.FAILOVER_PAUSE", 0.02)
-    monkeypatch.setattr("trough.cluster.FAILOVER_SECONDS", EXPECTED_WITHIN)
+    monkeypatch.setattr("trough.cluster_client.client.FAILOVER_PAUSE", 0.02)
+    monkeypatch.setattr("trough.cluster_client.client.FAILOVER_SECONDS", EXPECTED_WITHIN)
 
     async def lead_next():
         await town.lead(next_one)
@@ -854,6 +855,6 @@ async def test_a_lost_leader_is_waited_for(town, monkeypatch):
 @pytest_twisted.ensureDeferred
 async def test_nobody_leads(town, monkeypatch):
     """With no sync server at all, an order fails after a while and says so."""
-    monkeypatch.setattr("trough.cluster.FAILOVER_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cluster_client.client.FAILOVER_SECONDS", 0.0)
     with pytest.raises(errors.Unavailable, match="no sync server leads"):
         await town.cluster.promote("s")

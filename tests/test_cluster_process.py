@@ -145,8 +145,8 @@ def test_a_holder_that_was_stopped_and_resumed_is_fenced(cluster):
 
 
 COMMITS = {
-    "file": "trough.storage.directory:DirectoryBackend.commit",
-    "webhdfs": "trough.storage.hdfs:HdfsBackend.commit",
+    "file": "trough.storage.directory.backend:DirectoryBackend.commit",
+    "webhdfs": "trough.storage.hdfs.backend:HdfsBackend.commit",
 }
 
 

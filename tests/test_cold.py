@@ -14,10 +14,10 @@ from waiting import until
 from worker_parts import occupied
 
 from trough import errors
-from trough.cold import ColdSegments
 from trough.model import CanonicalCopy
 from trough.storage.open import open_storage
-from trough.threads import ThreadPoolService
+from trough.util.threads import ThreadPoolService
+from trough.worker.cold_cache import ColdSegments
 
 
 class Cache:

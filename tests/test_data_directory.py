@@ -3,7 +3,7 @@
 import pytest
 
 from trough import errors
-from trough.data_directory import DataDirectory
+from trough.worker.data_directory import DataDirectory
 
 
 def test_a_directory_stays_with_its_worker(tmp_path):

@@ -12,13 +12,14 @@ import pytest_twisted
 from twisted.internet import defer, reactor
 from waiting import until
 
-from trough import errors, files
+from trough import errors
 from trough.model import canonical_path
-from trough.storage import directory_look
-from trough.storage.blocking import SHORT_CALLS
-from trough.storage.directory import DirectoryBackend
+from trough.storage.directory import scan as directory_look
+from trough.storage.directory.backend import DirectoryBackend
 from trough.storage.open import open_storage
-from trough.threads import Cancellation
+from trough.storage.threaded import SHORT_CALLS
+from trough.util import atomic_files
+from trough.util.threads import Cancellation
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_left_overs_are_due_in_time(root):
     now = [time.time() + 60]
     backend = DirectoryBackend(root, lambda: now[0])
     backend.prepare(Cancellation())
-    left = root / files.temporary_name("300001.sqlite")
+    left = root / atomic_files.temporary_name("300001.sqlite")
     left.touch()
     listing = look(backend).listing
     now[0] += 10
@@ -194,7 +195,7 @@ def test_a_file_that_is_being_copied_in_is_seen_whole_in_the_end(root):
 
 def test_a_file_replaced_while_it_is_fetched_is_fetched_whole(backend, root, tmp_path):
     """A rename over the file in the middle of a fetch does not mix two versions."""
-    old, new = b"o" * (3 * files.CHUNK), b"n" * (2 * files.CHUNK)
+    old, new = b"o" * (3 * atomic_files.CHUNK), b"n" * (2 * atomic_files.CHUNK)
     target = root / "a.sqlite"
     target.write_bytes(old)
     (copy,) = look(backend).present
@@ -213,9 +214,9 @@ def test_a_file_replaced_while_it_is_fetched_is_fetched_whole(backend, root, tmp
 def test_a_file_written_in_place_while_it_is_fetched_is_fetched_again(backend, root, tmp_path):
     """Content that moves under a fetch is noticed, and what comes out is one state."""
     target = root / "a.sqlite"
-    target.write_bytes(b"o" * (3 * files.CHUNK))
+    target.write_bytes(b"o" * (3 * atomic_files.CHUNK))
     (copy,) = look(backend).present
-    changes = iter([b"n" * files.CHUNK, b"x" * 10])
+    changes = iter([b"n" * atomic_files.CHUNK, b"x" * 10])
 
     def write(done):
         target.write_bytes(next(changes, None) or target.read_bytes())
@@ -251,7 +252,7 @@ def test_no_room_for_a_fetch(backend, root, tiny_disk, monkeypatch):
     (tiny_disk / "x").write_bytes(b"before")
     with pytest.raises(errors.DiskFull, match="are needed and"):
         fetch(backend, copy, tiny_disk / "x")
-    monkeypatch.setattr(files, "check_room", lambda directory, size: None)
+    monkeypatch.setattr(atomic_files, "check_room", lambda directory, size: None)
     with pytest.raises(errors.DiskFull, match="no room for"):
         fetch(backend, copy, tiny_disk / "x")
     assert names(tiny_disk) == ["x"]
@@ -279,8 +280,8 @@ def test_an_upload_that_reads_back_differently(backend, root, tmp_path, monkeypa
     """What was damaged on its way to the disk never becomes the canonical copy."""
     source = tmp_path / "source"
     source.write_bytes(b"right")
-    write_all = files.write_all
-    monkeypatch.setattr(files, "write_all", lambda file, data: write_all(file, b"wrong"))
+    write_all = atomic_files.write_all
+    monkeypatch.setattr(atomic_files, "write_all", lambda file, data: write_all(file, b"wrong"))
     with pytest.raises(errors.Unavailable, match="reads back as 5 bytes"):
         stage(backend, source)
     assert names(root / "300") == []
@@ -354,7 +355,7 @@ def test_what_is_odd_keeps_nothing_else_from_being_found(backend, root, tmp_path
     (root / "300" / "300001.sqlite").write_bytes(b"a")
     (root / "300" / "circle.sqlite").symlink_to("circle.sqlite")
     (root / "circle").symlink_to("circle")
-    directory = root / files.temporary_name("300001.sqlite")
+    directory = root / atomic_files.temporary_name("300001.sqlite")
     directory.mkdir()
     os.utime(directory, (1, 1))
     changes = look(backend)

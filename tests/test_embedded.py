@@ -22,13 +22,13 @@ from twisted.logger import capturedLogs
 from waiting import until
 
 from trough import errors
-from trough.metadata import embedded_changes as changes
-from trough.metadata import embedded_reads as reads
 from trough.metadata.blocking import open_blocking
-from trough.metadata.embedded import EmbeddedMetadata
-from trough.metadata.embedded_database import APPLICATION_ID, Database, scripts, upgrade
-from trough.metadata.embedded_watch import assignment_source, lock_changes
 from trough.metadata.open import open_metadata
+from trough.metadata.sqlite import reads
+from trough.metadata.sqlite import writes as changes
+from trough.metadata.sqlite.database import APPLICATION_ID, Database, scripts, upgrade
+from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.watch import assignment_source, lock_changes
 from trough.model import Schema
 
 async_test = pytest_twisted.ensureDeferred
@@ -68,8 +68,8 @@ def processes():
 WRITER = """
     import sys
     from pathlib import Path
-    from trough.metadata import embedded_changes as changes
-    from trough.metadata.embedded_database import Database
+    from trough.metadata.sqlite import writes as changes
+    from trough.metadata.sqlite.database import Database
     from trough.model import Assignment, Leader
 
     database = Database(Path(sys.argv[1]), create=True)
@@ -126,8 +126,8 @@ def clear(database):
 LOCKER = """
     import sys
     from pathlib import Path
-    from trough.metadata import embedded_changes as changes
-    from trough.metadata.embedded_database import Database
+    from trough.metadata.sqlite import writes as changes
+    from trough.metadata.sqlite.database import Database
 
     database = Database(Path(sys.argv[1]), create=True)
     print("ready", flush=True)

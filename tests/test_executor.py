@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from segments_on_disk import content, make_segment
 
-from trough.executors import frames
-from trough.executors.frames import FrameParser, frame
-from trough.executors.shared_table import MOST_WRITES, SharedTable, create_memory
+from trough.executors import ipc
+from trough.executors.ipc import FrameParser, frame
+from trough.executors.shared_memory import MOST_WRITES, SharedTable, create_memory
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 #: For a human's lifetime, and without SQLite calling anybody.
@@ -85,7 +85,7 @@ class Front:
         self.table = SharedTable(table)
         arguments = [str(theirs.fileno()), str(table), str(memory), str(kept)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "trough.executors.executor", *arguments],
+            [sys.executable, "-m", "trough.executors.child.main", *arguments],
             pass_fds=(theirs.fileno(), table),
         )
         theirs.close()
@@ -100,7 +100,7 @@ class Front:
         """Send a query."""
         deadline = time.monotonic() + seconds
         shape = (deadline, limit, framing, "t", window)
-        self.send((frames.READ, number, text, None, *shape, list(targets)))
+        self.send((ipc.READ, number, text, None, *shape, list(targets)))
 
     def next(self):
         """The next message."""
@@ -112,8 +112,8 @@ class Front:
 
     def silent(self):
         """Whether nothing is to be read, once it has answered a call."""
-        self.send((frames.CALL, 999_999, "forget", ("nothing",)))
-        return self.next() == (frames.RETURNED, 999_999)
+        self.send((ipc.CALL, 999_999, "forget", ("nothing",)))
+        return self.next() == (ipc.RETURNED, 999_999)
 
     def wait_until_it_runs(self, number):
         """Until the shared table says so."""
@@ -145,7 +145,7 @@ def target(tmp_path):
 def test_it_brings_no_twisted():
     """Else it would not be there in milliseconds."""
     script = (
-        "import sys, trough.executors.executor;"
+        "import sys, trough.executors.child.main;"
         "print(any(m.startswith('twisted') for m in sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", script]) == b"False\n"
@@ -155,20 +155,20 @@ def test_a_query_is_answered_in_one_message(front, target):
     """Where it is small."""
     front.ask(1, "SELECT 1 AS a", target)
     lines = b't COLS s ["a"]\nt ROWS s [[1]]\nt DONE s 1\n'
-    assert front.next() == (frames.ENDED, 1, lines, 1)
+    assert front.next() == (ipc.ENDED, 1, lines, 1)
     front.ask(2, b"SELECT 1 AS a", target, framing=1)
-    assert front.next() == (frames.ENDED, 2, b'[{"a":1}]\n', 1)
+    assert front.next() == (ipc.ENDED, 2, b'[{"a":1}]\n', 1)
 
 
 def test_failures_are_told_as_lines_or_as_errors(front, target):
     """As the framing has it; what is wrong with the text itself once for all segments."""
     front.ask(1, "SELECT * FROM nowhere", target)
     line = b"t FAIL s bad-sql no such table: nowhere\n"
-    assert front.next() == (frames.ENDED, 1, line, frames.COUNT_FAILED)
+    assert front.next() == (ipc.ENDED, 1, line, ipc.COUNT_FAILED)
     front.ask(2, "SELECT * FROM nowhere", target, framing=1)
-    assert front.next() == (frames.FAILED, 2, "bad-sql", "no such table: nowhere", "")
+    assert front.next() == (ipc.FAILED, 2, "bad-sql", "no such table: nowhere", "")
     front.ask(3, b"\xff", target, target)
-    assert front.next()[:3] == (frames.FAILED, 3, "bad-sql")
+    assert front.next()[:3] == (ipc.FAILED, 3, "bad-sql")
 
 
 def test_many_segments_are_told_in_pieces(front, target):
@@ -176,11 +176,11 @@ def test_many_segments_are_told_in_pieces(front, target):
     missing = ("m", "/nowhere/m.sqlite", 1, False)
     front.ask(1, "SELECT count(*) FROM crawled_url", target, missing, ("u", *target[1:]))
     places, counts, pieces = [], [], []
-    while (message := front.next()) != (frames.FINISHED, 1):  # where it is slow, several
-        assert message[:2] == (frames.PIECES, 1)
+    while (message := front.next()) != (ipc.FINISHED, 1):  # where it is slow, several
+        assert message[:2] == (ipc.PIECES, 1)
         for told, more in zip((places, counts, pieces), message[2:], strict=True):
             told += more
-    assert (places, counts) == ([0, 1, 2], [1, frames.COUNT_CORRUPT, 1])
+    assert (places, counts) == ([0, 1, 2], [1, ipc.COUNT_CORRUPT, 1])
     assert pieces[1].startswith(b"t FAIL m corrupt ")
 
 
@@ -194,12 +194,12 @@ def test_without_credit_a_query_rests_and_others_go_on(front, target):
     assert len(told) < window + 200_000
     assert front.silent()
     front.ask(2, "SELECT 1", target)
-    assert front.next()[:2] == (frames.ENDED, 2)
+    assert front.next()[:2] == (ipc.ENDED, 2)
     while True:
-        front.send((frames.CREDIT, 1, window))
+        front.send((ipc.CREDIT, 1, window))
         message = front.next()
         told += message[2]
-        if message[0] == frames.ENDED:
+        if message[0] == ipc.ENDED:
             break
     assert len([r for line in told.splitlines()[1:-1] for r in json.loads(line[9:])]) == 20_000
 
@@ -208,9 +208,9 @@ def test_a_query_without_credit_ends_at_its_deadline(front, target):
     """Though nobody takes its bytes."""
     assert front.silent()  # it has started, which takes none of those seconds
     front.ask(1, "SELECT * FROM crawled_url", target, window=1, seconds=3)
-    assert front.next()[:2] == (frames.SOME, 1)
+    assert front.next()[:2] == (ipc.SOME, 1)
     kind, number, line, _ = front.next()
-    assert (kind, number) == (frames.ENDED, 1)
+    assert (kind, number) == (ipc.ENDED, 1)
     assert line.startswith(b"t FAIL s timeout ")
 
 
@@ -221,8 +221,8 @@ def test_queries_and_segments_take_turns(front, target):
     order, ends = [], 0
     while ends < 2:
         message = front.next()
-        ends += message[0] in (frames.ENDED, frames.FINISHED)
-        if message[0] == frames.PIECES:
+        ends += message[0] in (ipc.ENDED, ipc.FINISHED)
+        if message[0] == ipc.PIECES:
             order += [(2, place if place >= 0 else ~place) for place in message[2]]
         else:
             order.append((message[1], 0))
@@ -238,7 +238,7 @@ def test_a_deadline_ends_what_runs(front, target, text):
     front.ask(1, text, target, seconds=0.3)
     assert front.next()[2].startswith(b"t FAIL s timeout ")
     front.ask(2, "SELECT 1", target)
-    assert front.next()[:2] == (frames.ENDED, 2)
+    assert front.next()[:2] == (ipc.ENDED, 2)
 
 
 @pytest.mark.parametrize("text", [ENDLESS, SLOW_REGEXP])
@@ -246,9 +246,9 @@ def test_a_cancel_ends_what_runs_without_a_word_to_those_who_left(front, target,
     """What was ready before is sent although a long step has begun."""
     front.ask(1, "SELECT 1", target)
     front.ask(2, text, target)
-    assert front.next()[:2] == (frames.ENDED, 1)
+    assert front.next()[:2] == (ipc.ENDED, 1)
     front.wait_until_it_runs(2)
-    front.send((frames.CANCEL, 2))
+    front.send((ipc.CANCEL, 2))
     while (message := front.next())[1] != 2 and not front.silent():
         pass
     assert message[1] == 2
@@ -261,13 +261,13 @@ def test_what_is_cancelled_or_dropped_before_it_began_is_not_begun(front, target
     deadline = time.monotonic() + LONG
     shape = (deadline, 0, 0, "t", 1 << 20)
     front.send(
-        (frames.READ, 1, "SELECT 1", None, *shape, [target]),
-        (frames.READ, 2, "SELECT 1", None, *shape, missing),
-        (frames.CANCEL, 1),
-        (frames.DROP, 2, frozenset({0, 2})),
+        (ipc.READ, 1, "SELECT 1", None, *shape, [target]),
+        (ipc.READ, 2, "SELECT 1", None, *shape, missing),
+        (ipc.CANCEL, 1),
+        (ipc.DROP, 2, frozenset({0, 2})),
     )
-    assert front.next()[:4] == (frames.PIECES, 2, [1], [frames.COUNT_CORRUPT])
-    assert front.next() == (frames.FINISHED, 2)
+    assert front.next()[:4] == (ipc.PIECES, 2, [1], [ipc.COUNT_CORRUPT])
+    assert front.next() == (ipc.FINISHED, 2)
     assert front.silent()
 
 
@@ -287,7 +287,7 @@ def test_memory_is_limited(target, text):
     front.ask(1, text, target)
     assert front.next()[2].startswith(b"t FAIL s limit ")
     front.ask(2, "SELECT 1", target)
-    assert front.next()[:2] == (frames.ENDED, 2)
+    assert front.next()[:2] == (ipc.ENDED, 2)
     front.close()
 
 
@@ -298,25 +298,25 @@ def test_memory_of_functions_is_limited_too(target):
     front.ask(1, text, target)
     assert front.next()[2].startswith(b"t FAIL s limit ")
     front.ask(2, "SELECT 1", target)
-    assert front.next()[:2] == (frames.ENDED, 2)
+    assert front.next()[:2] == (ipc.ENDED, 2)
     front.close()
 
 
 def test_writes_are_told_when_they_are_on_disk(front, target):
     """Those that arrive together share a commit, and each has its own answer."""
-    front.send((frames.CALL, 1, "make_writable", ("s", target[1])))
-    assert front.next() == (frames.RETURNED, 1)
+    front.send((ipc.CALL, 1, "make_writable", ("s", target[1])))
+    assert front.next() == (ipc.RETURNED, 1)
     deadline = time.monotonic() + LONG
     texts = ["INSERT INTO crawled_url(id) VALUES(-1)", "nonsense", "DELETE FROM crawled_url"]
     front.send(
         *(
-            (frames.WRITE, 10 + n, n, text, None, deadline, "s", target[1], 1)
+            (ipc.WRITE, 10 + n, n, text, None, deadline, "s", target[1], 1)
             for n, text in enumerate(texts)
         )
     )
-    assert front.next() == (frames.WRITTEN, 10, 1)
-    assert front.next()[:3] == (frames.REFUSED, 11, "bad-sql")
-    assert front.next() == (frames.WRITTEN, 12, 20_001)
+    assert front.next() == (ipc.WRITTEN, 10, 1)
+    assert front.next()[:3] == (ipc.REFUSED, 11, "bad-sql")
+    assert front.next() == (ipc.WRITTEN, 12, 20_001)
     assert content(target[1]) == []
     assert [front.table.has_begun(n) for n in range(4)] == [True, True, True, False]
 
@@ -324,12 +324,12 @@ def test_writes_are_told_when_they_are_on_disk(front, target):
 def test_forgetting_answers_when_nothing_is_open(front, target):
     """A query that rests keeps its connection until it is over."""
     front.ask(1, "SELECT * FROM crawled_url", target, window=1)
-    assert front.next()[:2] == (frames.SOME, 1)
-    front.send((frames.CALL, 2, "forget", ("s",)))
+    assert front.next()[:2] == (ipc.SOME, 1)
+    front.send((ipc.CALL, 2, "forget", ("s",)))
     assert front.silent()
     assert any(target[1] in each for each in open_files(front.process.pid))
-    front.send((frames.CANCEL, 1))
-    assert front.next() == (frames.RETURNED, 2)
+    front.send((ipc.CANCEL, 1))
+    assert front.next() == (ipc.RETURNED, 2)
     assert not any(target[1] in each for each in open_files(front.process.pid))
 
 
@@ -377,7 +377,7 @@ def test_what_is_meant_for_the_group_is_left_to_the_front(front, target, number)
     front.next()
     os.kill(front.process.pid, number)
     front.ask(2, "SELECT 2", target)
-    assert front.next()[:2] == (frames.ENDED, 2)
+    assert front.next()[:2] == (ipc.ENDED, 2)
 
 
 def test_ten_thousand_segments_fit_into_two_executors(tmp_path):
@@ -393,7 +393,7 @@ def test_ten_thousand_segments_fit_into_two_executors(tmp_path):
     text = "SELECT status_code, count(*) FROM crawled_url GROUP BY 1"
     for part in (1, 2):
         front.ask(part, text, *targets, window=1 << 30)
-        while front.next() != (frames.FINISHED, part):
+        while front.next() != (ipc.FINISHED, part):
             pass
     assert len(open_files(front.process.pid)) > number
     with open(f"/proc/{front.process.pid}/status") as status:

@@ -12,8 +12,8 @@ from segments_on_disk import SCHEMA, make_segment
 from waiting import until
 
 from trough import errors
-from trough.executors import supervision
-from trough.executors.pool import Limits, Target
+from trough.executors.pool import supervisor
+from trough.executors.pool.pool import Limits, Target
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -36,7 +36,7 @@ def written(tmp_path):
 @pytest.fixture(autouse=True)
 def _without_patience(monkeypatch):
     for seconds in ("_TOO_SOON", "_GRACE", "_CHECK"):
-        monkeypatch.setattr(supervision, seconds, 0.05)
+        monkeypatch.setattr(supervisor, seconds, 0.05)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from waiting import EXPECTED_WITHIN
 
-from trough.promoter import Promoter
-from trough.protocols.blocking import Connections
+from trough.client.auto_promoter import Promoter
+from trough.client.http import Connections
 
 
 def in_child(function: Callable[[], bool]) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from gather_support import Cluster
 
 from trough import errors
-from trough.gather import database
+from trough.gather import sqlite_helpers
 
 CRAWLED = (
     "CREATE TABLE crawled (id INTEGER{key}, url TEXT, host TEXT COLLATE NOCASE, status INTEGER,"
@@ -73,7 +73,7 @@ def cluster() -> Cluster:
 def union_of(cluster: Cluster, with_segment: bool) -> Any:
     """One SQLite database with all rows."""
     more = ", _segment TEXT" if with_segment else ""
-    connection = database.connect()
+    connection = sqlite_helpers.connect()
     connection.executescript(CRAWLED.format(key="", more=more) + SEEDS.format(more=more) + VIEW)
     for segment, source in cluster.segments.items():
         for table in ("crawled", "seeds"):

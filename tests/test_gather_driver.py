@@ -12,8 +12,8 @@ from twisted.internet import reactor, threads
 from twisted.internet.defer import CancelledError, Deferred
 
 from trough import errors
-from trough.gather import database
-from trough.gather.driver import gather
+from trough.cluster_client.gather_driver import gather
+from trough.gather import sqlite_helpers
 from trough.sql.sqlite import sqlite3
 
 SIZE = 20
@@ -33,7 +33,7 @@ class Segments:
         self.dies_at = None
         self._databases = {}
         for number, segment in enumerate(NAMES):
-            connection = self._databases[segment] = database.connect()
+            connection = self._databases[segment] = sqlite_helpers.connect()
             connection.execute("CREATE TABLE t (k TEXT, n INTEGER, r REAL)")
             rows = [(f"k{row % 3}", number * row, row * 0.25) for row in range(10)]
             connection.executemany("INSERT INTO t VALUES (?, ?, ?)", rows)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trough import errors
-from trough.gather import database
+from trough.gather import sqlite_helpers
 
 REALS = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = st.one_of(st.none(), REALS, st.integers(-(2**63), 2**63 - 1))
@@ -87,7 +87,7 @@ def test_sums_of_distinct_integers_overflow_as_a_whole_or_not_at_all(values: tup
 def test_sums_of_ordinary_reals_are_sqlites_own(segments: list[list[Any]]) -> None:
     """For amounts, durations and the like SQLite's compensated sum is the true one as well."""
     numbers = [[float(value) for value in segment] for segment in segments]
-    union = database.connect()
+    union = sqlite_helpers.connect()
     union.execute("CREATE TABLE t (x REAL)")
     for segment in numbers:
         union.executemany("INSERT INTO t VALUES (?)", [(value,) for value in segment])
@@ -101,7 +101,7 @@ def test_sums_of_reals_are_next_to_what_some_order_gives(values: list[float], cu
     """The answer is one of those that SQLite gives for the rows in one order or another, or,
     where SQLite's compensation lost a bit, next to it."""
     [(found,)] = cluster_of([values[:cut], values[cut:]]).gather("SELECT sum(x) FROM t")
-    connection = database.connect()
+    connection = sqlite_helpers.connect()
     possible = set()
     for order in permutations(values):
         rows = ", ".join(f"({value!r})" for value in order)
@@ -127,7 +127,7 @@ def test_sums_of_reals_are_next_to_what_some_order_gives(values: list[float], cu
 )
 def test_odd_values_are_summed_as_sqlite_does(values: list[Any]) -> None:
     """Texts and BLOBs that look like numbers, infinities, the smallest and the largest."""
-    union = database.connect()
+    union = sqlite_helpers.connect()
     union.execute("CREATE TABLE t (x)")
     union.executemany("INSERT INTO t VALUES (?)", [(value,) for value in values])
     cluster = cluster_of([values[::2], [], values[1::2]])

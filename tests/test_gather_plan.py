@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from trough import errors
-from trough.gather import GatherPlan, plan, read_schema, unite
+from trough.gather import GatherPlan, planner, read_schema, unite
 from trough.gather.schema import MARK
-from trough.gather.worker import Ask
+from trough.gather.segment_sql import Ask
 
 CRAWLED = (
     "CREATE TABLE crawled_url (id INTEGER PRIMARY KEY, url TEXT, host TEXT COLLATE NOCASE, "
@@ -34,7 +34,7 @@ UNION = unite([schema(CRAWLED, HOSTS, VIEW)])
 
 
 def planned(sql: str, *parameters: Any, **options: Any) -> GatherPlan:
-    return plan(sql, UNION, parameters=parameters, **options)
+    return planner(sql, UNION, parameters=parameters, **options)
 
 
 def asked(one: GatherPlan) -> Ask:
@@ -192,7 +192,7 @@ def test_parameters_travel_by_name() -> None:
     """Each of SQLite's ways to write a parameter becomes a name, with its value."""
     found = planned("SELECT url FROM hosts h, crawled_url WHERE size > ? AND owner = ?1", 5)
     assert found.parameters == {"trough_1": 5}
-    named = plan("SELECT url FROM crawled_url WHERE url = :u AND size = @s OR size = $t", UNION,
+    named = planner("SELECT url FROM crawled_url WHERE url = :u AND size = @s OR size = $t", UNION,
                  parameters={"u": "x", "s": b"y", "t": None, "unused": 1})  # fmt: skip
     assert named.parameters == {"u": "x", "s": b"y", "t": None}
     assert ":u" in asked(named).sql and ":s" in asked(named).sql
@@ -212,7 +212,7 @@ def test_parameters_travel_by_name() -> None:
 def test_parameters_that_do_not_fit_are_refused(sql: str, parameters: Any, reason: str) -> None:
     """A parameter without a value, or a value that nobody asks for."""
     with pytest.raises(errors.BadRequest, match=reason.replace("?", r"\?")):
-        plan(sql, UNION, parameters=parameters)
+        planner(sql, UNION, parameters=parameters)
 
 
 def test_question_marks_in_texts_are_no_parameters() -> None:
@@ -239,9 +239,9 @@ def test_question_marks_in_texts_are_no_parameters() -> None:
 def test_texts_that_are_read_in_another_way_are_not_divided(expression: str) -> None:
     """A tree is trusted only if SQLite compiles it like the text, operator by operator;
     so what a segment runs contains the text's own meaning, or the rows are shipped."""
-    from trough.gather.catalogue import Catalogue
+    from trough.gather.analysis import faithful_tree
     from trough.gather.dialect import parenthesised
-    from trough.gather.relation import faithful_tree
+    from trough.gather.union_database import Catalogue
 
     catalogue = Catalogue(UNION)
     sql = f"SELECT {expression}, count(*) FROM crawled_url GROUP BY {expression}"
@@ -255,11 +255,11 @@ def test_segments_that_disagree_about_a_column_are_told() -> None:
     """How a union compares is not known where its parts compare in two ways."""
     other = schema("CREATE TABLE hosts (host TEXT COLLATE RTRIM, owner TEXT)")
     union = unite([schema(CRAWLED, HOSTS), other])
-    assert plan("SELECT owner FROM hosts", union).kind == "plain"
+    assert planner("SELECT owner FROM hosts", union).kind == "plain"
     with pytest.raises(
         errors.BadSql, match=r"column host of table hosts .* COLLATE BINARY .* COLLATE RTRIM"
     ):
-        plan("SELECT owner FROM hosts WHERE host = 'x'", union)
+        planner("SELECT owner FROM hosts WHERE host = 'x'", union)
 
 
 def test_types_that_compare_alike_agree() -> None:
@@ -273,14 +273,14 @@ def test_a_virtual_table_is_refused_by_name() -> None:
     """The rows of a full-text index are not its content."""
     union = unite([schema("CREATE VIRTUAL TABLE pages USING fts5(text)")])
     with pytest.raises(errors.BadSql, match="table pages cannot be gathered: it is a virtual"):
-        plan("SELECT * FROM pages", union)
+        planner("SELECT * FROM pages", union)
 
 
 def test_a_view_that_is_a_table_elsewhere_is_refused() -> None:
     """A union of the two would mean nothing."""
     union = unite([schema(CRAWLED, VIEW), schema("CREATE TABLE good (url TEXT)")])
     with pytest.raises(errors.BadSql, match="table good cannot be gathered: segments define"):
-        plan("SELECT url FROM good", union)
+        planner("SELECT url FROM good", union)
 
 
 def test_a_schema_cannot_do_anything_here() -> None:
@@ -288,4 +288,4 @@ def test_a_schema_cannot_do_anything_here() -> None:
     text = "CREATE TABLE bad AS SELECT load_extension('x')"
     union = unite([schema(text)])
     with pytest.raises(errors.BadSql, match="table bad cannot be gathered"):
-        plan("SELECT * FROM bad", union)
+        planner("SELECT * FROM bad", union)

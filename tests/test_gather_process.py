@@ -16,10 +16,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from trough import errors
 from trough.client import TroughClient, TroughException
-from trough.cluster import Cluster
-from trough.cluster.gathers import AT_ONCE
+from trough.cluster_client.client import Cluster
+from trough.cluster_client.gather import AT_ONCE
 from trough.metadata.open import open_metadata
-from trough.protocols.client import connect
+from trough.protocols.line.client import connect
 
 NAMES = [f"g{number}" for number in range(6)]
 TABLE = "CREATE TABLE page (host TEXT, size INTEGER, score REAL, digest BLOB)"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from test_gather_union import strict
 
 from trough import errors
-from trough.gather import database
+from trough.gather import sqlite_helpers
 from trough.sql.sqlite import sqlite3
 
 KINDS = {
@@ -44,7 +44,7 @@ class Shapes:
         *names, table = random.choice(NAMES)
         self.columns = dict(zip(KINDS, map(quoted, names), strict=True))
         self.table = quoted(table)
-        self.cluster, self.union = Cluster(), database.connect()
+        self.cluster, self.union = Cluster(), sqlite_helpers.connect()
         told = [f"{name} {KINDS[kind][0]}" for kind, name in self.columns.items()]
         self.union.execute(f"CREATE TABLE {self.table} ({', '.join(told)}, made INT)")
         for number in range(random.randint(1, 4)):
@@ -63,7 +63,7 @@ class Shapes:
             told.append(f"made INT AS ({self.columns['i']} % 3) {kind}")
         key, without = f", PRIMARY KEY ({', '.join(names)})", " WITHOUT ROWID"
         key, without = (key, without) if shape == "keyed" else ("", "")
-        connection = database.connect()
+        connection = sqlite_helpers.connect()
         connection.execute(f"CREATE TABLE {self.table} ({', '.join(told)}{key}){without}")
         count = random.randint(0, 5)
         rows = [[random.choice(KINDS[kind][1]) for kind in kinds] for _ in range(count)]

@@ -9,7 +9,7 @@ from gather_support import Cluster
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from trough.gather import database
+from trough.gather import sqlite_helpers
 from trough.sql.sqlite import sqlite3
 
 TYPES = (
@@ -213,7 +213,7 @@ def shipped_queries(draw: Any, columns: list[str]) -> tuple[str, list[bool]]:
 
 def union_of(columns: list[tuple[str, str]], segments: list[Any], with_segment: bool) -> Any:
     """One database with the rows of all segments."""
-    connection = database.connect()
+    connection = sqlite_helpers.connect()
     told = [f"{name} {kind}" for name, kind in columns]
     connection.execute(f"CREATE TABLE t ({', '.join(told + ['_segment TEXT'] * with_segment)})")
     for number, segment in enumerate(segments):
@@ -335,7 +335,7 @@ PAIRS = st.none() | st.lists(st.tuples(KEYS, KEYS), max_size=4)
 def test_joins_are_the_unions(segments: list[Any], sql: str) -> None:
     """Rows of all segments meet, of those tables that a segment has."""
     assume(all(any(each[place] is not None for each in segments) for place in (0, 1)))
-    cluster, union = Cluster(), database.connect()
+    cluster, union = Cluster(), sqlite_helpers.connect()
     # Only where it is named: NATURAL JOIN would compare it as well.
     tagged = "_segment" in sql
     for table in "tu":

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trough import errors
-from trough.gather import database
+from trough.gather import sqlite_helpers
 
 VALUES = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(["a", "A", "b", "1"]))
 ROWS = st.lists(st.tuples(VALUES, VALUES), max_size=5)
@@ -49,7 +49,7 @@ def test_rows_of_different_segments_never_meet(
     segments: list[Any], source: str, query: tuple[str, bool]
 ) -> None:
     """The answer is that of one database whose joins ask for the same segment as well."""
-    cluster, union = Cluster(), database.connect()
+    cluster, union = Cluster(), sqlite_helpers.connect()
     for table in "tu":
         union.execute(SCHEMA.format(table, ", s"))
     for number, (left, right) in enumerate(segments):

@@ -12,9 +12,9 @@ from twisted.internet import defer, reactor
 from twisted.internet.testing import Clock
 
 from trough import errors
-from trough.cluster.gathers import AT_ONCE
-from trough.protocols.arguments import GatherArguments
-from trough.protocols.gatherer import PATIENCE, Gatherer
+from trough.cluster_client.gather import AT_ONCE
+from trough.protocols.gather_service import PATIENCE, Gatherer
+from trough.protocols.line.arguments import GatherArguments
 
 
 def answering_by(database):

@@ -16,11 +16,12 @@ from storages import HASTE, SETTLED, HdfsHand
 from twisted.internet import defer, reactor
 from twisted.internet.threads import deferToThread
 
-from trough import errors, files
-from trough.storage.hdfs import HdfsBackend
+from trough import errors
+from trough.storage.hdfs.backend import HdfsBackend
+from trough.storage.hdfs.webhdfs import NotThere, Patience, WebHdfs
 from trough.storage.open import open_storage
-from trough.storage.webhdfs import NotThere, Patience, WebHdfs
-from trough.threads import Cancellation
+from trough.util import atomic_files
+from trough.util.threads import Cancellation
 
 
 @pytest.fixture
@@ -370,7 +371,7 @@ async def test_a_broken_upload_is_begun_anew(hdfs, patient, hand, source):
     told = BreaksOff(hdfs)
     copy = await patient.publish(source, "300001", progress=told)
     await deferToThread(hdfs.wait)
-    assert told.done.count(files.CHUNK) == 2
+    assert told.done.count(atomic_files.CHUNK) == 2
     assert copy.size == len(content)
     assert hand.read("300/300001.sqlite") == content
     assert hand.names() == ["300/300001.sqlite"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trough.http_answers import gathered
+from trough.client.responses import gathered
 
 
 def test_a_missing_segment_may_be_called_blob():

@@ -2,7 +2,7 @@
 
 from twisted.internet.testing import Clock, StringTransport
 
-from trough.protocols.http import LOOKS, UNSURE, Resource, Site, write_response
+from trough.protocols.http.server import LOOKS, UNSURE, Resource, Site, write_response
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n%s\r\n"
 

@@ -9,7 +9,7 @@ from twisted.logger import FileLogObserver, Logger, LogPublisher
 from twisted.logger import LegacyLogObserverWrapper as Former
 
 from trough import errors
-from trough.json_lines import json_line
+from trough.util.log_json import json_line
 
 
 def logged(say) -> list[dict]:

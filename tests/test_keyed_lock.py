@@ -2,7 +2,7 @@
 
 from twisted.internet.defer import Deferred, ensureDeferred
 
-from trough.keyed_lock import KeyedLock
+from trough.util.keyed_lock import KeyedLock
 
 
 def _hold(lock, key, events, name):

@@ -1,7 +1,7 @@
-"""The layers of the project: a module knows those above it, and none below.
+"""The folders of the project: a folder knows those above it in a list, and none below.
 
-Whoever adds a module adds it to :data:`LAYERS`, which is the place to think about where
-it belongs. Imports are read from the source, those for type checking included.
+A new folder is added to :data:`LAYERS`. Imports are read from the source, those for type
+checking included.
 """
 
 from __future__ import annotations
@@ -11,177 +11,74 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import pytest
+ROOT = Path(__file__).parent.parent / "trough"
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = "trough"
-
-#: From the top down; modules of one layer may know each other. A star stands for any
-#: further letters.
+#: Folders and modules at the top of the package, from the top down. Those of one line may
+#: know each other; a star stands for a folder with all that is in it.
 LAYERS = [
     ["errors"],
-    [
-        "bunch",
-        "clocks",
-        "json_lines",
-        "keyed_lock",
-        "lifecycle",
-        "logs",
-        "own_process",
-        "patience",
-        "periodic",
-        "ready",
-        "threads",
-        "transactions",
-    ],
+    ["util"],
     ["model"],
-    ["settings", "settings.*"],
-    ["files", "data_directory"],
-    ["ring"],
-    ["placement", "placement.*"],
-    # The line protocol without I/O.
-    [
-        "protocols",
-        "protocols.line",
-        "protocols.messages",
-        "protocols.values",
-        "protocols.arguments",
-        "protocols.outbox",
-    ],
-    # SQL: text and rules, then SQLite.
-    ["sql", "sql.functions", "sql.sandbox", "sql.text", "sql.library", "sql.statements"],
-    [
-        "sql.handles",
-        "sql.queries",
-        "sql.reading",
-        "sql.row_sources",
-        "sql.rows",
-        "sql.segment_files",
-        "sql.sqlite",
-        "sql.writing",
-    ],
-    # The executors, and the front's side of them.
-    [
-        "executors",
-        "executors.channel",
-        "executors.executor",
-        "executors.parts",
-        "executors.frames",
-        "executors.shared_table",
-    ],
-    [
-        "executors.failures",
-        "executors.front_socket",
-        "executors.jobs",
-        "executors.pool",
-        "executors.process",
-        "executors.read_jobs",
-        "executors.read_routing",
-        "executors.supervision",
-        "executors.write_routing",
-    ],
-    ["metadata", "metadata.*"],
-    ["storage", "storage.*"],
-    # Worker.
-    ["schemas", "matching"],
-    ["attention"],
-    [
-        "aside",
-        "catalogue",
-        "cold",
-        "local_copies",
-        "local_files",
-        "promotion",
-        "provisioning",
-        "publisher",
-        "reconciler",
-        "segments",
-        "threaded_catalogue",
-        "worker",
-        "writer",
-        "writes",
-    ],
-    ["query", "reach"],
-    # Sync server.
-    ["long_look", "leadership", "overview", "peers", "sync"],
-    ["gather", "gather.*"],
-    # Clients.
-    [
-        "protocols.blocking",
-        "protocols.calls",
-        "protocols.client",
-        "protocols.http_client",
-        "protocols.row_lines",
-    ],
-    ["cluster", "cluster.*"],
-    ["client", "http_answers", "leader_requests", "promoter"],
-    # Servers.
-    [
-        "protocols.common",
-        "protocols.dispatch",
-        "protocols.gatherer",
-        "protocols.server",
-        "protocols.turns",
-        "protocols.verbs",
-        "protocols.sync_verbs",
-        "protocols.worker_verbs",
-    ],
-    [
-        "protocols.http",
-        "protocols.http_gather",
-        "protocols.http_json",
-        "protocols.http_manager",
-        "protocols.http_proxy",
-        "protocols.http_query",
-    ],
-    # What people start.
-    ["registry_url"],
-    ["admin", "admin.*", "load", "loading", "loading.*", "shell", "shell.*"],
+    ["settings"],
+    ["leader/placement"],
+    ["sql"],
+    ["executors", "executors/child"],
+    ["executors/pool"],
+    ["metadata*"],
+    ["storage*"],
+    ["worker"],
+    ["leader"],
+    ["gather"],
+    # GATHER is a service of both servers, and it asks the workers through the cluster's client.
+    ["protocols*", "cluster_client", "sync"],
+    ["client"],
+    ["cli", "shell*"],
+    ["load", "admin"],
     ["example", "service"],
-    ["taps", "taps.*"],
+    ["taps"],
 ]
 
 #: Cores: functions of values, without a clock, a socket, a thread or a framework.
-PURE = ["errors", "model", "settings*", "ring", "placement*", "metadata.rules"]
+PURE = ["errors", "model", "settings*", "leader.placement*", "metadata.conditions"]
 PURE += ["storage.listing", "storage.paths"]
-PURE += ["protocols.line", "protocols.messages", "protocols.values"]
+PURE += ["protocols.line.framing", "protocols.line.messages", "protocols.line.values"]
 IMPURE = {"twisted", "time", "socket", "select", "selectors", "threading", "subprocess"}
 IMPURE |= {"asyncio", "random", "multiprocessing", "requests", "urllib.request"}
 
-#: Modules that know one engine. Everybody else speaks to the interface.
-ENGINES = ["metadata.embedded*", "metadata.rethink*", "storage.directory*", "storage.hdfs*"]
-ENGINES += ["storage.webhdfs"]
+#: Folders that know one engine. All others speak to the interface in the folder above.
+ENGINES = ["metadata/sqlite", "metadata/rethinkdb", "storage/directory", "storage/hdfs"]
 
 
-def source_of_all_modules() -> dict[str, ast.Module]:
-    """The syntax tree of every module, by its name below the package."""
-    found = {}
-    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
-        parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        if name:
-            found[name] = ast.parse(path.read_text(encoding="utf-8"))
-    return found
+def name_of(path: Path) -> str:
+    """A module's name below the package: ``worker.controller``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = source_of_all_modules()
+PATHS = {name_of(path): path for path in sorted(ROOT.rglob("*.py")) if name_of(path)}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in PATHS.items()}
+
+
+def folder_of(name: str) -> str:
+    """The folder of a module, or its own name where it lies at the top."""
+    folder = PATHS[name].parent.relative_to(ROOT).as_posix()
+    return name if folder == "." else folder
 
 
 def imports(tree: ast.AST, at_load: bool = False) -> Iterator[str]:
-    """Names of the modules that a module imports, wherever in it or when it is loaded."""
+    """Names that a module imports: anywhere in it, or only when it is loaded."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports say whole names"
-            module = node.module or ""
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-        elif not (at_load and _is_later(node)):
+            assert node.level == 0, "imports use absolute names"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not (at_load and _runs_later(node)):
             yield from imports(node, at_load)
 
 
-def _is_later(node: ast.AST) -> bool:
-    """Whether this is not run when a module is loaded."""
+def _runs_later(node: ast.AST) -> bool:
+    """Whether loading the module does not run this node."""
     if isinstance(node, ast.If):
         return "TYPE_CHECKING" in ast.unparse(node.test)
     return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -190,10 +87,10 @@ def _is_later(node: ast.AST) -> bool:
 def own_imports(name: str, at_load: bool = False) -> set[str]:
     """Which of the project's modules `name` imports."""
     found = set()
-    for imported in imports(MODULES[name], at_load):
+    for imported in imports(TREES[name], at_load):
         first, _, rest = imported.partition(".")
-        if first == PACKAGE:
-            found.add(rest if rest in MODULES else rest.rpartition(".")[0])
+        if first == "trough":
+            found.add(rest if rest in TREES else rest.rpartition(".")[0])
     return found - {name, ""}
 
 
@@ -201,29 +98,34 @@ def matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def layer_of(name: str) -> int:
-    found = [number for number, layer in enumerate(LAYERS) if matches(name, layer)]
-    assert len(found) == 1, f"{name} has to be in one of the layers, and is in {len(found)}"
+def layer_of(folder: str) -> int:
+    found = [number for number, layer in enumerate(LAYERS) if matches(folder, layer)]
+    assert len(found) == 1, f"{folder} has to be in one layer, and is in {len(found)}"
     return found[0]
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_knows_only_those_above_it(name: str) -> None:
-    """Each module is in one layer, and imports nothing from a lower one."""
-    below = {each for each in own_imports(name) if layer_of(each) > layer_of(name)}
-    assert not below, f"{name} imports {sorted(below)}, which are below it"
+def test_a_folder_knows_only_those_above_it() -> None:
+    """No module imports one from a folder of a lower layer."""
+    wrong = [
+        f"{name} imports {other}"
+        for name in TREES
+        for other in own_imports(name)
+        if layer_of(folder_of(other)) > layer_of(folder_of(name))
+    ]
+    assert wrong == []
 
 
-def test_the_layers_name_what_there_is() -> None:
-    """No layer speaks of a module that is gone."""
-    patterns = [pattern for layer in LAYERS for pattern in layer]
-    patterns += PURE + ENGINES
-    assert [each for each in patterns if not any(matches(name, [each]) for name in MODULES)] == []
+def test_the_lists_name_what_there_is() -> None:
+    """No list here names a folder or a module that is gone."""
+    folders = {folder_of(name) for name in TREES}
+    patterns = [pattern for layer in LAYERS for pattern in layer] + ENGINES
+    assert [each for each in patterns if not any(matches(one, [each]) for one in folders)] == []
+    assert [each for each in PURE if not any(matches(name, [each]) for name in TREES)] == []
 
 
 def test_nothing_imports_itself_by_way_of_others() -> None:
     """Imports that happen when a module is loaded form no circle."""
-    left = {name: own_imports(name, at_load=True) for name in MODULES}
+    left = {name: own_imports(name, at_load=True) for name in TREES}
     while left:
         free = [name for name, needed in left.items() if not needed & set(left)]
         assert free, f"these import each other: {sorted(left)}"
@@ -231,24 +133,31 @@ def test_nothing_imports_itself_by_way_of_others() -> None:
             del left[name]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if matches(name, PURE)])
-def test_a_core_knows_no_framework_and_no_clock(name: str) -> None:
-    """What is a function of values stays one."""
-    found = {
-        imported
-        for imported in imports(MODULES[name])
+def test_a_core_knows_no_framework_and_no_clock() -> None:
+    """A module that is listed as pure imports nothing that does I/O or reads a clock."""
+    wrong = [
+        f"{name} imports {imported}"
+        for name in TREES
+        if matches(name, PURE)
+        for imported in imports(TREES[name])
         if any(f"{imported}.".startswith(f"{each}.") for each in IMPURE)
-    }
-    assert not found
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_only_an_engine_knows_an_engine(name: str) -> None:
-    """Concrete stores are named inside their own packages, and nowhere else."""
-    inside = name.partition(".")[0]
-    found = {
-        each
-        for each in own_imports(name)
-        if matches(each, ENGINES) and each.partition(".")[0] != inside
-    }
-    assert not found
+def test_only_an_engine_knows_an_engine() -> None:
+    """Concrete stores are named below their interface's folder, and nowhere else."""
+    wrong = [
+        f"{name} imports {other}"
+        for name in TREES
+        for other in own_imports(name)
+        if matches(folder_of(other), ENGINES)
+        and folder_of(name).partition("/")[0] != folder_of(other).partition("/")[0]
+    ]
+    assert wrong == []
+
+
+def test_a_folder_holds_more_than_one_file() -> None:
+    """A folder with a single module is that module."""
+    folders = {path.parent for path in ROOT.rglob("*.py")}
+    assert [each.name for each in folders if len(list(each.glob("*.*"))) < 2] == []

@@ -12,11 +12,11 @@ from twisted.internet.defer import ensureDeferred
 from waiting import GIVE_UP, until
 from worker_parts import HeldUp
 
-from trough.leadership import Leadership, Policy
+from trough.leader.term import Leadership, Policy
 from trough.metadata.open import open_metadata
 from trough.model import READ, Copy, Leader, Worker, canonical_path
 from trough.storage.open import open_storage
-from trough.threads import ThreadPoolService
+from trough.util.threads import ThreadPoolService
 
 ME = Leader("s1", "me", "http://127.0.0.1:1/", ttl=60.0)
 

@@ -11,8 +11,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from trough import errors
-from trough.data_directory import DataDirectory
-from trough.lifecycle import Closing, Stack, settle
+from trough.util.services import Closing, Stack, settle
+from trough.worker.data_directory import DataDirectory
 
 
 class Noted(Service):
@@ -92,7 +92,7 @@ def test_identity_is_made_once(tmp_path):
 def test_a_directory_in_use_is_refused_and_free_again_after_kill(tmp_path):
     """The second process ends with a sentence; kill -9 of the first frees the directory."""
     script = (
-        "import pathlib, sys; from trough.data_directory import DataDirectory;"
+        "import pathlib, sys; from trough.worker.data_directory import DataDirectory;"
         "DataDirectory(pathlib.Path(sys.argv[1]), 'w1').privilegedStartService();"
         "print('mine', flush=True); sys.stdin.read()"
     )

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trough import errors
-from trough.protocols import arguments, messages, values
-from trough.protocols.line import Limits, Malformed, ReplyParser, Request, RequestParser
+from trough.protocols.line import arguments, messages, values
+from trough.protocols.line.framing import Limits, Malformed, ReplyParser, Request, RequestParser
 
 SMALL = Limits(max_line=100, max_literal=50)
 

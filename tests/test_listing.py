@@ -6,13 +6,7 @@ from hypothesis import strategies as st
 
 from trough import errors
 from trough.model import CanonicalCopy, canonical_path
-from trough.storage.listing import (
-    Directory,
-    Files,
-    Walk,
-    changes_since,
-    compare,
-)
+from trough.storage.listing import Directory, Files, Walk, changes_since, compare
 from trough.storage.paths import check_path, segment_of, shown
 
 # A state of a storage: modification time and size, by directory and id. Ids whose default

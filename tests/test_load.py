@@ -12,10 +12,11 @@ from twisted.internet import reactor, threads
 from waiting import EXPECTED_WITHIN
 from web_servers import ClosingServer, WebServer
 
-from trough import load, model
-from trough.loading.progress import Progress
-from trough.loading.segment_loader import REFUSED_IN_A_ROW
-from trough.metadata.embedded import EmbeddedMetadata
+from trough import model
+from trough.cli.load_progress import Progress
+from trough.load import main as load
+from trough.load.segment_loader import REFUSED_IN_A_ROW
+from trough.metadata.sqlite.store import EmbeddedMetadata
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 

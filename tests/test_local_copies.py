@@ -1,8 +1,8 @@
 """What a worker's copies amount to is known after each change, however many there are."""
 
-from trough.catalogue import Entry
-from trough.executors.pool import Target
-from trough.local_copies import LocalCopies, LocalCopy
+from trough.executors.pool.pool import Target
+from trough.worker.catalogue import Entry
+from trough.worker.local_copies import LocalCopies, LocalCopy
 
 
 def copy(segment, size, epoch=0):

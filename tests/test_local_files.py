@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from small_disk import mounted
 
-from trough import errors, local_files
-from trough.local_files import open_and_reconcile
+from trough import errors
+from trough.worker import local_files
+from trough.worker.local_files import open_and_reconcile
 
 PLACE = "segments/300"
 

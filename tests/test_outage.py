@@ -17,13 +17,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import formatEvent, globalLogPublisher
 from waiting import until
 
+from trough.cli.outage import UNNOTICED, Outage
+from trough.leader.cluster_status import Overview
 from trough.metadata import Absence
-from trough.metadata.address import RethinkAddress
-from trough.metadata.embedded import EmbeddedMetadata
 from trough.metadata.open import open_metadata
-from trough.metadata.rethink import RethinkMetadata
-from trough.overview import Overview
-from trough.shell.outage import UNNOTICED, Outage
+from trough.metadata.rethinkdb.store import RethinkMetadata
+from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.url import RethinkAddress
 
 SHELL = [sys.executable, "-m", "trough.shell.main"]
 

@@ -6,7 +6,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.patience import Patience
+from trough.util.background_refresh import Patience
 
 
 class Store:

@@ -10,7 +10,7 @@ from waiting import until
 from web_servers import WebServer
 
 from trough import errors
-from trough.peers import Peers
+from trough.protocols.http.manager_client import Peers
 
 
 @pytest_twisted.ensureDeferred

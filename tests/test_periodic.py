@@ -4,7 +4,7 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.testing import Clock
 
-from trough.periodic import Periodic
+from trough.util.periodic import Periodic
 
 
 def test_failure_does_not_end_the_rounds():

@@ -13,8 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from trough.leader.placement.planner import PORTION, Plan, Planner
 from trough.model import Assignment, CanonicalCopy, Lock, Worker, canonical_path
-from trough.placement import PORTION, Plan, Planner
 
 GB = 10**9
 GRACE = 300.0

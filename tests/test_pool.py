@@ -23,8 +23,8 @@ from twisted.internet.defer import gatherResults
 from waiting import until
 
 from trough import errors
-from trough.executors.parts import SIDE_BY_SIDE
-from trough.executors.pool import ExecutorPool, Framing, Limits, Outcome, Target
+from trough.executors.child.tasks import SIDE_BY_SIDE
+from trough.executors.pool.pool import ExecutorPool, Framing, Limits, Outcome, Target
 
 ensure = pytest_twisted.ensureDeferred
 

@@ -25,8 +25,8 @@ from twisted.logger import capturedLogs
 from waiting import until
 
 from trough import errors
-from trough.executors import read_routing, supervision
-from trough.executors.pool import Framing, Limits, Outcome, Target
+from trough.executors.pool import read_scheduler, supervisor
+from trough.executors.pool.pool import Framing, Limits, Outcome, Target
 
 ensure = pytest_twisted.ensureDeferred
 SLOW_REGEXP = f"SELECT '{'a' * 40}b' REGEXP '(a*)*c'"
@@ -203,8 +203,8 @@ async def test_one_query_holds_up_half_of_the_executors(targets, together):
 @ensure
 async def test_helpers_end_when_there_is_nothing_to_do(targets, monkeypatch):
     """After a while; the first ones stay. That is no failure to be logged."""
-    monkeypatch.setattr(read_routing, "_HELPER_STAYS", 0.2)
-    monkeypatch.setattr(supervision, "_IDLE_LOOK", 0.1)
+    monkeypatch.setattr(read_scheduler, "_HELPER_STAYS", 0.2)
+    monkeypatch.setattr(supervisor, "_IDLE_LOOK", 0.1)
     async with running_pool(executors=1, max_executors=3) as pool:
         before = pids(pool)
         held = ask(pool, targets[0], ENDLESS)
@@ -293,7 +293,7 @@ async def test_a_write_that_was_begun_has_an_unknown_outcome_and_others_are_appl
 @ensure
 async def test_no_answered_write_is_lost_and_none_applied_twice(tmp_path, monkeypatch):
     """Writers are killed at any moment, many times; what is unknown may be either."""
-    monkeypatch.setattr(supervision, "_TOO_SOON", 0.1)
+    monkeypatch.setattr(supervisor, "_TOO_SOON", 0.1)
     async with running_pool() as pool:
         target = Target("s", str(tmp_path / "s.sqlite"), 1, True)
         await pool.create(target, "CREATE TABLE t(a)")
@@ -435,9 +435,9 @@ async def test_a_write_for_a_process_that_is_yet_to_start_can_be_cancelled(tmp_p
 @ensure
 async def test_a_deadline_holds_although_no_process_can_be_started(targets, monkeypatch):
     """Where each one dies at once, what waits is ended all the same."""
-    monkeypatch.setattr(supervision, "_TOO_SOON", 0.05)
-    monkeypatch.setattr(supervision, "_GRACE", 0.1)
-    monkeypatch.setattr(supervision, "_CHECK", 0.1)
+    monkeypatch.setattr(supervisor, "_TOO_SOON", 0.05)
+    monkeypatch.setattr(supervisor, "_GRACE", 0.1)
+    monkeypatch.setattr(supervisor, "_CHECK", 0.1)
     async with running_pool(executors=1) as pool:
         for executor in pool._reads.all():
             executor._arguments[2] = "no number"

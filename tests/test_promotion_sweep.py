@@ -6,13 +6,13 @@ import pytest
 from processes import Machine, http, read, until_blocking, write
 
 STEPS = [
-    "trough.promotion:Promotion.check_overwritten",
-    "trough.executors.pool:ExecutorPool.snapshot",
-    "trough.threaded_catalogue:ThreadedCatalogue.put",
-    "trough.metadata.embedded:EmbeddedMetadata.check_lock",
-    "trough.storage.directory:DirectoryBackend.stage",
-    "trough.storage.directory:DirectoryBackend.commit",
-    "trough.metadata.embedded:EmbeddedMetadata.announce_version",
+    "trough.worker.promotion:Promotion.check_overwritten",
+    "trough.executors.pool.pool:ExecutorPool.snapshot",
+    "trough.worker.threaded_catalogue:ThreadedCatalogue.put",
+    "trough.metadata.sqlite.store:EmbeddedMetadata.check_lock",
+    "trough.storage.directory.backend:DirectoryBackend.stage",
+    "trough.storage.directory.backend:DirectoryBackend.commit",
+    "trough.metadata.sqlite.store:EmbeddedMetadata.announce_version",
 ]
 
 SWEPT = b'{"segment": "swept"}'
@@ -52,7 +52,7 @@ def test_a_worker_that_died_right_after_a_publication_need_not_be_told_of_it(tmp
     """A promotion that follows finds out by itself that the newer copy is the worker's own."""
     with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1", LISTING_INTERVAL="3600") as machine:
         machine.sync("s1").wait_ready()
-        step = "trough.storage.directory:DirectoryBackend.commit"
+        step = "trough.storage.directory.backend:DirectoryBackend.commit"
         doomed = machine.worker_killed_at("w1", step, "after").wait_ready()
         write(machine.provision("s1", "swept")["write_url"], "CREATE TABLE t (n)")
         status, _ = http("POST", machine.url("s1", "SYNC_SERVER_PORT") + "promote", SWEPT)
@@ -69,7 +69,7 @@ def test_a_lock_under_which_nothing_came_to_be_is_given_back(tmp_path):
     """A worker that died between taking it and making the segment frees it at its return."""
     with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
         machine.sync("s1").wait_ready()
-        step = "trough.metadata.embedded:EmbeddedMetadata.take_lock"
+        step = "trough.metadata.sqlite.store:EmbeddedMetadata.take_lock"
         doomed = machine.worker_killed_at("w1", step, "after").wait_ready()
         sync = machine.url("s1", "SYNC_SERVER_PORT")
         assert http("POST", sync + "provision", b'{"segment": "unmade"}')[0] != 200

@@ -20,10 +20,10 @@ from twisted.python.failure import Failure
 from waiting import until
 
 from trough import errors
-from trough.protocols.calls import Call, Summary
-from trough.protocols.client import LineConnection, connect
-from trough.protocols.messages import Matching
-from trough.protocols.server import LineServerFactory, ServerLimits
+from trough.protocols.line.client import LineConnection, connect
+from trough.protocols.line.messages import Matching
+from trough.protocols.line.pending_calls import Call, Summary
+from trough.protocols.line.server import LineServerFactory, ServerLimits
 
 reactor: Any = installed_reactor
 

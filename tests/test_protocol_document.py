@@ -22,12 +22,12 @@ from twisted.python.failure import Failure
 
 import trough.protocols
 from trough import errors
-from trough.protocols.common import common_verbs
-from trough.protocols.line import FINAL
-from trough.protocols.messages import Greeting
-from trough.protocols.server import LineServerFactory, ServerLimits
-from trough.protocols.sync_verbs import SyncVerbs
-from trough.protocols.worker_verbs import WorkerVerbs
+from trough.protocols.line.common_verbs import common_verbs
+from trough.protocols.line.framing import FINAL
+from trough.protocols.line.messages import Greeting
+from trough.protocols.line.server import LineServerFactory, ServerLimits
+from trough.protocols.line.sync_verbs import SyncVerbs
+from trough.protocols.line.worker_verbs import WorkerVerbs
 from trough.settings import settings_from
 
 reactor: Any = installed_reactor

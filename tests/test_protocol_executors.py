@@ -18,13 +18,13 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from waiting import until
 
 from trough import errors
-from trough.executors.pool import ExecutorPool, Framing, Limits, Target
-from trough.protocols.arguments import parse_query_arguments, parse_write_arguments
-from trough.protocols.calls import Call
-from trough.protocols.client import LineConnection, connect
-from trough.protocols.line import Request
-from trough.protocols.server import LineServerFactory, ServerLimits
-from trough.protocols.verbs import QueryReply, Reply, Verb, WriteReply, table
+from trough.executors.pool.pool import ExecutorPool, Framing, Limits, Target
+from trough.protocols.line.arguments import parse_query_arguments, parse_write_arguments
+from trough.protocols.line.client import LineConnection, connect
+from trough.protocols.line.framing import Request
+from trough.protocols.line.pending_calls import Call
+from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
+from trough.protocols.line.server import LineServerFactory, ServerLimits
 
 reactor: Any = installed_reactor
 ENDLESS = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n) SELECT max(n) FROM n"

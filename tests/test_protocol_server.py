@@ -19,9 +19,9 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.protocols.line import Limits
-from trough.protocols.server import LineServer, LineServerFactory, ServerLimits
-from trough.protocols.verbs import QueryReply, Reply, WriteReply
+from trough.protocols.line.framing import Limits
+from trough.protocols.line.replies import QueryReply, Reply, WriteReply
+from trough.protocols.line.server import LineServer, LineServerFactory, ServerLimits
 
 GREETING = "TROUGH 1 worker w01 max-line=65536 max-literal=67108864 max-requests=10000 auth=none"
 

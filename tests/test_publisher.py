@@ -10,10 +10,10 @@ from twisted.internet.testing import Clock
 from waiting import until
 
 from trough import errors
-from trough.metadata.embedded import EmbeddedMetadata
 from trough.metadata.open import open_metadata
+from trough.metadata.sqlite.store import EmbeddedMetadata
 from trough.model import READ, WRITE, Worker
-from trough.publisher import GATHER, Publisher
+from trough.worker.publisher import GATHER, Publisher
 
 
 @pytest.fixture

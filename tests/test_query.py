@@ -5,7 +5,7 @@ from twisted.internet import reactor
 from worker_parts import running_worker
 
 from trough.model import READ, WRITE, Copy, Worker
-from trough.query import Queries, QueryLimits
+from trough.worker.queries import Queries, QueryLimits
 
 
 @pytest_twisted.ensureDeferred

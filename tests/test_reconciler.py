@@ -5,11 +5,11 @@ import pytest_twisted
 from waiting import until
 from worker_parts import HeldUp, occupied, running_worker
 
-import trough.reconciler
+import trough.worker.reconciler
 from trough import errors
 from trough.metadata import AssignmentChanges
 from trough.model import Assignment, Leader
-from trough.reconciler import PARALLEL
+from trough.worker.reconciler import PARALLEL
 
 
 async def lead(worker):
@@ -153,7 +153,7 @@ async def test_a_copy_that_a_failed_provisioning_brought_is_published(tmp_path):
 async def test_what_was_put_off_is_tried_in_portions_until_one_succeeds(tmp_path, monkeypatch):
     """A full disk refuses one copy like another, and there may be very many; once there is
     room, none has to wait for the next portion."""
-    monkeypatch.setattr(trough.reconciler, "TRIES", 2)
+    monkeypatch.setattr(trough.worker.reconciler, "TRIES", 2)
     async with running_worker(tmp_path, retry=3600.0) as worker:
         leader, reconciler = await lead(worker), worker.controller.reconciler
         tried, fetch = [], worker.segments.fetch

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trough import errors
-from trough.loading import records
-from trough.loading.records import FORMATS, Row, Skipped
+from trough.load import records
+from trough.load.records import FORMATS, Row, Skipped
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 

@@ -3,8 +3,8 @@
 import pytest
 
 from trough import errors
-from trough.metadata.address import parse
-from trough.registry_url import access_token, registry_url
+from trough.cli.metadata_url import access_token, registry_url
+from trough.metadata.url import parse
 
 
 def settings(tmp_path, text):

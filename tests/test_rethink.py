@@ -20,14 +20,14 @@ from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory
 
 from trough import errors
-from trough.metadata.address import RethinkAddress
 from trough.metadata.blocking import open_blocking
 from trough.metadata.open import open_metadata
-from trough.metadata.rethink import RethinkMetadata
-from trough.metadata.rethink_blocking import BlockingRethink
-from trough.metadata.rethink_tables import duplicates
-from trough.metadata.rethink_terms import TABLES
-from trough.metadata.rethink_watch import FeedError, FeedReader
+from trough.metadata.rethinkdb.blocking import BlockingRethink
+from trough.metadata.rethinkdb.store import RethinkMetadata
+from trough.metadata.rethinkdb.tables import duplicates
+from trough.metadata.rethinkdb.terms import TABLES
+from trough.metadata.rethinkdb.watch import FeedError, FeedReader
+from trough.metadata.url import RethinkAddress
 from trough.model import Schema
 
 r = RethinkDB()
@@ -111,8 +111,8 @@ async def test_a_silent_host_is_unavailable(silent_host):
 @async_test
 async def test_the_next_host_is_tried(stores, silent_host, monkeypatch):
     """One live host among dead and silent ones is found."""
-    monkeypatch.setattr("trough.metadata.rethink_cluster.CONNECT", 2.0)
-    monkeypatch.setattr("trough.metadata.rethink_blocking.CONNECT", 2.0)
+    monkeypatch.setattr("trough.metadata.rethinkdb.cluster.CONNECT", 2.0)
+    monkeypatch.setattr("trough.metadata.rethinkdb.blocking.CONNECT", 2.0)
     stores.address = RethinkAddress(
         (("127.0.0.1", free_ports(1)[0]), silent_host, stores.server.host), stores.address.database
     )
@@ -238,8 +238,8 @@ async def test_a_blocking_client_gives_up_on_silence(own_server, monkeypatch):
     await store.close()
     blocking = BlockingRethink(RethinkAddress((own_server.host,), "d"))
     assert blocking.schemas() == ["default"]
-    monkeypatch.setattr("trough.metadata.rethink_blocking._Instance.seconds", 0.3)
-    monkeypatch.setattr("trough.metadata.rethink_blocking.CONNECT", 0.3)
+    monkeypatch.setattr("trough.metadata.rethinkdb.blocking._Instance.seconds", 0.3)
+    monkeypatch.setattr("trough.metadata.rethinkdb.blocking.CONNECT", 0.3)
     own_server.signal(signal.SIGSTOP)
     with pytest.raises(errors.Unavailable):
         await deferToThread(blocking.schemas)

@@ -4,8 +4,8 @@ import pytest
 from rethinkdb.ast import expr
 from twisted.internet.testing import Clock, StringTransport
 
-from trough.metadata.address import RethinkAddress
-from trough.metadata.rethink_connection import Connection, ConnectionLost
+from trough.metadata.rethinkdb.connection import Connection, ConnectionLost
+from trough.metadata.url import RethinkAddress
 
 
 @pytest.fixture

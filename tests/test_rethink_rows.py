@@ -9,7 +9,7 @@ from rethinkdb import RethinkDB
 from twisted.internet import reactor
 
 from trough import errors
-from trough.metadata.rethink import RethinkMetadata
+from trough.metadata.rethinkdb.store import RethinkMetadata
 from trough.model import READ, WRITE, CanonicalCopy, Schema
 
 r = RethinkDB()

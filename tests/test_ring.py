@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trough.ring import SLOTS, Ring, join_rings, slot_of
+from trough.leader.placement.ring import SLOTS, Ring, join_rings, slot_of
 
 
 def names(count: int) -> list[str]:

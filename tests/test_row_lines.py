@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 
 from trough import errors
-from trough.protocols import row_lines
-from trough.protocols.row_lines import RowLines
+from trough.protocols.http import row_stream
+from trough.protocols.http.row_stream import RowLines
 
 
 class Listener:
@@ -85,7 +85,7 @@ async def test_a_long_row_is_not_copied_with_every_piece(body, listener):
 @pytest_twisted.ensureDeferred
 async def test_a_row_that_is_too_long_ends_the_response(body, listener, monkeypatch):
     """Before all of it is in memory."""
-    monkeypatch.setattr(row_lines, "MAX_ROW", 5000)
+    monkeypatch.setattr(row_stream, "MAX_ROW", 5000)
     body.dataReceived(b'[{"a": 1},\n')
     for _ in range(6):
         body.dataReceived(b"x" * 1000)

@@ -15,7 +15,7 @@ from waiting import until
 from worker_parts import HeldUp, WorkerParts, occupied, running_worker
 
 from trough import errors
-from trough.metadata.embedded import EmbeddedMetadata
+from trough.metadata.sqlite.store import EmbeddedMetadata
 from trough.model import Assignment, Leader, canonical_path
 
 

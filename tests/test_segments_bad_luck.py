@@ -15,7 +15,7 @@ from waiting import until
 from worker_parts import HeldUp, WorkerParts, running_worker
 
 from trough import errors
-from trough.local_files import COMPANIONS
+from trough.worker.local_files import COMPANIONS
 
 
 def fill(disk):

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from trough import errors
-from trough.shell.batches import MAX_STATEMENTS, Batch, joined, lines_as_they_come
-from trough.shell.statements import Statement
+from trough.shell.input.batches import MAX_STATEMENTS, Batch, joined, lines_as_they_come
+from trough.shell.input.statements import Statement
 
 
 class Carried:

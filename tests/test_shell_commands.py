@@ -12,8 +12,8 @@ from twisted.internet import reactor
 
 from trough import errors, model
 from trough.shell.commands import all_commands
-from trough.shell.formats import Choice
-from trough.shell.output import Output
+from trough.shell.output.formats import Choice
+from trough.shell.output.sinks import Output
 from trough.shell.shell import Quit
 
 
@@ -463,8 +463,8 @@ async def test_tables_of_many_segments_are_counted(desk_of):
 )
 async def test_nobody_waits_without_a_word(desk_of, monkeypatch, text, last):
     """Whatever looks at many segments shows how far it is, and takes that away again."""
-    monkeypatch.setattr("trough.shell.progress.QUIET_SECONDS", 0.0)
-    monkeypatch.setattr("trough.shell.progress.REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cli.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cli.progress.REDRAW_SECONDS", 0.0)
     desk = await desk_of(person="")
 
     def answer(asked):
@@ -568,8 +568,8 @@ async def test_exporting_the_last_query(desk_of):
 @pytest_twisted.ensureDeferred
 async def test_exporting_shows_how_far_it_is(desk_of, monkeypatch):
     """What goes into the file does not take the progress off the screen."""
-    monkeypatch.setattr("trough.shell.progress.QUIET_SECONDS", 0.0)
-    monkeypatch.setattr("trough.shell.progress.REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cli.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cli.progress.REDRAW_SECONDS", 0.0)
     desk = await desk_of(person="")
     async with LineServer(reactor, answering(ROWS)) as server:
         await desk.worker("w1", server, *ROWS)

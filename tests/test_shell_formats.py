@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trough import errors
-from trough.shell.formats import (
+from trough.shell.output.formats import (
     FORMATS,
     SUMMARIES,
     TABLE_LOOKAHEAD,

@@ -13,9 +13,9 @@ from twisted.internet.threads import deferToThread
 from waiting import EXPECTED_WITHIN
 
 from trough import errors
-from trough.shell.bridge import Bridge, Stream
-from trough.shell.output import Output, find_pager
-from trough.shell.progress import Progress, duration
+from trough.cli.progress import Progress, duration
+from trough.shell.cluster.reactor_bridge import Bridge, Stream
+from trough.shell.output.sinks import Output, find_pager
 from trough.shell.runner import Outcome, failure_lines, summary
 from trough.shell.session import Failed
 

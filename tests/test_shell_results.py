@@ -7,9 +7,9 @@ import json
 import pytest
 
 from trough import errors
-from trough.shell.formats import Choice, Options
-from trough.shell.results import Results
-from trough.shell.sections import counted, layout_for
+from trough.shell.output.formats import Choice, Options
+from trough.shell.output.results import Results
+from trough.shell.output.sections import counted, layout_for
 
 
 def make(name="TSV", merged=False, many=True, terminal=True, **bounds):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trough.shell.sql_kind import reads, writes
-from trough.shell.statements import Rest, Splitter, Statement, lines_of, split
-from trough.shell.tokens import Kind, scan, significant
+from trough.shell.input.sql_kind import reads, writes
+from trough.shell.input.statements import Rest, Splitter, Statement, lines_of, split
+from trough.shell.input.tokens import Kind, scan, significant
 
 COMMANDS = {
     "connect": Rest.WORDS,

@@ -12,8 +12,8 @@ from processes import QUICK, TroughProcess, ports_of_all
 from shell_desk import Desk
 
 from trough.shell.commands import all_commands
-from trough.shell.formats import FORMATS
 from trough.shell.main import parser
+from trough.shell.output.formats import FORMATS
 from trough.shell.settings import ShellSettings
 
 ROOT = Path(__file__).parents[1]

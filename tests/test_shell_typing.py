@@ -17,10 +17,10 @@ from twisted.internet.threads import deferToThread
 
 from trough import model
 from trough.shell.commands import all_commands
-from trough.shell.completer import ShellCompleter
-from trough.shell.highlighting import ShellLexer
-from trough.shell.interactive import Editor, ask, is_whole, open_history
-from trough.shell.names import Names
+from trough.shell.input.completer import ShellCompleter
+from trough.shell.input.editor import Editor, ask, is_whole, open_history
+from trough.shell.input.highlighting import ShellLexer
+from trough.shell.input.known_names import Names
 from trough.shell.session import Session
 from trough.shell.settings import ShellSettings, history_path
 
@@ -165,7 +165,7 @@ def test_nothing_is_offered_inside_strings_and_comments(offered):
 @pytest_twisted.ensureDeferred
 async def test_segments_and_schemas_are_found_out(tmp_path, monkeypatch):
     """Segments by their beginning, schemas, from the registry; a failure offers nothing."""
-    monkeypatch.setattr("trough.shell.names.PATIENCE", EXPECTED_WITHIN)
+    monkeypatch.setattr("trough.shell.input.known_names.PATIENCE", EXPECTED_WITHIN)
     desk = Desk(tmp_path)
     await desk.cluster.open()
     await desk.worker("w1", "127.0.0.1:1", *(str(300000 + n) for n in range(300)), "x.y", "xzy")
@@ -187,7 +187,7 @@ async def test_segments_and_schemas_are_found_out(tmp_path, monkeypatch):
 @pytest_twisted.ensureDeferred
 async def test_a_slow_store_holds_up_no_typing(tmp_path, monkeypatch):
     """What is not known soon is not offered now, but when it is known."""
-    monkeypatch.setattr("trough.shell.names.PATIENCE", 0.001)
+    monkeypatch.setattr("trough.shell.input.known_names.PATIENCE", 0.001)
     desk = Desk(tmp_path)
     await desk.cluster.open()
     await desk.worker("w1", "127.0.0.1:1", "a1", "a2")
@@ -195,7 +195,7 @@ async def test_a_slow_store_holds_up_no_typing(tmp_path, monkeypatch):
     # The reactor, without which nothing can answer, stands still in here.
     assert names.segments("a") == []
     assert names.schemas() == []
-    monkeypatch.setattr("trough.shell.names.PATIENCE", EXPECTED_WITHIN)
+    monkeypatch.setattr("trough.shell.input.known_names.PATIENCE", EXPECTED_WITHIN)
     assert await deferToThread(names.segments, "a1") == ["a1"]
     await desk.cluster.close()
 

@@ -7,8 +7,9 @@ from contextlib import closing
 import pytest
 from segments_on_disk import SCHEMA, content, damage, make_segment
 
-from trough import errors, files
+from trough import errors
 from trough.sql import segment_files, sqlite
+from trough.util import atomic_files
 
 
 @pytest.fixture
@@ -195,11 +196,11 @@ def test_a_damaged_segment_is_found_out(engine, tmp_path):
 
 
 def test_what_a_crash_leaves_is_known_by_its_name(engine, tmp_path, monkeypatch):
-    """Unfinished files are called as trough.files calls them."""
+    """Unfinished files are called as trough.util.atomic_files calls them."""
     seen = []
     monkeypatch.setattr(segment_files, "_flush", lambda path: seen.append(path.name))
     segment_files.create(engine, str(tmp_path / "s.sqlite"), SCHEMA)
-    assert files.is_temporary(seen[0])
+    assert atomic_files.is_temporary(seen[0])
 
 
 def test_a_full_disk_refuses_and_leaves_the_segment_whole(engine, tiny_disk, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from segments_on_disk import content, make_segment
 
 from trough import errors
-from trough.executors.jobs import Target
+from trough.executors.pool.jobs import Target
 from trough.sql import sandbox, sqlite
 from trough.sql.handles import Handles
 from trough.sql.queries import Framing, Plan

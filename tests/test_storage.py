@@ -15,9 +15,10 @@ from storages import HASTE, SETTLED, DirectoryHand, HdfsHand
 from twisted.internet import defer, reactor
 from waiting import until
 
-from trough import errors, files
+from trough import errors
 from trough.model import CanonicalCopy
 from trough.storage.open import open_storage
+from trough.util import atomic_files
 
 
 @pytest.fixture(params=["directory", "hdfs"])
@@ -77,7 +78,7 @@ class Pause:
 # -- one file ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 2 * files.CHUNK + 1])
+@pytest.mark.parametrize("size", [0, 1, 2 * atomic_files.CHUNK + 1])
 @pytest_twisted.ensureDeferred
 async def test_what_was_published_is_fetched(storage, hand, source, tmp_path, size):
     """A file goes up and comes down again, byte for byte, with its checksum."""
@@ -190,7 +191,7 @@ async def test_bad_ids_and_paths_are_refused(storage, hand, source, tmp_path, se
 @pytest_twisted.ensureDeferred
 async def test_progress_is_told(storage, source, tmp_path):
     """Transfers tell growing numbers of bytes, the last one being all."""
-    content = bytes(3 * files.CHUNK)
+    content = bytes(3 * atomic_files.CHUNK)
     up, down = [], []
     copy = await storage.publish(source(content), "300001", progress=up.append)
     await storage.fetch(copy, tmp_path / "x", down.append)
@@ -216,7 +217,7 @@ async def test_a_guard_that_refuses(storage, hand, source):
 
     with pytest.raises(errors.Fenced):
         await storage.publish(source(b"new"), "300001", guard=guard)
-    hidden = [name for name in seen if files.is_temporary(name.rpartition("/")[2])]
+    hidden = [name for name in seen if atomic_files.is_temporary(name.rpartition("/")[2])]
     assert len(hidden) == 1 and len(seen) == 2
     assert hand.names() == ["300/300001.sqlite"]
     assert hand.read("300/300001.sqlite") == b"former"
@@ -227,7 +228,7 @@ async def test_cancelling_an_upload(storage, hand, source):
     """A publication cancelled in the middle leaves the former copy and nothing else."""
     await storage.publish(source(b"former"), "300001")
     pause = Pause()
-    publishing = storage.publish(source(bytes(4 * files.CHUNK)), "300001", progress=pause)
+    publishing = storage.publish(source(bytes(4 * atomic_files.CHUNK)), "300001", progress=pause)
     await pause.reached
     assert [each["what"] for each in storage.status()["transfers"]] == ["publish"]
     publishing.cancel()
@@ -260,7 +261,7 @@ async def test_cancelling_while_the_guard_is_asked(storage, hand, source):
 @pytest_twisted.ensureDeferred
 async def test_cancelling_a_fetch(storage, source, tmp_path):
     """A fetch cancelled in the middle leaves the destination as it was, and nothing else."""
-    copy = await storage.publish(source(bytes(8 * files.CHUNK)), "300001")
+    copy = await storage.publish(source(bytes(8 * atomic_files.CHUNK)), "300001")
     destination = tmp_path / "local" / "x.sqlite"
     destination.parent.mkdir()
     destination.write_bytes(b"before")
@@ -281,7 +282,7 @@ async def test_close_ends_what_is_under_way(storage, hand, source):
     """Closing cancels a publication and fires when nothing is left of it; what is asked
     afterwards is refused; an open storage works again."""
     pause = Pause()
-    publishing = storage.publish(source(bytes(4 * files.CHUNK)), "300001", progress=pause)
+    publishing = storage.publish(source(bytes(4 * atomic_files.CHUNK)), "300001", progress=pause)
     await pause.reached
     closed = storage.close()
     pause.go_on.set()
@@ -529,7 +530,7 @@ async def test_of_two_files_with_one_id_the_newer_counts(storage, hand):
 async def test_left_over_uploads_are_swept(storage, hand):
     """A look removes an upload that was left behind days ago, and leaves a young one and
     a stranger's hidden file alone."""
-    old, young = (f"300/{files.temporary_name('300001.sqlite')}" for _ in range(2))
+    old, young = (f"300/{atomic_files.temporary_name('300001.sqlite')}" for _ in range(2))
     for path in (old, young, "300/.300001.sqlite.swp"):
         hand.put(path, b"half")
     for path in (old, "300/.300001.sqlite.swp"):

@@ -10,9 +10,9 @@ from twisted.internet.defer import Deferred
 from worker_parts import HeldUp, running_worker
 
 from trough import errors
-from trough.leadership import Leadership, Policy
+from trough.leader.term import Leadership, Policy
 from trough.model import READ, WRITE, Leader, canonical_path
-from trough.peers import Peers
+from trough.protocols.http.manager_client import Peers
 from trough.sync import MasterSyncController
 
 

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from trough import __version__, admin, load
+from trough import __version__, admin
+from trough.load import main as load
 from trough.settings import KEYS
 from trough.shell import main as shell
 from trough.taps import at_home, node, sync, worker

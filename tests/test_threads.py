@@ -9,7 +9,7 @@ from twisted.python.threadpool import ThreadPool
 from waiting import until
 
 from trough import errors
-from trough.threads import Cancellation, ThreadPoolService
+from trough.util.threads import Cancellation, ThreadPoolService
 
 
 @pytest.fixture

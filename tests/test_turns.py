@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import Clock
 
-from trough.protocols.turns import Turn, Turns
+from trough.protocols.gather_slots import Turn, Turns
 
 
 class Holder:

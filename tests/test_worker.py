@@ -7,7 +7,7 @@ from waiting import until
 from worker_parts import WorkerParts, occupied, running_worker
 
 from trough import errors
-from trough.worker import Timing
+from trough.worker.controller import Timing
 
 
 @pytest.mark.parametrize(

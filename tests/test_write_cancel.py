@@ -5,7 +5,7 @@ from executor_pools import running_pool, write
 from segments_on_disk import SCHEMA, content
 
 from trough import errors
-from trough.executors.pool import Target
+from trough.executors.pool.pool import Target
 
 
 @pytest_twisted.ensureDeferred

@@ -8,8 +8,8 @@ from twisted.internet import defer, reactor
 from waiting import EXPECTED_WITHIN
 
 from trough import model
-from trough.cluster import Cluster
-from trough.metadata.embedded import EmbeddedMetadata
+from trough.cluster_client.client import Cluster
+from trough.metadata.sqlite.store import EmbeddedMetadata
 
 
 class Found:

@@ -14,14 +14,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
 
-from trough.executors.pool import ExecutorPool
+from trough.executors.pool.pool import ExecutorPool
 from trough.metadata import Metadata
-from trough.metadata.embedded import EmbeddedMetadata
+from trough.metadata.sqlite.store import EmbeddedMetadata
 from trough.model import Worker, canonical_path
-from trough.segments import Segments
 from trough.storage.open import open_storage
-from trough.threads import ThreadPoolService
-from trough.worker import LocalSyncController, Timing
+from trough.util.threads import ThreadPoolService
+from trough.worker.controller import LocalSyncController, Timing
+from trough.worker.segments import Segments
 
 
 class WorkerParts:

@@ -23,39 +23,39 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 
 from trough import __version__, errors
-from trough.bunch import Bunch
-from trough.cluster import Cluster
-from trough.cold import ColdSegments
-from trough.data_directory import DataDirectory
+from trough.cluster_client.client import Cluster
 from trough.example import Example
-from trough.executors.pool import ExecutorPool
-from trough.leadership import Leadership, Policy
-from trough.lifecycle import Closing, Listener, Refusal, Stack, Starting
+from trough.executors.pool.pool import ExecutorPool
+from trough.leader.term import Leadership, Policy
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
+from trough.metadata.schemas import Schemas
 from trough.model import Leader, Worker
-from trough.peers import Peers
-from trough.protocols.gatherer import Gatherer
-from trough.protocols.http import Site
-from trough.protocols.http_manager import ManagerResource
-from trough.protocols.http_proxy import Proxy
-from trough.protocols.http_query import ReadResource, WriteResource
-from trough.protocols.line import Limits as LineLimits
-from trough.protocols.server import LineServerFactory, ServerLimits
-from trough.protocols.sync_verbs import SyncVerbs
-from trough.protocols.verbs import Verb
-from trough.protocols.worker_verbs import WorkerVerbs
-from trough.query import Queries, QueryLimits
-from trough.ready import Ready
-from trough.schemas import Schemas
-from trough.segments import Segments
+from trough.protocols.gather_service import Gatherer
+from trough.protocols.http.manager import ManagerResource
+from trough.protocols.http.manager_client import Peers
+from trough.protocols.http.proxy import Proxy
+from trough.protocols.http.query import ReadResource, WriteResource
+from trough.protocols.http.server import Site
+from trough.protocols.line.framing import Limits as LineLimits
+from trough.protocols.line.replies import Verb
+from trough.protocols.line.server import LineServerFactory, ServerLimits
+from trough.protocols.line.sync_verbs import SyncVerbs
+from trough.protocols.line.worker_verbs import WorkerVerbs
 from trough.settings import Settings
 from trough.sql.sqlite import check_schema, limit_memory
 from trough.storage import Storage
 from trough.storage.open import open_storage
 from trough.sync import MasterSyncController
-from trough.threads import ThreadPoolService
-from trough.worker import LocalSyncController, Timing
+from trough.util.flush_batch import Bunch
+from trough.util.readiness import Ready
+from trough.util.services import Closing, Listener, Refusal, Stack, Starting
+from trough.util.threads import ThreadPoolService
+from trough.worker.cold_cache import ColdSegments
+from trough.worker.controller import LocalSyncController, Timing
+from trough.worker.data_directory import DataDirectory
+from trough.worker.queries import Queries, QueryLimits
+from trough.worker.segments import Segments
 
 _log = Logger()
 

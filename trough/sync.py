@@ -1,7 +1,7 @@
 """MasterSyncController: what a sync server does for its clients, and the election.
 
 Three or more sync servers stand for election; the one that leads plans where copies go
-(:mod:`trough.leadership`). Orders of clients are not the leader's privilege: what has to
+(:mod:`trough.leader.term`). Orders of clients are not the leader's privilege: what has to
 happen once (taking a write lock, above all) is a conditional change in the metadata
 store, so that every sync server carries orders out by itself and no client needs to know
 who leads.
@@ -18,13 +18,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from trough import errors
-from trough.leadership import Leadership
+from trough.leader.cluster_status import Overview
+from trough.leader.term import Leadership
 from trough.metadata import Metadata
 from trough.model import READ, Leader, Lock, Worker, canonical_path, check_segment_id
-from trough.overview import Overview
-from trough.peers import Peers
-from trough.periodic import Periodic
+from trough.protocols.http.manager_client import Peers
 from trough.storage import Storage
+from trough.util.periodic import Periodic
 
 _log = Logger()
 

@@ -19,10 +19,11 @@ from twisted.internet import task
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from trough import __version__, errors, registry_url
+from trough import __version__, errors
 from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
 from trough.admin.deciding import drain, forget, free_lock, free_locks, undrain
 from trough.admin.looking import locks, status, workers
+from trough.cli import metadata_url
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) -> None:
     try:
-        url = registry_url.registry_url(options.url, os.environ)
+        url = metadata_url.registry_url(options.url, os.environ)
         metadata = open_metadata(url, reactor, patience=PATIENCE)
         looking = task.LoopingCall(_Waiting(metadata, reactor).look)
         looking.start(LOOK, now=False)
@@ -114,7 +115,7 @@ Command = Callable[[Console, argparse.Namespace], Awaitable[int]]
 def command_line() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = argparse.ArgumentParser("trough-admin", description=DESCRIPTION, epilog=EPILOG)
-    parser.add_argument("-u", "--url", help=registry_url.HELP)
+    parser.add_argument("-u", "--url", help=metadata_url.HELP)
     parser.add_argument("--version", action="version", version=f"trough-admin {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -8,6 +8,6 @@ executor, ``jobs`` and ``read_jobs`` what was asked, ``read_routing`` and ``writ
 is asked, ``supervision`` what happens when an executor hangs or dies, and ``failures`` what
 whoever asked is told then.
 
-The rest of Trough uses :mod:`trough.executors.pool` and the values of
-:mod:`trough.executors.jobs`.
+The rest of Trough uses :mod:`trough.executors.pool.pool` and the values of
+:mod:`trough.executors.pool.jobs`.
 """

@@ -5,14 +5,14 @@ tables are the ``UNION ALL`` of the segments' tables, with ``_segment`` naming t
 a row. What cannot be answered exactly is refused, with the reason.
 
 :class:`Gathering` drives one from beginning to end and does no I/O; :func:`plan` and
-:class:`Merger` are its parts; :func:`trough.gather.driver.gather` runs it over the Twisted
-client. See ``docs/gather.rst`` for what is answered how.
+:class:`Merger` are its parts; :func:`trough.cluster_client.gather_driver.gather`
+runs it over the Twisted client. See ``docs/gather.rst`` for what is answered how.
 """
 
-from trough.gather.gathering import Gathering, Request
-from trough.gather.merge import Merger
-from trough.gather.plan import GatherPlan, plan
+from trough.gather.merger import Merger
+from trough.gather.planner import GatherPlan, plan
 from trough.gather.schema import read_schema, unite
-from trough.gather.scratch import Limits
+from trough.gather.session import Gathering, Request
+from trough.gather.temp_database import Limits
 
 __all__ = ["GatherPlan", "Gathering", "Limits", "Merger", "Request", "plan", "read_schema", "unite"]

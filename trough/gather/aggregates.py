@@ -6,9 +6,9 @@ aggregate              a segment sends          the final SELECT
 count                  count                    sum of the counts
 min, max               min, max                 min, max, by the argument's collation
 sum, total, avg        sum (and count)          sum of the sums, while all are integers
-the same, exactly      see :class:`ExactSum`    :mod:`trough.gather.exact`
+the same, exactly      see :class:`ExactSum`    :mod:`trough.gather.exact_sums`
 count(DISTINCT x)      x, as a group            count(DISTINCT x)
-sum(DISTINCT x) ...    x, as a group            :mod:`trough.gather.exact`
+sum(DISTINCT x) ...    x, as a group            :mod:`trough.gather.exact_sums`
 =====================  =======================  ==========================================
 
 A sum of integers is exact however it is put together. One of reals is not: each partial
@@ -23,9 +23,9 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
+from trough.gather.analysis import NotPushed, Relation
 from trough.gather.dialect import write
 from trough.gather.pushdown import Partial, Piece, Pushdown
-from trough.gather.relation import NotPushed, Relation
 
 _SUMS = frozenset({"sum", "total", "avg"})
 _SUPPORTED = _SUMS | {"count", "min", "max"}
@@ -166,7 +166,7 @@ class Divider:
         return f"coalesce({real}, 0.0)" if call.function == "total" else f"({real} / sum({count}))"
 
     def _exact(self, call: Call, argument: exp.Expr) -> list[str]:
-        """The columns of :class:`trough.gather.exact.ExactSum`, after the lean ones."""
+        """The columns of :class:`trough.gather.exact_sums.ExactSum`, after the lean ones."""
         parts = (argument,)
         names = []
         for template in EXACT_PIECES:

@@ -5,7 +5,7 @@ plus, turns types into others and rewrites JSON paths. What is pushed down to se
 to mean what was written, so this dialect keeps every function's name, every cast's type
 and every operator as they stand.
 
-It promises no fidelity of its own: a tree is trusted only after :mod:`trough.gather.plan`
+It promises no fidelity of its own: a tree is trusted only after :mod:`trough.gather.planner`
 has seen SQLite compile what :func:`parenthesised` writes into the very program that it
 compiles the user's text into.
 """

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from trough.gather import database
+from trough.gather import sqlite_helpers
 from trough.gather.aggregates import Divider, aggregate_name, read_call
-from trough.gather.catalogue import SEGMENT
+from trough.gather.analysis import QUERIES, NotPushed, Relation, without_affinity
 from trough.gather.dialect import CastAs, Plus, gives_json, takes_json, write
 from trough.gather.pushdown import (
     PARTIAL,
@@ -24,7 +24,7 @@ from trough.gather.pushdown import (
     suffix_of,
     whole,
 )
-from trough.gather.relation import QUERIES, NotPushed, Relation, without_affinity
+from trough.gather.union_database import SEGMENT
 
 
 def is_grouped(relation: Relation) -> bool:
@@ -113,7 +113,7 @@ class _Grouping:
         tree = self.relation.tree
         items = [self._item(item, exact) for item in self.relation.items]
         distinct = "DISTINCT " if tree.args.get("distinct") is not None else ""
-        text = f"SELECT {distinct}{', '.join(items)} FROM {database.name(PARTIAL)}"
+        text = f"SELECT {distinct}{', '.join(items)} FROM {sqlite_helpers.name(PARTIAL)}"
         if self._group:
             text += f" GROUP BY {', '.join(self._group)}"
         having = tree.args.get("having")

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from trough.gather import database
-from trough.gather.catalogue import SEGMENT
+from trough.gather import sqlite_helpers
+from trough.gather.analysis import NotPushed, Relation
 from trough.gather.dialect import write
-from trough.gather.relation import NotPushed, Relation
+from trough.gather.union_database import SEGMENT
 
 #: The scratch table of partial rows. No table of a segment can be called so.
 PARTIAL = "trough partial rows"
@@ -199,7 +199,7 @@ def ordered(relation: Relation) -> Pushdown:
     pushed.most = _enough(limit, skip)
     describe(pushed)
     distinct = "DISTINCT " if pushed.distinct else ""
-    pushed.final = f"SELECT {distinct}{', '.join(outputs)} FROM {database.name(PARTIAL)}"
+    pushed.final = f"SELECT {distinct}{', '.join(outputs)} FROM {sqlite_helpers.name(PARTIAL)}"
     pushed.final += f" ORDER BY {', '.join(terms)}" if terms else ""
     pushed.final += limit_clause(limit, skip)
     return pushed

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from trough.gather import database
+from trough.gather import sqlite_helpers
 from trough.sql.sandbox import ALLOWED, DENIED, Action
 
 #: What a schema's text begins with where it travels as a row.
@@ -49,7 +49,7 @@ class Column:
     @property
     def declaration(self) -> str:
         """The column in a CREATE TABLE."""
-        return f"{database.name(self.name)} {self.affinity} COLLATE {self.collation}"
+        return f"{sqlite_helpers.name(self.name)} {self.affinity} COLLATE {self.collation}"
 
     def agrees_with(self, other: Column) -> bool:
         """Whether both mean the same to every query."""
@@ -69,7 +69,7 @@ class Table:
     @property
     def column_names(self) -> frozenset[str]:
         """In lower case."""
-        return frozenset(database.folded(column.name) for column in self.columns)
+        return frozenset(sqlite_helpers.folded(column.name) for column in self.columns)
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def read_schema(text: str) -> Schema:
         raise ValueError(f"not a schema: {text[:80]!r}")
     objects = json.loads(text[len(MARK) :])
     schema = Schema()
-    connection = database.connect()
+    connection = sqlite_helpers.connect()
     # A text is a stranger's. Whatever it is, it creates something or nothing.
-    connection.set_progress_handler(lambda: 1, 100 * database.STEPS)
+    connection.set_progress_handler(lambda: 1, 100 * sqlite_helpers.STEPS)
     try:
         for kind, table, sql in objects:
             _add(schema, connection, kind, table, sql)
@@ -108,7 +108,7 @@ def read_schema(text: str) -> Schema:
 
 
 def _add(schema: Schema, connection: Any, kind: str, table: str, sql: str) -> None:
-    key = database.folded(table)
+    key = sqlite_helpers.folded(table)
     if kind == "view" and sql.startswith("CREATE VIEW "):
         schema.tables[key] = Table(table, sql, is_view=True)
         return
@@ -120,7 +120,7 @@ def _add(schema: Schema, connection: Any, kind: str, table: str, sql: str) -> No
         connection.execute(sql)
         connection.set_authorizer(None)
         schema.tables[key] = Table(table, sql, _columns(connection, table))
-    except database.Error as error:
+    except sqlite_helpers.Error as error:
         schema.unusable[key] = f"its definition does not work here: {error}"
     finally:
         connection.set_authorizer(None)
@@ -139,14 +139,14 @@ def _creates_only(action: int, *_: Any) -> int:
 
 
 def _columns(connection: Any, table: str) -> tuple[Column, ...]:
-    quoted = database.name(table)
+    quoted = sqlite_helpers.name(table)
     # CREATE TABLE ... AS gives each column the type of its affinity, and an index tells
     # each column's collation: no reading of declarations.
     connection.execute(f"CREATE TABLE `trough affinities` AS SELECT * FROM {quoted}")
     described = connection.execute("PRAGMA table_info(`trough affinities`)").fetchall()
     connection.execute("DROP TABLE `trough affinities`")
     names = [item[0] for item in connection.execute(f"SELECT * FROM {quoted}").description]
-    columns = ", ".join(database.name(each) for each in names)
+    columns = ", ".join(sqlite_helpers.name(each) for each in names)
     connection.execute(f"CREATE INDEX `trough collations` ON {quoted} ({columns})")
     indexed = connection.execute("PRAGMA index_xinfo(`trough collations`)").fetchall()
     connection.execute("DROP INDEX `trough collations`")
@@ -171,16 +171,16 @@ def unite(schemas: Iterable[Schema]) -> Schema:
 
 
 def _united(union: Schema, known: Table, other: Table) -> Table:
-    key = database.folded(known.name)
+    key = sqlite_helpers.folded(known.name)
     if known.is_view or other.is_view:
         if (known.is_view, known.sql) != (other.is_view, other.sql):
             union.unusable[key] = "segments define this view differently, or as a table"
         return known
-    columns = {database.folded(column.name): column for column in known.columns}
+    columns = {sqlite_helpers.folded(column.name): column for column in known.columns}
     for column in other.columns:
-        mine = columns.setdefault(database.folded(column.name), column)
+        mine = columns.setdefault(sqlite_helpers.folded(column.name), column)
         if not mine.agrees_with(column):
-            union.conflicts[key, database.folded(column.name)] = (
+            union.conflicts[key, sqlite_helpers.folded(column.name)] = (
                 f"column {column.name} of table {known.name} is {_told(mine)} in one "
                 f"segment and {_told(column)} in another"
             )

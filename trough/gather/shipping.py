@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from trough.gather import database
-from trough.gather.catalogue import Catalogue, Prepared
+from trough.gather import sqlite_helpers
+from trough.gather.analysis import QUERIES, conjuncts
 from trough.gather.dialect import write
-from trough.gather.moving import is_moving
-from trough.gather.relation import QUERIES, conjuncts
+from trough.gather.nondeterminism import is_moving
 from trough.gather.schema import Schema, Table
-from trough.gather.worker import Ask, guard, look_alike
+from trough.gather.segment_sql import Ask, guard, look_alike
+from trough.gather.union_database import Catalogue, Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,9 @@ def shipped_tables(
         if table is None or table.is_view:
             continue
         read = {column for owner, column in prepared.reads if owner == name}
-        columns = tuple(each.name for each in table.columns if database.folded(each.name) in read)
+        columns = tuple(
+            each.name for each in table.columns if sqlite_helpers.folded(each.name) in read
+        )
         called, condition = _condition(tree, catalogue, name)
         shipped.append(Shipped(table, columns, condition, called))
     return shipped
@@ -63,14 +65,14 @@ def shipping_text(shipped: list[Shipped], tables: frozenset[str], variant: Schem
     width = max(1, *(len(each.columns) for each in shipped)) + tagged
     arms = []
     for number, each in enumerate(shipped):
-        table = variant.tables.get(database.folded(each.table.name))
+        table = variant.tables.get(sqlite_helpers.folded(each.table.name))
         if table is None:
             continue
-        items = [str(number)] * tagged + [database.name(column) for column in each.columns]
+        items = [str(number)] * tagged + [sqlite_helpers.name(column) for column in each.columns]
         items += ["NULL"] * (width - len(items))
         other = look_alike(each.table, table)
-        source = f"({other})" if other else database.name(table.name)
-        called = f" AS {database.name(each.called)}" if each.called else ""
+        source = f"({other})" if other else sqlite_helpers.name(table.name)
+        called = f" AS {sqlite_helpers.name(each.called)}" if each.called else ""
         where = f" WHERE {each.condition}" if each.condition else ""
         arms.append(f"SELECT {', '.join(items)} FROM {source}{called}{where}")
     if not arms:
@@ -104,8 +106,8 @@ def _condition(tree: exp.Expr | None, catalogue: Catalogue, name: str) -> tuple[
 def _only_source(tree: exp.Expr | None, name: str) -> exp.Table | None:
     if tree is None:
         return None
-    found = [each for each in tree.find_all(exp.Table) if database.folded(each.name) == name]
-    shadowed = any(database.folded(cte.alias) == name for cte in tree.find_all(exp.CTE))
+    found = [each for each in tree.find_all(exp.Table) if sqlite_helpers.folded(each.name) == name]
+    shadowed = any(sqlite_helpers.folded(cte.alias) == name for cte in tree.find_all(exp.CTE))
     return found[0] if len(found) == 1 and not shadowed else None
 
 
@@ -124,9 +126,10 @@ def _is_about(part: exp.Expr, called: str, alone: bool, table: Table) -> bool:
         return False
     columns = list(part.find_all(exp.Column))
     return bool(columns) and all(
-        database.folded(column.name) in table.column_names
+        sqlite_helpers.folded(column.name) in table.column_names
         and (
-            database.folded(column.table) == database.folded(called) or (alone and not column.table)
+            sqlite_helpers.folded(column.table) == sqlite_helpers.folded(called)
+            or (alone and not column.table)
         )
         for column in columns
     )

@@ -15,7 +15,7 @@ import sqlglot
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import Token, TokenType
 
-from trough.gather import database
+from trough.gather import sqlite_helpers
 from trough.gather.dialect import Verbatim
 from trough.gather.schema import Schema, Table
 
@@ -27,7 +27,7 @@ def with_what_is_beneath(names: Iterable[str], schema: Schema) -> frozenset[str]
     while new:
         found |= new
         views = [schema.tables[name] for name in new if schema.tables[name].is_view]
-        words = {database.folded(each.text) for view in views for each in _tokens(view.sql)}
+        words = {sqlite_helpers.folded(each.text) for view in views for each in _tokens(view.sql)}
         new = {word for word in words if word in schema.tables} - found
     return frozenset(found)
 
@@ -38,7 +38,7 @@ def written_out(core: str, views: Iterable[Table], tables: Iterable[tuple[Table,
     :param core: a SELECT
     :param tables: those that have to be looked at otherwise, and the SELECTs for that
     """
-    parts = [f"{database.name(table.name)} AS ({select})" for table, select in tables]
+    parts = [f"{sqlite_helpers.name(table.name)} AS ({select})" for table, select in tables]
     parts += [definition for view in views if (definition := _definition(view))]
     # WITH tables of the user's own are further inside, and go first.
     return f"SELECT * FROM (WITH {', '.join(parts)} SELECT * FROM ({core}))" if parts else core
@@ -52,7 +52,7 @@ def _definition(view: Table) -> str:
         return ""
     # CREATE VIEW name (columns) AS query
     columns = view.sql[tokens[2].end + 1 : as_.start]
-    return f"{database.name(view.name)} {columns} AS ({view.sql[as_.end + 1 :]}\n)"
+    return f"{sqlite_helpers.name(view.name)} {columns} AS ({view.sql[as_.end + 1 :]}\n)"
 
 
 def _tokens(sql: str) -> list[Token]:

@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from trough.metadata import embedded_reads as reads
-from trough.metadata import rules
-from trough.metadata.address import SqliteAddress, parse
-from trough.metadata.embedded_database import Clock, DatabasePool
+from trough.metadata import conditions
+from trough.metadata.sqlite import reads
+from trough.metadata.sqlite.database import Clock, DatabasePool
+from trough.metadata.url import SqliteAddress, parse
 from trough.model import Copy, Leader, Lock, Schema, Worker
 
 #: Rows that are asked for at once.
@@ -79,7 +79,7 @@ def open_blocking(url: str) -> BlockingMetadata:
     address = parse(url)
     if isinstance(address, SqliteAddress):
         return BlockingEmbedded(address.path)
-    from trough.metadata.rethink_blocking import BlockingRethink
+    from trough.metadata.rethinkdb.blocking import BlockingRethink
 
     return BlockingRethink(address)
 
@@ -100,9 +100,9 @@ class BlockingEmbedded(BlockingMetadata):
         return self._databases.read(reads.copies_of, segments)
 
     def segments_matching(self, pattern: str | None) -> Iterator[Copy]:
-        return self._matching(rules.matcher(pattern))
+        return self._matching(conditions.matcher(pattern))
 
-    def _matching(self, matches: rules.Matches) -> Iterator[Copy]:
+    def _matching(self, matches: conditions.Matches) -> Iterator[Copy]:
         # In this process, unlike in the servers: a pattern can only stop its own author.
         place: reads.Place | None = ("", "")
         while place is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trough.metadata import Metadata
-from trough.metadata.address import SqliteAddress, parse
+from trough.metadata.url import SqliteAddress, parse
 
 
 def open_metadata(
@@ -37,10 +37,10 @@ def open_metadata(
     """
     address = parse(url, user, password)
     if isinstance(address, SqliteAddress):
-        from trough.metadata.embedded import EmbeddedMetadata
+        from trough.metadata.sqlite.store import EmbeddedMetadata
 
         return EmbeddedMetadata(address.path, reactor)
-    from trough.metadata.rethink import RethinkMetadata
+    from trough.metadata.rethinkdb.store import RethinkMetadata
 
     if patience is None:
         return RethinkMetadata(address, reactor, locate=locate)

@@ -24,13 +24,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from trough import __version__, errors, registry_url
+from trough import __version__, errors
+from trough.cli import metadata_url
 from trough.errors import BadSettings, TroughError
-from trough.shell.batches import lines_as_they_come
 from trough.shell.commands import all_commands
 from trough.shell.commands.segments import connect_named
-from trough.shell.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
-from trough.shell.output import Output, find_pager
+from trough.shell.input.batches import lines_as_they_come
+from trough.shell.input.statements import lines_of
+from trough.shell.output.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
+from trough.shell.output.sinks import Output, find_pager
 from trough.shell.session import Remote, Session
 from trough.shell.settings import (
     ShellSettings,
@@ -40,7 +42,6 @@ from trough.shell.settings import (
     write_default,
 )
 from trough.shell.shell import Quit, Shell, Told
-from trough.shell.statements import lines_of
 
 OK, FAILED, MISUSED, UNREACHABLE, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
 
@@ -57,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("segments", nargs="*", metavar="segment", help="segments to connect to")
-    add("-u", "--url", metavar="URL", help=registry_url.HELP)
+    add("-u", "--url", metavar="URL", help=metadata_url.HELP)
     add("-w", "--writable", action="store_true", help="read-write mode")
     add("-s", "--schema", default="default", help="for segments that the first write creates")
     add("-e", "--execute", action="append", metavar="SQL", help="run this and end; may be repeated")
@@ -101,8 +102,8 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     interactive = not options.execute and sys.stdin is not None and sys.stdin.isatty()
     output = stack.enter_context(_output(options.output, settings, interactive))
     choice = _choice(options, settings, output)
-    url = registry_url.registry_url(options.url, os.environ)
-    token = registry_url.access_token(os.environ)
+    url = metadata_url.registry_url(options.url, os.environ)
+    token = metadata_url.access_token(os.environ)
     try:
         remote = stack.enter_context(_connected(url, token, options.verbose))
     except errors.Unavailable as error:
@@ -127,9 +128,9 @@ def _script(shell: Shell, texts: Sequence[str] | None) -> None:
 
 
 def _interactive(shell: Shell, options: argparse.Namespace, url: str) -> int:
-    from trough.metadata.address import parse
-    from trough.shell import interactive
-    from trough.shell.names import Names
+    from trough.metadata.url import parse
+    from trough.shell.input import editor as interactive
+    from trough.shell.input.known_names import Names
 
     write_default(default_path(os.environ))
     shell.confirm = interactive.ask
@@ -177,7 +178,7 @@ def _writing(name: str) -> TextIO:
 
 @contextlib.contextmanager
 def _connected(url: str, token: str | None, verbose: bool) -> Iterator[Remote]:
-    from trough.shell.remote import connect
+    from trough.shell.cluster.remote import connect
 
     remote = connect(url, token, verbose)
     try:

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from trough import errors
+from trough.cli.progress import Progress, duration
+from trough.cli.safe_text import cut, safe
 from trough.errors import TroughError
-from trough.shell.output import Sink
-from trough.shell.progress import Progress, duration
-from trough.shell.results import Results
-from trough.shell.safe_text import cut, safe
-from trough.shell.sections import counted
+from trough.shell.output.results import Results
+from trough.shell.output.sections import counted
+from trough.shell.output.sinks import Sink
 from trough.shell.session import Columns, Done, Event, Failed, Progressed, Query, Restarted, Rows
 
 #: Seconds between two looks at the progress while nothing comes.

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from trough import errors
 from trough.errors import TroughError
 from trough.model import Copy, Lock, Worker, check_segment_id
-from trough.shell.formats import Choice
+from trough.shell.output.formats import Choice
 
 # -- what a query tells while it runs -------------------------------------------
 

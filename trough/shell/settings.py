@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trough.errors import BadSettings, TroughError
-from trough.shell.formats import FORMATS, parse_choice
+from trough.shell.output.formats import FORMATS, parse_choice
 
 HEADER = """\
 # Settings of trough-shell. Every key is here with its default; remove the "#" before one

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trough import errors
+from trough.cli.progress import Progress
+from trough.cli.safe_text import safe_lines
 from trough.errors import TroughError
-from trough.shell.batches import Batch, joined
-from trough.shell.formats import Choice, Options
-from trough.shell.output import Output
-from trough.shell.progress import Progress
-from trough.shell.registry import Registry
-from trough.shell.results import Results
+from trough.shell.command_registry import Registry
+from trough.shell.input.batches import Batch, joined
+from trough.shell.input.statements import Splitter, Statement
+from trough.shell.output.formats import Choice, Options
+from trough.shell.output.results import Results
+from trough.shell.output.sections import counted, layout_for
+from trough.shell.output.sinks import Output
+from trough.shell.output.tables import show_rows
 from trough.shell.runner import Outcome, Runner, failure_lines, summary
-from trough.shell.safe_text import safe_lines
-from trough.shell.sections import counted, layout_for
 from trough.shell.session import Begun, Failed, Query, Remote, Result, Session, Step, Written
 from trough.shell.settings import ShellSettings
-from trough.shell.statements import Splitter, Statement
-from trough.shell.tables import show_rows
 
 #: Files that read files that read files: deeper than this is a circle.
 MAX_DEPTH = 10

@@ -11,10 +11,11 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trough import errors, files
+from trough import errors
 from trough.sql import sqlite
 from trough.sql.handles import Handles
 from trough.sql.sqlite import Connection, Engine
+from trough.util import atomic_files
 
 #: Pages that a snapshot copies between two looks at whether it should go on.
 SNAPSHOT_PAGES = 4096
@@ -67,7 +68,7 @@ def retire(engine: Engine, path: str) -> None:
         with contextlib.closing(engine.open_writer(path)) as connection:
             _checkpoint(engine, connection)
             _set_journal_mode(engine, connection, "delete")
-    files.fsync_directory(Path(path).parent)
+    atomic_files.fsync_directory(Path(path).parent)
 
 
 def snapshot(
@@ -142,13 +143,13 @@ def _in_our_words(engine: Engine, path: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[Path]:
     """A path to make a database at, which becomes `target` when the block ends."""
-    temporary = target.with_name(files.temporary_name(target.name))
+    temporary = target.with_name(atomic_files.temporary_name(target.name))
     try:
         yield temporary
         _flush(temporary)
-        files.replace_file(temporary, target)
+        atomic_files.replace_file(temporary, target)
     except OSError as error:
-        kind = errors.DiskFull if files.is_no_room(error) else errors.Unavailable
+        kind = errors.DiskFull if atomic_files.is_no_room(error) else errors.Unavailable
         raise kind(f"{target.name} cannot be made: {error.strerror}") from error
     finally:
         for companion in ("", "-wal", "-shm", "-journal"):

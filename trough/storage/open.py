@@ -25,10 +25,10 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from trough import errors
 from trough.storage import Storage
-from trough.storage.blocking import BlockingStorage
+from trough.storage.threaded import BlockingStorage
 
 if TYPE_CHECKING:
-    from trough.storage.webhdfs import MakeClient, Patience
+    from trough.storage.hdfs.webhdfs import MakeClient, Patience
 
 #: WebHDFS's ports since Hadoop 3, for plain and TLS.
 PORT, TLS_PORT = 9870, 9871
@@ -74,7 +74,7 @@ def _refused(url: str, what: str, hint: str) -> errors.BadSettings:
 def _open_directory(
     url: str, parts: SplitResult, reactor: IReactorFromThreads, threads: int
 ) -> Storage:
-    from trough.storage.directory import DirectoryBackend
+    from trough.storage.directory.backend import DirectoryBackend
 
     if parts.netloc not in ("", "localhost"):
         raise _refused(
@@ -93,8 +93,8 @@ def _open_hdfs(
     user: str | None,
     patience: Patience | None,
 ) -> Storage:
-    from trough.storage.hdfs import HdfsBackend
-    from trough.storage.webhdfs import Patience, WebHdfs
+    from trough.storage.hdfs.backend import HdfsBackend
+    from trough.storage.hdfs.webhdfs import Patience, WebHdfs
 
     root = _root(url, parts)
     if ":" in root:

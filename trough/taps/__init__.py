@@ -12,9 +12,10 @@ from twisted.application.service import IService
 from twisted.internet import reactor
 from twisted.python import usage
 
-from trough import __version__, errors, logs
-from trough.clocks import keep_time_by_elapsed
+from trough import __version__, errors
 from trough.settings import Settings, load_settings
+from trough.util import logs
+from trough.util.clocks import keep_time_by_elapsed
 
 _SETTINGS = """\
 Settings come from a YAML file (--settings, else $TROUGH_SETTINGS, else

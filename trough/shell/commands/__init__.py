@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trough.shell.command_registry import Registry
 from trough.shell.commands import display, files, queries, segments, show
-from trough.shell.registry import Registry
 
 
 def all_commands() -> Registry:

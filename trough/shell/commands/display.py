@@ -5,8 +5,16 @@ from __future__ import annotations
 import textwrap
 
 from trough import errors
-from trough.shell.formats import SUMMARIES, parse_choice
-from trough.shell.registry import Arguments, Command, Group, Registry, Takes, UsageError, command
+from trough.shell.command_registry import (
+    Arguments,
+    Command,
+    Group,
+    Registry,
+    Takes,
+    UsageError,
+    command,
+)
+from trough.shell.output.formats import SUMMARIES, parse_choice
 from trough.shell.shell import Quit, Shell
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TextIO
 
 from trough import errors
+from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
 from trough.shell.commands import queries
-from trough.shell.formats import BY_SUFFIX, Choice, parse_choice
+from trough.shell.input.statements import Rest, Statement
 from trough.shell.named_queries import NamedQueries, parameter
-from trough.shell.output import Output
-from trough.shell.registry import Arguments, Group, Takes, UsageError, command
-from trough.shell.sections import counted
+from trough.shell.output.formats import BY_SUFFIX, Choice, parse_choice
+from trough.shell.output.sections import counted
+from trough.shell.output.sinks import Output
 from trough.shell.settings import queries_path
 from trough.shell.shell import Shell
-from trough.shell.statements import Rest, Statement
 
 
 @command(

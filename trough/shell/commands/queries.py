@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from trough import errors
-from trough.shell.progress import duration
-from trough.shell.registry import Arguments, Group, Takes, UsageError, command
+from trough.cli.progress import duration
+from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
+from trough.shell.input.sql_kind import WRITES, reads, returns
+from trough.shell.input.statements import Rest, Statement
+from trough.shell.output.sections import counted
 from trough.shell.runner import TICK
-from trough.shell.sections import counted
 from trough.shell.shell import Shell, Told
-from trough.shell.sql_kind import WRITES, reads, returns
-from trough.shell.statements import Rest, Statement
 
 if TYPE_CHECKING:
-    from trough.shell.gathering import GatherQuery
+    from trough.shell.cluster.gather_query import GatherQuery
 
 
 @command(
@@ -167,7 +167,7 @@ def _gathering(
     shell: Shell, sql: str, partial: bool, within: bool, values: Sequence[Any] | None = None
 ) -> GatherQuery:
     # Its parser of SQL takes long to import, and most sessions gather nothing.
-    from trough.shell.gathering import GatherQuery
+    from trough.shell.cluster.gather_query import GatherQuery
 
     segments = shell.session.connected()
     return GatherQuery(shell.remote, segments, sql, values, partial=partial, within=within)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trough import errors
+from trough.cli.progress import Progress
 from trough.model import check_segment_id
-from trough.shell.progress import Progress
-from trough.shell.registry import Arguments, Group, Takes, UsageError, command, words_of
-from trough.shell.sections import counted
+from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command, words_of
+from trough.shell.output.sections import counted
 from trough.shell.shell import Shell
 
 #: Segments that are named in a message; there may be many thousands.

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from trough import errors
+from trough.cli.progress import Progress
+from trough.cli.safe_text import safe
+from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
 from trough.shell.commands.segments import pattern_of
-from trough.shell.progress import Progress
-from trough.shell.registry import Arguments, Group, Takes, UsageError, command
+from trough.shell.output.sections import counted
 from trough.shell.runner import TICK
-from trough.shell.safe_text import safe
-from trough.shell.sections import counted
 from trough.shell.session import Done, Failed, Restarted, Rows
 from trough.shell.shell import Shell
 from trough.sql.text import sql_value

@@ -1,0 +1,1 @@
+"""What all command-line tools share: progress, outage notices, safe text, the metadata URL."""

@@ -1,0 +1,123 @@
+"""The line that says how far a query over many segments is.
+
+It is drawn on the terminal under everything else, a few times a second, and taken away
+before anything is written there. It refuses to know what runs: it is told numbers.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+from trough.shell.output.sections import counted
+
+#: Nothing is drawn before this many seconds, and not more often than each so many.
+QUIET_SECONDS = 0.5
+REDRAW_SECONDS = 0.1
+
+#: How much has to be done before the time that is left is told: the first segments take
+#: longest, and a guess from them would frighten.
+TELLING = 0.01
+
+_CLEAR_LINE = "\r\x1b[K"
+
+
+class Progress:
+    """How far it is.
+
+    :param stream: a terminal, or None to draw nothing
+    :param total: segments to do; None where nobody knows
+    :param clock: monotonic seconds
+    :ivar done: segments that are through, failed ones included
+    :ivar failed: segments that failed
+    :ivar rows: rows that came
+    :ivar step: what goes on besides, or ``""``
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None,
+        total: int | None,
+        verb: str = "answered",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._total = total
+        self._verb = verb
+        self._clock = clock
+        self._begun = clock()
+        self._drawn_at = self._begun + QUIET_SECONDS - REDRAW_SECONDS
+        self._visible = False
+        self.done = 0
+        self.failed = 0
+        self.rows = 0
+        self.step = ""
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return self._clock() - self._begun
+
+    def draw(self) -> None:
+        """Draw the line, if it is time."""
+        now = self._clock()
+        if self._stream is None or now - self._drawn_at < REDRAW_SECONDS:
+            return
+        self._drawn_at = now
+        columns = shutil.get_terminal_size().columns
+        line = self.line()
+        if len(line) >= columns:
+            line = self._short_line()
+        self._stream.write(_CLEAR_LINE + line[: columns - 1])
+        self._stream.flush()
+        self._visible = True
+
+    def clear(self) -> None:
+        """Take the line away, so that something else can be written."""
+        if self._visible and self._stream is not None:
+            self._stream.write(_CLEAR_LINE)
+            self._stream.flush()
+            self._visible = False
+
+    def break_off(self) -> None:
+        """After Ctrl-C: go to where something else can be written. The terminal has shown
+        ``^C``, perhaps in the middle of a line."""
+        if self._visible:
+            self.clear()
+        elif self._stream is not None:
+            self._stream.write("\n")
+            self._stream.flush()
+
+    def line(self) -> str:
+        """What is drawn where there is room for it."""
+        total = self._total
+        of = "" if total is None else f"{self.done:,} of "
+        parts = [f"{of}{counted(self.done if total is None else total, 'segment')} {self._verb}"]
+        if self.rows:
+            parts.append(counted(self.rows, "row"))
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        if self.step:
+            parts.append(self.step)
+        parts.append(duration(self.seconds))
+        if total and TELLING * total <= self.done < total and self.done:
+            left = self.seconds / self.done * (total - self.done)
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts) + "; Ctrl-C cancels"
+
+    def _short_line(self) -> str:
+        failed = f", {self.failed:,} failed" if self.failed else ""
+        count = f"{self.done:,}" + ("" if self._total is None else f"/{self._total:,}")
+        return f"{count}{failed}, {duration(self.seconds)}; Ctrl-C cancels"
+
+
+def duration(seconds: float) -> str:
+    """A time span for a person."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,378 @@
+"""The Twisted client: a whole Trough, asked as if it were one server.
+
+It finds segments through the metadata store, keeps connections to the workers and the
+sync server that leads, and speaks the line protocol with them; with workers and sync
+servers of the original system, HTTP. Callers name segments and never workers.
+
+It promises that a read follows its segments wherever they are (see
+:mod:`trough.cluster_client.fan_out`), and that a write is repeated only when it is certain
+that it was not carried out; :class:`trough.errors.OutcomeUnknown` says that it may have been.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from trough import errors
+from trough.cluster_client.connection_pool import Links
+from trough.cluster_client.fan_out import FanOut
+from trough.cluster_client.gather import Gathers, Receive
+from trough.cluster_client.gather_driver import GatherResult
+from trough.cluster_client.interfaces import Listener, Question, Sources, Tally
+from trough.cluster_client.router import Routes
+from trough.cluster_client.transports import Workers, refuse_parameters
+from trough.metadata import Metadata
+from trough.model import Copy, Leader, Schema, Worker, check_segment_id
+from trough.protocols.http.client import HttpClient
+from trough.protocols.line.client import LineConnection
+from trough.protocols.line.values import Parameters
+
+__all__ = ["Cluster", "FanOut", "GatherResult", "Listener", "Tally"]
+
+#: Seconds to wait for a sync server to lead again after the last leader was lost, and
+#: between two looks for it.
+FAILOVER_SECONDS = 15.0
+FAILOVER_PAUSE = 0.5
+
+#: Segments whose lock's holder is remembered, at most.
+MAX_HOLDERS = 100_000
+
+# A write refused in one of these ways was not carried out, and another worker, or the
+# same one provisioned anew, would take it.
+_HOLDER_IS_ELSEWHERE = (errors.NoWriteLock, errors.Moved, errors.Fenced, errors.NoSuchSegment)
+
+
+class Cluster:
+    """All workers and sync servers that a metadata store knows.
+
+    :param metadata: opened and closed by this
+    :param token: to authenticate with, where servers ask for it
+    """
+
+    def __init__(self, metadata: Metadata, reactor: Any, token: str | None = None) -> None:
+        self.metadata = metadata
+        self._reactor = reactor
+        self._links = Links(reactor, token)
+        self._http = HttpClient(reactor, token)
+        self._workers = Workers(self._links, self._http)
+        self._routes = Routes(metadata, reactor)
+        self._gathers = Gathers(self, lambda: Workers(Links(reactor, token), self._http), reactor)
+        self._holders: dict[str, _Holder] = {}
+
+    async def open(self) -> None:
+        """Connect to the metadata store; servers are connected to as they are needed.
+
+        :raises trough.errors.Unavailable: it cannot be reached
+        """
+        await self.metadata.open()
+
+    async def close(self) -> None:
+        """Let go of all connections; what is under way fails. Idempotent."""
+        await self._gathers.close()
+        await self._links.close()
+        await self._http.close()
+        await self.metadata.close()
+
+    # -- reading ---------------------------------------------------------------
+
+    def query(
+        self,
+        segments: Iterable[str],
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        listener: Listener,
+        seconds: float | None = None,
+        rows: int | None = None,
+        over: Sources | None = None,
+    ) -> FanOut:
+        """Ask one query of each of these segments.
+
+        :param segments: any number; one named twice is asked once
+        :param parameters: for the places of the statement
+        :param listener: told what is found, as it is found
+        :param seconds: the deadline, or None for each worker's own
+        :param rows: most rows of one segment, or None
+        :param over: connections to ask over; None: those that all queries share, so that
+            one which is paused has the others wait as well
+        :return: the query under way: ``done``, ``tally``, ``cancel()``, ``pause()``,
+            ``resume()``
+        :raises trough.errors.BadSegmentId: one of `segments` cannot be a segment's id
+        """
+        unique = list(dict.fromkeys(segments))
+        for segment in unique:
+            check_segment_id(segment)
+        question = Question(sql, parameters, seconds, rows)
+        sources = over or self._workers
+        return FanOut(unique, question, listener, self._routes, sources, self._reactor)
+
+    async def gather(
+        self,
+        segments: Iterable[str] | re.Pattern[str],
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        partial: bool = False,
+        within: bool = False,
+        seconds: float | None = None,
+        receive: Receive | None = None,
+    ) -> GatherResult:
+        """Answer one SELECT as if the tables of these segments were one.
+
+        :param segments: ids, or a regular expression, as a text or compiled, that is
+            searched for in the ids of all
+        :param partial: answer from the segments that do not fail
+        :param within: rows of different segments never meet
+        :param seconds: the deadline for all of it, or None
+        :param receive: takes the names of the columns and some rows, at least once; the
+            workers pause while what it returns is waited for. Without it, the rows are
+            in the result
+        :return: ``names``, ``rows``, and ``missing``: the segments that failed, and why
+        :raises trough.errors.TroughError: there is no exact answer, or segments failed
+        """
+        return await self._gathers.run(
+            segments,
+            sql,
+            parameters,
+            partial=partial,
+            within=within,
+            seconds=seconds,
+            receive=receive,
+        )
+
+    def matching(self, pattern: str | re.Pattern[str] | None) -> AsyncIterator[list[str]]:
+        """Pages of the ids of all readable segments in which `pattern` is found.
+
+        :raises trough.errors.BadRequest: it is no regular expression
+        """
+        text = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
+        return self._routes.matching(text)
+
+    async def where(self, segments: Iterable[str]) -> dict[str, list[Copy]]:
+        """The copies that can be read of each segment, the least loaded worker's first;
+        segments without any are left out."""
+        return await self._routes.copies(segments)
+
+    # -- writing ---------------------------------------------------------------
+
+    async def write(
+        self,
+        segment: str,
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        schema: str = "default",
+        seconds: float | None = None,
+    ) -> int:
+        """Run SQL that changes a segment, in one transaction, on the worker that holds
+        its write lock; provisions it where nobody does.
+
+        :param schema: what a segment that is new is created from
+        :return: how many rows changed; 0 where the worker cannot say
+        :raises trough.errors.OutcomeUnknown: it may have happened or not
+        :raises trough.errors.TroughError: it did not happen
+        """
+        check_segment_id(segment)
+        for last in (False, True):
+            holder = self._holders.get(segment) or await self._provisioned(segment, schema)
+            try:
+                return await self._write_at(holder, segment, sql, parameters, seconds)
+            except errors.OutcomeUnknown:
+                self._holders.pop(segment, None)
+                raise
+            except (*_HOLDER_IS_ELSEWHERE, errors.Unavailable) as error:
+                self._holders.pop(segment, None)
+                if last or not _may_go_elsewhere(error):
+                    raise
+        raise AssertionError("the second try returns or raises")
+
+    async def _provisioned(self, segment: str, schema: str) -> _Holder:
+        answer = await self.provision(segment, schema)
+        lock = await self.metadata.lock_of(segment)
+        if lock is None:
+            raise errors.NoWriteLock(
+                f"segment {segment} was provisioned, and its lock is gone again", "try again"
+            )
+        if len(self._holders) >= MAX_HOLDERS:
+            self._holders.clear()
+        holder = self._holders[segment] = _Holder(lock.node, str(answer.get("write_url", "")))
+        return holder
+
+    async def _write_at(
+        self,
+        holder: _Holder,
+        segment: str,
+        sql: str,
+        parameters: Parameters | None,
+        seconds: float | None,
+    ) -> int:
+        worker = await self._routes.worker(holder.node)
+        if worker is None:
+            raise errors.HolderLost(
+                f"{holder.node}, which holds the write lock of {segment}, is not alive"
+            )
+        if worker.line:
+            connection = await self._links.to(worker.line)
+            answer = await connection.write(segment, sql, parameters, seconds=seconds)
+            return int(answer.fields.get("changes", 0))
+        refuse_parameters(holder.node, parameters)
+        await self._http.write(holder.url, sql)
+        return 0
+
+    # -- what sync servers do --------------------------------------------------
+
+    async def provision(self, segment: str, schema: str = "default") -> dict[str, Any]:
+        """Make a segment writable on one worker; the same one, if there is one already.
+
+        :return: ``write_url``, ``result``, ``size``, ``schema``
+        """
+        check_segment_id(segment)
+        return await self._order(
+            lambda line: line.command("PROVISION", segment, schema=schema),
+            ("POST", "provision", {"segment": segment, "schema": schema}),
+        )
+
+    async def promote(self, segment: str) -> dict[str, Any]:
+        """Make a written segment's present state its canonical copy.
+
+        :return: among others ``remote_path``
+        """
+        check_segment_id(segment)
+        return await self._order(
+            lambda line: line.command("PROMOTE", segment),
+            ("POST", "promote", {"segment": segment}),
+        )
+
+    async def delete(self, segment: str) -> None:
+        """Delete a segment everywhere, for ever.
+
+        :raises trough.errors.NotFound: it is nowhere
+        :raises trough.errors.LockHeld: it has a write lock
+        """
+        check_segment_id(segment)
+        self._routes.forget(segment)
+        self._holders.pop(segment, None)
+        await self._order(
+            lambda line: line.command("DELETE", segment),
+            ("DELETE", f"segment/{quote(segment)}", None),
+            repeat=False,  # a second one would not find what the first one deleted
+        )
+
+    async def put_schema(self, schema: Schema) -> None:
+        """Add a schema, or replace the one of its name.
+
+        :raises trough.errors.BadSchema: its SQL is not valid
+        """
+        await self._order(
+            lambda line: line.command("PUT-SCHEMA", schema.id, schema.sql),
+            ("PUT", f"schema/{quote(schema.id)}", {"id": schema.id, "sql": schema.sql}),
+        )
+
+    async def status(self) -> dict[str, Any]:
+        """What the leading sync server knows of the cluster."""
+        return await self._order(lambda line: line.command("STATUS"), ("GET", "status", None))
+
+    async def schemas(self) -> list[str]:
+        """Names of all schemas, sorted."""
+        return await self.metadata.schemas()
+
+    async def schema(self, name: str) -> Schema:
+        """One schema.
+
+        :raises trough.errors.NoSuchSchema: there is none of this name
+        """
+        return await self.metadata.schema(name)
+
+    async def workers(self) -> list[Worker]:
+        """All live workers, by name."""
+        return await self.metadata.workers()
+
+    async def worker_status(self, node: str) -> dict[str, Any]:
+        """What one worker holds and does.
+
+        :raises trough.errors.NotFound: no live worker of this name speaks the line protocol
+        """
+        worker = await self._routes.worker(node)
+        if worker is None:
+            raise errors.NotFound(f"no live worker {node}")
+        if not worker.line:
+            raise errors.NotFound(f"{node} speaks HTTP alone, and tells no status")
+        connection = await self._links.to(worker.line)
+        return (await connection.command("STATUS")).document
+
+    async def _order(
+        self,
+        ask: Callable[[LineConnection], Deferred[Any]],
+        http: tuple[str, str, Mapping[str, str] | None],
+        repeat: bool = True,
+    ) -> Any:
+        """Ask the sync server that leads, waiting for one while a lost one is replaced.
+
+        :param repeat: whether to ask again where the connection was lost meanwhile
+        """
+        deadline = self._reactor.seconds() + FAILOVER_SECONDS
+        while True:
+            try:
+                return await self._ask_leader(await self._leader(), ask, http, repeat)
+            except _LeaderAway as away:
+                if self._reactor.seconds() >= deadline:
+                    raise away.error from away
+            await deferLater(self._reactor, FAILOVER_PAUSE)
+
+    async def _leader(self) -> Leader:
+        leader = await self.metadata.leader()
+        if leader is None:
+            raise _LeaderAway(errors.Unavailable("no sync server leads now"))
+        return leader
+
+    async def _ask_leader(
+        self,
+        leader: Leader,
+        ask: Callable[[LineConnection], Deferred[Any]],
+        http: tuple[str, str, Mapping[str, str] | None],
+        repeat: bool,
+    ) -> Any:
+        if leader.line:
+            try:
+                connection = await self._links.to(leader.line)
+            except errors.Unavailable as error:
+                raise _LeaderAway(error) from error
+            try:
+                return (await ask(connection)).document
+            except errors.Unavailable as error:
+                # Requests fail before the connection calls itself closed, in one turn.
+                await deferLater(self._reactor, 0)
+                if repeat and connection.closed.called:
+                    raise _LeaderAway(error) from error
+                raise
+        method, path, document = http
+        return await self._http.order(method, f"{leader.url.rstrip('/')}/{path}", document)
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    """Who writes a segment, and where over HTTP: rows of original workers do not say."""
+
+    node: str
+    url: str
+
+
+class _LeaderAway(Exception):
+    """No sync server leads, or the one that does takes no connection or lost it."""
+
+    def __init__(self, error: errors.TroughError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _may_go_elsewhere(error: errors.TroughError) -> bool:
+    """Whether a write that failed so is worth provisioning anew for."""
+    final = (errors.DeadlineExceeded, errors.DiskFull, errors.Cancelled)
+    return not isinstance(error, final)

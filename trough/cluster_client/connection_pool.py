@@ -1,0 +1,106 @@
+"""Kept connections to servers of the line protocol, one to each address.
+
+A connection is opened when it is first asked for, shared by all who ask, and opened anew
+when it was lost. An address that did not answer is not tried again for a moment, so that
+a thousand queries for a dead worker's segments cost one attempt. It refuses to know what
+is asked, and keeps nothing alive by itself: a lost connection is found out by whoever
+uses it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+
+from trough import errors
+from trough.protocols.line.client import LineConnection, connect
+
+#: Seconds within which a server has to take a connection.
+CONNECT_SECONDS = 5.0
+
+#: Seconds for which an address that did not answer is taken not to.
+RETRY_SECONDS = 1.0
+
+
+class Links:
+    """Connections by address.
+
+    :param token: to authenticate with, where a server asks for it
+    """
+
+    def __init__(self, reactor: Any, token: str | None = None) -> None:
+        self._reactor = reactor
+        self._token = token
+        self._open: dict[str, LineConnection] = {}
+        self._opening: dict[str, list[Deferred[LineConnection]]] = {}
+        self._failed: dict[str, tuple[float, errors.TroughError]] = {}
+        self._closed = False
+
+    async def to(self, address: str) -> LineConnection:
+        """The connection to ``host:port``, ready to be asked.
+
+        :raises trough.errors.Unavailable: nobody answers there
+        :raises trough.errors.Unauthorized: the token is missing or wrong
+        """
+        if self._closed:
+            raise errors.Cancelled("this client was closed")
+        connection = self._open.get(address)
+        if connection is not None:
+            return connection
+        failed_at, error = self._failed.get(address, (0.0, None))
+        if error is not None and self._reactor.seconds() - failed_at < RETRY_SECONDS:
+            raise error
+        return await self._opened(address)
+
+    async def close(self) -> None:
+        """Close all connections; what is asked on them fails. Idempotent."""
+        self._closed = True
+        for connection in list(self._open.values()):
+            await connection.close()
+
+    def _opened(self, address: str) -> Deferred[LineConnection]:
+        waiting: Deferred[LineConnection] = Deferred()
+        waiters = self._opening.get(address)
+        if waiters is not None:
+            waiters.append(waiting)
+            return waiting
+        self._opening[address] = [waiting]
+        opening = Deferred.fromCoroutine(self._connect(address))
+        # Whoever waits may give up; the connection is for all.
+        opening.addBoth(self._tell, self._opening[address])
+        return waiting
+
+    async def _connect(self, address: str) -> LineConnection:
+        host, _, port = address.rpartition(":")
+        try:
+            endpoint = HostnameEndpoint(
+                self._reactor, host.strip("[]"), int(port), timeout=CONNECT_SECONDS
+            )
+        except ValueError as error:
+            raise errors.Unavailable(f"not the address of a server: {address!r}") from error
+        try:
+            connection = await connect(endpoint, self._reactor, self._token)
+        except errors.TroughError as error:
+            self._failed[address] = (self._reactor.seconds(), _naming(error, address))
+            raise self._failed[address][1] from error
+        finally:
+            del self._opening[address]
+        self._failed.pop(address, None)
+        if self._closed:
+            connection.close()
+            raise errors.Cancelled("this client was closed")
+        self._open[address] = connection
+        connection.closed.addCallback(lambda _: self._open.pop(address, None))
+        return connection
+
+    @staticmethod
+    def _tell(result: Any, waiters: list[Deferred[LineConnection]]) -> None:
+        for waiting in waiters:
+            waiting.callback(result)
+
+
+def _naming(error: errors.TroughError, address: str) -> errors.TroughError:
+    """The same error, saying which server it is about."""
+    return type(error)(f"{address}: {error}")

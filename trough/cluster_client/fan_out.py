@@ -1,0 +1,386 @@
+"""One query asked of many segments, wherever they are, as if it were one worker's.
+
+Each worker is asked once for all of its segments. What it cannot answer is asked of
+another: segments that moved, those of a worker that dies in the middle, copies found
+damaged. No row is told twice without a word. The first batch of each segment's rows is
+held back until the next or the end, which most answers never exceed, so that a short
+answer cut off leaves no trace; where rows were told already, the listener is told
+:meth:`~trough.cluster_client.interfaces.Listener.restarted`, and says whether it can forget them.
+
+It refuses to know how segments are found and connections kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.cluster_client.interfaces import Listener, Question, Running, Source, Sources, Tally
+from trough.cluster_client.router import Place, Route, Routes
+from trough.protocols.line.values import Value
+
+_log = Logger()
+
+#: How often a segment is asked for, at most.
+MAX_TRIES = 4
+
+#: Workers that one query asks at the same time.
+WORKERS_AT_ONCE = 64
+
+#: Batches held back, at most: those of the segments that wait longest are told. A batch
+#: is some 64 kB.
+HELD_BATCHES = 256
+
+#: Seconds that segments to be asked again wait for others, to be asked for together.
+BUNDLE_SECONDS = 0.02
+
+#: Seconds past the deadline after which a worker that did not keep it is given up.
+GRACE_SECONDS = 2.0
+
+# Failures after which another copy, or the same segment elsewhere, may well answer. A
+# deadline and a limit would only be met again, and a cancelled query is not wanted.
+_ELSEWHERE = (errors.Unavailable, errors.NoSuchSegment)
+_FINAL = (errors.DeadlineExceeded, errors.HolderLost, errors.DiskFull)
+
+
+class FanOut:
+    """A query under way.
+
+    :param segments: each once
+    :param clock: for deadlines; the reactor, as a rule
+    :ivar done: fires with the :class:`Tally` once every segment answered or failed; fails
+        where the query as a whole is refused, with :class:`trough.errors.Cancelled` after
+        `cancel`, or with what the listener raised. Cancelling it is `cancel`.
+    :ivar tally: how it stands
+    :ivar paused: whether the listener wants to be left alone
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[str],
+        question: Question,
+        listener: Listener,
+        routes: Routes,
+        sources: Sources,
+        clock: Any,
+    ) -> None:
+        self.done: Deferred[Tally] = Deferred(lambda _: self.cancel())
+        self.tally = Tally(len(segments))
+        self.paused = False
+        self._question = question
+        self._listener = listener
+        self._routes = routes
+        self._sources = sources
+        self._clock = clock
+        self._begun = clock.seconds()
+        self._slots = DeferredSemaphore(WORKERS_AT_ONCE)
+        self._unsettled = set(segments)
+        self._errands: set[_Errand] = set()
+        self._troubles: dict[str, _Trouble] = {}
+        self._again: dict[str, Place | None] = {}
+        self._timers: dict[str, Any] = {}
+        # Of a segment, first only columns arrived, then they and a batch are held back,
+        # then the listener was told; it is in one of these at a time.
+        self._columns: dict[str, tuple[str, ...]] = {}
+        self._held: dict[str, tuple[tuple[str, ...], list[list[Value]]]] = {}
+        self._told: set[str] = set()
+        self._over = False
+        if question.seconds is not None:
+            self._later("deadline", question.seconds + GRACE_SECONDS, self._pass_deadline)
+        self._spawn(self._ask_all(segments))
+
+    # -- the caller's ----------------------------------------------------------
+
+    def cancel(self) -> None:
+        """End the query on all workers. The listener hears nothing more. Idempotent."""
+        self._end(errors.Cancelled("cancelled by this client"))
+
+    def pause(self) -> None:
+        """Have the listener left alone until `resume`, but for what it is being told right
+        now: workers are read no further, and so compute no further."""
+        self.paused = True
+        for errand in self._errands:
+            errand.pause()
+
+    def resume(self) -> None:
+        """End a pause."""
+        self.paused = False
+        for errand in list(self._errands):
+            errand.resume()
+
+    # -- asking ----------------------------------------------------------------
+
+    async def _ask_all(self, segments: Sequence[str]) -> None:
+        avoid = {s: self._troubles[s].nodes for s in segments if s in self._troubles}
+        try:
+            routes = await self._routes.find(segments, avoid)
+        except errors.Unavailable as error:
+            for segment in segments:
+                self._fail(segment, error)
+            routes = {}
+        by_place: dict[Place, dict[str, Route]] = {}
+        for segment in segments:
+            route = routes.get(segment)
+            if route is not None:
+                by_place.setdefault(route.place, {})[segment] = route
+            else:
+                self._fail(segment, _nowhere(segment))
+        for place, there in by_place.items():
+            self._spawn(self._ask(place, there))
+        if not segments:
+            self._finish_if_settled()
+
+    async def _ask(self, place: Place, routes: dict[str, Route]) -> None:
+        """Ask one worker for all of its segments."""
+        errand = _Errand(self, place, routes)
+        self._errands.add(errand)
+        self._routes.asked(place.node, len(routes))
+        await self._slots.acquire()
+        error: errors.TroughError = errors.Unavailable(f"{place.node} left it out of its answer")
+        try:
+            source = await self._sources.source(place)
+            if not self._over:
+                await errand.run(source, self._remaining())
+        except errors.BadRequest:
+            raise  # no worker would take such a query
+        except errors.TroughError as lost:
+            error = lost
+        finally:
+            self._slots.release()
+            self._errands.discard(errand)
+            self._routes.answered(place.node, len(routes))
+        for segment in list(errand.unfinished):
+            errand.failed(segment, error)
+
+    def _ask_again(self) -> None:
+        """Ask for the segments that failed where they were asked for."""
+        again, self._again = self._again, {}
+        unknown = [segment for segment, place in again.items() if place is None]
+        moved: dict[Place, dict[str, Route]] = {}
+        for segment, place in again.items():
+            if place is not None:
+                moved.setdefault(place, {})[segment] = Route(place)
+        for place, routes in moved.items():
+            self._spawn(self._ask(place, routes))
+        if unknown:
+            self._spawn(self._ask_all(unknown))
+
+    def _remaining(self) -> Question:
+        question = self._question
+        if question.seconds is None:
+            return question
+        left = question.seconds - (self._clock.seconds() - self._begun)
+        if left <= 0:
+            raise _too_late(question.seconds)
+        return replace(question, seconds=left)
+
+    # -- what workers say ------------------------------------------------------
+
+    def columns(self, segment: str, names: tuple[str, ...]) -> None:
+        """A segment begins to answer."""
+        self._columns[segment] = names
+
+    def rows(self, segment: str, rows: list[list[Value]]) -> None:
+        """Rows of a segment: hold the first ones back, pass the others on."""
+        if self._over:
+            return
+        names = self._columns.pop(segment, None)
+        if names is None:
+            self._release(segment)
+            self._listener.rows(segment, rows)
+            return
+        self._held[segment] = (names, rows)
+        if len(self._held) > HELD_BATCHES:
+            self._release(next(iter(self._held)))
+
+    def answered(self, segment: str, count: int) -> None:
+        """A segment has answered whole."""
+        if self._over:
+            return
+        names = self._columns.pop(segment, None)
+        if names is not None:
+            self._listener.columns(segment, names)
+        self._release(segment)
+        self._told.discard(segment)
+        self.tally.answered += 1
+        self.tally.rows += count
+        self._listener.done(segment, count)
+        self._settle(segment)
+
+    def refused(self, segment: str, place: Place, error: errors.TroughError) -> None:
+        """A segment was asked for in vain: ask elsewhere, or let it fail."""
+        if self._over:
+            return
+        self._columns.pop(segment, None)
+        self._held.pop(segment, None)
+        trouble = self._troubles.setdefault(segment, _Trouble())
+        trouble.nodes.append(place.node)
+        trouble.error = error
+        if not trouble.may_pass or not self._forgotten(segment):
+            self._fail(segment, error)
+            return
+        self._routes.forget(segment)
+        target = None
+        if isinstance(error, errors.Moved):
+            target = self._routes.place_of(error.node, error.line)
+        self._again[segment] = target if target is not None and target.line else None
+        self._later("again", BUNDLE_SECONDS, self._ask_again)
+
+    def _release(self, segment: str) -> None:
+        held = self._held.pop(segment, None)
+        if held is not None:
+            self._told.add(segment)
+            self._listener.columns(segment, held[0])
+            self._listener.rows(segment, held[1])
+
+    def _forgotten(self, segment: str) -> bool:
+        """Whether no rows of the segment are with the listener, or are no longer."""
+        if segment not in self._told:
+            return True
+        if not self._listener.restarted(segment):
+            return False
+        self._told.discard(segment)
+        self.tally.restarted += 1
+        return True
+
+    # -- ends ------------------------------------------------------------------
+
+    def _fail(self, segment: str, error: errors.TroughError) -> None:
+        if self._over or segment not in self._unsettled:
+            return
+        trouble = self._troubles.get(segment)
+        if trouble is not None and trouble.error is not None and error.code == _NOWHERE:
+            # That there is no other copy explains less than what the last one said.
+            error = trouble.error
+        self.tally.failed[segment] = error
+        self._listener.failed(segment, error)
+        self._settle(segment)
+
+    def _settle(self, segment: str) -> None:
+        self._troubles.pop(segment, None)
+        self._unsettled.discard(segment)
+        self._finish_if_settled()
+
+    def _finish_if_settled(self) -> None:
+        if not self._unsettled and not self._over:
+            self._stop()
+            self.done.callback(self.tally)
+
+    def _pass_deadline(self) -> None:
+        error = _too_late(self._question.seconds or 0)
+        for segment in list(self._unsettled):
+            self._fail(segment, error)
+        for errand in list(self._errands):
+            errand.cancel()
+
+    def _end(self, error: Exception) -> None:
+        if self._over:
+            return
+        self._stop()
+        for errand in list(self._errands):
+            errand.cancel()
+        if not self.done.called:
+            self.done.errback(error)
+
+    def _stop(self) -> None:
+        self._over = True
+        self.tally.seconds = self._clock.seconds() - self._begun
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+
+    def _later(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+        timer = self._timers.get(name)
+        if timer is None or not timer.active():
+            self._timers[name] = self._clock.callLater(seconds, self._guarded, call)
+
+    def _guarded(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:  # raised by the listener: the caller's to hear
+            self._end(error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(self._broken)
+
+    def _broken(self, failure: Failure) -> None:
+        if self._over and not failure.check(errors.TroughError):
+            _log.failure("after the end of a query", failure)
+        assert isinstance(failure.value, Exception)
+        self._end(failure.value)
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """Where a segment was asked for in vain, and what was said there last."""
+
+    nodes: list[str] = field(default_factory=list)
+    error: errors.TroughError | None = None
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether asking once more may be of use."""
+        may_pass = isinstance(self.error, _ELSEWHERE) and not isinstance(self.error, _FINAL)
+        return may_pass and len(self.nodes) < MAX_TRIES
+
+
+class _Errand:
+    """What one worker is asked, in one go, and has not answered yet."""
+
+    def __init__(self, fan_out: FanOut, place: Place, routes: dict[str, Route]) -> None:
+        self.unfinished = set(routes)
+        self.columns = fan_out.columns
+        self.rows = fan_out.rows
+        self._fan_out = fan_out
+        self._place = place
+        self._routes = routes
+        self._running: Running | None = None
+
+    async def run(self, source: Source, question: Question) -> None:
+        """Ask, and wait for the end of the answer."""
+        self._running = source.query(self._routes, question, self)
+        if self._fan_out.paused:
+            self._running.pause()
+        try:
+            await self._running.done
+        finally:
+            self._running = None
+
+    def done(self, segment: str, count: int) -> None:
+        if segment in self.unfinished:
+            self.unfinished.discard(segment)
+            self._fan_out.answered(segment, count)
+
+    def failed(self, segment: str, error: errors.TroughError) -> None:
+        if segment in self.unfinished:
+            self.unfinished.discard(segment)
+            self._fan_out.refused(segment, self._place, error)
+
+    def cancel(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+
+    def pause(self) -> None:
+        if self._running is not None:
+            self._running.pause()
+
+    def resume(self) -> None:
+        if self._running is not None:
+            self._running.resume()
+
+
+_NOWHERE = errors.NoSuchSegment.code
+
+
+def _nowhere(segment: str) -> errors.TroughError:
+    return errors.NoSuchSegment(f"no worker serves segment {segment}")
+
+
+def _too_late(seconds: float) -> errors.TroughError:
+    return errors.DeadlineExceeded(f"no answer within {seconds:g} s")

@@ -1,0 +1,101 @@
+"""What is asked of many segments, who is told the answer, and who can be asked.
+
+Values and interfaces; :mod:`trough.cluster_client.fan_out` is what happens between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from trough import errors
+from trough.cluster_client.router import Place, Route
+from trough.protocols.line.pending_calls import QueryListener
+from trough.protocols.line.values import Parameters
+
+
+class Listener(QueryListener, Protocol):
+    """Is told what a query finds, segment by segment, in whatever order it is found.
+
+    As :class:`trough.protocols.line.pending_calls.QueryListener`, and:
+    """
+
+    def restarted(self, segment: str) -> bool:
+        """The rows of `segment` told so far are void, and would come again from the
+        first one, `columns` included.
+
+        :return: whether they were forgotten; if not, the segment fails
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked.
+
+    :ivar seconds: that are left of the deadline, or None for the workers' own
+    :ivar rows: most rows of one segment, or None for no limit of the asker's
+    """
+
+    sql: str
+    parameters: Parameters | None = None
+    seconds: float | None = None
+    rows: int | None = None
+
+
+class Source(Protocol):
+    """A worker, ready to be asked for segments."""
+
+    def query(
+        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
+    ) -> Running:
+        """Ask for all of these segments."""
+
+
+class Running(Protocol):
+    """What a worker was asked."""
+
+    done: Deferred[Any]
+
+    def cancel(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+class Sources(Protocol):
+    """Where workers are reached."""
+
+    async def source(self, place: Place) -> Source:
+        """A connection to this worker.
+
+        :raises trough.errors.Unavailable: there is none to be had
+        """
+
+
+@dataclass(slots=True)
+class Tally:
+    """How a query stands, or ended.
+
+    :ivar segments: that were asked
+    :ivar answered: of those, the ones that answered whole
+    :ivar failed: the ones that did not, with the reason
+    :ivar rows: of the segments that answered
+    :ivar restarted: how many times a segment's rows were void
+    :ivar seconds: that it took
+    """
+
+    segments: int
+    answered: int = 0
+    failed: dict[str, errors.TroughError] = field(default_factory=dict)
+    rows: int = 0
+    restarted: int = 0
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every segment answered whole."""
+        return self.answered == self.segments

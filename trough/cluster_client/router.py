@@ -1,0 +1,244 @@
+"""Which worker to ask for which segment: what the metadata store said, remembered a while.
+
+Looking up is done in pages, several at once, and at most once a while for each segment and
+for the list of workers: a stream of queries costs the store next to nothing, and a segment
+that moved meanwhile is told of by the worker that is asked in vain. Between copies it
+chooses by the workers' load and by what this client has asked of each already. It refuses
+to know how a worker is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+
+from trough.metadata import Metadata
+from trough.model import READ, WRITE, Copy, Worker
+from trough.util.background_refresh import Patience
+
+#: Segments that one look-up asks for, and look-ups under way at once.
+PAGE = 2000
+PAGES_AT_ONCE = 4
+
+#: Seconds that a look-up is remembered. Stale ones cost a detour, never a wrong answer.
+COPIES_SECONDS = 30.0
+WORKERS_SECONDS = 5.0
+
+#: Seconds that the store may take where what is remembered would do.
+PATIENCE_SECONDS = 2.0
+
+#: Segments that are remembered, at most; some 50 MB.
+REMEMBERED = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A worker, as one that asks it needs to know it.
+
+    :ivar line: ``host:port`` of the line protocol; empty for a worker that has none
+    """
+
+    node: str
+    line: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a segment is to be read.
+
+    :ivar url: over HTTP; empty where only the line protocol's address is known
+    """
+
+    place: Place
+    url: str = ""
+
+
+#: When a segment was looked up, and its copies.
+_Known = dict[str, tuple[float, Sequence[Copy]]]
+
+
+class Routes:
+    """Finds workers for segments.
+
+    :param clock: the reactor, as a rule
+    """
+
+    def __init__(self, metadata: Metadata, clock: Any) -> None:
+        self._metadata = metadata
+        self._clock = clock
+        self._copies: _Known = {}
+        self._workers: dict[str, Worker] = {}
+        self._workers_at = -math.inf
+        self._patience = Patience(PATIENCE_SECONDS, clock)
+        self._asked: Counter[str] = Counter()
+
+    async def find(
+        self, segments: Iterable[str], avoid: Mapping[str, Collection[str]] | None = None
+    ) -> dict[str, Route]:
+        """Where each segment is to be read; those without any copy are left out.
+
+        :param avoid: for each segment that was asked for in vain, where; such segments are
+            looked up anew, and asked for elsewhere if there is another copy
+        :raises trough.errors.Unavailable: the metadata store does not answer, and has never
+            told about all of them
+        """
+        avoid = avoid or {}
+        segments = list(segments)
+        for segment in avoid:
+            self.forget(segment)
+        await self._refresh_workers(force=bool(avoid))
+        known = await self._look_up(segments)
+        found = {}
+        chosen: Counter[str] = Counter()
+        for segment in segments:
+            _, copies = known.get(segment, (0.0, ()))
+            copy = self._best(copies, avoid.get(segment, ()), chosen)
+            if copy is not None:
+                chosen[copy.node] += 1
+                found[segment] = Route(self.place_of(copy.node), copy.url)
+        return found
+
+    async def copies(self, segments: Iterable[str]) -> dict[str, list[Copy]]:
+        """The copies of each segment that can be read, as the store has them now."""
+        segments = list(segments)
+        for segment in segments:
+            self.forget(segment)
+        known = await self._look_up(segments, insist=True)
+        return {
+            segment: [copy for copy in known[segment][1] if copy.role == READ]
+            for segment in segments
+            if segment in known
+        }
+
+    async def matching(self, pattern: str | None) -> AsyncIterator[list[str]]:
+        """Pages of the ids of all readable segments in which `pattern` is found; each
+        id once."""
+        seen: set[str] = set()
+        pages = self._metadata.segments_matching(pattern)
+        try:
+            async for page in pages:
+                new = {copy.segment for copy in page} - seen
+                seen |= new
+                yield sorted(new)
+        finally:
+            # Whoever has enough must not leave the search running behind.
+            await pages.aclose()  # type: ignore[attr-defined]  # all stores' are generators
+
+    def asked(self, node: str, segments: int) -> None:
+        """Say that a worker is being asked for so many segments."""
+        self._asked[node] += segments
+
+    def answered(self, node: str, segments: int) -> None:
+        """Say that a worker has done with so many of them."""
+        self._asked[node] -= segments
+
+    def forget(self, segment: str) -> None:
+        """Look the segment up anew the next time."""
+        if segment in self._copies:
+            self._copies[segment] = (-math.inf, self._copies[segment][1])
+
+    def place_of(self, node: str, line: str = "") -> Place:
+        """The worker of this name.
+
+        :param line: its address where the store does not know the worker (yet)
+        """
+        worker = self._workers.get(node)
+        return Place(node, worker.line if worker is not None else line)
+
+    async def worker(self, node: str) -> Worker | None:
+        """A live worker's row, looked up anew where it is not known."""
+        await self._refresh_workers(force=node not in self._workers)
+        return self._workers.get(node)
+
+    async def _refresh_workers(self, force: bool) -> None:
+        if force or self._clock.seconds() - self._workers_at > WORKERS_SECONDS:
+            await self._renewed(self._look_for_workers, bool(self._workers))
+
+    async def _look_for_workers(self) -> None:
+        now = self._clock.seconds()
+        self._workers = {worker.node: worker for worker in await self._metadata.workers()}
+        self._workers_at = now
+
+    async def _renewed(
+        self, look_up: Callable[[], Coroutine[Any, Any, None]], remembered: bool
+    ) -> None:
+        """Look up, unless the store is away and what is `remembered` will do."""
+        if not remembered:
+            await look_up()
+        else:
+            await self._patience.give(look_up, self._metadata.absence is not None)
+
+    async def _look_up(self, segments: Sequence[str], insist: bool = False) -> _Known:
+        """Look up what is not known, or not for sure.
+
+        :param insist: on what the store says now, or :class:`trough.errors.Unavailable`
+        :return: what is known of these segments, and of others
+        """
+        now = self._clock.seconds()
+        known = self._copies
+        unknown = [s for s in segments if s not in known or now - known[s][0] > COPIES_SECONDS]
+        if len(known) + len(unknown) > REMEMBERED:
+            # Others that look up now go on with what they began with.
+            known = self._copies = {}
+            unknown = list(segments)
+        bunch = PAGE * PAGES_AT_ONCE
+        for start in range(0, len(unknown), bunch):
+            wanted = unknown[start : start + bunch]
+            remembered = not insist and all(segment in known for segment in wanted)
+            await self._renewed(partial(self._look_up_pages, wanted, now, known), remembered)
+        return known
+
+    async def _look_up_pages(self, segments: Sequence[str], now: float, known: _Known) -> None:
+        under_way = [
+            Deferred.fromCoroutine(self._look_up_page(segments[start : start + PAGE], now, known))
+            for start in range(0, len(segments), PAGE)
+        ]
+        results: list[tuple[bool, Any]] = await DeferredList(under_way, consumeErrors=True)
+        for succeeded, result in results:
+            if not succeeded:
+                raise result.value
+
+    async def _look_up_page(self, page: Sequence[str], now: float, known: _Known) -> None:
+        found = await self._metadata.copies_of(page)
+        for segment in page:
+            if segment in found:
+                known[segment] = (now, found[segment])
+            else:
+                known.pop(segment, None)
+
+    def _best(
+        self, copies: Sequence[Copy], avoid: Collection[str], chosen: Mapping[str, int]
+    ) -> Copy | None:
+        """The copy that promises to answer soonest, where there is one.
+
+        :param chosen: for how many segments each worker was chosen just now
+        """
+        readable = [copy for copy in copies if copy.role == READ]
+        if len(readable) < 2:
+            return readable[0] if readable else None
+        readable = [copy for copy in readable if copy.node not in avoid] or readable
+        # What is being written is newest where it is written.
+        writers = {copy.node for copy in copies if copy.role == WRITE}
+        fresh = [copy for copy in readable if copy.node in writers]
+
+        def expected_wait(copy: Copy) -> float:
+            worker = self._workers.get(copy.node)
+            load = worker.load if worker is not None else copy.load
+            waiting = self._asked[copy.node] + chosen.get(copy.node, 0)
+            return (1 + load) * (1 + waiting)
+
+        return min(fresh or readable, key=expected_wait)

@@ -1,0 +1,80 @@
+"""How a worker is asked: over the line protocol, or over HTTP where it speaks nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trough import errors
+from trough.cluster_client.connection_pool import Links
+from trough.cluster_client.interfaces import Question, Running, Source
+from trough.cluster_client.router import Place, Route
+from trough.protocols.http.client import HttpClient
+from trough.protocols.line.client import LineConnection
+from trough.protocols.line.pending_calls import QueryListener
+from trough.protocols.line.values import Parameters
+
+
+class LineSource:
+    """A worker that speaks the line protocol."""
+
+    def __init__(self, connection: LineConnection) -> None:
+        self._connection = connection
+
+    def query(
+        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
+    ) -> Running:
+        return self._connection.query(
+            routes,
+            question.sql,
+            question.parameters,
+            listener=listener,
+            seconds=question.seconds,
+            rows=question.rows,
+        )
+
+
+class HttpSource:
+    """A worker that speaks HTTP alone."""
+
+    def __init__(self, http: HttpClient, node: str) -> None:
+        self._http = http
+        self._node = node
+
+    def query(
+        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
+    ) -> Running:
+        refuse_parameters(self._node, question.parameters)
+        urls = {segment: route.url for segment, route in routes.items()}
+        return self._http.query(urls, question.sql, question.rows, listener)
+
+
+class Workers:
+    """Workers by place; see :class:`trough.cluster_client.interfaces.Sources`."""
+
+    def __init__(self, links: Links, http: HttpClient) -> None:
+        self._links = links
+        self._http = http
+
+    async def source(self, place: Place) -> Source:
+        """A connection to this worker.
+
+        :raises trough.errors.Unavailable: there is none to be had
+        """
+        if place.line:
+            return LineSource(await self._links.to(place.line))
+        return HttpSource(self._http, place.node)
+
+    async def close(self) -> None:
+        """Close the connections of the line protocol. Idempotent."""
+        await self._links.close()
+
+
+def refuse_parameters(node: str, parameters: Parameters | None) -> None:
+    """Refuse what cannot be asked of a worker that speaks HTTP alone.
+
+    :raises trough.errors.BadRequest: there are parameters
+    """
+    if parameters:
+        raise errors.BadRequest(
+            f"{node} speaks HTTP alone, which has no parameters", "write the values into the SQL"
+        )

@@ -1,0 +1,380 @@
+"""The process that runs SQL: requests in, bunches of answers out, over one socket.
+
+It is started by the front (:mod:`trough.executors.pool.pool`), one of several, and does on
+one thread whatever it is asked for: reads, writes, and what is done to a file as a whole. It
+imports no Twisted and little else, so that it is there in milliseconds, and may be killed at any
+moment: what it was doing is then known from a table in shared memory, and its place taken
+by another one. It ends when the front does, whatever it is doing, and leaves Ctrl-C and
+SIGTERM to it.
+
+While a statement runs, SQLite calls :meth:`Executor.tick` now and then; that is when
+answers that are ready are sent, and a deadline or a cancel is noticed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from trough.sql import library
+
+# Before anything imports pysqlite3.
+if __name__ == "__main__":
+    library.configure_for_one_thread()
+
+from trough import errors
+from trough.executors import ipc
+from trough.executors.child.parent_socket import Channel
+from trough.executors.child.tasks import (
+    Call,
+    ReadPart,
+    SegmentWrites,
+    SeveralPart,
+    SinglePart,
+    Work,
+    out_of_time,
+    time_left,
+    told,
+)
+from trough.executors.ipc import Message
+from trough.executors.shared_memory import SharedTable
+from trough.sql import segment_files, sqlite, statements
+from trough.sql.handles import Handles
+from trough.sql.queries import Framing, Parameters, Plan
+from trough.sql.reading import Reader
+from trough.sql.writing import Write, Writer
+
+#: Seconds between two looks at the socket while there is something to do.
+LOOK = 0.002
+
+#: Seconds between two such looks while a regular expression is being matched.
+ALARM = 0.02
+
+#: SQL texts whose plans are kept.
+KEPT_PLANS = 1000
+
+#: Connections for writes that are kept, each with up to sqlite.WRITE_CACHE of memory.
+KEPT_WRITERS = 128
+
+#: Bytes of Python's own that a process may have beside SQLite's.
+PYTHON_MEMORY = 1 << 30
+
+_FRAMINGS = {framing.value: framing for framing in Framing}
+
+
+class Executor:
+    """The state and the loop of the process.
+
+    :param kept_handles: connections for reads that are kept
+    """
+
+    def __init__(self, channel: Channel, table: SharedTable, kept_handles: int) -> None:
+        self._channel = channel
+        #: Sends a message soon; see :meth:`trough.executors.child.parent_socket.Channel.send`.
+        self.send = channel.send
+        self.table = table
+        engine = self._engine = sqlite.Engine(self.tick)
+        engine.functions.before_matching = self._set_alarm
+        self._alarm_set = False
+        self._read_handles = Handles(engine.open_reader, kept_handles)
+        self._write_handles = segment_files.writing_handles(engine, KEPT_WRITERS)
+        self.reader = Reader(engine, self._read_handles)
+        self.writer = Writer(engine, self._write_handles, self._watch)
+        self._plans: dict[str | bytes, Plan] = {}
+        #: Work that can go on, in the order of its turns.
+        self.ready: deque[Work] = deque()
+        #: What a cancel can name, by its number.
+        self.parts: dict[int, Any] = {}
+        #: Parts that have something to say with the next frame.
+        self.untold: list[SeveralPart] = []
+        #: Writes that wait for a commit, by segment, path and generation.
+        self.waiting_writes: dict[tuple[str, str, int], SegmentWrites] = {}
+        #: What a tick interrupts where it has to.
+        self.watched: Work | Write | None = None
+        self._next_look = 0.0
+        self._receivers: dict[int, Callable[..., None]] = {
+            ipc.WRITE: self._write,
+            ipc.CALL: self._call,
+            ipc.CANCEL: self._cancel,
+            ipc.CREDIT: self._credit,
+            ipc.DROP: self._drop,
+        }
+        self._procedures: dict[str, Callable[..., Any]] = {
+            "create": self._create,
+            "make_writable": self._make_writable,
+            "retire": self._retire,
+            "snapshot": self._snapshot,
+            "check": self._check,
+            "forget": self._forget,
+        }
+
+    # -- the loop ----------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until the front is gone."""
+        ready = self.ready
+        while True:
+            now = monotonic()
+            if not ready:
+                self._rest()
+            elif now >= self._next_look:
+                self._look(now)
+            else:
+                work = ready.popleft()
+                try:
+                    work.turn(self, now)
+                except Exception as error:  # ours; whoever asked must not wait for ever
+                    self._broken(work, error)
+
+    def _rest(self) -> None:
+        self.flush()
+        self.table.runs(0, 0)
+        if self._alarm_set:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            self._alarm_set = False
+        stalled = [part for part in self.parts.values() if part.stalled]
+        self._take(self._channel.wait(time_left(stalled)))
+        now = monotonic()
+        self._next_look = now + LOOK
+        for part in stalled:
+            if part.stalled and now > part.deadline:
+                part.stalled = False
+                self.ready.append(part)
+
+    def _look(self, now: float) -> None:
+        self._next_look = now + LOOK
+        self.flush()
+        self._take(self._channel.receive())
+
+    def _take(self, messages: list[Message]) -> None:
+        for message in messages:
+            if message[0] == ipc.READ:
+                self._read(message)
+            else:
+                self._receivers[message[0]](*message[1:])
+
+    def _broken(self, work: Work, error: Exception) -> None:
+        traceback.print_exc()
+        failure = errors.TroughError(f"the executor failed: {type(error).__name__}: {error}")
+        if isinstance(work, ReadPart):
+            work.close()
+            self.send((ipc.FAILED, work.number, *told(failure)))
+            self.parts.pop(work.number, None)
+        elif isinstance(work, Call):
+            self.send((ipc.REFUSED, work.number, *told(failure)))
+        else:
+            # What became of the writes is not known; the front finds out by our death.
+            self.flush()
+            os._exit(1)
+
+    def flush(self) -> None:
+        """Send everything that is ready."""
+        if self.untold:
+            untold, self.untold = self.untold, []
+            for part in untold:
+                part.tell(self)
+        self._channel.flush()
+
+    # -- while a statement runs --------------------------------------------------------
+
+    def _watch(self, write: Write | None) -> None:
+        self.watched = write
+
+    def tick(self) -> int:
+        """Called by SQLite: send and receive, and say whether to interrupt."""
+        now = monotonic()
+        if now < self._next_look:
+            return 0
+        self._look(now)
+        watched = self.watched
+        if watched is None:
+            return 0
+        if watched.cancelled:
+            self._engine.stopped = errors.Cancelled("it was cancelled")
+            return 1
+        if now > watched.deadline:
+            self._engine.stopped = out_of_time()
+            return 1
+        return 0
+
+    def _set_alarm(self) -> None:
+        if not self._alarm_set:
+            self._alarm_set = True
+            signal.setitimer(signal.ITIMER_REAL, ALARM, ALARM)
+
+    def alarm(self, number: int, frame: FrameType | None) -> None:
+        """Called by a signal, also in the midst of matching a regular expression."""
+        functions = self._engine.functions
+        if functions.matching and self.tick():
+            functions.matching = False
+            raise self._engine.stopped or errors.Cancelled("it was cancelled")
+
+    # -- messages ----------------------------------------------------------------------
+
+    def _read(self, message: Message) -> None:
+        _, number, text, parameters, deadline, limit, framing, tag, window, targets = message
+        try:
+            plan = self._plans.get(text) or self._plan(text)
+        except errors.TroughError as error:
+            self.send((ipc.FAILED, number, *told(error)))
+            return
+        kind = SinglePart if len(targets) == 1 else SeveralPart
+        part = kind(
+            number, plan, parameters, deadline, limit, _FRAMINGS[framing], tag, window, targets
+        )
+        self.parts[number] = part
+        self.ready.append(part)
+
+    def _plan(self, text: str | bytes) -> Plan:
+        if len(self._plans) >= KEPT_PLANS:
+            self._plans.clear()
+        plan = self._plans[text] = Plan(statements.as_text(text))
+        return plan
+
+    def _write(
+        self,
+        number: int,
+        place: int,
+        text: str | bytes,
+        parameters: Parameters,
+        deadline: float,
+        segment: str,
+        path: str,
+        generation: int,
+    ) -> None:
+        write = self.parts[number] = Write(number, text, parameters, deadline, place)
+        key = (segment, path, generation)
+        waiting = self.waiting_writes.get(key)
+        if waiting is None:
+            waiting = self.waiting_writes[key] = SegmentWrites(segment, path, generation)
+            self.ready.append(waiting)
+        waiting.writes.append(write)
+
+    def _call(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
+        procedure = self._procedures[name]
+        call = self.parts[number] = Call(number, lambda call: procedure(call, *arguments))
+        self.ready.append(call)
+
+    def _cancel(self, number: int) -> None:
+        part = self.parts.get(number)
+        if part is None:
+            return
+        part.cancelled = True
+        if isinstance(part, ReadPart) and part.stalled:
+            part.stalled = False
+            self.ready.append(part)
+
+    def _credit(self, number: int, size: int) -> None:
+        part = self.parts.get(number)
+        if part is not None:
+            part.credit(self, size)
+
+    def _drop(self, number: int, places: frozenset[int]) -> None:
+        part = self.parts.get(number)
+        if part is not None:
+            part.drop(places)
+
+    # -- procedures: what is done to a file as a whole -----------------------------------
+
+    def _create(self, call: Call, path: str, schema: str | bytes) -> None:
+        segment_files.create(self._engine, path, schema)
+
+    def _make_writable(self, call: Call, segment: str, path: str) -> None:
+        self._close(segment)
+        segment_files.make_writable(self._engine, path)
+
+    def _retire(self, call: Call, segment: str, path: str) -> None:
+        if any(waiting[0] == segment for waiting in self.waiting_writes):
+            raise errors.Unavailable(f"there are writes to segment {segment} under way")
+        self._close(segment)
+        segment_files.retire(self._engine, path)
+
+    def _close(self, segment: str) -> None:
+        self._write_handles.forget(segment)
+        self._read_handles.forget(segment)
+
+    def _snapshot(self, call: Call, path: str, writable: bool, destination: str) -> None:
+        def progress() -> None:
+            self._look(monotonic())
+            if call.cancelled:
+                raise errors.Cancelled("the snapshot was cancelled")
+
+        segment_files.snapshot(self._engine, path, writable, destination, progress)
+
+    def _check(self, call: Call, path: str, writable: bool) -> None:
+        segment_files.check(self._engine, path, writable)
+
+    def _forget(self, call: Call, segment: str) -> bool:
+        """Answered when nothing is open any more, which may be later."""
+
+        def released() -> None:
+            self.parts.pop(call.number, None)
+            self.send((ipc.RETURNED, call.number))
+
+        self._write_handles.forget(segment)
+        return not self._read_handles.forget(segment, released)
+
+
+# -- the process ------------------------------------------------------------------------
+
+
+def main(arguments: list[str]) -> None:
+    """Run an executor.
+
+    :param arguments: descriptors of the socket and of the shared memory, bytes that
+        SQLite may use, connections to keep
+    """
+    descriptor, memory, limit, kept = map(int, arguments)
+    # Both may be meant for a whole process group, and were blocked until now. The front ends
+    # what is under way first, and this process by closing the socket.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _die_with_the_front()
+    _limit_resources(limit)
+    sqlite.limit_memory(limit)
+    channel = Channel(socket.socket(fileno=descriptor))
+    executor = Executor(channel, SharedTable(memory), min(kept, _most_handles()))
+    signal.signal(signal.SIGALRM, executor.alarm)
+    # SQLite's own system calls are to be taken up again after an alarm.
+    signal.siginterrupt(signal.SIGALRM, False)
+    # What is made for a request is gone with it, by counting references alone.
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+    executor.run()
+
+
+def _die_with_the_front() -> None:
+    """Have the kernel kill this process when its parent dies, for a statement may be in
+    the midst of something that looks at no socket."""
+    set_parent_death_signal = 1
+    try:
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+    except (OSError, AttributeError):
+        return
+
+
+def _limit_resources(memory: int) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory + PYTHON_MEMORY, resource.RLIM_INFINITY))
+
+
+def _most_handles() -> int:
+    # A segment that is being written takes three descriptors: itself, WAL, and index.
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max((files - 100) // 3, 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

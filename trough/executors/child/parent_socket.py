@@ -1,0 +1,79 @@
+"""An executor's end of the socket to the front.
+
+Messages are collected and sent a frame at a time. Sending waits for the front, which
+always reads; what bounds the bytes on the way is the credit of each part. The end of the
+front is the end of the executor, at whatever it is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+
+from trough.executors.ipc import FrameParser, Message, frame
+
+_RECEIVE_SIZE = 1 << 18
+
+#: Bytes of answers after which they are sent though more are to come.
+_SEND_SIZE = 1 << 17
+
+
+class Channel:
+    """The socket, its messages, and what is to be sent.
+
+    :param connection: a blocking stream socket
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        # One for all reads: the C library would map a new one of that size each time.
+        self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
+        self._parser = FrameParser()
+        self._outgoing: list[Message] = []
+        self._size = 0
+
+    def send(self, message: Message, size: int = 0) -> None:
+        """Send a message soon; `size` is about how many bytes it has."""
+        self._outgoing.append(message)
+        self._size += size
+        if self._size > _SEND_SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send everything that was to be sent soon."""
+        if not self._outgoing:
+            return
+        outgoing, self._outgoing, self._size = self._outgoing, [], 0
+        try:
+            self._socket.sendall(frame(outgoing))
+        except OSError:
+            _end_with_the_front()
+
+    def receive(self) -> list[Message]:
+        """The messages that are here now, possibly none."""
+        return self._receive(socket.MSG_DONTWAIT)
+
+    def wait(self, seconds: float | None) -> list[Message]:
+        """As :meth:`receive`, but wait for some bytes, for so long at most."""
+        if seconds is not None:
+            select.select([self._socket], [], [], max(seconds, 0.0))
+            return self.receive()
+        return self._receive(0)
+
+    def _receive(self, flags: int) -> list[Message]:
+        try:
+            size = self._socket.recv_into(self._buffer, 0, flags)
+        except BlockingIOError:
+            return []
+        except OSError:
+            size = 0
+        if not size:
+            _end_with_the_front()
+        return self._parser.receive_data(bytes(self._buffer[:size]))
+
+
+def _end_with_the_front() -> None:
+    # Not an exception: it would have to find its way through SQLite. What is not
+    # committed is rolled back by the next one to open the segment.
+    os._exit(0)

@@ -1,0 +1,333 @@
+"""What an executor has to do, as pieces of work that are done in turns.
+
+A turn is short where SQLite lets it be: one segment, or one piece of a large answer, or
+one commit. Work that is not finished after its turn goes to the end of the line, so that
+queries and segments are served alike whatever their size. Work without credit is in no
+line: it holds its connection and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from trough import errors
+from trough.executors import ipc
+from trough.sql import rows
+from trough.sql.queries import PIECE, Answer, Framing, Parameters, Plan, Query
+from trough.sql.writing import Write
+
+if TYPE_CHECKING:
+    from trough.executors.child.main import Executor
+
+#: Segments of one part that are answered side by side, where their answers are large.
+SIDE_BY_SIDE = 4
+
+#: Writes that share a commit, at most.
+MOST_WRITES_A_COMMIT = 4096
+
+#: Segment, path, generation, writable.
+Target = tuple[str, str, int, bool]
+
+
+class Work:
+    """Something that is done in turns.
+
+    :ivar deadline: by :func:`time.monotonic`
+    :ivar cancelled: nobody wants it any more
+    :ivar stalled: it waits for credit
+    """
+
+    deadline = float("inf")
+    cancelled = False
+    stalled = False
+
+    def turn(self, executor: Executor, now: float) -> None:
+        """Do a little, and get in line again if that was not all."""
+        raise NotImplementedError
+
+
+class ReadPart(Work, Query):
+    """A query of segments that this executor is to ask.
+
+    :ivar number: by which the front knows it
+    :ivar window: bytes that may be on their way
+    :ivar targets: all that it was given
+    """
+
+    def __init__(
+        self,
+        number: int,
+        plan: Plan,
+        parameters: Parameters,
+        deadline: float,
+        limit: int,
+        framing: Framing,
+        tag: str,
+        window: int,
+        targets: list[Target],
+    ) -> None:
+        self.number = number
+        self.plan = plan
+        self.parameters = parameters
+        self.deadline = deadline
+        self.limit = limit
+        self.framing = framing
+        self.tag = tag
+        self.window = window
+        self.targets = targets
+
+    unacknowledged = 0
+
+    def credit(self, executor: Executor, size: int) -> None:
+        """Take note of bytes that were taken off the front's hands."""
+        self.unacknowledged -= size
+        if self.stalled and self.unacknowledged < self.window:
+            self.stalled = False
+            executor.ready.append(self)
+
+    def drop(self, places: frozenset[int]) -> None:
+        """Forget those of these targets that have not been asked."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+    def _failure(
+        self, executor: Executor, segment: str, error: errors.TroughError
+    ) -> tuple[bytes, int]:
+        """The line and the count that tell of a failure."""
+        damaged = isinstance(error, errors.CorruptSegment)
+        line = rows.fail_line(self.tag, segment, error).encode("utf-8", "replace")
+        return line, ipc.COUNT_CORRUPT if damaged else ipc.COUNT_FAILED
+
+
+class SinglePart(ReadPart):
+    """A query of one segment; most are such."""
+
+    _answer: Answer | None = None
+
+    def turn(self, executor: Executor, now: float) -> None:
+        if self.cancelled:
+            self.close()
+            executor.parts.pop(self.number, None)
+            return
+        executor.watched = self
+        executor.table.runs(self.number, 0)
+        try:
+            if now > self.deadline:
+                raise out_of_time()
+            if self._answer is None:
+                answer = self._answer = executor.reader.begin(self, *self.targets[0])
+                piece = answer.first
+            else:
+                answer = self._answer
+                piece = answer.go_on()
+        except errors.TroughError as error:
+            self._fail(executor, error)
+            return
+        finally:
+            executor.watched = None
+        if answer.over:
+            del executor.parts[self.number]
+            executor.send((ipc.ENDED, self.number, piece, answer.count), len(piece))
+            return
+        self.unacknowledged += len(piece)
+        executor.send((ipc.SOME, self.number, piece), len(piece))
+        if self.unacknowledged < self.window:
+            executor.ready.append(self)
+        else:
+            self.stalled = True
+
+    def _fail(self, executor: Executor, error: errors.TroughError) -> None:
+        self.close()
+        executor.parts.pop(self.number, None)
+        line, count = self._failure(executor, self.targets[0][0], error)
+        if self.framing is Framing.OBJECTS:
+            executor.send((ipc.FAILED, self.number, *told(error)))
+        else:
+            executor.send((ipc.ENDED, self.number, line, count))
+
+    def close(self) -> None:
+        if self._answer is not None:
+            self._answer.close()
+
+
+class SeveralPart(ReadPart):
+    """A query of several segments."""
+
+    def __init__(self, *request: Any) -> None:
+        super().__init__(*request)
+        self._targets = deque(enumerate(self.targets))
+        self._under_way: deque[tuple[int, str, Answer]] = deque()
+        # What is to be said with the next message.
+        self._places: list[int] = []
+        self._counts: list[int] = []
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def turn(self, executor: Executor, now: float) -> None:
+        if self.cancelled:
+            self.close()
+            executor.parts.pop(self.number, None)
+            return
+        if now > self.deadline:
+            self._fail_rest(executor, out_of_time())
+        elif self._targets and len(self._under_way) < SIDE_BY_SIDE:
+            self._begin(executor)
+        elif self._under_way:
+            self._go_on(executor)
+        if not self._targets and not self._under_way:
+            self.tell(executor)
+            executor.send((ipc.FINISHED, self.number))
+            executor.parts.pop(self.number, None)
+        elif self.unacknowledged + self._size < self.window:
+            executor.ready.append(self)
+        else:
+            self.tell(executor)
+            self.stalled = True
+
+    def drop(self, places: frozenset[int]) -> None:
+        self._targets = deque(each for each in self._targets if each[0] not in places)
+
+    def close(self) -> None:
+        for _, _, answer in self._under_way:
+            answer.close()
+        self._under_way.clear()
+        self._targets.clear()
+
+    # -- one segment -------------------------------------------------------------------
+
+    def _begin(self, executor: Executor) -> None:
+        place, target = self._targets.popleft()
+        executor.watched = self
+        executor.table.runs(self.number, place)
+        try:
+            answer = executor.reader.begin(self, *target)
+        except errors.TroughError as error:
+            self._add(executor, place, *self._failure(executor, target[0], error))
+            return
+        finally:
+            executor.watched = None
+        if answer.over:
+            self._add(executor, place, answer.first, answer.count)
+        else:
+            self._under_way.append((place, target[0], answer))
+            self._add(executor, ~place, answer.first, 0)
+
+    def _go_on(self, executor: Executor) -> None:
+        place, segment, answer = self._under_way.popleft()
+        executor.watched = self
+        executor.table.runs(self.number, place)
+        try:
+            piece = answer.go_on()
+        except errors.TroughError as error:
+            self._add(executor, place, *self._failure(executor, segment, error))
+            return
+        finally:
+            executor.watched = None
+        if answer.over:
+            self._add(executor, place, piece, answer.count)
+        else:
+            self._under_way.append((place, segment, answer))
+            self._add(executor, ~place, piece, 0)
+
+    def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
+        rest = [(place, segment) for place, segment, _ in self._under_way]
+        rest += [(place, target[0]) for place, target in self._targets]
+        self.close()
+        for place, segment in rest:
+            self._add(executor, place, *self._failure(executor, segment, error))
+
+    # -- what is said ------------------------------------------------------------------
+
+    def _add(self, executor: Executor, place: int, piece: bytes, count: int) -> None:
+        if not self._places:
+            executor.untold.append(self)
+        self._places.append(place)
+        self._counts.append(count)
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size >= PIECE:
+            self.tell(executor)
+
+    def tell(self, executor: Executor) -> None:
+        """Send what there is to say."""
+        if self._places:
+            message = (ipc.PIECES, self.number, self._places, self._counts, self._pieces)
+            self.unacknowledged += self._size
+            size, self._size = self._size, 0
+            self._places, self._counts, self._pieces = [], [], []
+            executor.send(message, size)
+
+
+class SegmentWrites(Work):
+    """The writes to one segment that wait for a commit."""
+
+    def __init__(self, segment: str, path: str, generation: int) -> None:
+        self.segment = segment
+        self.path = path
+        self.generation = generation
+        self.writes: deque[Write] = deque()
+
+    def turn(self, executor: Executor, now: float) -> None:
+        writes = self.writes
+        bunch = [writes.popleft() for _ in range(min(len(writes), MOST_WRITES_A_COMMIT))]
+        for write in bunch:
+            executor.table.begins(write.place)
+        executor.table.runs(bunch[0].number, 0)
+        rest = executor.writer.apply(self.segment, self.path, self.generation, bunch)
+        for write in bunch[: len(bunch) - len(rest)]:
+            if write.error is None:
+                executor.send((ipc.WRITTEN, write.number, write.changes))
+            else:
+                executor.send((ipc.REFUSED, write.number, *told(write.error)))
+            executor.parts.pop(write.number, None)
+        writes.extendleft(reversed(rest))
+        if writes:
+            executor.ready.append(self)
+        else:
+            executor.waiting_writes.pop((self.segment, self.path, self.generation), None)
+
+
+class Call(Work):
+    """One of the executor's procedures, and its arguments."""
+
+    def __init__(self, number: int, run: Callable[[Call], Any]) -> None:
+        self.number = number
+        self.run = run
+
+    def turn(self, executor: Executor, now: float) -> None:
+        executor.watched = self
+        executor.table.runs(self.number, 0)
+        try:
+            later = self.run(self)
+        except errors.TroughError as error:
+            executor.send((ipc.REFUSED, self.number, *told(error)))
+        else:
+            if later:
+                return
+            executor.send((ipc.RETURNED, self.number))
+        finally:
+            executor.watched = None
+        executor.parts.pop(self.number, None)
+
+
+def told(error: errors.TroughError) -> tuple[str, str, str]:
+    """An error as it goes through a frame."""
+    return error.code, error.message, error.hint
+
+
+def out_of_time() -> errors.DeadlineExceeded:
+    """What a query is told that is stopped at its deadline."""
+    return errors.DeadlineExceeded(
+        "the time for it ran out", "ask for less, or for more time with seconds="
+    )
+
+
+def time_left(parts: list[Work]) -> float | None:
+    """Seconds until the first of some stalled parts runs out of time."""
+    if not parts:
+        return None
+    return min(part.deadline for part in parts) - monotonic()

@@ -1,0 +1,208 @@
+"""Requests for executors, as whoever asks knows them, and writes as the front keeps them.
+
+A job belongs to whoever asked: its receiver is told the answer's bytes and, exactly once,
+the outcome. Queries, which are split into parts, are in :mod:`trough.executors.pool.read_jobs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+from trough import errors
+from trough.executors import ipc
+from trough.sql.queries import Parameters
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A local file that can be queried.
+
+    :ivar generation: another number whenever the file behind the path is another one;
+        executors then drop what they keep of it
+    :ivar writable: in WAL mode, and being written; else it never changes, and is opened so
+    """
+
+    segment: str
+    path: str
+    generation: int
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may use.
+
+    :ivar seconds: for the whole request, from when it is handed to the pool
+    :ivar rows: of each segment; more are an error of that segment. 0: no limit
+    """
+
+    seconds: float
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended.
+
+    :ivar segments: that were asked, whether or not they failed
+    :ivar failed: how many of them failed
+    :ivar rows: in all
+    :ivar changes: rows that a write changed, those changed by triggers included
+    :ivar error: why the whole request failed, or its only segment where the framing has
+        no place for that
+    :ivar corrupt: segments whose file turned out to be damaged
+    """
+
+    segments: int = 0
+    failed: int = 0
+    rows: int = 0
+    changes: int = 0
+    error: errors.TroughError | None = None
+    corrupt: tuple[str, ...] = ()
+
+
+class Receiver(Protocol):
+    """Who asked. Both are called on the reactor's thread, never before the call that
+    returns the job has returned."""
+
+    def data(self, chunk: bytes) -> None:
+        """Take a further piece of the answer; some may come after a pause, too."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """Take note of the end; called exactly once, and last."""
+
+
+class Executor(Protocol):
+    """The side of an executor that a job sees."""
+
+    def send(self, message: ipc.Message) -> None:
+        """Send a message with the next frame."""
+
+    def withdraw(self, number: int) -> None:
+        """Forget a part of a query, and have the executor forget it."""
+
+    def cancel_write(self, job: WriteJob) -> bool:
+        """Cancel a write; whether it was never handed over, and is forgotten."""
+
+
+class Job:
+    """A request that is under way."""
+
+    def cancel(self) -> None:
+        """End it. A query's receiver is told before this returns; a write's when it is
+        known whether it was in time. Without effect once it is over."""
+
+    def pause(self) -> None:
+        """Have no more data, but for what is on its way; a bounded number of bytes."""
+
+    def resume(self) -> None:
+        """Undo :meth:`pause`."""
+
+
+class WriteJob(Job):
+    """A write to one segment.
+
+    :ivar place: in the executor's table of writes that were begun, or None while the
+        write has not been handed over
+    :ivar when_over: called before the receiver is told
+    """
+
+    place: int | None = None
+    over = False
+    executor: Executor | None = None
+    when_over: Callable[[WriteJob], None] | None = None
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        target: Target,
+        sql: str | bytes,
+        parameters: Parameters,
+        deadline: float,
+        number: int,
+        when_damaged: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        self.receiver = receiver
+        self.target = target
+        self.sql = sql
+        self.parameters = parameters
+        self.deadline = deadline
+        self.number = number
+        self._when_damaged = when_damaged
+
+    def cancel(self) -> None:
+        executor = self.executor
+        if not self.over and executor is not None and executor.cancel_write(self):
+            self.fail(errors.Cancelled("the write was cancelled before it began"))
+
+    def message(self) -> ipc.Message:
+        """What hands it over."""
+        target = self.target
+        return (
+            ipc.WRITE,
+            self.number,
+            self.place,
+            self.sql,
+            self.parameters,
+            self.deadline,
+            target.segment,
+            target.path,
+            target.generation,
+        )
+
+    def written(self, changes: int) -> None:
+        """It is on disk."""
+        self._finish(Outcome(segments=1, changes=changes))
+
+    def fail(self, error: errors.TroughError) -> None:
+        """It was not applied, or nobody knows."""
+        damaged = (self.target.segment,) if isinstance(error, errors.CorruptSegment) else ()
+        self._finish(Outcome(segments=1, failed=1, error=error, corrupt=damaged))
+
+    def _finish(self, outcome: Outcome) -> None:
+        if self.over:
+            return
+        self.over = True
+        if self.when_over is not None:
+            self.when_over(self)
+        try:
+            if outcome.corrupt:
+                self._when_damaged(outcome.corrupt)
+            self.receiver.finished(outcome)
+        except Exception:
+            _log.failure(
+                "a receiver failed to take the outcome of a write to {segment}",
+                segment=self.target.segment,
+            )
+
+
+_MARSHALLED = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def check_parameters(parameters: Parameters) -> Parameters:
+    """Parameters in the form in which they travel.
+
+    :raises trough.errors.BadRequest: one of them is nothing that SQLite could store
+    """
+    if type(parameters) is tuple:  # by far the most frequent kind, and ready to go
+        if not _MARSHALLED.issuperset(map(type, parameters)):
+            raise _not_a_value(parameters)
+        return parameters
+    if isinstance(parameters, Mapping):
+        if not _MARSHALLED.issuperset(map(type, parameters.values())):
+            raise _not_a_value(parameters.values())
+        return dict(parameters)
+    return check_parameters(tuple(parameters or ()))
+
+
+def _not_a_value(values: Iterable[Any]) -> errors.BadRequest:
+    name = next(type(value).__name__ for value in values if type(value) not in _MARSHALLED)
+    return errors.BadRequest(
+        f"a parameter of type {name}", "None, bool, int, float, str and bytes can be bound"
+    )

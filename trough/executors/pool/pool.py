@@ -1,0 +1,399 @@
+"""The front's side of the executors: one interface for all that runs SQL.
+
+Reads of a segment prefer one executor, whose connection on it is open already; all writes
+of a segment that are under way are with one executor, which makes it the segment's only
+writer. What is done to a file as a whole is done by another one, so that it holds up
+nobody. An executor may die at any moment: reads that it had not answered are asked
+elsewhere, one that was running is tried once more unless some of its answer was
+delivered; writes that it had begun have an unknown outcome, and all others go to its
+successor. An executor that is at one step of one query for long is relieved of all else.
+
+Nothing in here runs SQL, and no call blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import count
+from time import monotonic
+from typing import Any
+
+from twisted.application import service
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+
+from trough import errors
+from trough.executors import ipc
+from trough.executors.error_frames import error_of, its_reason
+from trough.executors.ipc import Message
+from trough.executors.pool.jobs import (
+    Job,
+    Limits,
+    Outcome,
+    Parameters,
+    Receiver,
+    Target,
+    WriteJob,
+    check_parameters,
+)
+from trough.executors.pool.process import ExecutorProcess
+from trough.executors.pool.read_jobs import ReadJob
+from trough.executors.pool.read_scheduler import ReadRouting
+from trough.executors.pool.supervisor import Supervisor
+from trough.executors.pool.write_scheduler import WriteRouting
+from trough.sql.queries import Framing
+from trough.util.flush_batch import Bunch
+
+__all__ = ["ExecutorPool", "Framing", "Job", "Limits", "Outcome", "Receiver", "Target"]
+
+#: Bytes that SQLite may use in one executor.
+MEMORY = 1 << 30
+
+#: Connections that one executor keeps for reads: some 35 kB each, and as much again of mapped
+#: file, which is the system's cache.
+KEPT_HANDLES = 6000
+
+#: Seconds that a shutdown waits for the writes that are under way.
+_LAST_WRITES = 30.0
+
+
+class ExecutorPool(service.Service):
+    """All executors of a process, behind one interface.
+
+    :param executors: processes that read; None: one a core
+    :param write_executors: processes that write; None: one for two cores
+    :param max_executors: processes that read, at most, while others are held up; None:
+        four times as many
+    :param memory: bytes that SQLite may use in each
+    :param kept_handles: segments that each keeps open for reads
+    :param bunch: that of those who ask; None: of its own
+    :ivar when_damaged: called with segments whose file turned out to be damaged
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        executors: int | None = None,
+        write_executors: int | None = None,
+        max_executors: int | None = None,
+        memory: int = MEMORY,
+        kept_handles: int = KEPT_HANDLES,
+        bunch: Bunch | None = None,
+    ) -> None:
+        cores = os.cpu_count() or 1
+        number = executors or cores
+
+        def new(name: str) -> ExecutorProcess:
+            return ExecutorProcess(reactor, self, name, memory, kept_handles)
+
+        self._reactor = reactor
+        self.bunch = bunch or Bunch(reactor)
+        self._numbers = count(1)
+        self._reads = ReadRouting(
+            [new(f"read-{n + 1}") for n in range(number)],
+            max(max_executors or 4 * number, number),
+            new,
+            self._numbers,
+        )
+        self._writes = WriteRouting(
+            [new(f"write-{n + 1}") for n in range(write_executors or max(1, cores // 2))]
+        )
+        self._maintainer = new("maintenance")
+        self._supervisor = Supervisor(reactor, self._reads, self._all)
+        #: Segments whose file is changing its kind, and reads that wait for that.
+        self._changing: set[str] = set()
+        self._waiting_reads: list[tuple[ReadJob, Sequence[Target]]] = []
+        self.when_damaged: Callable[[tuple[str, ...]], None] = lambda segments: None
+        self._accepting = False
+        self._receivers: dict[int, Callable[..., None]] = {
+            ipc.SOME: self._some,
+            ipc.PIECES: self._pieces,
+            ipc.FINISHED: self._finished,
+            ipc.FAILED: self._failed,
+            ipc.WRITTEN: self._written,
+            ipc.REFUSED: self._refused,
+            ipc.RETURNED: self._returned,
+        }
+
+    # -- life --------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        super().startService()
+        self._accepting = True
+        self._supervisor.start()
+        for executor in self._all():
+            if executor is not self._maintainer:
+                executor.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Finish the writes that are under way, end everything else, end the processes."""
+        self._accepting = False
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        if self._writes.busy:
+            answered: Deferred[None] = Deferred()
+            answered.addTimeout(_LAST_WRITES, self._reactor, lambda _result, _seconds: None)
+            self._writes.when_idle = lambda: None if answered.called else answered.callback(None)
+            await answered
+        self._supervisor.stop()
+        ending = errors.Cancelled("the server is shutting down")
+        for executor in self._all():
+            for part in list(executor.outstanding.values()):
+                part.job.fail(ending)
+            executor.flush()
+        waiting, self._waiting_reads = self._waiting_reads, []
+        for job, _ in waiting:
+            job.fail(ending)
+        await defer.DeferredList([executor.stop() for executor in self._all()])
+        await defer.maybeDeferred(super().stopService)
+
+    def _all(self) -> list[ExecutorProcess]:
+        return [*self._reads.all(), *self._writes.executors, self._maintainer]
+
+    # -- reading and writing -----------------------------------------------------------
+
+    def read(
+        self,
+        targets: Sequence[Target],
+        sql: str | bytes,
+        parameters: Parameters,
+        limits: Limits,
+        framing: Framing,
+        tag: str,
+        receiver: Receiver,
+    ) -> Job:
+        """Ask one SQL text of any number of segments.
+
+        :param targets: exactly one for :attr:`Framing.OBJECTS`
+        :param tag: what each line begins with, for :attr:`Framing.LINES`
+        :raises trough.errors.BadRequest: a parameter that SQLite could not store
+        :raises trough.errors.Unavailable: the pool is not running
+        """
+        if parameters is not None:
+            parameters = check_parameters(parameters)
+        if not self._accepting:
+            raise _not_running()
+        job = ReadJob(
+            receiver,
+            sql,
+            parameters,
+            monotonic() + limits.seconds,
+            limits.rows,
+            framing,
+            tag,
+            len(targets),
+            self.when_damaged,
+        )
+        if targets and not self._changing:
+            self._reads.ask(job, targets)
+        else:
+            self._ask(job, targets)
+        if not self._supervisor.will_look:
+            self._supervisor.look_soon()
+        return job
+
+    def _ask(self, job: ReadJob, targets: Sequence[Target]) -> None:
+        if self._changing and not self._changing.isdisjoint(each.segment for each in targets):
+            self._wait(job, targets)
+            return
+        if targets:
+            self._reads.ask(job, targets)
+        else:
+            self._reactor.callLater(0, job.end_if_answered)
+
+    def _wait(self, job: ReadJob, targets: Sequence[Target]) -> None:
+        job.waiting += 1
+        self._waiting_reads.append((job, targets))
+
+    def write(
+        self,
+        target: Target,
+        sql: str | bytes,
+        parameters: Parameters,
+        limits: Limits,
+        receiver: Receiver,
+    ) -> Job:
+        """Apply SQL to a segment as a whole; answered when it is on disk.
+
+        :raises trough.errors.BadRequest: a parameter that SQLite could not store
+        :raises trough.errors.Unavailable: the pool is not running
+        """
+        parameters = check_parameters(parameters)
+        if not self._accepting:
+            raise _not_running()
+        deadline, number = monotonic() + limits.seconds, next(self._numbers)
+        job = WriteJob(receiver, target, sql, parameters, deadline, number, self.when_damaged)
+        self._writes.submit(job)
+        self._supervisor.look_soon()
+        return job
+
+    # -- what is done to a file as a whole ---------------------------------------------
+
+    def create(self, target: Target, schema_sql: str | bytes) -> Deferred[None]:
+        """Make a new segment's file, in WAL mode, whole and on disk.
+
+        Fails with :class:`trough.errors.BadSchema`, or :class:`trough.errors.Conflict`
+        where there is a file.
+        """
+        return self._call(self._writes.writer_of(target.segment), "create", target.path, schema_sql)
+
+    def make_writable(self, target: Target) -> Deferred[None]:
+        """Put a copy's file into WAL mode. Reads that have not come to the segment wait for
+        that, and are then asked of `target`, whatever they were to be asked of."""
+        return self._change(target, "make_writable")
+
+    def retire(self, target: Target) -> Deferred[None]:
+        """Bring everything into the one file, which from then on may be opened as one
+        that never changes; every executor has closed it. Reads wait for that."""
+        return self._change(target, "retire")
+
+    def _change(self, target: Target, procedure: str) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._change_while_closed(target, procedure))
+
+    async def _change_while_closed(self, target: Target, procedure: str) -> None:
+        segment = target.segment
+        if segment in self._changing:
+            raise errors.Unavailable(f"segment {segment} is being changed already")
+        self._changing.add(segment)
+        for job, taken in self._reads.take_back(segment):
+            self._wait(job, taken)
+        try:
+            await self.forget(segment)
+            await self._call(self._writes.writer_of(segment), procedure, segment, target.path)
+        finally:
+            self._changing.discard(segment)
+            waiting, self._waiting_reads = self._waiting_reads, []
+            for job, targets in waiting:
+                job.waiting -= 1
+                if not job.over:
+                    self._ask(job, [target if t.segment == segment else t for t in targets])
+
+    def snapshot(self, target: Target, destination: str) -> Deferred[None]:
+        """Copy a segment as it is at one moment into a plain file, whole and on disk;
+        writers go on, rowids stay. Cancelling the Deferred ends it."""
+        return self._maintain("snapshot", target.path, target.writable, destination)
+
+    def check(self, target: Target) -> Deferred[None]:
+        """Look through a whole segment; fails with :class:`trough.errors.CorruptSegment`
+        if it is damaged. Cancelling the Deferred ends it."""
+        return self._maintain("check", target.path, target.writable)
+
+    def forget(self, segment: str) -> Deferred[None]:
+        """Have every executor close what it has open on a segment; fires when all have,
+        which may be after queries that are under way."""
+        if not self._accepting:
+            return defer.fail(_not_running())
+        calls = [
+            self._call(executor, "forget", segment) for executor in self._all() if executor.running
+        ]
+        closed = defer.gatherResults(calls, consumeErrors=True)
+        return closed.addCallbacks(lambda _: None, its_reason)
+
+    def _maintain(self, procedure: str, *arguments: Any) -> Deferred[None]:
+        if not self._maintainer.running and self._accepting:
+            try:
+                self._maintainer.start()
+            except OSError as reason:
+                return defer.fail(errors.Unavailable(f"no process for {procedure}: {reason}"))
+        return self._call(self._maintainer, procedure, *arguments)
+
+    def _call(self, executor: ExecutorProcess, name: str, *arguments: Any) -> Deferred[None]:
+        if not self._accepting:
+            return defer.fail(_not_running())
+        return executor.call(next(self._numbers), name, arguments)
+
+    # -- status ------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What executors are doing, for people and for JSON."""
+        executors = [executor.status() for executor in self._all() if executor.starts]
+        return {
+            "executors": executors,
+            "queries": sum(each["queries"] for each in executors),
+            "writes": sum(each["writes"] for each in executors),
+            "restarts": sum(each["restarts"] for each in executors),
+            "memory_peak": max((each.get("memory_peak", 0) for each in executors), default=0),
+        }
+
+    # -- what executors say ------------------------------------------------------------
+
+    def received(self, executor: ExecutorProcess, messages: list[Message]) -> None:
+        """Called with the messages of an executor."""
+        outstanding = executor.outstanding
+        ended = ipc.ENDED
+        with self.bunch:
+            for message in messages:
+                if message[0] == ended:
+                    part = outstanding.pop(message[1], None)
+                    if part is not None:
+                        executor.load -= 1
+                        part.job.ended(part, message[2], message[3])
+                else:
+                    self._receivers[message[0]](executor, *message[1:])
+
+    def _some(self, executor: ExecutorProcess, number: int, chunk: bytes) -> None:
+        part = executor.outstanding.get(number)
+        if part is not None:
+            part.job.some(part, chunk)
+
+    def _pieces(
+        self,
+        executor: ExecutorProcess,
+        number: int,
+        places: list[int],
+        counts: list[int],
+        pieces: list[bytes],
+    ) -> None:
+        part = executor.outstanding.get(number)
+        if part is not None:
+            part.job.pieces(part, places, counts, pieces)
+
+    def _finished(self, executor: ExecutorProcess, number: int) -> None:
+        part = executor.take_out(number)
+        if part is not None:
+            part.job.part_is_over(part)
+
+    def _failed(
+        self, executor: ExecutorProcess, number: int, code: str, message: str, hint: str
+    ) -> None:
+        part = executor.take_out(number)
+        if part is None:
+            return
+        job = part.job
+        error = error_of(code, message, hint)
+        if isinstance(error, errors.CorruptSegment) and len(part.targets) == 1:
+            job.fail(error, (part.targets[0].segment,))
+        else:
+            job.fail(error)
+
+    def _written(self, executor: ExecutorProcess, number: int, changes: int) -> None:
+        job = executor.write_answered(number)
+        if job is not None:
+            job.written(changes)
+
+    def _refused(
+        self, executor: ExecutorProcess, number: int, code: str, message: str, hint: str
+    ) -> None:
+        error = error_of(code, message, hint)
+        called = executor.call_answered(number)
+        if called is not None:
+            called.errback(error)
+            return
+        job = executor.write_answered(number)
+        if job is not None:
+            job.fail(error)
+
+    def _returned(self, executor: ExecutorProcess, number: int) -> None:
+        called = executor.call_answered(number)
+        if called is not None:
+            called.callback(None)
+
+    def ended(self, executor: ExecutorProcess, signal: int | None, status: int | None) -> None:
+        """Called when an executor's process is gone."""
+        self._supervisor.ended(executor, signal, status)
+
+
+def _not_running() -> errors.Unavailable:
+    return errors.Unavailable("the server is not running, or is shutting down")

@@ -1,0 +1,385 @@
+"""An executor as the front sees it: a process, the socket to it, what it was handed.
+
+Messages to it are collected during a turn of the reactor and sent as one frame. When the
+process ends, whoever owns it is told how, and finds here what was not answered. It can
+then be started again, and what was sent to it meanwhile goes to the new process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+from twisted.internet import defer, error
+from twisted.internet.interfaces import IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.executors import ipc
+from trough.executors.ipc import FrameParser, Message
+from trough.executors.pool.child_socket import FrontSocket
+from trough.executors.pool.jobs import WriteJob
+from trough.executors.pool.read_jobs import Part
+from trough.executors.shared_memory import MOST_WRITES, SharedTable, create_memory
+from trough.util import child_process
+
+if TYPE_CHECKING:
+    from trough.executors.pool.pool import ExecutorPool
+
+_log = Logger()
+
+#: Bytes that the kernel is asked to hold between the two, so that neither waits for the
+#: other's turn more often than need be. It gives less where it is configured to.
+_SOCKET_BUFFER = 1 << 20
+
+#: Seconds for a process that is asked to end before it is killed.
+_PATIENCE = 3.0
+
+
+class ExecutorProcess:
+    """One executor, and its successors in the same place.
+
+    :param name: for logs and status
+    :param memory: bytes that SQLite may use
+    :param kept_handles: connections for reads that it keeps
+    :ivar outstanding: parts of queries that it was handed, by number
+    :ivar writes: writes that it was given, by number
+    :ivar calls: calls that it was handed, by number
+    :ivar load: segments of queries, writes and calls that it was handed
+    :ivar dismissed: whether it is to have no successor
+    :ivar held_up: whether it has been running one and the same step for long
+    """
+
+    def __init__(
+        self, reactor: Any, pool: ExecutorPool, name: str, memory: int, kept_handles: int
+    ) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self.name = name
+        # Its descriptors are as start() lays them out.
+        self._arguments = ["3", "4", str(memory), str(kept_handles)]
+        self._outgoing: list[Message] = []
+        self._socket: FrontSocket | None = None
+        self._process: Any = None
+        self._ended: defer.Deferred[None] | None = None
+        self.table: SharedTable | None = None
+        self.outstanding: dict[int, Part] = {}
+        self.writes: dict[int, WriteJob] = {}
+        self.calls: dict[int, tuple[str, defer.Deferred[None]]] = {}
+        self.load = 0
+        self.held_up = False
+        self.dismissed = False
+        self.idle_since = 0.0
+        self.starts = 0
+        self.started_at = 0.0
+        #: What ran when it was looked at last, and since when.
+        self.mark = (0, 0, 0)
+        self.mark_since = 0.0
+        #: Places in the table that are free, once there was a write.
+        self._free_places: list[int] | None = None
+        self._writes_to_come: dict[int, WriteJob] = {}
+
+    # -- the process -------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, or None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    def start(self) -> None:
+        """Start a process. Messages can be sent at once.
+
+        :raises OSError: there are no descriptors for it, or no memory; it can be tried again
+        """
+        self.dismissed = False
+        ours, theirs = socket.socketpair()
+        try:
+            table, self._process = self._spawn(ours, theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.table = table
+        parser = FrameParser()
+        self._socket = FrontSocket(
+            self._reactor,
+            ours,
+            lambda data: self._pool.received(self, parser.receive_data(data)),
+            self._socket_lost,
+        )
+        self._ended = defer.Deferred()
+        self.starts += 1
+        self.started_at = self._reactor.seconds()
+        self.mark_since = self.idle_since = monotonic()
+        self.mark, self.held_up = (0, 0, 0), False
+        self._hand_over()
+        if self._outgoing:
+            self._pool.bunch.at_end(self.flush)
+
+    def _spawn(self, ours: socket.socket, theirs: socket.socket) -> tuple[SharedTable, Any]:
+        for end in (ours, theirs):
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+        with contextlib.ExitStack() as handed_on:
+            memory = create_memory()
+            handed_on.callback(os.close, memory)
+            null = os.open(os.devnull, os.O_RDWR)
+            handed_on.callback(os.close, null)
+            table = SharedTable(memory)
+            with child_process.left_alone():
+                process = cast(IReactorProcess, self._reactor).spawnProcess(
+                    _Watcher(self),
+                    sys.executable,
+                    child_process.command("trough.executors.child.main", *self._arguments),
+                    child_process.environment(),
+                    childFDs={0: null, 1: null, 2: "r", 3: theirs.fileno(), 4: memory},
+                )
+            return table, process
+
+    def _socket_lost(self) -> None:
+        # It has closed its end, so it is ending; it must not linger.
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process at once, if there is one."""
+        if self._process is not None:
+            try:
+                self._process.signalProcess("KILL")
+            except error.ProcessExitedAlready:
+                return
+
+    def stop(self) -> defer.Deferred[None]:
+        """End the process, for good, and fire when it is gone."""
+        self.dismissed = True
+        if self._socket is not None:
+            self._socket.close()
+        if self._process is None or self._ended is None:
+            return defer.succeed(None)
+        timer = self._reactor.callLater(_PATIENCE, self.kill)
+
+        def ended(result: Any) -> Any:
+            if timer.active():
+                timer.cancel()
+            return result
+
+        waiting: defer.Deferred[None] = defer.Deferred()
+        self._ended.chainDeferred(waiting)
+        return waiting.addBoth(ended)
+
+    def process_ended(self, reason: Failure) -> None:
+        """Called when the process is gone and its last words are read."""
+        if self._socket is not None:
+            self._socket.drain()
+            self._socket.close()
+        self._socket = self._process = None
+        number = getattr(reason.value, "signal", None)
+        ended, self._ended = self._ended, None
+        self._pool.ended(self, number, getattr(reason.value, "exitCode", None))
+        if ended is not None:
+            ended.callback(None)
+
+    def forget_process(self) -> None:
+        """Let go of what only a dead process's table could still tell."""
+        if self.table is not None:
+            self.table.close()
+            self.table = None
+        self._outgoing.clear()
+        self._free_places = None
+        self.load = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    # -- messages ----------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        """Send a message with the frame of this turn of the reactor."""
+        if not self._outgoing:
+            self._pool.bunch.at_end(self.flush)
+        self._outgoing.append(message)
+
+    def flush(self) -> None:
+        """Send what is collected."""
+        if self._socket is not None and self._outgoing:
+            outgoing, self._outgoing = self._outgoing, []
+            self._socket.write(ipc.frame(outgoing))
+
+    def withdraw(self, number: int) -> None:
+        """Forget a part of a query, and have the executor forget it."""
+        if self.take_out(number) is not None:
+            self.send((ipc.CANCEL, number))
+
+    def take_out(self, number: int) -> Part | None:
+        """Forget a part of a query, if it is known."""
+        part = self.outstanding.pop(number, None)
+        if part is not None:
+            self.load -= len(part.targets) - len(part.moved)
+        return part
+
+    def call(self, number: int, name: str, arguments: tuple[Any, ...]) -> defer.Deferred[None]:
+        """Have one of the executor's procedures run."""
+
+        def cancel(called: defer.Deferred[None]) -> None:
+            if self.call_answered(number) is not None:
+                self.send((ipc.CANCEL, number))
+                called.errback(errors.Cancelled(f"{name} was cancelled"))
+
+        called: defer.Deferred[None] = defer.Deferred(cancel)
+        self.calls[number] = (name, called)
+        self.load += 1
+        self.send((ipc.CALL, number, name, arguments))
+        return called
+
+    def call_answered(self, number: int) -> defer.Deferred[None] | None:
+        """Take a call out that was answered."""
+        call = self.calls.pop(number, None)
+        if call is None:
+            return None
+        self.load -= 1
+        return call[1]
+
+    # -- writes ------------------------------------------------------------------------
+
+    def write(self, job: WriteJob) -> None:
+        """Hand a write over, as soon as there is a process and a place in its table."""
+        self.writes[job.number] = job
+        self._writes_to_come[job.number] = job
+        self.load += 1
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        if self._free_places is None:
+            self._free_places = list(range(MOST_WRITES))
+        while self._writes_to_come and self._free_places and self.table is not None:
+            job = self._writes_to_come.pop(next(iter(self._writes_to_come)))
+            place = job.place = self._free_places.pop()
+            self.table.hand_over(place)
+            self.send(job.message())
+
+    def write_answered(self, number: int) -> WriteJob | None:
+        """Take a write out that was answered."""
+        job = self.writes.pop(number, None)
+        if job is None:
+            return None
+        self.load -= 1
+        if job.place is not None and self._free_places is not None:
+            self._free_places.append(job.place)
+        if self._writes_to_come:
+            self._hand_over()
+        return job
+
+    def cancel_write(self, job: WriteJob) -> bool:
+        """Cancel a write; whether it was never handed over, and is forgotten."""
+        if self._writes_to_come.pop(job.number, None) is None:
+            self.send((ipc.CANCEL, job.number))
+            return False
+        del self.writes[job.number]
+        self.load -= 1
+        return True
+
+    def end_overdue_writes(self, now: float) -> None:
+        """Fail those that are past their deadline, and were never handed over."""
+        for job in list(self._writes_to_come.values()):
+            if now > job.deadline and self.cancel_write(job):
+                job.fail(errors.DeadlineExceeded("the time for it ran out before it began"))
+
+    def unanswered_writes(self) -> tuple[list[WriteJob], list[WriteJob]]:
+        """After the process's end: writes that may have been applied, and the others."""
+        jobs, self.writes = list(self.writes.values()), {}
+        self._writes_to_come.clear()
+        begun: list[WriteJob] = []
+        others: list[WriteJob] = []
+        for job in jobs:
+            table = self.table
+            lost = job.place is not None and table is not None and table.has_begun(job.place)
+            job.place = None
+            (begun if lost else others).append(job)
+        return begun, others
+
+    # -- what it is doing --------------------------------------------------------------
+
+    def look(self, now: float, patience: float) -> None:
+        """Notice whether it has been at one and the same step for `patience` seconds."""
+        mark = (0, 0, 0) if self.table is None else self.table.running()
+        if mark != self.mark:
+            self.mark, self.mark_since = mark, now
+        self.held_up = mark[0] != 0 and now - self.mark_since >= patience
+
+    def running_at_its_end(self) -> tuple[int, int, int]:
+        """What the process ran that is gone."""
+        return (0, 0, 0) if self.table is None else self.table.running()
+
+    def deadlines(self) -> Iterator[float]:
+        """Of all queries and writes that it has."""
+        yield from (part.deadline for part in self.outstanding.values())
+        yield from (job.deadline for job in self.writes.values())
+
+    def status(self) -> dict[str, Any]:
+        """What there is to say about it, for people."""
+        return {
+            "name": self.name,
+            "pid": self.pid,
+            "restarts": max(self.starts - 1, 0),
+            "load": self.load,
+            "queries": len(self.outstanding),
+            "writes": len(self.writes),
+            "calls": len(self.calls),
+            "held_up": self.held_up,
+            **_memory(self.pid),
+        }
+
+
+class _Watcher(ProcessProtocol):
+    """Tells of the process's end, and logs what it writes to its standard error."""
+
+    def __init__(self, owner: ExecutorProcess) -> None:
+        self._owner = owner
+        self._line = b""
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            _log.error(
+                "{executor}: {line}",
+                executor=self._owner.name,
+                line=line.decode("utf-8", "backslashreplace"),
+            )
+
+    def processEnded(self, reason: Failure) -> None:
+        self._owner.process_ended(reason)
+
+
+def _memory(pid: int | None) -> dict[str, int]:
+    """Bytes of memory that a process has now, and had at most; empty if unknown."""
+    wanted = {"VmRSS": "memory", "VmHWM": "memory_peak"}
+    found = {}
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name in wanted:
+                found[wanted[name]] = int(value.split()[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        return {}
+    return found
+
+
+def signal_name(number: int | None) -> str:
+    """A signal as people know it."""
+    if number is None:
+        return "no signal"
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,269 @@
+"""Queries as the front keeps them: a job, and the parts it is split into.
+
+A part is what one executor was given of a job. The job counts, and knows which of its
+segments are still to be answered when an executor dies or has to be relieved of what it
+has not begun; it refuses to know how executors are chosen.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted.logger import Logger
+
+from trough import errors
+from trough.executors import ipc
+from trough.executors.pool.jobs import Executor, Job, Outcome, Receiver, Target
+from trough.sql import rows
+from trough.sql.queries import Framing, Parameters
+
+_log = Logger()
+
+#: Bytes of one part that may be on their way or with the receiver while it is paused.
+WINDOW = 1 << 19
+
+#: Bytes after which the executor is told that they were taken.
+_CREDIT = WINDOW // 4
+
+
+class Part:
+    """Segments of a job that one executor was given.
+
+    :ivar number: by which the executor knows it; never used again
+    :ivar attempts: executors that died while they ran this very part
+    """
+
+    attempts = 0
+    #: Places as in frames.PIECES, of what was told.
+    said: set[int] | frozenset[int] = frozenset()
+    moved: frozenset[int] = frozenset()
+    #: Bytes that the receiver was given and the executor has no credit for yet.
+    untaken = 0
+
+    def __init__(
+        self, job: ReadJob, executor: Executor, number: int, targets: Sequence[Target]
+    ) -> None:
+        self.job = job
+        self.executor = executor
+        self.number = number
+        self.targets = targets
+
+    @property
+    def deadline(self) -> float:
+        """By :func:`time.monotonic`."""
+        return self.job.deadline
+
+    def unsaid(self) -> list[int]:
+        """Places of segments of which nothing was told, and that are asked here alone."""
+        said = {place if place >= 0 else ~place for place in self.said}
+        return [
+            place
+            for place in range(len(self.targets))
+            if place not in said and place not in self.moved
+        ]
+
+    def half_said(self) -> list[int]:
+        """Places of segments of which some was told, and not all."""
+        ended = {place for place in self.said if place >= 0}
+        return sorted({~place for place in self.said if place < 0} - ended - self.moved)
+
+    def taken(self, size: int) -> None:
+        """Give the executor credit for bytes that the receiver was given."""
+        self.untaken += size
+        if self.untaken >= _CREDIT and not self.job.paused:
+            self.give_credit()
+
+    def give_credit(self) -> None:
+        """Tell the executor of everything that the receiver was given."""
+        if self.untaken:
+            self.executor.send((ipc.CREDIT, self.number, self.untaken))
+            self.untaken = 0
+
+
+class ReadJob(Job):
+    """A query of any number of segments.
+
+    :ivar sql: the text of it
+    """
+
+    # Here and not set for each job: there are a hundred thousand a second.
+    paused = False
+    over = False
+    #: How often it waits for a segment before it can ask that.
+    waiting = 0
+    _failed = 0
+    _rows = 0
+    _corrupt: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        sql: str | bytes,
+        parameters: Parameters,
+        deadline: float,
+        limit: int,
+        framing: Framing,
+        tag: str,
+        segments: int,
+        when_damaged: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        self.receiver = receiver
+        self.framing = framing
+        self.tag = tag
+        self.deadline = deadline
+        self.parts: list[Part] = []
+        self.sql = sql
+        self._parameters = parameters
+        self._limit = limit
+        self._segments = segments
+        self._when_damaged = when_damaged
+
+    def message(self, number: int, targets: Sequence[Target]) -> ipc.Message:
+        """What hands a part over."""
+        return (
+            ipc.READ,
+            number,
+            self.sql,
+            self._parameters,
+            self.deadline,
+            self._limit,
+            0 if self.framing is Framing.LINES else 1,
+            self.tag,
+            WINDOW,
+            [(each.segment, each.path, each.generation, each.writable) for each in targets],
+        )
+
+    # -- whoever asked -----------------------------------------------------------------
+
+    def cancel(self) -> None:
+        self.fail(errors.Cancelled("the query was cancelled"))
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            for part in self.parts:
+                part.give_credit()
+
+    # -- what executors say ------------------------------------------------------------
+
+    def ended(self, part: Part, chunk: bytes, count: int) -> None:
+        """The last bytes of the only segment of `part`."""
+        if self._segments == 1:
+            self.over = True
+            if chunk:
+                self._give(chunk)
+            self.parts.clear()
+            if count >= 0:
+                self._finish(_answered(count))
+            else:
+                corrupt = (part.targets[0].segment,) if count == ipc.COUNT_CORRUPT else ()
+                self._finish(Outcome(segments=1, failed=1, rows=self._rows, corrupt=corrupt))
+            return
+        self.pieces(part, [0], [count], [chunk])
+        self.part_is_over(part)
+
+    def some(self, part: Part, chunk: bytes) -> None:
+        """Some bytes of the only segment of `part`."""
+        part.said = {~0}
+        self._give(chunk)
+        part.taken(len(chunk))
+
+    def pieces(self, part: Part, places: list[int], counts: list[int], pieces: list[bytes]) -> None:
+        """Bytes of some segments of `part`; see frames.PIECES."""
+        size = sum(map(len, pieces))
+        if part.moved:
+            places, counts, pieces = _without(part.moved, places, counts, pieces)
+        if isinstance(part.said, set):
+            part.said.update(places)
+        else:
+            part.said = set(places)
+        self._rows += sum(counts)
+        if min(counts, default=0) < 0:
+            self._count_failures(part, places, counts)
+        chunk = b"".join(pieces)
+        if chunk:
+            self._give(chunk)
+        part.taken(size)
+
+    def _count_failures(self, part: Part, places: list[int], counts: list[int]) -> None:
+        for place, count in zip(places, counts, strict=True):
+            if count < 0:
+                self._failed += 1
+                self._rows -= count
+                if count == ipc.COUNT_CORRUPT:
+                    self._corrupt += (part.targets[place].segment,)
+
+    def part_is_over(self, part: Part) -> None:
+        """`part` has no more to say; the job may be over with it."""
+        if part in self.parts:
+            self.parts.remove(part)
+        self.end_if_answered()
+
+    def end_if_answered(self) -> None:
+        """End the job if no executor has a part of it, or will have."""
+        if not self.parts and not self.waiting and not self.over:
+            self.over = True
+            self._finish(Outcome(self._segments, self._failed, self._rows, corrupt=self._corrupt))
+
+    def fail_segment(self, target: Target, error: errors.TroughError) -> None:
+        """One segment will not be answered."""
+        damaged = (target.segment,) if isinstance(error, errors.CorruptSegment) else ()
+        if self.framing is Framing.OBJECTS:
+            self.fail(error, damaged)
+            return
+        self._failed += 1
+        self._corrupt += damaged
+        self._give(rows.fail_line(self.tag, target.segment, error).encode("utf-8", "replace"))
+
+    def fail(self, error: errors.TroughError, corrupt: tuple[str, ...] = ()) -> None:
+        """The job ends with an error, whatever is still under way."""
+        if self.over:
+            return
+        self.over = True
+        parts, self.parts = self.parts, []
+        for part in parts:
+            part.executor.withdraw(part.number)
+        failed = self._segments
+        self._finish(
+            Outcome(
+                self._segments, failed, self._rows, error=error, corrupt=self._corrupt + corrupt
+            )
+        )
+
+    # -- the receiver ------------------------------------------------------------------
+
+    def _give(self, chunk: bytes) -> None:
+        try:
+            self.receiver.data(chunk)
+        except Exception:
+            _log.failure("a receiver failed to take data of {tag}", tag=self.tag)
+
+    def _finish(self, outcome: Outcome) -> None:
+        try:
+            if outcome.corrupt:
+                self._when_damaged(outcome.corrupt)
+            self.receiver.finished(outcome)
+        except Exception:
+            _log.failure("a receiver failed to take the outcome of {tag}", tag=self.tag)
+
+
+@functools.lru_cache(maxsize=1024)
+def _answered(count: int) -> Outcome:
+    return Outcome(segments=1, rows=count)
+
+
+def _without(
+    moved: frozenset[int], places: list[int], counts: list[int], pieces: list[bytes]
+) -> tuple[list[int], list[int], list[bytes]]:
+    """What is said of segments that are not asked elsewhere by now."""
+    kept: Iterable[tuple[int, int, bytes]] = (
+        said
+        for said in zip(places, counts, pieces, strict=True)
+        if (said[0] if said[0] >= 0 else ~said[0]) not in moved
+    )
+    columns = list(zip(*kept, strict=True)) or [(), (), ()]
+    return list(columns[0]), list(columns[1]), list(columns[2])

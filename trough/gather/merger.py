@@ -1,0 +1,346 @@
+"""Bringing segments' answers together, exactly, in bounded memory.
+
+A :class:`Merger` takes rows of any number of segments, in any order and interleaved. A
+segment that fails, or has to be asked again, leaves nothing behind of what it had sent.
+Rows of a plain query are passed on at once, or, where segments may be missing, once their
+segment is done; all others go into a scratch database, in a temporary file, over which the
+final text runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trough import errors
+from trough.gather.planner import GatherPlan
+from trough.gather.schema import MARK
+from trough.gather.segment_sql import Ask
+from trough.gather.temp_database import Limits, Scratch
+
+#: Rows of unfinished segments that are kept beside the scratch database.
+_KEPT = 20_000
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One segment's answer to one question, as far as it has come.
+
+    :ivar begun: rows have come
+    :ivar kept: rows that wait for the segment's end
+    :ivar passed: rows of a plain query were passed on, and cannot be taken back
+    :ivar runs: for each landing the rows that are this attempt's, as ``[first, after]``
+    :ivar schema: what it answered instead of rows; `inexact`, that it has to be asked for
+        the exact form; either way its rows do not count
+    """
+
+    ask: Ask
+    begun: bool = False
+    kept: list[Sequence[Any]] | None = None
+    passed: bool = False
+    runs: dict[int, list[list[int]]] | None = None
+    schema: str | None = None
+    inexact: bool = False
+
+
+class Merger:
+    """See the module.
+
+    :param plan: whose segments' answers these are
+    :param limits: of what is kept
+    :param partial: the answer may leave out segments that fail
+    :ivar failures: segments that failed, and why
+    :ivar streams: rows are passed on as they come
+    :ivar passed: how many rows were taken by :meth:`take`
+    :ivar spoilt: a segment failed of which rows were passed on: there is no answer
+    """
+
+    def __init__(
+        self, plan: GatherPlan, limits: Limits | None = None, partial: bool = False
+    ) -> None:
+        self.plan = plan
+        self.limits = limits or Limits()
+        self.failures: dict[str, errors.TroughError] = {}
+        self.spoilt = False
+        self._partial = partial
+        self._attempts: dict[str, _Attempt] = {}
+        self._exact = plan.starts_exact
+        self.streams = plan.kind == "plain"
+        self._ready: list[Sequence[Any]] = []
+        self._kept = 0
+        self.passed = 0
+        self._layouts: dict[bool, _Layout] = {}
+        # Places of sums that are exact only as integers.
+        self._checked = _Layout(plan, False).checked
+        self._places = _places(plan)
+        self._scratch: Scratch | None = None
+        self._stopped: errors.TroughError | None = None
+
+    # -- what arrives --------------------------------------------------------------------
+
+    def asked(self, segment: str, ask: Ask) -> None:
+        """A segment is about to be asked; whatever it sent before is forgotten."""
+        if segment in self._attempts:
+            self._forget(segment)
+        self.failures.pop(segment, None)
+        self._attempts[segment] = _Attempt(ask)
+
+    def excused(self, segment: str) -> None:
+        """A segment turns out to have nothing to say."""
+        self._forget(segment)
+        self.failures.pop(segment, None)
+
+    def restarted(self, segment: str) -> bool:
+        """A segment would send all of its rows again, from the first.
+
+        :return: whether those that it sent are forgotten
+        """
+        attempt = self._attempts.get(segment)
+        if attempt is None or attempt.passed:
+            return False
+        self.asked(segment, attempt.ask)
+        return True
+
+    def rows(self, segment: str, rows: list[Sequence[Any]]) -> None:
+        """Rows of a segment's answer.
+
+        :raises trough.errors.LimitExceeded: there are more than may be kept
+        """
+        attempt = self._attempts.get(segment)
+        if attempt is None or not rows or not self._counts(segment, attempt, rows):
+            return
+        if self.streams:
+            self._keep(segment, attempt, rows)
+        elif attempt.begun or self._kept > _KEPT:
+            self._land(segment, attempt, rows)
+        else:
+            # Most answers are one bunch, and land at their end without further ado.
+            attempt.kept = rows
+            self._kept += len(rows)
+        attempt.begun = True
+
+    def _counts(self, segment: str, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> bool:
+        """Whether rows are rows of the answer."""
+        if not attempt.begun:
+            first = rows[0]
+            if isinstance(first[0], str) and first[0].startswith(MARK):
+                attempt.schema = first[0]
+            elif len(first) != attempt.ask.width:
+                raise errors.ProtocolError(
+                    f"segment {segment} answers {len(first)} columns and not {attempt.ask.width}"
+                )
+        if not attempt.ask.exact:
+            for place in self._checked:
+                for row in rows:
+                    if type(row[place]) is float:
+                        attempt.inexact = True
+        return attempt.schema is None and not attempt.inexact
+
+    def segment_done(self, segment: str) -> None:
+        """A segment has sent all of its rows."""
+        attempt = self._attempts.get(segment)
+        if attempt is None:
+            return
+        if attempt.schema is not None or attempt.inexact:
+            self._discard(attempt)
+            return
+        del self._attempts[segment]
+        if attempt.ask.exact:
+            self._exact = True
+        kept = self._released(attempt)
+        if kept and self.streams:
+            self._ready += self._composed(segment, kept)
+        elif kept:
+            exact = attempt.ask.exact
+            if self._layout(exact).fits(kept):
+                self._opened().insert(0, exact, kept)
+            else:
+                self._insert(segment, exact, kept)
+
+    def segment_failed(self, segment: str, error: errors.TroughError) -> None:
+        """A segment will not send the rest of its rows."""
+        attempt = self._attempts.get(segment)
+        self.spoilt |= attempt is not None and attempt.passed
+        self._forget(segment)
+        self.failures[segment] = error
+
+    def schemas(self) -> dict[str, str]:
+        """Segments that answered with their schema instead of rows, and these."""
+        return {
+            segment: attempt.schema
+            for segment, attempt in self._attempts.items()
+            if attempt.schema is not None
+        }
+
+    def inexact(self) -> list[str]:
+        """Segments that have to be asked for the exact form."""
+        return [segment for segment, attempt in self._attempts.items() if attempt.inexact]
+
+    # -- what comes out ------------------------------------------------------------------
+
+    def take(self) -> list[Sequence[Any]]:
+        """Rows of a plain query that may be passed on now."""
+        ready, self._ready = self._ready, []
+        pushed = self.plan.pushed
+        if not self.streams or pushed is None or not ready:
+            return ready
+        after = None if pushed.limit is None else pushed.skip + pushed.limit
+        seen, self.passed = self.passed, self.passed + len(ready)
+        return ready[max(0, pushed.skip - seen) : None if after is None else max(0, after - seen)]
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether no further row can change the answer."""
+        pushed = self.plan.pushed
+        if pushed is None or pushed.limit is None:
+            return False
+        return pushed.limit == 0 or (
+            self.streams and self.passed + len(self._ready) >= pushed.skip + pushed.limit
+        )
+
+    def result(self) -> Iterator[Sequence[Any]]:
+        """The answer's rows, or for a plain query those that :meth:`take` did not take.
+
+        :raises trough.errors.TroughError: the final text failed
+        """
+        if self.streams:
+            yield from self.take()
+            return
+        yield from self._opened().result(self._exact)
+
+    def stop(self, error: errors.TroughError) -> None:
+        """End the final text with this error; may be called on any thread."""
+        self._stopped = error
+
+    def close(self) -> None:
+        """Let go of everything. Idempotent."""
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
+
+    # -- keeping -------------------------------------------------------------------------
+
+    def _keep(self, segment: str, attempt: _Attempt, rows: list[Sequence[Any]]) -> None:
+        if attempt.kept is None:
+            attempt.kept = rows
+        else:
+            attempt.kept += rows
+        self._kept += len(rows)
+        # Where no segment may be missing nothing is ever taken back; and of one that is
+        # too large to be kept nothing can be.
+        if attempt.passed or not self._partial or self._kept > self.limits.kept_rows:
+            attempt.passed = True
+            self._ready += self._composed(segment, self._released(attempt))
+
+    def _released(self, attempt: _Attempt) -> list[Sequence[Any]]:
+        kept, attempt.kept = attempt.kept or [], None
+        self._kept -= len(kept)
+        return kept
+
+    def _composed(self, segment: str, rows: list[Sequence[Any]]) -> list[Sequence[Any]]:
+        """Rows of a plain query with the segment's name where it belongs."""
+        places = self._places
+        if places is None:
+            return rows
+        return [[segment if place < 0 else row[place] for place in places] for row in rows]
+
+    def _land(self, segment: str, attempt: _Attempt, rows: list[Sequence[Any]]) -> None:
+        if attempt.runs is None:
+            attempt.runs = {}
+        rows = self._released(attempt) + rows
+        for target, first, after in self._insert(segment, attempt.ask.exact, rows):
+            runs = attempt.runs.setdefault(target, [])
+            if runs and runs[-1][1] == first:
+                runs[-1][1] = after
+            else:
+                runs.append([first, after])
+
+    def _insert(
+        self, segment: str, exact: bool, rows: list[Sequence[Any]]
+    ) -> list[tuple[int, int, int]]:
+        """Put rows into the scratch database; for each landing the first and the one after."""
+        scratch = self._opened()
+        runs = []
+        for target, landed in self._layout(exact).landed(segment, rows):
+            first = scratch.insert(target, exact, landed)
+            runs.append((target, first, first + len(landed)))
+        return runs
+
+    def _forget(self, segment: str) -> None:
+        attempt = self._attempts.pop(segment, None)
+        if attempt is not None:
+            self._discard(attempt)
+
+    def _discard(self, attempt: _Attempt) -> None:
+        self._released(attempt)
+        for target, runs in (attempt.runs or {}).items():
+            self._opened().discard(target, runs)
+        attempt.runs = None
+
+    def _opened(self) -> Scratch:
+        if self._scratch is None:
+            self._scratch = Scratch(self.plan, self.limits, lambda: self._stopped)
+        return self._scratch
+
+    def _layout(self, exact: bool) -> _Layout:
+        layout = self._layouts.get(exact)
+        if layout is None:
+            layout = self._layouts[exact] = _Layout(self.plan, exact)
+        return layout
+
+
+def _places(plan: GatherPlan) -> list[int] | None:
+    """Where the columns of a plain query's rows come from, -1 for the segment's name; None
+    where rows are right as they are."""
+    if plan.pushed is None:
+        return None
+    columns = [each.name for each in plan.pushed.partials]
+    places = [columns.index(name) if name in columns else -1 for name in plan.pushed.outputs]
+    return None if places == list(range(len(columns))) else places
+
+
+class _Layout:
+    """How a segment's rows lie: which landing, and where its columns are.
+
+    :ivar checked: places of sums that are exact only as integers
+    """
+
+    def __init__(self, plan: GatherPlan, exact: bool) -> None:
+        self._landings = plan.landings
+        self._tagged = len(self._landings) > 1
+        self.checked: list[int] = []
+        self._width = 0
+        if plan.pushed is not None:
+            names = [each.name for each in plan.pushed.asked(exact)]
+            self._width = len(names)
+            self.checked = [names.index(each) for each in plan.pushed.checked if each in names]
+        self._alike = len(self._landings) == 1 and not self._landings[0].segment
+
+    def fits(self, rows: list[Sequence[Any]]) -> bool:
+        """Whether rows are right for the only landing as they are, as most are."""
+        return self._alike and len(rows[0]) == self._width
+
+    def landed(
+        self, segment: str, rows: list[Sequence[Any]]
+    ) -> list[tuple[int, list[Sequence[Any]]]]:
+        """For each landing its number and its rows."""
+        if not self._tagged:
+            return [(0, self._cut(segment, 0, rows, 0))]
+        tagged: dict[int, list[Sequence[Any]]] = {}
+        for row in rows:
+            tagged.setdefault(row[0], []).append(row)
+        return [(number, self._cut(segment, number, mine, 1)) for number, mine in tagged.items()]
+
+    def _cut(
+        self, segment: str, number: int, rows: list[Sequence[Any]], first: int
+    ) -> list[Sequence[Any]]:
+        landing = self._landings[number]
+        width = self._width or len(landing.columns)
+        if not width and not landing.segment:
+            return [[] for _ in rows]
+        if landing.segment:
+            return [[*row[first : first + width], segment] for row in rows]
+        if not first and len(rows[0]) == width:
+            return rows
+        return [row[first : first + width] for row in rows]

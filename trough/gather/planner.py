@@ -1,0 +1,404 @@
+"""From a text to a plan: what each segment runs, and what is done with the answers.
+
+There are four ways, tried in this order:
+
+* *plain*: every segment's rows are rows of the answer;
+* *divided*: segments sort, group and aggregate, and a final SELECT does so with theirs;
+* *shipped*: the rows that the text reads are brought together, and the text runs as it is;
+* a query that reads no table is answered by itself.
+
+A text is divided only if its tree is proved to mean the same (:mod:`trough.gather.analysis`)
+and only by rules that are exact; whatever else SQLite takes is shipped. What cannot be
+answered exactly in any of these ways raises, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlglot import exp
+
+from trough import errors
+from trough.gather import sqlite_helpers
+from trough.gather.analysis import NotPushed, Relation, faithful_tree
+from trough.gather.dialect import names_all_columns
+from trough.gather.grouped import grouped, is_grouped
+from trough.gather.nondeterminism import is_moving, stopped
+from trough.gather.parameters import bind
+from trough.gather.pushdown import PARTIAL, Pushdown, ordered, plain
+from trough.gather.schema import Schema
+from trough.gather.segment_sql import Ask, pushed_text
+from trough.gather.shipping import Shipped, shipped_tables, shipping_text
+from trough.gather.union_database import SEGMENT, Catalogue, Prepared, definition
+from trough.gather.views import with_what_is_beneath
+
+_SYSTEM_TABLES = frozenset(
+    {"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"}
+)
+_ROWID = "rowid"
+_ROWIDS = (_ROWID, "oid", "_rowid_")
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """A table of the scratch database that segments' rows go to.
+
+    :ivar columns: those that rows fill, in their order; `segment`, whether the segment's
+        name is put behind them
+    :ivar rowid: a name of its rows' numbers that no column has
+    """
+
+    definition: str
+    name: str
+    columns: tuple[str, ...]
+    segment: bool
+    rowid: str = "rowid"
+
+
+@dataclass(frozen=True)
+class GatherPlan:
+    """See the module. Made by :func:`plan`, and never changed.
+
+    :ivar kind: ``plain``, ``divided``, ``shipped`` or ``alone``
+    :ivar names: of the answer's columns
+    :ivar parameters: values by name, for the segments' texts and the final one
+    :ivar tables: names, in lower case, of the tables and views that the text reads
+    :ivar condition: on :data:`SEGMENT`, which segments are asked at all; or empty
+    :ivar reason: why the query was not divided; or empty
+    :ivar star: the answer's columns are those that some segment has
+    :ivar reads: pairs of table and column that the text reads, as far as segments are known
+    :ivar loose: it has a name that no table has a column for, an alias or a text in double
+        quotes; it would mean a column that a segment not yet known turns out to have
+    """
+
+    text: str
+    schema: Schema
+    kind: str
+    names: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    tables: frozenset[str]
+    condition: str = ""
+    reason: str = ""
+    star: bool = False
+    reads: frozenset[tuple[str, str]] = frozenset()
+    loose: bool = False
+    pushed: Pushdown | None = None
+    shipped: tuple[Shipped, ...] = ()
+    with_segment: bool = False
+    within: bool = False
+    _asks: dict[Any, tuple[Schema, Ask | None]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @property
+    def has_views(self) -> bool:
+        """Whether it reads a view, whose columns, too, are those that some segment has."""
+        return any(self.schema.tables[name].is_view for name in self.tables)
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Of the tables that it reads, all that some segment has."""
+        tables = [self.schema.tables[name] for name in self.tables]
+        return frozenset(f"{each.name}.{column}" for each in tables for column in each.column_names)
+
+    @property
+    def starts_exact(self) -> bool:
+        """Whether segments are asked for the exact form from the beginning."""
+        return self.pushed is not None and self.pushed.starts_exact
+
+    def ask(self, variant: Schema, exact: bool = False) -> Ask | None:
+        """What a segment of the given schema is asked; None where it has nothing to say."""
+        key = (id(variant), exact)
+        if key not in self._asks:
+            # Kept with its schema, so that no other one can have the same identity.
+            self._asks[key] = (variant, self._ask(variant, exact))
+        return self._asks[key][1]
+
+    def _ask(self, variant: Schema, exact: bool) -> Ask | None:
+        if self.pushed is not None:
+            return pushed_text(self.pushed, self.tables, self.schema, variant, exact)
+        if self.shipped:
+            return shipping_text(list(self.shipped), self.tables, variant)
+        return None
+
+    @property
+    def landings(self) -> list[Landing]:
+        """The tables of the scratch database."""
+        if self.pushed is not None:
+            uses_segment = SEGMENT in self.pushed.final
+            columns = [each.declaration for each in self.pushed.partials]
+            columns += [f"{SEGMENT} TEXT"] if uses_segment else []
+            # A table has at least one column.
+            create = (
+                f"CREATE TABLE {sqlite_helpers.name(PARTIAL)} ({', '.join(columns or ['nothing'])})"
+            )
+            names = tuple(each.name for each in self.pushed.partials)
+            return [Landing(create, PARTIAL, names, uses_segment)]
+        return [
+            Landing(
+                definition(each.table, self.with_segment),
+                each.table.name,
+                each.columns,
+                self.with_segment and SEGMENT not in each.table.column_names,
+                next(name for name in _ROWIDS if name not in each.table.column_names),
+            )
+            for each in self.shipped
+        ]
+
+    @property
+    def definitions(self) -> list[str]:
+        """Statements that create everything that the final text may name."""
+        if self.pushed is not None:
+            return [landing.definition for landing in self.landings]
+        # All of the union, as a text may name what it does not read; views last.
+        tables = sorted(self.schema.tables.values(), key=lambda table: table.is_view)
+        return [definition(table, self.with_segment) for table in tables]
+
+    def final(self, exact: bool) -> str:
+        """The text that runs over the scratch database; empty for a plain query."""
+        if self.pushed is None:
+            return self.text
+        return self.pushed.exact_final if exact else self.pushed.final
+
+    @property
+    def shape(self) -> Any:
+        """Equal for plans whose segments' answers may be put together."""
+        asked = self.ask(self.schema)
+        landed = [(each.definition, each.columns) for each in self.landings]
+        width = asked.width if asked is not None else 0
+        texts = self.final(False), self.final(True)
+        # A text that comes to read another column has come to mean something else; so has
+        # one whose rowid turns out to be the name of a column.
+        columns = {(each, each[1] in self._columns_of(each[0])) for each in self.reads}
+        return (self.kind, self.names, columns, landed, texts, width)
+
+    def _columns_of(self, name: str) -> frozenset[str]:
+        table = self.schema.tables.get(name)
+        return table.column_names if table is not None else frozenset()
+
+    def explain(self) -> list[str]:
+        """What goes to the segments and what is done with it, line by line."""
+        lines = [f"{self.kind}: {_KINDS[self.kind]}"]
+        if self.reason:
+            lines.append(f"not divided, as {self.reason}")
+        if self.condition:
+            lines.append(f"only segments with {self.condition}")
+        ask = self.ask(self.schema, self.starts_exact)
+        if ask is not None:
+            lines.append(f"each segment: {ask.core}")
+        if self.pushed is not None and self.pushed.checked and not self.starts_exact:
+            lines.append("asked again for an exact sum: a segment whose sum is not an integer")
+        if self.kind != "plain":
+            lines.append(f"at the end: {self.final(self.starts_exact)}")
+        elif self.pushed is not None and self.pushed.limit is not None:
+            lines.append(f"until there are {self.pushed.limit} rows")
+        return lines
+
+
+_KINDS = {
+    "plain": "rows are passed on as they arrive",
+    "divided": "segments compute partial results, which are put together at the end",
+    "shipped": "the rows that are read come into a temporary database, and the query runs there",
+    "alone": "no table is read, and no segment asked",
+}
+
+
+def plan(
+    sql: str,
+    schema: Schema,
+    *,
+    parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+    within: bool = False,
+    now: float | None = None,
+) -> GatherPlan:
+    """Decide how `sql` is answered over segments whose union is `schema`.
+
+    :param within: rows of different segments never meet in FROM and WHERE, joins and
+        subqueries there included
+    :param now: seconds since the epoch, what ``'now'`` means in the text; without it a
+        query about now is not divided
+    :raises trough.errors.BadSql: SQLite does not take it, or there is no exact answer
+    :raises trough.errors.ForbiddenSql: it does more than read
+    """
+    text, bound = bind(sql, parameters)
+    if text.lstrip()[:7].upper() == "EXPLAIN":
+        raise errors.BadSql("EXPLAIN inside GATHER", "EXPLAIN GATHER in trough-shell explains")
+    return _Planning(text, schema, bound, within, now, (sql, parameters or ())).plan()
+
+
+class _Planning:
+    """The work of :func:`plan`; `original` has the user's own text and parameters."""
+
+    def __init__(
+        self,
+        text: str,
+        schema: Schema,
+        parameters: dict[str, Any],
+        within: bool,
+        now: float | None,
+        original: tuple[str, Sequence[Any] | Mapping[str, Any]],
+    ) -> None:
+        self.text = text
+        self.schema = schema
+        self.parameters = parameters
+        self.within = within
+        self.now = now
+        self.original = original
+
+    def plan(self) -> GatherPlan:
+        catalogue, prepared = self._prepared()
+        try:
+            self._check(prepared)
+            tree = faithful_tree(self.text, catalogue, self.parameters)
+            return self._plan(catalogue, prepared, tree)
+        finally:
+            catalogue.close()
+
+    def _prepared(self) -> tuple[Catalogue, Prepared]:
+        catalogue = Catalogue(self.schema)
+        try:
+            return catalogue, self._prepared_in(catalogue)
+        except errors.BadSql as error:
+            catalogue.close()
+            if SEGMENT not in error.message.lower():
+                raise
+        catalogue = Catalogue(self.schema, with_segment=True)
+        return catalogue, self._prepared_in(catalogue)
+
+    def _prepared_in(self, catalogue: Catalogue) -> Prepared:
+        prepared = catalogue.prepare(self.text, self.parameters)
+        if self.original[0] == self.text:
+            return prepared
+        # Columns without an alias are called as they are written.
+        return replace(prepared, names=catalogue.prepare(*self.original).names)
+
+    def _check(self, prepared: Prepared) -> None:
+        views = any(self.schema.tables[name].is_view for name in self._tables(prepared))
+        for name, column in sorted(prepared.reads):
+            if name in _SYSTEM_TABLES:
+                raise errors.BadSql(f"{name} is each segment's own", "ask without GATHER")
+            if (name, column) in self.schema.conflicts:
+                raise errors.BadSql(
+                    self.schema.conflicts[name, column],
+                    "what their union compares by is not known; leave one side out",
+                )
+            table = self.schema.tables.get(name)
+            known = table is None or table.is_view or column in table.column_names
+            if column == _ROWID and not known and (views or not self.within):
+                raise errors.BadSql(
+                    f"rows of many segments have no rowid of their own: {name}.{column}",
+                    "name the INTEGER PRIMARY KEY column",
+                )
+
+    def _plan(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr | None) -> GatherPlan:
+        reason = "its text could not be read as a tree without doubt"
+        if tree is not None and self._tables(prepared):
+            try:
+                return self._divided(catalogue, prepared, tree)
+            except NotPushed as error:
+                reason = str(error)
+        if self.within and self._tables(prepared):
+            raise errors.BadSql(f"this cannot be divided within segments: {reason}")
+        return self._shipped(catalogue, prepared, tree, reason)
+
+    def _divided(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr) -> GatherPlan:
+        for name in tree.find_all(exp.Identifier):
+            if sqlite_helpers.folded(name.name) in _ROWIDS:
+                # Quoted, it would be a text in a segment whose table has no rowid.
+                name.set("quoted", False)
+        if self.now is not None:
+            tree = stopped(tree, self.now)
+        bound_now = any(str(value).lower() == "now" for value in self.parameters.values())
+        if is_moving(tree) or bound_now:
+            raise NotPushed("its value moves, by clock, chance or time zone")
+        loose = self._has_loose_names(tree, prepared)
+        relation = Relation(tree, prepared, catalogue, self.parameters, self.within)
+        condition = relation.take_segment_condition()
+        where = relation.tree.args.get("where")
+        if where is not None and relation.mentions_segment(where):
+            raise NotPushed(f"{SEGMENT} and columns are in one condition")
+        pushed = self._pushed(relation)
+        return GatherPlan(
+            self.text,
+            self.schema,
+            "plain" if pushed.kind == "stream" else "divided",
+            pushed.names,
+            self.parameters,
+            self._tables(prepared, tree),
+            condition=condition,
+            star=any(item.is_star for item in relation.items),
+            reads=prepared.reads,
+            loose=loose,
+            pushed=pushed,
+            with_segment=catalogue.with_segment,
+            within=self.within,
+        )
+
+    def _has_loose_names(self, tree: exp.Expr, prepared: Prepared) -> bool:
+        tables = [self.schema.tables[name] for name in self._tables(prepared)]
+        known = frozenset({SEGMENT}).union(*(table.column_names for table in tables))
+        columns = [each for each in tree.find_all(exp.Column) if not each.is_star]
+        return any(
+            sqlite_helpers.folded(each.name) not in known for each in columns if not each.table
+        )
+
+    def _pushed(self, relation: Relation) -> Pushdown:
+        if is_grouped(relation):
+            return grouped(relation)
+        if any(True for _ in relation.tree.find_all(exp.Window)):
+            raise NotPushed("a window function needs all rows at once")
+        args = relation.tree.args
+        if args.get("order") is not None or args.get("distinct") is not None:
+            return ordered(relation)
+        return plain(relation)
+
+    def _tables(self, prepared: Prepared, tree: exp.Expr | None = None) -> frozenset[str]:
+        """What the text reads, and what it only names, which has to be there as well."""
+        named = (
+            {sqlite_helpers.folded(each.name) for each in tree.find_all(exp.Table)}
+            if tree
+            else set()
+        )
+        told = {each for each in prepared.tables | named if each in self.schema.tables}
+        return with_what_is_beneath(told, self.schema)
+
+    def _shipped(
+        self,
+        catalogue: Catalogue,
+        prepared: Prepared,
+        tree: exp.Expr | None,
+        reason: str,
+    ) -> GatherPlan:
+        if catalogue.with_segment:
+            self._check_segment_column(prepared)
+        shipped = shipped_tables(prepared, catalogue, tree)
+        for each in shipped:
+            if each.table.column_names.issuperset(_ROWIDS):
+                raise errors.BadSql(
+                    f"rows of {each.table.name} cannot be told apart here: its columns take all of "
+                    f"the names {', '.join(_ROWIDS)}",
+                    "ask its segments one by one",
+                )
+        return GatherPlan(
+            self.text,
+            self.schema,
+            "shipped" if shipped else "alone",
+            prepared.names,
+            self.parameters,
+            self._tables(prepared),
+            reason=reason if shipped else "",
+            star=names_all_columns(self.text),
+            reads=prepared.reads,
+            shipped=tuple(shipped),
+            with_segment=catalogue.with_segment,
+        )
+
+    def _check_segment_column(self, prepared: Prepared) -> None:
+        """Refuse texts in which the scratch tables' own column would show."""
+        hint = f"name the columns, and join on them, where {SEGMENT} is used"
+        if any(self.schema.tables[name].is_view for name in self._tables(prepared)):
+            raise errors.BadSql(f"{SEGMENT} and a view in one query", hint)
+        if names_all_columns(self.text):
+            raise errors.BadSql(f"{SEGMENT} together with * or NATURAL JOIN", hint)

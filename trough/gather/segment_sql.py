@@ -1,0 +1,148 @@
+"""The text that a segment runs, for segments of any shape.
+
+Every text begins with a guard: where the segment's tables are not the ones that the text
+was made for, it answers with its schema instead of rows. So thousands of segments of one
+shape cost one pass, and one of another shape cannot slip in unseen. For such a segment
+the text is made again, with NULL for a column that it lacks and no rows for a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from trough.gather import sqlite_helpers
+from trough.gather.dialect import parse
+from trough.gather.pushdown import Adapt, Pushdown
+from trough.gather.schema import SCHEMA_VALUE, Schema, Table
+from trough.gather.views import written_out
+from trough.sql.statements import quoted
+
+_OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLLATE NOCASE"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a plan asks of a segment.
+
+    :ivar sql: the text
+    :ivar core: the part of it behind the guard
+    :ivar width: number of columns of the answer
+    :ivar exact: it is the exact form
+    """
+
+    sql: str
+    core: str
+    width: int
+    exact: bool = False
+
+
+def guard(tables: Iterable[str], variant: Schema, width: int) -> str:
+    """A SELECT of `width` columns that answers the schema, in a segment whose `tables`
+    are not as in `variant`, and else nothing.
+
+    :param tables: names in lower case
+    """
+    conditions = []
+    for name in sorted(tables):
+        table = variant.tables.get(name)
+        there = _OBJECT.format(quoted(table.name if table else name))
+        if table is None:
+            conditions.append(f"NOT EXISTS (SELECT 1 {there})")
+        else:
+            conditions.append(f"(SELECT sql {there}) IS {quoted(table.sql)}")
+    # Names of their own, for answers that come as objects.
+    nulls = "".join(f", NULL AS c{place}" for place in range(1, width))
+    return f"SELECT ({SCHEMA_VALUE}) AS c0{nulls} WHERE NOT ({' AND '.join(conditions)})"
+
+
+def pushed_text(
+    pushed: Pushdown, tables: frozenset[str], union: Schema, variant: Schema, exact: bool
+) -> Ask | None:
+    """What a segment runs of a query that is divided; None where it has nothing to say."""
+    relation = pushed.relation
+    if relation.only_table and relation.only_table not in variant.tables:
+        return None
+    width = _width(pushed, exact)
+    changed = _changed(tables, union, variant)
+    core = pushed.core(_adapter(changed), exact)
+    core = f"SELECT * FROM ({core})" if pushed.wrapped else core
+    views = [union.tables[name] for name in sorted(tables) if union.tables[name].is_view]
+    if views and (
+        changed or any(sqlite_helpers.folded(each.name) not in variant.tables for each in views)
+    ):
+        core = written_out(core, views, [(union.tables[name], changed[name]) for name in changed])
+    return Ask(f"{guard(tables, variant, width)} UNION ALL {core}", core, width, exact)
+
+
+def _width(pushed: Pushdown, exact: bool) -> int:
+    return max(1, len(pushed.asked(exact)))
+
+
+def _changed(tables: frozenset[str], union: Schema, variant: Schema) -> dict[str, str]:
+    """What makes tables of `variant` look like those of `union`, where they do not."""
+    return {
+        name: replaced
+        for name in sorted(tables)
+        if (replaced := look_alike(union.tables.get(name), variant.tables.get(name)))
+    }
+
+
+def _adapter(changed: dict[str, str]) -> Adapt:
+    """Changes a tree so that it reads SELECTs in the place of tables."""
+    if not changed:
+        return lambda node: node
+    return lambda node: node.transform(_replacer(changed))
+
+
+def _replacer(changed: dict[str, str]) -> Callable[[exp.Expr], exp.Expr]:
+    def replace(node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, exp.Table) or sqlite_helpers.folded(node.name) not in changed:
+            return node
+        if not node.db and _is_shadowed(node):
+            return node
+        query = parse(changed[sqlite_helpers.folded(node.name)])
+        assert query is not None
+        return exp.Subquery(
+            this=query,
+            alias=exp.TableAlias(this=exp.to_identifier(node.alias_or_name, quoted=True)),
+        )
+
+    return replace
+
+
+def _is_shadowed(table: exp.Table) -> bool:
+    node: exp.Expr | None = table
+    while node is not None:
+        with_ = node.args.get("with_")
+        if with_ is not None and any(
+            sqlite_helpers.folded(cte.alias) == sqlite_helpers.folded(table.name)
+            for cte in with_.expressions
+        ):
+            return True
+        node = node.parent
+    return False
+
+
+def look_alike(whole: Table | None, table: Table | None) -> str | None:
+    """A SELECT that gives `table` the columns of `whole`; None where it has them as it is."""
+    if whole is None or whole.is_view:
+        return None
+    mine = table.column_names if table is not None else frozenset()
+    same = table is not None and [sqlite_helpers.folded(c.name) for c in table.columns] == [
+        sqlite_helpers.folded(c.name) for c in whole.columns
+    ]
+    if same:
+        return None
+    columns = [
+        sqlite_helpers.name(column.name)
+        if sqlite_helpers.folded(column.name) in mine
+        else f"NULL AS {sqlite_helpers.name(column.name)}"
+        for column in whole.columns
+    ]
+    if table is None:
+        return f"SELECT {', '.join(columns)} WHERE 0"
+    # A table of WITH may stand in its place.
+    return f"SELECT {', '.join(columns)} FROM main.{sqlite_helpers.name(table.name)}"

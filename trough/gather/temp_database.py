@@ -1,0 +1,235 @@
+"""The temporary database in which a final text runs over what the segments sent.
+
+Rows are buffered and written in bunches. What has to be forgotten is deleted once, before
+the final text, as rows are known by where they lie. Memory is a page cache of a fixed size
+and, while the final text sorts or groups, what SQLite sorts: at most about as much as the
+file holds, which has a limit of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trough import errors
+from trough.gather import exact_sums, sqlite_helpers
+from trough.gather.planner import GatherPlan
+from trough.gather.pushdown import PARTIAL
+from trough.gather.sqlite_helpers import sqlite3
+from trough.gather.union_database import SEGMENT
+
+#: Rows that wait to be written.
+_BUNCH = 5_000
+#: Values that one statement writes.
+_TOGETHER = 300
+_PAGE = 4096
+#: Below this many bytes nothing is written to disk.
+_CACHE = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a merge may take.
+
+    :ivar rows: shipped or partial rows in all
+    :ivar bytes: of the temporary file
+    :ivar kept_rows: of a plain query, rows that wait until their segment is done, where
+        segments may be missing; a segment with more than that may not be
+    """
+
+    rows: int = 20_000_000
+    bytes: int = 1 << 30
+    kept_rows: int = 200_000
+
+
+class Scratch:
+    """See the module.
+
+    :param plan: says which tables there are and what runs at the end
+    :param stopped: asked now and then while the final text runs; ends it with an error
+    """
+
+    def __init__(
+        self,
+        plan: GatherPlan,
+        limits: Limits,
+        stopped: Callable[[], errors.TroughError | None] = lambda: None,
+    ) -> None:
+        self._plan = plan
+        self._limits = limits
+        self._stopped = stopped
+        self._landings = plan.landings
+        self._directory = Path(tempfile.mkdtemp(prefix="trough-gather-"))
+        try:
+            self._connection = self._created()
+        except BaseException:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            raise
+        # Rows that wait to be written, all of them in the cheap form or all in the exact.
+        self._buffers: list[list[Sequence[Any]]] = [[] for _ in self._landings]
+        self._exactly = plan.starts_exact
+        self._waiting = 0
+        self._inserted = [0] * len(self._landings)
+        self._count = 0
+        self._discarded: list[tuple[int, int, int]] = []
+
+    def _created(self) -> Any:
+        connection = sqlite_helpers.connect(str(self._directory / "rows"))
+        connection.execute(f"PRAGMA page_size = {_PAGE}")
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute(f"PRAGMA cache_size = -{_CACHE >> 10}")
+        connection.execute(f"PRAGMA max_page_count = {max(16, self._limits.bytes // _PAGE)}")
+        exact_sums.register(connection)
+        connection.execute("BEGIN")
+        for statement in self._plan.definitions:
+            connection.execute(statement)
+        return connection
+
+    def insert(self, target: int, exactly: bool, rows: list[Sequence[Any]]) -> int:
+        """Add rows to a landing; the number of the first of them, counted from 1.
+
+        :raises trough.errors.LimitExceeded: that is too much
+        """
+        first = self._inserted[target] + 1
+        self._inserted[target] += len(rows)
+        self._count += len(rows)
+        if self._count > self._limits.rows:
+            raise self._exceeded(f"{self._limits.rows} rows")
+        if exactly != self._exactly:
+            # Rows of one landing are numbered in the order of their arrival, whatever form.
+            self._flush()
+            self._exactly = exactly
+        self._buffers[target] += rows
+        self._waiting += len(rows)
+        if self._waiting >= _BUNCH:
+            self._flush()
+        return first
+
+    def discard(self, target: int, runs: list[list[int]]) -> None:
+        """Forget rows, given as ``[first, after]``."""
+        self._discarded += [(target, first, after) for first, after in runs]
+
+    def result(self, exactly: bool) -> Iterator[Sequence[Any]]:
+        """The rows of the final text.
+
+        :param exactly: sums are in the exact form; so they are, too, where one of
+            integers might be too large on its way
+        :raises KeyboardInterrupt: by Ctrl-C, where this is the main thread
+        """
+        self._finish()
+        exactly = exactly or self._might_overflow()
+        try:
+            yield from self._run(self._plan.final(exactly))
+        except sqlite_helpers.Error as error:
+            if sqlite_helpers.was_interrupted(error) and self._stopped() is None:
+                # By Ctrl-C: SQLite swallows what is raised in what it calls.
+                raise KeyboardInterrupt from error
+            raise self._told(error) from error
+
+    def _might_overflow(self) -> bool:
+        pushed = self._plan.pushed
+        for name in pushed.checked if pushed is not None else ():
+            partial = sqlite_helpers.name(PARTIAL)
+            least, greatest, count = self._connection.execute(
+                f"SELECT min({name}), max({name}), count({name}) FROM {partial}"
+            ).fetchone()
+            if count and max(abs(least), abs(greatest)) * count >= 2**63:
+                return True
+        return False
+
+    def _run(self, text: str) -> Iterator[Sequence[Any]]:
+        sqlite_helpers.confine(self._connection, own=exact_sums.FUNCTIONS)
+        stopped = self._stopped
+        self._connection.set_progress_handler(lambda: stopped() is not None, sqlite_helpers.STEPS)
+        yield from self._connection.execute(text, self._plan.parameters)
+
+    def _told(self, error: BaseException) -> errors.TroughError:
+        stopped = self._stopped()
+        if stopped is not None:
+            return stopped
+        if "finalize" in str(error):
+            return errors.BadSql("integer overflow", sqlite_helpers.shown(self._plan.text))
+        return sqlite_helpers.refused(error, self._plan.text)
+
+    def close(self) -> None:
+        """Remove the temporary file. Idempotent."""
+        self._connection.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # -- writing -------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        for target, rows in enumerate(self._buffers):
+            if rows:
+                self._buffers[target] = []
+                self._write(target, rows)
+        self._waiting = 0
+
+    def _write(self, target: int, rows: list[Sequence[Any]]) -> None:
+        # Many rows with each statement, as most of the time goes to statements.
+        width = len(rows[0])
+        together = _TOGETHER // width if width else 0
+        whole = len(rows) // together * together if together else 0
+        values = list(itertools.chain.from_iterable(rows[:whole]))
+        step = together * width
+        try:
+            if values:
+                bunches = (values[at : at + step] for at in range(0, len(values), step))
+                self._connection.executemany(self._insertion(target, together), bunches)
+            self._connection.executemany(self._insertion(target), rows[whole:])
+        except MemoryError as error:
+            raise sqlite_helpers.refused(error, self._plan.text) from error
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            raise self._exceeded(f"{self._limits.bytes >> 20} MiB") from error
+
+    def _insertion(self, target: int, together: int = 1) -> str:
+        landing = self._landings[target]
+        columns = list(landing.columns)
+        if self._plan.pushed is not None:
+            columns = [each.name for each in self._plan.pushed.asked(self._exactly)]
+        if landing.segment:
+            columns.append(SEGMENT)
+        if not columns:
+            return f"INSERT INTO {sqlite_helpers.name(landing.name)} DEFAULT VALUES"
+        names = ", ".join(sqlite_helpers.name(column) for column in columns)
+        marks = ", ".join([f"({', '.join('?' * len(columns))})"] * together)
+        return f"INSERT INTO {sqlite_helpers.name(landing.name)} ({names}) VALUES {marks}"
+
+    def _finish(self) -> None:
+        self._flush()
+        for target, first, after in self._discarded:
+            landing = self._landings[target]
+            self._connection.execute(
+                f"DELETE FROM {sqlite_helpers.name(landing.name)} "
+                f"WHERE {landing.rowid} >= ? AND {landing.rowid} < ?",
+                (first, after),
+            )
+        self._discarded.clear()
+        if self._plan.pushed is not None:
+            self._settle_odd_values(self._plan.pushed)
+
+    def _settle_odd_values(self, pushed: Any) -> None:
+        """Make numbers of texts and BLOBs that are summed up, as SQLite's own sum does."""
+        for partial in pushed.partials:
+            if partial.grouped and not partial.lean:
+                self._connection.execute(
+                    f"UPDATE {sqlite_helpers.name(self._landings[0].name)} SET {partial.name} = "
+                    f"(SELECT sum(value) FROM (SELECT {partial.name} AS value)) "
+                    f"WHERE typeof({partial.name}) IN ('text', 'blob')"
+                )
+
+    def _exceeded(self, what: str) -> errors.LimitExceeded:
+        reason = f", as {self._plan.reason}" if self._plan.reason else ""
+        return errors.LimitExceeded(
+            f"GATHER keeps at most {what} at once; this query needs more{reason}",
+            "ask for less, or for fewer segments",
+        )

@@ -1,0 +1,229 @@
+"""The union's tables, empty, in a private database: what SQLite says about a query.
+
+Asked here, SQLite tells whether a text is one query that it takes, which columns of which
+tables it reads (through any view), what its result's columns are called, what program it
+compiles the text into, and of which affinity and collation an expression is. So none of
+SQLite's rules of names, types and collations is written down a second time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trough import errors
+from trough.gather import sqlite_helpers
+from trough.gather.schema import Schema, Table
+from trough.sql.sandbox import Action
+
+#: The column that names a row's segment.
+SEGMENT = "_segment"
+
+_KEY_INFO = re.compile(r"k\((\d+)(?:,(.*))?\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What SQLite told of a text.
+
+    :ivar names: of the result's columns
+    :ivar reads: pairs of table and column in lower case; the column is empty where only
+        the number of rows matters
+    :ivar functions: called, in lower case
+    """
+
+    names: tuple[str, ...]
+    reads: frozenset[tuple[str, str]]
+    functions: frozenset[str]
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of everything that is read, in lower case."""
+        return frozenset(table for table, _ in self.reads)
+
+
+class Catalogue:
+    """See the module.
+
+    :param schema: the union
+    :param with_segment: give each table a last column :data:`SEGMENT`
+    """
+
+    def __init__(self, schema: Schema, with_segment: bool = False) -> None:
+        self.schema = schema
+        self.with_segment = with_segment
+        self._connection = sqlite_helpers.connect()
+        for table in schema.tables.values():
+            self._connection.execute(definition(table, with_segment))
+        self._aggregates: frozenset[str] | None = None
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._connection.close()
+
+    def prepare(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> Prepared:
+        """Let SQLite read `sql`, and run it on empty tables.
+
+        :raises trough.errors.BadSql: it is not exactly one query, or SQLite refused it
+        """
+        reads: set[tuple[str, str]] = set()
+        functions: set[str] = set()
+
+        def watch(action: int, first: Any, second: Any, *_: Any) -> None:
+            if action == Action.READ:
+                reads.add(
+                    (sqlite_helpers.folded(str(first)), sqlite_helpers.folded(str(second or "")))
+                )
+            elif action == Action.FUNCTION:
+                functions.add(str(second).lower())
+
+        sqlite_helpers.confine(self._connection, watch)
+        # Over empty tables only a query that reads none of them runs for long.
+        self._connection.set_progress_handler(lambda: 1, 1000 * sqlite_helpers.STEPS)
+        try:
+            cursor = self._connection.execute(sql, parameters)
+            description = cursor.description
+            cursor.close()
+        except sqlite_helpers.Error as error:
+            raise self._explained(error, sql) from error
+        finally:
+            self._connection.set_progress_handler(None, 0)
+            sqlite_helpers.release(self._connection)
+        if not description:
+            raise errors.BadSql(
+                "GATHER takes one SELECT, and there is none", sqlite_helpers.shown(sql)
+            )
+        reads |= self._opened(self.program(sql, parameters) or [])
+        return Prepared(
+            tuple(item[0] for item in description), frozenset(reads), frozenset(functions)
+        )
+
+    def _opened(self, program: list[tuple]) -> set[tuple[str, str]]:
+        """The columns of tables that a program reads.
+
+        The authorizer is not asked about columns that USING and NATURAL name.
+        """
+        roots = {
+            root: self.schema.tables[name]
+            for name, root in self._connection.execute(
+                "SELECT lower(name), rootpage FROM sqlite_schema WHERE type = 'table'"
+            )
+        }
+        reads: set[tuple[str, str]] = set()
+        cursors: dict[int, Table] = {}
+        for operation, cursor, second, *_ in program:
+            if operation == b"OpenRead" and second in roots:
+                cursors[cursor] = roots[second]
+                reads.add((sqlite_helpers.folded(roots[second].name), ""))
+            elif operation == b"OpenDup" and second in cursors:
+                cursors[cursor] = cursors[second]
+        for operation, cursor, second, *_ in program:
+            if operation == b"Column" and cursor in cursors:
+                table = cursors[cursor]
+                # Behind the last one is the segment's name.
+                if second < len(table.columns):
+                    reads.add(
+                        (
+                            sqlite_helpers.folded(table.name),
+                            sqlite_helpers.folded(table.columns[second].name),
+                        )
+                    )
+        return reads
+
+    def _explained(self, error: Exception, sql: str) -> errors.BadRequest:
+        if "interrupted" in str(error):
+            return errors.BadSql(
+                "it does not end, not even over empty tables", sqlite_helpers.shown(sql)
+            )
+        told = sqlite_helpers.refused(error, sql)
+        if not isinstance(told, errors.BadSql):
+            return told
+        table = (
+            sqlite_helpers.folded(told.message)
+            .removeprefix("no such table: ")
+            .removeprefix("main.")
+        )
+        if table in self.schema.unusable:
+            reason = self.schema.unusable[table]
+            return errors.BadSql(f"table {table} cannot be gathered: {reason}", told.hint)
+        return told
+
+    def program(
+        self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]
+    ) -> list[tuple] | None:
+        """What SQLite compiles `sql` into, or None where it does not take it."""
+        # Constants are shown as the bytes that they are, BLOBs too.
+        self._connection.text_factory = bytes
+        sqlite_helpers.confine(self._connection)
+        try:
+            rows = self._connection.execute(f"EXPLAIN {sql}", parameters).fetchall()
+        except sqlite_helpers.Error:
+            return None
+        finally:
+            sqlite_helpers.release(self._connection)
+            self._connection.text_factory = str
+        # The last column is a comment.
+        return [row[1:7] for row in rows]
+
+    def takes(self, sql: str, parameters: Mapping[str, Any]) -> bool:
+        """Whether SQLite takes `sql`."""
+        return self.program(sql, parameters) is not None
+
+    def collations(
+        self, select: str, count: int, parameters: Mapping[str, Any]
+    ) -> list[str] | None:
+        """The collations by which the columns of a SELECT are compared and ordered.
+
+        :param select: without ORDER BY and LIMIT
+        :param count: of its columns
+        :return: None where SQLite orders without a sorter, and so does not tell
+        """
+        order = ", ".join(str(position) for position in range(1, count + 1))
+        program = self.program(f"{select} ORDER BY {order}", parameters) or []
+        told = [row[4].decode() for row in program if row[0] == b"SorterOpen"]
+        match = _KEY_INFO.fullmatch(told[-1]) if told else None
+        if match is None or match[2] is None:
+            return None
+        found = [_collation(each) for each in match[2].split(",")]
+        return found if len(found) == count else None
+
+    def affinities(self, select: str, parameters: Mapping[str, Any]) -> list[str] | None:
+        """The affinities of the columns of a SELECT, as in :class:`Column`, or None where
+        SQLite does not tell."""
+        table = "`trough affinities`"
+        try:
+            self._connection.execute(f"CREATE TABLE {table} AS {select}", parameters)
+        except sqlite_helpers.Error:
+            return None
+        try:
+            return [row[2] for row in self._connection.execute(f"PRAGMA table_info({table})")]
+        finally:
+            self._connection.execute(f"DROP TABLE {table}")
+
+    @property
+    def aggregates(self) -> frozenset[str]:
+        """Names of SQLite's aggregate functions, in lower case."""
+        if self._aggregates is None:
+            listed = self._connection.execute(
+                "SELECT lower(name) FROM pragma_function_list WHERE type IN ('a', 'w')"
+            )
+            self._aggregates = frozenset(row[0] for row in listed)
+        return self._aggregates
+
+
+def _collation(told: str) -> str:
+    # "-" marks DESC, "N." NULLS LAST; BINARY is shortened.
+    told = told.removeprefix("-").removeprefix("N.")
+    return "BINARY" if told == "B" else told
+
+
+def definition(table: Table, with_segment: bool) -> str:
+    """The statement that creates a table of the union: columns and no constraints."""
+    if table.is_view:
+        return table.sql
+    columns = [column.declaration for column in table.columns]
+    if with_segment and SEGMENT not in table.column_names:
+        columns.append(f"{SEGMENT} TEXT")
+    return f"CREATE TABLE {sqlite_helpers.name(table.name)} ({', '.join(columns)})"

@@ -1,0 +1,1 @@
+"""What only the leader does: its term, the storage scan, the placement, the cluster's status."""

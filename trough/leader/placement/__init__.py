@@ -1,0 +1,1 @@
+"""Which worker keeps a copy of which segment: functions of values, without I/O."""

@@ -1,0 +1,388 @@
+"""What a sync server does while it leads: look, plan, and carry the plan out.
+
+One :class:`Reign` is one term of leadership, with a generation of its own; everything it
+knows is read anew at its beginning and forgotten at its end. It promises to change nothing
+once its lease may have ended: its own clock tells it to stop, and each change is made on
+the condition, checked in the store, that it still leads.
+
+Canonical storage or the metadata store being away delays a round and nothing else. What takes
+long for millions of segments is worked out on a thread: this server answers meanwhile, and
+renews its lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.leader.placement.planner import Plan, Planner
+from trough.leader.storage_scan import LongLook
+from trough.metadata import LockChanges, Metadata, Watch
+from trough.model import READ, CanonicalCopy, Leader, Lock
+from trough.storage import Changes, Listing, Storage
+from trough.util.periodic import Periodic
+from trough.util.threads import ThreadPoolService
+
+_log = Logger()
+
+#: Steps that are planned, and written, at once.
+STEPS = 500
+
+#: Plans that are carried out in one round, at most: news come between rounds.
+PLANS = 50
+
+#: Segments of which each one's lock is asked for; of more, all locks are read.
+FEW = 20
+
+#: Seconds for which a round waits for a look at canonical storage. The first look at
+#: millions of files takes longer, and one at a silent server; rounds go on meanwhile.
+LOOK_SECONDS = 2.0
+
+#: When more than this share of all segments, and more than this many, are missing from
+#: canonical storage at once, a lost mount is likelier than so many deletions.
+DOUBTED_SHARE = 0.1
+DOUBTED_COUNT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the settings say about placement; times in seconds.
+
+    :ivar moves_per_second: copies that may move to another worker
+    :ivar listing: between two looks for changed directories
+    :ivar full_listing: between two looks into every directory; also how long a sudden
+        loss of very many segments is doubted
+    :ivar reap: between two removals of what belonged to dead workers
+    """
+
+    copies_for: Callable[[str], int]
+    is_cold: Callable[[str], bool]
+    rings: int
+    grace: float = 300.0
+    moves_per_second: float = 100.0
+    listing: float = 1.0
+    full_listing: float = 21600.0
+    reap: float = 5.0
+
+
+class Leadership:
+    """Begins a reign when this server is elected, and ends it.
+
+    :param threads: where plans are made
+    :ivar renewed: when the lease was last asked for with success, by `clock`
+    """
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        storage: Storage,
+        policy: Policy,
+        threads: ThreadPoolService,
+        clock: IReactorTime,
+    ) -> None:
+        self.renewed = 0.0
+        self._metadata = metadata
+        self._storage = storage
+        self._policy = policy
+        self._threads = threads
+        self._clock = clock
+        self._reign: Reign | None = None
+        self._ending: list[Deferred[None]] = []
+
+    def begin_or_go_on(self, leader: Leader, renewed: float) -> None:
+        """This server leads, as of `renewed`."""
+        self.renewed = renewed
+        if self._reign is not None and self._reign.leader.generation != leader.generation:
+            self.end()
+        if self._reign is None:
+            self._reign = Reign(
+                leader,
+                self._metadata,
+                self._storage,
+                self._policy,
+                self._threads,
+                self._is_over,
+                self._clock,
+            )
+            self._reign.begin()
+
+    def _is_over(self) -> bool:
+        reign = self._reign
+        return reign is None or self._clock.seconds() - self.renewed > reign.leader.ttl
+
+    def end(self) -> None:
+        """This server leads no more. Idempotent."""
+        if self._reign is not None:
+            reign, self._reign = self._reign, None
+            ending = maybeDeferred(reign.end)
+            self._ending.append(ending)
+            ending.addBoth(lambda _: self._ending.remove(ending))
+
+    async def ended(self) -> None:
+        """Return once nothing goes on any more."""
+        await DeferredList(list(self._ending))
+
+    def files_of(self, segment: str) -> list[str] | None:
+        """Paths of all files of a segment in canonical storage, as of the last look, the one
+        that counts last; None while this server does not lead, or has not looked yet."""
+        return self._reign.files_of(segment) if self._reign is not None else None
+
+    def status(self) -> dict[str, Any] | None:
+        """Counters for people; None while this server does not lead."""
+        return self._reign.status() if self._reign is not None else None
+
+
+class Reign:
+    """One term of leadership.
+
+    :param is_over: whether the lease may have ended
+    """
+
+    def __init__(
+        self,
+        leader: Leader,
+        metadata: Metadata,
+        storage: Storage,
+        policy: Policy,
+        threads: ThreadPoolService,
+        is_over: Callable[[], bool],
+        clock: IReactorTime,
+    ) -> None:
+        self.leader = leader
+        self._metadata = metadata
+        self._storage = storage
+        self._policy = policy
+        self._threads = threads
+        self._is_over = is_over
+        self._clock = clock
+        self._planner: Planner | None = None
+        self._placement: dict[str, object] | None = None
+        self._rings: dict[str, int] = {}
+        self._lock_news: list[LockChanges] = []
+        self._watch: Watch | None = None
+        self._listing: Listing | None = None
+        self._looking: LongLook | None = None
+        self._looked_fully = float("-inf")
+        self._reaped = float("-inf")
+        self._storage_away = False
+        self._doubted_since: float | None = None
+        self._allowance = 0.0
+        self._allowed_at = clock.seconds()
+        self._counts = dict.fromkeys(
+            ("rounds", "refused", "assignments_put", "assignments_removed", "moves"), 0
+        )
+        self._rounds = Periodic("leading", policy.listing, self._round, clock)
+
+    def begin(self) -> None:
+        """Start the rounds."""
+        self._rounds.startService()
+
+    async def end(self) -> None:
+        """Stop, and wait for the round under way to have stopped."""
+        if self._watch is not None:
+            self._watch.stop()
+        await maybeDeferred(self._rounds.stopService)
+        if self._looking is not None:
+            await self._looking.end()
+
+    def files_of(self, segment: str) -> list[str] | None:
+        """See :meth:`Leadership.files_of`."""
+        return self._storage.files_of(segment, self._listing) if self._listing else None
+
+    def status(self) -> dict[str, Any]:
+        """Counters for people; JSON-able."""
+        return {
+            "generation": self.leader.generation,
+            **self._counts,
+            "skipped_files": dict(islice(self._listing.skipped.items(), 100))
+            if self._listing
+            else {},
+            "storage_away": self._storage_away,
+            "doubting_a_loss": self._doubted_since is not None,
+            "placement": self._placement,
+        }
+
+    # -- a round -------------------------------------------------------------------
+
+    async def _round(self) -> None:
+        try:
+            await self._look_and_plan()
+        except errors.NotLeader:
+            self._counts["refused"] += 1
+            raise
+
+    async def _look_and_plan(self) -> None:
+        self._check_lease()
+        planner = self._planner or await self._learn()
+        now = self._clock.seconds()
+        planner.see_workers(await self._metadata.workers(), now)
+        if now - self._reaped >= self._policy.reap:
+            await self._reap(planner)
+        self._take_in_locks(planner, now)
+        await self._look(planner, now)
+        await self._carry_out(planner)
+        self._placement = planner.status()
+        self._counts["rounds"] += 1
+
+    def _check_lease(self) -> None:
+        if self._is_over():
+            raise errors.NotLeader("the lease of this leader may have ended")
+
+    async def _learn(self) -> Planner:
+        """Read what the store knows, at the beginning of a reign."""
+        policy, now = self._policy, self._clock.seconds()
+        self._rings = await self._metadata.rings()
+        planner = Planner(
+            policy.copies_for, policy.is_cold, policy.rings, policy.grace, self._rings
+        )
+        planner.see_workers(await self._metadata.workers(), now)
+        async for page in self._metadata.assignments():
+            planner.see_assignments(page, now)
+        if self._watch is None:
+            self._watch = self._metadata.watch_locks(self._lock_news.append)
+        planner.see_locks(await self._metadata.locks(), now, whole=True)
+        self._planner = planner
+        return planner
+
+    async def _reap(self, planner: Planner) -> None:
+        for node in await self._metadata.reap(self.leader):
+            _log.warn("{node}: is dead; its copies are no longer published", node=node)
+        await self._see_forgotten(planner)
+        self._reaped = self._clock.seconds()
+
+    async def _see_forgotten(self, planner: Planner) -> None:
+        """An operator takes a worker that will not return off its ring, in the store."""
+        stored = await self._metadata.rings()
+        for node in sorted(self._rings.keys() - stored.keys()):
+            _log.info("{node}: was forgotten; its copies move now", node=node)
+            planner.forget(node)
+        self._rings = stored
+
+    def _take_in_locks(self, planner: Planner, now: float) -> None:
+        news, self._lock_news[:] = list(self._lock_news), []
+        for changes in news:
+            held: list[Lock] = list(changes.held)
+            planner.see_locks(held, now, changes.released, whole=changes.full)
+
+    # -- looking at canonical storage -------------------------------------------------
+
+    async def _look(self, planner: Planner, now: float) -> None:
+        """Take in what a look at canonical storage finds, if it has come to its end."""
+        if self._looking is None:
+            full = now - self._looked_fully >= self._policy.full_listing
+            self._looking = LongLook(self._storage, self._listing, full, self._clock)
+        look = self._looking
+        if not await look.ends_within(LOOK_SECONDS):
+            return
+        self._looking = None
+        if look.away is not None:
+            # Planning goes on with what is known; a worker may have come or gone.
+            if not self._storage_away:
+                self._storage_away = True
+                _log.warn("canonical storage is away: {reason}", reason=look.away)
+            return
+        self._storage_away = False
+        changes = look.changes()
+        if self._is_doubtful(planner, await self._lost(planner, changes), now):
+            return
+        if look.full:
+            self._looked_fully = now
+        await self._learn_locks(planner, changes.present, now)
+        whole = self._listing is None
+        await self._threads.run(planner.see_canonical, changes.present, changes.gone, whole)
+        self._listing = changes.listing
+
+    async def _learn_locks(
+        self, planner: Planner, copies: Collection[CanonicalCopy], now: float
+    ) -> None:
+        """Find out who writes segments whose files are new.
+
+        A new segment's file can be seen before the news of the lock under which it was made,
+        and would be placed elsewhere than where it already is.
+        """
+        if len(copies) > FEW:
+            planner.see_locks(await self._metadata.locks(), now)
+            return
+        found = [await self._metadata.lock_of(copy.segment) for copy in copies]
+        planner.see_locks([lock for lock in found if lock is not None], now)
+
+    async def _lost(self, planner: Planner, changes: Changes) -> int:
+        """How many of the segments that are known of are missing from canonical storage.
+
+        Counted one by one at the first look: another cluster's storage may hold as many.
+        """
+        if self._listing is not None:
+            return len(changes.gone)
+        return await self._threads.run(planner.missing_from, changes.present)
+
+    def _is_doubtful(self, planner: Planner, lost: int, now: float) -> bool:
+        """Whether so much is gone that it is not believed yet."""
+        known = int(str(planner.status()["segments"]))
+        if lost <= max(DOUBTED_COUNT, known * DOUBTED_SHARE):
+            self._doubted_since = None
+            return False
+        if self._doubted_since is None:
+            self._doubted_since = now
+            _log.critical(
+                "{lost} of {known} segments are missing from canonical storage at once; "
+                "nothing is deleted for {seconds} s: is it mounted, and the right one?",
+                lost=lost,
+                known=known,
+                seconds=self._policy.full_listing,
+            )
+        return now - self._doubted_since < self._policy.full_listing
+
+    # -- carrying out -------------------------------------------------------------------
+
+    async def _carry_out(self, planner: Planner) -> None:
+        now = self._clock.seconds()
+        # At most ten seconds' worth is saved up, so that a long pause makes no burst.
+        rate = self._policy.moves_per_second
+        saved = self._allowance + rate * (now - self._allowed_at)
+        self._allowance, self._allowed_at = min(saved, max(1.0, rate * 10)), now
+        for _ in range(PLANS):
+            live = await self._published(planner.in_question(STEPS))
+            allowance = max(0, int(self._allowance))
+            plan = await self._threads.run(planner.plan, now, allowance, live, STEPS)
+            try:
+                await self._save_rings(planner)
+                await self._apply(plan)
+            except Exception:
+                planner.failed(plan)
+                raise
+            self._allowance -= plan.moves
+            if not plan.more:
+                return
+
+    async def _published(self, segments: list[str]) -> dict[str, list[str]]:
+        if not segments:
+            return {}
+        found = await self._metadata.copies_of(segments)
+        return {
+            segment: [copy.node for copy in found.get(segment, ()) if copy.role == READ]
+            for segment in segments
+        }
+
+    async def _save_rings(self, planner: Planner) -> None:
+        if planner.rings != self._rings:
+            # Before they are replaced: somebody may have been forgotten meanwhile. In the
+            # moment in between, the store refuses, and the next round looks again.
+            await self._see_forgotten(planner)
+            await self._metadata.save_rings(self.leader, planner.rings, self._rings)
+            self._rings = planner.rings
+
+    async def _apply(self, plan: Plan) -> None:
+        if not plan.put and not plan.remove:
+            return
+        self._check_lease()
+        await self._metadata.change_assignments(self.leader, plan.put, plan.remove)
+        self._counts["assignments_put"] += len(plan.put)
+        self._counts["assignments_removed"] += len(plan.remove)
+        self._counts["moves"] += plan.moves

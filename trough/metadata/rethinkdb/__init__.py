@@ -1,0 +1,1 @@
+"""The metadata store of a cluster: RethinkDB, by the official driver on Twisted."""

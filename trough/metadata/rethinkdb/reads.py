@@ -1,0 +1,205 @@
+"""Questions to RethinkDB, as ReQL terms; see :mod:`trough.metadata.rethinkdb.terms`.
+
+Each takes the view with which it is asked, unless only the strictest will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+
+from trough.metadata.rethinkdb import rows
+from trough.metadata.rethinkdb.terms import NODES, STRICT, Term, View, alive, r, sent
+from trough.model import READ, WRITE
+
+# -- leadership --------------------------------------------------------------------
+
+
+def leading(view: View) -> Term:
+    """The leader's row, or null."""
+
+    def living(now: Term) -> Term:
+        return (
+            view.table("services")
+            .get(rows.LEADER_ID)
+            .do(lambda row: r.branch(row.eq(None), None, alive(row, now), row, None))
+        )
+
+    return view.at(living)
+
+
+# -- workers -----------------------------------------------------------------------
+
+
+def workers(view: View) -> Term:
+    """``{"workers": rows of the living, "draining": names}``."""
+    return view.at(
+        lambda now: {
+            "workers": view.table("services")
+            .between(*NODES)
+            .filter(lambda row: alive(row, now))
+            .coerce_to("array"),
+            "draining": view.table("cluster").get("draining")["nodes"].default([]),
+        }
+    )
+
+
+def worker_states(view: View) -> Term:
+    """For each worker that has a row ``[node, alive, load]``."""
+    return view.at(
+        lambda now: (
+            view.table("services")
+            .between(*NODES)
+            .map(lambda row: [row["node"], alive(row, now), row["load"].default(0)])
+            .coerce_to("array")
+        )
+    )
+
+
+def draining(view: View) -> Term:
+    """Names of the workers that are to be emptied."""
+    return view.table("cluster").get("draining")["nodes"].default([])
+
+
+def rings(view: View) -> Term:
+    """Which worker is on which ring."""
+    return view.table("cluster").get("rings")["rings"].default({})
+
+
+# -- copies ------------------------------------------------------------------------
+
+
+def copies_of(view: View, segments: Collection[str]) -> Term:
+    """Rows of the copies whose own time runs, each with its ``worker``: null, or
+    whether that lives and its load."""
+    return r.do(sent(list(segments)), _copies_of(view))
+
+
+@cache
+def _copies_of(view: View) -> Term:
+    # The one question that is asked often enough for the making of its term to count:
+    # 0.4 ms, as long as RethinkDB takes to answer it.
+    services = view.table("services")
+
+    def with_worker(row: Term, now: Term) -> Term:
+        state = services.get(r.expr(f"{rows.NODES}:") + row["node"] + ":None").do(
+            lambda worker: r.branch(
+                worker.eq(None), None, [alive(worker, now), worker["load"].default(0)]
+            )
+        )
+        return row.merge({"worker": state})
+
+    def answer(segments: Term, now: Term) -> Term:
+        return (
+            services.get_all(r.args(segments), index="segment")
+            .filter(lambda row: r.expr([READ, WRITE]).contains(row["role"]) & alive(row, now))
+            .map(lambda row: with_worker(row, now))
+            .coerce_to("array")
+        )
+
+    return r.ast.Func(lambda segments: view.at(lambda now: answer(segments, now)))
+
+
+def readable_page(view: View, pattern: str | None, after: str, size: int) -> Term:
+    """``{"rows", "last"}``: of the next `size` rows in role READ, those whose own time
+    runs and whose segment matches; and where they ended, null at the end of all.
+
+    :param after: where the last page ended; empty for the first one
+    """
+    page = (
+        view.table("services")
+        .between(after or f"{READ}:", f"{READ};", left_bound="open")
+        .order_by(index="id")
+        .limit(size)
+        .coerce_to("array")
+    )
+
+    def matching(row: Term) -> Term:
+        return True if pattern is None else row["segment"].match(pattern).ne(None)
+
+    def answer(now: Term) -> Term:
+        return page.do(
+            lambda found: {
+                "rows": found.filter(lambda row: alive(row, now) & matching(row)),
+                "last": r.branch(found.count().eq(size), found[-1]["id"].default(None), None),
+            }
+        )
+
+    return view.at(answer)
+
+
+def try_pattern(pattern: str) -> Term:
+    """Fails where RethinkDB does not take the pattern."""
+    return r.expr("").match(pattern)
+
+
+# -- write locks -------------------------------------------------------------------
+
+
+def locks_page(after: str, size: int) -> Term:
+    """Rows of the next `size` write locks; `after` is the last one's id, or empty."""
+    return (
+        STRICT.table("lock")
+        .between(after, r.maxval, left_bound="open")
+        .order_by(index="id")
+        .limit(size)
+        .coerce_to("array")
+    )
+
+
+def locks_of_worker(node: str) -> Term:
+    """Rows of one worker's write locks."""
+    return STRICT.table("lock").get_all(node, index="node").coerce_to("array")
+
+
+def count_locks() -> Term:
+    """How many write locks there are."""
+    return STRICT.table("lock").count()
+
+
+def watch_locks() -> Term:
+    """A changefeed of all write locks."""
+    return _feed(r.table("lock"))
+
+
+# -- assignments -------------------------------------------------------------------
+
+
+def assignments_page(view: View, node: str | None, after: str, size: int) -> Term:
+    """Rows of the next `size` assignments, or of one worker's; `after` is the last one's
+    id, or empty."""
+    first, last = (r.minval, r.maxval) if node is None else (f"{node}:", f"{node};")
+    return (
+        view.table("assignment")
+        .between(after or first, last, left_bound="open")
+        .order_by(index="id")
+        .limit(size)
+        .coerce_to("array")
+    )
+
+
+def assignments_of_segment(view: View, segment: str) -> Term:
+    """Rows of all assignments of one segment."""
+    return view.table("assignment").get_all(segment, index="segment").coerce_to("array")
+
+
+def watch_assignments(node: str) -> Term:
+    """A changefeed of one worker's assignments."""
+    return _feed(r.table("assignment").between(f"{node}:", f"{node};"))
+
+
+def _feed(table: Term) -> Term:
+    return table.changes(squash=True, include_initial=True, include_states=True)
+
+
+# -- schemas -----------------------------------------------------------------------
+
+
+def schemas(view: View) -> Term:
+    """Names of all schemas, sorted."""
+    return view.table("schema").order_by(index="id")["id"].coerce_to("array")
+
+
+def schema(view: View, name: str) -> Term:
+    """One schema's row, or null."""
+    return view.table("schema").get(name)

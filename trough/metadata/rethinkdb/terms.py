@@ -1,0 +1,89 @@
+"""What RethinkDB's terms are made of: tables, views, and when a row is alive.
+
+Building a term does no I/O, so the servers' :mod:`trough.metadata.rethinkdb.store` and the Python
+client's :mod:`trough.metadata.rethinkdb.blocking` ask the same questions
+(:mod:`trough.metadata.rethinkdb.reads`). Each term answers with one value (never a cursor,
+save the changefeeds), which :mod:`trough.metadata.rethinkdb.rows` reads. The tables are
+named here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rethinkdb import RethinkDB
+
+from trough import errors
+from trough.metadata.rethinkdb import rows
+
+r = RethinkDB()
+Term = Any
+
+#: The tables and their indexes. The first four are an original installation's.
+TABLES: dict[str, tuple[str, ...]] = {
+    "services": ("segment", "role"),
+    "schema": (),
+    "lock": ("node",),
+    "assignment": ("segment",),
+    "epoch": (),  # the last epoch of each segment's write lock
+    "cluster": (),  # rings, and workers that are to be emptied
+}
+
+#: What a term is run with: on disk, or only in the memory of a majority's servers.
+DURABLE = {"durability": "hard"}
+SOFT = {"durability": "soft"}
+
+NODES = (f"{rows.NODES}:", f"{rows.NODES};")  # ";" comes next after ":"
+
+
+class Refused(errors.Unavailable):
+    """RethinkDB could not do it now: a table has no primary, or no majority."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How a question is asked.
+
+    :ivar mode: RethinkDB's read mode
+    :ivar frozen: judge by the time of the last heartbeat that could be written, for
+        when nobody can write: dead are then those who had died before
+    """
+
+    mode: str
+    frozen: bool = False
+
+    def table(self, name: str) -> Term:
+        return r.table(name, read_mode=self.mode)
+
+    def at(self, term: Callable[[Term], Term]) -> Term:
+        """`term`, given the time by which to judge what is alive."""
+        if not self.frozen:
+            return r.expr(term(r.now()))
+        last = self.table("services").between(*NODES)["last_heartbeat"].max()
+        return r.do(last.default(r.now()), term)
+
+
+#: For what decides something.
+STRICT = View("majority")
+#: For everything else.
+PRESENT = View("single")
+#: For reading on when a table has no majority any more.
+FROZEN = View("outdated", frozen=True)
+
+
+def alive(row: Term, now: Term) -> Term:
+    unreaped = row.has_fields("reaped_on").not_()
+    return (unreaped & (row["last_heartbeat"] + row["ttl"] > now)).default(False)
+
+
+def sent(value: Any) -> Term:
+    """A value, parsed by the server: building terms of large ones takes far longer."""
+    return r.json(json.dumps(value))
+
+
+def written(write: Term) -> Term:
+    """The row that a write of one row found and left: ``{"old_val", "new_val"}``."""
+    return write["changes"][0]

@@ -1,0 +1,376 @@
+"""Changes of RethinkDB, as ReQL terms; see :mod:`trough.metadata.rethinkdb.terms`.
+
+One that depends on a state looks at it in the same term; atomically where it is that of
+the row that is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from trough.metadata.rethinkdb import rows
+from trough.metadata.rethinkdb.reads import leading
+from trough.metadata.rethinkdb.terms import NODES, SOFT, STRICT, Term, alive, r, sent, written
+from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+
+# -- leadership --------------------------------------------------------------------
+
+
+def campaign(candidate: Leader) -> Term:
+    """The leader's row after `candidate` took or renewed it, if it could."""
+    fresh = r.expr(rows.leader_row(candidate))
+
+    def taken(row: Term) -> Term:
+        return fresh.merge(
+            {
+                "generation": row["generation"].default(0) + 1,
+                "first_heartbeat": r.now(),
+                "last_heartbeat": r.now(),
+            }
+        )
+
+    def decide(row: Term) -> Term:
+        mine = row["identity"].default("").eq(candidate.identity)
+        renewed = fresh.merge(
+            row.pluck("generation", "first_heartbeat"), {"last_heartbeat": r.now()}
+        )
+        lives = alive(row, r.now())
+        return r.branch(row.eq(None), taken(row), lives.not_(), taken(row), mine, renewed, row)
+
+    found = r.table("services").get(rows.LEADER_ID).replace(decide, return_changes="always")
+    return written(found)["new_val"]
+
+
+def resign(leader: Leader) -> Term:
+    """Let the lease end now, if it is still this one's."""
+    return (
+        r.table("services")
+        .get(rows.LEADER_ID)
+        .update(
+            lambda row: r.branch(_is(row, leader), {"last_heartbeat": r.epoch_time(0)}, {}),
+        )
+    )
+
+
+def _is(row: Term, leader: Leader) -> Term:
+    same = row["identity"].eq(leader.identity) & row["generation"].eq(leader.generation)
+    return same.default(False)
+
+
+def as_leader(leader: Leader, change: Term) -> Term:
+    """``{"leader": row or null, "done": result}``; `done` is null, and `change` was not
+    carried out, where `leader` leads no more."""
+
+    def judged(row: Term) -> Term:
+        done = r.branch(row.eq(None), None, _is(row, leader), change, None)
+        return r.do(done, lambda result: {"leader": row, "done": result})
+
+    return r.do(leading(STRICT), judged)
+
+
+# -- workers -----------------------------------------------------------------------
+
+
+def start_worker(worker: Worker, incarnation: str) -> Term:
+    """Write a worker's row, marked; see :func:`beat` for the answer."""
+    return _write_worker(worker, lambda row: {"incarnation": incarnation, "reaped_on": r.now()})
+
+
+def beat(worker: Worker, incarnation: str) -> Term:
+    """Renew a worker's row, unless another live one has the name.
+
+    Answers with the row as it is now. Its ``incarnation`` stays for as long as what the
+    worker published does: an answer that was lost on the way can be had again.
+
+    :param incarnation: for a row that is new or was marked
+    """
+
+    def incarnations(row: Term) -> Term:
+        kept = row.eq(None).not_() & row.has_fields("reaped_on").not_()
+        return {
+            "incarnation": r.branch(
+                kept.default(False), row["incarnation"].default(incarnation), incarnation
+            )
+        }
+
+    return _write_worker(worker, incarnations)
+
+
+def _write_worker(worker: Worker, more: Callable[[Term], Any]) -> Term:
+    def decide(row: Term) -> Term:
+        other = row["identity"].default("").ne(worker.identity)
+        taken = r.branch(row.eq(None), False, alive(row, r.now()) & other)
+        times = {
+            "first_heartbeat": row["first_heartbeat"].default(r.now()),
+            "last_heartbeat": r.now(),
+        }
+        fresh = r.expr(rows.worker_row(worker)).merge(times, more(row))
+        return r.branch(taken, row, fresh)
+
+    place = r.table("services").get(rows.worker_id(worker.node))
+    return written(place.replace(decide, return_changes="always"))["new_val"]
+
+
+def retire_worker(worker: Worker) -> Term:
+    """Mark a worker that stops."""
+    return (
+        r.table("services")
+        .get(rows.worker_id(worker.node))
+        .update(
+            lambda row: r.branch(
+                row["identity"].default("").eq(worker.identity), {"reaped_on": r.now()}, {}
+            )
+        )
+    )
+
+
+def mark_dead() -> Term:
+    """Mark the workers that ran out; answers with the names of all that are marked."""
+    nodes = r.table("services").between(*NODES)
+
+    def marked(row: Term) -> Term:
+        ran_out = row["last_heartbeat"] + row["ttl"] <= r.now()
+        unmarked = row.has_fields("reaped_on").not_()
+        return r.branch((ran_out & unmarked).default(False), {"reaped_on": r.now()}, {})
+
+    def dead(row: Term) -> Term:
+        return row.has_fields("reaped_on") & (row["last_heartbeat"] + row["ttl"] <= r.now())
+
+    return r.do(
+        nodes.update(marked),
+        lambda _: STRICT.table("services").between(*NODES).filter(dead)["node"].coerce_to("array"),
+    )
+
+
+def mark_lost(node: str) -> Term:
+    """Mark a worker that will not return; answers with whether it is alive instead."""
+    place = r.table("services").get(rows.worker_id(node))
+
+    def decide(row: Term) -> Term:
+        marked = row.merge({"reaped_on": r.now()})
+        return r.branch(row.eq(None), None, alive(row, r.now()), row, marked)
+
+    left = written(place.replace(decide, return_changes="always"))["new_val"]
+    return left.do(lambda row: r.branch(row.eq(None), False, alive(row, r.now())))
+
+
+def remove_copies_of_marked(node: str, role: str, limit: int) -> Term:
+    """Remove some copies of a marked worker; answers with how many.
+
+    Those published since the mark stay: the worker lives again.
+    """
+    place = STRICT.table("services").get(rows.worker_id(node))
+
+    def remove(marked_on: Term) -> Term:
+        return (
+            r.table("services")
+            .between(rows.copy_id(role, node, ""), f"{role}:{node};")
+            .filter(lambda row: row["last_heartbeat"] <= marked_on)
+            .limit(limit)
+            .replace(
+                lambda row: r.branch(
+                    (row["last_heartbeat"] <= marked_on).default(False), None, row
+                ),
+                **SOFT,
+            )["deleted"]
+        )
+
+    return place["reaped_on"].default(None).do(lambda on: r.branch(on.eq(None), 0, remove(on)))
+
+
+def remove_marked(node: str) -> Term:
+    """Remove a worker's row, if it is still marked."""
+    return (
+        r.table("services")
+        .get(rows.worker_id(node))
+        .replace(lambda row: r.branch(row.has_fields("reaped_on").default(False), None, row))
+    )
+
+
+def set_draining(node: str, draining: bool) -> Term:
+    """Add a worker to those that are to be emptied, or remove it."""
+
+    def changed(row: Term) -> Term:
+        nodes = row["nodes"].default([])
+        after = nodes.set_insert(node) if draining else nodes.set_difference([node])
+        return {"id": "draining", "nodes": after}
+
+    return r.table("cluster").get("draining").replace(changed)
+
+
+def forget_place(node: str) -> Term:
+    """Remove a worker from its ring."""
+
+    def without(row: Term) -> Any:
+        return {"rings": r.literal(row["rings"].without(node))}
+
+    return r.table("cluster").get("rings").update(without)
+
+
+def save_rings(leader: Leader, rings: Mapping[str, int], known: Mapping[str, int]) -> Term:
+    """Replace which worker is on which ring, as long as that is `known` and no later leader
+    has been there; answers with what is there then. See :func:`as_leader`."""
+    fresh = {"id": "rings", "rings": sent(dict(rings)), "generation": leader.generation}
+
+    def decide(row: Term) -> Term:
+        later = row["generation"].default(0) > leader.generation
+        same = row["rings"].default({}).eq(sent(dict(known)))
+        return r.branch(row.eq(None), r.branch(same, fresh, None), later, row, same, fresh, row)
+
+    place = r.table("cluster").get("rings")
+    left = written(place.replace(decide, return_changes="always"))["new_val"]
+    return as_leader(leader, left["rings"].default({}))
+
+
+# -- copies ------------------------------------------------------------------------
+
+
+def publish_copies(copies: Sequence[Copy]) -> Term:
+    """Add copies, or renew them."""
+    times = {"first_heartbeat": r.now(), "last_heartbeat": r.now()}
+    return r.table("services").insert(
+        sent([rows.copy_row(copy) for copy in copies]).merge(times),
+        conflict=lambda _, old, new: new.merge(old.pluck("first_heartbeat")),
+    )
+
+
+def withdraw_copies(node: str, segments: Collection[str], role: str) -> Term:
+    """Remove copies of one worker in one role."""
+    ids = [rows.copy_id(role, node, segment) for segment in segments]
+    return r.table("services").get_all(r.args(sent(ids))).delete()
+
+
+# -- write locks -------------------------------------------------------------------
+
+
+def take_lock(segment: str, node: str, claim: str) -> Term:
+    """Take the write lock unless somebody has it; see :func:`lock_of` for the answer.
+
+    :param claim: random; tells this taking from every other one
+    """
+    fresh = {
+        "id": rows.lock_id(segment),
+        "segment": segment,
+        "node": node,
+        "acquired_on": r.now(),
+        "claim": claim,
+    }
+    return r.table("lock").insert(fresh, conflict="error").do(lambda _: lock_of(segment))
+
+
+def lock_of(segment: str) -> Term:
+    """The write lock's row, with an epoch; or null; or without an epoch where it changed
+    hands meanwhile, and has to be asked for again.
+
+    A lock is first held and then given the next epoch, so that epochs grow in the order
+    of ownership. Whoever finds one without, because its taker died in between or was of
+    an original installation, gives it one: to the row as it was seen, and to no later one.
+    """
+    place = r.table("lock", read_mode="majority").get(rows.lock_id(segment))
+
+    def next_epoch(row: Term) -> Term:
+        return {"id": segment, "epoch": row["epoch"].default(0) + 1}
+
+    def complete(seen: Term) -> Term:
+        epoch = r.table("epoch").get(segment).replace(next_epoch, return_changes="always")
+        return written(epoch)["new_val"]["epoch"].do(
+            lambda number: written(
+                place.update(
+                    lambda row: r.branch(row.eq(seen), {"epoch": number}, {}),
+                    return_changes="always",
+                )
+            )["new_val"]
+        )
+
+    return place.do(
+        lambda seen: r.branch(seen.eq(None), None, seen.has_fields("epoch"), seen, complete(seen))
+    )
+
+
+def release_lock(lock: Lock) -> Term:
+    """Free a write lock, if it is this one; answers with the row that is there then."""
+    place = r.table("lock").get(rows.lock_id(lock.segment))
+
+    def decide(row: Term) -> Term:
+        mine = row["node"].eq(lock.node) & row["epoch"].eq(lock.epoch)
+        return r.branch(mine.default(False), None, row)
+
+    return written(place.replace(decide, return_changes="always"))["new_val"]
+
+
+# -- assignments -------------------------------------------------------------------
+
+
+def change_assignments(
+    leader: Leader,
+    put: Sequence[Assignment],
+    remove: Sequence[tuple[str, str]],
+    locate: rows.Locate,
+) -> Term:
+    """Carry out a part of a plan; see :func:`as_leader`.
+
+    Beside the leader's row, each row tells whether a later leader has been there.
+    """
+    table = r.table("assignment")
+
+    def later(row: Term) -> Term:
+        return row["generation"].default(0) > leader.generation
+
+    more = {"generation": leader.generation, "assigned_on": r.now()}
+    inserted = table.insert(
+        sent([rows.assignment_row(assignment, locate) for assignment in put]).merge(more),
+        conflict=lambda _, old, new: r.branch(later(old), old, new),
+    )
+    ids = [rows.assignment_id(node, segment) for node, segment in remove]
+    removed = table.get_all(r.args(sent(ids))).replace(lambda row: r.branch(later(row), row, None))
+    # In this order: what is put stays, even where it is removed as well.
+    return as_leader(
+        leader,
+        removed.do(lambda removed: inserted.do(lambda put: {"removed": removed, "put": put})),
+    )
+
+
+def announce_version(copy: CanonicalCopy, locate: rows.Locate) -> Term:
+    """Move a segment's assignments to a later canonical copy."""
+    known = r.table("assignment").get_all(copy.segment, index="segment")
+
+    def moved(row: Term) -> Term:
+        version = [row["modified"].default(0), row["bytes"].default(0)]
+        later = r.expr(version) < [copy.modified, copy.size]
+        return r.branch(later, rows.version_fields(copy, locate), {})
+
+    return known.update(moved)
+
+
+def forget_assignments(segment: str) -> Term:
+    """Remove all assignments of a segment, unless somebody writes it; answers with who."""
+    return _unless_written(segment, r.table("assignment"))
+
+
+def forget_copies(segment: str) -> Term:
+    """Remove all copies of a segment, unless somebody writes it; answers with who."""
+    return _unless_written(segment, r.table("services"))
+
+
+def _unless_written(segment: str, table: Term) -> Term:
+    # Not in one step with what it depends on, but within a millisecond of it.
+    removed = table.get_all(segment, index="segment").delete()
+    holder = STRICT.table("lock").get(rows.lock_id(segment))["node"].default(None)
+    told = removed.do(lambda result: r.branch(result["errors"] > 0, result, None))
+    return holder.do(lambda node: r.branch(node.eq(None), told, node))
+
+
+# -- schemas -----------------------------------------------------------------------
+
+
+def put_schema(schema: Schema) -> Term:
+    """Add or replace a schema."""
+    fresh = {"id": schema.id, "sql": schema.sql}
+    return r.table("schema").insert(fresh, conflict="replace")
+
+
+def put_default_schema(schema: Schema) -> Term:
+    """Add a schema, unless there is one of that name."""
+    fresh = {"id": schema.id, "sql": schema.sql}
+    return r.table("schema").insert(fresh, conflict=lambda _, old, new: old)

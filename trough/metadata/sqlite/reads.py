@@ -1,0 +1,191 @@
+"""Questions to the registry, each a function of a connection, the time and its arguments.
+
+They run inside a transaction that their caller began (:class:`Database`), so that each
+answers from one state. Both sides use them: the servers' :mod:`trough.metadata.sqlite.store`
+and the Python client's :mod:`trough.metadata.blocking`. They change nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+
+from trough import errors
+from trough.metadata.conditions import Matches
+from trough.model import READ, Assignment, Copy, Leader, Lock, Schema, Worker
+
+# A copy counts while its own row does and its worker, where that has a row, is alive.
+# Its load is its worker's of this moment: copies' rows are written seldom.
+_COPY = """
+    SELECT copy.segment, copy.node, copy.role, copy.url, ifnull(worker.load, copy.load) AS load,
+           copy.ttl, copy.first_heartbeat, copy.last_heartbeat
+      FROM copy LEFT JOIN worker USING (node)
+     WHERE copy.last_heartbeat + copy.ttl > :now
+       AND (worker.node IS NULL
+            OR (NOT worker.reaped AND worker.last_heartbeat + worker.ttl > :now))
+"""
+
+_WORKER = """
+    SELECT node, identity, line, read_url, write_url, manager_url, capacity, available_bytes,
+           load, cold_storage, node IN (SELECT node FROM draining), ttl, first_heartbeat,
+           last_heartbeat
+      FROM worker
+     WHERE NOT reaped AND last_heartbeat + ttl > :now
+"""
+
+_ASSIGNMENT = """
+    SELECT segment, node, ring, path, size, modified, generation, assigned_on FROM assignment
+"""
+
+
+def leader(connection: sqlite3.Connection, now: float) -> Leader | None:
+    """Whoever leads now.
+
+    A lease from the future is that of a clock that was set back since, and would never end.
+    """
+    row = connection.execute(
+        "SELECT node, identity, url, line, generation, ttl FROM leader"
+        " WHERE identity != '' AND renewed_on - ttl <= ?1 AND renewed_on + ttl > ?1",
+        (now,),
+    ).fetchone()
+    return Leader(*row) if row else None
+
+
+# -- workers -----------------------------------------------------------------------
+
+
+def workers(connection: sqlite3.Connection, now: float) -> list[Worker]:
+    """All live workers, by name."""
+    return [_worker(row) for row in connection.execute(_WORKER + " ORDER BY node", {"now": now})]
+
+
+def worker(connection: sqlite3.Connection, now: float, node: str) -> Worker | None:
+    """One worker, if it is alive."""
+    found = connection.execute(_WORKER + " AND node = :node", {"now": now, "node": node})
+    row = found.fetchone()
+    return _worker(row) if row else None
+
+
+def _worker(row: tuple) -> Worker:
+    values = list(row)
+    values[9], values[10] = bool(row[9]), bool(row[10])
+    return Worker(*values)
+
+
+def draining(connection: sqlite3.Connection, now: float) -> set[str]:
+    """Names of the workers that are to be emptied."""
+    return {row[0] for row in connection.execute("SELECT node FROM draining")}
+
+
+def rings(connection: sqlite3.Connection, now: float) -> dict[str, int]:
+    """Which worker is on which ring."""
+    return dict(connection.execute("SELECT node, ring FROM ring ORDER BY node"))
+
+
+# -- copies ------------------------------------------------------------------------
+
+
+def copies_of(
+    connection: sqlite3.Connection, now: float, segments: Collection[str]
+) -> dict[str, list[Copy]]:
+    """The live copies of some segments, each segment's by role, load and worker."""
+    found: dict[str, list[Copy]] = {}
+    rows = connection.execute(
+        _COPY + " AND copy.segment IN (SELECT value FROM json_each(:segments))"
+        " ORDER BY copy.segment, copy.role, 5, copy.node",
+        {"now": now, "segments": json.dumps(list(segments))},
+    )
+    for row in rows:
+        found.setdefault(row[0], []).append(Copy(*row))
+    return found
+
+
+Place = tuple[str, str]
+
+
+def readable_page(
+    connection: sqlite3.Connection, now: float, matches: Matches, after: Place, size: int
+) -> tuple[list[Copy], Place | None]:
+    """Look at the next `size` copies in role READ, and return those whose segment matches.
+
+    :param after: where the last page ended; ``("", "")`` for the first one
+    :return: the page, which may be empty, and where it ended; None at the end of all
+    """
+    rows = connection.execute(
+        _COPY + " AND copy.role = :role AND (copy.segment, copy.node) > (:segment, :node)"
+        " ORDER BY copy.segment, copy.node LIMIT :size",
+        {"now": now, "role": READ, "segment": after[0], "node": after[1], "size": size},
+    ).fetchall()
+    page = [Copy(*row) for row in rows if matches(row[0])]
+    return page, (rows[-1][0], rows[-1][1]) if len(rows) == size else None
+
+
+# -- write locks -------------------------------------------------------------------
+
+_LOCK = "SELECT segment, node, epoch, acquired_on FROM lock"
+
+
+def lock_of(connection: sqlite3.Connection, now: float, segment: str) -> Lock | None:
+    """The write lock of a segment."""
+    row = connection.execute(
+        f"{_LOCK} WHERE segment = ? AND node IS NOT NULL", (segment,)
+    ).fetchone()
+    return Lock(*row) if row else None
+
+
+def locks(connection: sqlite3.Connection, now: float, node: str | None) -> list[Lock]:
+    """All write locks, or those of one worker, by segment."""
+    if node is None:
+        rows = connection.execute(f"{_LOCK} WHERE node IS NOT NULL ORDER BY segment")
+    else:
+        rows = connection.execute(f"{_LOCK} WHERE node = ? ORDER BY segment", (node,))
+    return [Lock(*row) for row in rows]
+
+
+def count_locks(connection: sqlite3.Connection, now: float) -> int:
+    """How many write locks there are."""
+    return connection.execute("SELECT count(*) FROM lock WHERE node IS NOT NULL").fetchone()[0]
+
+
+# -- assignments -------------------------------------------------------------------
+
+
+def assignments_page(
+    connection: sqlite3.Connection, now: float, node: str | None, after: Place, size: int
+) -> tuple[list[Assignment], Place | None]:
+    """The next `size` assignments, or one worker's; see :func:`readable_page`."""
+    condition = "(node, segment) > (?, ?)" if node is None else "node = ? AND segment > ?"
+    place = after if node is None else (node, after[1])
+    rows = connection.execute(
+        f"{_ASSIGNMENT} WHERE {condition} ORDER BY node, segment LIMIT ?", (*place, size)
+    ).fetchall()
+    page = [Assignment(*row) for row in rows]
+    return page, (page[-1].node, page[-1].segment) if len(page) == size else None
+
+
+def assignments_of_segment(
+    connection: sqlite3.Connection, now: float, segment: str
+) -> list[Assignment]:
+    """All assignments of one segment, by worker."""
+    rows = connection.execute(f"{_ASSIGNMENT} WHERE segment = ? ORDER BY node", (segment,))
+    return [Assignment(*row) for row in rows]
+
+
+# -- schemas -----------------------------------------------------------------------
+
+
+def schemas(connection: sqlite3.Connection, now: float) -> list[str]:
+    """Names of all schemas, sorted."""
+    return [row[0] for row in connection.execute("SELECT id FROM schema ORDER BY id")]
+
+
+def schema(connection: sqlite3.Connection, now: float, name: str) -> Schema:
+    """One schema.
+
+    :raises trough.errors.NoSuchSchema: no schema has this name
+    """
+    row = connection.execute("SELECT id, sql FROM schema WHERE id = ?", (name,)).fetchone()
+    if row is None:
+        raise errors.NoSuchSchema(f"there is no schema {name!r}")
+    return Schema(*row)

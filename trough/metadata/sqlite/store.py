@@ -1,0 +1,288 @@
+"""The metadata store of one machine: an SQLite file that all its processes open.
+
+Each process writes on one thread and reads on a few others, so that the reactor never
+waits for a disk. What is decided once (leadership, locks, schemas, assignments) is on
+disk before it is answered; what is said again anyway (beats, copies) is not waited for.
+The questions and changes themselves are :mod:`trough.metadata.sqlite.reads` and
+:mod:`trough.metadata.sqlite.writes`; this module knows on which thread each runs, and
+in which portions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock
+
+from trough import errors
+from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch, conditions
+from trough.metadata.sqlite import reads
+from trough.metadata.sqlite import writes as changes
+from trough.metadata.sqlite.database import Clock, Database, DatabasePool
+from trough.metadata.sqlite.regex import LIMIT_SECONDS, Matching
+from trough.metadata.sqlite.watch import Watcher, assignment_source, lock_changes
+from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+from trough.util.threads import ThreadPoolService
+
+T = TypeVar("T")
+
+#: Rows of a page, and of a portion of a long change: some 10 ms of work, so that
+#: nobody who waits for the file or the thread waits for long.
+PORTION = 2000
+
+
+class EmbeddedMetadata(Metadata):
+    """The registry at `path`.
+
+    :param clock: seconds since the epoch, the same on all processes
+    :param match_seconds: processor time that one pattern may take
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        reactor: Any,
+        clock: Clock = time.time,
+        match_seconds: int = LIMIT_SECONDS,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._match_seconds = match_seconds
+        self._writing = ThreadPoolService("registry-write", 1, reactor)
+        self._reading = ThreadPoolService("registry-read", 2, reactor)
+        # Apart, since a slow pattern holds its thread for as long as it runs.
+        self._matching = ThreadPoolService("registry-match", 2, reactor)
+        self._reactor = reactor
+        self._is_open = False
+        self._was_opened = False
+        self._opening = DeferredLock()
+
+    # -- life ------------------------------------------------------------------
+
+    async def open(self) -> None:
+        # Worker and sync server of one process both open the store that they share;
+        # the second one has to find it open, and not being opened.
+        await self._opening.run(lambda: Deferred.fromCoroutine(self._open()))
+
+    async def _open(self) -> None:
+        if self._is_open:
+            return
+        for threads in (self._writing, self._reading, self._matching):
+            threads.startService()
+        try:
+            self._database = await self._writing.run(Database, self._path, True, self._clock)
+        except BaseException:
+            await self._stop_threads()
+            raise
+        self._databases = DatabasePool(self._path, self._clock)
+        self._watcher = Watcher(
+            lambda: Database(self._path, clock=self._clock), self._reading, self._reactor
+        )
+        self._is_open = self._was_opened = True
+
+    async def close(self) -> None:
+        if not self._is_open:
+            return
+        await self._watcher.stop()
+        await self._stop_threads()
+        self._database.close()
+        self._databases.close()
+
+    async def _stop_threads(self) -> None:
+        self._is_open = False
+        for threads in (self._matching, self._reading, self._writing):
+            await threads.stopService()
+
+    def _check_open(self) -> None:
+        # A client may be faster than the start of the process that it asks. What comes
+        # after the end is refused by the threads.
+        if not self._was_opened:
+            raise errors.Unavailable(f"the registry {self._path} is not open")
+
+    async def _read(self, function: Callable[..., T], *args: Any) -> T:
+        self._check_open()
+        return await self._reading.run(self._databases.read, function, *args)
+
+    async def _decide(self, function: Callable[..., T], *args: Any) -> T:
+        self._check_open()
+        return await self._writing.run(self._database.change, True, function, *args)
+
+    async def _note(self, function: Callable[..., T], *args: Any) -> T:
+        self._check_open()
+        return await self._writing.run(self._database.change, False, function, *args)
+
+    # -- leadership ------------------------------------------------------------
+
+    async def campaign(self, candidate: Leader) -> Leader:
+        present = await self._read(reads.leader)
+        if present is not None and present.identity != candidate.identity:
+            # Those who wait need not make the one who leads wait for the file.
+            return present
+        return await self._decide(changes.campaign, candidate)
+
+    async def leader(self) -> Leader | None:
+        return await self._read(reads.leader)
+
+    async def resign(self, leader: Leader) -> None:
+        await self._decide(changes.resign, leader)
+
+    # -- workers ---------------------------------------------------------------
+
+    async def register_worker(self, worker: Worker) -> None:
+        await self._decide(changes.start_worker, worker)
+        await self._remove_copies(worker.node, None)
+        await self._decide(changes.beat, worker)
+
+    async def beat(self, worker: Worker) -> bool:
+        return await self._note(changes.beat, worker)
+
+    async def withdraw_worker(self, worker: Worker) -> None:
+        await self._note(changes.retire_worker, worker.node, worker.identity)
+        await self._remove_copies(worker.node, None)
+        await self._note(changes.remove_marked, worker.node)
+
+    async def workers(self) -> list[Worker]:
+        return await self._read(reads.workers)
+
+    async def set_draining(self, node: str, draining: bool) -> None:
+        await self._decide(changes.set_draining, node, draining)
+
+    async def draining(self) -> set[str]:
+        return await self._read(reads.draining)
+
+    async def reap(self, leader: Leader) -> list[str]:
+        reaped = []
+        for node in await self._decide(changes.mark_dead, leader):
+            await self._remove_copies(node, leader)
+            if await self._note(changes.remove_marked, node):
+                reaped.append(node)
+        return reaped
+
+    async def forget_worker(self, node: str) -> None:
+        await self._decide(changes.mark_lost, node)
+        await self._remove_copies(node, None)
+        await self._note(changes.remove_marked, node)
+        await self._decide(changes.forget_place, node)
+
+    async def _remove_copies(self, node: str, leader: Leader | None) -> None:
+        while await self._note(changes.remove_copies_of_marked, node, PORTION, leader):
+            pass
+
+    # -- copies ----------------------------------------------------------------
+
+    async def publish_copies(self, copies: Sequence[Copy]) -> None:
+        for portion in _portions(copies):
+            await self._note(changes.publish_copies, portion)
+
+    async def withdraw_copies(self, node: str, segments: Collection[str], role: str) -> None:
+        for portion in _portions(list(segments)):
+            await self._note(changes.withdraw_copies, node, portion, role)
+
+    async def copies_of(self, segments: Collection[str]) -> dict[str, list[Copy]]:
+        found: dict[str, list[Copy]] = {}
+        for portion in _portions(list(segments)):
+            found.update(await self._read(reads.copies_of, portion))
+        return found
+
+    def segments_matching(self, pattern: str | None) -> AsyncIterator[list[Copy]]:
+        if pattern is None:
+            return self._pages(reads.readable_page, conditions.matcher(None))
+        return self._matching_pages(pattern)
+
+    async def _matching_pages(self, pattern: str) -> AsyncIterator[list[Copy]]:
+        matching = await self._matching.run(
+            Matching, self._path, pattern, PORTION, self._match_seconds
+        )
+        try:
+            while (page := await self._matching.run(matching.next_page)) is not None:
+                yield page
+        finally:
+            matching.kill()
+            try:
+                await self._matching.run(matching.close)
+            except errors.Cancelled:
+                # The store is closing. There is little to wait for: it was killed.
+                matching.close()
+
+    async def _pages(self, function: Callable[..., Any], *args: Any) -> AsyncIterator[list[Any]]:
+        place: reads.Place | None = ("", "")
+        while place is not None:
+            page, place = await self._read(function, *args, place, PORTION)
+            if page:
+                yield page
+
+    # -- write locks -----------------------------------------------------------
+
+    async def take_lock(self, segment: str, node: str) -> Lock:
+        return await self._decide(changes.take_lock, segment, node)
+
+    async def lock_of(self, segment: str) -> Lock | None:
+        return await self._read(reads.lock_of, segment)
+
+    async def locks(self, node: str | None = None) -> list[Lock]:
+        return await self._read(reads.locks, node)
+
+    async def count_locks(self) -> int:
+        return await self._read(reads.count_locks)
+
+    async def release_lock(self, lock: Lock) -> None:
+        await self._decide(changes.release_lock, lock)
+
+    async def check_lock(self, lock: Lock) -> None:
+        conditions.refuse_other_lock(await self._read(reads.lock_of, lock.segment), lock)
+
+    def watch_locks(self, listener: Callable[[LockChanges], None]) -> Watch:
+        return self._watcher.add(lock_changes, listener)
+
+    # -- assignments -----------------------------------------------------------
+
+    def assignments(self, node: str | None = None) -> AsyncIterator[list[Assignment]]:
+        return self._pages(reads.assignments_page, node)
+
+    async def assignments_of_segment(self, segment: str) -> list[Assignment]:
+        return await self._read(reads.assignments_of_segment, segment)
+
+    async def change_assignments(
+        self,
+        leader: Leader,
+        put: Sequence[Assignment],
+        remove: Sequence[tuple[str, str]],
+    ) -> None:
+        await self._decide(changes.change_assignments, leader, put, remove)
+
+    async def announce_version(self, copy: CanonicalCopy) -> None:
+        await self._decide(changes.announce_version, copy)
+
+    async def forget_segment(self, segment: str) -> None:
+        await self._decide(changes.forget_segment, segment)
+
+    def watch_assignments(self, node: str, listener: Callable[[AssignmentChanges], None]) -> Watch:
+        return self._watcher.add(assignment_source(node), listener)
+
+    # -- the shape of the cluster ----------------------------------------------
+
+    async def rings(self) -> dict[str, int]:
+        return await self._read(reads.rings)
+
+    async def save_rings(
+        self, leader: Leader, rings: Mapping[str, int], known: Mapping[str, int]
+    ) -> None:
+        await self._decide(changes.save_rings, leader, dict(rings), dict(known))
+
+    # -- schemas ---------------------------------------------------------------
+
+    async def schemas(self) -> list[str]:
+        return await self._read(reads.schemas)
+
+    async def schema(self, name: str) -> Schema:
+        return await self._read(reads.schema, name)
+
+    async def put_schema(self, schema: Schema) -> bool:
+        return await self._decide(changes.put_schema, schema)
+
+
+def _portions(rows: Sequence[T]) -> list[Sequence[T]]:
+    return [rows[start : start + PORTION] for start in range(0, len(rows), PORTION)]

@@ -1,0 +1,1 @@
+"""HTTP: the resources that servers offer, and the clients that servers use between themselves."""

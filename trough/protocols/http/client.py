@@ -1,0 +1,286 @@
+"""HTTP for the Twisted client: workers and sync servers that speak nothing else.
+
+Workers of the original system answer SQL for one segment a request, a few at a time; what
+is in their answers is read by :mod:`trough.protocols.http.row_stream`. It refuses to know which
+worker is asked for what.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    PotentialDataLoss,
+    ResponseDone,
+)
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IResponse
+
+from trough import errors
+from trough.protocols.http.row_stream import RowLines
+from trough.protocols.line.pending_calls import QueryListener
+
+#: Seconds within which a server has to take a connection.
+CONNECT_SECONDS = 5.0
+
+#: Requests to one worker at a time. The original serves each with a process of its own.
+REQUESTS_AT_ONCE = 8
+
+#: Bytes of an answer that is read as a whole.
+MAX_ANSWER = 64 << 20
+
+_PREFIX = "500 Server Error: "
+_JSON = "application/json"
+_SQL = "application/sql;charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How a query over HTTP ended; what the listener was told is all there is."""
+
+    segments: int
+
+
+class HttpClient:
+    """Kept connections to any number of HTTP servers.
+
+    :param token: shown to each of them
+    """
+
+    def __init__(self, reactor: Any, token: str | None = None) -> None:
+        self._pool = HTTPConnectionPool(reactor, persistent=True)
+        self._pool.maxPersistentPerHost = REQUESTS_AT_ONCE
+        # Below what servers wait: a request that meets the closing has an unknown outcome.
+        self._pool.cachedConnectionTimeout = 20
+        self._agent = Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=self._pool)
+        self._authorization = f"Bearer {token}" if token else ""
+
+    async def close(self) -> None:
+        """Close the connections that were kept."""
+        await self._pool.closeCachedConnections()
+
+    async def send(self, method: str, url: str, body: bytes, content_type: str) -> IResponse:
+        """Send a request; the response's body is still to be read.
+
+        :raises trough.errors.OutcomeUnknown: it was sent, and not answered
+        :raises trough.errors.Unavailable: it was not sent
+        """
+        headers = Headers({"content-type": [content_type]})
+        if self._authorization:
+            headers.addRawHeader("authorization", self._authorization)
+        producer = FileBodyProducer(BytesIO(body))
+        try:
+            return await self._agent.request(method.encode(), url.encode(), headers, producer)
+        except CancelledError:
+            raise
+        except (ConnectError, DNSLookupError) as error:
+            raise errors.Unavailable(f"cannot connect to {url}: {error}") from error
+        except Exception as error:  # the transport's own, of many kinds
+            raise errors.OutcomeUnknown(f"no answer from {url}: {_reason(error)}") from error
+
+    async def order(self, method: str, url: str, document: Mapping[str, str] | None) -> Any:
+        """Ask a sync server; its JSON, or None where it says nothing.
+
+        :raises trough.errors.TroughError: the leaf that the server's answer means
+        """
+        body = b"" if document is None else json.dumps(document).encode()
+        response = await self.send(method, url, body, _JSON)
+        content = await _content(response, url)
+        if response.code not in (200, 201, 204):
+            raise error_of(response, content)
+        return json.loads(content) if content.startswith((b"{", b"[")) else None
+
+    async def write(self, url: str, sql: str) -> None:
+        """Run SQL on the worker that `url` belongs to.
+
+        :raises trough.errors.OutcomeUnknown: no answer came
+        :raises trough.errors.TroughError: the leaf that the worker's answer means
+        """
+        response = await self.send("POST", url, sql.encode(), _SQL)
+        content = await _content(response, url)
+        if response.code != 200:
+            raise error_of(response, content)
+
+    def query(
+        self, urls: Mapping[str, str], sql: str, rows: int | None, listener: QueryListener
+    ) -> HttpQuery:
+        """Ask segments for rows, each at its URL.
+
+        :param rows: most rows of one segment
+        """
+        return HttpQuery(self, urls, sql, rows, listener)
+
+
+class HttpQuery:
+    """A query under way, over as many requests as it has segments.
+
+    :ivar done: fires when each segment has answered or failed
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        urls: Mapping[str, str],
+        sql: str,
+        rows: int | None,
+        listener: QueryListener,
+    ) -> None:
+        self._client = client
+        self._sql = sql.encode()
+        self._most = rows
+        self._listener = listener
+        self._slots = DeferredSemaphore(REQUESTS_AT_ONCE)
+        self._bodies: set[RowLines] = set()
+        self._asking: set[Deferred[None]] = set()
+        self._left = len(urls)
+        self._segments = len(urls)
+        self.paused = False
+        self.done: Deferred[Answered] = Deferred(lambda _: self.cancel())
+        for segment, url in urls.items():
+            asking = Deferred.fromCoroutine(self._ask(segment, url))
+            self._asking.add(asking)
+            asking.addBoth(self._finished, asking)
+
+    def cancel(self) -> None:
+        """End it; the listener hears nothing more. Idempotent."""
+        self._fail(Failure(errors.Cancelled("cancelled by this client")))
+
+    def pause(self) -> None:
+        """Read nothing until `resume`."""
+        self.paused = True
+        for body in self._bodies:
+            body.pause()
+
+    def resume(self) -> None:
+        """End a pause."""
+        self.paused = False
+        for body in list(self._bodies):
+            body.resume()
+
+    async def _ask(self, segment: str, url: str) -> None:
+        await self._slots.acquire()
+        try:
+            count = await self._read(segment, url)
+        except errors.TroughError as error:
+            self._listener.failed(segment, error)
+        else:
+            self._listener.done(segment, count)
+        finally:
+            self._slots.release()
+
+    async def _read(self, segment: str, url: str) -> int:
+        response = await self._client.send("POST", url, self._sql, _SQL)
+        if response.code != 200:
+            raise error_of(response, await _content(response, url))
+        body = RowLines(segment, self._listener, self._most, lambda: self.paused)
+        self._bodies.add(body)
+        try:
+            response.deliverBody(body)
+            return await body.done
+        finally:
+            self._bodies.discard(body)
+
+    def _finished(self, result: object, asking: Deferred[None]) -> None:
+        self._asking.discard(asking)
+        self._left -= 1
+        if isinstance(result, Failure):
+            self._fail(result)
+        elif not self._left and not self.done.called:
+            self.done.callback(Answered(self._segments))
+
+    def _fail(self, failure: Failure) -> None:
+        if self.done.called:
+            return
+        self.done.errback(failure)
+        for asking in list(self._asking):
+            asking.cancel()
+
+
+def error_of(response: IResponse, content: bytes) -> errors.TroughError:
+    """The error that a response of another status than 200 tells."""
+    text = content.decode("utf-8", "replace").strip()
+    if text.startswith("<"):  # a page for a browser
+        text = ""
+    refused = text.startswith(_PREFIX.strip())
+    text = text.removeprefix(_PREFIX.strip()).strip()
+    code = (response.headers.getRawHeaders("x-trough-error") or [""])[0]
+    try:
+        document = json.loads(content)
+        text, code = document["error"], code or document.get("code", "")
+    except (ValueError, KeyError, TypeError):
+        pass
+    if code == errors.Moved.code:
+        return errors.NoSuchSegment(text)
+    if code:
+        return errors.from_code(code, text)
+    if refused:
+        return _refusal_of_the_original(text)
+    kinds = {404: errors.NoSuchSegment, 503: errors.Unavailable, 401: errors.Unauthorized}
+    return kinds.get(response.code, errors.TroughError)(text or f"status {response.code}")
+
+
+def _refusal_of_the_original(text: str) -> errors.TroughError:
+    """What an original worker means, whose only status is 500: most often that it, or its
+    SQLite, does not take the SQL."""
+    if not text:  # an assertion that the file is there
+        return errors.NoSuchSegment("the worker has no file of this segment")
+    if "cannot write to segment" in text:
+        return errors.NoWriteLock(text)
+    return errors.BadSql(text)
+
+
+async def _content(response: IResponse, url: str) -> bytes:
+    """The whole body.
+
+    :raises trough.errors.OutcomeUnknown: it did not come whole
+    """
+    body = _Body()
+    response.deliverBody(body)
+    try:
+        return await body.done
+    except CancelledError:
+        raise
+    except Exception as error:
+        raise errors.OutcomeUnknown(f"no whole answer from {url}: {_reason(error)}") from error
+
+
+class _Body(Protocol):
+    """Takes in a body, up to a limit."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._length = 0
+        self.done: Deferred[bytes] = Deferred(lambda _: self.transport.stopProducing())
+
+    def dataReceived(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._length += len(data)
+        if self._length > MAX_ANSWER and not self.done.called:
+            self.done.errback(errors.LimitExceeded(f"an answer of more than {MAX_ANSWER} bytes"))
+            self.transport.stopProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(b"".join(self._parts))
+        else:
+            self.done.errback(reason)
+
+
+def _reason(error: Exception) -> str:
+    inner = getattr(error, "reasons", None)  # of an Agent's failures, which say little
+    return str(inner[0].value if inner else error) or type(error).__name__

@@ -1,0 +1,122 @@
+"""Passes a read on to the worker that can answer it, streaming both ways.
+
+The client reads, the other worker sends: each is made to wait for the other by pausing
+the connection between us and the worker. A response that breaks off over there breaks off
+here.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from twisted.web.client import (
+    Agent,
+    FileBodyProducer,
+    HTTPConnectionPool,
+    ResponseDone,
+    readBody,
+)
+from twisted.web.http_headers import Headers
+
+from trough import errors
+from trough.protocols.http.server import CODE_HEADER, STATE_HEADER, Request, finished
+
+#: Names the worker that passed a request on; such a request is not passed on again.
+FORWARDED_HEADER = b"x-trough-forwarded-by"
+
+#: Names the holder of the write lock, beside the former, if that could not be reached.
+HOLDER_AWAY_HEADER = b"x-trough-holder-away"
+
+_PASSED_ON = (b"authorization", b"content-type", FORWARDED_HEADER, HOLDER_AWAY_HEADER)
+_PASSED_BACK = (b"content-type", STATE_HEADER, CODE_HEADER)
+
+#: Seconds to establish a connection, and beyond a query's own for its answer to begin.
+PATIENCE = 5.0
+
+
+class NoConnection(errors.Unavailable):
+    """Not one byte of an answer came: whoever asked can still be answered otherwise."""
+
+
+class Proxy:
+    """Forwards requests; one for all requests of a port."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._connections = HTTPConnectionPool(reactor, persistent=True)
+        self._connections.maxPersistentPerHost = 16
+        self._agent = Agent(reactor, connectTimeout=PATIENCE, pool=self._connections)
+
+    async def forward(self, request: Request, url: str, seconds: float) -> None:
+        """Send `request` to `url`, and its answer to the client.
+
+        :param seconds: that the query may take over there
+        :raises NoConnection: the other worker cannot be connected to, or is silent
+        :raises trough.errors.Moved: it has the segment no more, or not yet
+        :raises trough.errors.Unavailable: it broke off
+        """
+        headers = Headers()
+        for name in _PASSED_ON:
+            for value in request.requestHeaders.getRawHeaders(name, []):
+                headers.addRawHeader(name, value)
+        body = FileBodyProducer(BytesIO(request.body()))
+        asking: Deferred[Any] = self._agent.request(b"POST", url.encode(), headers, body)
+        try:
+            response = await asking.addTimeout(seconds + PATIENCE, self._reactor)
+        except CancelledError:
+            raise
+        except Exception as failure:  # Twisted's connection errors share no base
+            raise NoConnection(f"no answer from {url}: {failure}") from failure
+        if response.headers.getRawHeaders(CODE_HEADER) == [errors.Moved.code.encode()]:
+            said = (await readBody(response)).decode("utf-8", "replace")
+            raise errors.Moved(f"{url}: {said}", "")
+        request.setResponseCode(response.code)
+        for name in _PASSED_BACK:
+            for value in response.headers.getRawHeaders(name, []):
+                request.responseHeaders.setRawHeaders(name, [value])
+        relay = _Relay(request, url)
+        response.deliverBody(relay)
+        await relay.done
+
+    async def close(self) -> None:
+        """Close the connections that were kept."""
+        await self._connections.closeCachedConnections()
+
+
+class _Relay(Protocol):
+    """Writes what arrives from the worker to the client's request."""
+
+    def __init__(self, request: Request, url: str) -> None:
+        self._request = request
+        self._url = url
+        self.done: Deferred[None] = Deferred(lambda _: self._stop())
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        self._request.registerProducer(self.transport, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        if not finished(self._request):
+            self._request.write(data)
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        if self.done.called:
+            return
+        if finished(self._request):
+            self.done.callback(None)
+            return
+        self._request.unregisterProducer()
+        if reason.check(ResponseDone):
+            self._request.finish()
+            self.done.callback(None)
+        else:
+            self.done.errback(errors.Unavailable(f"{self._url} broke off: {reason.value}"))
+
+    def _stop(self) -> None:
+        if self.transport is not None:
+            self.transport.abortConnection()

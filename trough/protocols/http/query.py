@@ -1,0 +1,314 @@
+"""The query ports of a worker: 6444 answers reads, 6222 takes writes.
+
+A small answer goes out as one piece with its length; a large one streams, chunk by chunk,
+no faster than the client reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.executors.pool.pool import Framing, Limits, Outcome
+from trough.model import Copy, check_segment_id
+from trough.protocols.http.proxy import FORWARDED_HEADER, HOLDER_AWAY_HEADER, NoConnection, Proxy
+from trough.protocols.http.server import STATE_HEADER, Request, Resource, finished, write_response
+from trough.protocols.line.arguments import parse_rows, parse_seconds
+from trough.worker.queries import Queries
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class QueryParameters:
+    """The parameters of a query, all checked.
+
+    :ivar limits: what was asked for, within what the server allows
+    """
+
+    segment: str
+    limits: Limits
+
+
+def query_parameters(request: Request, queries: Queries) -> QueryParameters:
+    """Check the query string and the headers of a request.
+
+    ``Host: ID.anything`` names the segment where ``?segment=`` is absent.
+
+    :raises trough.errors.BadRequest: naming the parameter
+    """
+    arguments = request.args
+    unknown = set(arguments) - {b"segment", b"seconds", b"rows"}
+    if unknown:
+        names = ", ".join(sorted(name.decode("utf-8", "replace") for name in unknown))
+        raise errors.BadRequest(f"unknown parameters: {names}", "known: segment, seconds, rows")
+    for name, values in arguments.items():
+        if len(values) != 1:
+            raise errors.BadRequest(f"the parameter {name.decode()} is given {len(values)} times")
+    if b"segment" in arguments:
+        segment = arguments[b"segment"][0].decode("utf-8", "replace")
+    else:
+        segment = _named_by_host(request)
+    seconds, rows = _given(arguments, b"seconds"), _given(arguments, b"rows")
+    limits = queries.limits(
+        None if seconds is None else parse_seconds(seconds),
+        None if rows is None else parse_rows(rows),
+    )
+    return QueryParameters(check_segment_id(segment), limits)
+
+
+def _given(arguments: dict[bytes, list[bytes]], name: bytes) -> str | None:
+    values = arguments.get(name)
+    return None if values is None else values[0].decode("utf-8", "replace")
+
+
+def _named_by_host(request: Request) -> str:
+    hosts = request.requestHeaders.getRawHeaders(b"host", [])
+    if len(hosts) > 1:
+        raise errors.BadRequest("two Host headers name the segment", "add ?segment=ID to the URL")
+    host = (hosts[0] if hosts else b"").decode("utf-8", "replace")
+    segment, dot, _ = host.partition(".")
+    if not dot or host.replace(".", "").partition(":")[0].isdigit():
+        raise errors.BadRequest("no segment is named", "add ?segment=ID to the URL")
+    return segment
+
+
+class ReadResource(Resource):
+    """``POST /?segment=ID`` with one SELECT: its rows as a JSON array of objects."""
+
+    error_as_json = False
+
+    def __init__(self, queries: Queries, proxy: Proxy, token: str = "") -> None:
+        super().__init__(token)
+        self._queries = queries
+        self._proxy = proxy
+
+    def handler(self, request: Request) -> Callable[[Request], None]:
+        _only_post(request)
+        parameters = query_parameters(request, self._queries)
+        target = self._queries.target(parameters.segment)
+        if target is None:
+            serve = (
+                self._read_cold if self._queries.is_cold(parameters.segment) else self._elsewhere
+            )
+            return lambda request: self.run(request, serve(request, parameters))
+        return lambda request: self._read(request, target, parameters)
+
+    def _read(self, request: Request, target: Any, parameters: QueryParameters) -> None:
+        receiver = Streamed(self, request)
+        if self._queries.is_stale(parameters.segment):
+            request.setHeader(STATE_HEADER, b"last-promoted")
+        self._start(request, receiver, self._queries.read, [target], parameters)
+
+    def _start(
+        self,
+        request: Request,
+        receiver: Streamed,
+        read: Callable[..., Any],
+        what: Any,
+        parameters: QueryParameters,
+    ) -> None:
+        receiver.job = read(
+            what, request.body(), None, parameters.limits, Framing.OBJECTS, "", receiver
+        )
+        receiver.watch()
+
+    async def _read_cold(self, request: Request, parameters: QueryParameters) -> None:
+        target = await self._queries.bring(parameters.segment)
+        receiver = Streamed(self, request)
+        self._start(request, receiver, self._queries.read_cold, target, parameters)
+
+    async def _elsewhere(self, request: Request, parameters: QueryParameters) -> None:
+        """Pass a read on, or answer as last promoted where the writer cannot be reached.
+
+        Who has what is known with some delay, to this worker, to the store and to whoever
+        is asked; so another one is asked where one has the segment no more.
+        """
+        segment, asked_in_vain, moved_from = parameters.segment, set[str](), set[str]()
+        reason: errors.TroughError = errors.Unavailable(
+            f"segment {segment} has just moved", "ask again in a second"
+        )
+        target = self._promoted_for_another(request, segment)
+        passed_on = request.requestHeaders.hasHeader(FORWARDED_HEADER)
+        while target is None and not passed_on:
+            copy = await self._next_copy(segment, asked_in_vain, reason)
+            try:
+                await self._pass_on(request, copy, parameters, moved_from)
+            except errors.Moved:
+                moved_from.add(copy.node)
+                asked_in_vain.add(copy.node)
+                target = self._queries.target(segment)
+            except NoConnection as failure:
+                reason = failure
+                asked_in_vain.add(copy.node)
+                self._queries.reach.note(copy.node, False)
+                target = self._queries.target(segment)
+            else:
+                return
+        if target is None:
+            if passed_on:
+                reason = await self._why_not_here(segment)
+            raise reason
+        self._read(request, target, parameters)
+
+    async def _why_not_here(self, segment: str) -> errors.TroughError:
+        """Whoever passed the request on may not have noticed yet that all of it is gone."""
+        reason = await self._queries.find_absence(segment)
+        if isinstance(reason, errors.NoSuchSegment):
+            return reason
+        return errors.Moved(f"segment {segment} is not answered by {self._queries.node}", "")
+
+    def _promoted_for_another(self, request: Request, segment: str) -> Any:
+        holder = request.getHeader(HOLDER_AWAY_HEADER)
+        return (
+            self._queries.promoted(segment, holder.decode("ascii", "replace")) if holder else None
+        )
+
+    async def _next_copy(
+        self, segment: str, asked_in_vain: set[str], reason: errors.TroughError
+    ) -> Copy:
+        try:
+            return await self._queries.elsewhere(segment, asked_in_vain)
+        except errors.NoSuchSegment:
+            if asked_in_vain:  # there is one, which could not be asked
+                raise reason from None
+            raise
+
+    async def _pass_on(
+        self, request: Request, copy: Copy, parameters: QueryParameters, moved_from: set[str]
+    ) -> None:
+        headers = request.requestHeaders
+        headers.setRawHeaders(FORWARDED_HEADER, [self._queries.node.encode()])
+        holder = self._queries.worker.holder_elsewhere(parameters.segment)
+        # One that answered that it writes the segment no more is not away.
+        if holder is not None and holder.node not in {copy.node, *moved_from}:
+            headers.setRawHeaders(HOLDER_AWAY_HEADER, [holder.node.encode()])
+        await self._proxy.forward(request, copy.url, parameters.limits.seconds)
+
+
+class WriteResource(Resource):
+    """``POST /?segment=ID`` with SQL: ``OK`` once all of it is on disk."""
+
+    error_as_json = False
+
+    def __init__(self, queries: Queries, token: str = "") -> None:
+        super().__init__(token)
+        self._queries = queries
+
+    def handler(self, request: Request) -> Callable[[Request], None]:
+        _only_post(request)
+        parameters = query_parameters(request, self._queries)
+        return lambda request: self._write(request, parameters)
+
+    def _write(self, request: Request, parameters: QueryParameters) -> None:
+        # A client that goes away does not take its write back: it may be on disk.
+        self._queries.write(
+            parameters.segment,
+            request.body(),
+            None,
+            parameters.limits,
+            Written(self, request),
+        )
+
+
+def _only_post(request: Request) -> None:
+    if request.method != b"POST":
+        request.setHeader(b"allow", b"POST")
+        raise errors.MethodNotAllowed(
+            f"{request.method.decode('ascii', 'replace')} is not for this port",
+            "POST the SQL to /?segment=ID",
+        )
+
+
+class Streamed:
+    """Brings the answer of a read to the client; a receiver of the executors' bytes.
+
+    The first chunk waits for the second or for the end, whichever comes first.
+    """
+
+    job: Any = None
+
+    def __init__(self, resource: Resource, request: Request) -> None:
+        self._resource = resource
+        self._request = request
+        self._first: bytes | None = None
+        self._streaming = False
+        self._over = False
+
+    def watch(self) -> None:
+        """Cancel the query if the client goes away."""
+        if not self._over:
+            self._request.notifyFinish().addErrback(self._gone)
+
+    def _gone(self, _: Failure) -> None:
+        if not self._over:
+            self._over = True
+            self.job.cancel()
+
+    def data(self, chunk: bytes) -> None:
+        """A further piece of the answer."""
+        if self._over:
+            return
+        if self._streaming:
+            self._request.write(chunk)
+        elif self._first is None:
+            self._first = chunk
+        else:
+            self._begin_streaming()
+            self._request.write(chunk)
+
+    def _begin_streaming(self) -> None:
+        self._streaming = True
+        self._request.setHeader(b"content-type", b"application/json")
+        self._request.write(self._first)
+        self._request.registerProducer(self, True)
+
+    def finished(self, outcome: Outcome) -> None:
+        """The end of the answer, or the reason why there is none."""
+        if self._over:
+            return
+        self._over = True
+        # It knows this in turn; left together, both would wait for the collector.
+        self.job = None
+        if self._streaming:
+            self._request.unregisterProducer()
+        if outcome.error is not None:
+            self._resource.fail(self._request, Failure(outcome.error))
+        elif self._streaming:
+            self._request.finish()
+        else:
+            write_response(self._request, 200, b"application/json", self._first or b"[]\n")
+
+    def pauseProducing(self) -> None:
+        self.job.pause()
+
+    def resumeProducing(self) -> None:
+        self.job.resume()
+
+    def stopProducing(self) -> None:
+        self._gone(Failure(errors.Cancelled("the client is gone")))
+
+
+class Written:
+    """Answers a write once its outcome is known."""
+
+    def __init__(self, resource: Resource, request: Request) -> None:
+        self._resource = resource
+        self._request = request
+
+    def data(self, chunk: bytes) -> None:
+        """A write sends no rows."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """The write is on disk, or is not."""
+        if finished(self._request):
+            return
+        if outcome.error is not None:
+            self._resource.fail(self._request, Failure(outcome.error))
+        else:
+            write_response(self._request, 200, b"text/plain; charset=utf-8", b"OK\n")

@@ -1,0 +1,369 @@
+"""HTTP as existing clients speak it: what every resource here has in common.
+
+Resources check parameters, hand over, and write what comes back; rules live elsewhere.
+One place turns an error into a response. The query ports answer errors as text that
+begins with ``500 Server Error: ``, whatever the status: existing clients look only at
+"not 200", and strip those words to get at the reason.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Callable, Coroutine
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IHalfCloseableProtocol, IWriteDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http, resource, server
+from zope.interface import implementer
+
+from trough import errors
+from trough.util.flush_batch import Bunch
+
+_log = Logger()
+
+#: Of a body that is too large, this many times the limit is read and dropped, so that the
+#: client gets to see the answer and can keep its connection; whoever announces more, or
+#: asks before sending, is answered at once; whoever sends more is cut off.
+PATIENCE = 16
+
+#: Seconds between two looks whether a client is there that has ended its side, and in which
+#: the answer has to begin to one of HTTP/1.0, which cannot be looked for.
+LOOKS, UNSURE = 1, 5
+_IS_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+REASON_PREFIX = b"500 Server Error: "
+
+#: In which an answer tells the code of its error (trough/errors.py).
+CODE_HEADER = b"x-trough-error"
+
+#: In which it says that its rows are the last promoted state.
+STATE_HEADER = b"x-trough-state"
+
+_UNREAD = (
+    b"HTTP/1.1 413 Request Entity Too Large\r\n"
+    b"Connection: close\r\n"
+    b"X-Trough-Error: too-large\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: %d\r\n\r\n%s"
+)
+
+
+class _Discard(BytesIO):
+    """Takes the rest of a body that is too large."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+class Request(server.Request):
+    """A request whose body has a limit, and whose headers say no more than needed."""
+
+    max_body = 64 * 1024 * 1024
+    too_large = False
+    channel: Any
+    content: BytesIO
+    site: Site
+    _received = 0
+    _answered = False
+
+    def gotLength(self, length: int | None) -> None:
+        if length is not None and length > self.max_body:
+            self._refuse_body(length)
+        else:
+            # In memory whatever its size: the limit bounds it, a temporary file on disk
+            # would only be read back at once.
+            self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > self.max_body and not self.too_large:
+            self._refuse_body(self._received)
+        if self._received > self.max_body * PATIENCE:
+            self.abort()
+            return
+        self.content.write(data)
+
+    def _refuse_body(self, length: int) -> None:
+        self.too_large = True
+        self.content = _Discard()
+        waits = self.requestHeaders.getRawHeaders(b"expect", [b""])[0].lower() == b"100-continue"
+        if waits or length > self.max_body * PATIENCE:
+            self._refuse_unread(waits)
+
+    def _refuse_unread(self, waits: bool) -> None:
+        """Answer now, and let the connection end: what follows is not worth reading.
+
+        :param waits: whether the client sends its body only when it is told to; for
+            another one the connection stays open, or what it has sent already would reset
+            it before the answer is seen
+        """
+        self.requestHeaders.removeHeader(b"expect")
+        self._answered = True
+        said = REASON_PREFIX + str(self.body_too_large()).encode() + b"\n"
+        self.channel.write(_UNREAD % (len(said), said))
+        if waits:
+            self.channel.loseConnection()
+
+    def body_too_large(self) -> errors.TooLarge:
+        """What is wrong with a body that is too large."""
+        return errors.TooLarge(f"the body has more than {self.max_body} bytes", "send it in parts")
+
+    def process(self) -> None:
+        """Serve the request, now that its body is here."""
+        if self._answered:
+            self.channel.loseConnection()
+        else:
+            self.path = _path_of(self.path)
+            super().process()
+
+    def abort(self) -> None:
+        """Reset the connection, so that nobody takes what was sent for an answer."""
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+    def body(self) -> bytes:
+        """The whole body."""
+        return bytes(self.content.getvalue())
+
+
+@implementer(IHalfCloseableProtocol)
+class Channel(http.HTTPChannel):
+    """A connection; an answer leaves once it is whole, without another turn of the reactor.
+
+    Who ends his side after a request is answered: a script that pipes requests into ``nc``
+    does so. A client that is killed looks the same until something is sent to it; that is an
+    interim answer, which clients pass over (RFC 9110, section 15.2) and HTTP/1.0 did not have.
+    """
+
+    site: Site
+    transport: Any
+    _peer_ended = False
+
+    def requestDone(self, request: http.Request) -> None:
+        super().requestDone(request)
+        self.site.bunch.at_end(self._send_now)
+        if not self.persistent:
+            self.setTimeout(self.site.timeOut)  # of a peer that does not take the rest
+        elif self._peer_ended:
+            self._go_on_or_close()
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more, and may be gone."""
+        ended, self._peer_ended = self._peer_ended, True
+        if not ended and not self.transport.disconnecting:
+            self._go_on_or_close()
+
+    def writeConnectionLost(self) -> None:
+        """Never called, for this side is not ended alone."""
+
+    def _go_on_or_close(self) -> None:
+        if self._handlingRequest:
+            # Most are answered before anybody has to be looked for.
+            self.setTimeout(LOOKS if self._takes_interim_answers() else UNSURE)
+        else:
+            self.loseConnection()
+
+    def timeoutConnection(self) -> None:
+        if self.transport.disconnecting:
+            self.transport.abortConnection()
+        elif not self._peer_ended:
+            super().timeoutConnection()
+        elif self.requests[0].startedWriting:
+            self.setTimeout(UNSURE)  # whether anybody is there, sending finds out
+        elif self._takes_interim_answers():
+            # The second one fails where nobody was there to take the first.
+            self.transport.write(_IS_THERE)
+            self.setTimeout(LOOKS)
+        else:
+            self.loseConnection()
+
+    def _takes_interim_answers(self) -> bool:
+        return bool(self.requests[0].clientproto == b"HTTP/1.1")
+
+    def _send_now(self) -> None:
+        transport = self.transport
+        # One that is to close does so when the reactor finds that all is sent, and one that
+        # encrypts has no descriptor. What this says of a lost connection the reactor finds
+        # out as well.
+        going_on = transport.connected and not transport.disconnecting
+        if going_on and IWriteDescriptor.providedBy(transport):
+            transport.doWrite()
+
+
+class Site(server.Site):
+    """A site of one port.
+
+    :param max_body: bytes; a greater body is answered with 413
+    :ivar bunch: of whatever answers the requests
+    """
+
+    noisy = False
+    protocol = Channel  # type: ignore[assignment]
+
+    def __init__(
+        self, root: resource.Resource, reactor: Any, max_body: int, bunch: Bunch | None = None
+    ) -> None:
+        request = type("Request", (Request,), {"max_body": max_body})
+        # Clients such as curl say that SQL is a form; taken for one, each ``=`` in it would
+        # be a parameter.
+        super().__init__(
+            root,
+            requestFactory=request,
+            parsePOSTFormSubmission=False,
+            reactor=reactor,
+            timeout=600,
+        )
+        self.displayTracebacks = False
+        self._clock = reactor
+        self.bunch = bunch or Bunch(reactor)
+        self._under_way: set[Request] = set()
+        self._idle: Deferred[None] | None = None
+
+    def began(self, request: Request) -> None:
+        """A request has begun; it is forgotten by itself at its end."""
+        self._under_way.add(request)
+        request.notifyFinish().addBoth(lambda _: self._ended(request))
+
+    def _ended(self, request: Request) -> None:
+        self._under_way.discard(request)
+        if not self._under_way and self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.callback(None)
+
+    async def drain(self, seconds: float) -> None:
+        """Let the requests under way end; the port has been closed before.
+
+        :param seconds: after which those that have not are cut off
+        """
+        if not self._under_way:
+            return
+        self._idle = Deferred()
+        try:
+            await self._idle.addTimeout(seconds, self._clock)
+        except TimeoutError:
+            for request in list(self._under_way):
+                request.abort()
+
+    def log(self, request: http.Request) -> None:
+        """Access logs are not kept: what matters is logged where it is known."""
+
+
+class Resource(resource.Resource):
+    """A resource whose errors become responses in one place.
+
+    :param token: has to be in ``Authorization: Bearer`` where it is not empty
+    """
+
+    isLeaf = True
+    error_as_json = True
+
+    def __init__(self, token: str = "") -> None:
+        super().__init__()
+        self._token = token.encode()
+
+    def render(self, request: Request) -> int:
+        request.site.began(request)
+        try:
+            if request.too_large:
+                raise request.body_too_large()
+            self._authenticate(request)
+            self.handler(request)(request)
+        except Exception:
+            self.fail(request, Failure())
+        return server.NOT_DONE_YET
+
+    def handler(self, request: Request) -> Callable[[Request], None]:
+        """What serves this request.
+
+        :raises trough.errors.TroughError: nothing does
+        """
+        raise NotImplementedError
+
+    def _authenticate(self, request: Request) -> None:
+        if not self._token:
+            return
+        given = request.getHeader(b"authorization") or b""
+        if not hmac.compare_digest(given, b"Bearer " + self._token):
+            raise errors.Unauthorized(
+                "this server wants a token", "send the header Authorization: Bearer TOKEN"
+            )
+
+    def run(self, request: Request, work: Coroutine[Any, Any, Any]) -> None:
+        """Await `work`, and write the response that it returns."""
+        running: Deferred[Any] = Deferred.fromCoroutine(work)
+        gone = request.notifyFinish()
+        gone.addErrback(lambda _: running.cancel())
+        running.addCallback(self._respond, request)
+        running.addErrback(lambda failure: self.fail(request, failure))
+
+    def _respond(self, answer: Any, request: Request) -> None:
+        if answer is None or finished(request):
+            return
+        status, content_type, body = answer
+        write_response(request, status, content_type, body)
+
+    def fail(self, request: Request, failure: Failure) -> None:
+        """Answer with an error; once a part of the answer is out, cut it off.
+
+        A response that ends without its closing bracket, on a connection that is reset,
+        is one that no client can take for a whole one.
+        """
+        if finished(request) or failure.check(CancelledError):
+            return
+        error = failure.value
+        if not isinstance(error, errors.TroughError):
+            _log.failure("{uri}: failed", failure=failure, uri=request.uri)
+            error = errors.TroughError("an error inside the server, which is in its log")
+        if request.startedWriting:
+            _log.warn("{uri}: cut off: {reason}", uri=request.uri, reason=error)
+            request.abort()
+            return
+        request.setHeader(CODE_HEADER, error.code.encode())
+        if self.error_as_json:
+            said: dict[str, str] = {"error": str(error), "code": error.code}
+            if isinstance(error, errors.Moved):
+                said["node"] = error.node
+            write_json(request, error.status, said)
+        else:
+            body = REASON_PREFIX + str(error).encode("utf-8", "replace") + b"\n"
+            write_response(request, error.status, b"text/plain; charset=utf-8", body)
+
+
+def _path_of(target: bytes) -> bytes:
+    """The path that a request asks for, where it may name the whole URL (RFC 9112, 3.2.2)."""
+    scheme, separator, rest = target.partition(b"://")
+    return b"/" + rest.partition(b"/")[2] if separator and b"/" not in scheme else target
+
+
+def finished(request: Request) -> bool:
+    """Whether nothing can be written to `request` any more."""
+    return bool(request.finished or request._disconnected)
+
+
+def write_response(request: Request, status: int, content_type: bytes, body: bytes) -> None:
+    """Answer with a whole body, and end the request."""
+    request.setResponseCode(status)
+    if content_type:
+        request.setHeader(b"content-type", content_type)
+    if status != http.NO_CONTENT:
+        request.setHeader(b"content-length", b"%d" % len(body))
+    if request.method != b"HEAD" and body:
+        request.write(body)
+    request.finish()
+
+
+def write_json(request: Request, status: int, answer: object) -> None:
+    """Answer with JSON, and end the request."""
+    body = json.dumps(answer).encode() + b"\n"
+    write_response(request, status, b"application/json", body)
+
+
+def as_json(answer: object, status: int = 200) -> tuple[int, bytes, bytes]:
+    """A response for :meth:`Resource.run`."""
+    return status, b"application/json", json.dumps(answer).encode() + b"\n"

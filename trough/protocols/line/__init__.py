@@ -1,0 +1,1 @@
+"""The line protocol: bytes to messages, its servers and its client."""

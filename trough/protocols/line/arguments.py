@@ -1,0 +1,314 @@
+"""The arguments of each request, checked, as values.
+
+One function a verb. Each takes the request that the parser made and returns what the
+verb works with, or raises :class:`trough.errors.BadRequest` (or a leaf of it) with a
+sentence for whoever typed it. Whether a segment, schema or pattern means anything is for
+the verb to find out.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from trough import errors
+from trough.model import DEFAULT_SCHEMA, check_segment_id, is_segment_id
+from trough.protocols.line.framing import MARK, Request
+from trough.protocols.line.values import Parameters, decode_parameters
+
+
+class Selection(NamedTuple):
+    """Which segments are meant: those named, or those whose id `pattern` is found in.
+
+    :ivar segments: each once, in the order of the request
+    :ivar pattern: a regular expression, not compiled yet; None where ids were given
+    """
+
+    segments: tuple[str, ...]
+    pattern: str | None = None
+
+
+# This and the next are neither frozen nor tuples, for the same reason as Request.
+@dataclass(slots=True)
+class QueryArguments:
+    """Of ``QUERY``.
+
+    :ivar segments: see :class:`Selection`; likewise `pattern`
+    :ivar seconds: the deadline that was asked for, or None
+    :ivar rows: most rows of one segment, or None where that was not said
+    :ivar parameters: for the statement's places, or None
+    """
+
+    segments: tuple[str, ...]
+    pattern: str | None
+    seconds: float | None
+    rows: int | None
+    parameters: Parameters | None
+    sql: str
+
+
+@dataclass(slots=True)
+class WriteArguments:
+    """Of ``WRITE``; see :class:`QueryArguments`."""
+
+    segment: str
+    seconds: float | None
+    parameters: Parameters | None
+    sql: str
+
+
+@dataclass(slots=True)
+class GatherArguments:
+    """Of ``GATHER``; see :class:`QueryArguments`.
+
+    :ivar partial: whether to answer from the rest where segments fail
+    :ivar within: whether rows of different segments never meet
+    """
+
+    segments: tuple[str, ...]
+    pattern: str | None
+    sql: str
+    parameters: Parameters | None = None
+    seconds: float | None = None
+    partial: bool = False
+    within: bool = False
+
+
+def parse_query_arguments(request: Request) -> QueryArguments:
+    """``QUERY <ids|~pattern> [seconds=N] [rows=N] [bind=JSON] SQL``."""
+    if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
+        segment, bind, text = match.groups()
+        parameters = None if bind is None else decode_parameters(bind)
+        return QueryArguments((_segment(segment),), None, None, None, parameters, _text(text))
+    words = _Words(request)
+    segments, pattern = _selection(words.next("the segments"))
+    seconds, rows, parameters = _settings(words.options(_QUERY_OPTIONS))
+    sql = words.rest("the SQL")
+    return QueryArguments(segments, pattern, seconds, rows, parameters, sql)
+
+
+def parse_write_arguments(request: Request) -> WriteArguments:
+    """``WRITE <id> [seconds=N] [bind=JSON] SQL``."""
+    words = _Words(request)
+    segment = _segment(words.next("the segment"))
+    seconds, _, parameters = _settings(words.options(_WRITE_OPTIONS))
+    return WriteArguments(segment, seconds, parameters, words.rest("the SQL"))
+
+
+def parse_gather_arguments(request: Request) -> GatherArguments:
+    """``GATHER <ids|~pattern> [partial=yes] [within=yes] [seconds=N] [bind=JSON] SQL``."""
+    words = _Words(request)
+    segments, pattern = _selection(words.next("the segments"))
+    given = words.options(_GATHER_OPTIONS)
+    seconds, _, parameters = _settings(given)
+    return GatherArguments(
+        segments,
+        pattern,
+        words.rest("the SQL"),
+        parameters,
+        seconds,
+        _yes_or_no(given, "partial"),
+        _yes_or_no(given, "within"),
+    )
+
+
+def parse_where_arguments(request: Request) -> Selection:
+    """``WHERE <ids|~pattern>``."""
+    words = _Words(request)
+    selection = _selection(words.next("the segments"))
+    words.end()
+    return selection
+
+
+def parse_provision_arguments(request: Request) -> tuple[str, str]:
+    """``PROVISION <id> [schema=NAME]``: the segment and the schema's name."""
+    words = _Words(request)
+    segment = _segment(words.next("the segment"))
+    given = words.options(_PROVISION_OPTIONS)
+    words.end()
+    schema = given.get("schema")
+    return segment, DEFAULT_SCHEMA.id if schema is None else _text(schema)
+
+
+def parse_segment_argument(request: Request) -> str:
+    """``PROMOTE <id>``, ``DELETE <id>``: the segment."""
+    words = _Words(request)
+    segment = _segment(words.next("the segment"))
+    words.end()
+    return segment
+
+
+def parse_word(request: Request, what: str) -> str:
+    """``SCHEMA <name>``, ``CANCEL <tag>``: the only argument, as it is.
+
+    :param what: names it to whoever left it out: ``the name``
+    """
+    words = _Words(request)
+    word = _text(words.next(what))
+    words.end()
+    return word
+
+
+def parse_optional_word(request: Request) -> str:
+    """``HELP [verb]``: the only argument, or an empty string."""
+    return parse_word(request, "a topic") if request.arguments.strip(b" ") else ""
+
+
+def parse_put_schema_arguments(request: Request) -> tuple[str, str]:
+    """``PUT-SCHEMA <name> <SQL>``: name and SQL, which may be empty as a literal."""
+    words = _Words(request)
+    return _text(words.next("the name")), words.rest("the SQL")
+
+
+def parse_no_arguments(request: Request) -> None:
+    """``STATUS``, ``SCHEMAS``, ``PING``, ``QUIT``: nothing may follow."""
+    _Words(request).end()
+
+
+_QUERY_OPTIONS = ("seconds", "rows", "bind")
+_WRITE_OPTIONS = ("seconds", "bind")
+_GATHER_OPTIONS = ("partial", "within", "seconds", "bind")
+_PROVISION_OPTIONS = ("schema",)
+
+# No statement of SQL begins with a word and an equals sign.
+_OPTION = re.compile(rb"([A-Za-z][A-Za-z\-]*+)=([^ ]*+)(?: ++|\Z)")
+
+# What most queries are: one segment, perhaps parameters, no literal. Two microseconds less.
+_ONE_SEGMENT = re.compile(rb"([^ ,~\0]++) ++(?:bind=([^ \0]*+) ++)?(?![A-Za-z\-]++=)([^\0]++)")
+
+
+class _Words:
+    """The arguments of a request, taken one after the other.
+
+    A literal stands for its bytes and nothing in it separates.
+    """
+
+    __slots__ = ("_literals", "_text", "_verb")
+
+    def __init__(self, request: Request) -> None:
+        self._verb = request.verb
+        self._text = request.arguments
+        self._literals = iter(request.literals) if request.literals else None
+
+    def next(self, what: str) -> bytes:
+        """The next word; `what` names it to whoever left it out."""
+        word, _, self._text = self._text.partition(b" ")
+        if not word:
+            self._text = self._text.lstrip(b" ")
+            if not self._text:
+                raise self._missing(what)
+            word, _, self._text = self._text.partition(b" ")
+        return word if self._literals is None else self._spliced(word)
+
+    def options(self, allowed: tuple[str, ...]) -> Mapping[str, bytes]:
+        """All ``name=value`` words that come next."""
+        self._text = self._text.lstrip(b" ")
+        match = _OPTION.match(self._text)
+        if match is None:
+            return {}
+        given: dict[str, bytes] = {}
+        while match is not None:
+            name = match[1].decode().lower()
+            if name not in allowed:
+                known = ", ".join(f"{option}=" for option in allowed)
+                raise errors.BadRequest(f"{self._verb} has no option {name}=", f"it has {known}")
+            if name in given:
+                raise errors.BadRequest(f"{name}= is given twice")
+            given[name] = self._spliced(match[2])
+            self._text = self._text[match.end() :]
+            match = _OPTION.match(self._text)
+        return given
+
+    def rest(self, what: str) -> str:
+        """Everything else, as text."""
+        if not self._text:
+            raise self._missing(what)
+        return _text(self._text if self._literals is None else self._spliced(self._text))
+
+    def end(self) -> None:
+        """Make sure that there is nothing else."""
+        if self._text.strip(b" "):
+            raise errors.BadRequest(f"{self._verb} has too many arguments", self._hint())
+
+    def _spliced(self, text: bytes) -> bytes:
+        if self._literals is None or MARK not in text:
+            return text
+        first, *pieces = text.split(MARK)
+        return first + b"".join(next(self._literals) + piece for piece in pieces)
+
+    def _missing(self, what: str) -> errors.BadRequest:
+        return errors.BadRequest(f"{self._verb} without {what}", self._hint())
+
+    def _hint(self) -> str:
+        return f"HELP {self._verb} shows its usage"
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise errors.BadRequest(f"not UTF-8: byte {error.start} of an argument") from error
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _segment(word: bytes) -> str:
+    # Remembered, for the same ones are asked over and over; what is no id is not.
+    return check_segment_id(_text(word))
+
+
+def _selection(word: bytes) -> Selection:
+    text = _text(word)
+    if text.startswith("~"):
+        return Selection((), text[1:])
+    # A list may begin with a comma, for the sake of an id that begins with a tilde.
+    segments = text.removeprefix(",").split(",")
+    if not all(map(is_segment_id, segments)):
+        for segment in segments:
+            check_segment_id(segment)
+    return Selection(tuple(dict.fromkeys(segments)))
+
+
+def _settings(given: Mapping[str, bytes]) -> tuple[float | None, int | None, Parameters | None]:
+    if not given:
+        return None, None, None
+    seconds, rows, bind = given.get("seconds"), given.get("rows"), given.get("bind")
+    return (
+        None if seconds is None else parse_seconds(_text(seconds)),
+        None if rows is None else parse_rows(_text(rows)),
+        None if bind is None else decode_parameters(bind),
+    )
+
+
+def _yes_or_no(given: Mapping[str, bytes], name: str) -> bool:
+    told = given.get(name, b"no").lower()
+    if told not in (b"yes", b"no"):
+        raise errors.BadRequest(f"{name}={_text(told)[:40]}", "yes or no")
+    return told == b"yes"
+
+
+def parse_seconds(text: str) -> float:
+    """A deadline, in seconds.
+
+    :raises trough.errors.BadRequest: it is none
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not (seconds > 0 and math.isfinite(seconds)):
+        raise errors.BadRequest(f"seconds={text[:40]}", "a number of seconds, more than 0")
+    return seconds
+
+
+def parse_rows(text: str) -> int:
+    """A number of rows; 0 is no limit.
+
+    :raises trough.errors.BadRequest: it is none
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise errors.BadRequest(f"rows={text[:40]}", "a number of rows, or 0 for no limit")
+    return int(text)

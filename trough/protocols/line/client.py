@@ -1,0 +1,381 @@
+"""The line protocol's client: one connection to one server.
+
+It promises that any number of requests can be under way at once; that each is answered
+or fails, whatever happens to the connection, with :class:`trough.errors.Unavailable`
+(after a write: :class:`trough.errors.OutcomeUnknown`); that a listener which pauses stops
+the reading, and so the server, and so SQLite; and that a server which has fallen silent
+is found out. It refuses to reconnect and to ask elsewhere: that is
+:mod:`trough.cluster_client.client`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.model import check_segment_id
+from trough.protocols.line.framing import FINAL, ReplyParser
+from trough.protocols.line.messages import (
+    Greeting,
+    Matching,
+    format_options,
+    format_request,
+    format_segments,
+    format_text,
+    format_word,
+    parse_error,
+    parse_greeting,
+)
+from trough.protocols.line.pending_calls import Answer, Call, Command, Pending, QueryListener, Raw
+from trough.protocols.line.values import Parameters
+from trough.protocols.line.write_buffer import Outbox
+from trough.util.flush_batch import Bunch
+
+_log = Logger()
+
+
+class LineConnection(Protocol):
+    """A connection to a server of the line protocol.
+
+    :param token: to authenticate with, where the server asks for it
+    :param silence: seconds without a byte, while something is asked, after which the
+        server is pinged; as many more, and it is given up
+    :ivar greeting: fires when requests are taken, or fails: the server is no Trough, or
+        refuses the token. Requests may be made before; they wait.
+    :ivar closed: fires when the connection is gone
+    """
+
+    transport: Any
+
+    def __init__(
+        self, clock: IReactorTime, token: str | None = None, silence: float = 30.0
+    ) -> None:
+        self.greeting: Deferred[Greeting] = Deferred()
+        self.closed: Deferred[None] = Deferred()
+        self._clock = clock
+        self._token = token
+        self._silence = silence
+        self._parser = ReplyParser()
+        self._greeting: Greeting | None = None
+        self._early: list[bytes] | None = []  # requests made before the server was ready
+        self._pending: dict[bytes, Pending] = {}
+        self._last_tag = 0
+        self._paused: set[bytes] = set()
+        self._delivering = False
+        self._ended: errors.Unavailable | None = None  # why nothing can be asked any more
+        self._watch: IDelayedCall | None = None
+        self._heard = False
+        self._pinged = False
+        self._outbox: Outbox | None = None
+
+    # -- asking ----------------------------------------------------------------------------
+
+    def query(
+        self,
+        segments: Iterable[str] | Matching,
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        listener: QueryListener,
+        seconds: float | None = None,
+        rows: int | None = None,
+    ) -> Call:
+        """Ask segments that the server holds.
+
+        :param seconds: the deadline, or None for the server's own
+        :param rows: most rows of one segment
+        :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that
+            cannot be one; nothing was sent
+        """
+        arguments = [format_segments(segments), *format_options(seconds, rows, parameters)]
+        arguments.append(format_text(sql.encode()))
+        tag = self._tag()
+        call = Call(self, tag, listener)
+        self._ask(tag, call, format_request(tag, b"QUERY", *arguments))
+        return call
+
+    def write(
+        self,
+        segment: str,
+        sql: str,
+        parameters: Parameters | None = None,
+        *,
+        seconds: float | None = None,
+    ) -> Deferred[Answer]:
+        """Run SQL in one transaction; fires once it is on disk, with ``changes``.
+
+        :raises trough.errors.BadRequest: as in `query`
+        """
+        options = format_options(seconds, None, parameters)
+        arguments = [check_segment_id(segment).encode(), *options]
+        arguments.append(format_text(sql.encode()))
+        return self._command("WRITE", arguments, f"a write to segment {segment}")
+
+    def command(self, verb: str, *arguments: str, **named: str) -> Deferred[Answer]:
+        """Ask anything else, as in ``command("PROVISION", "300001", schema="crawled_url")``.
+
+        :param arguments: in their order; those by name follow the first one
+        """
+        words = [format_word(word.encode()) for word in arguments]
+        options = [format_word(named[name].encode(), f"{name}=".encode()) for name in named]
+        return self._command(verb, [*words[:1], *options, *words[1:]])
+
+    def where(self, segments: Iterable[str] | Matching) -> Deferred[Answer]:
+        """Ask a sync server who holds segments."""
+        return self._command("WHERE", [format_segments(segments)])
+
+    def raw(self, request: bytes, line: Callable[[bytes, bytes], object]) -> bytes:
+        """Send ``VERB arguments``; `line` is called with word and rest of each reply.
+
+        Nothing is decoded, and nothing checked.
+
+        :return: the tag
+        """
+        tag = self._tag()
+        self._ask(tag, Raw(line), b"%b %b\n" % (tag, request))
+        return tag
+
+    @property
+    def requests(self) -> int:
+        """How many are under way."""
+        return len(self._pending)
+
+    def close(self) -> Deferred[None]:
+        """Close the connection; what is under way fails. Idempotent."""
+        self._end(errors.Unavailable("this client closed the connection"))
+        if self.transport is not None:
+            self.transport.abortConnection()
+        done: Deferred[None] = Deferred()
+        self.closed.addCallback(lambda _: done.callback(None))
+        return done
+
+    # -- for calls ---------------------------------------------------------------------------
+
+    def cancel(self, tag: bytes) -> None:
+        """See :class:`trough.protocols.line.pending_calls.Asker`."""
+        if tag in self._pending:
+            self._send(b"%b CANCEL %b\n" % (_IGNORED, tag))
+
+    def pause(self, tag: bytes) -> None:
+        """See :class:`trough.protocols.line.pending_calls.Asker`."""
+        if tag in self._pending:
+            if not self._paused:
+                self.transport.pauseProducing()
+            self._paused.add(tag)
+
+    def resume(self, tag: bytes) -> None:
+        """See :class:`trough.protocols.line.pending_calls.Asker`."""
+        if tag not in self._paused:
+            return
+        self._paused.discard(tag)
+        if not self._paused and self._ended is None:
+            self._heard = True
+            self._clock.callLater(0, self._read_on)
+
+    def _read_on(self) -> None:
+        # In a turn of its own: whoever resumes may be in the middle of being told rows.
+        self._deliver()
+        if not self._paused and self._ended is None:
+            self.transport.resumeProducing()
+
+    # -- the conversation ----------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Wait for the greeting."""
+        self._outbox = Outbox(self.transport, Bunch(self._clock), sys.maxsize, _nothing, _nothing)
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)
+        self._watch = self._clock.callLater(self._silence, self._check_silence)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Hand lines to whom they belong."""
+        self._heard = True
+        try:
+            self._parser.receive_data(data)
+        except errors.FramingLost as error:
+            self._give_up(errors.Unavailable(str(error)))
+        self._deliver()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Fail what is under way."""
+        if self._watch is not None and self._watch.active():
+            self._watch.cancel()
+        if self._outbox is not None:
+            self._outbox.abandon()
+        message = f"the connection was lost: {reason.getErrorMessage()}"
+        self._end(errors.Unavailable(message))
+        self.closed.callback(None)
+
+    def _deliver(self) -> None:
+        pending, paused = self._pending, self._paused
+        if self._delivering or paused:
+            return
+        self._delivering = True
+        try:
+            for tag, word, rest in self._parser.replies():
+                asked = pending.get(tag)
+                if asked is None:
+                    self._hear(tag, word, rest)
+                    continue
+                if word in FINAL:
+                    del pending[tag]
+                try:
+                    asked.line(word, rest)
+                except Exception as error:  # a listener's: whoever asked is told
+                    asked.broken(error)
+                if paused:
+                    return
+        except errors.FramingLost as error:
+            self._give_up(errors.Unavailable(str(error)))
+        finally:
+            self._delivering = False
+
+    def _hear(self, tag: bytes, word: bytes, rest: bytes) -> None:
+        """Take a line that answers no request of ours."""
+        if self._greeting is None:
+            self._greeted(parse_greeting((tag, word, rest)))
+        elif word == b"BYE":
+            self._give_up(errors.Unavailable(f"the server said goodbye: {parse_error(rest)}"))
+        elif word == b"ERR" and tag == b"*":
+            _log.warn("refused by the server: {error}", error=parse_error(rest))
+
+    def _greeted(self, greeting: Greeting) -> None:
+        self._greeting = greeting
+        if greeting.auth == "none":
+            self._open()
+        elif self._token is None:
+            error = errors.Unauthorized(f"{greeting.node} wants a token", "none is configured")
+            self.greeting.errback(error)
+            self._give_up(errors.Unavailable(str(error)))
+        else:
+            tag = self._tag()
+            command = self._pending[tag] = Command(self, tag)
+            command.done.addCallbacks(self._open, self._unauthorized)
+            assert self._outbox is not None
+            self._outbox.send(format_request(tag, b"AUTH", format_word(self._token.encode())))
+
+    def _open(self, _: Answer | None = None) -> None:
+        early, self._early = self._early or [], None
+        for request in early:
+            self._send(request)
+        assert self._greeting is not None
+        self.greeting.callback(self._greeting)
+
+    def _unauthorized(self, failure: Failure) -> None:
+        self.greeting.errback(failure)
+        self._give_up(errors.Unavailable(f"not authenticated: {failure.getErrorMessage()}"))
+
+    def _give_up(self, error: errors.Unavailable) -> None:
+        self._end(error)
+        self.transport.abortConnection()
+
+    def _end(self, error: errors.Unavailable) -> None:
+        """Fail everything, and all that is asked from now on."""
+        if self._ended is not None:
+            return
+        self._ended = error
+        pending, sent = list(self._pending.values()), self._early is None
+        self._pending.clear()
+        self._paused.clear()
+        for asked in pending:
+            asked.lost(error, sent)
+        if not self.greeting.called:
+            self.greeting.errback(error)
+
+    def _check_silence(self) -> None:
+        waiting = self._pending or self._greeting is None
+        if self._heard or self._paused or not waiting:
+            self._pinged = False
+        elif self._greeting is None:
+            self._give_up(errors.Unavailable(f"no greeting came within {self._silence:g} s"))
+            return
+        elif self._pinged:
+            self._give_up(errors.Unavailable(f"the server was silent for {2 * self._silence:g} s"))
+            return
+        else:
+            self._pinged = True
+            self._send(b"%b PING\n" % _IGNORED)
+        self._heard = False
+        self._watch = self._clock.callLater(self._silence, self._check_silence)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def _command(self, verb: str, arguments: list[bytes], changes: str = "") -> Deferred[Answer]:
+        tag = self._tag()
+        command = Command(self, tag, changes)
+        self._ask(tag, command, format_request(tag, verb.encode(), *arguments))
+        return command.done
+
+    def _tag(self) -> bytes:
+        self._last_tag += 1
+        return b"%d" % self._last_tag
+
+    def _ask(self, tag: bytes, asked: Pending, request: bytes) -> None:
+        if self._ended is not None:
+            asked.lost(self._ended, False)
+            return
+        self._pending[tag] = asked
+        self._send(request)
+
+    def _send(self, request: bytes) -> None:
+        if self._early is not None:
+            self._early.append(request)
+        elif self._outbox is not None and self._ended is None:
+            self._outbox.send(request)
+
+
+# Tag of what is sent without wanting an answer. No request of ours has it.
+_IGNORED = b"-"
+
+
+def _nothing() -> None:
+    """What piles up is bounded by who asks."""
+
+
+class _Connections(Factory):
+    """Makes connections; see :class:`LineConnection` for the parameters."""
+
+    noisy = False
+
+    def __init__(self, clock: IReactorTime, token: str | None) -> None:
+        self._clock = clock
+        self._token = token
+
+    def buildProtocol(self, addr: object) -> LineConnection:
+        """A new connection."""
+        return LineConnection(self._clock, self._token)
+
+
+async def connect(
+    endpoint: IStreamClientEndpoint, clock: IReactorTime, token: str | None = None
+) -> LineConnection:
+    """A connection that is ready to be asked.
+
+    :raises trough.errors.Unavailable: nobody listens, or it is not Trough
+    :raises trough.errors.Unauthorized: the token is missing or wrong
+    """
+    try:
+        protocol = await endpoint.connect(_Connections(clock, token))
+    except (ConnectError, OSError) as error:
+        raise errors.Unavailable(f"cannot connect: {error}") from error
+    connection = cast(LineConnection, protocol)
+    try:
+        await connection.greeting
+    except BaseException:  # a cancelled wait, too, leaves no connection behind
+        connection.transport.abortConnection()
+        raise
+    return connection

@@ -1,0 +1,309 @@
+"""What a role hands in to be served by the line protocol, and how it replies.
+
+A role is a mapping of :class:`Verb`. Its handlers are called on the reactor's thread, in
+the order of the requests, with the request and a :class:`Reply`, and either
+
+* answer at once, or leave the answer to whatever they started and handed to
+  :meth:`Reply.follow`; such a handler returns None, or
+* are coroutines, for what is slow; they are cancelled by ``CANCEL`` and when the
+  connection is lost, and have answered, or followed something, when they return.
+
+A :class:`trough.errors.TroughError` that a handler raises becomes the answer; anything
+else is logged and becomes ``internal``. Every request is answered exactly once, by one of
+`ok`, `end` and `error`. Whatever is said after that, or after the connection is gone,
+goes nowhere. Nothing in here knows a socket.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from twisted.internet.defer import Deferred
+
+from trough import errors
+from trough.protocols.line import messages
+from trough.protocols.line.framing import Request
+
+if TYPE_CHECKING:
+    from trough.executors.pool.pool import Outcome
+
+
+class Job(Protocol):
+    """Work that goes on for a request; :class:`trough.executors.pool.pool.Job` is one."""
+
+    def cancel(self) -> None:
+        """End it soon. Idempotent, and without effect once it has ended."""
+
+    def pause(self) -> None:
+        """Send no more; the reader is slow. Little may still come. Idempotent."""
+
+    def resume(self) -> None:
+        """Go on sending. Idempotent."""
+
+
+class Connection(Protocol):
+    """What a reply needs of the connection that it travels on."""
+
+    #: Whether jobs have to be paused from the start.
+    jobs_paused: bool
+
+    def send(self, data: bytes) -> None:
+        """Send whole lines, soon and in order."""
+
+    def ended(self, reply: Reply) -> None:
+        """The reply has been given."""
+
+    def seconds(self) -> float:
+        """The time, by a clock that only counts."""
+
+
+class Reply:
+    """The answer to one request, while it is being given.
+
+    :ivar tag: of the request
+    :ivar connection: that it travels on
+    :ivar began: when the request was taken up, in seconds of the connection's clock
+    :ivar size: bytes of the request
+    :ivar ended: whether nothing more will be sent
+    :ivar jobs: that were handed to `follow`
+    """
+
+    __slots__ = ("_waiter", "began", "connection", "ended", "jobs", "size", "tag")
+
+    def __init__(self, connection: Connection, tag: str, size: int) -> None:
+        self.connection = connection
+        self.tag = tag
+        self.size = size
+        self.began = connection.seconds()
+        self.ended = False
+        self.jobs: tuple[Job, ...] = ()
+        self._waiter: Deferred[None] | None = None
+
+    # -- for handlers ---------------------------------------------------------------
+
+    def follow(self, job: Job) -> None:
+        """Tie `job` to this reply: it is cancelled with it and paused for a slow reader."""
+        self.jobs += (job,)
+        if self.ended:
+            job.cancel()
+        elif self.connection.jobs_paused:
+            job.pause()
+
+    def ready(self) -> Deferred[None]:
+        """Fires when the reader keeps up, which may be now.
+
+        For a coroutine that says a lot; it awaits this every now and then.
+        """
+        ready: Deferred[None] = Deferred()
+        if self.connection.jobs_paused:
+            self._waiter = ready
+        else:
+            ready.callback(None)
+        return ready
+
+    def data(self, lines: bytes) -> None:
+        """Send finished lines, each of which begins with the tag and ends with LF."""
+        if not self.ended:
+            self.connection.send(lines)
+
+    def line(self, word: str, *arguments: str) -> None:
+        """Send ``tag WORD arguments``."""
+        line = " ".join((self.tag, word, *arguments)).rstrip()
+        self.data(line.encode("utf-8", "replace") + b"\n")
+
+    def info(self, text: str) -> None:
+        """Send ``tag INFO`` lines, one for each line of `text`."""
+        for line in text.split("\n"):
+            self.line("INFO", messages.one_line(line))
+
+    def fail(self, segment: str, error: errors.TroughError) -> None:
+        """Send ``tag FAIL segment code sentence``: one segment has no whole answer."""
+        self.data(b"%b FAIL %b " % (self.tag.encode(), segment.encode()) + _told(error))
+
+    def miss(self, segment: str, error: errors.TroughError) -> None:
+        """Send ``tag MISS segment code sentence``: the answer does without this segment."""
+        self.data(b"%b MISS %b " % (self.tag.encode(), segment.encode()) + _told(error))
+
+    def ok(self, document: object = None, /, **fields: object) -> None:
+        """Answer ``tag OK``, with `fields` as ``key=value`` or `document` as JSON.
+
+        A key's underscores become hyphens.
+        """
+        if document is not None:
+            self._end(f"{self.tag} OK {json.dumps(document)}\n".encode())
+        else:
+            self._end(f"{self.tag} OK {_formatted(fields)}".rstrip().encode() + b"\n")
+
+    def end(self, **fields: object) -> None:
+        """Answer ``tag END`` with `fields`, after a request for many segments."""
+        self._end(f"{self.tag} END {_formatted(fields)}\n".encode())
+
+    def error(self, error: errors.TroughError) -> None:
+        """Answer ``tag ERR code sentence``: the whole request failed."""
+        self._end(b"%b ERR " % self.tag.encode() + _told(error))
+
+    @property
+    def milliseconds(self) -> int:
+        """Since the request was taken up."""
+        return round((self.connection.seconds() - self.began) * 1000)
+
+    # -- for the connection ------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Ask everything that goes on for this reply to end."""
+        for job in self.jobs:
+            job.cancel()
+
+    def abandon(self) -> None:
+        """The connection is gone: say nothing more, and end what goes on."""
+        self.ended = True
+        self.cancel()
+
+    def pause(self) -> None:
+        """The reader is slow."""
+        for job in self.jobs:
+            job.pause()
+
+    def resume(self) -> None:
+        """The reader has caught up."""
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.called:
+            waiter.callback(None)
+        for job in self.jobs:
+            job.resume()
+
+    def _end(self, line: bytes) -> None:
+        if not self.ended:
+            self.ended = True
+            # They know this reply in turn; left together, both would wait for the collector.
+            self.jobs = ()
+            self.connection.send(line)
+            self.connection.ended(self)
+
+
+class QueryReply:
+    """Receives a query's outcome from the executors and sums it up.
+
+    :param parts: how many times `finished` will be called, once by each of the parts
+        that the request was split into; the last one answers
+    """
+
+    __slots__ = ("_error", "_failed", "_parts", "_reply", "_rows", "_segments", "data")
+
+    def __init__(self, reply: Reply, parts: int = 1) -> None:
+        self._reply = reply
+        self._parts = parts
+        self._segments = self._failed = self._rows = 0
+        self._error: errors.TroughError | None = None
+        #: The executors' finished lines; what they hold is counted by their outcome.
+        self.data = reply.data
+
+    def fail(self, segment: str, error: errors.TroughError) -> None:
+        """One more segment, of those that no executor was asked for, is not answered."""
+        self._segments += 1
+        self._failed += 1
+        self._reply.fail(segment, error)
+
+    def finished(self, outcome: Outcome) -> None:
+        """One part has ended."""
+        self._segments += outcome.segments
+        self._failed += outcome.failed
+        self._rows += outcome.rows
+        self._error = self._error or outcome.error
+        self._parts -= 1
+        if self._parts:
+            return
+        if self._error is not None:
+            self._reply.error(self._error)
+        else:
+            self._reply._end(
+                b"%b END segments=%d failed=%d rows=%d ms=%d complete=%b\n"
+                % (
+                    self._reply.tag.encode(),
+                    self._segments,
+                    self._failed,
+                    self._rows,
+                    self._reply.milliseconds,
+                    b"no" if self._failed else b"yes",
+                )
+            )
+
+
+class WriteReply:
+    """Receives a write's outcome from the executors, and answers."""
+
+    __slots__ = ("_reply",)
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    def data(self, chunk: bytes) -> None:
+        """A write has no rows."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """The write is on disk, or is not."""
+        if outcome.error is not None:
+            self._reply.error(outcome.error)
+        else:
+            self._reply.ok(changes=outcome.changes, ms=self._reply.milliseconds)
+
+
+#: Answers a request; see the module's text.
+Handler = Callable[[Request, Reply], Awaitable[None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb of the protocol.
+
+    :ivar name: in upper case
+    :ivar usage: its arguments, in the notation of the protocol document
+    :ivar help: what it does, in one line
+    :ivar example: a whole request
+    :ivar always: whether it works before authentication and during a shutdown
+    """
+
+    name: str
+    usage: str
+    help: str
+    handler: Handler
+    example: str
+    always: bool = False
+
+
+def table(*verbs: Verb) -> dict[str, Verb]:
+    """Verbs by their names, as the server takes them."""
+    return {verb.name: verb for verb in verbs}
+
+
+def help_on(verbs: Mapping[str, Verb], topic: str) -> Iterator[str]:
+    """What ``HELP`` says, line by line.
+
+    :param topic: a verb, or empty for all of them
+    :raises trough.errors.NotFound: there is no such verb
+    """
+    if topic:
+        verb = verbs.get(topic.upper())
+        if verb is None:
+            raise errors.NotFound(f"no verb {topic[:40]!a}", "HELP lists them all")
+        yield f"{verb.name} {verb.usage}".rstrip()
+        yield f"    {verb.help}"
+        yield f"For example: {verb.example}"
+        return
+    yield "A request is one line: TAG VERB ARGUMENTS. The tag is any word you choose;"
+    yield "every line of the answer begins with it, and OK, END or ERR is the last one."
+    width = max(map(len, verbs))
+    for verb in verbs.values():
+        yield f"  {verb.name:<{width}}  {verb.help}"
+    yield "HELP VERB shows a verb's usage and an example, as in: 1 HELP HELP"
+
+
+def _formatted(fields: Mapping[str, object]) -> str:
+    return messages.format_fields({key.replace("_", "-"): fields[key] for key in fields})
+
+
+def _told(error: errors.TroughError) -> bytes:
+    return messages.format_error(error) + b"\n"

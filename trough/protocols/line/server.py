@@ -1,0 +1,369 @@
+"""The line protocol's server transport: feed, dispatch, write, close.
+
+It knows nothing of roles: a verb is looked up in the mapping that it was given, and its
+handler called with the request and a :class:`trough.protocols.line.replies.Reply`. It promises
+that a peer which does not read has its jobs paused, and one that asks too much at once is
+not read from; and that a lost connection cancels whatever went on for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    INegotiated,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from trough import errors
+from trough.protocols.line.common_verbs import common_verbs
+from trough.protocols.line.dispatch import Requests
+from trough.protocols.line.framing import Limits, RequestParser
+from trough.protocols.line.messages import Greeting, format_error
+from trough.protocols.line.replies import Reply, Verb
+from trough.protocols.line.write_buffer import Outbox
+from trough.util.flush_batch import Bunch
+
+_log = Logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What one peer may use; sizes in bytes, times in seconds.
+
+    :ivar strangers: what may be sent before authentication
+    :ivar requests: under way on one connection; when so many are, it is not read from
+        until half of them are answered. Likewise `held`, the size of those requests
+    :ivar unsent: replies that a peer has not taken; from here on its jobs are paused,
+        and at four times as much it is not read from
+    :ivar half_message: silence in the middle of a request
+    :ivar idle: silence with nothing under way, or without taking any reply
+    :ivar linger: for a peer to read why it is thrown out
+    :ivar connections: of all peers
+    """
+
+    peers: Limits = field(default_factory=Limits)
+    strangers: Limits = field(default_factory=lambda: Limits(8192, 8192))
+    requests: int = 10000
+    held: int = 128 << 20
+    unsent: int = 1 << 20
+    half_message: float = 60.0
+    idle: float = 3600.0
+    linger: float = 2.0
+    connections: int = 10000
+
+
+@implementer(IHalfCloseableProtocol)
+class LineServer(Protocol):
+    """One connection; made by :class:`LineServerFactory`.
+
+    What verbs may use of it: :class:`trough.protocols.line.replies.Connection` and, for the
+    common ones, :class:`trough.protocols.line.common_verbs.Session`.
+    """
+
+    transport: Any  # of TCP, TLS or a UNIX socket
+
+    def __init__(self, factory: LineServerFactory) -> None:
+        self._factory = factory
+        self.verbs = factory.verbs
+        self.token = factory.token
+        self.attempts = 0
+        self.jobs_paused = False
+        self.seconds = factory.clock.seconds
+        self._limits = factory.limits
+        self._bunch = factory.bunch
+        self._parser = RequestParser(self._limits.peers)
+        self._requests = Requests(self, self.verbs)
+        self._taking = False
+        self._reading = True
+        self._farewell: bytes | None = None  # once there is one, nothing is taken up
+        self._quitting: Reply | None = None
+        self._closing = False
+        self._thrown_out = False
+        self._peer_ended = False
+        self._timer: IDelayedCall | None = None
+        self._moved = 0.0  # when bytes went either way last
+
+    # -- a connection's life -----------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        """Greet."""
+        limits, clock = self._limits, self._factory.clock
+        self._outbox = Outbox(
+            self.transport, self._bunch, limits.unsent, self._pause_jobs, self._drained
+        )
+        self.send = self._outbox.send
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(True)  # replies are written in whole bunches
+        self._moved = self.seconds()
+        self._timer = clock.callLater(limits.half_message, self._check_silence)
+        self.send(self._factory.greeting)
+        if self.token is not None:
+            self._parser.set_limits(limits.strangers)
+            self._requests.refusal = errors.Unauthorized(
+                "not authenticated", "AUTH <token> comes first"
+            )
+        self._factory.joined(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take up the requests in `data`."""
+        if self._farewell is None:
+            self._moved = self.seconds()
+            self._parser.receive_data(data)
+            with self._bunch:
+                self._take_requests()
+
+    def readConnectionLost(self) -> None:
+        """The peer sends no more: it is gone, unless it said QUIT, as what a script pipes into
+        nc does."""
+        self._peer_ended = True
+        if self._quitting is None or self._closing:
+            self._requests.abandon()
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """The peer's machine has all that it gets; the peer may still have to be told to go."""
+        self._set_timer(self._limits.linger, self.transport.loseConnection)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Cancel what went on for this connection."""
+        self._farewell = self._farewell or b""
+        self._closing = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._outbox.abandon()
+        self._requests.abandon()
+        self._factory.left(self)
+
+    def quit(self, reply: Reply | None, farewell: bytes) -> None:
+        """Take up nothing more; when all is answered, answer `reply`, say why, close."""
+        if self._farewell is None:
+            self._farewell = farewell
+            self._quitting = reply
+            self._close_if_done()
+
+    def drain(self) -> None:
+        """Refuse further requests, and quit when those under way are answered."""
+        self._requests.refusal = errors.Unavailable(f"{self._factory.node} is shutting down")
+        if not self._requests:
+            self.quit(None, format_error(self._requests.refusal))
+
+    def throw_out(self, error: errors.TroughError) -> None:
+        """Cancel everything, say why, close."""
+        self._requests.abandon()
+        self._quitting = None
+        self._thrown_out = True
+        self._farewell = format_error(error)
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._closing or len(self._requests) > (self._quitting is not None):
+            return
+        assert self._farewell is not None
+        self._closing = True
+        if self._quitting is not None:
+            self._quitting.ok()
+        self.send(b"* BYE %b\n" % self._farewell)
+        self._close()
+
+    def _close(self) -> None:
+        """Close once the peer has taken what was sent, for which one that is not thrown out
+        has time."""
+        self._closing = True
+        self._farewell = self._farewell or b""
+        self._outbox.close()
+        # Closing outright while something unread is waiting would reset the connection,
+        # and the peer might never see why. So it gets the end of our side first.
+        if self._peer_ended or INegotiated.providedBy(self.transport):  # TLS cannot end one side
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+        self._read_on()
+        limits = self._limits
+        patience = limits.linger if self._thrown_out else limits.idle
+        self._set_timer(patience, self.transport.abortConnection)
+
+    def _set_timer(self, seconds: float, call: Callable[[], None]) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = self._factory.clock.callLater(seconds, call)
+
+    def _check_silence(self) -> None:
+        limits, silence = self._limits, self.seconds() - self._moved
+        stranger = isinstance(self._requests.refusal, errors.Unauthorized)
+        idle = limits.half_message if stranger else limits.idle
+        if self._reading and self._parser.is_midway() and silence >= limits.half_message:
+            self.throw_out(
+                errors.DeadlineExceeded(f"half a request, and silence for {silence:.0f} s")
+            )
+        elif silence >= idle and (self._outbox.full or not self._requests):
+            self.throw_out(errors.DeadlineExceeded(f"idle for {silence:.0f} s"))
+        else:
+            clock = self._factory.clock
+            self._timer = clock.callLater(limits.half_message, self._check_silence)
+
+    # -- requests ------------------------------------------------------------------------
+
+    def _take_requests(self) -> None:
+        if self._taking:
+            return
+        self._taking = True
+        try:
+            requests, outbox, limits = self._requests, self._outbox, self._limits
+            take, held, unsent = requests.take, limits.held, 4 * limits.unsent
+            room = 0  # for as many requests there is surely some
+            while self._farewell is None:
+                if not room or requests.held > held or outbox.unsent > unsent:
+                    if self._has_enough(1):
+                        self._stop_reading()
+                        return
+                    room = limits.requests - len(requests)
+                room -= 1
+                request = self._parser.next_request()
+                if request is None:
+                    self._read_on()
+                    return
+                take(request)
+        except errors.FramingLost as error:
+            self.throw_out(error)
+        finally:
+            self._taking = False
+
+    def _has_enough(self, share: int) -> bool:
+        """Whether as much as allowed, or that divided by `share`, is going on."""
+        limits = self._limits
+        return (
+            len(self._requests) * share >= limits.requests
+            or self._requests.held * share > limits.held
+            or self._outbox.unsent * share > 4 * limits.unsent
+        )
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.transport.pauseProducing()
+
+    def _read_on(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self.transport.resumeProducing()
+
+    # -- for replies and verbs -------------------------------------------------------------
+
+    def ended(self, reply: Reply) -> None:
+        """See :class:`trough.protocols.line.replies.Connection`."""
+        self._requests.ended(reply)
+        if self._farewell is not None:
+            self._close_if_done()
+        elif not self._reading and not self._has_enough(2):
+            self._take_requests()
+        if not self._requests and isinstance(self._requests.refusal, errors.Unavailable):
+            self.quit(None, format_error(self._requests.refusal))
+
+    def find(self, tag: str) -> Reply | None:
+        """See :class:`trough.protocols.line.common_verbs.Session`."""
+        return self._requests.get(tag)
+
+    def admit(self) -> None:
+        """See :class:`trough.protocols.line.common_verbs.Session`."""
+        self._parser.set_limits(self._limits.peers)
+        if isinstance(self._requests.refusal, errors.Unauthorized):
+            self._requests.refusal = None
+
+    def _pause_jobs(self) -> None:
+        if not self.jobs_paused:
+            self.jobs_paused = True
+            self._requests.pause()
+
+    def _drained(self) -> None:
+        self._moved = self.seconds()
+        if self.jobs_paused:
+            self.jobs_paused = False
+            self._requests.resume()
+        if not self._reading and not self._has_enough(2):
+            self._take_requests()
+
+
+class LineServerFactory(Factory):
+    """Makes the connections of one port.
+
+    :param role: ``worker`` or ``sync``; the greeting tells it, likewise `node`
+    :param verbs: what can be asked, beside the common verbs
+    :param token: the secret to be told by ``AUTH``, or None where nobody is asked
+    :param bunch: that of what answers the requests; None: of its own
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        role: str,
+        node: str,
+        verbs: Mapping[str, Verb],
+        clock: IReactorTime,
+        limits: ServerLimits | None = None,
+        token: str | None = None,
+        bunch: Bunch | None = None,
+    ) -> None:
+        self.node = node
+        self.bunch = bunch or Bunch(clock)
+        self.verbs = {**verbs, **common_verbs()}
+        self.clock = clock
+        self.limits = limits or ServerLimits()
+        self.token = token
+        peers = self.limits.peers
+        auth = "none" if token is None else "token"
+        self.greeting = Greeting(
+            role, node, peers.max_line, peers.max_literal, self.limits.requests, auth
+        ).line()
+        self._connections: set[LineServer] = set()
+        self._drained: Deferred[None] | None = None  # there is one: shutting down
+
+    def buildProtocol(self, addr: object) -> LineServer:
+        """A new connection."""
+        return LineServer(self)
+
+    def joined(self, connection: LineServer) -> None:
+        """A connection was made."""
+        self._connections.add(connection)
+        if self._drained is not None:
+            connection.drain()
+        elif len(self._connections) > self.limits.connections:
+            most = self.limits.connections
+            connection.throw_out(errors.Unavailable(f"{most} connections, which is all"))
+
+    def left(self, connection: LineServer) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        if self._drained is not None and not self._connections and not self._drained.called:
+            self._drained.callback(None)
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests, let those under way end, say BYE, close.
+
+        The port has been closed before. Returns when no connection is left.
+
+        :param seconds: after which what still goes on is cut off
+        """
+        self._drained = Deferred()
+        for connection in list(self._connections):
+            connection.drain()
+        if self._connections:
+            cutting_off = self.clock.callLater(seconds, self._cut_off)
+            await self._drained
+            if cutting_off.active():
+                cutting_off.cancel()
+
+    def _cut_off(self) -> None:
+        for connection in list(self._connections):
+            connection.transport.abortConnection()

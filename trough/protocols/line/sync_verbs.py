@@ -1,0 +1,134 @@
+"""What a sync server answers over the line protocol."""
+
+from __future__ import annotations
+
+from trough.gather.errors import SegmentsFailed
+from trough.metadata.schemas import Schemas
+from trough.model import READ, Copy, Worker
+from trough.protocols.gather_service import Gatherer
+from trough.protocols.line.arguments import (
+    parse_gather_arguments,
+    parse_no_arguments,
+    parse_provision_arguments,
+    parse_put_schema_arguments,
+    parse_segment_argument,
+    parse_where_arguments,
+    parse_word,
+)
+from trough.protocols.line.framing import Request
+from trough.protocols.line.replies import Reply, Verb, table
+from trough.sql.rows import names_json
+from trough.sync import MasterSyncController
+
+
+class SyncVerbs:
+    """The verbs of one sync server."""
+
+    def __init__(
+        self, controller: MasterSyncController, schemas: Schemas, gatherer: Gatherer
+    ) -> None:
+        self._controller = controller
+        self._schemas = schemas
+        self._gatherer = gatherer
+
+    def table(self) -> dict[str, Verb]:
+        """The verbs by name, as the server takes them."""
+        return table(
+            Verb("WHERE", "<id>,<id>...|~<pattern>", "which workers can be asked for segments",
+                 self._where, "1 WHERE ~^3000"),
+            Verb("GATHER", "<id>,<id>...|~<pattern> [partial=yes] [within=yes] [seconds=N] "
+                 "[bind=JSON] <SQL>", "answers one SELECT as if the segments were one database",
+                 self._gather, "1 GATHER ~^3000 SELECT host, count(*) FROM crawled_url GROUP BY 1"),
+            Verb("PROVISION", "<id> [schema=NAME]", "makes a segment writable on one worker",
+                 self._provision, "1 PROVISION 300001 schema=default"),
+            Verb("PROMOTE", "<id>", "makes a written segment's state its canonical copy",
+                 self._promote, "1 PROMOTE 300001"),
+            Verb("DELETE", "<id>", "removes a segment everywhere, for ever",
+                 self._delete, "1 DELETE 300001"),
+            Verb("SCHEMAS", "", "names of all schemas", self._list, "1 SCHEMAS"),
+            Verb("SCHEMA", "<name>", "the SQL of a schema", self._get, "1 SCHEMA default"),
+            Verb("PUT-SCHEMA", "<name> <SQL>", "adds or replaces a schema", self._put,
+                 "1 PUT-SCHEMA hosts CREATE TABLE host (name TEXT)"),
+            Verb("STATUS", "", "who leads, and which workers live", self._status, "1 STATUS"),
+        )  # fmt: skip
+
+    async def _where(self, request: Request, reply: Reply) -> None:
+        segments, pattern = parse_where_arguments(request)
+        metadata = self._controller.metadata
+        workers = {worker.node: worker for worker in await metadata.workers()}
+        if pattern is not None:
+            count = 0
+            async for page in metadata.segments_matching(pattern):
+                count += len(page)
+                await reply.ready()
+                for copy in page:
+                    _say(reply, copy, workers)
+            reply.end(copies=count, ms=reply.milliseconds)
+            return
+        found = await metadata.copies_of(segments)
+        for segment in segments:
+            for copy in found.get(segment, ()):
+                _say(reply, copy, workers)
+            if segment not in found:
+                reply.line("NONE", segment)
+        reply.end(copies=sum(map(len, found.values())), ms=reply.milliseconds)
+
+    async def _gather(self, request: Request, reply: Reply) -> None:
+        arguments = parse_gather_arguments(request)
+
+        async def send(names: tuple[str, ...], rows: str) -> None:
+            if rows:
+                reply.line("ROWS", "*", f"[{rows}]")
+            else:
+                reply.line("COLS", "*", names_json(names))
+            await reply.ready()
+
+        try:
+            answered = await self._gatherer.gather(arguments, send)
+        except SegmentsFailed as failed:
+            failed.offer("partial=yes")
+            raise
+        for segment, error in answered.missing.items():
+            await reply.ready()
+            reply.miss(segment, error)
+        reply.end(
+            segments=answered.segments,
+            missing=len(answered.missing),
+            rows=answered.rows,
+            ms=reply.milliseconds,
+            complete=not answered.missing,
+        )
+
+    async def _provision(self, request: Request, reply: Reply) -> None:
+        segment, schema = parse_provision_arguments(request)
+        reply.ok(await self._controller.provision(segment, schema))
+
+    async def _promote(self, request: Request, reply: Reply) -> None:
+        reply.ok(await self._controller.promote(parse_segment_argument(request)))
+
+    async def _delete(self, request: Request, reply: Reply) -> None:
+        await self._controller.delete(parse_segment_argument(request))
+        reply.ok()
+
+    async def _list(self, request: Request, reply: Reply) -> None:
+        parse_no_arguments(request)
+        reply.ok(await self._schemas.names())
+
+    async def _get(self, request: Request, reply: Reply) -> None:
+        schema = await self._schemas.get(parse_word(request, "the name"))
+        reply.ok({"id": schema.id, "sql": schema.sql})
+
+    async def _put(self, request: Request, reply: Reply) -> None:
+        name, sql = parse_put_schema_arguments(request)
+        reply.ok(created=int(await self._schemas.put(name, sql)))
+
+    async def _status(self, request: Request, reply: Reply) -> None:
+        parse_no_arguments(request)
+        reply.ok(await self._controller.status())
+
+
+def _say(reply: Reply, copy: Copy, workers: dict[str, Worker]) -> None:
+    worker = workers.get(copy.node)
+    line = worker.line if worker is not None and worker.line else "-"
+    role = "read" if copy.role == READ else "write"
+    reply.line("COPY", copy.segment, copy.node, line, copy.url, role)

@@ -1,0 +1,191 @@
+"""What a worker answers over the line protocol: QUERY, WRITE and STATUS."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from twisted.internet.defer import Deferred
+
+from trough import errors
+from trough.executors.pool.pool import Framing, Outcome, Target
+from trough.protocols.line.arguments import (
+    QueryArguments,
+    parse_no_arguments,
+    parse_query_arguments,
+    parse_write_arguments,
+)
+from trough.protocols.line.framing import Request
+from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
+from trough.util.threads import ThreadPoolService
+from trough.worker.queries import Queries
+from trough.worker.segment_patterns import matching
+
+
+class WorkerVerbs:
+    """The verbs of one worker.
+
+    :param threads: where patterns are matched
+    """
+
+    def __init__(self, queries: Queries, threads: ThreadPoolService) -> None:
+        self._queries = queries
+        self._threads = threads
+
+    def table(self) -> dict[str, Verb]:
+        """The verbs by name, as the server takes them."""
+        return table(
+            Verb(
+                "QUERY",
+                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [bind=JSON] <SQL>",
+                "asks one SELECT of each of the segments",
+                self._query,
+                "1 QUERY 300001,300002 SELECT count(*) FROM crawled_url",
+            ),
+            Verb(
+                "WRITE",
+                "<id> [seconds=N] [bind=JSON] <SQL>",
+                "runs SQL in one transaction; answers once it is on disk",
+                self._write,
+                "1 WRITE 300001 INSERT INTO crawled_url (url) VALUES ('http://example.com/')",
+            ),
+            Verb("STATUS", "", "what this worker holds and does", self._status, "1 STATUS"),
+        )
+
+    def _query(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+        arguments = parse_query_arguments(request)
+        if arguments.pattern is not None:
+            return self._query_matching(arguments, reply)
+        segments = arguments.segments
+        if len(segments) == 1 and (target := self._queries.target(segments[0])) is not None:
+            self._read(arguments, [target], reply, QueryReply(reply))
+            return None
+        targets = self._queries.targets(segments)
+        if len(targets) < len(segments):
+            return self._query_in_parts(arguments, targets, reply)
+        self._read(arguments, targets, reply, QueryReply(reply))
+        return None
+
+    def _read(
+        self,
+        arguments: QueryArguments,
+        targets: list[Target],
+        reply: Reply,
+        receiver: QueryReply,
+    ) -> None:
+        limits = self._queries.limits(arguments.seconds, arguments.rows)
+        for segment in self._queries.stale(targets):
+            reply.line("STATE", segment, "last-promoted")
+        reply.follow(
+            self._queries.read(
+                targets,
+                arguments.sql,
+                arguments.parameters,
+                limits,
+                Framing.LINES,
+                reply.tag,
+                receiver,
+            )
+        )
+
+    async def _query_matching(self, arguments: QueryArguments, reply: Reply) -> None:
+        """Ask all local segments that match; those of other workers are for others to name."""
+        matched = await self._threads.run(
+            matching, arguments.pattern or "", list(self._queries.worker.segments)
+        )
+        targets = self._queries.targets(matched)
+        receiver = QueryReply(reply)
+        if targets:
+            self._read(arguments, targets, reply, receiver)
+        else:
+            receiver.finished(Outcome())
+
+    async def _query_in_parts(
+        self, arguments: QueryArguments, targets: list[Target], reply: Reply
+    ) -> None:
+        """Ask the segments that are here, and say of the others where they are."""
+        here = {target.segment for target in targets}
+        missing = [segment for segment in arguments.segments if segment not in here]
+        cold = [segment for segment in missing if self._queries.is_cold(segment)]
+        receiver = QueryReply(reply, bool(targets) + len(cold) + 1)
+        if targets:
+            self._read(arguments, targets, reply, receiver)
+        others = [each for each in missing if each not in set(cold)]
+        # Beside the cold ones, which a silent metadata store is not to hold up.
+        rest = Deferred.fromCoroutine(self._rest(others, arguments, reply, receiver))
+        for segment in cold:
+            await self._read_cold(segment, arguments, reply, receiver)
+        await rest
+
+    async def _rest(
+        self, segments: list[str], arguments: QueryArguments, reply: Reply, receiver: QueryReply
+    ) -> None:
+        """Ask local copies whose writer cannot be reached, and say where the others are."""
+        await self._queries.try_holders(segments)
+        promoted = self._queries.targets(segments)
+        here = {target.segment for target in promoted}
+        try:
+            await self._say_where([each for each in segments if each not in here], receiver)
+        finally:
+            if promoted:
+                self._read(arguments, promoted, reply, receiver)
+            else:
+                receiver.finished(Outcome())
+
+    async def _read_cold(
+        self, segment: str, arguments: QueryArguments, reply: Reply, receiver: QueryReply
+    ) -> None:
+        """Fetch one cold segment, if need be, and ask it."""
+        try:
+            target = await self._queries.bring(segment)
+        except errors.TroughError as failure:
+            receiver.fail(segment, failure)
+            receiver.finished(Outcome())
+            return
+        limits = self._queries.limits(arguments.seconds, arguments.rows)
+        reply.follow(
+            self._queries.read_cold(
+                target,
+                arguments.sql,
+                arguments.parameters,
+                limits,
+                Framing.LINES,
+                reply.tag,
+                receiver,
+            )
+        )
+
+    async def _say_where(self, missing: list[str], receiver: QueryReply) -> None:
+        if not missing:
+            return
+        try:
+            copies = await self._queries.copies_elsewhere(missing)
+        except errors.Unavailable as failure:
+            for segment in missing:
+                receiver.fail(segment, failure)
+            return
+        workers = self._queries.worker.workers
+        for segment in missing:
+            copy = copies.get(segment)
+            if copy is None:
+                receiver.fail(segment, self._queries.absence(segment))
+                continue
+            worker = workers.get(copy.node)
+            line = worker.line if worker is not None else ""
+            receiver.fail(segment, errors.Moved(f"{copy.node} {line}".strip(), copy.node, line))
+
+    def _write(self, request: Request, reply: Reply) -> None:
+        arguments = parse_write_arguments(request)
+        limits = self._queries.limits(arguments.seconds, None)
+        reply.follow(
+            self._queries.write(
+                arguments.segment,
+                arguments.sql,
+                arguments.parameters,
+                limits,
+                WriteReply(reply),
+            )
+        )
+
+    async def _status(self, request: Request, reply: Reply) -> None:
+        parse_no_arguments(request)
+        reply.ok(await self._queries.worker.status())

@@ -1,0 +1,130 @@
+"""What a connection sends, in front of a transport that may have enough.
+
+What is sent while a bunch of requests or answers is worked through leaves together at its
+end, past the transport where that holds nothing: Twisted's collect as well, but each write
+costs them as much as a small reply, and they wait until the reactor finds that they may.
+What they leave to whoever writes is to stop in time. An outbox promises that bytes leave in
+the order in which they were sent, that nothing is handed to a transport that has enough,
+and that its owner is told when more than `mark` bytes pile up behind one and when they are
+gone. It refuses to drop anything: piling up ends when the owner stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from trough.util.flush_batch import Bunch
+
+#: Bytes that are not kept back until the end of a bunch.
+_ENOUGH = 1 << 16
+
+
+@implementer(IPushProducer)
+class Outbox:
+    """In front of one transport, of which it is the producer.
+
+    :param bunch: tells where a bunch ends
+    :param mark: bytes
+    :param crowded: called when more than `mark` bytes wait, at each further one too
+    :param drained: called when the transport has taken all that waited
+    :ivar unsent: bytes that wait for the transport
+    :ivar full: whether the transport has enough for now
+    """
+
+    __slots__ = (
+        *("_bunch", "_crowded", "_drained", "_empty", "_kept", "_mark"),
+        *("_transport", "_waiting", "_write_some", "full", "unsent"),
+    )
+
+    def __init__(
+        self,
+        transport: Any,
+        bunch: Bunch,
+        mark: int,
+        crowded: Callable[[], None],
+        drained: Callable[[], None],
+    ) -> None:
+        self.full = False
+        self.unsent = 0
+        self._transport = transport
+        self._bunch = bunch
+        self._mark = mark
+        self._crowded = crowded
+        self._drained = drained
+        self._waiting: list[bytes] = []
+        #: Bytes of those that wait for nothing but the end of the bunch.
+        self._kept = 0
+        # Hands bytes to the kernel; a transport that encrypts has no such thing.
+        self._write_some: Callable[[bytes], Any] | None = getattr(transport, "writeSomeData", None)
+        #: Whether the transport is known to hold nothing, so that bytes may pass it by. It
+        #: tells when it has sent all only after it had enough.
+        self._empty = True
+        transport.registerProducer(self, True)
+
+    def send(self, data: bytes) -> None:
+        """Send `data`, as soon as there is room."""
+        if self.full:
+            self._waiting.append(data)
+            self.unsent += len(data)
+            if self.unsent > self._mark:
+                self._crowded()
+        elif self._bunch.under_way or self._write_some is not None:
+            if not self._kept:
+                self._bunch.at_end(self.flush)
+            self._waiting.append(data)
+            self._kept += len(data)
+            if self._kept > _ENOUGH:
+                self.flush()
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send what is kept for the end of the bunch."""
+        if self._kept:
+            self._hand_over()
+
+    def close(self) -> None:
+        """Hand over everything; nothing may be sent afterwards."""
+        self._hand_over()
+        self._transport.unregisterProducer()
+
+    def abandon(self) -> None:
+        """The transport is gone, and whatever waits for it."""
+        self.full = True
+        self.unsent = self._kept = 0
+        self._waiting.clear()
+
+    def _hand_over(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self.unsent = self._kept = 0
+        if data and self._empty and self._write_some is not None:
+            written = self._write_some(data)
+            if written == len(data):
+                return
+            self._empty = False
+            # Of a lost connection, which is no number, the transport finds out as well.
+            data = data[written:] if isinstance(written, int) else data
+        if data:
+            self._transport.write(data)
+
+    def pauseProducing(self) -> None:
+        """The transport has enough."""
+        self.full = True
+        self.unsent += self._kept
+        self._kept = 0
+
+    def resumeProducing(self) -> None:
+        """The transport has room."""
+        self.full = False
+        self._empty = True
+        self._hand_over()
+        self._drained()
+
+    def stopProducing(self) -> None:
+        """The transport is gone; its protocol is told by `connectionLost`."""
+        self.full = True

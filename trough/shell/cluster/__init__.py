@@ -1,0 +1,1 @@
+"""The shell's way to the cluster: queries in a background thread that runs a reactor."""

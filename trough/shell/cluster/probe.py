@@ -1,0 +1,63 @@
+"""Whether a metadata store is there at all, found out quickly.
+
+The stores themselves wait and try again, as servers have to. A person who mistyped a host
+wants to know now.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import DeferredList
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory, Protocol
+
+from trough import errors
+from trough.metadata.url import RethinkAddress, SqliteAddress, host_and_port
+
+#: Seconds within which one of the hosts has to take a connection.
+CONNECT_SECONDS = 4.0
+
+
+async def check_reachable(address: SqliteAddress | RethinkAddress, reactor: Any) -> None:
+    """Look for the registry's file, or for one host that takes connections.
+
+    :raises trough.errors.Unavailable: naming the file, or every host with its reason
+    """
+    if isinstance(address, SqliteAddress):
+        _check_file(address)
+    else:
+        await _check_hosts(address, reactor)
+
+
+def _check_file(address: SqliteAddress) -> None:
+    # Opening it would create it, and a shell has nothing to say to an empty registry.
+    if not address.path.exists():
+        raise errors.Unavailable(
+            f"there is no registry {address.path}",
+            "is Trough running? `make run` starts one; -u names another",
+        )
+
+
+async def _check_hosts(address: RethinkAddress, reactor: Any) -> None:
+    attempts = [
+        HostnameEndpoint(reactor, host, port, timeout=CONNECT_SECONDS).connect(
+            Factory.forProtocol(_Knock)
+        )
+        for host, port in address.hosts
+    ]
+    results: Any = await DeferredList(attempts, consumeErrors=True)
+    if any(succeeded for succeeded, _ in results):
+        return
+    reasons = [
+        f"{host_and_port(host, port)}: {failure.getErrorMessage().rstrip('.')}"
+        for (host, port), (_, failure) in zip(address.hosts, results, strict=True)
+    ]
+    raise errors.Unavailable(f"{address}: no server answers: {'; '.join(reasons)}")
+
+
+class _Knock(Protocol):
+    """Connects and goes."""
+
+    def connectionMade(self) -> None:
+        self.transport.loseConnection()  # type: ignore[union-attr]

@@ -1,0 +1,309 @@
+"""The cluster, as the shell asks it: :class:`trough.shell.session.Remote` carried out by
+the Twisted client on the reactor's thread.
+
+The shell has one of these, and nothing else of it knows Twisted, the metadata store or a
+worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Any
+
+from twisted.internet import defer
+
+from trough.cli.outage import PATIENCE, Outage, say_on_stderr
+from trough.cluster_client.client import Cluster
+from trough.errors import TroughError
+from trough.metadata.open import open_metadata
+from trough.metadata.url import parse
+from trough.model import Copy, Lock, Schema, Worker
+from trough.shell.cluster.probe import check_reachable
+from trough.shell.cluster.reactor_bridge import Bridge, Stream, run_reactor
+from trough.shell.session import (
+    Begun,
+    Columns,
+    Done,
+    Event,
+    Failed,
+    Parameters,
+    Query,
+    Restarted,
+    Result,
+    Step,
+    Written,
+    rows_of,
+)
+
+#: Segments promoted or deleted at the same time.
+AT_ONCE = 16
+
+#: Seconds between two looks at the progress of those.
+_TICK = 0.1
+
+#: Seconds that closing may take; what is left then ends with the process.
+CLOSE_SECONDS = 3.0
+
+
+class _Running:
+    """A query under way; see :class:`trough.shell.session.Query`."""
+
+    def __init__(self, bridge: Bridge, start: Callable[[Stream[Event]], Any]) -> None:
+        self._bridge = bridge
+        self._call: Any = None
+        self._stream: Stream[Event] = Stream(bridge, self._pause, self._resume)
+        bridge.post(self._start, start)
+
+    def __enter__(self) -> _Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bridge.post(self._cancel)
+
+    def events(self, tick: float) -> Iterator[Event | None]:
+        """See :class:`trough.shell.session.Query`."""
+        return self._stream.items(tick)
+
+    # -- on the reactor's thread ------------------------------------------------
+
+    def _start(self, start: Callable[[Stream[Event]], Any]) -> None:
+        try:
+            self._call = start(self._stream)
+        except Exception as error:
+            self._stream.end(error)
+            return
+        self._call.done.addCallbacks(
+            lambda _: self._stream.end(), lambda failure: self._stream.end(failure.value)
+        )
+
+    def _cancel(self) -> None:
+        self._stream.end()
+        if self._call is not None:
+            self._call.cancel()
+
+    def _pause(self) -> None:
+        if self._call is not None:
+            self._call.pause()
+
+    def _resume(self) -> None:
+        if self._call is not None:
+            self._call.resume()
+
+
+class _Listener:
+    """Puts what the cluster's client tells into a stream."""
+
+    def __init__(self, stream: Stream[Event], forgets: bool) -> None:
+        self._stream = stream
+        self._forgets = forgets
+
+    def columns(self, segment: str, names: Sequence[str]) -> None:
+        self._stream.put(Columns(segment, names))
+
+    def rows(self, segment: str, rows: list[list[Any]]) -> None:
+        event = rows_of(segment, rows)
+        self._stream.put(event, event.size)
+
+    def done(self, segment: str, count: int) -> None:
+        self._stream.put(Done(segment, count))
+
+    def failed(self, segment: str, error: TroughError) -> None:
+        self._stream.put(Failed(segment, error))
+
+    def restarted(self, segment: str) -> bool:
+        # What was written to a screen cannot be forgotten, but that is known only when the
+        # event is taken out, in its order.
+        if self._forgets:
+            self._stream.put(Restarted(segment))
+        return self._forgets
+
+
+class ClusterRemote:
+    """See :class:`trough.shell.session.Remote`."""
+
+    def __init__(self, bridge: Bridge, cluster: Cluster, stop: Callable[[], None]) -> None:
+        self._bridge = bridge
+        self._cluster = cluster
+        self._stop = stop
+        self._closed = False
+
+    def query(
+        self,
+        segments: Sequence[str],
+        sql: str,
+        parameters: Parameters = None,
+        forgets: bool = True,
+    ) -> Query:
+        def start(stream: Stream[Event]) -> Any:
+            listener = _Listener(stream, forgets)
+            return self._cluster.query(segments, sql, parameters or None, listener=listener)
+
+        return _Running(self._bridge, start)
+
+    def write(self, segment: str, sql: str, schema: str) -> Written:
+        async def write() -> int:
+            return await self._cluster.write(segment, sql, schema=schema)
+
+        return Written(self._bridge.call(write))
+
+    def copies(self, segments: Sequence[str]) -> dict[str, list[Copy]]:
+        return self._bridge.call(self._cluster.where, segments)
+
+    def matching(self, pattern: str | None) -> Iterator[list[str]]:
+        pages = self._cluster.matching(pattern)
+
+        async def next_page() -> list[str] | None:
+            try:
+                return await pages.__anext__()
+            except StopAsyncIteration:
+                return None
+
+        try:
+            while (page := self._bridge.call(next_page)) is not None:
+                yield page
+        finally:
+            # Whoever has enough must not leave the search running behind.
+            self._bridge.post(lambda: defer.Deferred.fromCoroutine(_close(pages)))
+
+    def promote(self, segments: Sequence[str]) -> Iterator[Step | None]:
+        return self._each(segments, self._cluster.promote)
+
+    def delete(self, segments: Sequence[str]) -> Iterator[Step | None]:
+        return self._each(segments, self._cluster.delete)
+
+    def schemas(self) -> list[str]:
+        return self._bridge.call(self._cluster.schemas)
+
+    def schema(self, name: str) -> str:
+        return self._bridge.call(self._cluster.schema, name).sql
+
+    def put_schema(self, name: str, sql: str) -> bool:
+        new = name not in self.schemas()
+        self._bridge.call(self._cluster.put_schema, Schema(name, sql))
+        return new
+
+    def workers(self) -> list[Worker]:
+        return self._bridge.call(self._cluster.workers)
+
+    def locks(self) -> list[Lock]:
+        return self._bridge.call(self._cluster.metadata.locks)
+
+    def status(self) -> dict[str, Any]:
+        return self._bridge.call(self._status)
+
+    async def _status(self) -> dict[str, Any]:
+        # First: without a store there is nothing else to tell, nor to wait for.
+        workers = await self._cluster.workers()
+        told: dict[str, Any] = {"sync": await _or_reason(self._cluster.status())}
+        for worker in workers:
+            told[worker.node] = await _or_reason(self._cluster.worker_status(worker.node))
+        return told
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+
+        async def close() -> None:
+            closing = defer.Deferred.fromCoroutine(self._cluster.close())
+            await closing.addTimeout(CLOSE_SECONDS, self._bridge.reactor)
+
+        with contextlib.suppress(defer.TimeoutError, TroughError):
+            self._bridge.call(close)
+        self._stop()
+
+    def _each(
+        self, segments: Sequence[str], function: Callable[[str], Awaitable[Any]]
+    ) -> Iterator[Step | None]:
+        """Call `function` for each segment, some at a time; says when each begins, and how
+        it fared.
+
+        Leaving the iterator cancels what is under way, and begins no more.
+        """
+        stream: Stream[Step] = Stream(self._bridge, _nothing, _nothing)
+        waiting = iter(segments)
+        running: list[defer.Deferred[None]] = []
+
+        async def work() -> None:
+            for segment in waiting:
+                stream.put(Begun(segment))
+                try:
+                    await function(segment)
+                except TroughError as error:
+                    stream.put(Result(segment, error))
+                else:
+                    stream.put(Result(segment))
+
+        def start() -> None:
+            running.extend(defer.Deferred.fromCoroutine(work()) for _ in range(AT_ONCE))
+            # An error that is not ours ends it all, and is the caller's to show.
+            whole = defer.gatherResults(running, consumeErrors=True)
+            whole.addCallbacks(
+                lambda _: stream.end(), lambda f: stream.end(f.value.subFailure.value)
+            )
+
+        def stop() -> None:
+            stream.end()
+            for deferred in running:
+                deferred.cancel()
+
+        self._bridge.post(start)
+        try:
+            yield from stream.items(_TICK)
+        finally:
+            self._bridge.post(stop)
+
+
+async def _close(pages: AsyncIterator[list[str]]) -> None:
+    with contextlib.suppress(TroughError):
+        await pages.aclose()  # type: ignore[attr-defined]  # the client's is a generator
+
+
+def _nothing() -> None:
+    """Results of whole segments are small: their source need not be paused."""
+
+
+async def _or_reason(telling: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return await telling
+    except TroughError as error:
+        return {"error": str(error)}
+
+
+def connect(url: str, token: str | None, verbose: bool) -> ClusterRemote:
+    """Start the reactor and open the cluster that `url` means.
+
+    :param token: to show to servers that want one
+    :param verbose: log to stderr
+    :raises trough.errors.BadSettings: naming what is wrong about the URL
+    :raises trough.errors.Unavailable: naming the store, and why it cannot be reached
+    """
+    from twisted.internet import reactor
+
+    address = parse(url)
+    metadata = open_metadata(url, reactor, patience=PATIENCE)
+    _begin_log(verbose)
+    stop = run_reactor()
+    bridge = Bridge(
+        reactor,
+        Outage(lambda: metadata.absence, reactor.seconds, say_on_stderr),  # type: ignore[attr-defined]
+    )
+    cluster = Cluster(metadata, reactor, token)
+    try:
+        bridge.call(check_reachable, address, reactor)
+        bridge.call(cluster.open)
+    except BaseException:
+        stop()
+        raise
+    return ClusterRemote(bridge, cluster, stop)
+
+
+def _begin_log(verbose: bool) -> None:
+    """Say what the client logs, or nothing: lines in the middle of a prompt help nobody."""
+    import sys
+
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    observers = [textFileLogObserver(sys.stderr)] if verbose else []
+    globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)

@@ -1,0 +1,226 @@
+"""The one registry of what can be typed: dispatch, help and completion read the same entries.
+
+An entry has a name of one or more words, how the text after it is read, how it is used,
+and what its arguments are; its help is the handler's docstring. Whatever begins with no
+known name is somebody's mistake, and gets a suggestion. The registry refuses to know
+what handlers do.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trough import errors
+from trough.cli.safe_text import safe
+from trough.shell.input.statements import Rest, Statement
+
+if TYPE_CHECKING:
+    from trough.shell.shell import Shell
+
+
+class Takes(enum.Enum):
+    """What an argument is, for completion."""
+
+    SEGMENT = "segment"
+    TABLE = "table"
+    SCHEMA = "schema"
+    FILE = "file"
+    FORMAT = "format"
+    TOPIC = "topic"
+    QUERY = "named query"
+    SQL = "sql"
+
+
+class Group(enum.Enum):
+    """Under which heading HELP lists a command."""
+
+    SQL = "Ask and change"
+    SEGMENTS = "Segments"
+    SHOW = "See what there is"
+    OUTPUT = "Output"
+    FILES = "Files and named queries"
+    SHELL = "The shell"
+
+
+class UsageError(errors.BadRequest):
+    """A command was given words that it cannot mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What stands after a command's name.
+
+    :ivar text: as it was typed
+    :ivar words: the same as words, of which quoted ones may hold blanks
+    :ivar name: the command's name, as it was typed
+    """
+
+    text: str
+    words: tuple[str, ...]
+    name: str
+    statement: Statement
+
+
+Handler = Callable[["Shell", Arguments], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One entry of the registry.
+
+    :ivar usage: every way to write it, one a line
+    :ivar completes: what the first, second ... argument is; words stand for themselves, and
+        the last entry holds for all further arguments
+    :ivar least: number of words that are needed
+    :ivar most: number of words that are allowed; None: any
+    """
+
+    name: str
+    handler: Handler
+    usage: tuple[str, ...]
+    group: Group
+    rest: Rest = Rest.WORDS
+    completes: tuple[Takes | str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    least: int = 0
+    most: int | None = None
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of its help."""
+        return self.description.split("\n\n")[0].replace("\n", " ").rstrip(".")
+
+    @property
+    def description(self) -> str:
+        """Its help."""
+        return inspect.cleandoc(self.handler.__doc__ or "")
+
+    def check(self, arguments: Arguments) -> None:
+        """Refuse too few or too many words.
+
+        :raises UsageError: saying which
+        """
+        given = len(arguments.words)
+        if given < self.least:
+            raise UsageError(f"{self.name}: something is missing", self.how())
+        if self.most is not None and given > self.most:
+            extra = safe(" ".join(arguments.words[self.most :]))
+            raise UsageError(f"{self.name}: does not take {extra}", self.how())
+
+    def how(self) -> str:
+        """How to use it, as a hint."""
+        return f"usage: {' | '.join(self.usage)}"
+
+
+def command(
+    name: str, *usage: str, group: Group, **details: object
+) -> Callable[[Handler], Command]:
+    """Make a handler a command; `details` are the fields of :class:`Command`."""
+
+    def decorate(handler: Handler) -> Command:
+        return Command(name, handler, usage or (name,), group, **details)  # type: ignore[arg-type]
+
+    return decorate
+
+
+# Names that are no words need no blank after them: "!ls", "?show".
+_WORD = re.compile(r"\s*([!?]|[^\s;!?][^\s;]*)")
+_QUOTED = re.compile(r'"([^"]*)"(?=\s|$)|\'([^\']*)\'(?=\s|$)|(\S+)')
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of `text`; one in quotes, single or double, may hold blanks."""
+    return tuple(m[1] or m[2] or m[3] or "" for m in _QUOTED.finditer(text))
+
+
+class Registry:
+    """All commands, found by how a text begins."""
+
+    def __init__(self, commands: Iterable[Command]) -> None:
+        self.commands = tuple(commands)
+        self._by_words: dict[tuple[str, ...], Command] = {}
+        for entry in self.commands:
+            for name in (entry.name, *entry.aliases):
+                words = tuple(name.upper().split())
+                if words in self._by_words:
+                    raise ValueError(f"two commands are named {name}")
+                self._by_words[words] = entry
+        self._longest = max(map(len, self._by_words), default=0)
+
+    def __iter__(self) -> Iterator[Command]:
+        return iter(self.commands)
+
+    def find(self, text: str, position: int = 0) -> tuple[Command, int] | None:
+        """The command that begins at `position`, and where its name ends.
+
+        The longest name wins. Case does not matter.
+        """
+        words: list[str] = []
+        ends: list[int] = []
+        end = position
+        while len(words) < self._longest and (match := _WORD.match(text, end)):
+            words.append(match[1].upper())
+            end = match.end()
+            ends.append(end)
+        while words:
+            entry = self._by_words.get(tuple(words))
+            if entry is not None:
+                return entry, ends[len(words) - 1]
+            words.pop()
+        return None
+
+    def rest_of(self, text: str, position: int) -> Rest:
+        """How the text that begins at `position` is read."""
+        found = self.find(text, position)
+        # A mistyped word is told at once, and takes no further lines with it.
+        return found[0].rest if found else Rest.WORDS
+
+    def parse(self, statement: Statement) -> tuple[Command, Arguments]:
+        """The command that a statement is, and its arguments.
+
+        :raises UsageError: it is none, or has too few or too many arguments
+        """
+        if not statement.text:  # nothing but what ends one
+            raise UsageError(
+                f"there is no statement before {statement.ended}",
+                f"for example: SELECT 1{statement.ended}",
+            )
+        found = self.find(statement.text)
+        if found is None:
+            raise UsageError(*self._unknown(statement.text))
+        entry, end = found
+        text = statement.text[end:].strip()
+        words = words_of(text) if entry.rest is not Rest.LINE else ()
+        arguments = Arguments(text, words, statement.text[:end], statement)
+        if entry.rest is Rest.WORDS:
+            entry.check(arguments)
+        return entry, arguments
+
+    def named(self, topic: str) -> list[Command]:
+        """The commands of this name, or else whose name begins with these words."""
+        words = tuple(topic.upper().split())
+        exact = self._by_words.get(words)
+        if exact is not None and exact.name.upper() != "SHOW":
+            return [exact]
+        return [
+            c
+            for c in self.commands
+            if c is not exact and tuple(c.name.upper().split()[: len(words)]) == words
+        ]
+
+    def names(self) -> dict[str, str]:
+        """Every name and alias as it is written, by its text in capitals."""
+        return {name.upper(): name for entry in self for name in (entry.name, *entry.aliases)}
+
+    def _unknown(self, text: str) -> tuple[str, str]:
+        word = text.split(maxsplit=1)[0]
+        names = self.names()
+        close = difflib.get_close_matches(word.upper(), sorted(names), 1, 0.6)
+        suggestion = f"did you mean {names[close[0]]}?" if close else "HELP lists what there is"
+        return f"neither a command nor SQL: {safe(word[:60])}", suggestion

@@ -1,0 +1,244 @@
+"""What could come next, where the cursor is.
+
+Commands come from the registry, which also tells what each argument is; tables, columns
+and segments come from what is known of the connected ones. It runs in the background of
+the line editor, and refuses to know how names are found out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+
+from trough.cli.safe_text import safe
+from trough.shell.command_registry import Command, Registry, Takes
+from trough.shell.input.known_names import Names
+from trough.shell.input.sql_kind import READS
+from trough.shell.input.statements import Rest
+from trough.shell.input.tokens import Kind, Token, scan
+from trough.shell.input.vocabulary import BEFORE_TABLE, FUNCTIONS, KEYWORDS
+from trough.shell.named_queries import NamedQueries
+from trough.shell.output.formats import FORMATS
+from trough.shell.output.sections import SEGMENT_COLUMN
+from trough.shell.session import Session
+from trough.shell.settings import queries_path
+
+Candidates = Iterable[tuple[str, str]]  # each with what it is
+
+
+class ShellCompleter(Completer):
+    """Completion for the line editor."""
+
+    def __init__(self, registry: Registry, session: Session, names: Names) -> None:
+        self._registry = registry
+        self._session = session
+        self._names = names
+        self._candidates: dict[Takes, Callable[[str], Candidates]] = {
+            Takes.SEGMENT: lambda word: _all(self._names.segments(word), "segment"),
+            Takes.TABLE: lambda word: _all(self._names.tables, "table"),
+            Takes.SCHEMA: lambda word: _all(self._names.schemas(), "schema"),
+            Takes.FILE: _files,
+            Takes.FORMAT: lambda word: _all(FORMATS, "format"),
+            Takes.TOPIC: lambda word: _all([c.name for c in self._registry], "command"),
+            Takes.QUERY: lambda word: _all(_queries(), "named query"),
+        }
+
+    def get_completions(
+        self, document: Document, complete_event: CompleteEvent
+    ) -> Iterator[Completion]:
+        text = _statement_before(document.text_before_cursor)
+        after = _statement_after(document.text_after_cursor)
+        if text or complete_event.completion_requested:
+            yield from self._names_of_commands(text)
+        found = self._registry.find(text)
+        if found is None:
+            return
+        command, end = found
+        if command.rest is Rest.SQL:
+            word, candidates = self._first_words(command, text[end:])
+            if not candidates:
+                word, candidates = self._in_sql(text, after, "GATHER" in command.name)
+            # All there is, unasked, would only hide what is being typed.
+            if word or complete_event.completion_requested or _is_narrow(candidates):
+                yield from _matching(word, candidates)
+        elif end < len(text):
+            yield from self._arguments(command, text[end:])
+
+    def _names_of_commands(self, text: str) -> Iterator[Completion]:
+        typed = " ".join(text.upper().split()) + (" " if text[-1:].isspace() and text else "")
+        for entry in self._registry:
+            for name in (entry.name, *entry.aliases):
+                if name.upper().startswith(typed) and name.upper() != typed:
+                    yield Completion(
+                        _in_case_of(text, name), -len(text), display_meta=entry.summary
+                    )
+
+    def _arguments(self, command: Command, text: str) -> Iterator[Completion]:
+        words = text.split()
+        word = "" if text[-1:].isspace() or not words else words.pop()
+        takes = command.completes
+        if not takes:
+            return
+        kind = takes[min(len(words), len(takes) - 1)]
+        if kind is Takes.SQL:
+            yield from _matching(*self._in_sql(text))
+            return
+        if kind is Takes.TOPIC:  # may be several words
+            word, words = text.lstrip(), []
+        if words and words[0].upper() == "MATCHING":
+            return
+        candidates = self._candidates[kind](word) if isinstance(kind, Takes) else []
+        for literal in takes:
+            if isinstance(literal, str) and literal.upper() not in map(str.upper, words):
+                candidates = [*candidates, (literal, "")]
+        yield from _matching(word, candidates)
+
+    # -- SQL -------------------------------------------------------------------
+
+    def _first_words(self, command: Command, text: str) -> tuple[str, Candidates]:
+        """The word at the cursor, and what may stand there of the command's own words;
+        nothing once something else has begun."""
+        own = [each for each in command.completes if isinstance(each, str)]
+        words = text.upper().split()
+        word = "" if text[-1:].isspace() or not words else text.split()[-1]
+        before = words[:-1] if word else words
+        options = [each for each in own if not set(each.split()) & set(before)]
+        for first, *others in map(str.split, own):
+            if before[-1:] == [first] and others:
+                options = others
+        known = {each for phrase in own if phrase not in READS for each in phrase.split()}
+        return word, _all(options, "") if text and known.issuperset(before) else ()
+
+    def _in_sql(self, text: str, after: str = "", gathers: bool = False) -> tuple[str, Candidates]:
+        """The word at the cursor, and what could stand there.
+
+        :param after: the rest of the statement, behind the cursor
+        :param gathers: whether tables have a column that names the segment
+        """
+        tokens = [t for t in scan(text) if t.kind is not Kind.BLANK]
+        last = tokens[-1] if tokens else None
+        if last and (last.closer or last.kind in (Kind.COMMENT, Kind.STRING, Kind.NUMBER)):
+            return "", ()
+        word = last.text if last and last.kind is Kind.WORD and last.end == len(text) else ""
+        if word:
+            tokens.pop()
+        before = tokens[-1].text.upper() if tokens else ""
+        tables = self._names.tables
+        all_tokens = [*tokens, *(t for t in scan(after) if t.kind is not Kind.BLANK)]
+        if before == ".":
+            owner = _unquoted(tokens[-2].text) if len(tokens) > 1 else ""
+            return word, _all(self._columns_of(owner, all_tokens), "column")
+        if before in BEFORE_TABLE or (before == "," and _in_from(tokens)):
+            return word, _all(tables, "table")
+        mentioned = [t for t in tables if _mentions(all_tokens, t)]
+        columns = dict.fromkeys(c for t in (mentioned or tables) for c in tables[t])
+        if gathers:
+            columns.setdefault(SEGMENT_COLUMN)
+        return word, [
+            *_all(columns, "column"),
+            *_all(tables, "table"),
+            *_all(sorted(FUNCTIONS), "function"),
+            *_all(sorted(KEYWORDS), ""),
+        ]
+
+    def _columns_of(self, name: str, tokens: list[Token]) -> list[str]:
+        """Columns of the table of this name, or that `tokens` call so."""
+        by_name = {table.lower(): columns for table, columns in self._names.tables.items()}
+        if name.lower() in by_name:
+            return by_name[name.lower()]
+        for table, alias in itertools.pairwise(tokens):
+            if alias.text.lower() == name.lower():
+                found = by_name.get(_unquoted(table.text).lower())
+                if found:
+                    return found
+        for table, as_, alias in zip(tokens, tokens[1:], tokens[2:], strict=False):
+            if as_.text.upper() == "AS" and alias.text.lower() == name.lower():
+                return by_name.get(_unquoted(table.text).lower(), [])
+        return []
+
+
+def _is_narrow(candidates: Candidates) -> bool:
+    return {kind for _, kind in candidates} in ({"table"}, {"column"}, {""})
+
+
+def _statement_before(text: str) -> str:
+    """The statement that the end of `text` is in."""
+    start = 0
+    for token in scan(text):
+        if token.kind in (Kind.SEMICOLON, Kind.GO):
+            start = token.end
+    return text[start:].lstrip()
+
+
+def _statement_after(text: str) -> str:
+    """The rest of the statement that the beginning of `text` is in."""
+    for token in scan(text):
+        if token.kind in (Kind.SEMICOLON, Kind.GO):
+            return text[: token.start]
+    return text
+
+
+def _in_from(tokens: list[Token]) -> bool:
+    """Whether the last clause that began is FROM."""
+    for token in reversed(tokens):
+        word = token.text.upper()
+        if word in BEFORE_TABLE:
+            return True
+        if word in ("SELECT", "WHERE", "BY", "HAVING", "SET", "VALUES", "ON", "LIMIT"):
+            return False
+    return False
+
+
+def _mentions(tokens: list[Token], table: str) -> bool:
+    return any(_unquoted(token.text).lower() == table.lower() for token in tokens)
+
+
+def _unquoted(text: str) -> str:
+    return text.strip('"`[]')
+
+
+def _all(names: Iterable[str], kind: str) -> Candidates:
+    return [(name, kind) for name in names]
+
+
+def _matching(word: str, candidates: Candidates) -> Iterator[Completion]:
+    lower = word.lower()
+    for name, kind in candidates:
+        if kind in _CASELESS:
+            name = _in_case_of(word, name)
+        # What could do harm when it is shown is not offered at all.
+        if name.lower().startswith(lower) and name != word and safe(name) == name:
+            yield Completion(name, -len(word), display_meta=kind)
+
+
+#: Kinds of words that mean the same in any case.
+_CASELESS = frozenset({"", "function", "format", "command"})
+
+
+def _in_case_of(typed: str, word: str) -> str:
+    """`word` in small letters if what was typed of it is."""
+    return word.lower() if typed.islower() else word
+
+
+def _files(word: str) -> Candidates:
+    directory, _, _ = word.rpartition("/")
+    base = f"{directory}/" if "/" in word else ""
+    try:
+        entries = sorted(Path(base or ".").expanduser().iterdir())
+    except OSError:
+        return []
+    hidden = word.rpartition("/")[2].startswith(".")
+    return [
+        (f"{base}{entry.name}{'/' if entry.is_dir() else ''}", "file")
+        for entry in entries
+        if hidden or not entry.name.startswith(".")
+    ]
+
+
+def _queries() -> list[str]:
+    return list(NamedQueries(queries_path(os.environ)).all())

@@ -1,0 +1,1 @@
+"""What a person sees: result formats, tables, sections, and where they go."""

@@ -1,0 +1,1 @@
+"""Canonical storage in a directory of the file system."""

@@ -1,0 +1,1 @@
+"""Canonical storage in HDFS, by WebHDFS."""

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of Trough; any other package may import them."""

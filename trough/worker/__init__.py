@@ -1,0 +1,1 @@
+"""What a worker does: local copies, write locks, promotion, and the answers to SQL."""

@@ -1,0 +1,147 @@
+"""What a worker remembers of its local copies across restarts.
+
+One small SQLite database in the worker's data directory: for each copy which canonical
+version it is of, under which lock it is written, and whether it may hold writes that are
+in no canonical copy. Every change is on disk when the call returns.
+
+Blocking; to be called on a thread of its own. The registry's and this database are
+opened with the standard library's ``sqlite3``: they run our SQL and nobody else's, and
+so need none of the sandbox that :mod:`trough.sql.sqlite` is for.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, fields
+from importlib import resources
+from pathlib import Path
+
+from trough import errors
+from trough.model import CanonicalCopy
+from trough.util.sqlite_transaction import transaction
+
+VERSION = 1
+
+
+@dataclass(slots=True)
+class Entry:
+    """One local copy; the columns of ``local_copy``, where each is explained."""
+
+    segment: str
+    path: str
+    modified: int = 0
+    size: int = 0
+    checksum: str = ""
+    epoch: int = 0
+    unpromoted: bool = False
+    publishing: str = ""
+    file_size: int = 0
+    file_modified: int = 0
+
+    @property
+    def writable(self) -> bool:
+        """Whether this worker writes the segment, under the lock of `epoch`."""
+        return self.epoch > 0
+
+    @property
+    def canonical(self) -> CanonicalCopy:
+        """The canonical version that the local copy began as, or last became."""
+        return CanonicalCopy(self.segment, self.path, self.size, self.modified, self.checksum)
+
+    def adopt(self, copy: CanonicalCopy) -> None:
+        """Take `copy` as the canonical version held."""
+        self.path, self.size = copy.path, copy.size
+        self.modified, self.checksum = copy.modified, copy.checksum
+
+
+_COLUMNS = tuple(field.name for field in fields(Entry))
+_PUT = "INSERT OR REPLACE INTO local_copy ({}) VALUES ({})".format(
+    ", ".join(_COLUMNS), ", ".join("?" * len(_COLUMNS))
+)
+
+
+class Catalogue:
+    """The database of local copies at `path`.
+
+    :raises trough.errors.BadSettings: it was written by a later version of Trough
+    :raises trough.errors.DiskFull: no room for what SQLite needs to open it
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._open()
+        except BaseException as error:
+            self._database.close()
+            if isinstance(error, sqlite3.OperationalError) and _is_full(error):
+                raise self._no_room(error) from error
+            raise
+
+    def _open(self) -> None:
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        if not self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            script = resources.files("trough.worker").joinpath("catalogue.sql").read_text()
+            self._database.executescript(f"BEGIN; {script} COMMIT;")
+        (number,) = self._database.execute("SELECT number FROM catalogue_version").fetchone()
+        if number != VERSION:
+            raise errors.BadSettings(
+                f"{self._path} has version {number}, and this Trough knows version {VERSION}",
+                "run the version of Trough that wrote it, or a later one",
+            )
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def entries(self) -> list[Entry]:
+        """All local copies, by segment id."""
+        rows = self._database.execute(
+            f"SELECT {', '.join(_COLUMNS)} FROM local_copy ORDER BY segment"
+        )
+        found = [Entry(*row) for row in rows]
+        for entry in found:
+            entry.unpromoted = bool(entry.unpromoted)
+        return found
+
+    def put(self, *entries: Entry) -> None:
+        """Add or replace entries, all in one commit.
+
+        :raises trough.errors.DiskFull: no room; nothing changed
+        :raises trough.errors.Unavailable: the disk cannot be written; nothing changed
+        """
+        with self._change():
+            self._database.executemany(_PUT, [astuple(entry) for entry in entries])
+
+    def remove(self, segments: Iterable[str]) -> None:
+        """Forget entries, all in one commit; those that are unknown are passed over.
+
+        :raises trough.errors.DiskFull: no room; nothing changed
+        :raises trough.errors.Unavailable: the disk cannot be written; nothing changed
+        """
+        with self._change():
+            self._database.executemany(
+                "DELETE FROM local_copy WHERE segment = ?", [(segment,) for segment in segments]
+            )
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        try:
+            with transaction(self._database):
+                yield
+        except sqlite3.OperationalError as error:
+            if _is_full(error):
+                raise self._no_room(error) from error
+            raise errors.Unavailable(f"the catalogue {self._path}: {error}") from error
+
+    def _no_room(self, error: sqlite3.Error) -> errors.DiskFull:
+        message = f"no room for the catalogue {self._path}: {error}"
+        return errors.DiskFull(message, "free space on that disk")
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    # The latter for the index of its write-ahead log, which SQLite makes when it opens it.
+    return error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)

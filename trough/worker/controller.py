@@ -1,0 +1,394 @@
+"""LocalSyncController: makes a worker hold what it is meant to hold.
+
+It watches its own assignments and the write locks, and for each segment compares what
+should be with what is: fetches a copy that is missing or old, retires a writable one whose
+lock is lost or whose canonical copy somebody else replaced, and deletes one that enough
+others hold. It also does this worker's part of provisioning, promotion and deletion.
+
+Losing the metadata store or canonical storage stops none of the serving; whatever could
+not be said or done meanwhile is done when they are back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
+from trough.model import Lock, Worker, check_segment_id
+from trough.storage import Storage
+from trough.util.clocks import time_of_day
+from trough.util.periodic import Periodic
+from trough.worker.cold_cache import ColdSegments
+from trough.worker.local_copies import LocalCopy
+from trough.worker.provisioning import Provisioning
+from trough.worker.publisher import Publisher
+from trough.worker.reconciler import Reconciler
+from trough.worker.segments import Segments
+from trough.worker.write_locks import Writer
+
+_log = Logger()
+
+#: Seconds between two attempts to reach what is away at the start.
+RETRY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often a worker does what it does unasked, in seconds.
+
+    :ivar heartbeat: between renewals of the worker's own row
+    :ivar retry: before a segment whose turn failed, or had to wait, is looked at again
+    :ivar full: between comparisons of everything
+    :ivar lock_idle: without a write, after which a wholly promoted segment is retired;
+        0: never
+    """
+
+    heartbeat: float
+    retry: float
+    full: float
+    lock_idle: float
+
+    def is_idle(self, unwritten: float, draining: bool) -> bool:
+        """Whether a wholly promoted segment is given up by its writer.
+
+        :param unwritten: seconds since the last write
+        :param draining: the worker is being emptied, for which no time need pass
+        """
+        return draining or 0 < self.lock_idle <= unwritten
+
+
+class LocalSyncController(service.MultiService):
+    """The part of a worker that decides; one a process.
+
+    :param myself: the worker's row, as it is at the start
+    :param measure: gives the load and the free bytes of the moment
+    :param is_cold: whether a segment belongs to the cold tier
+    :param refuse: called with the reason if this worker must not run at all
+    :param executors: the status of the processes that run SQL
+    :param copy_ttl: seconds, of the row of a copy
+    :param cold: the cold segments, on a worker that answers for those and no others
+    """
+
+    def __init__(
+        self,
+        myself: Worker,
+        metadata: Metadata,
+        storage: Storage,
+        segments: Segments,
+        timing: Timing,
+        measure: Callable[[], tuple[float, int]],
+        is_cold: Callable[[str], bool],
+        refuse: Callable[[errors.TroughError], None],
+        executors: Callable[[], dict[str, Any]],
+        copy_ttl: float,
+        cold: ColdSegments | None,
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self.myself = myself
+        self.metadata = metadata
+        self.storage = storage
+        self.segments = segments
+        self.locks: dict[str, Lock] = {}
+        self.workers: dict[str, Worker] = {myself.node: myself}
+        #: Whether the copies are loaded, and whether others know of this worker.
+        self.loaded = False
+        self.registered = False
+        self._measure = measure
+        self.is_cold = is_cold
+        self.cold = cold
+        self._refuse = refuse
+        self._executors = executors
+        self._clock = clock
+        self._beaten: float | None = None
+        self._timing = timing
+        self._watches: list[Watch] = []
+        self._starting: Deferred[None] | None = None
+        self.publisher = Publisher(
+            metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock
+        )
+        self.reconciler = Reconciler(self, timing.retry, clock)
+        self.provisioning = Provisioning(self)
+        self.provisioning.setServiceParent(self)
+        self.writer = Writer(self, timing, clock)
+        self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
+
+    # -- life ------------------------------------------------------------------
+
+    def startService(self) -> None:
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._start_failed)
+
+    async def _start(self) -> None:
+        if self.segments.are_new:
+            await self._until_it_works("metadata store", self._check_not_lost)
+        # Whoever frees space on a full disk is not to have to start this worker, too.
+        await self._until_it_works("local data", self.segments.load)
+        if self.cold is not None:
+            await self.cold.open()
+        self.loaded = True
+        for segment in self.segments:
+            copy = self.segments.get(segment)
+            if copy is not None:
+                self.publisher.serve(segment, copy.writable)
+        await self._until_it_works("metadata store", self.metadata.open)
+        self.writer.setServiceParent(self)
+        await self._until_it_works(
+            "registration", lambda: self.metadata.register_worker(self.myself)
+        )
+        self.registered = True
+        self.publisher.setServiceParent(self)
+        self.reconciler.setServiceParent(self)
+        self._heartbeat.setServiceParent(self)
+        comparing = Periodic(
+            "full comparison", self._timing.full, self.reconciler.everything, self._clock
+        )
+        comparing.setServiceParent(self)
+        self._watches = [
+            self.metadata.watch_locks(self._locks_changed),
+            self.metadata.watch_assignments(self.myself.node, self._assignments_changed),
+        ]
+        await self._until_it_works("canonical storage", self.storage.open)
+        _log.info(
+            "{node}: serving {count} segments", node=self.myself.node, count=len(self.segments)
+        )
+
+    async def _check_not_lost(self) -> None:
+        """Where a worker kept something, and nothing is, its disk may not be mounted. It would
+        give back locks under which it holds writes, and that is for a person to decide.
+
+        :raises trough.errors.BadSettings: this worker holds write locks
+        """
+        await self.metadata.open()
+        node = self.myself.node
+        locks = await self.metadata.locks(node)
+        if locks:
+            raise errors.BadSettings(
+                f"LOCAL_DATA is empty, and {node} holds {len(locks)} write locks, of segment "
+                f"{locks[0].segment} for one: what was written to them has been kept elsewhere",
+                "is its disk mounted? If it is lost, with what was not promoted: "
+                f"trough-admin free-locks {node}",
+            )
+
+    def _start_failed(self, failure: Any) -> None:
+        if not self.running:
+            return
+        if failure.check(errors.TroughError):
+            self._refuse(failure.value)
+        else:
+            _log.failure("worker could not start", failure=failure)
+            self._refuse(errors.TroughError(f"the worker could not start: {failure.value}"))
+
+    async def _until_it_works(self, name: str, attempt: Callable[[], Any]) -> None:
+        said = False
+        while True:
+            try:
+                await attempt()
+            except errors.Unavailable as reason:
+                if not said:
+                    _log.warn("{name} is away: {reason}", name=name, reason=reason)
+                    said = True
+                await self._pause(RETRY)
+            else:
+                return
+
+    def _pause(self, seconds: float) -> Deferred[None]:
+        pause: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self._clock.callLater(seconds, pause.callback, None)
+        return pause
+
+    async def sign_off(self) -> None:
+        """Say that this worker serves no more, while it still does; before it stops.
+
+        Whoever has just looked it up still finds it, and the others hear of it: each of
+        them looks who lives once every heartbeat.
+        """
+        if not self.registered:
+            return
+        self.registered = False
+        # Whichever of these went on would put its row back.
+        for publishing in (self._heartbeat, self.publisher):
+            await maybeDeferred(publishing.disownServiceParent)
+        try:
+            await self.metadata.withdraw_worker(self.myself)
+        except errors.TroughError as failure:
+            _log.warn("could not sign off: {failure}", failure=failure)
+            return
+        if set(self.workers) - {self.myself.node}:
+            await self._pause(self._timing.heartbeat)
+
+    async def stopService(self) -> None:
+        """Stop what runs unasked; :meth:`sign_off` comes first."""
+        for watch in self._watches:
+            watch.stop()
+        # From here on this service does not run, and a start that is cancelled is no failure.
+        stopped = super().stopService()
+        if self._starting is not None:
+            self._starting.cancel()
+        await stopped
+        await self.segments.close()
+
+    async def _beat(self) -> None:
+        load, available = self._measure()
+        self.myself = replace(self.myself, load=load, available_bytes=available)
+        self.publisher.load = load
+        now = time.time()
+        published = await self.metadata.beat(self.myself)
+        self._beaten = now
+        if not published:
+            _log.warn("{node}: was taken for dead; publishing anew", node=self.myself.node)
+            self.publisher.serve_all_again()
+        self.workers = {worker.node: worker for worker in await self.metadata.workers()}
+
+    # -- what the metadata store tells -----------------------------------------
+
+    def _locks_changed(self, changes: LockChanges) -> None:
+        before = self.locks
+        if changes.full:
+            self.locks = {}
+        for lock in changes.held:
+            self.locks[lock.segment] = lock
+            copy = self.segments.get(lock.segment)
+            if copy is not None and lock.epoch > copy.entry.epoch > 0:
+                # Epochs only grow: there is nothing to be asked about that.
+                self.segments.refuse_writes(lock.segment, copy.entry.epoch)
+        for segment in changes.released:
+            self.locks.pop(segment, None)
+        # Of all locks in the cluster only those on our own copies concern us.
+        touched = {lock.segment for lock in changes.held} | set(changes.released)
+        if changes.full:
+            touched |= set(before) | {entry.segment for entry in self.segments.writable()}
+        self.reconciler.look_at(s for s in touched if self.segments.get(s) is not None)
+
+    def take_notice(self, lock: Lock) -> None:
+        """Know a lock before the metadata store tells of it, unless that told of a later one."""
+        known = self.locks.get(lock.segment)
+        if known is None or known.epoch < lock.epoch:
+            self.locks[lock.segment] = lock
+
+    def _assignments_changed(self, changes: AssignmentChanges) -> None:
+        self.reconciler.assignments_changed(changes)
+
+    def holder_elsewhere(self, segment: str) -> Worker | None:
+        """The live worker, other than this one, that holds the write lock."""
+        lock = self.locks.get(segment)
+        if lock is None or lock.node == self.myself.node:
+            return None
+        return self.workers.get(lock.node)
+
+    # -- this worker's part of what sync servers order -------------------------
+
+    async def provision(self, segment: str, schema: str) -> dict[str, object]:
+        """See :meth:`trough.worker.provisioning.Provisioning.provision`."""
+        return await self.provisioning.provision(segment, schema)
+
+    async def promote(self, segment: str) -> dict[str, object]:
+        """See :meth:`trough.worker.write_locks.Writer.promote`.
+
+        :raises trough.errors.CorruptSegment: the local copy is damaged, and aside by now
+        """
+        try:
+            return await self.writer.promote(segment)
+        except errors.CorruptSegment:
+            await self.damaged([segment])
+            raise
+
+    async def delete(self, segment: str) -> None:
+        """Forget the local copy of a segment that is being deleted.
+
+        :raises trough.errors.LockHeld: it has a write lock, whoever holds that
+        :raises trough.errors.NoSuchSegment: it is not here
+        """
+        check_segment_id(segment)
+        lock = await self.metadata.lock_of(segment)
+        if lock is not None:
+            raise errors.LockHeld(f"segment {segment} is locked for writing by {lock.node}")
+        if self.segments.get(segment) is None:
+            raise errors.NoSuchSegment(f"segment {segment} has no copy on {self.myself.node}")
+        async with self.provisioning.alone(segment):
+            await self.segments.drop(segment)
+            self.publisher.withdraw(segment)
+
+    # -- how it is ---------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether this worker serves its copies and others know of it."""
+        return self.loaded and self.registered
+
+    async def status(self) -> dict[str, Any]:
+        """What this worker holds and does; JSON-able."""
+        writable = self.segments.writable()
+        absence = self.metadata.absence
+        return {
+            "role": "worker",
+            "node": self.myself.node,
+            "ready": self.ready,
+            "metadata": {
+                "away_since": time_of_day(absence.since, self._clock) if absence else None,
+                "reason": absence.reason if absence else None,
+                "last_heartbeat": self._beaten,
+            },
+            "segments": len(self.segments),
+            "bytes": self.segments.used_bytes(),
+            "capacity": self.myself.capacity,
+            "load": self.myself.load,
+            "writable": [
+                {
+                    "segment": entry.segment,
+                    "epoch": entry.epoch,
+                    "unpromoted": entry.unpromoted,
+                }
+                for entry in writable[:1000]
+            ],
+            "writable_count": len(writable),
+            "aside": self.segments.aside(),
+            "transfers": self.segments.transfers,
+            "storage": self.storage.status(),
+            "unpublished": self.publisher.behind,
+            "reconciler": self.reconciler.status,
+            "executors": self._executors(),
+            "cold": self.cold.status() if self.cold is not None else None,
+        }
+
+    # -- what it does unasked ---------------------------------------------------
+
+    async def damaged(self, segments: Iterable[str]) -> None:
+        """Replace copies that SQLite found to be damaged."""
+        for segment in segments:
+            copy = self.segments.get(segment)
+            if copy is None:
+                if self.cold is not None:
+                    self.cold.discard(segment)
+                continue
+            _log.error("{segment}: the local copy is damaged", segment=segment)
+            self.publisher.withdraw(segment)
+            try:
+                await self._replace_damaged(segment, copy)
+            except CancelledError:
+                raise
+            except Exception as reason:
+                # Whatever it is: the others are not to wait for that.
+                _log.warn("{segment}: not replaced yet: {reason}", segment=segment, reason=reason)
+                if self.segments.get(segment) is None:
+                    self.publisher.withdraw(segment)
+                self.reconciler.look_at([segment])
+
+    async def _replace_damaged(self, segment: str, damaged: LocalCopy) -> None:
+        if damaged.writable:
+            await self.writer.give_up(segment, damaged.entry.epoch, "the local copy is damaged")
+            return
+        await self.segments.fetch_anew(damaged)
+        copy = self.segments.get(segment)
+        if copy is not None:  # it may have been deleted meanwhile, or provisioned
+            self.publisher.serve(segment, copy.writable)

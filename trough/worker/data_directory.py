@@ -1,0 +1,96 @@
+"""A worker's data directory: whose it is, and that only one process uses it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import uuid
+from pathlib import Path
+
+from twisted.application import service
+
+from trough import errors
+from trough.util import atomic_files
+
+
+class DataDirectory(service.Service):
+    """Locks the directory for as long as the process lives.
+
+    The operating system drops the lock with the process, however that ends.
+
+    It belongs to one worker for good: write locks are held under a worker's name, and under
+    another one everything that was not promoted would have to go aside.
+
+    :param node: the worker's name
+    :ivar identity: random, made at the first start and kept; tells this worker from
+        another one that was given the same name
+    """
+
+    def __init__(self, path: Path, node: str) -> None:
+        self._path = path
+        self._lock: int | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            owner = self._kept("node", node)
+            self.identity = self._kept("identity", uuid.uuid4().hex)
+        except OSError as reason:
+            raise errors.BadSettings(
+                f"LOCAL_DATA {path} cannot be used: {reason.strerror}",
+                "name a directory that this user may write to",
+            ) from reason
+        if owner != node:
+            raise errors.BadSettings(
+                f"LOCAL_DATA {path} belongs to the worker {owner}, and HOSTNAME is {node}",
+                f"set HOSTNAME: {owner}; or, to have {node} use these files and put aside what "
+                f"{owner} had not promoted, remove {path / 'node'}",
+            )
+
+    def _kept(self, name: str, value: str) -> str:
+        """What a small file says, which begins as `value`, whole or not at all."""
+        path = self._path / name
+        if not path.exists() or not path.read_text():
+            self._write(path, value)
+        return path.read_text().strip()
+
+    def _write(self, path: Path, value: str) -> None:
+        """Make a file that is not there, or that a crash left empty."""
+        temporary = path.with_name(atomic_files.temporary_name(path.name))
+        try:
+            with temporary.open("x") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(file.fileno())
+            if path.exists():
+                temporary.replace(path)
+            else:
+                # Of two that start at once, the first one's counts, for both.
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, path)
+            atomic_files.fsync_directory(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def privilegedStartService(self) -> None:
+        """Take the lock.
+
+        :raises SystemExit: another process has it
+        """
+        super().privilegedStartService()
+        lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise SystemExit(
+                f"trough: the data directory {self._path} is in use by another worker; "
+                "give each worker its own LOCAL_DATA and HOSTNAME"
+            ) from None
+        self._lock = lock
+
+    def stopService(self) -> None:
+        """Let go of the lock."""
+        super().stopService()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None

@@ -1,0 +1,82 @@
+"""The copies that a worker has, and what they amount to.
+
+Totals are kept up to date with each change, and not counted when somebody asks: a worker
+says every second how much room it has left, and holds tens of thousands of copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted.internet.defer import Deferred
+
+from trough.executors.pool.pool import Target
+from trough.worker.catalogue import Entry
+from trough.worker.write_tracking import Writes
+
+
+class LocalCopy:
+    """A segment's local copy, as the worker knows it while it runs.
+
+    :ivar entry: what the catalogue remembers
+    :ivar target: what the executors are asked with; another one after each change
+    :ivar writes: those of this copy that are under way, and how many there were
+    :ivar noting: who waits until the catalogue knows that there are unpromoted writes
+    """
+
+    __slots__ = ("counted", "entry", "noting", "target", "writes")
+
+    def __init__(self, entry: Entry, target: Target, now: float) -> None:
+        self.entry = entry
+        self.target = target
+        self.writes = Writes(now)
+        self.noting: list[Deferred[None]] = []
+        self.counted = 0
+
+    @property
+    def writable(self) -> bool:
+        """Whether this worker writes the segment."""
+        return self.entry.writable
+
+
+class LocalCopies:
+    """The local copies of one worker, by segment id.
+
+    :ivar bytes: what they take, as of when each was put in last
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._copies: dict[str, LocalCopy] = {}
+        self._writable: dict[str, LocalCopy] = {}
+
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._copies))
+
+    def get(self, segment: str) -> LocalCopy | None:
+        """The copy of `segment`, or None."""
+        return self._copies.get(segment)
+
+    def writable(self) -> list[LocalCopy]:
+        """Those that this worker writes."""
+        return list(self._writable.values())
+
+    def put(self, copy: LocalCopy) -> None:
+        """Have a copy in the place of the one there was, or count it anew."""
+        segment = copy.entry.segment
+        self.remove(segment)
+        copy.counted = copy.entry.file_size
+        self.bytes += copy.counted
+        self._copies[segment] = copy
+        if copy.writable:
+            self._writable[segment] = copy
+
+    def remove(self, segment: str) -> None:
+        """Have no copy of `segment`. Idempotent."""
+        copy = self._copies.pop(segment, None)
+        if copy is not None:
+            self.bytes -= copy.counted
+            self._writable.pop(segment, None)

@@ -1,0 +1,277 @@
+"""The files in a worker's data directory, and what is done to them. Blocking.
+
+What the operating system refuses is raised in our own words, so that whoever serves goes
+on and tries again: a disk may be full, or lose a file, while everything else works.
+
+::
+
+    catalogue.db            what the worker remembers (trough.worker.catalogue)
+    segments/300/300001.sqlite   local copies, laid out like the canonical ones
+    snapshots/              states that are being promoted; emptied at start
+    aside/                  unpromoted writes whose lock was lost; never emptied by us
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from pathlib import Path
+from types import TracebackType
+
+from twisted.logger import Logger
+
+from trough.model import canonical_path
+from trough.storage import Progress
+from trough.util.atomic_files import (
+    check_room,
+    checksum,
+    fsync_directory,
+    in_our_words,
+    make_directories,
+)
+from trough.worker.catalogue import Catalogue, Entry
+
+_log = Logger()
+
+#: What SQLite keeps beside a database.
+COMPANIONS = ("-wal", "-shm", "-journal")
+
+#: Bytes that copies leave free for writes, snapshots and the catalogue: this share of the
+#: disk, or so many.
+RESERVED_SHARE, RESERVE = 0.02, 1 << 30
+
+
+def catalogue_path(directory: Path) -> Path:
+    """Where the catalogue is."""
+    return directory / "catalogue.db"
+
+
+def path_of(directory: Path, segment: str) -> Path:
+    """Where the local copy of `segment` is."""
+    return directory / "segments" / canonical_path(segment)
+
+
+def path_text(directory: Path, segment: str) -> str:
+    """As :func:`path_of`, in a tenth of its time: a worker that starts asks it for all."""
+    return f"{directory}/segments/{canonical_path(segment)}"
+
+
+def snapshot_path(directory: Path, segment: str) -> Path:
+    """Where a state of `segment` is put on its way to or from canonical storage."""
+    return directory / "snapshots" / f"{segment}.sqlite"
+
+
+def make_way(path: Path) -> None:
+    """Make `path` ready for a whole new file to be renamed there.
+
+    A ``-wal`` that a former database left behind would be taken for the new one's.
+    """
+    with in_our_words(path):
+        # On disk itself, or a power cut might take what is fsynced in it.
+        make_directories(path.parent)
+        for companion in COMPANIONS:
+            Path(f"{path}{companion}").unlink(missing_ok=True)
+
+
+def check_room_for_copy(path: Path, size: int) -> None:
+    """Refuse a copy that would leave less than the reserve.
+
+    Not before all of the disk is taken would a writer find that it cannot write.
+
+    :param size: bytes
+    :raises trough.errors.DiskFull: there is too little room
+    """
+    with in_our_words(path):
+        make_directories(path.parent)
+        reserve = min(RESERVE, int(shutil.disk_usage(path.parent).total * RESERVED_SHARE))
+    check_room(path.parent, size + reserve)
+
+
+def make_room_for_snapshot(snapshot: Path, source: str) -> None:
+    """Make sure that the state of a database fits where it is to be put.
+
+    A disk that is filled up by trying refuses the writes to all segments meanwhile.
+
+    :raises trough.errors.DiskFull: there is too little room
+    """
+    with in_our_words(snapshot):
+        snapshot.parent.mkdir(exist_ok=True)  # whoever tidied up may have removed it
+        size = Path(source).stat().st_size if Path(source).exists() else 0
+    check_room(snapshot.parent, size)
+
+
+def content_of(snapshot: Path) -> tuple[int, str]:
+    """Size in bytes and checksum of a file."""
+    with in_our_words(snapshot):
+        return snapshot.stat().st_size, checksum(snapshot)
+
+
+def remove(path: str | Path) -> None:
+    """Remove a database and what SQLite keeps beside it, if they are there."""
+    with in_our_words(path):
+        for companion in ("", *COMPANIONS):
+            Path(f"{path}{companion}").unlink(missing_ok=True)
+
+
+def identify(path: str) -> tuple[int, int]:
+    """Size in bytes and modification time in nanoseconds of a file."""
+    with in_our_words(path):
+        return _identity(path)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = Path(path).stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def size_on_disk(path: str) -> int:
+    """Bytes of a copy's file, and of its write-ahead log where it is written; 0 for one that
+    is gone."""
+    size = 0
+    for each in (path, f"{path}-wal"):
+        with in_our_words(path), contextlib.suppress(FileNotFoundError):
+            size += Path(each).stat().st_size
+    return size
+
+
+def move_aside(directory: Path, segment: str, epoch: int, now: float) -> str | None:
+    """Move a local copy into ``aside/``.
+
+    :return: its name there, which says which segment, under which lock, and when:
+        ``ID.EPOCH.TIME.sqlite``; None where somebody has removed the file, so that nothing
+        is left to be kept
+    """
+    source = path_of(directory, segment)
+    with in_our_words(source):
+        (directory / "aside").mkdir(exist_ok=True)  # whoever emptied it may have removed it
+        target = _new_name_aside(directory, segment, epoch, now)
+        moved = False
+        for companion in ("-wal", "-journal", ""):
+            beside = Path(f"{source}{companion}")
+            if beside.exists():
+                beside.replace(f"{target}{companion}")
+                moved = True
+        Path(f"{source}-shm").unlink(missing_ok=True)
+        if moved:
+            fsync_directory(target.parent)
+            fsync_directory(source.parent)
+    return target.name if moved else None
+
+
+def _new_name_aside(directory: Path, segment: str, epoch: int, now: float) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    target, number = directory / "aside" / f"{segment}.{epoch}.{stamp}.sqlite", 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{segment}.{epoch}.{stamp}.{number}.sqlite")
+    return target
+
+
+def aside_names(directory: Path) -> list[str]:
+    """Names of the databases in ``aside/``, sorted."""
+    return sorted(path.name for path in (directory / "aside").glob("*.sqlite"))
+
+
+def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:
+    """Open the catalogue, match it with the files, and remove a crash's left-overs.
+
+    :return: the catalogue, and the entries whose files are there and whole
+    :raises trough.errors.DiskFull: the catalogue cannot be opened for want of room
+    """
+    for name in ("segments", "aside"):
+        make_directories(directory / name)
+    shutil.rmtree(directory / "snapshots", ignore_errors=True)
+    (directory / "snapshots").mkdir(exist_ok=True)
+    catalogue = Catalogue(catalogue_path(directory))
+    try:
+        return catalogue, _reconcile(directory, catalogue)
+    except BaseException:
+        catalogue.close()
+        raise
+
+
+def _reconcile(directory: Path, catalogue: Catalogue) -> list[Entry]:
+    good: list[Entry] = []
+    bad: list[Entry] = []
+    for entry in catalogue.entries():
+        (good if _is_whole(directory, entry) else bad).append(entry)
+    for entry in bad:
+        _log.warn("{segment}: local copy is not as it was left", segment=entry.segment)
+    catalogue.remove(entry.segment for entry in bad)
+    _sweep(directory, {path_text(directory, entry.segment) for entry in good})
+    return good
+
+
+def _is_whole(directory: Path, entry: Entry) -> bool:
+    """Whether the file is the one that the catalogue speaks of.
+
+    A file that is written changes all the time, and SQLite recovers it; one that is only
+    read has to be the very file that was installed: a crash may have come between the
+    arrival of a newer one and the note of it. Likewise between the note that a file is
+    written and its change to write-ahead logging: nothing could ever be written to that.
+    """
+    path = path_text(directory, entry.segment)
+    try:
+        found = _identity(path)
+    except FileNotFoundError:
+        return False
+    if entry.writable:
+        return entry.unpromoted or _is_written_ahead(path)
+    return found == (entry.file_size, entry.file_modified)
+
+
+def _is_written_ahead(path: str) -> bool:
+    """Whether the header of a database says that it has a write-ahead log."""
+    with Path(path).open("rb") as file:
+        return file.read(20)[18:] == b"\2\2"
+
+
+def _sweep(directory: Path, known: set[str]) -> None:
+    """Remove files that no entry speaks of; move aside those with a write-ahead log."""
+    for folder, _, names in os.walk(directory / "segments"):
+        for base in {_database_of(f"{folder}/{name}") for name in names} - known:
+            wal, whole = Path(f"{base}-wal"), Path(base).exists()
+            if whole and base.endswith(".sqlite") and wal.exists() and wal.stat().st_size:
+                segment = Path(base).name.removesuffix(".sqlite")
+                move_aside(directory, segment, 0, time.time())
+            remove(base)
+
+
+def _database_of(path: str) -> str:
+    """The database that a file is, or that it is beside."""
+    for companion in COMPANIONS:
+        path = path.removesuffix(companion)
+    return path
+
+
+class Transfer:
+    """Shows a transfer in a table while it lasts; gives a progress callback.
+
+    :param table: of transfers under way, by segment id
+    :param direction: ``fetch`` or ``publish``
+    :param size: bytes that are to be moved, 0 where that is not known
+    """
+
+    def __init__(
+        self, table: dict[str, dict[str, object]], segment: str, direction: str, size: int
+    ) -> None:
+        self._table = table
+        self._segment = segment
+        self._row: dict[str, object] = {"direction": direction, "bytes": 0, "of": size}
+
+    def __enter__(self) -> Progress:
+        self._table[self._segment] = self._row
+        return self._progress
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._table.pop(self._segment, None)
+
+    def _progress(self, done: int) -> None:
+        self._row["bytes"] = done

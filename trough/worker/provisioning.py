@@ -1,0 +1,215 @@
+"""How a worker comes to write a segment: it takes the write lock, and makes the newest
+canonical copy, or a new and empty one, ready to be written to.
+
+What fails half-way leaves no lock behind, and what was begun is carried out, though whoever
+ordered it may be gone by then. One provisioning of a segment goes on at a time; a lock that
+is being given up is waited for.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from twisted.application import service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.model import CanonicalCopy, Lock, check_segment_id
+from trough.util.keyed_lock import KeyedLock
+
+if TYPE_CHECKING:
+    from trough.worker.controller import LocalSyncController
+
+_log = Logger()
+
+
+class Provisioning(service.Service):
+    """The provisionings of one worker.
+
+    :param worker: whose segments, metadata store and storage these are
+    """
+
+    def __init__(self, worker: LocalSyncController) -> None:
+        self._worker = worker
+        self._under_way = KeyedLock()
+        self._orders: set[Deferred[None]] = set()
+
+    async def stopService(self) -> None:
+        """Cancel what goes on, and wait for it."""
+        super().stopService()
+        orders = list(self._orders)
+        for order in orders:
+            order.cancel()
+        await DeferredList(orders)
+
+    def busy(self, segment: str) -> bool:
+        """Whether a segment is being provisioned."""
+        return self._under_way.busy(segment)
+
+    def alone(self, segment: str) -> AbstractAsyncContextManager[None]:
+        """Keep a segment from being provisioned for as long as the context lasts."""
+        return self._under_way.hold(segment)
+
+    async def provision(self, segment: str, schema: str) -> dict[str, object]:
+        """Take the write lock and make the segment writable here. Idempotent.
+
+        Cancelled, it goes on, and nobody is told how it ends: of a lock that was just asked
+        for, say, it would not be known whether it has to be given back.
+
+        :param schema: creates the tables if the segment is new
+        :raises trough.errors.Moved: another worker has the lock
+        """
+        check_segment_id(segment)
+        if self._worker.is_cold(segment) or self._worker.myself.cold_storage:
+            raise errors.ColdSegment(
+                f"segment {segment} belongs to the cold tier, which is never writable"
+            )
+        told: Deferred[dict[str, object]] = Deferred()
+        order = Deferred.fromCoroutine(self._provision(segment, schema))
+        ended = order.addBoth(_tell, told, segment)
+        self._orders.add(ended)
+        ended.addCallback(lambda _: self._orders.discard(ended))
+        return await told
+
+    async def _provision(self, segment: str, schema: str) -> dict[str, object]:
+        worker = self._worker
+        await worker.writer.attentive()
+        async with self.alone(segment):
+            await worker.writer.finish_giving_up(segment)
+            copy = worker.segments.get(segment)
+            if copy is None or not copy.writable:
+                sql = (await worker.metadata.schema(schema)).sql
+                await self._become_writer(segment, sql)
+                worker.publisher.serve(segment, writable=True)
+                await worker.publisher.published()
+        return {
+            "write_url": f"{worker.myself.write_url}?segment={segment}",
+            "result": "success",
+            "size": await worker.segments.size_of(segment),
+            "schema": schema,
+        }
+
+    async def _become_writer(self, segment: str, schema_sql: str) -> None:
+        worker, segments = self._worker, self._worker.segments
+        if worker.loaded and not worker.registered:
+            raise errors.Unavailable(
+                f"{worker.myself.node} is being started or stopped", "provision again"
+            )
+        try:
+            await self._clear_lock(segment)
+            if segments.get(segment) is None:
+                # Once it is locked, nobody answers for it until it is here.
+                await self._fetch_newest(segment)
+            lock = await worker.metadata.take_lock(segment, worker.myself.node)
+            self._check_mine(lock)
+            await self._write_under(lock, schema_sql)
+        except errors.NoSuchSegment as gone:
+            raise _changes(segment, str(gone)) from gone
+        finally:
+            worker.reconciler.look_at([segment])
+        _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
+
+    async def _write_under(self, lock: Lock, schema_sql: str) -> None:
+        """Make a segment ready to be written to, or give its lock back."""
+        worker, segment = self._worker, lock.segment
+        try:
+            exists = await self._fetch_newest(segment)
+            # That may have taken long, and operators free locks. What the store tells from
+            # here on is later than this, and is looked at below.
+            worker.take_notice(lock)
+            await self._check_still_held(lock)
+            if exists:
+                await worker.segments.make_writable(segment, lock.epoch)
+            else:
+                await worker.segments.create(segment, schema_sql, lock.epoch)
+        except BaseException:
+            await worker.writer.release(lock)
+            raise
+
+    async def _clear_lock(self, segment: str) -> None:
+        """Make sure that the lock which is taken next has an epoch that was never in use.
+
+        One that is left over may have been given back without an answer, which is then
+        carried out at any time, or may be that of a file which is aside by now.
+        """
+        left = await self._worker.metadata.lock_of(segment)
+        if left is not None:
+            self._check_mine(left)
+            await self._worker.writer.release(left)
+
+    def _check_mine(self, lock: Lock) -> None:
+        if lock.node != self._worker.myself.node:
+            raise errors.Moved(f"segment {lock.segment} is being written on {lock.node}", lock.node)
+
+    async def _check_still_held(self, lock: Lock) -> None:
+        """Make sure that a lock was not taken away.
+
+        :raises trough.errors.Unavailable: it was
+        """
+        try:
+            await self._worker.metadata.check_lock(lock)
+        except errors.Fenced as lost:
+            raise errors.Unavailable(
+                f"the write lock of segment {lock.segment} was lost while it was made ready: "
+                f"{lost}",
+                "provision the segment again",
+            ) from lost
+
+    async def _fetch_newest(self, segment: str) -> bool:
+        """Have the newest canonical copy that is known of; whether there is one.
+
+        With canonical storage away, what the leader saw at its last look is enough: a
+        segment that it did not assign to anybody was not there, and a copy of what it saw
+        may be written to. Nothing is fetched then, for that would only take long to fail.
+        """
+        segments = self._worker.segments
+        copy = segments.get(segment)
+        assigned = await self._worker.metadata.assignments_of_segment(segment)
+        seen = max((row.canonical for row in assigned if row.modified), key=_version, default=None)
+        known = seen or (copy.entry.canonical if copy is not None else None)
+        try:
+            found = await self._worker.storage.find(segment, known.path if known else None)
+        except errors.Unavailable as reason:
+            held = copy.entry.canonical.version if copy is not None else (0, 0)
+            if seen is not None and seen.version > held:
+                raise errors.Unavailable(
+                    f"segment {segment} has to be fetched before it is written to: {reason}"
+                ) from reason
+            return copy is not None
+        if found is not None:
+            await segments.fetch(found)
+        elif seen is not None:
+            raise _changes(segment, f"it is not at {seen.path} any more")
+        else:
+            # Deleted, and this worker has not noticed yet: it is not to come back.
+            self._worker.publisher.withdraw(segment)
+            await segments.drop(segment)
+        return found is not None
+
+
+def _changes(segment: str, why: str) -> errors.Unavailable:
+    return errors.Unavailable(
+        f"segment {segment} is being deleted, or moved: {why}",
+        "provision it again in a moment; if its file was removed by hand, delete the segment",
+    )
+
+
+def _tell(
+    result: dict[str, object] | Failure, told: Deferred[dict[str, object]], segment: str
+) -> None:
+    """Tell whoever ordered a provisioning how it ended, if he still waits."""
+    if not told.called:
+        told.callback(result)  # type: ignore[arg-type]
+    elif isinstance(result, Failure):
+        _log.warn(
+            "{segment}: not provisioned, and nobody waits for it any more: {reason}",
+            segment=segment,
+            reason=result.value,
+        )
+
+
+def _version(copy: CanonicalCopy) -> tuple[int, int]:
+    return copy.version

@@ -1,0 +1,207 @@
+"""Says in the metadata store which copies this worker can serve.
+
+Written on change, in batches, in the background, some ten times a second at most: a worker
+that fetches thousands of copies does not write after each, and a store that is away delays
+the news and nothing else. Rows carry a long TTL and are refreshed in small portions, so
+that the whole is renewed within half of it; that the worker lives is told by its own row
+alone.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+from twisted.application import service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.metadata import Metadata
+from trough.model import READ, WRITE, Copy
+from trough.util.periodic import Periodic
+
+_log = Logger()
+
+#: Rows a call; what one RethinkDB query carries well.
+BATCH = 500
+
+#: Seconds between two portions of the refresh; less where a row's TTL is short.
+REFRESH_INTERVAL = 60.0
+
+#: Seconds for which news are gathered after some were told, unless somebody waits: a row
+#: costs RethinkDB a third in a batch of thirty of what it does alone.
+GATHER = 0.1
+
+#: Seconds before the store is tried again.
+RETRY = 1.0
+
+
+class Publisher(service.MultiService):
+    """The copies of one worker, as others see them.
+
+    Knows only what it has said itself; rows of the worker's former life go when it registers.
+
+    :param read_url: base URL of the worker's read port; likewise `write_url`
+    :param ttl: seconds, of a copy's row
+    """
+
+    def __init__(
+        self,
+        metadata: Metadata,
+        node: str,
+        read_url: str,
+        write_url: str,
+        ttl: float,
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self._metadata = metadata
+        self._node = node
+        self._urls = {READ: read_url, WRITE: write_url}
+        self._ttl = ttl
+        self._clock = clock
+        self._roles: dict[str, tuple[str, ...]] = {}
+        #: Roles that the store may have a row of: all that were ever sent, until the store
+        #: answered that they were taken back.
+        self._told: dict[str, tuple[str, ...]] = {}
+        self._news: dict[str, None] = {}
+        self._refresh: list[str] = []
+        self._flushing: Deferred[None] | None = None
+        self._gathered: IDelayedCall | None = None
+        self._waiting: list[Deferred[None]] = []
+        self.load = 0.0
+        self._interval = min(REFRESH_INTERVAL, ttl / 8)
+        Periodic("refreshing copies", self._interval, self._refresh_some, clock).setServiceParent(
+            self
+        )
+
+    def serve(self, segment: str, writable: bool) -> None:
+        """This worker can serve `segment` now, for reads and maybe for writes."""
+        self._roles[segment] = (READ, WRITE) if writable else (READ,)
+        self._news[segment] = None
+        self._flush_soon()
+
+    def serves(self, segment: str) -> bool:
+        """Whether that was said of `segment`, and not taken back."""
+        return segment in self._roles
+
+    def withdraw(self, segment: str) -> None:
+        """This worker serves `segment` no longer."""
+        self._roles.pop(segment, None)
+        self._news[segment] = None
+        self._flush_soon()
+
+    def serve_all_again(self) -> None:
+        """Write every row anew, for somebody has removed them, or some of them."""
+        self._news.update(dict.fromkeys(self._roles))
+        self._flush_soon()
+
+    @property
+    def behind(self) -> int:
+        """Number of segments whose news the store does not have yet."""
+        return len(self._news)
+
+    async def published(self) -> None:
+        """Return once the store has all the news there are by now."""
+        if self._news or self._flushing is not None:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            if self._gathered is not None and self._gathered.active():
+                self._gathered.reset(0)
+            self._flush_soon()
+            await waiting
+
+    def startService(self) -> None:
+        super().startService()
+        self._flush_soon()
+
+    async def stopService(self) -> None:
+        """Stop; news that the store does not have yet stay unsaid."""
+        await super().stopService()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        for waiting in self._waiting:
+            waiting.errback(errors.Cancelled("the worker is stopping"))
+        self._waiting = []
+
+    # -- inside ----------------------------------------------------------------
+
+    def _flush_soon(self) -> None:
+        if self._flushing is None and self._news and self.running:
+            self._flushing = Deferred.fromCoroutine(self._flush())
+            self._flushing.addBoth(self._flushed)
+
+    def _flushed(self, result: object) -> None:
+        self._flushing = None
+        if not self.running:
+            return
+        if self._news:
+            self._clock.callLater(RETRY, self._flush_soon)
+            return
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(None)
+
+    async def _flush(self) -> None:
+        # One turn of the reactor, so that what comes together goes together.
+        await self._gather(0)
+        while self._news:
+            batch = list(islice(self._news, BATCH))
+            for segment in batch:
+                del self._news[segment]
+            try:
+                await self._tell(batch)
+            except Exception as failure:
+                # Whatever it is: these news are nowhere else.
+                for segment in batch:
+                    self._news.setdefault(segment)
+                if isinstance(failure, (errors.TroughError, CancelledError)):
+                    _log.warn(
+                        "publishing {count} copies: {failure}", count=len(batch), failure=failure
+                    )
+                else:
+                    _log.failure("publishing {count} copies", count=len(batch))
+                return
+            if not self._waiting:
+                await self._gather(GATHER)
+
+    def _gather(self, seconds: float) -> Deferred[None]:
+        """Wait for more news, but no longer than that, nor once somebody waits for these."""
+        over: Deferred[None] = Deferred(lambda _: call.cancel())
+        call = self._gathered = self._clock.callLater(seconds, over.callback, None)
+        return over
+
+    async def _tell(self, batch: list[str]) -> None:
+        """Say what is so now of these; it may be otherwise when the store answers."""
+        roles = {segment: self._roles.get(segment, ()) for segment in batch}
+        before = {segment: self._told.get(segment, ()) for segment in batch}
+        for segment, told in before.items():
+            self._told[segment] = tuple({*told, *roles[segment]})
+        rows = [
+            Copy(segment, self._node, role, f"{self._urls[role]}?segment={segment}",
+                 self.load, self._ttl)
+            for segment in batch
+            for role in roles[segment]
+        ]  # fmt: skip
+        if rows:
+            await self._metadata.publish_copies(rows)
+        for role in (READ, WRITE):
+            gone = [s for s in batch if role in before[s] and role not in roles[s]]
+            if gone:
+                await self._metadata.withdraw_copies(self._node, gone, role)
+        for segment in batch:
+            self._told[segment] = roles[segment]
+            if not roles[segment]:
+                del self._told[segment]
+
+    async def _refresh_some(self) -> None:
+        if not self._refresh:
+            self._refresh = list(self._roles)
+            return
+        rounds = max(1, math.floor(self._ttl / 2 / self._interval))
+        count = math.ceil(len(self._roles) / rounds)
+        portion, self._refresh = self._refresh[:count], self._refresh[count:]
+        self._news.update((segment, None) for segment in portion if segment in self._roles)
+        self._flush_soon()

@@ -1,0 +1,323 @@
+"""What a worker does with a query; the one implementation behind all its protocols.
+
+A segment is answered here if there is a local copy and no other live worker holds its
+write lock; otherwise it is said where it is. What is found in memory is enough for that:
+only a segment that is not here costs a look into the metadata store. A holder that cannot
+be connected to is not waited for: what it last promoted is answered, with the sign that it
+is that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from trough import errors
+from trough.executors.pool.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
+from trough.model import READ, WRITE, Copy, Lock, Worker
+from trough.worker.cold_cache import ColdSegments
+from trough.worker.controller import LocalSyncController
+from trough.worker.peer_reachability import Reach
+from trough.worker.write_tracking import FirstWrite
+
+_log = Logger()
+
+_Found = TypeVar("_Found")
+
+#: Seconds in which the metadata store has to say where a segment is; longer for very many.
+#: Somebody waits for the answer, and can ask again.
+LOOK_UP_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLimits:
+    """What one request may use.
+
+    :ivar seconds: where the request does not say
+    :ivar max_seconds: that it may say
+    :ivar rows: of one segment, at most; 0 for any number
+    :ivar sql: bytes of a read's SQL, at most
+    """
+
+    seconds: float
+    max_seconds: float
+    rows: int
+    sql: int
+
+
+class Queries:
+    """Reads and writes on one worker."""
+
+    def __init__(
+        self, worker: LocalSyncController, pool: ExecutorPool, limits: QueryLimits, reactor: Any
+    ) -> None:
+        self.worker = worker
+        self.node = worker.myself.node
+        #: Which of the other workers could be connected to a moment ago.
+        self.reach = Reach(reactor)
+        self._reactor = reactor
+        self._pool = pool
+        pool.when_damaged = self.damaged
+        self._limits = limits
+        self._usual = Limits(limits.seconds, limits.rows)
+
+    def limits(self, seconds: float | None, rows: int | None) -> Limits:
+        """What a request asked for, within what is allowed.
+
+        :param seconds: None where the request did not say; likewise `rows`, of which 0
+            says that as many as there are will do
+        """
+        if seconds is None and rows is None:
+            return self._usual
+        allowed = self._limits
+        seconds = allowed.seconds if seconds is None else min(seconds, allowed.max_seconds)
+        if not rows or (allowed.rows and rows > allowed.rows):
+            rows = allowed.rows
+        return Limits(seconds, rows)
+
+    # -- where a segment is -------------------------------------------------------
+
+    def target(self, segment: str) -> Target | None:
+        """What to ask the executors for `segment`, or None if it is not to be answered here."""
+        worker = self.worker
+        copy = worker.segments.get(segment)
+        if copy is None:
+            return None
+        if segment not in worker.locks or copy.writable:
+            return copy.target
+        holder = worker.holder_elsewhere(segment)
+        return copy.target if holder is None or self.reach.is_away(holder.node) else None
+
+    def targets(self, segments: Iterable[str]) -> list[Target]:
+        """The targets of those segments that are to be answered here, in their order."""
+        found = map(self.target, segments)
+        return [target for target in found if target is not None]
+
+    def promoted(self, segment: str, holder: str) -> Target | None:
+        """The target of the local copy, if its state is to be the last promoted one.
+
+        :param holder: the worker that somebody could not connect to; if another one, or
+            none, holds the write lock there is a newer state than that
+        """
+        copy, lock = self.worker.segments.get(segment), self.worker.locks.get(segment)
+        if copy is None or lock is None or lock.node != holder:
+            return None
+        return copy.target
+
+    def is_cold(self, segment: str) -> bool:
+        """Whether `segment` is a cold one that this worker answers for."""
+        cold = self.worker.cold
+        return cold is not None and segment in cold
+
+    async def bring(self, segment: str) -> Target:
+        """The target of a cold segment, once there is one; :meth:`read_cold` lets go of it.
+
+        :raises trough.errors.TroughError: see :meth:`trough.worker.cold_cache.ColdSegments.bring`
+        """
+        assert self.worker.cold is not None
+        return await self.worker.cold.bring(segment)
+
+    def is_stale(self, segment: str) -> bool:
+        """Whether what is answered here is the last promoted state of a segment that was
+        written to by a worker which is not alive, or cannot be connected to."""
+        lock = self.worker.locks.get(segment)
+        return lock is not None and lock.node != self.node
+
+    def stale(self, targets: Iterable[Target]) -> list[str]:
+        """The segments of those `targets` for which :meth:`is_stale` says so."""
+        locks = self.worker.locks
+        return [
+            each.segment
+            for each in targets
+            if each.segment in locks and not each.writable and self.is_stale(each.segment)
+        ]
+
+    async def try_holders(self, segments: Iterable[str]) -> None:
+        """Find out which of the write locks' holders can be connected to."""
+        holders = map(self.worker.holder_elsewhere, segments)
+        found = {holder.node: holder for holder in holders if holder is not None}
+        await self.reach.try_out(list(found.values()))
+
+    async def elsewhere(self, segment: str, avoid: Collection[str] = ()) -> Copy:
+        """The copy on another worker that is to be read.
+
+        :param avoid: workers that were asked in vain
+        :raises trough.errors.NoSuchSegment: there is none
+        :raises trough.errors.Unavailable: there should be one, or it could not be found out
+        """
+        try:
+            copy = (await self.copies_elsewhere([segment], avoid)).get(segment)
+        except errors.Unavailable as reason:
+            raise errors.Unavailable(f"segment {segment}: {reason}") from reason
+        if copy is None:
+            raise await self.find_absence(segment)
+        return copy
+
+    async def find_absence(self, segment: str) -> errors.TroughError:
+        """As :meth:`absence`, by what the metadata store says: a deletion that was answered
+        is a deletion, also before this worker has noticed it."""
+        metadata = self.worker.metadata
+        lock = await self._in_time(metadata.lock_of(segment))
+        rows = await self._in_time(metadata.assignments_of_segment(segment))
+        return self._reason(segment, lock, [row.node for row in rows if row.modified])
+
+    def absence(self, segment: str) -> errors.TroughError:
+        """Why nobody can answer for `segment`, as far as this worker knows without asking.
+
+        Only what is nowhere is not found: a segment that cannot be read now may hold rows.
+        """
+        nodes = [self.node] if self.worker.reconciler.awaits(segment) else []
+        return self._reason(segment, self.worker.locks.get(segment), nodes)
+
+    def _reason(
+        self, segment: str, lock: Lock | None, assigned_to: list[str]
+    ) -> errors.TroughError:
+        if lock is not None and lock.node != self.node:
+            return errors.HolderLost(
+                f"segment {segment} has no copy but that of its writer {lock.node}, which "
+                "cannot be reached",
+                "start that worker again",
+            )
+        if lock is not None or assigned_to:
+            nodes = ", ".join(sorted(assigned_to)) or self.node
+            return errors.Unavailable(
+                f"segment {segment} is assigned to {nodes}, and cannot be read there yet",
+                "ask again in a moment",
+            )
+        return errors.NoSuchSegment(
+            f"segment {segment} has no copy that can be read",
+            "is the id right? a segment comes into being by provisioning",
+        )
+
+    async def copies_elsewhere(
+        self, segments: Collection[str], avoid: Collection[str] = ()
+    ) -> dict[str, Copy]:
+        """For each of `segments` the best copy on another worker, where there is one.
+
+        The best is that of the write lock's holder, which is known without the metadata
+        store and so found while that is away; else the least loaded.
+
+        :param avoid: workers that were asked in vain
+        :raises trough.errors.Unavailable: the metadata store does not answer in time
+        """
+        held = {
+            segment: _copy_of_holder(segment, holder)
+            for segment in segments
+            if (holder := self.worker.holder_elsewhere(segment)) is not None
+            and not (holder.node in avoid or self.reach.is_away(holder.node))
+        }
+        asked = [segment for segment in segments if segment not in held]
+        unsuitable = {self.node, *avoid}
+        for segment, copies in (await self._look_up(asked)).items():
+            # A lock may have changed hands so lately that this worker has not heard of it.
+            writers = {c.node for c in copies if c.role == WRITE}
+            readable = [c for c in copies if c.role == READ and c.node not in unsuitable]
+            if readable:
+                held[segment] = min(readable, key=lambda c: self._preference(c, writers))
+        return held
+
+    def _preference(self, copy: Copy, writers: set[str]) -> tuple[bool, bool, float, str]:
+        return self.reach.is_away(copy.node), copy.node not in writers, copy.load, copy.node
+
+    async def _look_up(self, segments: Collection[str]) -> dict[str, list[Copy]]:
+        if not segments:
+            return {}
+        return await self._in_time(self.worker.metadata.copies_of(segments), len(segments))
+
+    async def _in_time(self, looking: Coroutine[Any, Any, _Found], number: int = 1) -> _Found:
+        seconds = LOOK_UP_SECONDS * (1 + number / 10_000)
+        return await Deferred.fromCoroutine(looking).addTimeout(seconds, self._reactor, _unknown)
+
+    # -- reading and writing ---------------------------------------------------------
+
+    def read(
+        self,
+        targets: Sequence[Target],
+        sql: str | bytes,
+        parameters: Any,
+        limits: Limits,
+        framing: Framing,
+        tag: str,
+        receiver: Receiver,
+    ) -> Job:
+        """Ask the executors; see :meth:`trough.executors.pool.pool.ExecutorPool.read`.
+
+        :raises trough.errors.TooLarge: the SQL is longer than a read's may be
+        """
+        if len(sql) > self._limits.sql:
+            raise errors.TooLarge(
+                f"the SQL has {len(sql)} bytes, and a read may have {self._limits.sql}"
+            )
+        return self._pool.read(targets, sql, parameters, limits, framing, tag, receiver)
+
+    def read_cold(
+        self,
+        target: Target,
+        sql: str | bytes,
+        parameters: Any,
+        limits: Limits,
+        framing: Framing,
+        tag: str,
+        receiver: Receiver,
+    ) -> Job:
+        """As :meth:`read`, of one target that :meth:`bring` returned."""
+        assert self.worker.cold is not None
+        releasing = _Releasing(self.worker.cold, target, receiver)
+        try:
+            return self.read([target], sql, parameters, limits, framing, tag, releasing)
+        except errors.TroughError:
+            self.worker.cold.done(target)
+            raise
+
+    def write(
+        self, segment: str, sql: str | bytes, parameters: Any, limits: Limits, receiver: Receiver
+    ) -> Job | FirstWrite:
+        """Run `sql` in one transaction; `receiver` is told once it is on disk.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        """
+        return self.worker.writer.write(segment, sql, parameters, limits, receiver)
+
+    def damaged(self, segments: tuple[str, ...]) -> None:
+        """Have damaged copies replaced."""
+        replacing = Deferred.fromCoroutine(self.worker.damaged(segments))
+        replacing.addErrback(
+            lambda failure: _log.warn(
+                "{segments}: not replaced yet: {reason}",
+                segments=", ".join(segments),
+                reason=failure.value,
+            )
+        )
+
+
+def _unknown(result: object, seconds: float) -> NoReturn:
+    raise errors.Unavailable(
+        f"it is not here, and the metadata store did not say within {seconds:.0f} s where it is"
+    )
+
+
+def _copy_of_holder(segment: str, holder: Worker) -> Copy:
+    """What the holder of a write lock publishes for readers."""
+    url = f"{holder.read_url}?segment={segment}"
+    return Copy(segment, holder.node, READ, url, holder.load, holder.ttl)
+
+
+class _Releasing:
+    """Passes everything on, and lets go of a cold segment at the end."""
+
+    __slots__ = ("_cold", "_receiver", "_target", "data")
+
+    def __init__(self, cold: ColdSegments, target: Target, receiver: Receiver) -> None:
+        self._cold = cold
+        self._target = target
+        self._receiver = receiver
+        self.data = receiver.data
+
+    def finished(self, outcome: Outcome) -> None:
+        """The request has ended."""
+        self._cold.done(self._target)
+        self._receiver.finished(outcome)

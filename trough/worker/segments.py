@@ -1,0 +1,418 @@
+"""A worker's segments: the local copies, and everything that changes one.
+
+Promises: a copy is published to the rest of the worker only when it is whole; a write is
+answered after it is on disk, and from the moment before the first one the catalogue says
+that the segment may hold what no canonical copy has; nothing unpromoted is ever deleted,
+only moved into ``aside/``. What happens to one segment happens one thing after the other;
+different segments do not wait for each other.
+
+Refuses to know: which copies there should be (:mod:`trough.worker.controller`), and how to ask them
+anything (:mod:`trough.worker.queries`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.executors.pool.pool import ExecutorPool, Job, Limits, Receiver, Target
+from trough.model import CanonicalCopy, canonical_path
+from trough.storage import Guard, Storage
+from trough.util.keyed_lock import KeyedLock
+from trough.util.threads import ThreadPoolService
+from trough.worker import local_files
+from trough.worker.catalogue import Entry
+from trough.worker.local_copies import LocalCopies, LocalCopy
+from trough.worker.promotion import Promotion
+from trough.worker.quarantine import Aside
+from trough.worker.threaded_catalogue import ThreadedCatalogue
+from trough.worker.write_tracking import CountedReceiver, FirstWrite
+
+
+class Segments(service.Service):
+    """All local copies of one worker.
+
+    :param directory: the worker's data directory
+    :param threads: for work on files
+    :param catalogue_thread: a pool of one thread, for what is remembered
+    :param now: seconds, by the clock by which it is told how long nobody wrote
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        storage: Storage,
+        pool: ExecutorPool,
+        threads: ThreadPoolService,
+        catalogue_thread: ThreadPoolService,
+        now: Callable[[], float],
+    ) -> None:
+        self._directory = directory
+        self._storage = storage
+        self._pool = pool
+        self._threads = threads
+        self._now = now
+        self._copies = LocalCopies()
+        self._busy = KeyedLock()
+        self._generations = itertools.count(1)
+        self._catalogue = ThreadedCatalogue(directory, catalogue_thread)
+        #: Bytes done of every transfer under way, by segment id; shown in the status.
+        self.transfers: dict[str, dict[str, object]] = {}
+        self._promotion = Promotion(
+            directory, storage, pool, threads, self._catalogue.put, self.transfers
+        )
+        self._aside = Aside(directory, self._copies, pool, threads, self._catalogue.forget)
+
+    # -- life ------------------------------------------------------------------
+
+    @property
+    def are_new(self) -> bool:
+        """Whether nothing was ever kept in the data directory; until :meth:`load`."""
+        return self._catalogue.is_new
+
+    async def load(self) -> None:
+        """Open the catalogue, and match it with the files that are there.
+
+        Left-overs of a crash are removed; a file that is not what the catalogue says is
+        fetched anew if it was only read, and moved aside if it may hold writes.
+        """
+        await self._catalogue.open(self._take_up)
+
+    def _take_up(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            self._copies.put(LocalCopy(entry, self._new_target(entry), self._now()))
+
+    async def close(self) -> None:
+        """Let go of the catalogue."""
+        await self._catalogue.close()
+
+    # -- what there is ---------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._copies)
+
+    def get(self, segment: str) -> LocalCopy | None:
+        """The local copy of `segment`, or None."""
+        return self._copies.get(segment)
+
+    def writable(self) -> list[Entry]:
+        """Entries of the segments that this worker writes."""
+        return [copy.entry for copy in self._copies.writable()]
+
+    def used_bytes(self) -> int:
+        """Bytes that the copies take, as of when each was installed or promoted."""
+        return self._copies.bytes
+
+    def aside(self) -> list[str]:
+        """Names of the files that were moved aside with unpromoted writes in them."""
+        return self._aside.names()
+
+    async def size_of(self, segment: str) -> int:
+        """Bytes that the local copy takes by now; 0 without one."""
+        copy = self._copies.get(segment)
+        if copy is None:
+            return 0
+        return await self._threads.run(local_files.size_on_disk, copy.target.path)
+
+    # -- read copies -----------------------------------------------------------
+
+    async def fetch(self, wanted: CanonicalCopy) -> None:
+        """Have the version that is told of, or the one that is there by now.
+
+        :param wanted: as seen by whoever tells of it; what is older than the version held
+            may be news that come late, or a file that was put back from a backup
+        :raises trough.errors.LockHeld: this worker writes the segment
+        :raises trough.errors.NoSuchSegment: there is no canonical copy any more
+        """
+        async with self._busy.hold(wanted.segment):
+            await self._fetch(wanted)
+
+    async def fetch_anew(self, damaged: LocalCopy) -> None:
+        """Replace a copy that is only read by the canonical one, if it was not meanwhile."""
+        segment = damaged.entry.segment
+        async with self._busy.hold(segment):
+            if self._copies.get(segment) is not damaged or damaged.writable:
+                return
+            self._copies.remove(segment)
+            try:
+                await self._fetch(damaged.entry.canonical)
+            except errors.DiskFull:
+                # The next try has the room that the damaged file takes.
+                await self._threads.run(local_files.remove, damaged.target.path)
+                raise
+            finally:
+                self._let_go(segment)
+
+    async def _fetch(self, wanted: CanonicalCopy) -> None:
+        segment = wanted.segment
+        copy = self._copies.get(segment)
+        if copy is not None:
+            if copy.writable:
+                raise errors.LockHeld(f"segment {segment} is being written here")
+            held = copy.entry.canonical.version
+            if wanted.version < held:
+                wanted = await self._present(wanted)
+            if wanted.version == held:
+                return
+        destination = local_files.path_of(self._directory, segment)
+        await self._threads.run(local_files.check_room_for_copy, destination, wanted.size)
+        await self._threads.run(local_files.make_way, destination)
+        transfer = local_files.Transfer(self.transfers, segment, "fetch", wanted.size)
+        with transfer as progress:
+            got = await self._storage.fetch(wanted, destination, progress)
+        entry = Entry(segment, got.path)
+        entry.adopt(got)
+        await self._take_over(entry, destination)
+        if copy is not None:
+            self._let_go(segment)
+
+    async def _take_over(self, entry: Entry, path: Path) -> None:
+        """Have the file that has come to lie at `path` as the copy."""
+        await self._identify(entry)
+        copy = LocalCopy(entry, self._new_target(entry), self._now())
+        replaces = self._copies.get(entry.segment) is not None
+        if replaces:
+            # Whatever the catalogue can be told: the former file is not there any more.
+            self._copies.put(copy)
+        try:
+            await self._catalogue.put(entry)
+        except errors.TroughError:
+            # Of a file that the catalogue has no room for nobody knows, and it takes the
+            # room that a later try needs.
+            if not replaces:
+                await self._threads.run(local_files.remove, path)
+            raise
+        self._copies.put(copy)
+
+    async def _present(self, wanted: CanonicalCopy) -> CanonicalCopy:
+        found = await self._storage.find(wanted.segment, wanted.path)
+        if found is None:
+            raise errors.NoSuchSegment(f"segment {wanted.segment} has no canonical copy any more")
+        return found
+
+    def _let_go(self, segment: str) -> None:
+        """Have executors close the file that was replaced: its room is not free before.
+
+        Nobody waits for that, for a query on it may take its time.
+        """
+        closing = self._pool.forget(segment)
+        # A pool that stops closes all that it has.
+        closing.addErrback(lambda failure: failure.trap(errors.Unavailable))
+
+    async def drop(self, segment: str) -> None:
+        """Delete the local copy, unless it may hold unpromoted writes.
+
+        :raises trough.errors.LockHeld: this worker writes the segment
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None:
+                return
+            if copy.writable:
+                raise errors.LockHeld(f"segment {segment} is being written here")
+            self._copies.remove(segment)
+            try:
+                await self._pool.forget(segment)
+                await self._threads.run(local_files.remove, copy.target.path)
+            except BaseException:
+                # It stays known, or nobody would come back to remove its file.
+                self._copies.put(copy)
+                raise
+            await self._catalogue.forget(segment)
+
+    # -- becoming writable, and back -------------------------------------------
+
+    async def create(self, segment: str, schema_sql: str, epoch: int) -> None:
+        """Begin a segment that has no canonical copy, writable under the lock `epoch`.
+
+        :raises trough.errors.BadSchema: SQLite refuses `schema_sql`; nothing is left
+        """
+        async with self._busy.hold(segment):
+            if self._copies.get(segment) is not None:
+                raise errors.Conflict(f"segment {segment} has a local copy already")
+            # The entry comes first: a file without one is swept as a left-over.
+            entry = Entry(segment, canonical_path(segment), epoch=epoch, unpromoted=True)
+            await self._catalogue.put(entry)
+            target = self._new_target(entry)
+            try:
+                await self._threads.run(local_files.make_way, Path(target.path))
+                await self._pool.create(target, schema_sql)
+            except BaseException:
+                await self._threads.run(local_files.remove, target.path)
+                await self._catalogue.forget(segment)
+                raise
+            self._copies.put(LocalCopy(entry, target, self._now()))
+
+    async def make_writable(self, segment: str, epoch: int) -> None:
+        """Let the local copy be written, under the lock `epoch`.
+
+        :raises trough.errors.NoSuchSegment: there is no local copy
+        :raises trough.errors.LockHeld: it is being written already
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None:
+                raise errors.NoSuchSegment(f"segment {segment} has no local copy here")
+            if copy.writable:
+                raise errors.LockHeld(f"segment {segment} is being written here already")
+            entry = replace(copy.entry, epoch=epoch)
+            await self._catalogue.put(entry)
+            target = self._new_target(entry)
+            await self._pool.make_writable(target)
+            self._copies.put(LocalCopy(entry, target, self._now()))
+
+    def refuse_writes(self, segment: str, epoch: int) -> None:
+        """Take no more writes under the lock of `epoch`: the segment is to be retired."""
+        copy = self._copies.get(segment)
+        if copy is not None and copy.entry.epoch == epoch:
+            copy.writes.closed = True
+
+    async def retire(self, segment: str) -> str | None:
+        """Stop writing the segment, and keep it as a copy that is only read.
+
+        No write is taken from this call on, even where it fails: it is to be called again.
+        Writes that are in no canonical copy are moved aside first, in a file of their
+        own, and the local copy goes with them: what is left would be neither the
+        canonical state nor a complete one. A damaged copy goes there as well.
+
+        :return: the name of the file in ``aside/``, or None where nothing went there
+        """
+        copy = self._copies.get(segment)
+        if copy is not None:
+            # Before anything is waited for: a promotion under way may take hours, and no
+            # write that comes meanwhile may be answered under a lock that is lost.
+            copy.writes.closed = True
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None or not copy.writable:
+                return None
+            copy.writes.closed = True
+            await copy.writes.settled()
+            if copy.entry.unpromoted:
+                return await self._aside.put(copy, "writes that were never promoted")
+            try:
+                await self._pool.retire(copy.target)
+            except errors.CorruptSegment:
+                return await self._aside.put(copy, "a damaged copy, all of it promoted")
+            await self._install(replace(copy.entry, epoch=0))
+            return None
+
+    # -- writing and promoting -------------------------------------------------
+
+    def write(
+        self,
+        segment: str,
+        sql: str | bytes,
+        parameters: Any,
+        limits: Limits,
+        receiver: Receiver,
+    ) -> Job | FirstWrite:
+        """Run `sql` in one transaction; `receiver` is told once it is on disk.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        """
+        copy = self._copies.get(segment)
+        if copy is None or not copy.writable or copy.writes.closed:
+            raise errors.NoWriteLock(
+                f"this worker does not hold the write lock of segment {segment}",
+                "provision the segment and write to the URL that comes back",
+            )
+        counted = CountedReceiver(copy.writes, receiver)
+
+        def submit() -> Job:
+            return self._pool.write(copy.target, sql, parameters, limits, counted)
+
+        if copy.entry.unpromoted and not copy.noting:
+            job = submit()  # what is refused here does not count
+            copy.writes.begun(self._now())
+            return job
+        copy.writes.begun(self._now())
+        return FirstWrite(self._note_unpromoted(copy), submit, counted)
+
+    async def _note_unpromoted(self, copy: LocalCopy) -> None:
+        """Return once the catalogue says that the copy may hold unpromoted writes.
+
+        All that come until then wait together: none may be on disk before.
+        """
+        waiting: Deferred[None] = Deferred()
+        copy.noting.append(waiting)
+        if len(copy.noting) == 1:
+            copy.entry.unpromoted = True
+            maybeDeferred(self._catalogue.put, copy.entry).addBoth(self._noted, copy)
+        await waiting
+
+    def _noted(self, result: Failure | None, copy: LocalCopy) -> None:
+        waiting, copy.noting = copy.noting, []
+        if isinstance(result, Failure):
+            copy.entry.unpromoted = False
+        for each in waiting:
+            each.callback(result)
+
+    async def promote(self, segment: str, guard: Guard) -> CanonicalCopy:
+        """Publish the present state as the segment's canonical copy.
+
+        A second promotion of a segment waits for the first, and has nothing to do if
+        nothing was written since.
+
+        :param guard: awaited right before the publication takes effect
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None or not copy.writable:
+                raise errors.NoWriteLock(
+                    f"this worker does not hold the write lock of segment {segment}",
+                    "only a segment that is being written can be promoted: provision it",
+                )
+            entry = copy.entry
+            if not entry.unpromoted and not await self._promotion.is_missing(entry):
+                return entry.canonical
+            await self._promotion.check_overwritten(entry)
+            # Only writes that were answered before the snapshot are surely in it.
+            mark = copy.writes.started if copy.writes.idle else None
+            published = await self._promotion.publish(copy.target, entry, guard)
+            entry.adopt(published)
+            entry.file_size = published.size
+            self._copies.put(copy)
+            entry.publishing = ""
+            if mark is not None and mark == copy.writes.started:
+                entry.unpromoted = False
+            await self._catalogue.put(entry)
+            return published
+
+    async def is_overwritten(self, wanted: CanonicalCopy) -> bool:
+        """Whether somebody else replaced the canonical copy of a segment that is written here.
+
+        :param wanted: tells where it is; its version may be late news
+        """
+        async with self._busy.hold(wanted.segment):
+            copy = self._copies.get(wanted.segment)
+            if copy is None or not copy.writable:
+                return False
+            return await self._promotion.is_overwritten(copy.entry, wanted.path)
+
+    # -- inside ----------------------------------------------------------------
+
+    def _new_target(self, entry: Entry) -> Target:
+        path = local_files.path_text(self._directory, entry.segment)
+        return Target(entry.segment, path, next(self._generations), entry.writable)
+
+    async def _install(self, entry: Entry) -> None:
+        await self._identify(entry)
+        await self._catalogue.put(entry)
+        self._copies.put(LocalCopy(entry, self._new_target(entry), self._now()))
+
+    async def _identify(self, entry: Entry) -> None:
+        path = local_files.path_text(self._directory, entry.segment)
+        entry.file_size, entry.file_modified = await self._threads.run(local_files.identify, path)

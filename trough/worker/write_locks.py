@@ -1,0 +1,269 @@
+"""What a worker does as the one that writes: it promotes, gives write locks up, and writes
+nothing without one. How it comes by one is told in :mod:`trough.worker.provisioning`.
+
+A lock is in force under an epoch. Whoever stood still, or was killed, asks the metadata
+store before its next write which of its locks are still in force; what it may no longer
+write is retired, and what was not promoted goes aside.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from twisted.application import service
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.executors.pool.pool import Job, Limits, Outcome, Receiver
+from trough.model import Lock, check_segment_id
+from trough.util.keyed_lock import KeyedLock
+from trough.util.periodic import Periodic
+from trough.worker.stall_guard import Attention
+from trough.worker.write_tracking import FirstWrite
+
+if TYPE_CHECKING:
+    from trough.worker.catalogue import Entry
+    from trough.worker.controller import LocalSyncController, Timing
+    from trough.worker.segments import LocalCopy
+
+_log = Logger()
+
+#: Seconds for which a write waits until it is known whether this worker may write.
+ATTENTIVE = 10.0
+
+
+class Writer(service.MultiService):
+    """See the module's text.
+
+    :param worker: whose segments, metadata store and storage these are
+    """
+
+    def __init__(self, worker: LocalSyncController, timing: Timing, clock: IReactorTime) -> None:
+        super().__init__()
+        self._worker = worker
+        self._timing = timing
+        self._clock = clock
+        self._giving_up = KeyedLock()
+        # Half of what makes others take this worker for dead: heartbeats are rarer than that.
+        self._attention = Attention(worker.myself.ttl / 2, self._confirm_locks, clock)
+        self._attention.setServiceParent(self)
+        Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
+        # One that could not be released when it was given up would stay for ever.
+        Periodic("write locks", timing.full, self._confirm_locks, clock).setServiceParent(self)
+
+    # -- writing ---------------------------------------------------------------
+
+    def write(
+        self, segment: str, sql: str | bytes, parameters: Any, limits: Limits, receiver: Receiver
+    ) -> Job | FirstWrite:
+        """Run `sql` in one transaction; `receiver` is told once it is on disk.
+
+        After a standstill it is first found out whether this worker may still write, and
+        the same goes for answers.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        """
+        write, copy = self._worker.segments.write, self._worker.segments.get(segment)
+        if copy is not None:
+            receiver = _Answer(self, copy, receiver)
+            if self._attention.lapsed:
+                return FirstWrite(
+                    self.attentive(),
+                    lambda: write(segment, sql, parameters, limits, receiver),
+                    receiver,
+                )
+        return write(segment, sql, parameters, limits, receiver)
+
+    def answer(self, copy: LocalCopy, receiver: Receiver, outcome: Outcome) -> None:
+        """Tell `receiver` how a write to `copy` ended.
+
+        Should somebody else write the segment by now, it is in none of its later states.
+        """
+        if outcome.error is not None:
+            receiver.finished(outcome)
+        elif self._attention.lapsed:
+            Deferred.fromCoroutine(self._answer_late(copy, receiver, outcome))
+        elif copy.writes.closed:
+            receiver.finished(self._doubtful(copy))
+        else:
+            receiver.finished(outcome)
+
+    async def _answer_late(self, copy: LocalCopy, receiver: Receiver, outcome: Outcome) -> None:
+        """Answer a write during which this process stood still."""
+        entry = copy.entry
+        try:
+            await self.attentive()
+            now = self._worker.segments.get(entry.segment)
+            lost = now is None or now.entry.epoch != entry.epoch or now.writes.closed
+        except errors.TroughError:
+            lost = True
+        receiver.finished(self._doubtful(copy) if lost else outcome)
+
+    def _doubtful(self, copy: LocalCopy) -> Outcome:
+        segment = copy.entry.segment
+        error = errors.OutcomeUnknown(
+            f"segment {segment} was written while its write lock was lost, or may be",
+            f"if it was, the write is in a file that {self._worker.myself.node} keeps aside",
+        )
+        return Outcome(failed=1, error=error)
+
+    async def attentive(self) -> None:
+        """Return once it is known which write locks this worker has.
+
+        :raises trough.errors.Unavailable: that cannot be found out now
+        """
+        regained = Deferred.fromCoroutine(self._attention.regained())
+        try:
+            await regained.addTimeout(ATTENTIVE, self._clock)
+        except TimeoutError:
+            raise errors.Unavailable(
+                f"{self._worker.myself.node} was started or stood still, and cannot find out yet "
+                "which write locks it holds",
+                "the metadata store does not answer",
+            ) from None
+
+    async def _confirm_locks(self) -> None:
+        """Write no more what is another one's to write by now, and give back what a life
+        before this one took and came to write nothing under."""
+        segments, provisioning = self._worker.segments, self._worker.provisioning
+        locks = await self._locks_in_force()
+        for entry in segments.writable():
+            if locks.pop(entry.segment, None) == entry.epoch:
+                continue
+            if not await self._is_in_force(entry.segment, entry.epoch):
+                # To bring it to rest may take long, and other segments wait for us here.
+                segments.refuse_writes(entry.segment, entry.epoch)
+                self._worker.reconciler.look_at([entry.segment])
+        for segment, epoch in locks.items():
+            copy = segments.get(segment)
+            if provisioning.busy(segment) or (copy is not None and copy.writable):
+                continue
+            # Held, lest a provisioning take the lock for its own that is being released.
+            async with provisioning.alone(segment):
+                with suppress(errors.Fenced):
+                    node = self._worker.myself.node
+                    await self._worker.metadata.release_lock(Lock(segment, node, epoch))
+
+    async def _locks_in_force(self) -> dict[str, int]:
+        """Epochs of this worker's write locks, as the metadata store has them."""
+        locks = await self._worker.metadata.locks(self._worker.myself.node)
+        return {lock.segment: lock.epoch for lock in locks}
+
+    async def check_lock(self, segment: str, epoch: int) -> None:
+        """Go on writing `segment` if the metadata store, strictly asked, says so."""
+        if not await self._is_in_force(segment, epoch):
+            await self.give_up(segment, epoch, "its write lock is lost")
+
+    async def _is_in_force(self, segment: str, epoch: int) -> bool:
+        try:
+            await self._worker.metadata.check_lock(Lock(segment, self._worker.myself.node, epoch))
+        except errors.Fenced:
+            return False
+        return True
+
+    async def finish_giving_up(self, segment: str) -> None:
+        """Return once a segment is not in the midst of being given up.
+
+        Until then the metadata store has the lock as this worker's, which is being released.
+        """
+        async with self._giving_up.hold(segment):
+            copy = self._worker.segments.get(segment)
+            if copy is not None and copy.writable and copy.writes.closed:
+                await self._retire(segment, copy.entry.epoch, "it could not be before")
+
+    async def release(self, lock: Lock) -> None:
+        """Give a lock back, unless somebody else has it by now."""
+        with suppress(errors.Fenced):
+            await self._worker.metadata.release_lock(lock)
+        known = self._worker.locks.get(lock.segment)
+        if known is not None and known.node == lock.node and known.epoch <= lock.epoch:
+            del self._worker.locks[lock.segment]
+
+    async def promote(self, segment: str) -> dict[str, object]:
+        """Publish the segment's present state as its canonical copy.
+
+        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        :raises trough.errors.Fenced: it no longer may
+        """
+        check_segment_id(segment)
+        copy = self._worker.segments.get(segment)
+        epoch = copy.entry.epoch if copy is not None else 0
+        lock = Lock(segment, self._worker.myself.node, epoch)
+        published = await self._worker.segments.promote(
+            segment, lambda: self._worker.metadata.check_lock(lock)
+        )
+        try:
+            await self._worker.metadata.announce_version(published)
+        except errors.Unavailable as failure:
+            # The leader finds it at its next look at the storage.
+            _log.warn("{segment}: not announced: {failure}", segment=segment, failure=failure)
+        return {"remote_path": self._worker.storage.location(published.path)}
+
+    async def _retire_idle(self) -> None:
+        """Give back the locks of segments that nobody writes any more."""
+        draining = await self._is_draining()
+        for entry in self._worker.segments.writable():
+            copy = self._worker.segments.get(entry.segment)
+            if copy is None or entry.unpromoted or not copy.writes.idle:
+                continue
+            if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
+                await self._give_up_idle(entry, "draining" if draining else "idle")
+
+    async def _give_up_idle(self, entry: Entry, why: str) -> None:
+        try:
+            await self.give_up(entry.segment, entry.epoch, why)
+        except CancelledError:
+            raise
+        except Exception:
+            # Somebody has its file open, say. Others are not to wait for that, and whoever
+            # looks at it now tries again until it works, and says what is wrong.
+            self._worker.reconciler.look_at([entry.segment])
+
+    async def _is_draining(self) -> bool:
+        node = self._worker.myself.node
+        heard = self._worker.workers.get(node)
+        # What was heard at a heartbeat may be over by now, and work may have come since.
+        return (
+            heard is not None and heard.draining and node in await self._worker.metadata.draining()
+        )
+
+    async def give_up(self, segment: str, epoch: int, why: str) -> None:
+        """Stop writing a segment, keep what was not promoted, release its lock.
+
+        :param epoch: of the lock that is given up; a later one stays
+        """
+        # Several may find out at once that it has to be; the first one does it.
+        async with self._giving_up.hold(segment):
+            copy = self._worker.segments.get(segment)
+            if copy is not None and copy.writable and copy.entry.epoch == epoch:
+                await self._retire(segment, epoch, why)
+
+    async def _retire(self, segment: str, epoch: int, why: str) -> None:
+        lock = Lock(segment, self._worker.myself.node, epoch)
+        await self._worker.segments.retire(segment)
+        if self._worker.segments.get(segment) is None:
+            self._worker.publisher.withdraw(segment)
+        else:
+            self._worker.publisher.serve(segment, writable=False)
+        _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
+        await self.release(lock)
+        self._worker.reconciler.look_at([segment])
+
+
+class _Answer:
+    """Passes the end of a write on, unless it is doubtful by then."""
+
+    __slots__ = ("_copy", "_receiver", "_writer", "data")
+
+    def __init__(self, writer: Writer, copy: LocalCopy, receiver: Receiver) -> None:
+        self._writer = writer
+        self._copy = copy
+        self._receiver = receiver
+        self.data = receiver.data
+
+    def finished(self, outcome: Outcome) -> None:
+        """The write has ended, well or not."""
+        self._writer.answer(self._copy, self._receiver, outcome)
