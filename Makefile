@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: run shell test lint bench clean
+.PHONY: run shell check test cover lint docs bench clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -19,10 +19,25 @@ test: .venv/tested
 	$(BIN)/python tests/fetch_hadoop.py
 	$(BIN)/python -m pytest
 
+# Lint, types and the tests that need no process, no socket and no reactor: under a minute.
+check: .venv/tested lint
+	$(BIN)/python -m pytest -q -n auto $(UNIT)
+
+# Line and branch coverage of all tests in this process; executors and servers that tests
+# start are processes of their own and not counted.
+cover: .venv/tested
+	$(BIN)/python tests/fetch_hadoop.py
+	$(BIN)/python -m pytest --cov=trough --cov-branch --cov-report=term-missing:skip-covered
+
 lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documents as a site in build/site. Every warning is an error.
+docs: .venv/documented
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/site
+	@echo "open build/site/index.html"
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py
@@ -39,4 +54,8 @@ clean:
 
 .venv/tested: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[test]' --config-settings editable_mode=compat
+	@touch $@
+
+.venv/documented: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[docs]' --config-settings editable_mode=compat
 	@touch $@
