@@ -16,17 +16,17 @@ shell: .venv/installed
 	@$(BIN)/trough-shell -u "sqlite:///$$(realpath "$(TROUGH_HOME)")/registry.db"
 
 test: .venv/tested
-	$(BIN)/python tests/fetch_hadoop.py
+	$(BIN)/python tests/support/fetch_hadoop.py
 	$(BIN)/python -m pytest
 
 # Lint, types and the tests that need no process, no socket and no reactor: under a minute.
 check: .venv/tested lint
-	$(BIN)/python -m pytest -q -n auto $(UNIT)
+	$(BIN)/python -m pytest -q -n auto tests/unit tests/docs/test_layout.py
 
 # Line and branch coverage of all tests in this process; executors and servers that tests
 # start are processes of their own and not counted.
 cover: .venv/tested
-	$(BIN)/python tests/fetch_hadoop.py
+	$(BIN)/python tests/support/fetch_hadoop.py
 	$(BIN)/python -m pytest --cov=trough --cov-branch --cov-report=term-missing:skip-covered
 
 lint: .venv/tested

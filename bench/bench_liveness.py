@@ -23,7 +23,7 @@ from trough.metadata.rethinkdb.store import RethinkMetadata
 from trough.metadata.url import RethinkAddress
 from trough.model import READ, Copy, Leader, Worker
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from rethinkdb_server import RethinkServer, r, running_server
 
 reactor: Any = installed_reactor

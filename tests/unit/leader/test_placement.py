@@ -5,13 +5,13 @@ from __future__ import annotations
 import runpy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from places import ROOT
 
 from trough.leader.placement.planner import PORTION, Plan, Planner
 from trough.model import Assignment, CanonicalCopy, Lock, Worker, canonical_path
@@ -851,7 +851,7 @@ def test_a_put_that_failed_is_not_forgotten_while_its_copy_is_too_many() -> None
 
 def test_the_simulation_moves_what_it_must() -> None:
     """bench/simulate_placement.py, in small: no event moves a tenth more than its share."""
-    path = Path(__file__).parent.parent / "bench" / "simulate_placement.py"
+    path = ROOT / "bench" / "simulate_placement.py"
     bench: dict[str, Any] = runpy.run_path(str(path))
     simulation = bench["Simulation"](segments=12_000, workers=8, copies=2, seed=7)
     simulation.run()

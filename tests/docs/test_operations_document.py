@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from places import ROOT
 from processes import Machine
 
 from trough import admin
 from trough.settings import KEYS
 from trough.settings.keys import REPLACED
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "operations.rst").read_text()
+GUIDE = (ROOT / "docs" / "operations.rst").read_text()
 
 #: Words in capitals that are no settings: a line of the protocol.
 OTHERS = {"STATE"}

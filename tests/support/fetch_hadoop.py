@@ -20,7 +20,7 @@ POM = Path(__file__).with_name("hadoop-pom.xml")
 def jars() -> Path:
     """The directory of the jars, whether or not they were fetched: another one for
     each version of the list of what is needed."""
-    default = Path(__file__).parent.parent / ".cache"
+    default = Path(__file__).parents[2] / ".cache"
     cache = Path(os.environ.get("TROUGH_CACHE") or default)
     version = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
     return cache.absolute() / "hadoop" / version
@@ -36,7 +36,7 @@ def why_not() -> str:
     if shutil.which("java") is None:
         return "no HDFS here: Java 17 is not installed (Debian: openjdk-17-jre-headless)"
     if not jars().is_dir():
-        return "no HDFS here: its jars are not fetched (run: python tests/fetch_hadoop.py)"
+        return "no HDFS here: its jars are not fetched (run: python tests/support/fetch_hadoop.py)"
     return ""
 
 

@@ -4,10 +4,10 @@ import gzip
 import io
 import json
 import sqlite3
-from pathlib import Path
 
 import pytest
 import pytest_twisted
+from places import SAMPLES
 from twisted.internet import reactor, threads
 from waiting import EXPECTED_WITHIN
 from web_servers import ClosingServer, WebServer
@@ -17,8 +17,6 @@ from trough.cli.load_progress import Progress
 from trough.load import main as load
 from trough.load.segment_loader import REFUSED_IN_A_ROW
 from trough.metadata.sqlite.store import EmbeddedMetadata
-
-SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 
 CRAWLED_URL = """
 CREATE TABLE crawled_url (

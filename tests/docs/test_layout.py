@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent / "trough"
+import places
+
+ROOT = places.ROOT / "trough"
 
 #: Folders and modules at the top of the package, from the top down. Those of one line may
 #: know each other; a star stands for a folder with all that is in it.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 import pytest_twisted
+from places import ROOT
 from processes import QUICK, TroughProcess, ports_of_all
 from shell_desk import Desk
 
@@ -16,7 +16,6 @@ from trough.shell.main import parser
 from trough.shell.output.formats import FORMATS
 from trough.shell.settings import ShellSettings
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.rst", "docs/shell.rst")
 
 _PROMPT = re.compile(r"(trough(?::\S+\(r[ow]\)|:\[[\d,]+ segments\]\(r[ow]\))?> )(.*)")

@@ -6,10 +6,10 @@ import contextlib
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import pytest_twisted
+from places import SAMPLES
 from processes import Machine, until_blocking
 from towns import Found, settled
 from twisted.internet import defer, threads
@@ -17,8 +17,6 @@ from twisted.internet import defer, threads
 from trough import errors, model
 from trough.client import TroughClient, TroughException, TroughOutcomeUnknown, TroughSegmentNotFound
 from trough.load import main as load
-
-SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 
 CRAWL = """
 CREATE TABLE crawled_url (

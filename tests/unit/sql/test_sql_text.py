@@ -90,7 +90,7 @@ def test_moments_are_texts_that_sort(value, stored):
     assert as_sqlite_reads(value) == (stored, "text")
 
 
-@pytest.mark.parametrize("value", [object(), [1], 2**63, -(2**63) - 1, "\ud800"], ids=ascii)
+@pytest.mark.parametrize("value", [Ellipsis, [1], 2**63, -(2**63) - 1, "\ud800"], ids=ascii)
 def test_what_has_no_text_is_refused(value):
     """A value that SQL cannot say is an error, not another value."""
     with pytest.raises(errors.BadRequest):

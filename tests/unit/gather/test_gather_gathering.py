@@ -9,7 +9,7 @@ import pytest
 from gather_support import Cluster
 
 from trough import errors
-from trough.gather import Gathering, Limits, planner, read_schema, unite
+from trough.gather import Gathering, Limits, plan, read_schema, unite
 from trough.gather.errors import failure
 from trough.gather.schema import MARK
 from trough.gather.temp_database import Scratch
@@ -263,7 +263,7 @@ def test_a_restarted_segment_counts_once() -> None:
     union = unite([read_schema(MARK + '[["table", "t", "' + TABLE + '"]]')])
     from trough.gather import Merger
 
-    merger = Merger(planner("SELECT sum(a), count(*) FROM t", union))
+    merger = Merger(plan("SELECT sum(a), count(*) FROM t", union))
     ask = merger.plan.ask(union)
     assert ask is not None
     for segment in ("s0", "s1"):
@@ -355,7 +355,7 @@ def test_an_interrupt_of_the_final_step_is_one() -> None:
         for number in stop:  # as Ctrl-C does, once
             signal.raise_signal(number)
 
-    scratch = Scratch(planner(endless, union), Limits(), stopped)
+    scratch = Scratch(plan(endless, union), Limits(), stopped)
     scratch.insert(0, False, [[]])
     try:
         with pytest.raises(KeyboardInterrupt):

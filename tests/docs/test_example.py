@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 from processes import QUICK, TroughProcess, ports_of_all
 
 
@@ -67,7 +68,7 @@ def test_make_run_ends_quietly_at_ctrl_c(tmp_path, free):
     command = ["make", "-o", ".venv/installed", "run", f"BIN={Path(sys.executable).parent}"]
     running = subprocess.Popen(
         command,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         env={**os.environ, **free, "TROUGH_HOME": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trough import errors
-from trough.gather import GatherPlan, planner, read_schema, unite
+from trough.gather import GatherPlan, plan, read_schema, unite
 from trough.gather.schema import MARK
 from trough.gather.segment_sql import Ask
 
@@ -34,7 +34,7 @@ UNION = unite([schema(CRAWLED, HOSTS, VIEW)])
 
 
 def planned(sql: str, *parameters: Any, **options: Any) -> GatherPlan:
-    return planner(sql, UNION, parameters=parameters, **options)
+    return plan(sql, UNION, parameters=parameters, **options)
 
 
 def asked(one: GatherPlan) -> Ask:
@@ -192,7 +192,7 @@ def test_parameters_travel_by_name() -> None:
     """Each of SQLite's ways to write a parameter becomes a name, with its value."""
     found = planned("SELECT url FROM hosts h, crawled_url WHERE size > ? AND owner = ?1", 5)
     assert found.parameters == {"trough_1": 5}
-    named = planner("SELECT url FROM crawled_url WHERE url = :u AND size = @s OR size = $t", UNION,
+    named = plan("SELECT url FROM crawled_url WHERE url = :u AND size = @s OR size = $t", UNION,
                  parameters={"u": "x", "s": b"y", "t": None, "unused": 1})  # fmt: skip
     assert named.parameters == {"u": "x", "s": b"y", "t": None}
     assert ":u" in asked(named).sql and ":s" in asked(named).sql
@@ -212,7 +212,7 @@ def test_parameters_travel_by_name() -> None:
 def test_parameters_that_do_not_fit_are_refused(sql: str, parameters: Any, reason: str) -> None:
     """A parameter without a value, or a value that nobody asks for."""
     with pytest.raises(errors.BadRequest, match=reason.replace("?", r"\?")):
-        planner(sql, UNION, parameters=parameters)
+        plan(sql, UNION, parameters=parameters)
 
 
 def test_question_marks_in_texts_are_no_parameters() -> None:
@@ -255,11 +255,11 @@ def test_segments_that_disagree_about_a_column_are_told() -> None:
     """How a union compares is not known where its parts compare in two ways."""
     other = schema("CREATE TABLE hosts (host TEXT COLLATE RTRIM, owner TEXT)")
     union = unite([schema(CRAWLED, HOSTS), other])
-    assert planner("SELECT owner FROM hosts", union).kind == "plain"
+    assert plan("SELECT owner FROM hosts", union).kind == "plain"
     with pytest.raises(
         errors.BadSql, match=r"column host of table hosts .* COLLATE BINARY .* COLLATE RTRIM"
     ):
-        planner("SELECT owner FROM hosts WHERE host = 'x'", union)
+        plan("SELECT owner FROM hosts WHERE host = 'x'", union)
 
 
 def test_types_that_compare_alike_agree() -> None:
@@ -273,14 +273,14 @@ def test_a_virtual_table_is_refused_by_name() -> None:
     """The rows of a full-text index are not its content."""
     union = unite([schema("CREATE VIRTUAL TABLE pages USING fts5(text)")])
     with pytest.raises(errors.BadSql, match="table pages cannot be gathered: it is a virtual"):
-        planner("SELECT * FROM pages", union)
+        plan("SELECT * FROM pages", union)
 
 
 def test_a_view_that_is_a_table_elsewhere_is_refused() -> None:
     """A union of the two would mean nothing."""
     union = unite([schema(CRAWLED, VIEW), schema("CREATE TABLE good (url TEXT)")])
     with pytest.raises(errors.BadSql, match="table good cannot be gathered: segments define"):
-        planner("SELECT url FROM good", union)
+        plan("SELECT url FROM good", union)
 
 
 def test_a_schema_cannot_do_anything_here() -> None:
@@ -288,4 +288,4 @@ def test_a_schema_cannot_do_anything_here() -> None:
     text = "CREATE TABLE bad AS SELECT load_extension('x')"
     union = unite([schema(text)])
     with pytest.raises(errors.BadSql, match="table bad cannot be gathered"):
-        planner("SELECT * FROM bad", union)
+        plan("SELECT * FROM bad", union)

@@ -2,7 +2,7 @@
 
 They are plain Java processes on free ports, in a directory of their own, which can be
 killed, frozen and started again. The fixture ``hdfs`` starts them once for all tests;
-whoever stops one starts it again. The jars are fetched by ``tests/fetch_hadoop.py``; where
+whoever stops one starts it again. The jars are fetched by ``tests/support/fetch_hadoop.py``; where
 they or Java are missing, tests skip and say so, except with ``CI=true``: then they fail.
 
 Java 17 needs one flag: WebHDFS's JAXB defines classes by way of ``java.lang``.

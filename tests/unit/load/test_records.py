@@ -2,17 +2,15 @@
 
 import io
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import SAMPLES
 
 from trough import errors
 from trough.load import records
 from trough.load.records import FORMATS, Row, Skipped
-
-SAMPLES = Path(__file__).parents[2] / "shared" / "data"
 
 CAPTURE = {
     "timestamp": "2014-01-27 17:12:00",

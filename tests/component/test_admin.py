@@ -9,10 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import pytest_twisted
+from places import ROOT
 from twisted.internet import reactor, threads
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
@@ -296,7 +296,7 @@ async def test_status_for_programs(registry):
         "locks": {"count": 1, "orphaned": [{"segment": "300002", "node": "gone"}]},
         "schemas": 1,
     }
-    documented = (Path(__file__).parent.parent / "docs" / "operations.rst").read_text()
+    documented = (ROOT / "docs" / "operations.rst").read_text()
     keys = {*told, *told["leader"], *told["workers"][0], *told["locks"], "error", "last_heartbeat"}
     assert {key for key in keys if f"``{key}``" not in documented} == set()
 

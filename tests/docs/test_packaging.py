@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT
 
 
 def _imported() -> set[str]:

@@ -13,12 +13,13 @@ import yaml
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from places import ROOT
 from settings_examples import CLASHES, COMPANIONS, EXAMPLES, NEITHER_TEXT_NOR_NUMBER, WRONG
 
 from trough.errors import BadSettings
 from trough.settings import KEYS, load_settings, settings_from
 
-EXPLAINED = Path(__file__).parent.parent / "etc" / "trough.yml"
+EXPLAINED = ROOT / "etc" / "trough.yml"
 
 
 def write(tmp_path: Path, text: str) -> str:
