@@ -86,6 +86,11 @@ class MasterSyncController(service.MultiService):
         return self.leader is not None and heard <= max(self.myself.ttl, HICCUP)
 
     @property
+    def health(self) -> dict[str, Any]:
+        """What ``/health`` answers."""
+        return {"ready": self.ready}
+
+    @property
     def leads(self) -> bool:
         """Whether this server leads."""
         return self.leader is not None and self.leader.identity == self.myself.identity

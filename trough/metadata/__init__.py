@@ -64,6 +64,12 @@ class Absence:
 class Watch(ABC):
     """A running watch."""
 
+    @property
+    @abstractmethod
+    def outdated_since(self) -> float | None:
+        """Since when changes may have been missed: seconds by the reactor's clock, until the
+        first notice and after a loss of the store; None while every change is told."""
+
     @abstractmethod
     def stop(self) -> None:
         """End it; the listener is not called any more. Idempotent."""

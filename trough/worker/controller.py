@@ -25,14 +25,15 @@ from trough import errors
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
 from trough.model import Lock, Worker, check_segment_id
 from trough.storage import Storage
-from trough.util.clocks import time_of_day
 from trough.util.periodic import Periodic
 from trough.worker.cold_cache import ColdSegments
+from trough.worker.confirmation import Confirmation
 from trough.worker.local_copies import LocalCopy
 from trough.worker.provisioning import Provisioning
 from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
 from trough.worker.segments import Segments
+from trough.worker.status import status_of
 from trough.worker.write_locks import Writer
 
 _log = Logger()
@@ -107,10 +108,12 @@ class LocalSyncController(service.MultiService):
         self.is_cold = is_cold
         self.cold = cold
         self._refuse = refuse
-        self._executors = executors
+        self.executors = executors
         self._clock = clock
-        self._beaten: float | None = None
+        #: When the metadata store took the last heartbeat, in seconds since the epoch.
+        self.beaten: float | None = None
         self._timing = timing
+        self.confirmation = Confirmation(metadata, timing.heartbeat, clock)
         self._watches: list[Watch] = []
         self._starting: Deferred[None] | None = None
         self.publisher = Publisher(
@@ -137,12 +140,18 @@ class LocalSyncController(service.MultiService):
         if self.cold is not None:
             await self.cold.open()
         self.loaded = True
+        self.confirmation.loaded()
         for segment in self.segments:
             copy = self.segments.get(segment)
             if copy is not None:
                 self.publisher.serve(segment, copy.writable)
         await self._until_it_works("metadata store", self.metadata.open)
         self.writer.setServiceParent(self)
+        await self._until_it_works("metadata store", self._look_who_lives)
+        # Before the registration, which takes long where many copies were published: reads
+        # wait for the first notice of this watch.
+        self._watches = [self.metadata.watch_locks(self._locks_changed)]
+        self.confirmation.watching(self._watches)
         await self._until_it_works(
             "registration", lambda: self.metadata.register_worker(self.myself)
         )
@@ -154,10 +163,9 @@ class LocalSyncController(service.MultiService):
             "full comparison", self._timing.full, self.reconciler.everything, self._clock
         )
         comparing.setServiceParent(self)
-        self._watches = [
-            self.metadata.watch_locks(self._locks_changed),
-            self.metadata.watch_assignments(self.myself.node, self._assignments_changed),
-        ]
+        self._watches.append(
+            self.metadata.watch_assignments(self.myself.node, self._assignments_changed)
+        )
         await self._until_it_works("canonical storage", self.storage.open)
         _log.info(
             "{node}: serving {count} segments", node=self.myself.node, count=len(self.segments)
@@ -242,12 +250,16 @@ class LocalSyncController(service.MultiService):
         load, available = self._measure()
         self.myself = replace(self.myself, load=load, available_bytes=available)
         self.publisher.load = load
-        now = time.time()
+        now, asked = time.time(), self._clock.seconds()
         published = await self.metadata.beat(self.myself)
-        self._beaten = now
+        self.beaten = now
         if not published:
             _log.warn("{node}: was taken for dead; publishing anew", node=self.myself.node)
             self.publisher.serve_all_again()
+        await self._look_who_lives()
+        self.confirmation.heard(asked)
+
+    async def _look_who_lives(self) -> None:
         self.workers = {worker.node: worker for worker in await self.metadata.workers()}
 
     # -- what the metadata store tells -----------------------------------------
@@ -269,6 +281,8 @@ class LocalSyncController(service.MultiService):
         if changes.full:
             touched |= set(before) | {entry.segment for entry in self.segments.writable()}
         self.reconciler.look_at(s for s in touched if self.segments.get(s) is not None)
+        if changes.full:
+            self.confirmation.locks_complete()
 
     def take_notice(self, lock: Lock) -> None:
         """Know a lock before the metadata store tells of it, unless that told of a later one."""
@@ -326,40 +340,15 @@ class LocalSyncController(service.MultiService):
         """Whether this worker serves its copies and others know of it."""
         return self.loaded and self.registered
 
+    @property
+    def health(self) -> dict[str, Any]:
+        """Whether it is ready; and ``state``, the mark that its answers carry, if they do."""
+        state = self.confirmation.state if self.ready else None
+        return {"ready": self.ready, **({"state": state} if state else {})}
+
     async def status(self) -> dict[str, Any]:
-        """What this worker holds and does; JSON-able."""
-        writable = self.segments.writable()
-        absence = self.metadata.absence
-        return {
-            "role": "worker",
-            "node": self.myself.node,
-            "ready": self.ready,
-            "metadata": {
-                "away_since": time_of_day(absence.since, self._clock) if absence else None,
-                "reason": absence.reason if absence else None,
-                "last_heartbeat": self._beaten,
-            },
-            "segments": len(self.segments),
-            "bytes": self.segments.used_bytes(),
-            "capacity": self.myself.capacity,
-            "load": self.myself.load,
-            "writable": [
-                {
-                    "segment": entry.segment,
-                    "epoch": entry.epoch,
-                    "unpromoted": entry.unpromoted,
-                }
-                for entry in writable[:1000]
-            ],
-            "writable_count": len(writable),
-            "aside": self.segments.aside(),
-            "transfers": self.segments.transfers,
-            "storage": self.storage.status(),
-            "unpublished": self.publisher.behind,
-            "reconciler": self.reconciler.status,
-            "executors": self._executors(),
-            "cold": self.cold.status() if self.cold is not None else None,
-        }
+        """See :func:`trough.worker.status.status_of`."""
+        return status_of(self, self._clock)
 
     # -- what it does unasked ---------------------------------------------------
 

@@ -1,17 +1,15 @@
 """What a worker does with a query; the one implementation behind all its protocols.
 
-A segment is answered here if there is a local copy and no other live worker holds its
-write lock; otherwise it is said where it is. What is found in memory is enough for that:
-only a segment that is not here costs a look into the metadata store. A holder that cannot
-be connected to is not waited for: what it last promoted is answered, with the sign that it
-is that.
+A segment is answered from the local copy, or the answer names the worker to ask:
+:mod:`trough.worker.read_rule` decides, by what this worker has in memory. Only a segment
+that is not here costs a look into the metadata store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -21,7 +19,9 @@ from trough.executors.pool.pool import ExecutorPool, Framing, Job, Limits, Outco
 from trough.model import READ, WRITE, Copy, Lock, Worker
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController
+from trough.worker.local_copies import LocalCopy
 from trough.worker.peer_reachability import Reach
+from trough.worker.read_rule import Holder, Knowledge, decide
 from trough.worker.write_tracking import FirstWrite
 
 _log = Logger()
@@ -47,6 +47,16 @@ class QueryLimits:
     max_seconds: float
     rows: int
     sql: int
+
+
+class Reading(NamedTuple):
+    """A read that is answered here.
+
+    :ivar mark: the word that the answer has to carry; empty for none
+    """
+
+    target: Target
+    mark: str
 
 
 class Queries:
@@ -81,32 +91,53 @@ class Queries:
 
     # -- where a segment is -------------------------------------------------------
 
-    def target(self, segment: str) -> Target | None:
-        """What to ask the executors for `segment`, or None if it is not to be answered here."""
+    @property
+    def has_to_wait(self) -> bool:
+        """Whether :meth:`wait` has to be awaited before a read is decided: this worker has
+        just started, and does not know yet who writes what."""
+        return self.worker.confirmation.knowledge.may_wait
+
+    async def wait(self) -> None:
+        """Return once the write locks are known, or a few seconds after the start."""
+        await self.worker.confirmation.wait()
+
+    def local(self, segment: str, asked_for: str = "") -> Reading | None:
+        """How to answer from the local copy; None where that is not to be.
+
+        :param asked_for: the holder in whose place another worker asks, because it cannot
+            connect to it; empty for none
+        """
+        return self._local(segment, self.worker.confirmation.knowledge, asked_for)
+
+    def all_local(self, segments: Iterable[str]) -> list[Reading]:
+        """Those of the segments that are to be answered here, in their order."""
+        knowledge = self.worker.confirmation.knowledge
+        found = (self._local(segment, knowledge) for segment in segments)
+        return [reading for reading in found if reading is not None]
+
+    def _local(self, segment: str, knowledge: Knowledge, asked_for: str = "") -> Reading | None:
         worker = self.worker
         copy = worker.segments.get(segment)
         if copy is None:
             return None
-        if segment not in worker.locks or copy.writable:
-            return copy.target
-        holder = worker.holder_elsewhere(segment)
-        return copy.target if holder is None or self.reach.is_away(holder.node) else None
+        lock = worker.locks.get(segment)
+        verdict = decide(
+            knowledge,
+            self._holder(copy, lock),
+            asked_for_holder=lock is not None and lock.node == asked_for,
+            behind=worker.reconciler.is_behind(copy),
+        )
+        return Reading(copy.target, verdict.mark) if verdict.answers else None
 
-    def targets(self, segments: Iterable[str]) -> list[Target]:
-        """The targets of those segments that are to be answered here, in their order."""
-        found = map(self.target, segments)
-        return [target for target in found if target is not None]
-
-    def promoted(self, segment: str, holder: str) -> Target | None:
-        """The target of the local copy, if its state is to be the last promoted one.
-
-        :param holder: the worker that somebody could not connect to; if another one, or
-            none, holds the write lock there is a newer state than that
-        """
-        copy, lock = self.worker.segments.get(segment), self.worker.locks.get(segment)
-        if copy is None or lock is None or lock.node != holder:
-            return None
-        return copy.target
+    def _holder(self, copy: LocalCopy, lock: Lock | None) -> Holder:
+        if lock is None:
+            return Holder.MYSELF if copy.writable else Holder.NOBODY
+        # The lock that was taken just now may be told of later than the one before it.
+        if lock.node == self.node or (copy.writable and lock.epoch <= copy.entry.epoch):
+            return Holder.MYSELF
+        if lock.node not in self.worker.workers:
+            return Holder.DEAD
+        return Holder.UNREACHABLE if self.reach.is_away(lock.node) else Holder.LIVE
 
     def is_cold(self, segment: str) -> bool:
         """Whether `segment` is a cold one that this worker answers for."""
@@ -121,20 +152,10 @@ class Queries:
         assert self.worker.cold is not None
         return await self.worker.cold.bring(segment)
 
-    def is_stale(self, segment: str) -> bool:
-        """Whether what is answered here is the last promoted state of a segment that was
-        written to by a worker which is not alive, or cannot be connected to."""
-        lock = self.worker.locks.get(segment)
-        return lock is not None and lock.node != self.node
-
-    def stale(self, targets: Iterable[Target]) -> list[str]:
-        """The segments of those `targets` for which :meth:`is_stale` says so."""
-        locks = self.worker.locks
-        return [
-            each.segment
-            for each in targets
-            if each.segment in locks and not each.writable and self.is_stale(each.segment)
-        ]
+    @property
+    def cold_mark(self) -> str:
+        """The mark of what is answered of a cold segment; empty for none."""
+        return decide(self.worker.confirmation.knowledge, Holder.NOBODY).mark
 
     async def try_holders(self, segments: Iterable[str]) -> None:
         """Find out which of the write locks' holders can be connected to."""

@@ -115,6 +115,11 @@ class Reconciler(service.MultiService):
         wanted = self._wanted.get(segment)
         return wanted is not None and wanted.modified > 0
 
+    def is_behind(self, copy: LocalCopy) -> bool:
+        """Whether a newer version of a copy that is only read was announced."""
+        wanted, entry = self._wanted.get(copy.entry.segment), copy.entry
+        return wanted is not None and (wanted.modified, wanted.size) > (entry.modified, entry.size)
+
     @property
     def status(self) -> dict[str, int]:
         """Counts for the worker's status."""

@@ -139,6 +139,10 @@ class RethinkCluster:
         """Start a changefeed on the present connection."""
         return (await self.connected(self.deadline)).feed(term, rows)
 
+    def seconds(self) -> float:
+        """The time, by the reactor's clock."""
+        return float(self._reactor.seconds())
+
     async def pause(self, seconds: float) -> None:
         """Wait, as before trying again: half to the whole of `seconds`, by chance, so
         that those who lost the same server do not all come back together."""

@@ -79,13 +79,28 @@ def _place(connection: sqlite3.Connection, seen: int | None) -> tuple[int, int, 
 
 
 class EmbeddedWatch(Watch):
-    """One listener and what it was told last."""
+    """One listener and what it was told last.
 
-    def __init__(self, source: Source, listener: Callable[[Any], None]) -> None:
+    :param now: seconds by the reactor's clock
+    """
+
+    def __init__(self, source: Source, listener: Callable[[Any], None], now: float) -> None:
         self.source = source
         self.seen: int | None = None
         self.stopped = False
         self._listener = listener
+        self._outdated_since: float | None = now
+
+    @property
+    def outdated_since(self) -> float | None:
+        return self._outdated_since
+
+    def looked(self, now: float, failed: bool) -> None:
+        """The registry was looked at, and what is new has been told; or it cannot be read."""
+        if not failed:
+            self._outdated_since = None
+        elif self._outdated_since is None:
+            self._outdated_since = now
 
     def stop(self) -> None:
         self.stopped = True
@@ -118,6 +133,7 @@ class Watcher:
     ) -> None:
         self._open_database = open_database
         self._threads = threads
+        self._reactor = reactor
         self._database: Database | None = None
         self._version: int | None = None
         self._watches: list[EmbeddedWatch] = []
@@ -129,7 +145,7 @@ class Watcher:
 
     def add(self, source: Source, listener: Callable[[Any], None]) -> Watch:
         """Begin a watch; its first notice tells everything there is."""
-        watch = EmbeddedWatch(source, listener)
+        watch = EmbeddedWatch(source, listener, self._reactor.seconds())
         self._watches.append(watch)
         if not self._loop.running:
             self._looking = self._loop.start(INTERVAL)
@@ -150,14 +166,21 @@ class Watcher:
         self._watches = [watch for watch in self._watches if not watch.stopped]
         if not self._watches:
             return
+        asking = list(self._watches)
         try:
-            news = await self._threads.run(self._news, list(self._watches))
+            news = await self._threads.run(self._news, asking)
         except Exception as error:
             self._failed(error)
+            self._note(asking, failed=True)
             return
         self._trouble = None
         for watch, changes, seen in news:
             watch.tell(changes, seen)
+        self._note(asking, failed=False)
+
+    def _note(self, watches: Iterable[EmbeddedWatch], failed: bool) -> None:
+        for watch in watches:
+            watch.looked(self._reactor.seconds(), failed)
 
     def _failed(self, error: Exception) -> None:
         # The loop goes on, ten times a second: one word when the trouble begins is enough.

@@ -24,8 +24,8 @@ class Manager(Protocol):
     """Whoever carries the orders out; see :class:`trough.sync.MasterSyncController`."""
 
     @property
-    def ready(self) -> bool:
-        """Whether it can serve."""
+    def health(self) -> dict[str, Any]:
+        """``ready``: whether it can serve; and what else a load balancer may want to see."""
 
     async def provision(self, segment: str, schema: str) -> dict[str, Any]: ...
 
@@ -164,8 +164,8 @@ class ManagerResource(Resource):
         return as_json(await self._manager.status())
 
     async def _health(self, request: Request) -> Any:
-        ready = self._manager.ready
-        return as_json({"ready": ready}, 200 if ready else 503)
+        health = self._manager.health
+        return as_json(health, 200 if health["ready"] else 503)
 
 
 def _path_parts(path: bytes) -> list[str]:

@@ -19,7 +19,7 @@ from trough.model import Copy, check_segment_id
 from trough.protocols.http.proxy import FORWARDED_HEADER, HOLDER_AWAY_HEADER, NoConnection, Proxy
 from trough.protocols.http.server import STATE_HEADER, Request, Resource, finished, write_response
 from trough.protocols.line.arguments import parse_rows, parse_seconds
-from trough.worker.queries import Queries
+from trough.worker.queries import Queries, Reading
 
 _log = Logger()
 
@@ -62,6 +62,11 @@ def query_parameters(request: Request, queries: Queries) -> QueryParameters:
     return QueryParameters(check_segment_id(segment), limits)
 
 
+def _set_mark(request: Request, mark: str) -> None:
+    if mark:
+        request.setHeader(STATE_HEADER, mark.encode())
+
+
 def _given(arguments: dict[bytes, list[bytes]], name: bytes) -> str | None:
     values = arguments.get(name)
     return None if values is None else values[0].decode("utf-8", "replace")
@@ -91,19 +96,27 @@ class ReadResource(Resource):
     def handler(self, request: Request) -> Callable[[Request], None]:
         _only_post(request)
         parameters = query_parameters(request, self._queries)
-        target = self._queries.target(parameters.segment)
-        if target is None:
-            serve = (
-                self._read_cold if self._queries.is_cold(parameters.segment) else self._elsewhere
-            )
-            return lambda request: self.run(request, serve(request, parameters))
-        return lambda request: self._read(request, target, parameters)
+        if self._queries.has_to_wait:
+            return lambda request: self.run(request, self._wait(request, parameters))
+        return lambda request: self._serve(request, parameters)
 
-    def _read(self, request: Request, target: Any, parameters: QueryParameters) -> None:
+    async def _wait(self, request: Request, parameters: QueryParameters) -> None:
+        await self._queries.wait()
+        self._serve(request, parameters)
+
+    def _serve(self, request: Request, parameters: QueryParameters) -> None:
+        reading = self._queries.local(parameters.segment)
+        if reading is not None:
+            self._read(request, reading, parameters)
+        elif self._queries.is_cold(parameters.segment):
+            self.run(request, self._read_cold(request, parameters))
+        else:
+            self.run(request, self._elsewhere(request, parameters))
+
+    def _read(self, request: Request, reading: Reading, parameters: QueryParameters) -> None:
         receiver = Streamed(self, request)
-        if self._queries.is_stale(parameters.segment):
-            request.setHeader(STATE_HEADER, b"last-promoted")
-        self._start(request, receiver, self._queries.read, [target], parameters)
+        _set_mark(request, reading.mark)
+        self._start(request, receiver, self._queries.read, [reading.target], parameters)
 
     def _start(
         self,
@@ -121,6 +134,7 @@ class ReadResource(Resource):
     async def _read_cold(self, request: Request, parameters: QueryParameters) -> None:
         target = await self._queries.bring(parameters.segment)
         receiver = Streamed(self, request)
+        _set_mark(request, self._queries.cold_mark)
         self._start(request, receiver, self._queries.read_cold, target, parameters)
 
     async def _elsewhere(self, request: Request, parameters: QueryParameters) -> None:
@@ -133,28 +147,28 @@ class ReadResource(Resource):
         reason: errors.TroughError = errors.Unavailable(
             f"segment {segment} has just moved", "ask again in a second"
         )
-        target = self._promoted_for_another(request, segment)
+        reading = self._read_for_another(request, segment)
         passed_on = request.requestHeaders.hasHeader(FORWARDED_HEADER)
-        while target is None and not passed_on:
+        while reading is None and not passed_on:
             copy = await self._next_copy(segment, asked_in_vain, reason)
             try:
                 await self._pass_on(request, copy, parameters, moved_from)
             except errors.Moved:
                 moved_from.add(copy.node)
                 asked_in_vain.add(copy.node)
-                target = self._queries.target(segment)
+                reading = self._queries.local(segment)
             except NoConnection as failure:
                 reason = failure
                 asked_in_vain.add(copy.node)
                 self._queries.reach.note(copy.node, False)
-                target = self._queries.target(segment)
+                reading = self._queries.local(segment)
             else:
                 return
-        if target is None:
+        if reading is None:
             if passed_on:
                 reason = await self._why_not_here(segment)
             raise reason
-        self._read(request, target, parameters)
+        self._read(request, reading, parameters)
 
     async def _why_not_here(self, segment: str) -> errors.TroughError:
         """Whoever passed the request on may not have noticed yet that all of it is gone."""
@@ -163,11 +177,12 @@ class ReadResource(Resource):
             return reason
         return errors.Moved(f"segment {segment} is not answered by {self._queries.node}", "")
 
-    def _promoted_for_another(self, request: Request, segment: str) -> Any:
+    def _read_for_another(self, request: Request, segment: str) -> Reading | None:
+        """An answer in the place of a holder that whoever passed this on cannot connect to."""
         holder = request.getHeader(HOLDER_AWAY_HEADER)
-        return (
-            self._queries.promoted(segment, holder.decode("ascii", "replace")) if holder else None
-        )
+        if not holder:
+            return None
+        return self._queries.local(segment, holder.decode("ascii", "replace"))
 
     async def _next_copy(
         self, segment: str, asked_in_vain: set[str], reason: errors.TroughError

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from twisted.internet.defer import Deferred
 
 from trough import errors
-from trough.executors.pool.pool import Framing, Outcome, Target
+from trough.executors.pool.pool import Framing, Outcome
 from trough.protocols.line.arguments import (
     QueryArguments,
     parse_no_arguments,
@@ -17,7 +17,7 @@ from trough.protocols.line.arguments import (
 from trough.protocols.line.framing import Request
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
 from trough.util.threads import ThreadPoolService
-from trough.worker.queries import Queries
+from trough.worker.queries import Queries, Reading
 from trough.worker.segment_patterns import matching
 
 
@@ -53,31 +53,43 @@ class WorkerVerbs:
 
     def _query(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_query_arguments(request)
+        if self._queries.has_to_wait:
+            return self._wait(arguments, reply)
+        return self._answer(arguments, reply)
+
+    async def _wait(self, arguments: QueryArguments, reply: Reply) -> None:
+        await self._queries.wait()
+        answering = self._answer(arguments, reply)
+        if answering is not None:
+            await answering
+
+    def _answer(self, arguments: QueryArguments, reply: Reply) -> Awaitable[None] | None:
         if arguments.pattern is not None:
             return self._query_matching(arguments, reply)
         segments = arguments.segments
-        if len(segments) == 1 and (target := self._queries.target(segments[0])) is not None:
-            self._read(arguments, [target], reply, QueryReply(reply))
+        if len(segments) == 1 and (reading := self._queries.local(segments[0])) is not None:
+            self._read(arguments, [reading], reply, QueryReply(reply))
             return None
-        targets = self._queries.targets(segments)
-        if len(targets) < len(segments):
-            return self._query_in_parts(arguments, targets, reply)
-        self._read(arguments, targets, reply, QueryReply(reply))
+        readings = self._queries.all_local(segments)
+        if len(readings) < len(segments):
+            return self._query_in_parts(arguments, readings, reply)
+        self._read(arguments, readings, reply, QueryReply(reply))
         return None
 
     def _read(
         self,
         arguments: QueryArguments,
-        targets: list[Target],
+        readings: list[Reading],
         reply: Reply,
         receiver: QueryReply,
     ) -> None:
         limits = self._queries.limits(arguments.seconds, arguments.rows)
-        for segment in self._queries.stale(targets):
-            reply.line("STATE", segment, "last-promoted")
+        for target, mark in readings:
+            if mark:
+                reply.line("STATE", target.segment, mark)
         reply.follow(
             self._queries.read(
-                targets,
+                [reading.target for reading in readings],
                 arguments.sql,
                 arguments.parameters,
                 limits,
@@ -92,23 +104,23 @@ class WorkerVerbs:
         matched = await self._threads.run(
             matching, arguments.pattern or "", list(self._queries.worker.segments)
         )
-        targets = self._queries.targets(matched)
+        readings = self._queries.all_local(matched)
         receiver = QueryReply(reply)
-        if targets:
-            self._read(arguments, targets, reply, receiver)
+        if readings:
+            self._read(arguments, readings, reply, receiver)
         else:
             receiver.finished(Outcome())
 
     async def _query_in_parts(
-        self, arguments: QueryArguments, targets: list[Target], reply: Reply
+        self, arguments: QueryArguments, readings: list[Reading], reply: Reply
     ) -> None:
         """Ask the segments that are here, and say of the others where they are."""
-        here = {target.segment for target in targets}
+        here = {reading.target.segment for reading in readings}
         missing = [segment for segment in arguments.segments if segment not in here]
         cold = [segment for segment in missing if self._queries.is_cold(segment)]
-        receiver = QueryReply(reply, bool(targets) + len(cold) + 1)
-        if targets:
-            self._read(arguments, targets, reply, receiver)
+        receiver = QueryReply(reply, bool(readings) + len(cold) + 1)
+        if readings:
+            self._read(arguments, readings, reply, receiver)
         others = [each for each in missing if each not in set(cold)]
         # Beside the cold ones, which a silent metadata store is not to hold up.
         rest = Deferred.fromCoroutine(self._rest(others, arguments, reply, receiver))
@@ -121,8 +133,8 @@ class WorkerVerbs:
     ) -> None:
         """Ask local copies whose writer cannot be reached, and say where the others are."""
         await self._queries.try_holders(segments)
-        promoted = self._queries.targets(segments)
-        here = {target.segment for target in promoted}
+        promoted = self._queries.all_local(segments)
+        here = {reading.target.segment for reading in promoted}
         try:
             await self._say_where([each for each in segments if each not in here], receiver)
         finally:
@@ -142,6 +154,8 @@ class WorkerVerbs:
             receiver.finished(Outcome())
             return
         limits = self._queries.limits(arguments.seconds, arguments.rows)
+        if mark := self._queries.cold_mark:
+            reply.line("STATE", segment, mark)
         reply.follow(
             self._queries.read_cold(
                 target,

@@ -1,0 +1,59 @@
+"""Whether a worker answers a read, and with which mark: every case of the rule."""
+
+import pytest
+
+from trough.worker.read_rule import Holder, Knowledge, Verdict, decide
+
+SURE = Knowledge(locks_known=True, may_wait=False, confirmed=True)
+CUT_OFF = Knowledge(locks_known=True, may_wait=False, confirmed=False)
+STARTING = Knowledge(locks_known=False, may_wait=True, confirmed=False)
+WAITED = Knowledge(locks_known=False, may_wait=False, confirmed=False)
+
+ANSWER, ELSEWHERE, WAIT = Verdict.ANSWER, Verdict.ELSEWHERE, Verdict.WAIT
+PROMOTED, UNCONFIRMED = Verdict.ANSWER_LAST_PROMOTED, Verdict.ANSWER_UNCONFIRMED
+
+
+@pytest.mark.parametrize(
+    ("holder", "verdicts"),
+    [
+        # What the worker knows:  sure, cut off from the store, starting, in vain waited
+        (Holder.NOBODY, (ANSWER, UNCONFIRMED, WAIT, UNCONFIRMED)),
+        (Holder.MYSELF, (ANSWER, UNCONFIRMED, WAIT, UNCONFIRMED)),
+        (Holder.LIVE, (ELSEWHERE, ELSEWHERE, WAIT, UNCONFIRMED)),
+        (Holder.UNREACHABLE, (PROMOTED, UNCONFIRMED, WAIT, UNCONFIRMED)),
+        (Holder.DEAD, (PROMOTED, UNCONFIRMED, WAIT, UNCONFIRMED)),
+    ],
+)
+def test_who_holds_the_lock_and_what_is_known(holder, verdicts):
+    """For each holder, by what the worker knows of the cluster."""
+    known = (SURE, CUT_OFF, STARTING, WAITED)
+    assert tuple(decide(each, holder) for each in known) == verdicts
+
+
+@pytest.mark.parametrize(
+    ("holder", "sure", "cut_off"),
+    [
+        (Holder.LIVE, PROMOTED, UNCONFIRMED),
+        (Holder.UNREACHABLE, PROMOTED, UNCONFIRMED),
+        (Holder.DEAD, PROMOTED, UNCONFIRMED),
+    ],
+)
+def test_a_read_passed_on_because_the_holder_is_unreachable(holder, sure, cut_off):
+    """It is answered although this worker takes the holder to be alive."""
+    assert decide(SURE, holder, asked_for_holder=True) is sure
+    assert decide(CUT_OFF, holder, asked_for_holder=True) is cut_off
+
+
+@pytest.mark.parametrize(
+    ("holder", "verdict"),
+    [(Holder.NOBODY, UNCONFIRMED), (Holder.MYSELF, ANSWER), (Holder.DEAD, PROMOTED)],
+)
+def test_a_newer_version_was_announced(holder, verdict):
+    """A copy that waits for its newer version says so; the holder's own rows are the newest."""
+    assert decide(SURE, holder, behind=True) is verdict
+
+
+def test_a_mark_is_the_word_of_the_protocols():
+    """Clients know these words, and no others."""
+    assert {verdict.mark for verdict in Verdict} == {"", "last-promoted", "unconfirmed"}
+    assert {verdict for verdict in Verdict if not verdict.answers} == {WAIT, ELSEWHERE}

@@ -1,0 +1,108 @@
+"""How far a worker can trust what it knows of the cluster.
+
+It answers reads from memory: who holds which write lock, and who lives. That memory is true as
+long as the metadata store confirms it. This module keeps the times: when the list of locks was
+complete for the first time, and since when the store has confirmed nothing. What follows for a
+read is decided in :mod:`trough.worker.read_rule`.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from trough.metadata import Metadata, Watch
+from trough.worker.read_rule import UNCONFIRMED, Knowledge
+
+#: Seconds after the start, and again after the copies are loaded, for which reads wait until the
+#: list of write locks is complete. Clients wait for minutes; a list of 100,000 locks takes two.
+LONGEST_WAIT = 5.0
+
+#: Seconds that a heartbeat may take without anybody being warned.
+SLACK = 1.0
+
+
+class Confirmation:
+    """See the module's text.
+
+    :param interval: seconds between two heartbeats
+    """
+
+    def __init__(self, metadata: Metadata, interval: float, clock: IReactorTime) -> None:
+        self._metadata = metadata
+        self._interval = interval
+        self._clock = clock
+        self._waits_until = clock.seconds() + LONGEST_WAIT
+        self._waiting: list[Deferred[None]] = []
+        self._watches: list[Watch] = []
+        self._heard = clock.seconds()
+        self._locks_known = False
+
+    # -- what happens --------------------------------------------------------------
+
+    def loaded(self) -> None:
+        """The copies are loaded: from here on reads wait for the list of locks alone."""
+        self._waits_until = self._clock.seconds() + LONGEST_WAIT
+
+    def watching(self, watches: list[Watch]) -> None:
+        """What a read is decided by comes from these `watches`."""
+        self._watches = watches
+
+    def heard(self, asked: float) -> None:
+        """The metadata store has answered a heartbeat that was sent at `asked`."""
+        self._heard = asked
+
+    def locks_complete(self) -> None:
+        """The list of all write locks is here."""
+        self._locks_known = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    # -- what follows --------------------------------------------------------------
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What a read is decided by, at this moment."""
+        now = self._clock.seconds()
+        return Knowledge(
+            locks_known=self._locks_known,
+            may_wait=not self._locks_known and now < self._waits_until,
+            confirmed=self._locks_known and self._absent_since(now) is None,
+        )
+
+    async def wait(self) -> None:
+        """Return when the list of locks is complete, or reads may wait no longer."""
+        while self.knowledge.may_wait:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            seconds = max(0.0, self._waits_until - self._clock.seconds())
+            over = self._clock.callLater(seconds, waiting.callback, None)
+            try:
+                await waiting
+            finally:
+                if over.active():
+                    over.cancel()
+                if waiting in self._waiting:
+                    self._waiting.remove(waiting)
+
+    @property
+    def state(self) -> str | None:
+        """The mark that answers carry at the moment; None for none."""
+        knowledge = self.knowledge
+        return None if knowledge.confirmed else UNCONFIRMED
+
+    def _absent_since(self, now: float) -> float | None:
+        """Since when the store has confirmed nothing, if that is too long.
+
+        A store that is known to be away counts after one heartbeat interval. One that is
+        silent is noticed by the heartbeat that was due and is not answered.
+        """
+        interval = self._interval
+        if now - self._heard > interval + max(SLACK, interval / 2):
+            return self._heard
+        absence = self._metadata.absence
+        if absence is not None and now - absence.since >= interval:
+            return absence.since
+        missed = [since for each in self._watches if (since := each.outdated_since) is not None]
+        return min(missed) if missed and now - min(missed) >= interval else None

@@ -1,0 +1,92 @@
+"""Whether a worker answers a read from its own copy, and with which mark.
+
+The one rule behind both protocols. It is a function of values: who holds the segment's write
+lock, whether the worker knows all locks, and for how long it has had no word from the metadata
+store. The promise is in ``docs/design.rst``: an answer without a mark contains every write that
+was acknowledged before the question was sent, unless the worker had no way to know that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+#: The mark of an answer whose rows are the last promoted state: the writer cannot be asked.
+LAST_PROMOTED = "last-promoted"
+
+#: The mark of an answer which the worker cannot confirm to be the present state.
+UNCONFIRMED = "unconfirmed"
+
+
+class Holder(Enum):
+    """Who holds the write lock of a segment, as far as a worker knows."""
+
+    NOBODY = auto()
+    MYSELF = auto()
+    #: Another worker, which lives.
+    LIVE = auto()
+    #: Another worker, which lives by its row and could not be connected to just now.
+    UNREACHABLE = auto()
+    #: Another worker, which is not alive.
+    DEAD = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a worker knows about the cluster at the moment of a read.
+
+    :ivar locks_known: whether the list of write locks was complete once since the start
+    :ivar may_wait: whether a read may still wait for that list
+    :ivar confirmed: whether the metadata store was heard within one heartbeat interval
+    """
+
+    locks_known: bool
+    may_wait: bool
+    confirmed: bool
+
+
+class Verdict(Enum):
+    """What to do with a read of a segment that has a copy here."""
+
+    #: Wait until the list of write locks is complete, then decide again.
+    WAIT = "wait"
+    #: Another worker has the newest rows.
+    ELSEWHERE = "elsewhere"
+    #: Answer, without a mark.
+    ANSWER = ""
+    #: Answer with the mark of the same name.
+    ANSWER_LAST_PROMOTED = LAST_PROMOTED
+    ANSWER_UNCONFIRMED = UNCONFIRMED
+
+    @property
+    def answers(self) -> bool:
+        """Whether the worker answers now."""
+        return self not in (Verdict.WAIT, Verdict.ELSEWHERE)
+
+    @property
+    def mark(self) -> str:
+        """The word that an answer carries; empty for none."""
+        return self.value if self.answers else ""
+
+
+def decide(
+    knowledge: Knowledge, holder: Holder, *, asked_for_holder: bool = False, behind: bool = False
+) -> Verdict:
+    """Decide about a read of a segment that has a copy here.
+
+    :param asked_for_holder: another worker passed the read on because it cannot connect to
+        the very holder that is known here
+    :param behind: a newer version of the canonical copy was announced and is not here yet
+    """
+    if not knowledge.locks_known:
+        return Verdict.WAIT if knowledge.may_wait else Verdict.ANSWER_UNCONFIRMED
+    if holder is Holder.LIVE and not asked_for_holder:
+        return Verdict.ELSEWHERE
+    if not knowledge.confirmed:
+        # Of two marks the weaker promise: what is known of the holder may be out of date, too.
+        return Verdict.ANSWER_UNCONFIRMED
+    if holder is Holder.MYSELF:
+        return Verdict.ANSWER
+    if holder is not Holder.NOBODY:
+        return Verdict.ANSWER_LAST_PROMOTED
+    return Verdict.ANSWER_UNCONFIRMED if behind else Verdict.ANSWER
