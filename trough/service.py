@@ -26,6 +26,7 @@ from trough import __version__, errors
 from trough.cluster_client.client import Cluster
 from trough.example import Example
 from trough.executors.pool.pool import ExecutorPool
+from trough.executors.pool.task_pool import TaskPool
 from trough.leader.term import Leadership, Policy
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
@@ -43,7 +44,7 @@ from trough.protocols.line.server import LineServerFactory, ServerLimits
 from trough.protocols.line.sync_verbs import SyncVerbs
 from trough.protocols.line.worker_verbs import WorkerVerbs
 from trough.settings import Settings
-from trough.sql.sqlite import check_schema, limit_memory
+from trough.sql.sqlite import limit_memory
 from trough.storage import Storage
 from trough.storage.open import open_storage
 from trough.sync import MasterSyncController
@@ -75,6 +76,7 @@ class _Common:
     schemas: Schemas
     stack: Stack
     bunch: Bunch
+    tasks: TaskPool
 
 
 def build_worker(settings: Settings, reactor: Any) -> service.IService:
@@ -138,6 +140,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
             "leave it out, and have a tunnel or a private network between the machines",
         )
     stack = Stack()
+    tasks = TaskPool(reactor)
     threads = ThreadPoolService("trough-work", 4, reactor)
     threads.setServiceParent(stack)
     storage = open_storage(
@@ -152,11 +155,15 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         user=settings.rethinkdb_user,
         password=settings.rethinkdb_password or "",
         locate=storage.location,
+        tasks=tasks,
     )
     Closing(metadata.close).setServiceParent(stack)
     Closing(lambda: _awaited(storage.close())).setServiceParent(stack)
-    schemas = Schemas(metadata, lambda sql: threads.run(check_schema, sql))
-    return _Common(settings, reactor, metadata, storage, threads, schemas, stack, Bunch(reactor))
+    Closing(tasks.close).setServiceParent(stack)
+    schemas = Schemas(metadata, tasks)
+    return _Common(
+        settings, reactor, metadata, storage, threads, schemas, stack, Bunch(reactor), tasks
+    )
 
 
 async def _awaited(deferred: Deferred[Any]) -> Any:
@@ -208,6 +215,7 @@ def _executor_pool(common: _Common) -> ExecutorPool:
         memory=settings.executor_memory,
         kept_handles=settings.kept_handles,
         bunch=common.bunch,
+        tasks=common.tasks,
     )
 
 
@@ -249,7 +257,7 @@ def _listen_as_worker(common: _Common, controller: LocalSyncController, queries:
     token = settings.auth_token or ""
     proxy = Proxy(reactor)
     Closing(proxy.close).setServiceParent(common.stack)
-    verbs = WorkerVerbs(queries, common.threads).table()
+    verbs = WorkerVerbs(queries, common.tasks).table()
     _listen_line(common, "LINE_PORT", "worker", verbs)
     manager = ManagerResource(controller, common.schemas, token)
     _listen_http(common, "SYNC_LOCAL_PORT", manager, MAX_MANAGER_BODY)

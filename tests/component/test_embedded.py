@@ -347,7 +347,7 @@ async def test_a_matcher_takes_no_module_from_where_it_is_started(tmp_path, monk
 async def test_an_evil_pattern_stops_only_itself(tmp_path):
     """While it burns its processor time the store answers, and then it is told why."""
     path = tmp_path / "registry.db"
-    store = EmbeddedMetadata(path, reactor, match_seconds=1)
+    store = EmbeddedMetadata(path, reactor)
     await store.open()
     try:
         await store.publish_copies([copy("a" * 40 + "b", "w1")])

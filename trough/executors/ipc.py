@@ -53,6 +53,13 @@ REFUSED = 7
 #: number: a call is done
 RETURNED = 8
 
+# -- from a task process to its pool, as answer to (function, seconds, arguments) ---------
+
+#: result
+TASK_RETURNED = 1
+#: code, message, hint
+TASK_FAILED = 2
+
 # A count is the number of a segment's rows, or one of these.
 #: The segment failed.
 COUNT_FAILED = -1

@@ -14,6 +14,9 @@ from trough.model import DEFAULT_SCHEMA, Leader, Lock, Schema, Worker
 
 Matches = Callable[[str], object]
 
+#: Characters that a pattern may have.
+MAX_PATTERN = 1000
+
 
 def refuse_other_leader(present: Leader | None, leader: Leader) -> None:
     """Make sure that `leader` leads.
@@ -108,14 +111,27 @@ def refuse_other_default(schema: Schema) -> None:
 def matcher(pattern: str | None) -> Matches:
     """What tells whether a segment id matches.
 
-    :raises trough.errors.BadRequest: the pattern is no regular expression
+    :raises trough.errors.BadRequest: the pattern is no regular expression, or too long
     """
     if pattern is None:
         return lambda segment: True
+    refuse_long_pattern(pattern)
     try:
         return re.compile(pattern).search
     except (re.error, RecursionError, OverflowError) as error:
         raise bad_pattern(pattern, str(error)) from error
+
+
+def refuse_long_pattern(pattern: str) -> None:
+    """Make sure that a pattern is not too long.
+
+    :raises trough.errors.BadRequest: it is
+    """
+    if len(pattern) > MAX_PATTERN:
+        raise errors.BadRequest(
+            f"a pattern of {len(pattern)} characters: {pattern[:40]!r}...",
+            f"a pattern has at most {MAX_PATTERN}; ask with several, or name the segments",
+        )
 
 
 def bad_pattern(pattern: str, reason: str) -> errors.BadRequest:

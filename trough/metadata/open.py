@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import Metadata
 from trough.metadata.url import SqliteAddress, parse
 
@@ -21,6 +22,7 @@ def open_metadata(
     password: str = "",
     patience: float | None = None,
     locate: Callable[[str], str] = str,
+    tasks: TaskPool | None = None,
 ) -> Metadata:
     """Make the store; :meth:`Metadata.open` is still to be awaited.
 
@@ -33,16 +35,19 @@ def open_metadata(
         read. None, for servers: as long as a failover takes
     :param locate: what clients of RethinkDB read as the place of a canonical copy, from its
         path in canonical storage
+    :param tasks: where patterns are matched; None: in processes of its own
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     """
     address = parse(url, user, password)
     if isinstance(address, SqliteAddress):
         from trough.metadata.sqlite.store import EmbeddedMetadata
 
-        return EmbeddedMetadata(address.path, reactor)
+        return EmbeddedMetadata(address.path, reactor, tasks=tasks)
     from trough.metadata.rethinkdb.store import RethinkMetadata
 
     if patience is None:
-        return RethinkMetadata(address, reactor, locate=locate)
+        return RethinkMetadata(address, reactor, locate=locate, tasks=tasks)
     # A host that hangs has to be found out, and the next one asked, within that time.
-    return RethinkMetadata(address, reactor, ready=False, deadline=patience, ping=patience / 4)
+    return RethinkMetadata(
+        address, reactor, ready=False, deadline=patience, ping=patience / 4, tasks=tasks
+    )

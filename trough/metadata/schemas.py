@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from trough import errors
+from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import Metadata
 from trough.model import DEFAULT_SCHEMA, Schema
+from trough.sql.sqlite import SCHEMA_SECONDS, check_schema, schema_runs_too_long
 
 NAME_RULE = "a schema's name is 1 to 100 printable characters without blanks and slashes"
 
@@ -17,13 +16,12 @@ NAME_RULE = "a schema's name is 1 to 100 printable characters without blanks and
 class Schemas:
     """Reads and changes schemas in the metadata store.
 
-    :param check: tries a schema's SQL on an empty database, off the reactor's thread;
-        its Deferred fails with :class:`trough.errors.BadSchema`
+    :param tasks: where a schema's SQL is tried on an empty database
     """
 
-    def __init__(self, metadata: Metadata, check: Callable[[str], Deferred[None]]) -> None:
+    def __init__(self, metadata: Metadata, tasks: TaskPool) -> None:
         self._metadata = metadata
-        self._check = check
+        self._tasks = tasks
 
     async def names(self) -> list[str]:
         """All names, sorted."""
@@ -49,5 +47,8 @@ class Schemas:
             raise errors.BadSchema(
                 f"the schema {name} is always empty", "register yours under another name"
             )
-        await self._check(sql)
+        try:
+            await self._tasks.run(SCHEMA_SECONDS, check_schema, sql)
+        except errors.DeadlineExceeded as late:
+            raise schema_runs_too_long() from late
         return await self._metadata.put_schema(Schema(name, sql))

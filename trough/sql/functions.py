@@ -16,6 +16,9 @@ from typing import Any
 
 from trough import errors
 
+#: Characters that the pattern of REGEXP may have.
+MAX_PATTERN = 10_000
+
 #: What a value of SQLite is to Python.
 Value = None | int | float | str | bytes
 
@@ -24,9 +27,9 @@ class Functions:
     """The functions of one process, for all of its connections.
 
     :ivar problem: the error that a function raised in the present query, or None
-    :ivar matching: whether a regular expression is being matched at this moment, which
-        SQLite cannot interrupt
-    :ivar before_matching: called before each match, so that somebody else can
+    :ivar matching: whether a regular expression is being compiled or matched at this
+        moment, which SQLite cannot interrupt
+    :ivar before_matching: called before that, so that somebody else can
     """
 
     def __init__(self) -> None:
@@ -57,11 +60,17 @@ class Functions:
         """``subject REGEXP pattern``, which SQLite calls with the pattern first."""
         if pattern is None or subject is None:
             return 0
-        search = _compiled(as_text(pattern)).search
+        text = as_text(pattern)
+        if len(text) > MAX_PATTERN:
+            raise errors.BadSql(
+                f"a regular expression of {len(text)} characters: {text[:40]!r}...",
+                f"REGEXP takes at most {MAX_PATTERN}",
+            )
         self.before_matching()
+        # Compiling, too, may take minutes.
         self.matching = True
         try:
-            return int(search(as_text(subject)) is not None)
+            return int(_compiled(text).search(as_text(subject)) is not None)
         finally:
             self.matching = False
 

@@ -21,9 +21,10 @@ from trough.util import atomic_files
 SNAPSHOT_PAGES = 4096
 
 
-def create(engine: Engine, path: str, schema: str | bytes) -> None:
+def create(engine: Engine, path: str, schema: str | bytes, temporary: Path | None = None) -> None:
     """Make a new segment in WAL mode with the tables of a schema.
 
+    :param temporary: where it is made before it appears at `path`
     :raises trough.errors.Conflict: there is a file at `path`
     :raises trough.errors.BadSchema: the schema's SQL does not run
     """
@@ -32,8 +33,8 @@ def create(engine: Engine, path: str, schema: str | bytes) -> None:
         raise errors.Conflict(
             f"there is a file {target.name} already", "it is not replaced by an empty one"
         )
-    with _appearing(target) as temporary, _in_our_words(engine, path):
-        with contextlib.closing(engine.open_writer(str(temporary), create=True)) as connection:
+    with _appearing(target, temporary) as made, _in_our_words(engine, path):
+        with contextlib.closing(engine.open_writer(str(made), create=True)) as connection:
             _set_journal_mode(engine, connection, "wal")
             try:
                 sqlite.run_schema(engine, connection, schema)
@@ -43,9 +44,26 @@ def create(engine: Engine, path: str, schema: str | bytes) -> None:
                 told = engine.error(error, path)
                 if isinstance(told, errors.BadRequest):
                     raise sqlite.bad_schema(told) from error
+                if isinstance(told, errors.DiskFull) and _has_room(target.parent):
+                    raise sqlite.schema_is_too_large() from error
                 raise told from error
             # Closing the last connection would do this too, but say nothing of an error.
             _checkpoint(engine, connection)
+
+
+def create_as_task(path: str, schema: str | bytes, temporary: str) -> None:
+    """As :func:`create`, in a process that may be killed and called again.
+
+    :param temporary: the caller removes it with :func:`remove_temporary` if this fails
+    """
+    remove_temporary(temporary)
+    create(Engine(), path, schema, Path(temporary))
+
+
+def remove_temporary(temporary: str) -> None:
+    """Remove a database that was not finished, and what SQLite made beside it."""
+    for companion in ("", "-wal", "-shm", "-journal"):
+        Path(f"{temporary}{companion}").unlink(missing_ok=True)
 
 
 def make_writable(engine: Engine, path: str) -> None:
@@ -141,9 +159,9 @@ def _in_our_words(engine: Engine, path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _appearing(target: Path) -> Iterator[Path]:
+def _appearing(target: Path, temporary: Path | None = None) -> Iterator[Path]:
     """A path to make a database at, which becomes `target` when the block ends."""
-    temporary = target.with_name(atomic_files.temporary_name(target.name))
+    temporary = temporary or temporary_for(target)
     try:
         yield temporary
         _flush(temporary)
@@ -152,8 +170,17 @@ def _appearing(target: Path) -> Iterator[Path]:
         kind = errors.DiskFull if atomic_files.is_no_room(error) else errors.Unavailable
         raise kind(f"{target.name} cannot be made: {error.strerror}") from error
     finally:
-        for companion in ("", "-wal", "-shm", "-journal"):
-            Path(f"{temporary}{companion}").unlink(missing_ok=True)
+        remove_temporary(str(temporary))
+
+
+def temporary_for(target: Path) -> Path:
+    """A hidden path beside `target`, never used before."""
+    return target.with_name(atomic_files.temporary_name(target.name))
+
+
+def _has_room(directory: Path) -> bool:
+    disk = os.statvfs(directory)
+    return disk.f_frsize * disk.f_bavail > sqlite.NEW_SEGMENT_SIZE
 
 
 def _set_journal_mode(engine: Engine, connection: Connection, mode: str) -> None:

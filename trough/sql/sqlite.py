@@ -3,8 +3,7 @@
 The only module that imports pysqlite3. Everything in here blocks. An :class:`Engine`, of
 which each executor process has one and uses it on one thread, is what all connections
 share: the sandbox, the functions, and the callback by which a running statement is asked
-now and then whether it may go on. Trying a schema, and GATHER's own databases, are all that
-other processes use SQLite for.
+now and then whether it may go on.
 
 Whatever SQLite raises leaves this module through :meth:`Engine.error`, which names the
 segment's file where that is what is wrong.
@@ -16,7 +15,6 @@ import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from pysqlite3 import dbapi2 as sqlite3
@@ -61,8 +59,12 @@ Error = (
     TypeError,
 )
 
-#: Seconds that the SQL of a schema may take to run on an empty database.
-SCHEMA_SECONDS = 10.0
+#: Seconds of processor time that the SQL of a schema may take on an empty database.
+SCHEMA_SECONDS = 2.0
+
+#: Bytes that a segment may have when its schema has run: a schema makes tables, and is no way
+#: to fill memory or a disk.
+NEW_SEGMENT_SIZE = 64 << 20
 
 #: First words that a write is refused for before SQLite sees it, to say it plainly.
 _BEYOND_TRANSACTION = frozenset(
@@ -238,17 +240,18 @@ class Engine:
 def check_schema(text: str | bytes) -> None:
     """Try a schema's SQL on an empty database in memory; empty SQL is fine.
 
+    It may run for ever, and is for a process that is killed then.
+
     :raises trough.errors.BadSchema: it cannot be a schema, and why
     """
-    end = monotonic() + SCHEMA_SECONDS
-    engine = Engine(lambda: int(monotonic() > end))
+    engine = Engine()
     with contextlib.closing(engine.open_private()) as connection:
         try:
             run_schema(engine, connection, text)
         except Error as error:
             told = engine.error(error, "the schema")
-            if monotonic() > end:
-                told = errors.LimitExceeded(f"it ran for more than {SCHEMA_SECONDS:g} s")
+            if isinstance(told, errors.DiskFull):
+                raise schema_is_too_large() from error
             raise bad_schema(told) from error
         except errors.BadSql as error:
             raise bad_schema(error) from error
@@ -259,9 +262,30 @@ def run_schema(engine: Engine, connection: Connection, text: str | bytes) -> Non
     text = statements.as_text(text)
     if not any(statements.split(text)):
         return
+    (page,) = engine.own(connection, "PRAGMA page_size").fetchone()
+    engine.own(connection, f"PRAGMA max_page_count={NEW_SEGMENT_SIZE // page}")
     engine.own(connection, "BEGIN IMMEDIATE")
     engine.write(connection, text)
     engine.own(connection, "COMMIT")
+
+
+def schema_runs_too_long() -> errors.BadSchema:
+    """The error for a schema whose SQL was killed."""
+    return bad_schema(
+        errors.LimitExceeded(
+            f"it ran for more than {SCHEMA_SECONDS:g} s", "a schema only makes tables and indexes"
+        )
+    )
+
+
+def schema_is_too_large() -> errors.BadSchema:
+    """The error for a schema whose SQL fills the new segment."""
+    return bad_schema(
+        errors.LimitExceeded(
+            f"it fills a new segment with more than {NEW_SEGMENT_SIZE >> 20} MiB",
+            "a schema only makes tables and indexes; write rows to the segment",
+        )
+    )
 
 
 def bad_schema(error: errors.TroughError) -> errors.BadSchema:

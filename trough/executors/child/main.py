@@ -13,7 +13,6 @@ answers that are ready are sent, and a deadline or a cancel is noticed.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import resource
@@ -36,6 +35,11 @@ if __name__ == "__main__":
 from trough import errors
 from trough.executors import ipc
 from trough.executors.child.parent_socket import Channel
+from trough.executors.child.process_limits import (
+    die_with_the_parent,
+    ignore_signals,
+    limit_data,
+)
 from trough.executors.child.tasks import (
     Call,
     ReadPart,
@@ -111,7 +115,6 @@ class Executor:
             ipc.DROP: self._drop,
         }
         self._procedures: dict[str, Callable[..., Any]] = {
-            "create": self._create,
             "make_writable": self._make_writable,
             "retire": self._retire,
             "snapshot": self._snapshot,
@@ -287,9 +290,6 @@ class Executor:
 
     # -- procedures: what is done to a file as a whole -----------------------------------
 
-    def _create(self, call: Call, path: str, schema: str | bytes) -> None:
-        segment_files.create(self._engine, path, schema)
-
     def _make_writable(self, call: Call, segment: str, path: str) -> None:
         self._close(segment)
         segment_files.make_writable(self._engine, path)
@@ -336,11 +336,8 @@ def main(arguments: list[str]) -> None:
         SQLite may use, connections to keep
     """
     descriptor, memory, limit, kept = map(int, arguments)
-    # Both may be meant for a whole process group, and were blocked until now. The front ends
-    # what is under way first, and this process by closing the socket.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with_the_front()
+    ignore_signals()
+    die_with_the_parent()
     _limit_resources(limit)
     sqlite.limit_memory(limit)
     channel = Channel(socket.socket(fileno=descriptor))
@@ -354,20 +351,10 @@ def main(arguments: list[str]) -> None:
     executor.run()
 
 
-def _die_with_the_front() -> None:
-    """Have the kernel kill this process when its parent dies, for a statement may be in
-    the midst of something that looks at no socket."""
-    set_parent_death_signal = 1
-    try:
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
-    except (OSError, AttributeError):
-        return
-
-
 def _limit_resources(memory: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    resource.setrlimit(resource.RLIMIT_DATA, (memory + PYTHON_MEMORY, resource.RLIM_INFINITY))
+    limit_data(memory + PYTHON_MEMORY)
 
 
 def _most_handles() -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -41,8 +42,11 @@ from trough.executors.pool.process import ExecutorProcess
 from trough.executors.pool.read_jobs import ReadJob
 from trough.executors.pool.read_scheduler import ReadRouting
 from trough.executors.pool.supervisor import Supervisor
+from trough.executors.pool.task_pool import TaskPool
 from trough.executors.pool.write_scheduler import WriteRouting
+from trough.sql import segment_files
 from trough.sql.queries import Framing
+from trough.sql.sqlite import SCHEMA_SECONDS, schema_runs_too_long
 from trough.util.flush_batch import Bunch
 
 __all__ = ["ExecutorPool", "Framing", "Job", "Limits", "Outcome", "Receiver", "Target"]
@@ -68,6 +72,7 @@ class ExecutorPool(service.Service):
     :param memory: bytes that SQLite may use in each
     :param kept_handles: segments that each keeps open for reads
     :param bunch: that of those who ask; None: of its own
+    :param tasks: where new segments are made; None: of its own
     :ivar when_damaged: called with segments whose file turned out to be damaged
     """
 
@@ -80,6 +85,7 @@ class ExecutorPool(service.Service):
         memory: int = MEMORY,
         kept_handles: int = KEPT_HANDLES,
         bunch: Bunch | None = None,
+        tasks: TaskPool | None = None,
     ) -> None:
         cores = os.cpu_count() or 1
         number = executors or cores
@@ -100,6 +106,8 @@ class ExecutorPool(service.Service):
             [new(f"write-{n + 1}") for n in range(write_executors or max(1, cores // 2))]
         )
         self._maintainer = new("maintenance")
+        self._tasks = tasks or TaskPool(reactor)
+        self._owns_tasks = tasks is None
         self._supervisor = Supervisor(reactor, self._reads, self._all)
         #: Segments whose file is changing its kind, and reads that wait for that.
         self._changing: set[str] = set()
@@ -146,6 +154,8 @@ class ExecutorPool(service.Service):
         waiting, self._waiting_reads = self._waiting_reads, []
         for job, _ in waiting:
             job.fail(ending)
+        if self._owns_tasks:
+            await self._tasks.close()
         await defer.DeferredList([executor.stop() for executor in self._all()])
         await defer.maybeDeferred(super().stopService)
 
@@ -234,10 +244,26 @@ class ExecutorPool(service.Service):
     def create(self, target: Target, schema_sql: str | bytes) -> Deferred[None]:
         """Make a new segment's file, in WAL mode, whole and on disk.
 
+        The schema's SQL runs in a process that is killed if it does not end, so that no
+        writer waits for it.
+
         Fails with :class:`trough.errors.BadSchema`, or :class:`trough.errors.Conflict`
         where there is a file.
         """
-        return self._call(self._writes.writer_of(target.segment), "create", target.path, schema_sql)
+        return Deferred.fromCoroutine(self._create(target.path, schema_sql))
+
+    async def _create(self, path: str, schema_sql: str | bytes) -> None:
+        if not self._accepting:
+            raise _not_running()
+        temporary = str(segment_files.temporary_for(Path(path)))
+        create = segment_files.create_as_task
+        try:
+            await self._tasks.run(SCHEMA_SECONDS, create, path, schema_sql, temporary)
+        except errors.DeadlineExceeded as late:
+            raise schema_runs_too_long() from late
+        finally:
+            # Nothing is there after a success; a process that was killed leaves it.
+            segment_files.remove_temporary(temporary)
 
     def make_writable(self, target: Target) -> Deferred[None]:
         """Put a copy's file into WAL mode. Reads that have not come to the segment wait for

@@ -19,7 +19,16 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.logger import Logger
 
 from trough import errors
-from trough.metadata import Absence, AssignmentChanges, LockChanges, Metadata, Watch, conditions
+from trough.executors.pool.task_pool import TaskPool
+from trough.metadata import (
+    Absence,
+    AssignmentChanges,
+    LockChanges,
+    Metadata,
+    Watch,
+    conditions,
+    patterns,
+)
 from trough.metadata.rethinkdb import reads, rows
 from trough.metadata.rethinkdb import writes as changes
 from trough.metadata.rethinkdb.cluster import Ambiguous, RethinkCluster
@@ -49,6 +58,7 @@ class RethinkMetadata(Metadata):
 
     :param ready: whether it counts as open only once its tables can be written to
     :param locate: where a path of canonical storage is, for those who read assignments
+    :param tasks: where patterns are compiled; None: in processes of its own
     :param options: see :class:`RethinkCluster`
     """
 
@@ -58,10 +68,13 @@ class RethinkMetadata(Metadata):
         reactor: Any,
         ready: bool = True,
         locate: rows.Locate = str,
+        tasks: TaskPool | None = None,
         **options: float,
     ) -> None:
         self._ready = ready
         self._locate = locate
+        self._tasks = tasks or TaskPool(reactor)
+        self._owns_tasks = tasks is None
         self._cluster = RethinkCluster(address, reactor, **options)
         self._watches: list[FeedWatch] = []
         self._incarnations: dict[str, str] = {}
@@ -75,6 +88,8 @@ class RethinkMetadata(Metadata):
     async def close(self) -> None:
         for watch in self._watches:
             watch.stop()
+        if self._owns_tasks:
+            await self._tasks.close()
         await self._cluster.stop()
 
     @property
@@ -218,7 +233,7 @@ class RethinkMetadata(Metadata):
     async def _try_pattern(self, pattern: str | None) -> None:
         if pattern is None:
             return
-        conditions.matcher(pattern)
+        await patterns.check(self._tasks, pattern)
         try:
             await self._run(reads.try_pattern(pattern))
         except reql.ReqlQueryLogicError as error:

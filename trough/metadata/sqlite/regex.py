@@ -1,81 +1,60 @@
-"""The segments whose id matches a pattern, whatever the pattern does to its matcher.
+"""The copies of segments whose id matches a pattern, page by page, in task processes.
 
-The caller's side of :mod:`trough.metadata.sqlite.regex_child`; blocking. The process is
-ended with the iteration.
+See :mod:`trough.metadata.patterns` for why they are not looked at in the server's process.
 """
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import astuple
 from pathlib import Path
+from time import process_time
+from typing import Any
 
-from trough import errors
-from trough.metadata import conditions
-from trough.metadata.sqlite import regex_child
+from trough.executors.pool.task_pool import TaskPool
+from trough.metadata import conditions, patterns
+from trough.metadata.sqlite import reads
+from trough.metadata.sqlite.database import Database
 from trough.model import Copy
-from trough.util import child_process
 
-#: Seconds of processor time for one pattern. A harmless one needs 5 s for 1.5 million ids.
-LIMIT_SECONDS = 30
+#: Seconds of processor time after which a task gives back what it has found: well below its
+#: first slice.
+_TURN = 0.1
 
 
-class Matching:
-    """One pattern's pages.
+async def matching_pages(
+    tasks: TaskPool, path: Path, pattern: str, size: int
+) -> AsyncIterator[list[Copy]]:
+    """Pages of the copies that can be read and match; none is empty.
 
-    :param size: copies that are looked at for a page
-    :raises trough.errors.BadRequest: the pattern is no regular expression
-    :raises trough.errors.Unavailable: no process can be started
+    :param path: of the registry
+    :param size: copies that are looked at in one transaction
     """
+    place: reads.Place | None = ("", "")
+    while place is not None:
+        rows, place = await patterns.apply(tasks, matching_page, pattern, str(path), place, size)
+        if rows:
+            yield [Copy(*row) for row in rows]
 
-    def __init__(self, path: Path, pattern: str, size: int, seconds: int = LIMIT_SECONDS) -> None:
-        conditions.matcher(pattern)
-        self._pattern = pattern
-        self._seconds = seconds
-        with child_process.started():
-            self._process = subprocess.Popen(
-                child_process.command(regex_child.__name__, path, seconds, size),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=child_process.environment(),
-            )
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(pattern).encode("ascii"))
-            self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # it has ended already; next_page() says why
 
-    def next_page(self) -> list[Copy] | None:
-        """The next page, which is not empty; None at the end.
+def matching_page(
+    pattern: str, path: str, after: reads.Place, size: int
+) -> tuple[list[tuple[Any, ...]], reads.Place | None]:
+    """Look at some copies, in a task process.
 
-        :raises trough.errors.DeadlineExceeded: the pattern took too long
-        :raises trough.errors.Unavailable: the process failed otherwise
-        """
-        assert self._process.stdout is not None and self._process.stderr is not None
-        line = self._process.stdout.readline()
-        if line.endswith(b"\n"):
-            return [Copy(*row) for row in json.loads(line)]
-        reason = self._process.stderr.read().decode("utf-8", "replace").strip()
-        status = self._process.wait()
-        if status == 0:
-            return None
-        if status in (-signal.SIGXCPU, -signal.SIGKILL):
-            raise errors.DeadlineExceeded(
-                f"matching {self._pattern[:200]!r} took more than {self._seconds} s", "simplify it"
-            )
-        raise errors.Unavailable(f"matching failed ({status}): {reason.splitlines()[-1:]}")
-
-    def kill(self) -> None:
-        """End the process; on any thread, during :meth:`next_page` too."""
-        self._process.kill()
-
-    def close(self) -> None:
-        """End the process and let go of everything. Idempotent."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+    :return: those that match, as tuples, and where to go on
+    """
+    matches = conditions.matcher(pattern)
+    end = process_time() + _TURN
+    place: reads.Place | None = after
+    found: list[Copy] = []
+    database = Database(Path(path))
+    try:
+        while place is not None and len(found) < size:
+            page, place = database.read(reads.readable_page, matches, place, size)
+            found += page
+            if process_time() > end:
+                break
+    finally:
+        database.close()
+    return [astuple(copy) for copy in found], place

@@ -18,11 +18,12 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred, DeferredLock
 
 from trough import errors
+from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch, conditions
 from trough.metadata.sqlite import reads
 from trough.metadata.sqlite import writes as changes
 from trough.metadata.sqlite.database import Clock, Database, DatabasePool
-from trough.metadata.sqlite.regex import LIMIT_SECONDS, Matching
+from trough.metadata.sqlite.regex import matching_pages
 from trough.metadata.sqlite.watch import Watcher, assignment_source, lock_changes
 from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
 from trough.util.threads import ThreadPoolService
@@ -38,7 +39,7 @@ class EmbeddedMetadata(Metadata):
     """The registry at `path`.
 
     :param clock: seconds since the epoch, the same on all processes
-    :param match_seconds: processor time that one pattern may take
+    :param tasks: where patterns are matched; None: in processes of its own
     """
 
     def __init__(
@@ -46,15 +47,14 @@ class EmbeddedMetadata(Metadata):
         path: Path,
         reactor: Any,
         clock: Clock = time.time,
-        match_seconds: int = LIMIT_SECONDS,
+        tasks: TaskPool | None = None,
     ) -> None:
         self._path = path
         self._clock = clock
-        self._match_seconds = match_seconds
         self._writing = ThreadPoolService("registry-write", 1, reactor)
         self._reading = ThreadPoolService("registry-read", 2, reactor)
-        # Apart, since a slow pattern holds its thread for as long as it runs.
-        self._matching = ThreadPoolService("registry-match", 2, reactor)
+        self._tasks = tasks or TaskPool(reactor)
+        self._owns_tasks = tasks is None
         self._reactor = reactor
         self._is_open = False
         self._was_opened = False
@@ -70,7 +70,7 @@ class EmbeddedMetadata(Metadata):
     async def _open(self) -> None:
         if self._is_open:
             return
-        for threads in (self._writing, self._reading, self._matching):
+        for threads in (self._writing, self._reading):
             threads.startService()
         try:
             self._database = await self._writing.run(Database, self._path, True, self._clock)
@@ -93,7 +93,9 @@ class EmbeddedMetadata(Metadata):
 
     async def _stop_threads(self) -> None:
         self._is_open = False
-        for threads in (self._matching, self._reading, self._writing):
+        if self._owns_tasks:
+            await self._tasks.close()
+        for threads in (self._reading, self._writing):
             await threads.stopService()
 
     def _check_open(self) -> None:
@@ -190,22 +192,7 @@ class EmbeddedMetadata(Metadata):
     def segments_matching(self, pattern: str | None) -> AsyncIterator[list[Copy]]:
         if pattern is None:
             return self._pages(reads.readable_page, conditions.matcher(None))
-        return self._matching_pages(pattern)
-
-    async def _matching_pages(self, pattern: str) -> AsyncIterator[list[Copy]]:
-        matching = await self._matching.run(
-            Matching, self._path, pattern, PORTION, self._match_seconds
-        )
-        try:
-            while (page := await self._matching.run(matching.next_page)) is not None:
-                yield page
-        finally:
-            matching.kill()
-            try:
-                await self._matching.run(matching.close)
-            except errors.Cancelled:
-                # The store is closing. There is little to wait for: it was killed.
-                matching.close()
+        return matching_pages(self._tasks, self._path, pattern, PORTION)
 
     async def _pages(self, function: Callable[..., Any], *args: Any) -> AsyncIterator[list[Any]]:
         place: reads.Place | None = ("", "")

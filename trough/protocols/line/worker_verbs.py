@@ -8,6 +8,8 @@ from twisted.internet.defer import Deferred
 
 from trough import errors
 from trough.executors.pool.pool import Framing, Outcome
+from trough.executors.pool.task_pool import TaskPool
+from trough.metadata.patterns import matching
 from trough.protocols.line.arguments import (
     QueryArguments,
     parse_no_arguments,
@@ -16,20 +18,18 @@ from trough.protocols.line.arguments import (
 )
 from trough.protocols.line.framing import Request
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
-from trough.util.threads import ThreadPoolService
 from trough.worker.queries import Queries, Reading
-from trough.worker.segment_patterns import matching
 
 
 class WorkerVerbs:
     """The verbs of one worker.
 
-    :param threads: where patterns are matched
+    :param tasks: where patterns are matched
     """
 
-    def __init__(self, queries: Queries, threads: ThreadPoolService) -> None:
+    def __init__(self, queries: Queries, tasks: TaskPool) -> None:
         self._queries = queries
-        self._threads = threads
+        self._tasks = tasks
 
     def table(self) -> dict[str, Verb]:
         """The verbs by name, as the server takes them."""
@@ -101,8 +101,8 @@ class WorkerVerbs:
 
     async def _query_matching(self, arguments: QueryArguments, reply: Reply) -> None:
         """Ask all local segments that match; those of other workers are for others to name."""
-        matched = await self._threads.run(
-            matching, arguments.pattern or "", list(self._queries.worker.segments)
+        matched = await matching(
+            self._tasks, arguments.pattern or "", list(self._queries.worker.segments)
         )
         readings = self._queries.all_local(matched)
         receiver = QueryReply(reply)
