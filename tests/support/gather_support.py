@@ -61,6 +61,9 @@ class Cluster:
         except sqlite3.OperationalError as error:
             gathering.failed(segment, errors.BadSql(str(error)))
             return
+        except errors.TroughError as error:
+            gathering.failed(segment, error)
+            return
         if segment in self.broken:
             gathering.failed(segment, self.broken[segment])
         else:

@@ -201,7 +201,7 @@ class _Running:
     def columns(self, segment: str, names: Sequence[str]) -> None:
         self._gathering.columns(segment, names)
 
-    def rows(self, segment: str, rows: list[Sequence[Any]]) -> None:
+    def rows(self, segment: str, rows: list[list[Any]]) -> None:
         self._gathering.rows(segment, rows)
         self._look()
 

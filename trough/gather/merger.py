@@ -15,7 +15,6 @@ from typing import Any
 
 from trough import errors
 from trough.gather.planner import GatherPlan
-from trough.gather.schema import MARK
 from trough.gather.segment_sql import Ask
 from trough.gather.temp_database import Limits, Scratch
 
@@ -102,8 +101,8 @@ class Merger:
         self.asked(segment, attempt.ask)
         return True
 
-    def rows(self, segment: str, rows: list[Sequence[Any]]) -> None:
-        """Rows of a segment's answer.
+    def rows(self, segment: str, rows: list[Any]) -> None:
+        """Rows of a segment's answer, each a list, which is changed.
 
         :raises trough.errors.LimitExceeded: there are more than may be kept
         """
@@ -120,17 +119,17 @@ class Merger:
             self._kept += len(rows)
         attempt.begun = True
 
-    def _counts(self, segment: str, attempt: _Attempt, rows: Sequence[Sequence[Any]]) -> bool:
-        """Whether rows are rows of the answer."""
-        if not attempt.begun:
-            first = rows[0]
-            if isinstance(first[0], str) and first[0].startswith(MARK):
-                attempt.schema = first[0]
-            elif len(first) != attempt.ask.width:
-                raise errors.ProtocolError(
-                    f"segment {segment} answers {len(first)} columns and not {attempt.ask.width}"
-                )
-        if not attempt.ask.exact:
+    def _counts(self, segment: str, attempt: _Attempt, rows: list[Any]) -> bool:
+        """Take the schema's column off; whether what is left are rows of the answer."""
+        if not attempt.begun and len(rows[0]) != attempt.ask.width + 1:
+            raise errors.ProtocolError(
+                f"segment {segment} answers {len(rows[0])} columns and not {attempt.ask.width + 1}"
+            )
+        for row in rows:
+            schema = row.pop()
+            if schema is not None:
+                attempt.schema = schema
+        if attempt.schema is None and not attempt.ask.exact:
             for place in self._checked:
                 for row in rows:
                     if type(row[place]) is float:

@@ -143,11 +143,6 @@ class Pushdown:
             text += f" LIMIT {self.most}"
         return text
 
-    @property
-    def wrapped(self) -> bool:
-        """Whether the segments' text has to be in parentheses inside a compound."""
-        return self.most is not None or self.relation.tree.args.get("with_") is not None
-
 
 def limits(relation: Relation) -> tuple[int | None, int]:
     """LIMIT and OFFSET as numbers; a negative LIMIT is none, a negative OFFSET is 0.

@@ -20,12 +20,9 @@ from typing import Any
 from trough.gather import sqlite_helpers
 from trough.sql.sandbox import ALLOWED, DENIED, Action
 
-#: What a schema's text begins with where it travels as a row.
-MARK = "trough-schema:"
-
-#: Answered by every segment with one value: MARK and its tables and views as JSON.
+#: Answered by every segment with one value: its tables and views as JSON.
 SCHEMA_VALUE = (
-    f"SELECT '{MARK}' || json_group_array(json_array(type, name, sql)) FROM sqlite_schema "
+    "SELECT json_group_array(json_array(type, name, sql)) FROM sqlite_schema "
     "WHERE type IN ('table', 'view') AND sql IS NOT NULL AND substr(name, 1, 7) <> 'sqlite_'"
 )
 
@@ -92,9 +89,9 @@ def read_schema(text: str) -> Schema:
     :param text: the value of :data:`SCHEMA_VALUE`
     :raises ValueError: it is nothing of the kind
     """
-    if not text.startswith(MARK):
+    objects = json.loads(text)
+    if not isinstance(objects, list):
         raise ValueError(f"not a schema: {text[:80]!r}")
-    objects = json.loads(text[len(MARK) :])
     schema = Schema()
     connection = sqlite_helpers.connect()
     # A text is a stranger's. Whatever it is, it creates something or nothing.

@@ -4,6 +4,9 @@ Every text begins with a guard: where the segment's tables are not the ones that
 was made for, it answers with its schema instead of rows. So thousands of segments of one
 shape cost one pass, and one of another shape cannot slip in unseen. For such a segment
 the text is made again, with NULL for a column that it lacks and no rows for a table.
+
+The schema comes in a column of its own, the last one, in which every row of data has NULL:
+no value in a segment can be taken for a schema.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ class Ask:
 
     :ivar sql: the text
     :ivar core: the part of it behind the guard
-    :ivar width: number of columns of the answer
+    :ivar width: number of columns of a row of data, without the schema's
     :ivar exact: it is the exact form
     """
 
@@ -40,8 +43,8 @@ class Ask:
 
 
 def guard(tables: Iterable[str], variant: Schema, width: int) -> str:
-    """A SELECT of `width` columns that answers the schema, in a segment whose `tables`
-    are not as in `variant`, and else nothing.
+    """A SELECT that answers the schema behind `width` columns of NULL, in a segment whose
+    `tables` are not as in `variant`, and else nothing.
 
     :param tables: names in lower case
     """
@@ -54,8 +57,25 @@ def guard(tables: Iterable[str], variant: Schema, width: int) -> str:
         else:
             conditions.append(f"(SELECT sql {there}) IS {quoted(table.sql)}")
     # Names of their own, for answers that come as objects.
-    nulls = "".join(f", NULL AS c{place}" for place in range(1, width))
-    return f"SELECT ({SCHEMA_VALUE}) AS c0{nulls} WHERE NOT ({' AND '.join(conditions)})"
+    nulls = "".join(f"NULL AS c{place}, " for place in range(width))
+    schema = f"({SCHEMA_VALUE}) AS c{width}"
+    return f"SELECT {nulls}{schema} WHERE NOT ({' AND '.join(conditions)})"
+
+
+def guarded(
+    core: str, tables: frozenset[str], variant: Schema, width: int, exact: bool = False
+) -> Ask:
+    """What a segment is asked that should be of the shape `variant`.
+
+    :param core: a SELECT of `width` columns
+    """
+    text = f"{guard(tables, variant, width)} UNION ALL SELECT *, NULL FROM ({core})"
+    return Ask(text, core, width, exact)
+
+
+def guard_only(tables: frozenset[str], variant: Schema) -> Ask:
+    """Asks a segment that has nothing to say if it is of the shape `variant` whether it is."""
+    return Ask(guard(tables, variant, 1), "", 1)
 
 
 def pushed_text(
@@ -68,13 +88,12 @@ def pushed_text(
     width = _width(pushed, exact)
     changed = _changed(tables, union, variant)
     core = pushed.core(_adapter(changed), exact)
-    core = f"SELECT * FROM ({core})" if pushed.wrapped else core
     views = [union.tables[name] for name in sorted(tables) if union.tables[name].is_view]
     if views and (
         changed or any(sqlite_helpers.folded(each.name) not in variant.tables for each in views)
     ):
         core = written_out(core, views, [(union.tables[name], changed[name]) for name in changed])
-    return Ask(f"{guard(tables, variant, width)} UNION ALL {core}", core, width, exact)
+    return guarded(core, tables, variant, width, exact)
 
 
 def _width(pushed: Pushdown, exact: bool) -> int:

@@ -18,7 +18,7 @@ from trough.gather.errors import failure
 from trough.gather.merger import Merger
 from trough.gather.planner import GatherPlan, plan
 from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
-from trough.gather.segment_sql import Ask
+from trough.gather.segment_sql import Ask, guard_only
 from trough.gather.temp_database import Limits
 from trough.gather.union_database import SEGMENT
 from trough.sql.statements import quoted
@@ -52,7 +52,6 @@ class Gathering:
     :raises trough.errors.BadRequest: there are no segments
 
     :ivar plan: how it is answered, once a schema is known
-    :ivar missing: segments that have failed so far, and why
     :ivar too_few: there is no answer, because of those
     """
 
@@ -72,7 +71,6 @@ class Gathering:
         if not self.segments:
             raise errors.BadRequest("there are no segments to gather from")
         self.plan: GatherPlan | None = None
-        self.missing: dict[str, errors.TroughError] = {}
         self.too_few = False
         self._parameters = parameters
         self._partial = partial
@@ -85,7 +83,16 @@ class Gathering:
         # that is not known is asked as if it had the first.
         self._schemas: list[str] = []
         self._shapes: dict[str, str] = {}
-        self._asked_for_schema: set[str] = set()
+        # The round under way: which segments have not ended, and whether it asks for schemas.
+        # Then, which segments have sent none, and the one that they would not send.
+        self._unfinished: set[str] = set()
+        self._asks_schemas = False
+        self._silent: set[str] = set()
+        self._left_out: str | None = None
+        # Segments that failed to tell their schema, and have not been asked since.
+        self._unread: dict[str, errors.TroughError] = {}
+        self._doubted: set[str] = set()
+        self._finished = False
         self._attempts: dict[str, int] = {}
         self._asked_exactly: set[str] = set()
         self._steps = self._run()
@@ -101,18 +108,32 @@ class Gathering:
         :raises trough.errors.TroughError: it cannot be answered
         """
         self._check()
-        if self.satisfied:
-            return []
-        requests = next(self._steps, [])
-        self._check()
-        return requests
+        if not self.satisfied:
+            self._fail_unfinished()
+        while not self.satisfied:
+            requests = next(self._steps, None)
+            self._check()
+            if requests is None:
+                self._finished = True
+                return []
+            # A round in which no segment has to be asked is not the end.
+            if requests:
+                self._unfinished = {each for request in requests for each in request.segments}
+                return requests
+        return []
+
+    @property
+    def missing(self) -> Mapping[str, errors.TroughError]:
+        """Segments that have failed so far, and why."""
+        failures = self._merger.failures if self._merger is not None else {}
+        return {**self._unread, **failures} if self._unread else failures
 
     def columns(self, segment: str, names: Sequence[str]) -> None:
         """A segment's answer begins."""
 
-    def rows(self, segment: str, rows: list[Sequence[Any]]) -> None:
+    def rows(self, segment: str, rows: list[list[Any]]) -> None:
         """Rows of a segment's answer. The list is not the caller's any more."""
-        if self._asked_for_schema:
+        if self._asks_schemas:
             if rows:
                 self._learn(segment, rows[0][0])
         elif self._merger is not None and self._broken is None:
@@ -123,29 +144,42 @@ class Gathering:
 
     def done(self, segment: str, count: int = 0) -> None:
         """A segment has sent all of its rows."""
-        if self._asked_for_schema:
-            self._asked_for_schema.discard(segment)
-            self.missing.pop(segment, None)
+        self._unfinished.discard(segment)
+        if self._asks_schemas:
+            self._schema_done(segment)
         elif self._merger is not None and self._broken is None:
             try:
                 self._merger.segment_done(segment)
             except errors.TroughError as error:
                 self._broken = error
 
+    def _schema_done(self, segment: str) -> None:
+        self._unread.pop(segment, None)
+        if segment in self._silent and self._left_out is not None:
+            self._shapes[segment] = self._left_out
+        elif segment in self._silent:
+            self._unread[segment] = errors.ProtocolError("it answered no row, and not its schema")
+
     def failed(self, segment: str, error: errors.TroughError) -> None:
         """A segment will send no more, and what it sent does not count."""
-        if self._asked_for_schema:
-            self._asked_for_schema.discard(segment)
-            self.missing[segment] = error
+        self._unfinished.discard(segment)
+        if self._asks_schemas:
+            self._unread[segment] = error
         elif self._merger is not None:
             self._merger.segment_failed(segment, error)
+
+    def _fail_unfinished(self) -> None:
+        """Fail segments of which the caller did not tell an end: nothing is known of them."""
+        for segment in list(self._unfinished):
+            self.failed(segment, errors.Unavailable("its answer has no end", "ask again"))
 
     def restarted(self, segment: str) -> bool:
         """A segment would begin its answer anew.
 
         :return: whether what it sent so far is forgotten
         """
-        if self._asked_for_schema or self._merger is None:
+        if self._asks_schemas or self._merger is None:
+            self._silent.add(segment)
             return True
         return self._merger.restarted(segment)
 
@@ -181,7 +215,7 @@ class Gathering:
             or the final step failed
         """
         self._check()
-        assert self._merger is not None
+        assert self._merger is not None and (self._finished or self._merger.satisfied)
         whole = self._merger.satisfied
         allowed = self._partial and not self._all_missing and not self._merger.spoilt
         if self.missing and not whole and not allowed:
@@ -204,16 +238,15 @@ class Gathering:
             # What the first schema does not have may be in others.
             surveyed = True
             yield from self._survey()
-            self._make_plan()
-        if self._needs_survey() and not surveyed:
+        if not surveyed and self._needs_survey():
             yield from self._survey()
-            self._make_plan()
+        if not self._needs_survey():
+            # They are asked again if their rows are needed; their schemas are not.
+            self._unread.clear()
         waiting = self._begin()
         while waiting:
             yield self._requests(waiting)
             waiting = yield from self._left_over()
-        assert self._merger is not None
-        self.missing = dict(self._merger.failures)
 
     def _find_a_schema(self) -> Iterator[list[Request]]:
         first = 0
@@ -226,12 +259,21 @@ class Gathering:
             raise self._too_few()
 
     def _survey(self) -> Iterator[list[Request]]:
-        """Ask every segment for its schema, if it is not the first that is known."""
+        """Ask every segment for its schema, if it is not the first that is known; plan
+        with what they have."""
         yield [self._schema_request(self.segments)]
+        try:
+            self._make_plan()
+        except errors.BadSql as error:
+            # A table or column that none of them has may be in those that failed.
+            if self._unread and not self._partial and error.message.startswith("no such"):
+                raise self._too_few() from error
+            raise
 
     def _schema_request(self, segments: Sequence[str]) -> Request:
-        self._asked_for_schema.update(segments)
-        known = f" WHERE told IS NOT {quoted(self._schemas[0])}" if self._schemas else ""
+        self._asks_schemas, self._silent = True, set(segments)
+        self._left_out = self._schemas[0] if self._schemas else None
+        known = f" WHERE told IS NOT {quoted(self._left_out)}" if self._left_out else ""
         sql = f"SELECT told AS c0 FROM (SELECT ({SCHEMA_VALUE}) AS told){known}"
         return Request(tuple(segments), sql)
 
@@ -244,6 +286,7 @@ class Gathering:
         if text not in self._schemas:
             self._schemas.append(text)
         self._shapes[segment] = text
+        self._silent.discard(segment)
 
     def _make_plan(self) -> None:
         union = unite(map(read_schema, self._schemas))
@@ -255,7 +298,7 @@ class Gathering:
         # Rows of a plain query are passed on at once, so their columns have to be settled,
         # and what they mean; and a segment that is not asked has columns all the same.
         assert self.plan is not None
-        passed_on = self.plan.kind == "plain" or bool(self.plan.condition)
+        passed_on = self.plan.kind in ("plain", "alone") or bool(self.plan.condition)
         return passed_on and (self.plan.star or self.plan.loose or self.plan.has_views)
 
     def _begin(self) -> list[tuple[str, bool]]:
@@ -264,9 +307,11 @@ class Gathering:
         if self._merger is not None:
             self._merger.close()
         self._merger = Merger(self.plan, self._limits, self._partial)
-        self.missing.clear()
         self._attempts.clear()
         self._asked_exactly.clear()
+        self._doubted.clear()
+        if self.plan.kind == "alone":
+            return []
         return [(segment, self.plan.starts_exact) for segment in self._selected()]
 
     def _selected(self) -> Sequence[str]:
@@ -296,12 +341,17 @@ class Gathering:
             if shape not in asks:
                 asks[shape] = self.plan.ask(read_schema(shape[0] or self._schemas[0]), exact)
             ask = asks[shape]
+            if ask is None and shape[0] is None:
+                # Nobody knows whether it has the table: it has to tell.
+                ask = asks[shape] = guard_only(self.plan.tables, read_schema(self._schemas[0]))
+            self._unread.pop(segment, None)
             if ask is None:
                 merger.excused(segment)
                 continue
             merger.asked(segment, ask)
             attempts[segment] = attempts.get(segment, 0) + 1
             grouped.setdefault(ask.sql, []).append(segment)
+        self._asks_schemas = False
         self._asked_exactly.update(segment for segment, exact in waiting if exact)
         parameters = self.plan.parameters or None
         return [Request(tuple(them), sql, parameters) for sql, them in grouped.items()]
@@ -315,8 +365,13 @@ class Gathering:
         again = [(segment, False) for segment in merger.schemas()]
         doubtful = self._doubtful()
         if doubtful:
+            asked_as = {each: self._shapes.get(each, self._schemas[0]) for each in doubtful}
             yield [self._schema_request(doubtful)]
-            again += [(segment, False) for segment in doubtful if segment in self._shapes]
+            again += [
+                (segment, False)
+                for segment, shape in asked_as.items()
+                if self._shapes.get(segment, shape) != shape
+            ]
         if len(self._schemas) > count:
             former = merger.plan.shape
             self._make_plan()
@@ -338,13 +393,16 @@ class Gathering:
             )
 
     def _doubtful(self) -> list[str]:
-        """Segments that refused the text, perhaps because they are of another shape."""
+        """Segments that refused the text, perhaps because they are of another shape; each
+        is doubted once."""
         assert self._merger is not None
-        return [
+        doubtful = [
             segment
             for segment, error in self._merger.failures.items()
-            if isinstance(error, errors.BadSql) and segment not in self._shapes
+            if isinstance(error, errors.BadSql) and segment not in self._doubted
         ]
+        self._doubted.update(doubtful)
+        return doubtful
 
     def _overflowed(self) -> list[str]:
         """Segments whose own sum was too large, though the whole sum need not be."""

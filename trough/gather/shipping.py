@@ -17,7 +17,7 @@ from trough.gather.analysis import QUERIES, conjuncts
 from trough.gather.dialect import write
 from trough.gather.nondeterminism import is_moving
 from trough.gather.schema import Schema, Table
-from trough.gather.segment_sql import Ask, guard, look_alike
+from trough.gather.segment_sql import Ask, guarded, look_alike
 from trough.gather.union_database import Catalogue, Prepared
 
 
@@ -78,7 +78,7 @@ def shipping_text(shipped: list[Shipped], tables: frozenset[str], variant: Schem
     if not arms:
         return None
     core = " UNION ALL ".join(arms)
-    return Ask(f"{guard(tables, variant, width)} UNION ALL {core}", core, width)
+    return guarded(core, tables, variant, width)
 
 
 # -- conditions -------------------------------------------------------------------------

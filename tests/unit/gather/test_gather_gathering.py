@@ -9,9 +9,8 @@ import pytest
 from gather_support import Cluster
 
 from trough import errors
-from trough.gather import Gathering, Limits, plan, read_schema, unite
+from trough.gather import Gathering, Limits, Merger, plan, read_schema, unite
 from trough.gather.errors import failure
-from trough.gather.schema import MARK
 from trough.gather.temp_database import Scratch
 
 TABLE = "CREATE TABLE t (a INTEGER, b TEXT)"
@@ -223,7 +222,7 @@ def test_enough_is_enough() -> None:
     gathering.done(segment)
     assert [len(request.segments) for request in gathering.next_requests()] == [50]
     gathering.columns("s7", ["a"])
-    gathering.rows("s7", [[1], [2], [3], [4], [5]])
+    gathering.rows("s7", [[number, None] for number in range(1, 6)])
     assert gathering.satisfied
     assert gathering.take() == [[2], [3], [4]]
     assert gathering.next_requests() == []
@@ -260,18 +259,16 @@ def test_tables_that_keep_changing_are_given_up() -> None:
 
 def test_a_restarted_segment_counts_once() -> None:
     """A segment that is asked elsewhere half-way sends all of its rows again."""
-    union = unite([read_schema(MARK + '[["table", "t", "' + TABLE + '"]]')])
-    from trough.gather import Merger
-
+    union = unite([read_schema('[["table", "t", "' + TABLE + '"]]')])
     merger = Merger(plan("SELECT sum(a), count(*) FROM t", union))
     ask = merger.plan.ask(union)
     assert ask is not None
     for segment in ("s0", "s1"):
         merger.asked(segment, ask)
-    merger.rows("s0", [[5, 2]])
-    merger.rows("s1", [[7, 1]])
+    merger.rows("s0", [[5, 2, None]])
+    merger.rows("s1", [[7, 1, None]])
     assert merger.restarted("s0")
-    merger.rows("s0", [[5, 2]])
+    merger.rows("s0", [[5, 2, None]])
     merger.segment_done("s1")
     merger.segment_done("s0")
     assert list(merger.result()) == [(12, 3)]
@@ -290,7 +287,7 @@ def test_rows_that_were_passed_on_cannot_be_restarted() -> None:
     gathering.columns("s0", ["a"])
     assert gathering.restarted("s0")
     gathering.columns("s0", ["a"])
-    gathering.rows("s0", [[1]])
+    gathering.rows("s0", [[1, None]])
     assert not gathering.restarted("s0")
     gathering.failed("s0", errors.Unavailable("lost"))
     with pytest.raises(errors.Unavailable):
@@ -347,7 +344,7 @@ def test_views_run_over_the_union() -> None:
 
 def test_an_interrupt_of_the_final_step_is_one() -> None:
     """SQLite swallows what is raised while it runs, and says only that it was interrupted."""
-    union = unite([read_schema(MARK + '[["table", "t", "' + TABLE + '"]]')])
+    union = unite([read_schema('[["table", "t", "' + TABLE + '"]]')])
     endless = "WITH RECURSIVE c AS (SELECT 1 UNION ALL SELECT 1 FROM c) SELECT count(*) FROM c, t"
     stop = iter([signal.SIGINT])
 

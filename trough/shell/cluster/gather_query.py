@@ -128,7 +128,7 @@ class GatherQuery:
             case Columns(segment, names):
                 gathering.columns(segment, names)
             case Rows(segment, rows):
-                gathering.rows(segment, list(rows))
+                gathering.rows(segment, [list(row) for row in rows])
             case Done(segment, count):
                 gathering.done(segment, count)
             case Failed(segment, error):
