@@ -201,6 +201,13 @@ class Conflict(TroughError):
     status = 409
 
 
+class UnusableFile(TroughError):
+    """What lies at a segment's path in canonical storage is no file that can be served."""
+
+    code = "unusable-file"
+    status = 409
+
+
 class NameTaken(Conflict):
     """Another live worker has this name."""
 

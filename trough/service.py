@@ -29,6 +29,7 @@ from trough.executors.pool.pool import ExecutorPool
 from trough.executors.pool.task_pool import TaskPool
 from trough.leader.term import Leadership, Policy
 from trough.metadata import Metadata
+from trough.metadata import url as metadata_url
 from trough.metadata.open import open_metadata
 from trough.metadata.schemas import Schemas
 from trough.model import Leader, Worker
@@ -46,15 +47,17 @@ from trough.protocols.line.worker_verbs import WorkerVerbs
 from trough.settings import Settings
 from trough.sql.sqlite import limit_memory
 from trough.storage import Storage
-from trough.storage.open import open_storage
+from trough.storage.open import directory_of, open_storage
 from trough.sync import MasterSyncController
+from trough.util.confined_files import OwnFiles
 from trough.util.flush_batch import Bunch
 from trough.util.readiness import Ready
 from trough.util.services import Closing, Listener, Refusal, Stack, Starting
 from trough.util.threads import ThreadPoolService
+from trough.worker import local_files
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController, Timing
-from trough.worker.data_directory import DataDirectory
+from trough.worker.data_directory import DataDirectory, check_apart
 from trough.worker.queries import Queries, QueryLimits
 from trough.worker.segments import Segments
 
@@ -148,6 +151,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         reactor,
         user=settings.hdfs_user,
         threads=settings.copy_thread_pool_size,
+        own=_own_files(settings),
     )
     metadata = open_metadata(
         settings.metadata_url,
@@ -166,6 +170,18 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     )
 
 
+def _registry(settings: Settings) -> Path | None:
+    """The file of the embedded metadata store, if that is where everything is written down."""
+    address = metadata_url.parse(settings.metadata_url)
+    return address.path if isinstance(address, metadata_url.SqliteAddress) else None
+
+
+def _own_files(settings: Settings) -> OwnFiles:
+    data, registry = Path(settings.local_data), _registry(settings)
+    databases = (local_files.catalogue_path(data), *([registry] if registry else []))
+    return OwnFiles(databases, tuple(data / name for name in local_files.FOLDERS))
+
+
 async def _awaited(deferred: Deferred[Any]) -> Any:
     return await deferred
 
@@ -176,6 +192,9 @@ async def _awaited(deferred: Deferred[Any]) -> Any:
 def _add_worker(common: _Common) -> LocalSyncController:
     settings, reactor, stack = common.settings, common.reactor, common.stack
     directory = Path(settings.local_data)
+    storage_root = directory_of(settings.storage_url)
+    if storage_root is not None:
+        check_apart(directory, storage_root, _registry(settings))
     data = DataDirectory(directory, settings.hostname)
     catalogue_thread = ThreadPoolService("trough-catalogue", 1, reactor)
     pool = _executor_pool(common)

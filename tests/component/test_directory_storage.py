@@ -1,7 +1,11 @@
 """What only a directory as canonical storage can meet."""
 
+import contextlib
 import fcntl
 import os
+import sqlite3
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -13,12 +17,20 @@ from twisted.internet import defer, reactor
 from waiting import until
 
 from trough import errors
-from trough.model import canonical_path
+from trough.model import CanonicalCopy, canonical_path
 from trough.storage.directory import scan as directory_look
 from trough.storage.directory.backend import DirectoryBackend
 from trough.storage.open import open_storage
 from trough.storage.threaded import SHORT_CALLS
 from trough.util import atomic_files
+from trough.util.confined_files import (
+    LEADS_NOWHERE,
+    LEADS_OUT,
+    LINKED_DIRECTORY,
+    NOT_PLAIN,
+    OWN,
+    OwnFiles,
+)
 from trough.util.threads import Cancellation
 
 
@@ -53,25 +65,135 @@ def names(directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_links(backend, root, tmp_path):
-    """A linked file is read through; a linked directory, or a link that leads nowhere, is
-    skipped and said so."""
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "a.sqlite").write_bytes(b"four")
-    (root / "linked.sqlite").symlink_to(tmp_path / "elsewhere" / "a.sqlite")
-    (root / "loop").symlink_to(root)
-    (root / "directory").symlink_to(tmp_path / "elsewhere")
-    (root / "broken.sqlite").symlink_to(tmp_path / "nowhere")
+def test_links_below_the_root(backend, root, tmp_path):
+    """A link to a file is followed as long as it stays below the root, whether it is
+    relative or absolute; the file is served under the link's name."""
+    (root / "kept").mkdir()
+    (root / "kept" / "whole.bin").write_bytes(b"four")
+    (root / "relative.sqlite").symlink_to("kept/whole.bin")
+    (root / "absolute.sqlite").symlink_to(root / "kept" / "whole.bin")
+    (root / "kept" / "twice.sqlite").symlink_to("../relative.sqlite")
     changes = look(backend)
-    (copy,) = changes.present
-    assert (copy.path, copy.size) == ("linked.sqlite", 4)
-    fetch(backend, copy, tmp_path / "x")
-    assert (tmp_path / "x").read_bytes() == b"four"
-    assert changes.listing.skipped == {
-        "loop": "a symbolic link to a directory is not followed",
-        "directory": "a symbolic link to a directory is not followed",
-        "broken.sqlite": "a symbolic link that leads nowhere",
+    copies = {copy.path: copy for copy in changes.present}
+    assert {path: copy.size for path, copy in copies.items()} == {
+        "relative.sqlite": 4,
+        "absolute.sqlite": 4,
+        "kept/twice.sqlite": 4,
     }
+    for copy in copies.values():
+        assert backend.find(Cancellation(), copy.segment, copy.path) == copy
+        fetch(backend, copy, tmp_path / "x")
+        assert (tmp_path / "x").read_bytes() == b"four"
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "reason"),
+    [
+        ("out", "{outside}/a.sqlite", LEADS_OUT),
+        ("up", "../elsewhere/a.sqlite", LEADS_OUT),
+        ("chain", "out.sqlite", LEADS_OUT),
+        ("beside", "{root}-more/a.sqlite", LEADS_OUT),
+        ("process", "/proc/self/exe", LEADS_OUT),
+        ("device", "/dev/zero", LEADS_OUT),
+        ("pipe", "pipe", NOT_PLAIN),
+        ("itself", ".", LINKED_DIRECTORY),
+        ("nowhere", "nothing", LEADS_NOWHERE),
+        ("circle", "circle.sqlite", LEADS_NOWHERE),
+    ],
+)
+def test_links_that_are_not_followed(backend, root, tmp_path, name, target, reason):
+    """They are listed as skipped with the reason, and to find or fetch such a path is
+    refused at once: nothing behind it is opened."""
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "a.sqlite").write_bytes(b"secret")
+    (root / "out.sqlite").symlink_to(outside / "a.sqlite")
+    os.mkfifo(root / "pipe")
+    link = root / f"{name}.sqlite"
+    if not link.is_symlink():
+        link.symlink_to(target.format(outside=outside, root=root))
+    changes = look(backend)
+    assert list(changes.present) == []
+    assert changes.listing.skipped[link.name] == reason
+    copy = CanonicalCopy(name, link.name, 6, 1)
+    with pytest.raises(errors.UnusableFile):
+        backend.find(Cancellation(), name, link.name)
+    with pytest.raises(errors.UnusableFile):
+        fetch(backend, copy, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_linked_directories(backend, root, tmp_path):
+    """No way leads through a link: not to list, find, fetch, publish or delete."""
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "300001.sqlite").write_bytes(b"theirs")
+    (root / "300").symlink_to(outside)
+    (root / "loop").symlink_to(root)
+    changes = look(backend)
+    assert list(changes.present) == []
+    assert changes.listing.skipped == {"300": LINKED_DIRECTORY, "loop": LINKED_DIRECTORY}
+    copy = CanonicalCopy("300001", "300/300001.sqlite", 6, 1)
+    source = tmp_path / "source"
+    source.write_bytes(b"ours")
+    for call in (
+        lambda: backend.find(Cancellation(), "300001", copy.path),
+        lambda: fetch(backend, copy, tmp_path / "x"),
+        lambda: stage(backend, source),
+        lambda: backend.delete(Cancellation(), copy),
+    ):
+        with pytest.raises(errors.UnusableFile, match="link to a directory"):
+            call()
+    assert names(outside) == ["300001.sqlite"]
+    assert (outside / "300001.sqlite").read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("beside", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("kind", ["database", "copy"])
+def test_hard_links_to_our_own_files(root, tmp_path, kind, beside):
+    """Whatever name it has, a database that this process may have open is no segment, nor
+    is a local copy; another file with two names is one."""
+    registry, data = tmp_path / "registry.db", tmp_path / "data"
+    (data / "300").mkdir(parents=True)
+    own = registry if kind == "database" else data / "300" / "300001.sqlite"
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{own}{suffix}").write_bytes(b"ours")
+    backend = DirectoryBackend(root, own=OwnFiles((registry,), (data,)))
+    backend.prepare(Cancellation())
+    (root / "mine.sqlite").hardlink_to(f"{own}{beside}")
+    (root / "theirs.sqlite").write_bytes(b"x")
+    (root / "backup").hardlink_to(root / "theirs.sqlite")
+    changes = look(backend)
+    assert [copy.path for copy in changes.present] == ["theirs.sqlite"]
+    assert changes.listing.skipped == {"mine.sqlite": OWN}
+    with pytest.raises(errors.UnusableFile, match="own"):
+        fetch(backend, CanonicalCopy("mine", "mine.sqlite", 4, 1), tmp_path / "x")
+
+
+def test_a_registry_that_is_linked_keeps_its_locks(root, tmp_path):
+    """To list and to fetch a link to a database that this process has open drops none of
+    SQLite's locks on it: another process could take them, and remove the log."""
+    registry = tmp_path / "registry.db"
+    with contextlib.closing(sqlite3.connect(registry, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE t(a)")
+        backend = DirectoryBackend(root, own=OwnFiles((registry,)))
+        backend.prepare(Cancellation())
+        (root / "soft.sqlite").symlink_to(registry)
+        (root / "hard.sqlite").hardlink_to(registry)
+        look(backend)
+        for name in ("soft", "hard"):
+            with pytest.raises(errors.UnusableFile):
+                backend.find(Cancellation(), name, f"{name}.sqlite")
+            with pytest.raises(errors.UnusableFile):
+                copy = CanonicalCopy(name, f"{name}.sqlite", 1, 1)
+                fetch(backend, copy, tmp_path / "x")
+        # Another process that opens and closes it may not take itself for the last one.
+        other = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM t')"
+        subprocess.run([sys.executable, "-c", other, str(registry)], check=True)
+        assert Path(f"{registry}-wal").exists()
+        connection.execute("INSERT INTO t VALUES (1)")
+        assert sqlite3.connect(registry).execute("SELECT a FROM t").fetchall() == [(1,)]
 
 
 def test_a_restored_directory_is_looked_into(backend, root):

@@ -565,3 +565,36 @@ async def test_a_root_that_is_gone_is_not_an_empty_storage(storage, hand, source
             await call()
     assert not (tmp_path / "x").exists()
     assert not Path(hand.root).exists()
+
+
+@pytest.mark.parametrize("companion", ["-wal", "-journal"])
+@pytest_twisted.ensureDeferred
+async def test_half_a_database_is_skipped(storage, hand, source, tmp_path, companion):
+    """A file whose last rows are in a log beside it is skipped with that reason, neither found
+    nor fetched, until the log is empty or gone, though no directory's time moves."""
+    hand.put("a.sqlite", b"whole")
+    hand.put("b.sqlite", b"half")
+    hand.put(f"b.sqlite{companion}", b"")
+    hand.settle()
+    first = await storage.changes(None)
+    assert named(first.present) == [("a.sqlite", 5, "a"), ("b.sqlite", 4, "b")]
+    copy = await storage.find("b", "b.sqlite")
+
+    hand.put(f"b.sqlite{companion}", b"rows")
+    hand.settle()
+    second = await storage.changes(first.listing)
+    assert second.gone == ("b",)
+    (path,) = second.listing.skipped
+    assert path == "b.sqlite"
+    assert f"b.sqlite{companion} lies beside it" in second.listing.skipped[path]
+    for call in (storage.find("b", "b.sqlite"), storage.fetch(copy, tmp_path / "x")):
+        with pytest.raises(errors.UnusableFile, match="not all of it is in the one file"):
+            await call
+    assert not (tmp_path / "x").exists()
+
+    hand.remove(f"b.sqlite{companion}")
+    hand.settle(SETTLED + 1)
+    third = await storage.changes(second.listing)
+    assert "b.sqlite" in [copy.path for copy in third.present]
+    assert third.listing.skipped == {}
+    assert (await storage.find("b", "b.sqlite")).size == 4

@@ -8,10 +8,30 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
 from trough.storage import Changes, Listing, Storage
+
+_log = Logger()
+
+#: Skipped files that are logged after one look, and that the status shows.
+MOST_SKIPPED = 100
+
+
+def report_skipped(before: Listing | None, now: Listing) -> None:
+    """Log the files that were not skipped before, or for another reason."""
+    known = before.skipped if before is not None else {}
+    new = [path for path, reason in now.skipped.items() if known.get(path) != reason]
+    for path in new[:MOST_SKIPPED]:
+        _log.warn(
+            "canonical storage: {path} is skipped: {reason}",
+            path=path,
+            reason=now.skipped[path],
+        )
+    if len(new) > MOST_SKIPPED:
+        _log.warn("canonical storage: {count} more are skipped", count=len(new) - MOST_SKIPPED)
 
 
 class LongLook:

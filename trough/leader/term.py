@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.leader.placement.planner import Plan, Planner
-from trough.leader.storage_scan import LongLook
+from trough.leader.storage_scan import MOST_SKIPPED, LongLook, report_skipped
 from trough.metadata import LockChanges, Metadata, Watch
 from trough.model import READ, CanonicalCopy, Leader, Lock
 from trough.storage import Changes, Listing, Storage
@@ -201,7 +201,7 @@ class Reign:
         return {
             "generation": self.leader.generation,
             **self._counts,
-            "skipped_files": dict(islice(self._listing.skipped.items(), 100))
+            "skipped_files": dict(islice(self._listing.skipped.items(), MOST_SKIPPED))
             if self._listing
             else {},
             "storage_away": self._storage_away,
@@ -297,6 +297,7 @@ class Reign:
         await self._learn_locks(planner, changes.present, now)
         whole = self._listing is None
         await self._threads.run(planner.see_canonical, changes.present, changes.gone, whole)
+        report_skipped(self._listing, changes.listing)
         self._listing = changes.listing
 
     async def _learn_locks(

@@ -62,6 +62,28 @@ class Files:
         return tuple(segment for segment in self.ids() if default(segment) != path)
 
 
+def files_but_halves(
+    ids: Sequence[str],
+    modified: Sequence[int],
+    sizes: Sequence[int],
+    halves: Mapping[str, str],
+    skipped: dict[str, str],
+) -> Files:
+    """Pack the files of a directory, and skip those that lack rows.
+
+    :param halves: why the files of some segments do not count, as far as there are any
+    :param skipped: gets these reasons by the files' names
+    """
+    if not halves:
+        return Files(ids, modified, sizes)
+    rows = list(zip(ids, modified, sizes, strict=True))
+    whole = [row for row in rows if row[0] not in halves]
+    for segment, _, _ in rows:
+        if segment in halves:
+            skipped[segment + SUFFIX] = halves[segment]
+    return Files([row[0] for row in whole], [row[1] for row in whole], [row[2] for row in whole])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Directory:
     """One directory, as it was when it was looked into.

@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from trough import errors
 from trough.storage import Storage
 from trough.storage.threaded import BlockingStorage
+from trough.util.confined_files import OwnFiles
 
 if TYPE_CHECKING:
     from trough.storage.hdfs.webhdfs import MakeClient, Patience
@@ -41,6 +42,7 @@ def open_storage(
     user: str | None = None,
     threads: int = 2,
     patience: Patience | None = None,
+    own: OwnFiles | None = None,
 ) -> Storage:
     """The storage at `url`, not yet opened.
 
@@ -48,13 +50,14 @@ def open_storage(
         either, the user that this process runs as
     :param threads: how many files may be moved at once
     :param patience: how long HDFS is waited for
+    :param own: files that are never segments, though a link in a directory may lead to them
     :raises trough.errors.BadSettings: naming what in the URL cannot be used
     """
     if threads < 1:
         raise errors.BadSettings(f"at least one thread is needed to copy files, not {threads}")
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "file":
-        return _open_directory(url, parts, reactor, threads)
+        return _open_directory(url, parts, reactor, threads, own)
     if parts.scheme in _HDFS_SCHEMES:
         return _open_hdfs(url, parts, reactor, threads, user, patience)
     raise _refused(
@@ -72,7 +75,11 @@ def _refused(url: str, what: str, hint: str) -> errors.BadSettings:
 
 
 def _open_directory(
-    url: str, parts: SplitResult, reactor: IReactorFromThreads, threads: int
+    url: str,
+    parts: SplitResult,
+    reactor: IReactorFromThreads,
+    threads: int,
+    own: OwnFiles | None,
 ) -> Storage:
     from trough.storage.directory.backend import DirectoryBackend
 
@@ -82,7 +89,17 @@ def _open_directory(
         )
     if parts.query or parts.fragment:
         raise _refused(url, "nothing can follow the path", "write ? and # as %3F and %23")
-    return BlockingStorage(url, DirectoryBackend(Path(_root(url, parts))), reactor, threads)
+    backend = DirectoryBackend(Path(_root(url, parts)), own=own)
+    return BlockingStorage(url, backend, reactor, threads)
+
+
+def directory_of(url: str) -> Path | None:
+    """The root of a storage that is a directory; None for another one.
+
+    :raises trough.errors.BadSettings: the URL's path cannot be used
+    """
+    parts = urllib.parse.urlsplit(url)
+    return Path(_root(url, parts)) if parts.scheme == "file" else None
 
 
 def _open_hdfs(

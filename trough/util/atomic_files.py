@@ -150,10 +150,15 @@ def checksum(path: Path | str, check: Callable[[], object] | None = None) -> str
 
     :param check: called before each chunk; ends the work by raising
     """
-    digest = new_hash()
     with Path(path).open("rb", buffering=0) as file:
-        for chunk in read_chunks(file, check):
-            digest.update(chunk)
+        return checksum_of(file, check)
+
+
+def checksum_of(file: BinaryIO, check: Callable[[], object] | None = None) -> str:
+    """As :func:`checksum`, of the rest of an unbuffered file."""
+    digest = new_hash()
+    for chunk in read_chunks(file, check):
+        digest.update(chunk)
     return checksum_text(digest)
 
 

@@ -11,7 +11,61 @@ from pathlib import Path
 from twisted.application import service
 
 from trough import errors
+from trough.storage.paths import SUFFIX
 from trough.util import atomic_files
+from trough.worker import local_files
+
+
+def check_apart(local_data: Path, storage: Path, registry: Path | None) -> None:
+    """Refuse directories that would be taken for each other's files.
+
+    :param storage: the root of canonical storage; it may lie in `local_data`, beside the
+        worker's folders
+    :param registry: the file of an embedded metadata store
+    :raises trough.errors.BadSettings: naming the two
+    """
+    storage_ways, data_ways = _ancestors(storage), _ancestors(local_data)
+    if storage_ways[0] in data_ways:
+        raise errors.BadSettings(
+            f"LOCAL_DATA {local_data} lies in the canonical storage {storage}",
+            "name a directory beside it: each file in there would pass for a segment",
+        )
+    for name in local_files.FOLDERS:
+        folder = _ancestors(local_data / name)[0]
+        if folder in storage_ways:
+            raise errors.BadSettings(
+                f"the canonical storage {storage} lies in {local_data / name}",
+                "name a directory that the worker does not sweep",
+            )
+        if registry is not None and folder in _ancestors(registry):
+            raise errors.BadSettings(
+                f"the registry {registry} lies in {local_data / name}",
+                "name a place that the worker does not sweep",
+            )
+    if (
+        registry is not None
+        and registry.suffix == SUFFIX
+        and storage_ways[0] in _ancestors(registry)
+    ):
+        raise errors.BadSettings(
+            f"the registry {registry} has a segment's name, in canonical storage",
+            "name a file elsewhere, or one that does not end in .sqlite",
+        )
+
+
+def _ancestors(path: Path) -> list[object]:
+    """`path` and all that it is in: device and inode, which a bind mount keeps, where it is
+    there, and else its resolved name."""
+    resolved = path.resolve()
+    found: list[object] = []
+    for each in (resolved, *resolved.parents):
+        try:
+            status = each.stat()
+        except OSError:
+            found.append(each)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 class DataDirectory(service.Service):

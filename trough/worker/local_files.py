@@ -9,6 +9,7 @@ on and tries again: a disk may be full, or lose a file, while everything else wo
     segments/300/300001.sqlite   local copies, laid out like the canonical ones
     snapshots/              states that are being promoted; emptied at start
     aside/                  unpromoted writes whose lock was lost; never emptied by us
+    cold/                   fetched cold segments (trough.worker.cold_cache); emptied at start
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 #: Bytes that copies leave free for writes, snapshots and the catalogue: this share of the
 #: disk, or so many.
 RESERVED_SHARE, RESERVE = 0.02, 1 << 30
+
+
+#: Folders in which everything is the worker's own.
+FOLDERS = ("segments", "snapshots", "aside", "cold")
 
 
 def catalogue_path(directory: Path) -> Path:

@@ -3,7 +3,7 @@
 import pytest
 
 from trough import errors
-from trough.worker.data_directory import DataDirectory
+from trough.worker.data_directory import DataDirectory, check_apart
 
 
 def test_a_directory_stays_with_its_worker(tmp_path):
@@ -40,3 +40,28 @@ def test_a_file_that_a_crash_left_empty_is_written_anew(tmp_path):
     assert first.identity
     assert DataDirectory(tmp_path, "w1").identity == first.identity
     assert sorted(path.name for path in tmp_path.iterdir()) == ["identity", "node"]
+
+
+def test_directories_that_lie_in_one_another_are_refused(tmp_path):
+    """Local copies would pass for canonical ones, or be swept away with them; links on the
+    way hide nothing."""
+    data = tmp_path / "data"
+    (data / "segments" / "canonical").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(data)
+    for storage in (tmp_path, data, tmp_path / "link"):
+        with pytest.raises(errors.BadSettings, match="lies in the canonical storage"):
+            check_apart(data, storage, None)
+    for storage in (data / "segments", data / "segments" / "canonical", data / "aside" / "new"):
+        with pytest.raises(errors.BadSettings, match="lies in"):
+            check_apart(data, storage, None)
+    with pytest.raises(errors.BadSettings, match=r"registry .*lies in"):
+        check_apart(data, tmp_path / "canonical", data / "snapshots" / "registry.db")
+    with pytest.raises(errors.BadSettings, match="segment's name"):
+        check_apart(data, tmp_path / "canonical", tmp_path / "canonical" / "registry.sqlite")
+
+
+def test_directories_beside_each_other_are_taken(tmp_path):
+    """Canonical storage and registry may lie in the data directory, beside its folders."""
+    data = tmp_path / "data"
+    check_apart(data, data / "canonical", data / "registry.db")
+    check_apart(data, tmp_path / "data-canonical", tmp_path / "canonical" / "registry.db")

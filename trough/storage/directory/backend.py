@@ -2,9 +2,11 @@
 
 It promises what :mod:`trough.storage` does, on any file system with atomic rename:
 
-* Symbolic links to files are read through; that such a file's target changed is seen
-  only by a full look. Linked directories are not followed, and are said to be skipped:
-  a loop, or one file under two names, would pass for many segments.
+* A symbolic link to a file is followed as long as it stays below the root; that its target
+  changed is seen only by a full look. Linked directories are not followed, not even to
+  publish: a loop, or one file under two names, would pass for many segments. Nothing but
+  a plain file is opened, and none of Trough's own (:mod:`trough.util.confined_files`).
+* A file with a write-ahead log or a journal beside it lacks rows. It is skipped.
 * When the root is gone, or another directory lies in its place (a mount that is not
   there), every call fails as unavailable, rather than telling that all segments went.
 * The processes of one machine that publish one segment at once take turns for the last
@@ -18,7 +20,6 @@ import errno
 import fcntl
 import functools
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,11 +28,12 @@ from typing import BinaryIO
 from trough import errors
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
-from trough.storage.directory.scan import Look
+from trough.storage.directory.scan import Look, check_whole
 from trough.storage.listing import Directory, Walk, changes_since
 from trough.storage.paths import below, shown
 from trough.storage.threaded import Staged
 from trough.util import atomic_files
+from trough.util.confined_files import ConfinedRoot, Located, OwnFiles, Unusable
 from trough.util.threads import Cancellation
 
 #: How often a file that changes while it is copied is tried again.
@@ -46,12 +48,20 @@ class DirectoryBackend:
 
     :param root: an absolute path; created by :meth:`prepare` where it is missing
     :param now: seconds since the epoch, by the clock of the file system
+    :param own: files that are never segments
     """
 
-    def __init__(self, root: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: Path,
+        now: Callable[[], float] = time.time,
+        own: OwnFiles | None = None,
+    ) -> None:
         self.root = str(root)
         self._path = root
         self._now = now
+        self._own = own or OwnFiles()
+        self._files = ConfinedRoot(root)
         self._inode: int | None = None
 
     def prepare(self, cancellation: Cancellation) -> None:
@@ -72,14 +82,15 @@ class DirectoryBackend:
     def _walk(self, cancellation: Cancellation, known: Mapping[str, Directory], full: bool) -> Walk:
         self._check_root()
         now = self._now()
+        is_own = self._own.snapshot()
         walk = Walk()
         pending = [""]
         while pending:
             cancellation.check()
             path = pending.pop()
             try:
-                directory = self._directory(path, known.get(path), full, now)
-            except (FileNotFoundError, NotADirectoryError):
+                directory = self._directory(path, known.get(path), full, now, is_own)
+            except (FileNotFoundError, NotADirectoryError, Unusable):
                 walk.whole = False
             else:
                 walk.directories[path] = directory
@@ -87,27 +98,45 @@ class DirectoryBackend:
         self._check_root()
         return walk
 
-    def _directory(self, path: str, known: Directory | None, full: bool, now: float) -> Directory:
+    def _directory(
+        self,
+        path: str,
+        known: Directory | None,
+        full: bool,
+        now: float,
+        is_own: Callable[[os.stat_result], bool],
+    ) -> Directory:
         """The directory as it is now: `known` itself where nothing changed."""
-        status = (self._path / path).stat(follow_symlinks=not path)
-        # The last one nobody can put back, as rsync does with the other when it restores.
-        identity = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
-        if known is not None and not full and known.is_still(identity, now):
-            return known
-        look = Look(path, now, status.st_mtime)
-        look.run(self._path / path)
+        files = ConfinedRoot(self._path, is_own)
+        with files.directory(path) as descriptor:
+            status = os.fstat(descriptor)
+            # The last one nobody can put back, as rsync does with the other when it restores.
+            identity = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+            if known is not None and not full and known.is_still(identity, now):
+                return known
+            look = Look(files, is_own, path, now, status.st_mtime)
+            look.run(descriptor)
         return look.result(identity)
 
     def find(self, cancellation: Cancellation, segment: str, path: str) -> CanonicalCopy | None:
-        with self._canonical_errors():
+        with self._canonical_errors(path):
             try:
-                status = (self._path / path).stat()
+                with self._located(path) as located:
+                    status = located.status
             except (FileNotFoundError, NotADirectoryError):
                 self._check_root()
                 return None
-            if not stat.S_ISREG(status.st_mode):
-                return None
             return CanonicalCopy(segment, path, status.st_size, _milliseconds(status))
+
+    @contextlib.contextmanager
+    def _located(self, path: str) -> Iterator[Located]:
+        """The whole plain file at a path.
+
+        :raises Unusable: there is something else
+        """
+        with ConfinedRoot(self._path, self._own.snapshot()).locate(path) as located:
+            check_whole(located)
+            yield located
 
     # -- fetching --------------------------------------------------------------
 
@@ -140,9 +169,10 @@ class DirectoryBackend:
         )
 
     def _opened(self, copy: CanonicalCopy) -> BinaryIO:
-        with self._canonical_errors():
+        with self._canonical_errors(copy.path):
             try:
-                return (self._path / copy.path).open("rb", buffering=0)
+                with self._located(copy.path) as located:
+                    return located.open()
             except (FileNotFoundError, NotADirectoryError) as error:
                 self._check_root()
                 raise errors.NoSuchSegment(
@@ -182,46 +212,64 @@ class DirectoryBackend:
         path: str,
         progress: Progress,
     ) -> Staged:
-        target = self._path / path
-        temporary = target.with_name(atomic_files.temporary_name(target.name))
-        with source.open("rb", buffering=0) as content, self._canonical_errors():
+        directory, name = os.path.split(path)
+        temporary = atomic_files.temporary_name(name)
+        with source.open("rb", buffering=0) as content, self._canonical_errors(directory):
             self._check_root()
-            atomic_files.make_directories(target.parent)
-            try:
-                size, checksum = _upload(content, temporary, cancellation, progress)
-                _verify(temporary, size, checksum, cancellation)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        return Staged(segment, path, str(temporary.relative_to(self._path)), size, checksum)
+            with self._files.directory(directory, create=True) as parent:
+                try:
+                    size, checksum = _upload(content, parent, temporary, cancellation, progress)
+                    self._verify(parent, temporary, size, checksum, cancellation)
+                except BaseException:
+                    _unlink(temporary, parent)
+                    raise
+        return Staged(segment, path, below(directory, temporary), size, checksum)
 
     def commit(self, cancellation: Cancellation, staged: Staged) -> CanonicalCopy:
-        target, temporary = self._path / staged.path, self._path / staged.temporary
-        with self._canonical_errors():
+        directory, name = os.path.split(staged.path)
+        temporary = os.path.split(staged.temporary)[1]
+        with self._canonical_errors(directory), self._files.directory(directory) as parent:
             try:
-                with _locked(target.parent, lambda: _still_wanted(cancellation, staged)):
-                    modified = _make_later(temporary, target)
-                    staged.check_permission()
-                    atomic_files.replace_file(temporary, target)
+                _lock(parent, lambda: _still_wanted(cancellation, staged))
+                modified = _make_later(parent, temporary, name)
+                staged.check_permission()
+                os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+                os.fsync(parent)
             except BaseException:
-                temporary.unlink(missing_ok=True)
+                _unlink(temporary, parent)
                 raise
         return CanonicalCopy(staged.segment, staged.path, staged.size, modified, staged.checksum)
 
     def discard(self, cancellation: Cancellation, staged: Staged) -> None:
-        with self._canonical_errors():
-            (self._path / staged.temporary).unlink(missing_ok=True)
+        directory, name = os.path.split(staged.temporary)
+        with self._canonical_errors(directory), self._files.directory(directory) as parent:
+            _unlink(name, parent)
 
     def delete(self, cancellation: Cancellation, copy: CanonicalCopy) -> bool:
-        target = self._path / copy.path
-        with self._canonical_errors():
+        directory, name = os.path.split(copy.path)
+        with self._canonical_errors(directory):
             try:
-                target.unlink()
+                with self._files.directory(directory) as parent:
+                    os.unlink(name, dir_fd=parent)
+                    os.fsync(parent)
             except (FileNotFoundError, NotADirectoryError):
                 self._check_root()
                 return False
-            atomic_files.fsync_directory(target.parent)
             return True
+
+    def _verify(
+        self, parent: int, name: str, size: int, checksum: str, cancellation: Cancellation
+    ) -> None:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, dir_fd=parent), "rb", buffering=0) as file:
+            found_size = os.fstat(file.fileno()).st_size
+            found = atomic_files.checksum_of(file, cancellation.check)
+        if (found_size, found) != (size, checksum):
+            raise errors.Unavailable(
+                f"{name} in {self._path} reads back as {found_size} bytes with {found}, "
+                f"and {size} bytes with {checksum} were written",
+                "the disk or its controller is damaged; the former canonical copy is untouched",
+            )
 
     # -- what can go wrong -----------------------------------------------------
 
@@ -235,10 +283,14 @@ class DirectoryBackend:
             )
 
     @contextlib.contextmanager
-    def _canonical_errors(self) -> Iterator[None]:
+    def _canonical_errors(self, path: str = "") -> Iterator[None]:
         """Turn errors of the operating system on this side into our own."""
         try:
             yield
+        except Unusable as reason:
+            raise errors.UnusableFile(
+                f"canonical storage {self._path}: {shown(path)}: {reason}"
+            ) from reason
         except OSError as error:
             what = f"canonical storage {self._path}: {error.strerror or error}"
             if error.filename:
@@ -270,11 +322,16 @@ def _milliseconds(status: os.stat_result) -> int:
 
 
 def _upload(
-    source: BinaryIO, temporary: Path, cancellation: Cancellation, progress: Progress
+    source: BinaryIO,
+    parent: int,
+    temporary: str,
+    cancellation: Cancellation,
+    progress: Progress,
 ) -> tuple[int, str]:
     """Copy to the canonical side, down to its disk; returns length and checksum."""
     digest, done = atomic_files.new_hash(), 0
-    with temporary.open("xb", buffering=0) as target:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=parent), "wb", buffering=0) as target:
         for chunk in atomic_files.read_chunks(source, cancellation.check):
             digest.update(chunk)
             atomic_files.write_all(target, chunk)
@@ -286,29 +343,18 @@ def _upload(
     return done, atomic_files.checksum_text(digest)
 
 
-def _verify(path: Path, size: int, checksum: str, cancellation: Cancellation) -> None:
-    found_size, found = path.stat().st_size, atomic_files.checksum(path, cancellation.check)
-    if (found_size, found) != (size, checksum):
-        raise errors.Unavailable(
-            f"{path} reads back as {found_size} bytes with {found}, "
-            f"and {size} bytes with {checksum} were written",
-            "the disk or its controller is damaged; the former canonical copy is untouched",
-        )
+def _unlink(name: str, parent: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=parent)
 
 
-@contextlib.contextmanager
-def _locked(directory: Path, between: Callable[[], None]) -> Iterator[None]:
-    """Keep other processes of this machine from renaming in `directory`.
+def _lock(directory: int, between: Callable[[], None]) -> None:
+    """Keep other processes of this machine from renaming in a directory, until it is closed.
 
     :param between: called again and again until nobody else does so; raises to end that
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        while not _try_lock(descriptor):
-            between()
-        yield
-    finally:
-        os.close(descriptor)
+    while not _try_lock(directory):
+        between()
 
 
 def _try_lock(descriptor: int) -> bool:
@@ -325,17 +371,17 @@ def _still_wanted(cancellation: Cancellation, staged: Staged) -> None:
     staged.check_permission()
 
 
-def _make_later(temporary: Path, target: Path) -> int:
+def _make_later(parent: int, temporary: str, target: str) -> int:
     """Make the upload's modification time later than the target's; returns it."""
     try:
-        former = _milliseconds(target.stat())
+        former = _milliseconds(os.stat(target, dir_fd=parent))
     except FileNotFoundError:
-        return _milliseconds(temporary.stat())
+        return _milliseconds(os.stat(temporary, dir_fd=parent))
     # By one millisecond, or by two seconds where the file system rounds that away.
     for step in (1, 2000):
-        modified = _milliseconds(temporary.stat())
+        modified = _milliseconds(os.stat(temporary, dir_fd=parent))
         if modified > former:
             return modified
         later = (former + step) * 1_000_000
-        os.utime(temporary, ns=(later, later))
-    return _milliseconds(temporary.stat())
+        os.utime(temporary, ns=(later, later), dir_fd=parent)
+    return _milliseconds(os.stat(temporary, dir_fd=parent))

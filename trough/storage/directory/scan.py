@@ -11,13 +11,30 @@ import os
 import stat
 from array import array
 from collections.abc import Callable
-from pathlib import Path
 
 from trough import errors
 from trough.model import is_segment_id
-from trough.storage.listing import AT_ONCE, NEVER, Directory, Files
-from trough.storage.paths import SUFFIX, reason_to_skip_directory, segment_of, shown
+from trough.storage.listing import AT_ONCE, NEVER, Directory, files_but_halves
+from trough.storage.paths import (
+    COMPANIONS,
+    SUFFIX,
+    below,
+    database_of,
+    half_a_database,
+    reason_to_skip_directory,
+    segment_of,
+    shown,
+)
 from trough.util import atomic_files
+from trough.util.confined_files import (
+    LEADS_NOWHERE,
+    LINKED_DIRECTORY,
+    NOT_PLAIN,
+    OWN,
+    ConfinedRoot,
+    Located,
+    Unusable,
+)
 
 #: Seconds within which two changes may leave one modification time: FAT's and some
 #: network file systems' times are that coarse.
@@ -33,12 +50,23 @@ _NOT_OURS = frozenset({"lost+found"})
 class Look:
     """Reads the entries of one directory.
 
+    :param files: finds what links lead to
+    :param is_own: whether a file is one of Trough's own
     :param path: relative to the root
     :param now: by the clock of the file system
     :param modified: of the directory itself, seconds since the epoch
     """
 
-    def __init__(self, path: str, now: float, modified: float) -> None:
+    def __init__(
+        self,
+        files: ConfinedRoot,
+        is_own: Callable[[os.stat_result], bool],
+        path: str,
+        now: float,
+        modified: float,
+    ) -> None:
+        self._root_files = files
+        self._is_own = is_own
         self._path = path
         self._now = now
         self._ids: list[str] = []
@@ -46,6 +74,8 @@ class Look:
         self._sizes = array("q")
         self._children: list[str] = []
         self._skipped: dict[str, str] = {}
+        #: Why segments do not count whose files are listed.
+        self._halves: dict[str, str] = {}
         self._look_again = AT_ONCE if abs(now - modified) < RACY else NEVER
 
     def result(self, identity: object) -> Directory:
@@ -56,7 +86,9 @@ class Look:
             lately < modified < soon for modified in self._modified
         ):
             self._look_again = AT_ONCE
-        packed = Files(self._ids, self._modified, self._sizes)
+        packed = files_but_halves(
+            self._ids, self._modified, self._sizes, self._halves, self._skipped
+        )
         return Directory(
             identity,
             packed,
@@ -66,28 +98,25 @@ class Look:
             self._look_again,
         )
 
-    def run(self, path: Path) -> None:
+    def run(self, descriptor: int) -> None:
+        """Read the entries of an open directory."""
         # By descriptor: a stat by name in an open directory costs half of one by path.
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    try:
-                        # Written out here, since there may be a million of these.
-                        name = entry.name
-                        if (
-                            name.endswith(SUFFIX)
-                            and is_segment_id(segment := name[: -len(SUFFIX)])
-                            and entry.is_file(follow_symlinks=False)
-                        ):
-                            self._add(segment, entry.stat(follow_symlinks=False))
-                        else:
-                            self._entry(entry, descriptor)
-                    except FileNotFoundError:
-                        # Removed since the directory was read, which moved its time.
-                        continue
-        finally:
-            os.close(descriptor)
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                try:
+                    # Written out here, since there may be a million of these.
+                    name = entry.name
+                    if (
+                        name.endswith(SUFFIX)
+                        and is_segment_id(segment := name[: -len(SUFFIX)])
+                        and entry.is_file(follow_symlinks=False)
+                    ):
+                        self._add(segment, entry.stat(follow_symlinks=False))
+                    else:
+                        self._entry(entry, descriptor)
+                except FileNotFoundError:
+                    # Removed since the directory was read, which moved its time.
+                    continue
 
     def _entry(self, entry: os.DirEntry[str], descriptor: int) -> None:
         name = entry.name
@@ -96,10 +125,18 @@ class Look:
                 self._left_over(entry, descriptor)
         elif entry.is_dir(follow_symlinks=False):
             self._child(name)
-        elif entry.is_symlink() and _leads_to(entry, stat.S_ISDIR):
-            self._skipped[shown(name)] = "a symbolic link to a directory is not followed"
+        elif entry.is_symlink() and _leads_to_directory(entry):
+            self._skipped[shown(name)] = LINKED_DIRECTORY
+        elif database := database_of(name):
+            self._companion(entry, database)
         else:
             self._file(entry)
+
+    def _companion(self, entry: os.DirEntry[str], database: str) -> None:
+        # It may be filled or emptied, and nothing moves the directory's time then.
+        self._look_again = AT_ONCE
+        if entry.stat(follow_symlinks=False).st_size:
+            self._halves[database.removesuffix(SUFFIX)] = half_a_database(shown(entry.name))
 
     def _file(self, entry: os.DirEntry[str]) -> None:
         try:
@@ -109,14 +146,22 @@ class Look:
             return
         if segment is None:
             return
-        if not _leads_to(entry, stat.S_ISREG):
-            self._skipped[entry.name] = (
-                "a symbolic link that leads nowhere" if entry.is_symlink() else "not a plain file"
-            )
+        if not entry.is_symlink():
+            self._skipped[entry.name] = NOT_PLAIN
             return
-        self._add(segment, entry.stat())
+        try:
+            with self._root_files.locate(below(self._path, entry.name)) as located:
+                check_whole(located)
+                self._add(segment, located.status)
+        except Unusable as reason:
+            self._skipped[entry.name] = str(reason)
+        except FileNotFoundError:
+            self._skipped[entry.name] = LEADS_NOWHERE
 
     def _add(self, segment: str, status: os.stat_result) -> None:
+        if self._is_own(status):
+            self._skipped[segment + SUFFIX] = OWN
+            return
         self._ids.append(segment)
         self._modified.append(status.st_mtime_ns // 1_000_000)
         self._sizes.append(status.st_size)
@@ -143,11 +188,21 @@ class Look:
             self._skipped[entry.name] = f"left over, and not to be removed: {error.strerror}"
 
 
-def _leads_to(entry: os.DirEntry[str], kind: Callable[[int], bool]) -> bool:
-    """Whether there is something of a kind where a name leads; nothing is in a circle."""
+def check_whole(located: Located) -> None:
+    """Refuse a database whose last transactions are in a file beside it.
+
+    :raises Unusable: naming that file
+    """
+    for companion in COMPANIONS:
+        if located.size_beside(companion):
+            raise Unusable(half_a_database(located.name + companion))
+
+
+def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
+    """Whether a link leads to a directory; one that leads in a circle does not."""
     try:
-        return kind(entry.stat().st_mode)
+        return stat.S_ISDIR(entry.stat().st_mode)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
             return False
         raise

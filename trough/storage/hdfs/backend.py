@@ -29,7 +29,7 @@ from trough.storage import Changes, Listing, Progress
 from trough.storage.hdfs.scan import Look, State, state_of
 from trough.storage.hdfs.webhdfs import PIECE, Changed, FileStatus, NotThere, WebHdfs
 from trough.storage.listing import Directory, Walk, changes_since
-from trough.storage.paths import below
+from trough.storage.paths import COMPANIONS, below, half_a_database
 from trough.storage.threaded import Staged
 from trough.util import atomic_files
 from trough.util.threads import Cancellation
@@ -127,10 +127,24 @@ class HdfsBackend:
         status = self._status(cancellation, path)
         if status is None or not status.is_file:
             return None
+        self._check_whole(cancellation, path)
         return CanonicalCopy(segment, path, status.size, status.modified)
 
     def _status(self, cancellation: Cancellation, path: str) -> FileStatus | None:
         return self._web.status(cancellation, self._absolute(path))
+
+    def _check_whole(self, cancellation: Cancellation, path: str) -> None:
+        """Refuse a database whose last transactions are in a file beside it.
+
+        :raises trough.errors.UnusableFile: naming that file
+        """
+        for companion in COMPANIONS:
+            beside = self._status(cancellation, path + companion)
+            if beside is not None and beside.is_file and beside.size:
+                name = beside.name or f"{path.rpartition('/')[2]}{companion}"
+                raise errors.UnusableFile(
+                    f"{self._absolute(path)} in HDFS: {half_a_database(name)}"
+                )
 
     def _root(self, cancellation: Cancellation) -> FileStatus:
         root = self._web.status(cancellation, self.root)
@@ -157,6 +171,7 @@ class HdfsBackend:
                 raise errors.NoSuchSegment(
                     f"no canonical copy of segment {copy.segment} at {self._absolute(copy.path)}"
                 )
+            self._check_whole(cancellation, copy.path)
             atomic_files.check_room(destination.parent, status.size)
             with (
                 contextlib.suppress(Changed, NotThere),

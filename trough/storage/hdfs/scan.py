@@ -6,8 +6,16 @@ from array import array
 
 from trough import errors
 from trough.storage.hdfs.webhdfs import FileStatus
-from trough.storage.listing import AT_ONCE, NEVER, Directory, Files
-from trough.storage.paths import below, reason_to_skip_directory, segment_of, shown
+from trough.storage.listing import AT_ONCE, NEVER, Directory, files_but_halves
+from trough.storage.paths import (
+    SUFFIX,
+    below,
+    database_of,
+    half_a_database,
+    reason_to_skip_directory,
+    segment_of,
+    shown,
+)
 from trough.util import atomic_files
 
 #: Seconds: two changes of a directory within one millisecond, seen by a clock that is
@@ -46,6 +54,8 @@ class Look:
         self._modified = array("q")
         self._sizes = array("q")
         self._skipped: dict[str, str] = {}
+        #: Why segments do not count whose files are listed.
+        self._halves: dict[str, str] = {}
         self._look_again = AT_ONCE if abs(now - identity[1] / 1000) < RACY else NEVER
         self._names: list[str] = []
         self.children: list[tuple[str, State]] = []
@@ -59,14 +69,24 @@ class Look:
                     self._left_over(status)
             elif status.is_directory:
                 self._child(status)
+            elif status.is_file and (database := database_of(status.name)):
+                self._companion(status, database)
             elif status.is_file:
                 self._file(status)
             else:
                 self._skipped[shown(status.name)] = "not a plain file"
 
+    def _companion(self, status: FileStatus, database: str) -> None:
+        # It may be filled or emptied, and nothing moves the directory's time then.
+        self._look_again = AT_ONCE
+        if status.size:
+            self._halves[database.removesuffix(SUFFIX)] = half_a_database(shown(status.name))
+
     def result(self) -> Directory:
         """The directory, all pages taken in."""
-        packed = Files(self._ids, self._modified, self._sizes)
+        packed = files_but_halves(
+            self._ids, self._modified, self._sizes, self._halves, self._skipped
+        )
         return Directory(
             self._identity,
             packed,
