@@ -75,3 +75,51 @@ class Cluster:
 
 
 SMALL = Limits(rows=1_000_000, bytes=64 << 20, kept_rows=100_000)
+
+
+def union_of(cluster: Cluster, script: str) -> Any:
+    """One SQLite database with the rows of all segments.
+
+    :param script: creates the union's tables and views; a table that has a column
+        ``_segment`` gets the segments' names in it
+    """
+    union = sqlite_helpers.connect()
+    union.executescript(script)
+    for segment, source in cluster.segments.items():
+        for table in _tables_of(union):
+            known = _columns_of(source, table)
+            names = [name for name in _columns_of(union, table) if name in known]
+            tagged = "_segment" in _columns_of(union, table) and "_segment" not in known
+            if not known:
+                continue
+            listed = ", ".join(f'"{name}"' for name in names)
+            rows = source.execute(f'SELECT {listed} FROM "{table}"').fetchall()
+            values = [(*row, segment) if tagged else row for row in rows]
+            listed += ", _segment" * tagged
+            marks = ", ".join("?" * (len(names) + tagged))
+            union.executemany(f'INSERT INTO "{table}" ({listed}) VALUES ({marks})', values)
+    return union
+
+
+def _tables_of(connection: Any) -> list[str]:
+    listed = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    return [row[0] for row in listed]
+
+
+def _columns_of(connection: Any, table: str) -> list[str]:
+    """Of a table, without generated ones."""
+    listed = connection.execute(f'PRAGMA table_xinfo("{table}")')
+    return [row[1] for row in listed if row[6] == 0]
+
+
+def exactly(value: Any) -> Any:
+    """A value that equals only itself: 1 is not 1.0."""
+    if isinstance(value, float):
+        return ("real", repr(value + 0.0))
+    return (type(value).__name__, value)
+
+
+def exact_rows(rows: list[tuple], ordered: bool) -> list:
+    """Rows to compare, in their order or in any."""
+    exact = [tuple(map(exactly, row)) for row in rows]
+    return exact if ordered else sorted(exact, key=repr)

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from trough.gather.analysis import NotPushed, Relation
-from trough.gather.dialect import write
 from trough.gather.pushdown import Partial, Piece, Pushdown
 
 _SUMS = frozenset({"sum", "total", "avg"})
@@ -188,8 +187,7 @@ class Divider:
         if condition is not None:
             template = f"{template} FILTER (WHERE {{{len(parts)}}})"
             parts = (*parts, condition)
-        parts = tuple(exp.Paren(this=part.copy()) for part in parts)
-        key = template + "\0" + "\0".join(write(part) for part in parts)
+        key = template + "\0" + "\0".join(map(self._relation.normal, parts))
         if key not in self._columns:
             column = Partial(f"c{len(self._pushed.partials)}", Piece(template, parts))
             column.source, column.aggregate = Piece("NULL"), True

@@ -5,15 +5,15 @@ plus, turns types into others and rewrites JSON paths. What is pushed down to se
 to mean what was written, so this dialect keeps every function's name, every cast's type
 and every operator as they stand.
 
-It promises no fidelity of its own: a tree is trusted only after :mod:`trough.gather.planner`
-has seen SQLite compile what :func:`parenthesised` writes into the very program that it
-compiles the user's text into.
+It promises no fidelity of its own: a tree is trusted only after
+:mod:`trough.gather.normal_form` has seen SQLite compile what :func:`write` writes into the
+very program that it compiles the user's text into.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import sqlglot
 from sqlglot import exp
@@ -26,6 +26,10 @@ from sqlglot.tokens import TokenType
 
 class Plus(exp.Unary):
     """``+x``: the same value without the affinity of a column."""
+
+
+class PrefixNot(exp.Unary):
+    """``NOT x``; :class:`sqlglot.exp.Not` is the NOT inside IS NOT, NOT IN and NOT BETWEEN."""
 
 
 class Arrow(exp.Expression, exp.Binary):
@@ -42,12 +46,129 @@ class CastAs(exp.Expression):
     arg_types = {"this": True, "to": True}
 
 
+class Place(exp.Expression):
+    """A term of ORDER BY or GROUP BY that means an output by its number, from 1."""
+
+    arg_types = {"this": True}
+
+    @property
+    def number(self) -> int:
+        """From 1."""
+        return int(self.args["this"])
+
+
+class Clock(exp.Expression):
+    """``CURRENT_TIMESTAMP`` and the like, where they are no names of columns."""
+
+    arg_types = {"this": True}
+
+
+class Still(exp.Expression):
+    """A call of a time function whose time value is not now; see :mod:`.nondeterminism`."""
+
+    arg_types = {"this": True}
+
+
+#: Words that are the time without being functions, and how they write it.
+CURRENT = {
+    "current_date": "%Y-%m-%d",
+    "current_time": "%H:%M:%S",
+    "current_timestamp": "%Y-%m-%d %H:%M:%S",
+}
+
+#: SQLite's binary operators.
+OPERATORS: dict[type, str] = {
+    exp.Add: "+",
+    exp.Sub: "-",
+    exp.Mul: "*",
+    exp.Div: "/",
+    exp.Mod: "%",
+    exp.BitwiseAnd: "&",
+    exp.BitwiseOr: "|",
+    exp.BitwiseLeftShift: "<<",
+    exp.BitwiseRightShift: ">>",
+    exp.DPipe: "||",
+    exp.EQ: "=",
+    exp.NEQ: "<>",
+    exp.LT: "<",
+    exp.LTE: "<=",
+    exp.GT: ">",
+    exp.GTE: ">=",
+    exp.And: "AND",
+    exp.Or: "OR",
+    exp.Is: "IS",
+    exp.NullSafeEQ: "IS",
+    exp.NullSafeNEQ: "IS NOT",
+    exp.Like: "LIKE",
+    exp.Glob: "GLOB",
+    exp.Match: "MATCH",
+    exp.RegexpLike: "REGEXP",
+    exp.Collate: "COLLATE",
+    Arrow: "->",
+    LongArrow: "->>",
+}
+
+
+def _operator(node: exp.Expr) -> str:
+    negated = "NOT " if node.args.get("negate") else ""
+    return negated + OPERATORS[type(node)]
+
+
+def _chain(generator: SQLiteGenerator, node: exp.Expr) -> str:
+    """A binary operator; a long sum leans to the left, and is no recursion."""
+    spine: list[exp.Expr] = []
+    first = node
+    while type(first) in OPERATORS:
+        spine.append(first)
+        first = first.this
+    text = generator.sql(first)
+    for each in reversed(spine):
+        text = f"{text} {_operator(each)} {generator.sql(each.expression)}"
+        # The outermost gets its parentheses from whoever asked for it.
+        if each is not node:
+            text = f"({text})"
+            generator.texts[id(each)] = text  # type: ignore[attr-defined]
+    return text
+
+
 def _not(generator: SQLiteGenerator, node: exp.Not) -> str:
     inner = node.this
     if isinstance(inner, exp.Is):
-        # In SQLite IS NOT is an operator of its own, and compiled as such.
-        return f"{generator.sql(inner, 'this')} IS NOT {generator.sql(inner, 'expression')}"
-    return f"NOT {generator.sql(node, 'this')}"
+        return f"{generator.sql(inner.this)} IS NOT {generator.sql(inner.expression)}"
+    if isinstance(inner, exp.Between):
+        low, high = generator.sql(inner, "low"), generator.sql(inner, "high")
+        return f"{generator.sql(inner.this)} NOT BETWEEN {low} AND {high}"
+    if isinstance(inner, exp.In):
+        return _in(generator, inner, "NOT IN")
+    if type(inner) in OPERATORS:
+        operator = f"NOT {_operator(inner)}"
+        return f"{generator.sql(inner.this)} {operator} {generator.sql(inner.expression)}"
+    raise SqlglotError("NOT in a place that is not SQLite's")
+
+
+def _in(generator: SQLiteGenerator, node: exp.In, operator: str = "IN") -> str:
+    left = generator.sql(node.this)
+    query, field = node.args.get("query"), node.args.get("field")
+    if query is not None or field is not None:
+        return f"{left} {operator} {generator.sql(query or field)}"
+    values = ", ".join(generator.sql(each) for each in node.expressions)
+    return f"{left} {operator} ({values})"
+
+
+def _escape(generator: SQLiteGenerator, node: exp.Escape) -> str:
+    # ESCAPE belongs to its LIKE: the two are one operator.
+    like = node.this
+    inner = like.this if isinstance(like, exp.Not) else like
+    negated = "NOT " if isinstance(like, exp.Not) else ""
+    left, right = generator.sql(inner.this), generator.sql(inner.expression)
+    return f"{left} {negated}{_operator(inner)} {right} ESCAPE {generator.sql(node.expression)}"
+
+
+def _unary(sign: str) -> Callable[[SQLiteGenerator, exp.Expr], str]:
+    return lambda generator, node: f"{sign}{generator.sql(node.this)}"
+
+
+_IN_PARENTHESES = (*OPERATORS, exp.Unary, exp.Not, exp.Between, exp.In, exp.Escape)
 
 
 class Verbatim(SQLite):
@@ -58,9 +179,11 @@ class Verbatim(SQLite):
         FUNCTIONS: ClassVar[dict] = {}
         FUNCTION_PARSERS = {"CAST": lambda self: self.parse_cast_as()}
         NO_PAREN_FUNCTIONS: ClassVar[dict] = {}
+        NO_PAREN_FUNCTION_PARSERS = {"CASE": SQLiteParser.NO_PAREN_FUNCTION_PARSERS["CASE"]}
         UNARY_PARSERS = {
             **SQLiteParser.UNARY_PARSERS,
             TokenType.PLUS: lambda self: self.expression(Plus(this=self._parse_unary())),
+            TokenType.NOT: lambda self: self.expression(PrefixNot(this=self._parse_equality())),
         }
         COLUMN_OPERATORS = {
             **SQLiteParser.COLUMN_OPERATORS,
@@ -92,14 +215,36 @@ class Verbatim(SQLite):
             return self.expression(CastAs(this=this, to=" ".join(words)))
 
     class Generator(SQLiteGenerator):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            #: The text of each node that was written, by its identity.
+            self.texts: dict[int, str] = {}
+
         TRANSFORMS = {
-            **SQLiteGenerator.TRANSFORMS,
-            Plus: lambda self, e: f"+{self.sql(e, 'this')}",
-            Arrow: lambda self, e: self.binary(e, "->"),
-            LongArrow: lambda self, e: self.binary(e, "->>"),
+            **{key: how for key, how in SQLiteGenerator.TRANSFORMS.items() if key != exp.Select},
+            **dict.fromkeys(OPERATORS, _chain),
+            Plus: _unary("+"),
+            exp.Neg: _unary("-"),
+            exp.BitwiseNot: _unary("~"),
+            PrefixNot: _unary("NOT "),
             CastAs: lambda self, e: f"CAST({self.sql(e, 'this')} AS {e.args['to']})",
+            Place: lambda self, e: str(e.number),
+            Clock: lambda self, e: e.name,
+            Still: lambda self, e: self.sql(e, "this"),
             exp.Not: _not,
+            exp.In: _in,
+            exp.Escape: _escape,
         }
+
+        def sql(self, expression, key=None, comment=True):
+            """Every operator in parentheses: what is sent leaves nothing to precedence."""
+            text = super().sql(expression, key, comment)
+            if key is not None or not isinstance(expression, exp.Expr):
+                return text
+            if isinstance(expression, _IN_PARENTHESES):
+                text = f"({text})"
+            self.texts[id(expression)] = text
+            return text
 
 
 def parse(sql: str) -> exp.Expr | None:
@@ -138,6 +283,18 @@ def names_all_columns(sql: str) -> bool:
     return False
 
 
+def quotes_name(sql: str, name: str) -> bool:
+    """Whether a name in quotes, which SQLite may take for a text, is `name`, in lower case."""
+    if name not in sql.lower():
+        return False
+    try:
+        tokens = sqlglot.tokenize(sql, read=Verbatim)
+    except SqlglotError:
+        return False
+    names = [each for each in tokens if each.token_type == TokenType.IDENTIFIER]
+    return any(each.text.lower() == name for each in names)
+
+
 # A star after one of these is no multiplication, and not that of count(*).
 _BEFORE_ALL = frozenset(
     {TokenType.SELECT, TokenType.DISTINCT, TokenType.ALL, TokenType.COMMA, TokenType.DOT}
@@ -145,45 +302,23 @@ _BEFORE_ALL = frozenset(
 
 
 def write(node: exp.Expr) -> str:
-    """`node` as SQL text.
+    """`node` as SQL text, in which no operator's operands are left to precedence.
 
     :raises sqlglot.errors.SqlglotError: there is no such SQL in SQLite
     """
-    return node.sql(
-        Verbatim, comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
-    )
+    return _written(node)[0]
 
 
-def parenthesised(node: exp.Expr) -> str:
-    """`node` as SQL text in which no operator's operands are left to precedence.
+def texts_of(node: exp.Expr) -> dict[int, str]:
+    """The texts of `node` and of all nodes in it, by their identities.
 
-    sqlglot's precedences are not all SQLite's; text alone would hide a tree that is wrong.
+    :raises sqlglot.errors.SqlglotError: as in :func:`write`
     """
-    return write(rewritten(node, _in_parentheses))
+    return _written(node)[1]
 
 
-def rewritten(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
-    """A copy of `node` in which `change` was applied to every node, leaves first.
-
-    sqlglot's own ``transform`` does not look into what it has replaced.
-    """
-    return _rewrite(node.copy(), change)
-
-
-def _rewrite(node: exp.Expr, change: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
-    for child in list(node.iter_expressions()):
-        changed = _rewrite(child, change)
-        if changed is not child:
-            child.replace(changed)
-    return change(node)
-
-
-def _in_parentheses(node: exp.Expr) -> exp.Expr:
-    bare = isinstance(node, (exp.Binary, exp.Unary, exp.Between, exp.In)) and not isinstance(
-        node, (exp.Paren, exp.Dot)
+def _written(node: exp.Expr) -> tuple[str, dict[int, str]]:
+    generator: Any = Verbatim().generator(
+        comments=False, normalize_functions=False, unsupported_level=ErrorLevel.RAISE
     )
-    # ESCAPE belongs to its LIKE, and IS NOT is written by the NOT around it.
-    attached = isinstance(node.parent, exp.Escape) and node.arg_key == "this"
-    attached = attached or (isinstance(node, exp.Is) and isinstance(node.parent, exp.Not))
-    # A copy, as the node itself is about to be replaced by what holds it.
-    return exp.Paren(this=node.copy()) if bare and not attached else node
+    return generator.generate(node, copy=False), generator.texts

@@ -12,8 +12,9 @@ from sqlglot import exp
 
 from trough.gather import sqlite_helpers
 from trough.gather.aggregates import Divider, aggregate_name, read_call
-from trough.gather.analysis import QUERIES, NotPushed, Relation, without_affinity
-from trough.gather.dialect import CastAs, Plus, gives_json, takes_json, write
+from trough.gather.analysis import NotPushed, Relation, without_affinity
+from trough.gather.dialect import CastAs, Place, Plus, gives_json, takes_json, write
+from trough.gather.normal_form import QUERIES
 from trough.gather.pushdown import (
     PARTIAL,
     Partial,
@@ -38,11 +39,8 @@ def is_grouped(relation: Relation) -> bool:
 
 
 def _aggregates_in(relation: Relation, node: exp.Expr) -> bool:
-    if isinstance(node, QUERIES):
-        return False
-    return aggregate_name(relation, node) is not None or any(
-        _aggregates_in(relation, child) for child in node.iter_expressions()
-    )
+    found = node.walk(prune=lambda each: isinstance(each, QUERIES))
+    return any(aggregate_name(relation, each) is not None for each in found)
 
 
 def grouped(relation: Relation) -> Pushdown:
@@ -80,23 +78,17 @@ class _Grouping:
         group = self.relation.tree.args.get("group")
         if group is None:
             return []
-        if any(value for key, value in group.args.items() if key != "expressions"):
-            raise NotPushed("this GROUP BY is not SQLite's")
         return [self._group_term(term) for term in group.expressions]
 
     def _group_term(self, term: exp.Expr) -> exp.Expr:
         bare = term.this if isinstance(term, exp.Collate) else term
-        if isinstance(bare, exp.Literal) and not bare.is_string:
-            place = self.relation.output_of(bare)
-            items = self.relation.items
-            if place is None or place >= len(items) or len(self.relation.names) != len(items):
-                raise NotPushed("GROUP BY names a place behind *")
-            meant = items[place].unalias().copy()
-            return meant if bare is term else exp.Collate(this=meant, expression=term.expression)
-        return self.relation.expanded(term)
+        if not isinstance(bare, Place):
+            return term
+        meant = self.relation.items[bare.number - 1].copy()
+        return meant if bare is term else exp.Collate(this=meant, expression=term.expression)
 
     def _key(self, term: exp.Expr) -> str:
-        if self.relation.is_segment(_unwrapped(term)):
+        if self.relation.is_segment(term):
             name = SEGMENT
         elif self.relation.mentions_segment(term):
             raise NotPushed(f"{SEGMENT} is inside an expression")
@@ -111,50 +103,45 @@ class _Grouping:
 
     def _final(self, exact: bool) -> str:
         tree = self.relation.tree
-        items = [self._item(item, exact) for item in self.relation.items]
+        items = [self._text(item, exact) for item in self.relation.items]
         distinct = "DISTINCT " if tree.args.get("distinct") is not None else ""
         text = f"SELECT {distinct}{', '.join(items)} FROM {sqlite_helpers.name(PARTIAL)}"
         if self._group:
             text += f" GROUP BY {', '.join(self._group)}"
         having = tree.args.get("having")
         if having is not None:
-            text += f" HAVING {self._text(self.relation.expanded(having.this), exact)}"
+            text += f" HAVING {self._text(having.this, exact)}"
         order = tree.args.get("order")
         if order is not None:
             text += " ORDER BY " + ", ".join(self._term(each, exact) for each in order.expressions)
         return text + limit_clause(*limits(self.relation))
-
-    def _item(self, item: exp.Expr, exact: bool) -> str:
-        if isinstance(item, exp.Star) or isinstance(item.this, exp.Star):
-            raise NotPushed("* in a query that groups")
-        return self._text(item.unalias(), exact)
 
     def _term(self, term: exp.Expr, exact: bool) -> str:
         bare = term.this.this if isinstance(term.this, exp.Collate) else term.this
         place = self.relation.output_of(bare)
         if place is not None:
             return f"{place + 1}{suffix_of(term)}"
-        text = self._text(self.relation.expanded(bare), exact)
+        text = self._text(bare, exact)
         return f"({text}){suffix_of(term)}"
 
     def _text(self, node: exp.Expr, exact: bool) -> str:
+        # The copy is changed; the node itself keeps the texts by which it is known.
         holder = exp.Tuple(expressions=[node.copy()])
-        self._divide(holder, exact, top=True)
-        return write(holder.expressions[0])
-
-    def _divide(
-        self, node: exp.Expr, exact: bool, top: bool = False, in_json: bool = False
-    ) -> None:
-        for child in list(node.iter_expressions()):
-            divided = self._divided(child, exact, top)
+        self.relation.normal(node)
+        waiting = [(node, holder.expressions[0], False)]
+        while waiting:
+            each, copy, in_json = waiting.pop()
+            divided = self._divided(each, exact, top=each is node)
             if divided is None:
-                inside = in_json or takes_json(child)
-                self._divide(child, exact, top and isinstance(child, exp.Paren), inside)
-            elif in_json and self._may_be_json(child):
+                inside = in_json or takes_json(each)
+                pairs = zip(each.iter_expressions(), copy.iter_expressions(), strict=True)
+                waiting += reversed([(one, other, inside) for one, other in pairs])
+            elif in_json and self._may_be_json(each):
                 # To SQLite it is more than the text that a segment sends.
                 raise NotPushed("JSON that comes out of a group becomes part of other JSON")
             else:
-                child.replace(divided)
+                copy.replace(divided)
+        return write(holder.expressions[0])
 
     def _may_be_json(self, node: exp.Expr) -> bool:
         call = read_call(self.relation, node)
@@ -166,7 +153,7 @@ class _Grouping:
     def _divided(self, node: exp.Expr, exact: bool, top: bool) -> exp.Expr | None:
         """What stands for `node`, or None where its parts have to be looked at."""
         if isinstance(node, exp.Literal):
-            return node
+            return node.copy()
         key = self._keys.get(self.relation.normal(node))
         if key is not None:
             return self._column(key, top)
@@ -192,12 +179,8 @@ class _Grouping:
     def _bare_column(self, node: exp.Column) -> str:
         if self.relation.is_segment(node):
             return SEGMENT
-        if isinstance(node.this, exp.Star):
-            raise NotPushed("* in a query that groups")
         key = self.relation.normal(node)
         if key not in self._bare:
-            if not node.table and not self.relation.is_column(node.name):
-                raise NotPushed(f"{node.sql()} is not a column")
             partial = Partial(f"c{len(self.pushed.partials)}", whole(node.copy()))
             self.pushed.partials.append(partial)
             self._bare[key] = partial
@@ -228,22 +211,15 @@ class _Grouping:
         self.pushed.starts_exact = any(affinity == "REAL" for affinity, _ in told)
 
 
-def _unwrapped(node: exp.Expr) -> exp.Expr:
-    while isinstance(node, exp.Paren):
-        node = node.this
-    return node
-
-
 def _as_compared(meant: exp.Expr, column: exp.Expr, typed: bool) -> exp.Expr:
     """A partial column with the affinity and collation that `meant` has in a comparison.
 
     A column brings a collation into a comparison, and an expression brings none, which is
     not the same as BINARY: then the other side's counts.
     """
-    meant = _unwrapped(meant)
     if isinstance(meant, exp.Collate):
         inner = _as_compared(meant.this, column, typed)
-        return exp.Paren(this=exp.Collate(this=inner, expression=meant.expression.copy()))
+        return exp.Collate(this=inner, expression=meant.expression.copy())
     if _is_column_like(meant):
         return column if typed else without_affinity(column)
     if meant.find(exp.Collate) is not None:
@@ -254,7 +230,6 @@ def _as_compared(meant: exp.Expr, column: exp.Expr, typed: bool) -> exp.Expr:
 
 
 def _is_column_like(node: exp.Expr) -> bool:
-    node = _unwrapped(node)
     if isinstance(node, (Plus, CastAs)):
         return _is_column_like(node.this)
     return isinstance(node, exp.Column)

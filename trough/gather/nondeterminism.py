@@ -3,69 +3,149 @@
 One database would read its clock once for a whole query. A query about *now* gets the
 moment at which it was planned, written into its text; what is left that moves is computed
 where the answer is, and nowhere else.
+
+A time function means now where its time value is missing, is ``'now'`` or ``'subsec'`` in
+any case, or is an expression that turns out to be one of these in some row.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from sqlglot import exp
 
-_MOVING = frozenset(
-    {"random", "randomblob", "changes", "total_changes", "last_insert_rowid", "sqlite_offset"}
-)
-_TIMES = frozenset({"date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"})
-#: Words that are the time without being functions, and how they write it.
-CURRENT = {
-    "current_date": "%Y-%m-%d",
-    "current_time": "%H:%M:%S",
-    "current_timestamp": "%Y-%m-%d %H:%M:%S",
+from trough.gather.dialect import CURRENT, Clock, Still, write
+
+_MOVING = frozenset({"random", "randomblob", "sqlite_offset"})
+#: What a connection wrote. The union has none that did.
+OF_CONNECTIONS = frozenset({"changes", "total_changes", "last_insert_rowid"})
+
+#: Time functions, and which of their arguments are time values.
+_TIMES = {
+    **dict.fromkeys(("date", "time", "datetime", "julianday", "unixepoch"), (0,)),
+    "strftime": (1,),
+    "timediff": (0, 1),
 }
+_NOW = "now"
+_SUBSEC = frozenset({"subsec", "subsecond"})
 _ZONES = frozenset({"localtime", "utc"})
 
 
-def is_moving(node: exp.Expr) -> bool:
-    """Whether the value of `node` may differ between two places or moments."""
-    return any(_moves(each) for each in node.find_all(exp.Anonymous, exp.Column))
+def is_moving(node: exp.Expr, parameters: Mapping[str, Any] | None = None) -> bool:
+    """Whether the value of `node` may differ between two places or moments.
+
+    :param parameters: bound values; without them a parameter may be anything
+    """
+    if node.find(Clock) is not None:
+        return True
+    return any(_moves(each, parameters or {}) for each in node.find_all(exp.Anonymous))
 
 
-def _moves(node: exp.Expr) -> bool:
-    if isinstance(node, exp.Column):
-        return not node.table and node.name.lower() in CURRENT
+def _moves(node: exp.Anonymous, parameters: Mapping[str, Any]) -> bool:
     name = node.name.lower()
     if name in _MOVING:
         return True
-    if name not in _TIMES:
+    values = _TIMES.get(name)
+    if values is None:
         return False
-    literals = {each.this.lower() for each in node.expressions if _is_text(each)}
-    least = 2 if name in ("strftime", "timediff") else 1
-    # A bound value could say "now" as well; that is looked at where values are known.
-    return len(node.expressions) < least or bool(literals & (_ZONES | {"now"}))
+    if len(node.expressions) <= values[-1]:
+        return True
+    # A zone moves wherever it stands, and a modifier that is not known may be one.
+    for place, argument in enumerate(node.expressions):
+        known, value = _known(argument, parameters)
+        if known and str(value).lower() in _ZONES:
+            return True
+        if not known and place > values[-1]:
+            return True
+    return not isinstance(node.parent, Still) and any(
+        _may_be_now(node.expressions[place], parameters) for place in values
+    )
 
 
-def _is_text(node: exp.Expr) -> bool:
-    return isinstance(node, exp.Literal) and node.is_string
+def _known(node: exp.Expr, parameters: Mapping[str, Any]) -> tuple[bool, Any]:
+    """Whether the value of `node` is known now, and that."""
+    if isinstance(node, exp.Literal):
+        return True, node.this
+    if isinstance(node, exp.Placeholder) and node.name in parameters:
+        value = parameters[node.name]
+        return True, value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return False, None
 
 
-def stopped(node: exp.Expr, now: float) -> exp.Expr:
-    """`node` with its clock stopped at `now`, seconds since the epoch.
+def _may_be_now(node: exp.Expr, parameters: Mapping[str, Any]) -> bool:
+    known, value = _known(node, parameters)
+    if known:
+        return str(value).lower() in {_NOW, *_SUBSEC}
+    # Numbers and what other time functions give are no words.
+    is_time = isinstance(node, exp.Anonymous) and node.name.lower() in _TIMES
+    return not is_time and not isinstance(node, (exp.Null, exp.Add, exp.Sub, exp.Mul, exp.Div))
+
+
+def stopped(node: exp.Expr, now: float, parameters: Mapping[str, Any]) -> exp.Expr:
+    """`node` with its clock stopped at `now`, seconds since the epoch, in place.
 
     SQLite's own clock has milliseconds.
     """
     moment = datetime.datetime.fromtimestamp(now, datetime.UTC)
     text = moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{moment.microsecond // 1000:03d}"
+    holder = exp.Tuple(expressions=[node])
+    # Leaves first, so that each call is looked at once, with its arguments done.
+    for each in reversed(list(holder.find_all(exp.Anonymous, Clock))):
+        if not isinstance(each, exp.Anonymous):
+            each.replace(exp.Literal.string(moment.strftime(CURRENT[each.name.lower()])))
+        elif (places := _TIMES.get(each.name.lower())) is not None:
+            _stop(each, places, text, parameters)
+    return holder.expressions[0]
 
-    def stop(each: exp.Expr) -> exp.Expr:
-        if isinstance(each, exp.Column) and not each.table and each.name.lower() in CURRENT:
-            return exp.Literal.string(moment.strftime(CURRENT[each.name.lower()]))
-        if isinstance(each, exp.Anonymous) and each.name.lower() in _TIMES:
-            arguments = [
-                exp.Literal.string(text) if _is_text(one) and one.this.lower() == "now" else one
-                for one in each.expressions
-            ]
-            if len(arguments) == (1 if each.name.lower() == "strftime" else 0):
-                arguments.append(exp.Literal.string(text))
-            each.set("expressions", arguments)
-        return each
 
-    return node.copy().transform(stop)
+def _stop(
+    call: exp.Anonymous, places: tuple[int, ...], moment: str, parameters: Mapping[str, Any]
+) -> None:
+    arguments = list(call.expressions)
+    if len(arguments) == places[0]:
+        # No time value is the time now.
+        call.set("expressions", [*arguments, exp.Literal.string(moment)])
+        return
+    if len(arguments) <= places[-1]:
+        return
+    for place in places:
+        known, value = _known(arguments[place], parameters)
+        word = str(value).lower()
+        if known and word in {_NOW, *_SUBSEC}:
+            call.set("expressions", _at(call, place, moment, word))
+        elif not known and _may_be_now(arguments[place], parameters):
+            if len(places) > 1:
+                return
+            call.replace(_guarded(call, place, moment))
+
+
+def _at(call: exp.Anonymous, place: int, moment: str, word: str) -> list[exp.Expr]:
+    """The arguments of a call with a moment in place of a word for now."""
+    arguments = [each.copy() for each in call.expressions]
+    arguments[place] = exp.Literal.string(moment)
+    if word in _SUBSEC and call.name.lower() != "timediff":
+        arguments.insert(place + 1, exp.Literal.string("subsec"))
+    return arguments
+
+
+def _guarded(call: exp.Anonymous, place: int, moment: str) -> exp.Expr:
+    """The call, by rows: some may have a word for now as their time value."""
+    name, value = call.args["this"], call.expressions[place]
+
+    def when(word: str) -> exp.If:
+        condition = exp.Like(this=value.copy(), expression=exp.Literal.string(word))
+        at = exp.Anonymous(this=name, expressions=_at(call, place, moment, word))
+        return exp.If(this=condition, true=at)
+
+    words = [when(word) for word in (_NOW, *sorted(_SUBSEC))]
+    return exp.Case(ifs=words, default=Still(this=call.copy()))
+
+
+def connection_function(node: exp.Expr) -> str:
+    """A function about a connection's writes that `node` calls, or an empty text."""
+    for each in node.find_all(exp.Anonymous):
+        if each.name.lower() in OF_CONNECTIONS:
+            return write(each)
+    return ""

@@ -22,13 +22,15 @@ from sqlglot import exp
 
 from trough import errors
 from trough.gather import sqlite_helpers
-from trough.gather.analysis import NotPushed, Relation, faithful_tree
-from trough.gather.dialect import names_all_columns
+from trough.gather.analysis import NotPushed, Relation
+from trough.gather.dialect import names_all_columns, quotes_name
 from trough.gather.grouped import grouped, is_grouped
-from trough.gather.nondeterminism import is_moving, stopped
+from trough.gather.nondeterminism import OF_CONNECTIONS, is_moving, stopped
+from trough.gather.normal_form import NormalForm, normal_form
 from trough.gather.parameters import bind
 from trough.gather.pushdown import PARTIAL, Pushdown, ordered, plain
 from trough.gather.schema import Schema
+from trough.gather.scopes import ROWIDS, Unresolved
 from trough.gather.segment_sql import Ask, pushed_text
 from trough.gather.shipping import Shipped, shipped_tables, shipping_text
 from trough.gather.union_database import SEGMENT, Catalogue, Prepared, definition
@@ -38,7 +40,6 @@ _SYSTEM_TABLES = frozenset(
     {"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"}
 )
 _ROWID = "rowid"
-_ROWIDS = (_ROWID, "oid", "_rowid_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,7 @@ class GatherPlan:
                 each.table.name,
                 each.columns,
                 self.with_segment and SEGMENT not in each.table.column_names,
-                next(name for name in _ROWIDS if name not in each.table.column_names),
+                next(name for name in ROWIDS if name not in each.table.column_names),
             )
             for each in self.shipped
         ]
@@ -251,12 +252,15 @@ class _Planning:
         catalogue, prepared = self._prepared()
         try:
             self._check(prepared)
-            tree = faithful_tree(self.text, catalogue, self.parameters)
-            return self._plan(catalogue, prepared, tree)
+            return self._plan(catalogue, prepared)
         finally:
             catalogue.close()
 
     def _prepared(self) -> tuple[Catalogue, Prepared]:
+        if quotes_name(self.text, SEGMENT):
+            # Without the column it would be a text.
+            catalogue = Catalogue(self.schema, with_segment=True)
+            return catalogue, self._prepared_in(catalogue)
         catalogue = Catalogue(self.schema)
         try:
             return catalogue, self._prepared_in(catalogue)
@@ -276,6 +280,12 @@ class _Planning:
 
     def _check(self, prepared: Prepared) -> None:
         views = any(self.schema.tables[name].is_view for name in self._tables(prepared))
+        written = sorted(prepared.functions & OF_CONNECTIONS)
+        if written:
+            raise errors.BadSql(
+                f"{written[0]}() is about what a connection wrote, and GATHER has written nothing",
+                "leave it out",
+            )
         for name, column in sorted(prepared.reads):
             if name in _SYSTEM_TABLES:
                 raise errors.BadSql(f"{name} is each segment's own", "ask without GATHER")
@@ -292,29 +302,31 @@ class _Planning:
                     "name the INTEGER PRIMARY KEY column",
                 )
 
-    def _plan(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr | None) -> GatherPlan:
-        reason = "its text could not be read as a tree without doubt"
-        if tree is not None and self._tables(prepared):
-            try:
-                return self._divided(catalogue, prepared, tree)
-            except NotPushed as error:
-                reason = str(error)
-        if self.within and self._tables(prepared):
+    def _plan(self, catalogue: Catalogue, prepared: Prepared) -> GatherPlan:
+        form, reason = None, ""
+        try:
+            form = normal_form(self.text, catalogue, self.parameters)
+            if self._tables(prepared, form):
+                return self._divided(catalogue, prepared, form)
+        except (Unresolved, NotPushed) as error:
+            reason = str(error)
+        except RecursionError:
+            reason = "it is nested too deeply"
+        if self.within and self._tables(prepared, form):
             raise errors.BadSql(f"this cannot be divided within segments: {reason}")
-        return self._shipped(catalogue, prepared, tree, reason)
+        return self._shipped(catalogue, prepared, form, reason)
 
-    def _divided(self, catalogue: Catalogue, prepared: Prepared, tree: exp.Expr) -> GatherPlan:
-        for name in tree.find_all(exp.Identifier):
-            if sqlite_helpers.folded(name.name) in _ROWIDS:
-                # Quoted, it would be a text in a segment whose table has no rowid.
-                name.set("quoted", False)
+    def _divided(self, catalogue: Catalogue, prepared: Prepared, form: NormalForm) -> GatherPlan:
+        tree = form.tree.copy()
         if self.now is not None:
-            tree = stopped(tree, self.now)
-        bound_now = any(str(value).lower() == "now" for value in self.parameters.values())
-        if is_moving(tree) or bound_now:
+            tree = stopped(tree, self.now, self.parameters)
+        if is_moving(tree, self.parameters):
             raise NotPushed("its value moves, by clock, chance or time zone")
-        loose = self._has_loose_names(tree, prepared)
-        relation = Relation(tree, prepared, catalogue, self.parameters, self.within)
+        names = prepared.names
+        if catalogue.with_segment:
+            # In the catalogue * has the segment's column, too.
+            names = form.without_segment(names)
+        relation = Relation(tree, names, catalogue, self.parameters, self.within)
         condition = relation.take_segment_condition()
         where = relation.tree.args.get("where")
         if where is not None and relation.mentions_segment(where):
@@ -326,22 +338,14 @@ class _Planning:
             "plain" if pushed.kind == "stream" else "divided",
             pushed.names,
             self.parameters,
-            self._tables(prepared, tree),
+            self._tables(prepared, form),
             condition=condition,
-            star=any(item.is_star for item in relation.items),
+            star=names_all_columns(self.text),
             reads=prepared.reads,
-            loose=loose,
+            loose=form.loose,
             pushed=pushed,
             with_segment=catalogue.with_segment,
             within=self.within,
-        )
-
-    def _has_loose_names(self, tree: exp.Expr, prepared: Prepared) -> bool:
-        tables = [self.schema.tables[name] for name in self._tables(prepared)]
-        known = frozenset({SEGMENT}).union(*(table.column_names for table in tables))
-        columns = [each for each in tree.find_all(exp.Column) if not each.is_star]
-        return any(
-            sqlite_helpers.folded(each.name) not in known for each in columns if not each.table
         )
 
     def _pushed(self, relation: Relation) -> Pushdown:
@@ -354,13 +358,9 @@ class _Planning:
             return ordered(relation)
         return plain(relation)
 
-    def _tables(self, prepared: Prepared, tree: exp.Expr | None = None) -> frozenset[str]:
+    def _tables(self, prepared: Prepared, form: NormalForm | None = None) -> frozenset[str]:
         """What the text reads, and what it only names, which has to be there as well."""
-        named = (
-            {sqlite_helpers.folded(each.name) for each in tree.find_all(exp.Table)}
-            if tree
-            else set()
-        )
+        named = form.names if form is not None else frozenset()
         told = {each for each in prepared.tables | named if each in self.schema.tables}
         return with_what_is_beneath(told, self.schema)
 
@@ -368,17 +368,18 @@ class _Planning:
         self,
         catalogue: Catalogue,
         prepared: Prepared,
-        tree: exp.Expr | None,
+        form: NormalForm | None,
         reason: str,
     ) -> GatherPlan:
         if catalogue.with_segment:
             self._check_segment_column(prepared)
-        shipped = shipped_tables(prepared, catalogue, tree)
+        tree = form.tree if form is not None else None
+        shipped = shipped_tables(prepared, catalogue, tree, self.parameters)
         for each in shipped:
-            if each.table.column_names.issuperset(_ROWIDS):
+            if each.table.column_names.issuperset(ROWIDS):
                 raise errors.BadSql(
                     f"rows of {each.table.name} cannot be told apart here: its columns take all of "
-                    f"the names {', '.join(_ROWIDS)}",
+                    f"the names {', '.join(ROWIDS)}",
                     "ask its segments one by one",
                 )
         return GatherPlan(

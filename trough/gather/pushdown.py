@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
-from trough.gather.dialect import write
+from trough.gather.dialect import Plus, write
 from trough.gather.union_database import SEGMENT
 
 #: The scratch table of partial rows. No table of a segment can be called so.
@@ -125,8 +125,7 @@ class Pushdown:
     def core(self, adapt: Adapt, exact: bool) -> str:
         """What a segment runs."""
         asked = self.asked(exact)
-        told = [each.piece.text(adapt) for each in asked]
-        items = ", ".join(text for text in told if text) or "NULL"
+        items = ", ".join(each.piece.text(adapt) for each in asked) or "NULL"
         items = f"DISTINCT {items}" if self.distinct else items
         text = self.relation.source_select(items, adapt, where=True)
         grouped = [each.piece.group_text(adapt) for each in asked if each.grouped]
@@ -159,8 +158,9 @@ def _constant(relation: Relation, clause: exp.Expr | None) -> int | None:
         return None
     value = clause.expression
     sign = 1
-    if isinstance(value, exp.Neg):
-        value, sign = value.this, -1
+    while isinstance(value, (exp.Paren, exp.Neg, Plus)):
+        sign = -sign if isinstance(value, exp.Neg) else sign
+        value = value.this
     if isinstance(value, exp.Placeholder):
         bound = relation.parameters.get(value.name)
         if isinstance(bound, int):
@@ -210,19 +210,14 @@ def limit_clause(limit: int | None, skip: int) -> str:
 def _add_outputs(pushed: Pushdown) -> list[str]:
     """Partial columns for the items as they stand; the names of all outputs in order."""
     relation, outputs = pushed.relation, []
-    for index, item in enumerate(relation.items):
-        first = relation.place_of_item(index)
-        after = relation.place_of_item(index + 1)
-        if relation.is_segment(item.unalias()):
+    for place, item in enumerate(relation.items):
+        if relation.is_segment(item):
             outputs.append(SEGMENT)
             continue
         if relation.mentions_segment(item):
             raise NotPushed(f"{SEGMENT} is inside an expression")
-        for place in range(first, after):
-            # A star is one text and several columns: the first of them carries it.
-            piece = whole(item.unalias()) if place == first else Piece("")
-            pushed.partials.append(Partial(f"c{place}", piece))
-            outputs.append(f"c{place}")
+        pushed.partials.append(Partial(f"c{place}", whole(item)))
+        outputs.append(f"c{place}")
     return outputs
 
 
@@ -256,14 +251,13 @@ def _order_column(pushed: Pushdown, outputs: list[str], term: exp.Expr) -> str:
     place = relation.output_of(bare)
     if place is not None:
         return outputs[place]
-    expression = relation.expanded(bare)
-    if relation.is_segment(expression):
+    if relation.is_segment(bare):
         return SEGMENT
-    if relation.mentions_segment(expression):
+    if relation.mentions_segment(bare):
         raise NotPushed(f"{SEGMENT} is inside an expression")
     if pushed.distinct:
         raise NotPushed("DISTINCT is ordered by something that is not in the result")
-    partial = Partial(f"c{len(outputs) + len(pushed.partials)}", whole(expression))
+    partial = Partial(f"c{len(outputs) + len(pushed.partials)}", whole(bare))
     pushed.partials.append(partial)
     return partial.name
 
@@ -271,8 +265,7 @@ def _order_column(pushed: Pushdown, outputs: list[str], term: exp.Expr) -> str:
 def describe(pushed: Pushdown) -> None:
     """Fill in collation and affinity of the partial columns, as SQLite tells them."""
     sources = [each.source or each.piece for each in pushed.partials]
-    texts = [source.text(_as_it_is) for source in sources]
-    told = pushed.relation.attributes([text for text in texts if text])
+    told = pushed.relation.attributes([source.text(_as_it_is) for source in sources])
     for each, (affinity, collation) in zip(pushed.partials, told, strict=True):
         each.affinity, each.collation = affinity, collation
 

@@ -20,7 +20,6 @@ from trough.gather import sqlite_helpers
 from trough.gather.dialect import parse
 from trough.gather.pushdown import Adapt, Pushdown
 from trough.gather.schema import SCHEMA_VALUE, Schema, Table
-from trough.gather.views import written_out
 from trough.sql.statements import quoted
 
 _OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLLATE NOCASE"
@@ -88,11 +87,6 @@ def pushed_text(
     width = _width(pushed, exact)
     changed = _changed(tables, union, variant)
     core = pushed.core(_adapter(changed), exact)
-    views = [union.tables[name] for name in sorted(tables) if union.tables[name].is_view]
-    if views and (
-        changed or any(sqlite_helpers.folded(each.name) not in variant.tables for each in views)
-    ):
-        core = written_out(core, views, [(union.tables[name], changed[name]) for name in changed])
     return guarded(core, tables, variant, width, exact)
 
 
@@ -118,31 +112,15 @@ def _adapter(changed: dict[str, str]) -> Adapt:
 
 def _replacer(changed: dict[str, str]) -> Callable[[exp.Expr], exp.Expr]:
     def replace(node: exp.Expr) -> exp.Expr:
-        if not isinstance(node, exp.Table) or sqlite_helpers.folded(node.name) not in changed:
+        # Only tables of the union are written with a database.
+        key = sqlite_helpers.folded(node.name) if isinstance(node, exp.Table) and node.db else ""
+        if key not in changed:
             return node
-        if not node.db and _is_shadowed(node):
-            return node
-        query = parse(changed[sqlite_helpers.folded(node.name)])
+        query = parse(changed[key])
         assert query is not None
-        return exp.Subquery(
-            this=query,
-            alias=exp.TableAlias(this=exp.to_identifier(node.alias_or_name, quoted=True)),
-        )
+        return exp.Subquery(this=query, alias=node.args["alias"].copy())
 
     return replace
-
-
-def _is_shadowed(table: exp.Table) -> bool:
-    node: exp.Expr | None = table
-    while node is not None:
-        with_ = node.args.get("with_")
-        if with_ is not None and any(
-            sqlite_helpers.folded(cte.alias) == sqlite_helpers.folded(table.name)
-            for cte in with_.expressions
-        ):
-            return True
-        node = node.parent
-    return False
 
 
 def look_alike(whole: Table | None, table: Table | None) -> str | None:
@@ -150,10 +128,8 @@ def look_alike(whole: Table | None, table: Table | None) -> str | None:
     if whole is None or whole.is_view:
         return None
     mine = table.column_names if table is not None else frozenset()
-    same = table is not None and [sqlite_helpers.folded(c.name) for c in table.columns] == [
-        sqlite_helpers.folded(c.name) for c in whole.columns
-    ]
-    if same:
+    if table is not None and mine == whole.column_names:
+        # Their order does not matter, as the normal form names every column.
         return None
     columns = [
         sqlite_helpers.name(column.name)

@@ -8,17 +8,21 @@ All tables of a segment come in one statement, and so in one state of the segmen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlglot import exp
 
 from trough.gather import sqlite_helpers
-from trough.gather.analysis import QUERIES, conjuncts
+from trough.gather.analysis import conjuncts
 from trough.gather.dialect import write
 from trough.gather.nondeterminism import is_moving
+from trough.gather.normal_form import QUERIES
 from trough.gather.schema import Schema, Table
+from trough.gather.scopes import ROWIDS
 from trough.gather.segment_sql import Ask, guarded, look_alike
-from trough.gather.union_database import Catalogue, Prepared
+from trough.gather.union_database import SEGMENT, Catalogue, Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +40,14 @@ class Shipped:
 
 
 def shipped_tables(
-    prepared: Prepared, catalogue: Catalogue, tree: exp.Expr | None
+    prepared: Prepared,
+    catalogue: Catalogue,
+    tree: exp.Expr | None,
+    parameters: Mapping[str, Any],
 ) -> list[Shipped]:
     """What has to be sent for a text.
 
-    :param tree: faithful to the text, or None where there is none: then all rows go
+    :param tree: the normal form of the text, or None where there is none: then all rows go
     """
     shipped = []
     for name in sorted(prepared.tables):
@@ -51,7 +58,7 @@ def shipped_tables(
         columns = tuple(
             each.name for each in table.columns if sqlite_helpers.folded(each.name) in read
         )
-        called, condition = _condition(tree, catalogue, name)
+        called, condition = _condition(tree, parameters, name)
         shipped.append(Shipped(table, columns, condition, called))
     return shipped
 
@@ -84,31 +91,30 @@ def shipping_text(shipped: list[Shipped], tables: frozenset[str], variant: Schem
 # -- conditions -------------------------------------------------------------------------
 
 
-def _condition(tree: exp.Expr | None, catalogue: Catalogue, name: str) -> tuple[str, str]:
-    """The table's name in the text, and what WHERE asks of it alone."""
-    source = _only_source(tree, name)
-    if source is None:
+def _condition(tree: exp.Expr | None, parameters: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """The table's name in the normal form, and what WHERE asks of it alone."""
+    found = _sources(tree, name) if tree is not None else []
+    if len(found) != 1:
+        # Rows that one mention does not need another one may.
         return "", ""
+    source = found[0]
     select = source.find_ancestor(exp.Select)
     where = select.args.get("where") if select is not None else None
     if select is None or where is None or not _is_preserved(source, select):
         return "", ""
-    called = source.alias_or_name
-    alone = len(list(select.find_all(exp.Table))) == 1
+    called = source.alias
     parts = [
         write(part)
         for part in conjuncts(where.this)
-        if _is_about(part, called, alone, catalogue.schema.tables[name])
+        if _is_about(part, called) and not is_moving(part, parameters)
     ]
-    return called, " AND ".join(f"({part})" for part in parts)
+    return called, " AND ".join(parts)
 
 
-def _only_source(tree: exp.Expr | None, name: str) -> exp.Table | None:
-    if tree is None:
-        return None
-    found = [each for each in tree.find_all(exp.Table) if sqlite_helpers.folded(each.name) == name]
-    shadowed = any(sqlite_helpers.folded(cte.alias) == name for cte in tree.find_all(exp.CTE))
-    return found[0] if len(found) == 1 and not shadowed else None
+def _sources(tree: exp.Expr, name: str) -> list[exp.Table]:
+    """All mentions of a table of the union; views are written out here."""
+    tables = tree.find_all(exp.Table)
+    return [each for each in tables if each.db and sqlite_helpers.folded(each.name) == name]
 
 
 def _is_preserved(source: exp.Table, select: exp.Select) -> bool:
@@ -120,16 +126,12 @@ def _is_preserved(source: exp.Table, select: exp.Select) -> bool:
     return from_.this is source or any(join.this is source for join in joins)
 
 
-def _is_about(part: exp.Expr, called: str, alone: bool, table: Table) -> bool:
-    """Whether a condition speaks of one table's columns and of nothing that moves."""
-    if part.find(*QUERIES) is not None or is_moving(part):
-        return False
+def _is_about(part: exp.Expr, called: str) -> bool:
+    """Whether a condition speaks of one source's columns, and of no rowid or segment."""
     columns = list(part.find_all(exp.Column))
-    return bool(columns) and all(
-        sqlite_helpers.folded(column.name) in table.column_names
-        and (
-            sqlite_helpers.folded(column.table) == sqlite_helpers.folded(called)
-            or (alone and not column.table)
-        )
+    if not columns or part.find(*QUERIES) is not None:
+        return False
+    return all(
+        column.table == called and sqlite_helpers.folded(column.name) not in (SEGMENT, *ROWIDS)
         for column in columns
     )

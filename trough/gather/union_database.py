@@ -153,7 +153,11 @@ class Catalogue:
     def program(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]
     ) -> list[tuple] | None:
-        """What SQLite compiles `sql` into, or None where it does not take it."""
+        """What SQLite compiles `sql` into, or None where it does not take it.
+
+        Cursors are numbered in the order in which the program comes to them: SQLite's own
+        numbers depend on whether a view was written out.
+        """
         # Constants are shown as the bytes that they are, BLOBs too.
         self._connection.text_factory = bytes
         sqlite_helpers.confine(self._connection)
@@ -164,8 +168,7 @@ class Catalogue:
         finally:
             sqlite_helpers.release(self._connection)
             self._connection.text_factory = str
-        # The last column is a comment.
-        return [row[1:7] for row in rows]
+        return _renumbered(rows)
 
     def takes(self, sql: str, parameters: Mapping[str, Any]) -> bool:
         """Whether SQLite takes `sql`."""
@@ -202,6 +205,12 @@ class Catalogue:
         finally:
             self._connection.execute(f"DROP TABLE {table}")
 
+    def columns_of_function(self, name: str) -> list[tuple[str, bool]] | None:
+        """Columns of a function in FROM and whether ``*`` leaves them out; None for no function."""
+        quoted = sqlite_helpers.name(name)
+        described = self._connection.execute(f"PRAGMA table_xinfo({quoted})").fetchall()
+        return [(row[1], row[6] == 1) for row in described] or None
+
     @property
     def aggregates(self) -> frozenset[str]:
         """Names of SQLite's aggregate functions, in lower case."""
@@ -211,6 +220,43 @@ class Catalogue:
             )
             self._aggregates = frozenset(row[0] for row in listed)
         return self._aggregates
+
+
+#: Instructions whose first operand is a cursor, and those whose third one is, too.
+_CURSORS = frozenset(
+    b"OpenRead OpenDup OpenEphemeral OpenAutoindex OpenPseudo SorterOpen Close VOpen VFilter "
+    b"VColumn VNext SeekLT SeekLE SeekGE SeekGT SeekScan SeekHit SeekRowid SeekEnd IfNoHope "
+    b"NoConflict NotFound Found NotExists Sequence SequenceTest NewRowid Insert Delete RowData "
+    b"SorterCompare SorterData SorterSort SorterNext SorterInsert Rowid NullRow Last Sort Rewind "
+    b"Prev Next IdxInsert IdxRowid IdxLE IdxGT IdxLT IdxGE DeferredSeek FinishSeek Column Offset "
+    b"ColumnsUsed IfNullRow Count ResetSorter ReopenIdx".split()
+)
+_SECOND = frozenset({b"OpenDup"})
+_THIRD = frozenset({b"SorterData", b"DeferredSeek"})
+
+
+def _renumbered(rows: list[tuple]) -> list[tuple]:
+    numbers: dict[int, int] = {}
+
+    def number(cursor: int) -> int:
+        return numbers.setdefault(cursor, len(numbers))
+
+    program = []
+    for _, operation, first, second, third, fourth, flags, *_ in rows:
+        if operation == b"Explain":
+            # Words about what follows, with the names that the text gave to its tables.
+            fourth = None
+        if operation == b"BeginSubrtn":
+            # The subquery's number, which a view before it changes.
+            fourth = fourth and fourth.partition(b",")[2]
+        if operation in _CURSORS:
+            first = number(first)
+        if operation in _SECOND:
+            second = number(second)
+        if operation in _THIRD:
+            third = number(third)
+        program.append((operation, first, second, third, fourth, flags))
+    return program
 
 
 def _collation(told: str) -> str:
