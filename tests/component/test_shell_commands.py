@@ -12,6 +12,7 @@ from twisted.internet import reactor
 
 from trough import errors, model
 from trough.shell.commands import all_commands
+from trough.shell.confirmation import loss_of
 from trough.shell.output.formats import Choice
 from trough.shell.output.sinks import Output
 from trough.shell.shell import Quit
@@ -47,6 +48,9 @@ WRONG = {
     "CONNECT": "something is missing",
     "CONNECT a/b": "not a segment id: 'a/b'",
     "CONNECT nowhere": "no worker serves nowhere",
+    "CREATE SEGMENT": "something is missing",
+    "CREATE SEGMENT a": "CREATE SEGMENT is refused in read-only mode",
+    "SELECT 1": "SELECT was not run: the statement has no end",
     "CONNECT MATCHING": "the regular expression is missing",
     "CONNECT MATCHING [": "not a regular expression",
     "CONNECT MATCHING zzz": "no segment matches zzz",
@@ -57,11 +61,11 @@ WRONG = {
     "WITH a AS (SELECT 1) DELETE FROM b;": "WITH is refused in read-only mode",
     "INSERT INTO a VALUES (1);": "INSERT is refused in read-only mode",
     "DROP TABLE a;": "DROP is refused in read-only mode",
-    "GATHER": "the query is missing",
-    "GATHER PARTIAL": "the query is missing",
-    "GATHER PARTIAL WITHIN SEGMENTS": "the query is missing",
+    "GATHER;": "the query is missing",
+    "GATHER PARTIAL;": "the query is missing",
+    "GATHER PARTIAL WITHIN SEGMENTS;": "the query is missing",
     "GATHER SELECT 1;": "not connected to any segment",
-    "EXPLAIN GATHER": "the query is missing",
+    "EXPLAIN GATHER;": "the query is missing",
     "FORMAT XML": "no such format: XML",
     "FORMAT CSV TSV": "no such format: CSV TSV",
     "FORMAT CSV MERGED now": "does not take now",
@@ -174,11 +178,86 @@ async def test_a_script_that_connects_to_what_is_missing_ends(desk_of):
 
 @pytest_twisted.ensureDeferred
 async def test_a_new_segment_can_be_connected_for_writing(desk_of):
-    """In read-write mode a segment that is nowhere is told, and connected."""
+    """With -w and -s a segment that is nowhere is reported, and connected."""
     desk = await desk_of(person="", writable=True, schema="crawl")
     said = await desk.typed("CONNECT new")
     assert said == "new: not there yet; the first write creates it from the schema crawl\n"
     assert desk.shell.session.prompt == "trough:new(rw)> "
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_mistyped_name_creates_no_segment(desk_of):
+    """Without -s, CONNECT refuses what does not exist, and names the command that creates it."""
+    desk = await desk_of(person="", writable=True)
+    complaint = await desk.told("CONNECT tpyo")
+    assert complaint == "no worker serves tpyo\n  CREATE SEGMENT tpyo creates it\n"
+    assert desk.shell.session.segments == ()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_typing_error_is_never_taken_for_what_destroys(desk_of):
+    """A suggestion is typed without a second look, so it must do no harm."""
+    desk = await desk_of(person="", writable=True)
+    for word, name in (
+        ("DELET", "DELETE"),
+        ("UPDAT", "UPDATE"),
+        ("SHRE", "SHRED"),
+        ("DRPO", "DROP"),
+    ):
+        assert name not in await desk.told(f"{word} a")
+    assert "did you mean SELECT?" in await desk.told("SELCT 1")
+
+
+@pytest.mark.parametrize(
+    ("sql", "question"),
+    [
+        ("DELETE FROM t;", "This deletes every row of t (2 rows) in a. Go on? [y/N] "),
+        ('delete from main."t";', 'This deletes every row of main."t" (2 rows) in a.'),
+        ("UPDATE OR IGNORE t SET a = (SELECT 1 WHERE 1);", "This changes every row of t (2 rows)"),
+        ("WITH w AS (SELECT 1 WHERE 1) DELETE FROM t;", "This deletes every row of t (2 rows)"),
+        ("DROP TABLE IF EXISTS t;", "This drops the table t (2 rows) in a."),
+        ("DROP VIEW v;", "This drops the view v in a."),
+        ("ALTER TABLE t DROP COLUMN b;", "This drops a column of t in a."),
+        ("-- tidy up\nDELETE FROM t -- WHERE a = 1\n;", "This deletes every row of t (2 rows)"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_person_is_asked_before_something_is_lost(desk_of, sql, question):
+    """The question names what is lost, and any answer but yes changes nothing."""
+    desk = await desk_of(person="", writable=True)
+    async with LineServer(reactor, answering({"a": [2]})) as server:
+        await desk.worker("w1", server, "a")
+        await desk.typed("CONNECT a")
+        assert await desk.told(sql) == "nothing was changed\n"
+        assert {each.verb for each in server.asked} <= {"QUERY"}
+    assert len(desk.questions) == 1
+    assert desk.questions[0].startswith(question)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM t WHERE a = 1",
+        "UPDATE t SET a = 1 WHERE b",
+        "INSERT INTO t SELECT 'DELETE FROM t'",
+        "CREATE TRIGGER x AFTER INSERT ON t BEGIN DELETE FROM t; END",
+        "INSERT INTO t VALUES (1) ON CONFLICT DO UPDATE SET a = 2",
+        "REPLACE INTO t VALUES (1)",
+    ],
+)
+def test_a_statement_that_names_its_rows_is_no_loss(sql):
+    """Only what empties or drops something leads to a question."""
+    assert loss_of(sql) is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_that_a_file_cuts_off_is_not_run(desk_of, tmp_path):
+    """A DELETE whose WHERE was lost must not empty a table."""
+    desk = await desk_of(writable=True)
+    (tmp_path / "cut.sql").write_text("CONNECT a\nDELETE FROM t\n\nWHERE")
+    await desk.worker("w1", "127.0.0.1:1", "a")
+    with pytest.raises(errors.BadRequest, match=r"cut.sql:2: DELETE was not run"):
+        await desk.script(f"SOURCE {tmp_path}/cut.sql")
 
 
 # -- queries --------------------------------------------------------------------
@@ -334,10 +413,12 @@ async def test_writing(desk_of):
         await desk.worker("w1", server, "a", "b")
         await desk.lead(server)
         await desk.typed("CONNECT a")
-        assert await desk.typed("DELETE FROM t;") == "3 rows changed in a\n"
-        assert await desk.typed("WITH x AS (SELECT 1) DELETE FROM t;") == "3 rows changed in a\n"
+        assert await desk.typed("DELETE FROM t WHERE a;") == "3 rows changed in a\n"
+        sql = "WITH x AS (SELECT 1) DELETE FROM t WHERE a;"
+        assert await desk.typed(sql) == "3 rows changed in a\n"
         assert desk.messages.getvalue() == ""
-        assert "rows of RETURNING are not shown" in await desk.told("DELETE FROM t RETURNING a;")
+        sql = "DELETE FROM t WHERE a RETURNING a;"
+        assert "rows of RETURNING are not shown" in await desk.told(sql)
         assert await desk.told("DELETE FROM t WHERE a = 'RETURNING';") == ""
         await desk.typed("CONNECT a b")
         assert "needs one connected segment, and 2 are" in await desk.told("DELETE FROM t;")
@@ -485,7 +566,7 @@ async def test_nobody_waits_without_a_word(desk_of, monkeypatch, text, last):
 @pytest_twisted.ensureDeferred
 async def test_no_tables_are_shown_of_segments_that_all_failed(desk_of):
     """An empty list would say that there are none."""
-    desk = await desk_of(person="", writable=True)
+    desk = await desk_of(person="", writable=True, schema="default")
     await desk.typed("CONNECT new")
     assert await desk.typed("SHOW TABLES") == ""
     assert desk.messages.getvalue() == "new: no worker serves segment new\n"

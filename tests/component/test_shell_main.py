@@ -377,7 +377,7 @@ async def test_an_interrupted_write_may_have_been_made(desk):
         desk.server._answer = lambda asked: asked.verb == "WRITE" and written.callback(None)
         process = Process(desk, "-w", "a", terminal=(30, 100), PAGER="off")
         await process.reads("trough:a(rw)>")
-        process.types("DELETE FROM t;\r")
+        process.types("DELETE FROM t WHERE 1;\r")
         await written
         process.types("\x03")
         await process.says("DELETE may have been carried out all the same: look\r\ncancelled\r\n")

@@ -34,7 +34,8 @@ REGISTRY = all_commands()
         ("SELECT 1", False),
         ("SELECT 1;", True),
         ("SELECT 1\\G", True),
-        ("SELECT 1\n", True),
+        ("SELECT 1\n", False),
+        ("DELETE FROM c\n\n", False),
         ("SELECT ';", False),
         ("SELECT '\n", False),
         ("SELECT 1 -- ;", False),
@@ -52,7 +53,7 @@ REGISTRY = all_commands()
     ],
 )
 def test_enter_runs_what_is_whole(text, whole):
-    """SQL goes on over lines up to its semicolon or an empty line, commands do not."""
+    """SQL goes on over lines up to its semicolon, past empty lines; commands do not."""
     assert is_whole(text, REGISTRY) == whole
 
 
@@ -267,7 +268,7 @@ async def test_keys(tmp_path):
                 return editor.read()
 
             assert typed("SELECT\r1;\r") == "SELECT\n1;"
-            assert typed("SELECT 2\r\r") == "SELECT 2\n"
+            assert typed("SELECT 2\r\r;\r") == "SELECT 2\n\n;"  # an empty line runs nothing
             assert typed("help\r") == "help"
             assert typed("\x10\r") == "help"  # Ctrl-P: from the history
             pasted = "\n".join(f"INSERT INTO t VALUES ({n});" for n in range(1000))

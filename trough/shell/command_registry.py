@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from trough import errors
 from trough.cli.safe_text import safe
+from trough.shell.input.sql_kind import DESTROYING
 from trough.shell.input.statements import Rest, Statement
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Command:
     :ivar usage: every way to write it, one a line
     :ivar completes: what the first, second ... argument is; words stand for themselves, and
         the last entry holds for all further arguments
+    :ivar destroys: whether it destroys something, so that no typing error is taken for it
     :ivar least: number of words that are needed
     :ivar most: number of words that are allowed; None: any
     """
@@ -88,6 +90,7 @@ class Command:
     rest: Rest = Rest.WORDS
     completes: tuple[Takes | str, ...] = ()
     aliases: tuple[str, ...] = ()
+    destroys: bool = False
     least: int = 0
     most: int | None = None
 
@@ -218,9 +221,12 @@ class Registry:
         """Every name and alias as it is written, by its text in capitals."""
         return {name.upper(): name for entry in self for name in (entry.name, *entry.aliases)}
 
+    def _destroys(self, name: str) -> bool:
+        return self._by_words[tuple(name.split())].destroys or name in DESTROYING
+
     def _unknown(self, text: str) -> tuple[str, str]:
         word = text.split(maxsplit=1)[0]
-        names = self.names()
+        names = {key: name for key, name in self.names().items() if not self._destroys(key)}
         close = difflib.get_close_matches(word.upper(), sorted(names), 1, 0.6)
         suggestion = f"did you mean {names[close[0]]}?" if close else "HELP lists what there is"
         return f"neither a command nor SQL: {safe(word[:60])}", suggestion

@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     add("segments", nargs="*", metavar="segment", help="segments to connect to")
     add("-u", "--url", metavar="URL", help=metadata_url.HELP)
     add("-w", "--writable", action="store_true", help="read-write mode")
-    add("-s", "--schema", default="default", help="for segments that the first write creates")
+    add("-s", "--schema", help="with -w: the first write to a segment creates it from this schema")
     add("-e", "--execute", action="append", metavar="SQL", help="run this and end; may be repeated")
     add("-f", "--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}; and MERGED after it")
     add("-o", "--output", metavar="FILE", help="where results go")

@@ -150,6 +150,10 @@ class Remote(Protocol):
         """Write to one segment, which is created from `schema` where it is new."""
         ...
 
+    def create(self, segment: str, schema: str) -> None:
+        """Make a segment writable; it is created from `schema` where it is new."""
+        ...
+
     def copies(self, segments: Sequence[str]) -> dict[str, list[Copy]]:
         """Where segments are served; those that are nowhere are left out."""
         ...
@@ -203,14 +207,14 @@ class Session:
     """What the commands of one shell have in common.
 
     :ivar segments: connected, each once
-    :ivar schema: for segments that the first write creates
+    :ivar schema: for segments that the first write creates; None: none is created
     :ivar expanded: one line a column, whatever the format
     :ivar last_query: for EXPORT
     :ivar failures: what failed in the last statement, for SHOW FAILURES
     """
 
     writable: bool = False
-    schema: str = "default"
+    schema: str | None = None
     choice: Choice = field(default_factory=Choice)
     expanded: bool = False
     timing: bool = True

@@ -74,6 +74,11 @@ class ShellSettings:
         "MARKDOWN; with MERGED after it, all segments make one table with a column _segment.",
     )
     timing: bool = _key(True, _flag, "Whether to say how long a statement took.")
+    confirm: bool = _key(
+        True,
+        _flag,
+        "Whether to ask before DELETE and UPDATE without WHERE, DROP and SHRED SEGMENT.",
+    )
     null_as: str = _key("<null>", _text, "What stands for NULL in results for people.")
     max_column_width: int = _key(
         200,

@@ -17,8 +17,10 @@ from trough import errors
 from trough.cli.progress import Progress
 from trough.cli.safe_text import safe_lines
 from trough.errors import TroughError
+from trough.model import DEFAULT_SCHEMA
 from trough.shell.command_registry import Registry
 from trough.shell.input.batches import Batch, joined
+from trough.shell.input.sql_kind import writes
 from trough.shell.input.statements import Splitter, Statement
 from trough.shell.output.formats import Choice, Options
 from trough.shell.output.results import Results
@@ -89,6 +91,9 @@ class Shell:
     def run_lines(self, lines: Iterable[str], name: str = "") -> None:
         """Run statements line by line, up to the first that fails.
 
+        A file or a pipe may have been cut off, so a change that its end leaves without a
+        semicolon does not run. The text of an option (no `name`) is whole.
+
         :param lines: ``""`` among them says that the next one has to be waited for
         :param name: of the file, put before errors with the line; or ``""``
         :raises trough.errors.TroughError: the first failure
@@ -108,9 +113,12 @@ class Shell:
                 for statement in splitter.feed(line):
                     batch.add(statement)
             last = splitter.finish()
-            if last is not None:
+            cut_off = last is not None and name and writes(last.text)
+            if last is not None and not cut_off:
                 batch.add(last)
             batch.flush()
+            if last is not None and cut_off:
+                raise _at(unfinished(last), name, last.line)
         finally:
             self._depth -= 1
 
@@ -132,7 +140,7 @@ class Shell:
         :param what: how the change is called, where nobody can say whether it was made
         """
         try:
-            return self.remote.write(segment, sql, self.session.schema)
+            return self.remote.write(segment, sql, self.session.schema or DEFAULT_SCHEMA.id)
         except KeyboardInterrupt:
             self.complain(f"{what} may have been carried out all the same: look")
             raise
@@ -275,6 +283,11 @@ class Shell:
         self.say(f"{succeeded:,} of {counted(asked, 'segment')} {verb}")
         self.report(failures, asked)
 
+    @property
+    def in_file(self) -> bool:
+        """Whether the statement that runs came from a file, and not from the keyboard."""
+        return self._depth > 0
+
     # -- words to people -------------------------------------------------------
 
     @property
@@ -307,6 +320,12 @@ class Shell:
     def path(self, text: str) -> Path:
         """A file's name as a person types it."""
         return Path(text).expanduser()
+
+
+def unfinished(statement: Statement) -> TroughError:
+    """The error for a statement that the end of its text cut off."""
+    verb = safe_lines(statement.text.split(maxsplit=1)[0])
+    return errors.BadRequest(f"{verb} was not run: the statement has no end", "end it with ;")
 
 
 def _at(error: TroughError, name: str, line: int) -> TroughError:

@@ -147,6 +147,9 @@ class ClusterRemote:
 
         return Written(self._bridge.call(write))
 
+    def create(self, segment: str, schema: str) -> None:
+        self._bridge.call(self._cluster.provision, segment, schema)
+
     def copies(self, segments: Sequence[str]) -> dict[str, list[Copy]]:
         return self._bridge.call(self._cluster.where, segments)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trough import errors
 from trough.cli.progress import duration
 from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
+from trough.shell.confirmation import confirm_loss
 from trough.shell.input.sql_kind import WRITES, reads, returns
 from trough.shell.input.statements import Rest, Statement
 from trough.shell.output.sections import counted
@@ -39,8 +40,8 @@ def select(shell: Shell, arguments: Arguments) -> None:
     fails is summed up by reason at the end; SHOW FAILURES lists it. Ctrl-C cancels the
     query on the workers. For one answer over all segments there is GATHER.
 
-    SQL may run over lines; a semicolon or an empty line ends it. Ending it with \\G
-    shows one line a column.
+    SQL may run over lines; a semicolon ends it. Ending it with \\G shows one line a
+    column.
     """
     sql = arguments.statement.text
     if not reads(sql):
@@ -77,6 +78,7 @@ def write(shell: Shell, arguments: Arguments) -> None:
     sql = arguments.statement.text
     verb = sql.split(maxsplit=1)[0].upper()
     segment = session.connected_for_writing(verb)
+    confirm_loss(shell, segment, sql)
     begun = time.monotonic()
     written = shell.write(segment, sql, verb)
     took = f" ({duration(time.monotonic() - begun)})" if session.timing else ""
@@ -107,7 +109,9 @@ def change(shell: Shell, arguments: Arguments) -> None:
     shown. A segment that does not exist yet is created by the first write, from the schema
     of -s.
 
-    PROMOTE publishes what was written for good.
+    Typed at a terminal, DELETE and UPDATE without WHERE, and DROP, ask first and name what
+    they affect; the setting confirm turns that off. PROMOTE publishes what was written for
+    good.
     """
     write(shell, arguments)
 

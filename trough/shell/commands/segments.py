@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from trough import errors
 from trough.cli.progress import Progress
-from trough.model import check_segment_id
+from trough.model import DEFAULT_SCHEMA, check_segment_id
 from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command, words_of
 from trough.shell.output.sections import counted
 from trough.shell.shell import Shell
@@ -30,8 +30,9 @@ def connect(shell: Shell, arguments: Arguments) -> None:
     Segments connected before are left. MATCHING connects all segments in whose id the
     regular expression is found; ^ and $ anchor it. The case of ids matters.
 
-    In read-write mode a segment that does not exist yet can be connected too, by its
-    name: the first write creates it, from the schema given with -s.
+    Where trough-shell was started with -w and -s, a segment that does not exist yet can
+    be connected too: the first write creates it from that schema. Otherwise CREATE SEGMENT
+    creates one.
     """
     if arguments.words[0].upper() == "MATCHING":
         connect_matching(shell, pattern_of(arguments))
@@ -45,19 +46,19 @@ def connect_named(shell: Shell, words: Iterable[str]) -> None:
     wanted = tuple(dict.fromkeys(map(check_segment_id, words)))
     copies = shell.remote.copies(wanted)
     missing = [segment for segment in wanted if segment not in copies]
-    if session.writable:
+    if missing and session.writable and session.schema is not None:
         session.connect(wanted)
-        if missing:
-            shell.say(
-                f"{listed(missing)}: not there yet; the first write creates it from the"
-                f" schema {session.schema}"
-            )
-        else:
-            shell.say(f"connected to {counted(len(wanted), 'segment')}")
+        shell.say(
+            f"{listed(missing)}: not there yet; the first write creates it from the"
+            f" schema {session.schema}"
+        )
         return
     if len(missing) == len(wanted):
         raise errors.NoSuchSegment(
-            f"no worker serves {listed(missing)}", "SHOW SEGMENTS lists what can be read"
+            f"no worker serves {listed(missing)}",
+            f"CREATE SEGMENT {missing[0]} creates it"
+            if session.writable
+            else "SHOW SEGMENTS lists what can be read",
         )
     session.connect(segment for segment in wanted if segment in copies)
     shell.say(f"connected to {counted(len(session.segments), 'segment')}")
@@ -95,6 +96,32 @@ def pattern_of(arguments: Arguments) -> str:
     return words[0] if len(words) == 1 else text[0]
 
 
+@command(
+    "CREATE SEGMENT",
+    "CREATE SEGMENT segment [SCHEMA schema]",
+    group=Group.SEGMENTS,
+    completes=("", "SCHEMA", Takes.SCHEMA),
+    least=1,
+    most=3,
+)
+def create_segment(shell: Shell, arguments: Arguments) -> None:
+    """Create a segment from a schema and connect to it; read-write mode (-w) only.
+
+    The schema is the one named here, else that of -s, else the empty schema default.
+    """
+    shell.session.check_writable("CREATE SEGMENT")
+    segment, *rest = arguments.words
+    if rest and (rest[0].upper() != "SCHEMA" or len(rest) != 2):
+        raise UsageError("CREATE SEGMENT takes one segment", create_segment.how())
+    check_segment_id(segment)
+    if shell.remote.copies([segment]):
+        raise errors.BadRequest(f"{segment} exists already", f"CONNECT {segment} connects to it")
+    schema = rest[1] if rest else shell.session.schema or DEFAULT_SCHEMA.id
+    shell.remote.create(segment, schema)
+    shell.session.connect([segment])
+    shell.say(f"{segment} created from the schema {schema}")
+
+
 @command("DISCONNECT", group=Group.SEGMENTS, most=0)
 def disconnect(shell: Shell, arguments: Arguments) -> None:
     """Leave all segments."""
@@ -119,22 +146,23 @@ def promote(shell: Shell, arguments: Arguments) -> None:
     "SHRED SEGMENT segment ... [--yes]",
     group=Group.SEGMENTS,
     completes=(Takes.SEGMENT,),
+    destroys=True,
     least=1,
 )
 def shred(shell: Shell, arguments: Arguments) -> None:
     """Delete segments everywhere, without a way back; read-write mode (-w) only.
 
     All copies on workers and the canonical copy are deleted. A person has to type how
-    many segments it is; a script has to say --yes. Segments under a write lock are
-    refused; the lock is given up an hour after the last write (WRITE_LOCK_IDLE) if that
-    was promoted.
+    many segments it is, unless the setting confirm is off; a script has to give --yes.
+    Segments under a write lock are refused; the lock is given up an hour after the last
+    write (WRITE_LOCK_IDLE) if that was promoted.
     """
     shell.session.check_writable("SHRED")
     words = [word for word in arguments.words if word != "--yes"]
     segments = tuple(dict.fromkeys(map(check_segment_id, words)))
     if not segments:
         raise UsageError("SHRED SEGMENT: the segments are missing", shred.how())
-    if "--yes" not in arguments.words:
+    if "--yes" not in arguments.words and (shell.settings.confirm or shell.confirm is None):
         _confirm(shell, segments)
     try:
         shell.each(shell.remote.delete(segments), segments, "deleted")
@@ -155,7 +183,7 @@ def _confirm(shell: Shell, segments: tuple[str, ...]) -> None:
         raise errors.Cancelled("nothing was deleted")
 
 
-@command("SHRED", "SHRED SEGMENT segment ... [--yes]", group=Group.SEGMENTS)
+@command("SHRED", "SHRED SEGMENT segment ... [--yes]", group=Group.SEGMENTS, destroys=True)
 def shred_what(shell: Shell, arguments: Arguments) -> None:
     """The word SEGMENT belongs to SHRED SEGMENT."""
     raise UsageError("SHRED: say SHRED SEGMENT", shred.how())
@@ -168,4 +196,4 @@ def listed(segments: Iterable[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-COMMANDS = (connect, disconnect, promote, shred, shred_what)
+COMMANDS = (connect, create_segment, disconnect, promote, shred, shred_what)

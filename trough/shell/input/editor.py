@@ -30,7 +30,7 @@ from trough.shell.input.highlighting import STYLE, ShellLexer
 from trough.shell.input.known_names import Names
 from trough.shell.input.statements import Splitter, lines_of, split
 from trough.shell.output.sections import counted
-from trough.shell.shell import Quit, Shell, Told
+from trough.shell.shell import Quit, Shell, Told, unfinished
 
 WELCOME = (
     "SHOW SEGMENTS lists what there is, and CONNECT chooses; HELP lists the commands.\n"
@@ -41,15 +41,14 @@ WELCOME = (
 def is_whole(text: str, registry: Registry) -> bool:
     """Whether Enter runs `text`, rather than going on to the next line.
 
-    An empty last line runs what is there, unless a string or a comment is open.
+    SQL ends with a semicolon and with nothing else: an empty line that ended a DELETE before
+    its WHERE would empty the table.
     """
     splitter = Splitter(registry.rest_of)
     for line in lines_of(text + "\n"):
         for _ in splitter.feed(line):
             pass
-    if splitter.open_token:
-        return False
-    return not splitter.pending or text.rpartition("\n")[2].strip() == ""
+    return not splitter.pending and not splitter.open_token
 
 
 def bindings(registry: Registry) -> KeyBindings:
@@ -132,7 +131,7 @@ class Editor:
             parts.insert(3, "expanded")
         text = self._prompt.default_buffer.text
         if "\n" in text:
-            parts.append("; or an empty line runs it")
+            parts.append("; ends the statement")
         return " " + " | ".join(parts)
 
 
@@ -177,9 +176,15 @@ def _interruptible() -> Iterator[None]:
 
 
 def run_typed(shell: Shell, text: str, verbose: bool = False) -> None:
-    """Run what was typed, up to the first statement that fails, and say why it did."""
+    """Run what was typed, up to the first statement that fails, and report why it did.
+
+    Nothing runs if the last statement has no end.
+    """
     try:
-        for statement in split(text, shell.registry.rest_of):
+        statements = split(text, shell.registry.rest_of)
+        if statements and not statements[-1].ended:
+            raise unfinished(statements[-1])
+        for statement in statements:
             shell.execute(statement)
     except Told:
         pass

@@ -33,6 +33,9 @@ WRITES = (
     "DETACH",
 )
 
+#: Verbs that destroy what there is, so that no typing error is taken for one of them.
+DESTROYING = frozenset({"DELETE", "UPDATE", "REPLACE", "DROP", "ALTER"})
+
 _AFTER_WITH = frozenset({"SELECT", "VALUES", "INSERT", "UPDATE", "DELETE", "REPLACE"})
 
 
