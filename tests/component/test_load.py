@@ -3,119 +3,20 @@
 import gzip
 import io
 import json
-import sqlite3
 
 import pytest
 import pytest_twisted
+from load_runs import ELEVEN, publish, run
 from places import SAMPLES
-from twisted.internet import reactor, threads
-from waiting import EXPECTED_WITHIN
+from twisted.internet import reactor
 from web_servers import ClosingServer, WebServer
 
-from trough import model
 from trough.cli.load_progress import Progress
 from trough.load import main as load
 from trough.load.segment_loader import REFUSED_IN_A_ROW
 from trough.metadata.sqlite.store import EmbeddedMetadata
 
-CRAWLED_URL = """
-CREATE TABLE crawled_url (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp DATETIME, status_code INTEGER, size BIGINT,
-    payload_size BIGINT, url VARCHAR(4000), hop_path VARCHAR(255), is_seed_redirect INTEGER(1),
-    via VARCHAR(255), mimetype VARCHAR(255), content_digest VARCHAR(255), seed VARCHAR(4000),
-    is_duplicate INTEGER(1), warc_filename VARCHAR(255), warc_offset VARCHAR(255),
-    warc_content_bytes BIGINT, host VARCHAR(255));
-CREATE TABLE small (url TEXT NOT NULL UNIQUE, host TEXT);
-"""
-ELEVEN = (
-    "com,example)/ 20140127171200 http://example.com/{} text/html 200 B2LT - - 1046 334 a.warc.gz\n"
-)
-
-
-class Segment:
-    """One segment in memory, which provisions, reads and writes like a worker.
-
-    :ivar scripts: the writes that were asked for
-    :ivar before_write: called before each write; may answer in its place
-    """
-
-    def __init__(self) -> None:
-        self.database = sqlite3.connect(":memory:", isolation_level=None)
-        self.database.row_factory = sqlite3.Row
-        self.database.executescript(CRAWLED_URL)
-        self.scripts = []
-        self.before_write = lambda: None
-        self.url = ""
-
-    def __call__(self, method, uri, body):
-        if uri == "/provision":
-            return 200, json.dumps({"write_url": f"{self.url}write"}).encode()
-        try:
-            if uri == "/write":
-                return self._write(body.decode())
-            found = self.database.execute(body.decode()).fetchall()
-            return 200, json.dumps([dict(row) for row in found]).encode()
-        except sqlite3.Error as error:
-            return 400, f"500 Server Error: {error}\n".encode(), ("x-trough-error", "bad-sql")
-
-    def _write(self, script):
-        self.scripts.append(script)
-        instead = self.before_write()
-        if instead:
-            return instead
-        try:
-            self.database.executescript(f"BEGIN;\n{script}\nCOMMIT;")
-        except sqlite3.Error:
-            self.database.execute("ROLLBACK")
-            raise
-        return 200, b"OK\n"
-
-    def rows(self, sql):
-        return [tuple(row) for row in self.database.execute(sql)]
-
-
-class Run:
-    """A registry and a worker for trough-load, and what a run of it printed."""
-
-    def __init__(self, path, segment, capsys) -> None:
-        self.segment = segment
-        self._path = path
-        self._capsys = capsys
-        self.printed = ""
-
-    def file(self, name, content):
-        """A file to load."""
-        path = self._path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return str(path)
-
-    async def __call__(self, *arguments):
-        """Run the tool; its exit status."""
-        url = f"sqlite://{self._path}/registry.db"
-        status = await threads.deferToThread(
-            load.main, ["-u", url, "--segment", "s", "--schema", "crawl", *arguments]
-        ).addTimeout(EXPECTED_WITHIN, reactor)
-        self.printed = self._capsys.readouterr().err
-        return status
-
-
-async def publish(metadata, segment, url):
-    """Make `url` the leader's and the segment's."""
-    await metadata.open()
-    await metadata.campaign(model.Leader("sync", "1", url=url, ttl=3600.0))
-    await metadata.publish_copies([model.Copy(segment, "w", model.READ, f"{url}read")])
-
-
-@pytest_twisted.async_yield_fixture
-async def run(tmp_path, capsys):
-    """Runs trough-load on a segment ``s``."""
-    metadata = EmbeddedMetadata(tmp_path / "registry.db", reactor)
-    segment = Segment()
-    async with WebServer(reactor, segment) as server:
-        segment.url = server.url
-        await publish(metadata, "s", server.url)
-        yield Run(tmp_path, segment, capsys)
-    await metadata.close()
+__all__ = ["run"]
 
 
 @pytest_twisted.ensureDeferred
@@ -127,7 +28,7 @@ async def test_captures_become_crawled_urls(run):
     assert run.segment.rows("SELECT count(*), min(timestamp), max(host) FROM crawled_url") == [
         (25, "2014-01-27 17:12:00", "example.com")
     ]
-    assert "25 rows loaded, 0 lines skipped" in run.printed
+    assert "25 rows loaded, 0 records skipped" in run.printed
 
 
 @pytest.mark.parametrize(
@@ -186,7 +87,7 @@ async def test_refused_rows_are_found_and_the_rest_is_stored(run):
     assert f"{path}:71: skipped: UNIQUE constraint failed: small.url" in run.printed
     assert f"{path}:201: skipped: NOT NULL constraint failed: small.url" in run.printed
     assert f"{path}:202: skipped: small has no column nothing" in run.printed
-    assert "199 rows loaded, 3 lines skipped" in run.printed
+    assert "199 rows loaded, 3 records skipped" in run.printed
 
 
 @pytest_twisted.ensureDeferred
@@ -240,8 +141,8 @@ async def test_only_the_first_skipped_lines_are_told(run):
     """--show-skipped bounds what is printed, and the summary counts all."""
     path = run.file("a.cdx", ELEVEN.format(1) + "damaged\n" * 50)
     assert await run("--show-skipped", "2", path) == load.SOME_SKIPPED
-    assert run.printed.count("skipped: 1 fields instead of 11") == 2
-    assert "1 rows loaded, 50 lines skipped" in run.printed
+    assert run.printed.count("skipped: 1 fields, and no header") == 2
+    assert "1 rows loaded, 50 records skipped" in run.printed
 
 
 @pytest_twisted.ensureDeferred
@@ -314,9 +215,9 @@ async def test_files_that_are_no_files_of_any_format(run):
     assert "--format" in run.printed
     damaged = gzip.compress(ELEVEN.encode() * 50)[:-20]
     assert await run(run.file("a.cdx.gz", damaged)) == load.STOPPED
-    assert "cannot be read" in run.printed
+    assert "the file ends early" in run.printed
     assert await run(run.file("empty", "")) == load.ALL_LOADED
-    assert "0 rows loaded, 0 lines skipped" in run.printed
+    assert "0 rows loaded, 0 records skipped" in run.printed
 
 
 @pytest_twisted.ensureDeferred
@@ -354,18 +255,18 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere():
         now[0] = 0.0
         progress = Progress(stream, 200, lambda: now[0])
         progress.begin(lambda: 100)
-        progress.update(1)
+        progress.add(loaded=1)
         now[0] = 5.0
-        progress.update(2000)
+        progress.add(loaded=1999)
         progress.say("a message")
         now[0] = 16.0
-        progress.update(4000)
+        progress.add(loaded=2000)
         progress.finish()
     drawn = terminal.getvalue().split("\r\x1b[K")
     assert drawn[1].startswith("[##########..........]  50% 2,000 rows loaded")
     assert drawn[2] == "a message\n"
     assert log.getvalue().splitlines() == [
         "a message",
-        "4,000 rows loaded, 0 lines skipped in 16.0 s, 250 rows/s",
-        "4,000 rows loaded, 0 lines skipped in 16.0 s, 250 rows/s",
+        "4,000 rows loaded, 0 records skipped in 16.0 s, 250 rows/s",
+        "4,000 rows loaded, 0 records skipped in 16.0 s, 250 rows/s",
     ]

@@ -35,7 +35,7 @@ LAYERS = [
     ["protocols*", "cluster_client", "sync"],
     ["client"],
     ["cli", "shell*"],
-    ["load", "admin"],
+    ["load*", "admin"],
     ["example", "service"],
     ["taps"],
 ]

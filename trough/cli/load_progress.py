@@ -8,6 +8,7 @@ skipped lines and bytes read.
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -20,12 +21,12 @@ _CLEAR_LINE = "\r\x1b[K"
 
 
 class Progress:
-    """Shows the progress of loading.
+    """Shows the progress of loading any number of files at once. For any thread.
 
     :param total: bytes to read in all; None where nobody knows
     :param clock: monotonic seconds
     :ivar loaded: rows stored
-    :ivar skipped: lines skipped
+    :ivar skipped: records skipped
     """
 
     def __init__(
@@ -36,21 +37,31 @@ class Progress:
         self._clock = clock
         self._terminal = stream.isatty()
         self._begun = self._shown_at = clock()
-        self._position: Callable[[], int] = int
+        self._reading: list[Callable[[], int]] = []
         self._bytes_before = 0
+        self._lock = threading.RLock()
         self.loaded = 0
         self.skipped = 0
 
     def begin(self, position: Callable[[], int]) -> None:
-        """Go on to the next file, of which `position` tells the bytes read."""
-        self._bytes_before += self._position()
-        self._position = position
+        """A file is being read, of which `position` tells the bytes read."""
+        with self._lock:
+            self._reading.append(position)
 
-    def update(self, loaded: int) -> None:
-        """Say how many rows are stored in all; shown when it is time."""
-        self.loaded = loaded
-        now = self._clock()
-        if now - self._shown_at >= (REDRAW_SECONDS if self._terminal else LINE_SECONDS):
+    def end(self, position: Callable[[], int]) -> None:
+        """A file that began is not read any more."""
+        with self._lock:
+            self._bytes_before += position()
+            self._reading.remove(position)
+
+    def add(self, loaded: int = 0, skipped: int = 0) -> None:
+        """Count rows that are stored, and records that are skipped; shown when it is time."""
+        with self._lock:
+            self.loaded += loaded
+            self.skipped += skipped
+            now = self._clock()
+            if now - self._shown_at < (REDRAW_SECONDS if self._terminal else LINE_SECONDS):
+                return
             self._shown_at = now
             if self._terminal:
                 width = shutil.get_terminal_size().columns - 1
@@ -60,6 +71,10 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line; what a terminal would obey instead of showing is escaped."""
+        with self._lock:
+            self._say(text)
+
+    def _say(self, text: str) -> None:
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
         self._write((_CLEAR_LINE if self._terminal else "") + shown + "\n")
 
@@ -70,16 +85,16 @@ class Progress:
     def _bar(self, now: float) -> str:
         if not self._total:
             return self._numbers(now)
-        share = min(1.0, (self._bytes_before + self._position()) / self._total)
+        read = self._bytes_before + sum(position() for position in self._reading)
+        share = min(1.0, read / self._total)
         filled = round(20 * share)
         return f"[{'#' * filled}{'.' * (20 - filled)}] {share:4.0%} {self._numbers(now)}"
 
     def _numbers(self, now: float) -> str:
         seconds = now - self._begun
         rate = f", {self.loaded / seconds:,.0f} rows/s" if seconds >= 1 else ""
-        return (
-            f"{self.loaded:,} rows loaded, {self.skipped:,} lines skipped in {seconds:.1f} s{rate}"
-        )
+        counts = f"{self.loaded:,} rows loaded, {self.skipped:,} records skipped"
+        return f"{counts} in {seconds:.1f} s{rate}"
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

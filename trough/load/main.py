@@ -1,58 +1,36 @@
-"""``trough-load``: files of captures or tables into a segment, through the write API.
+"""``trough-load``: files of captures or tables into segments, through the write API.
 
-Reads files, hands their rows to a :class:`trough.load.segment_loader.SegmentLoader`, shows how
-far it is, and tells of every line that is skipped. Whatever stops it says with which line
-to go on, since loading is not idempotent: a line that is loaded twice is stored twice,
-unless the table's own keys refuse it.
+Plans which file goes into which segment, loads several segments at once, promotes each of
+them, and reports what is skipped. Whatever stops a file says with which line to go on,
+since loading is not idempotent: a record that is loaded twice is stored twice, unless the
+table's own keys refuse it.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import os
+import re
 import sys
-import zlib
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TextIO
 
-from trough import __version__, errors, model
+from trough import errors, model
 from trough.cli import metadata_url
 from trough.cli.load_progress import Progress
-from trough.client import TroughClient
-from trough.load import records
-from trough.load.records import Line, Row, Skipped
-from trough.load.segment_loader import SegmentLoader
+from trough.client import TroughClient, TroughException
+from trough.load import options as command_line
+from trough.load.file_loader import FileLoader, Interrupted
+from trough.load.journal import Journal
+from trough.load.records import DamagedEnd
+from trough.load.segment_loader import LoadingStopped
+from trough.load.sources import COMPRESSED_SUFFIXES, STDIN
+from trough.load.tables import no_answer
 
 ALL_LOADED, SOME_SKIPPED, STOPPED, INTERRUPTED = 0, 1, 2, 130
-
-_GZIP_MAGIC = b"\x1f\x8b"
-_STDIN = "-"
-
-# Lines that may tell the format: a damaged beginning is not rare, a longer one would be.
-_LOOKED_AT = 50
-
-DESCRIPTION = """\
-Load CDX, CDXJ, CSV or JSON lines, gzipped or not, into one segment.
-
-Captures (CDX, CDXJ) become rows of a table crawled_url, with the columns timestamp,
-status_code, size, url, mimetype, content_digest, is_duplicate, warc_filename,
-warc_offset and host as far as the table has them. CSV names its columns in its first
-row, and JSON lines by the keys of each object. Lines that cannot be loaded are skipped,
-and told of with their number and the reason.
-"""
-
-EPILOG = """\
-Loading a file twice stores its rows twice. Where loading stops half-way, it says with
-which line to go on (--from-line).
-
-exit status: 0 everything was loaded, 1 lines were skipped, 2 loading stopped or could
-not begin, 130 interrupted
-
-example: trough-load --segment 300001 --schema crawled_url index.cdx.gz
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,75 +38,75 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :return: the exit status
     """
-    options = _parser().parse_args(arguments)
+    options = command_line.parser().parse_args(arguments)
     try:
-        model.check_segment_id(options.segment)
+        plan = _plan(options)
         url = metadata_url.registry_url(options.url, os.environ)
         token = metadata_url.access_token(os.environ)
         with TroughClient(url, token=token) as client:
-            return _Loading(client, options, sys.stderr).run()
+            return _Run(client, options, sys.stderr).run(plan)
     except errors.TroughError as error:
-        print(f"trough-load: {error}", file=sys.stderr)
+        print(f"trough-load: {_reason(error)}", file=sys.stderr)
         return STOPPED
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "trough-load",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("-u", "--url", help=metadata_url.HELP)
-    add("--version", action="version", version=f"trough-load {__version__}")
-    add("--segment", required=True, metavar="ID", help="the segment to load into")
-    add(
-        "--schema",
-        default="default",
-        metavar="NAME",
-        help="what the segment is created from, if it is new (default: the empty schema)",
-    )
-    add("--table", default="crawled_url", help="the table to load into (default: %(default)s)")
-    add(
-        "--format",
-        choices=["auto", *records.FORMATS],
-        default="auto",
-        help="default: auto, by the first lines of each file",
-    )
-    add(
-        "--batch",
-        type=_positive,
-        default=1000,
-        metavar="ROWS",
-        help="rows in one transaction, at most (default: %(default)s)",
-    )
-    add(
-        "--from-line",
-        type=_positive,
-        default=1,
-        metavar="N",
-        help="pass over the lines before this one, of one file",
-    )
-    add(
-        "--show-skipped",
-        type=int,
-        default=20,
-        metavar="N",
-        help="tell of the first N skipped lines of each file (default: %(default)s); "
-        "the summary counts all",
-    )
-    add("files", nargs="*", default=[_STDIN], metavar="FILE", help="default, or -: standard input")
-    return parser
+def _reason(error: Exception) -> str:
+    """An error for a person: without what was sent, and without line ends."""
+    text = no_answer(error) if isinstance(error, TroughException) else str(error)
+    return " ".join(text.split())
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
-    return int(text)
+# -- which file goes where ---------------------------------------------------------
 
 
-class _Loading:
+def _plan(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Files by segment.
+
+    :raises trough.errors.BadRequest: they do not go together
+    """
+    files: list[str] = options.files
+    if options.from_line > 1 and len(files) > 1:
+        raise errors.BadRequest("--from-line says where to go on in one file", "name one file")
+    if STDIN in files and (options.resume or options.segment_from):
+        raise errors.BadRequest(
+            "standard input has no name for --segment-from and --resume", "name files"
+        )
+    plan: dict[str, list[str]] = {}
+    for path in files:
+        segment = options.segment
+        if options.segment_from is not None:
+            segment = _segment_from(options.segment_from, path)
+        model.check_segment_id(segment)
+        plan.setdefault(segment, []).append(path)
+    return plan
+
+
+def _segment_from(rule: str, path: str) -> str:
+    name = Path(path).name
+    if rule == "name":
+        for suffix in COMPRESSED_SUFFIXES:
+            name = name.removesuffix(suffix)
+        return name.partition(".")[0] if name[:1] != "." else name
+    try:
+        found = re.search(rule, path)
+    except re.error as error:
+        raise errors.BadRequest(
+            f"--segment-from {rule!r} is neither `name` nor a regular expression: {error}"
+        ) from error
+    if found is None:
+        raise errors.BadRequest(f"--segment-from {rule!r} is not found in {path}")
+    segment: str | None = found[1] if found.re.groups else found[0]
+    if not segment:
+        raise errors.BadRequest(f"--segment-from {rule!r} finds nothing in {path}")
+    return segment
+
+
+# -- loading -------------------------------------------------------------------------
+
+
+class _Run:
     """One run of the tool.
 
     :param messages: where people read what goes on
@@ -137,142 +115,106 @@ class _Loading:
     def __init__(self, client: TroughClient, options: argparse.Namespace, messages: TextIO) -> None:
         self._client = client
         self._options = options
+        self._messages = messages
+        self._interrupted = threading.Event()
+        self._journal = Journal(options.resume) if options.resume else None
         self._progress = Progress(messages, _total_bytes(options.files))
-        self._name = ""
-        self._skipped_here = 0
 
-    def run(self) -> int:
+    def run(self, plan: dict[str, list[str]]) -> int:
         """Load all files, as far as they can be.
 
         :return: the exit status
         """
-        if self._options.from_line > 1 and len(self._options.files) > 1:
-            raise errors.BadRequest("--from-line says where to go on in one file", "name one file")
-        for name in self._options.files:
-            status = self._load(name)
-            if status is not None:
-                break
-        else:
-            status = SOME_SKIPPED if self._progress.skipped else ALL_LOADED
+        try:
+            if len(plan) == 1:
+                [(segment, paths)] = plan.items()
+                statuses = [self._load_segment(segment, paths)]
+            else:
+                statuses = self._load_segments(plan)
+        finally:
+            if self._journal is not None:
+                self._journal.close()
         self._progress.finish()
+        skipped = SOME_SKIPPED if self._progress.skipped else ALL_LOADED
+        return max([*statuses, skipped])
+
+    def _load_segments(self, plan: dict[str, list[str]]) -> list[int]:
+        statuses = []
+        with ThreadPoolExecutor(self._options.jobs, thread_name_prefix="segment") as pool:
+            loading = [pool.submit(self._load_segment, *each) for each in plan.items()]
+            try:
+                for each in as_completed(loading):
+                    statuses.append(each.result())
+            except KeyboardInterrupt:
+                self._interrupted.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                statuses.append(INTERRUPTED)
+        return statuses
+
+    def _load_segment(self, segment: str, paths: Sequence[str]) -> int:
+        """Load files into one segment, and promote it; the worst status."""
+        status, loaded = ALL_LOADED, 0
+        for path in paths:
+            file = FileLoader(
+                self._client,
+                self._options,
+                segment,
+                path,
+                self._progress,
+                self._journal,
+                self._interrupted,
+            )
+            found, goes_on = self._load_file(file)
+            status, loaded = max(status, found), loaded + file.loaded
+            if not goes_on:
+                break
+        if loaded:
+            status = max(status, self._promote(segment, status))
         return status
 
-    def _load(self, name: str) -> int | None:
-        """Load one file; the exit status where that ends it all."""
-        self._name = "standard input" if name == _STDIN else name
-        self._skipped_here = 0
-        loader = None
+    def _load_file(self, file: FileLoader) -> tuple[int, bool]:
+        """Load a file; the status, and whether another one can be loaded."""
         try:
-            with _opened(name) as stream:
-                self._progress.begin(stream.position)
-                format_name, lines = self._recognised(records.lines(stream.content))
-                loader = self._loader(format_name)
-                self._feed(loader, records.FORMATS[format_name](lines))
-                return None
-        except (OSError, EOFError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or error
-            self._tell_stop(loader, f"cannot be read: {reason}")
+            file.run()
+        except DamagedEnd as error:
+            file.say_stop(_reason(error), damaged=True)
+            return STOPPED, True
+        except OSError as error:
+            file.say_stop(f"cannot be read: {error.strerror or error}")
+            return STOPPED, True
         except errors.TroughError as error:
-            self._tell_stop(loader, str(error))
-        except KeyboardInterrupt:
-            self._tell_stop(loader, "interrupted")
-            return INTERRUPTED
-        return STOPPED
+            file.say_stop(_reason(error))
+            return STOPPED, not isinstance(error, LoadingStopped)
+        except (KeyboardInterrupt, Interrupted):
+            file.say_stop("interrupted")
+            return INTERRUPTED, False
+        return ALL_LOADED, True
 
-    def _recognised(self, lines: Iterator[Line]) -> tuple[str, Iterator[Line]]:
-        """The format's name, and the lines, none of them lost."""
-        if self._options.format != "auto":
-            return self._options.format, lines
-        if self._name.removesuffix(".gz").endswith(".csv"):
-            return "csv", lines
-        passed = list(islice(lines, _LOOKED_AT))
-        texts = [text for _, text in passed if not isinstance(text, Skipped) and text.strip()]
-        found = records.recognised(texts)
-        if found is None and passed:
-            raise errors.BadRequest("its first lines show no known format", "say --format")
-        return found or "csv", chain(passed, lines)
-
-    def _loader(self, format_name: str) -> SegmentLoader:
-        loader = SegmentLoader(
-            self._client,
-            self._options.segment,
-            self._options.schema,
-            self._options.table,
-            self._options.batch,
-            # A capture has what its format has; a table need not want all of it.
-            leave_out_unknown=format_name in ("cdx", "cdxj"),
-            on_skip=self._skip,
-        )
-        loader.open()
-        return loader
-
-    def _feed(self, loader: SegmentLoader, rows: Iterator[Row | Skipped]) -> None:
-        before = self._progress.loaded
-        try:
-            for row in rows:
-                if row.line < self._options.from_line:
-                    continue
-                if isinstance(row, Skipped):
-                    self._skip(row)
-                else:
-                    loader.add(row)
-                    self._progress.update(before + loader.loaded)
-            loader.flush()
-        finally:
-            self._progress.update(before + loader.loaded)
-
-    def _skip(self, skipped: Skipped) -> None:
-        self._progress.skipped += 1
-        self._skipped_here += 1
-        most = self._options.show_skipped
-        if self._skipped_here <= most:
-            self._progress.say(f"{self._name}:{skipped.line}: skipped: {skipped.reason}")
-        elif self._skipped_here == most + 1 and most:
-            self._progress.say(f"{self._name}: more lines are skipped, and only counted from here")
-
-    def _tell_stop(self, loader: SegmentLoader | None, reason: str) -> None:
-        self._progress.say(f"trough-load: {self._name}: {reason}")
-        if loader is None:
-            return
-        go_on = max(loader.settled + 1, self._options.from_line)
-        if loader.doubtful is not None:
-            first, last = loader.doubtful
+    def _promote(self, segment: str, status: int) -> int:
+        if self._options.no_promote or status == INTERRUPTED:
             self._progress.say(
-                f"lines {first} to {last} may be stored or not: look before going on"
+                f"segment {segment} is on one disk only until it is promoted "
+                "(PROMOTE in trough-shell -w)"
             )
-        self._progress.say(f"what comes before is stored; go on with --from-line {go_on}")
-
-
-class _opened:
-    """A file for reading, decompressed where it is compressed.
-
-    :ivar content: what is in it
-    :ivar position: how many bytes of the file itself have been read
-    """
-
-    def __init__(self, name: str) -> None:
-        # A buffer of our own round standard input too: its type promises no peek().
-        self._end = 0
-        self._raw = open(0 if name == _STDIN else name, "rb", closefd=name != _STDIN)  # noqa: SIM115
-        compressed = self._raw.peek(2)[:2] == _GZIP_MAGIC
-        self.content: records.Source = gzip.GzipFile(fileobj=self._raw) if compressed else self._raw
-
-    def position(self) -> int:
-        if not self._raw.closed and self._raw.seekable():
-            self._end = self._raw.tell()
-        return self._end
-
-    def __enter__(self) -> _opened:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.position()
-        self._raw.close()
+            return ALL_LOADED
+        try:
+            path = self._client.promote(segment)["remote_path"]
+        except TroughException as error:
+            self._progress.say(
+                f"trough-load: segment {segment} is stored, and not promoted; it is on one disk "
+                f"only: {_reason(error)}"
+            )
+            return STOPPED
+        except KeyboardInterrupt:
+            self._progress.say(f"segment {segment}: interrupted before it was promoted")
+            return INTERRUPTED
+        self._progress.say(f"segment {segment} is promoted: {path}")
+        return ALL_LOADED
 
 
 def _total_bytes(names: Sequence[str]) -> int | None:
     """The length of all files, or None where one has none."""
     paths = [Path(name) for name in names]
-    if _STDIN in names or not all(path.is_file() for path in paths):
+    if STDIN in names or not all(path.is_file() for path in paths):
         return None
     return sum(path.stat().st_size for path in paths)

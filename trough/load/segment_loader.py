@@ -1,22 +1,26 @@
 """Rows into one table of one segment, in batches, finding out which ones are refused.
 
-A batch is one transaction, answered after it is on disk. One that the worker refuses is
-halved until the refused rows are alone; they are skipped and told of, the others are
-stored, and the order of the rows is kept. Whatever is no refusal (no worker, no answer)
-ends the loading with an exception that says what is stored and what is not known. It
-refuses to know where rows come from, and never stores one twice by itself.
+A batch is one transaction, acknowledged once it is on disk. One that the worker refuses is
+halved until the refused rows are alone; they are skipped and reported, the others are
+stored, and the order of the rows is kept. While one batch is being stored the next one is
+made. Anything but a refusal (no worker, no answer) ends the loading with an exception; what
+is stored, and what may be, is known then. It refuses to know where rows come from, and
+never stores one twice by itself.
+
+Nothing is provisioned before there is a row that can be stored.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
+from typing import NamedTuple, Protocol
 
 from trough import errors
-from trough.client import TroughClient, TroughException, TroughOutcomeUnknown, TroughSegmentNotFound
-from trough.load.records import Row, Skipped
+from trough.client import TroughClient, TroughException, TroughOutcomeUnknown
+from trough.load.records import Row, Skipped, alike, folded_name
+from trough.load.tables import Table, alter_sql, create_sql, no_answer
 from trough.sql.text import quoted_name, sql_value
 
 #: A batch is sent when its SQL has grown to this many bytes, however few its rows are:
@@ -26,35 +30,55 @@ BATCH_BYTES = 1 << 20
 #: So many rows refused one after the other mean that it is not the rows.
 REFUSED_IN_A_ROW = 100
 
+#: Batches that are made and not acknowledged.
+_IN_FLIGHT = 2
 
 # What a worker answers to a batch that can never be stored as it is. The last one is what
 # workers of the original system answer to everything.
 _REFUSALS = frozenset({400, 413, 500})
-_PREFIX = "500 Server Error: "
 
 
 class LoadingStopped(errors.TroughError):
     """What follows would fail too."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Insert:
-    line: int
+class Insert(NamedTuple):
+    """A row as SQL."""
+
+    first: int
+    last: int
     columns: tuple[str, ...]
     values: str
+
+
+class Listener(Protocol):
+    """Who is told what became of rows. Called on one thread at a time."""
+
+    def stored(self, first: int, last: int, rows: int) -> None:
+        """Rows of these lines are on the worker's disk."""
+
+    def refused(self, skipped: Skipped) -> None:
+        """A row was refused."""
+
+    def sending(self, first: int, last: int) -> None:
+        """Rows of these lines may be stored or not from now on."""
+
+    def not_stored(self) -> None:
+        """What was being sent is certainly not stored."""
 
 
 class SegmentLoader:
     """Loads rows into one table of one segment.
 
     :param schema: what the segment is created from where it is new
+    :param table: what was found of it
     :param batch_rows: most rows in one transaction
-    :param leave_out_unknown: store what a row has besides the columns that the table
-        lacks, instead of refusing the row
-    :param on_skip: told of each row that was refused
-    :ivar loaded: number of rows that are stored
+    :param leave_out: whether a row with these columns is stored without those that the
+        table lacks, instead of being refused
+    :param alter: add the columns that the table lacks
     :ivar settled: line of the last row that is stored, or refused
     :ivar doubtful: first and last line of rows that may be stored or not, or None
+    :ivar loaded: number of rows that are stored
     """
 
     def __init__(
@@ -62,143 +86,240 @@ class SegmentLoader:
         client: TroughClient,
         segment: str,
         schema: str,
-        table: str,
+        table_name: str,
+        table: Table,
         batch_rows: int,
-        leave_out_unknown: bool,
-        on_skip: Callable[[Skipped], None],
+        listener: Listener,
+        leave_out: Callable[[tuple[str, ...]], bool] = lambda _: False,
+        alter: Callable[[tuple[str, ...]], Mapping[str, str]] | None = None,
     ) -> None:
         self._client = client
         self._segment = segment
         self._schema = schema
+        self._table_name = table_name
         self._table = table
         self._batch_rows = batch_rows
-        self._leave_out_unknown = leave_out_unknown
-        self._on_skip = on_skip
-        self._columns: set[str] | None = None
-        self._fitting: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._listener = listener
+        self._leave_out = leave_out
+        self._alter = alter
+        self._trial = table.trial
+        self._fitting: dict[tuple[str, ...], tuple[list[int], tuple[str, ...]]] = {}
         self._unfit_in_a_row = 0
-        self._batch: list[_Insert] = []
+        self._batch: list[Insert] = []
         self._batch_bytes = 0
+        self._before = ""  # SQL that goes before the next batch
         self._refused_in_a_row = 0
-        self.loaded = 0
+        self._stopped = False
+        self._storing: list[Future[None]] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="trough-load")
         self.settled = 0
+        self.loaded = 0
         self.doubtful: tuple[int, int] | None = None
 
-    def open(self) -> None:
-        """Provision the segment, and look what columns the table has.
+    def create(self, types: Mapping[str, str]) -> None:
+        """Make the table with the first batch."""
+        self._before += create_sql(self._table_name, types)
+        self._table.types.update({folded_name(name): kind for name, kind in types.items()})
+        self._trial = None
 
-        :raises LoadingStopped: it cannot be written, or has no such table
-        """
-        try:
-            self._client.write_url(self._segment, self._schema)
-            columns = self._client.read(
-                self._segment, f"PRAGMA table_info({quoted_name(self._table)})", None
-            )
-        except TroughSegmentNotFound:
-            # Provisioned a moment ago, and not published for readers yet. Then the
-            # refusals of the writes have to tell what a look would have told.
-            return
-        except TroughException as error:
-            raise LoadingStopped(str(error)) from error
-        if not columns:
-            raise LoadingStopped(
-                f"segment {self._segment} has no table {self._table}: a new segment gets its "
-                "tables from the schema that --schema names"
-            )
-        self._columns = {column["name"].lower() for column in columns}
+    def close(self) -> None:
+        """Forget what is not being stored yet, and wait for what is."""
+        self._stopped = True
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    # -- taking rows ---------------------------------------------------------------
 
     def add(self, row: Row) -> None:
         """Take a row; it is stored at the latest by the next :meth:`flush`.
 
         :raises LoadingStopped: a batch could not be stored
         """
-        columns = tuple(row.values)
+        first, last, columns, values = row
         fitting = self._fitting.get(columns)
         if fitting is None:
             fitting = self._fitting[columns] = self._fit(columns)
-        if not fitting:
-            # Counted apart: the rows of a batch are stored, or refused, much later.
-            self._unfit_in_a_row += 1
-            self._refuse(row.line, self._misfit(columns), self._unfit_in_a_row)
+        places, stored = fitting
+        if not stored:
+            self._refuse_unfit(row)
             return
         self._unfit_in_a_row = 0
-        columns = fitting
-        values = ",".join([str(sql_value(row.values[name])) for name in columns])
-        self._batch.append(_Insert(row.line, columns, values))
-        self._batch_bytes += len(values)
+        if stored is not columns:
+            values = [values[place] for place in places]
+        text = rendered(values)
+        self._batch.append(Insert(first, last, stored, text))
+        self._batch_bytes += len(text)
         if len(self._batch) >= self._batch_rows or self._batch_bytes >= BATCH_BYTES:
-            self.flush()
-
-    def _fit(self, columns: tuple[str, ...]) -> tuple[str, ...]:
-        """Which of these columns are stored; none where the row is to be refused."""
-        if _alike(columns):
-            return ()
-        if self._columns is None:
-            return columns
-        known = tuple(name for name in columns if name.lower() in self._columns)
-        return known if known == columns or self._leave_out_unknown else ()
-
-    def _misfit(self, columns: tuple[str, ...]) -> str:
-        alike = _alike(columns)
-        if alike:
-            # SQLite would take one of them, without a word about the other.
-            return f"two values for one column: {', '.join(alike)}"
-        unknown = [name for name in columns if name.lower() not in (self._columns or ())]
-        return f"{self._table} has no column {', '.join(unknown)}"
+            self._send()
 
     def flush(self) -> None:
         """Store what was added and is not stored yet.
 
         :raises LoadingStopped: it could not be stored
         """
+        self._send()
+        self._wait(0)
+
+    def misfit(self, columns: tuple[str, ...]) -> str | None:
+        """Why rows with these columns will all be refused, or None."""
+        if self._fit(columns)[1]:
+            return None
+        if same := alike(columns):
+            # SQLite would take one of them, without a word about the other.
+            return f"two values for one column: {', '.join(same)}"
+        return f"{self._table_name} has no column {', '.join(self._unknown(columns))}"
+
+    def _fit(self, columns: tuple[str, ...]) -> tuple[list[int], tuple[str, ...]]:
+        """Which of these columns are stored; none where the row is to be refused."""
+        if alike(columns):
+            return [], ()
+        types = self._table.types
+        if not types:
+            return [], columns
+        unknown = self._unknown(columns)
+        if unknown and self._alter is not None:
+            added = {name: kind for name, kind in self._alter(columns).items() if name in unknown}
+            self._before += alter_sql(self._table_name, added)
+            types.update({folded_name(name): kind for name, kind in added.items()})
+            self._trial = None
+            unknown = []
+        if not unknown:
+            return [], columns
+        if not self._leave_out(columns):
+            return [], ()
+        places = [place for place, name in enumerate(columns) if name not in unknown]
+        return places, tuple(columns[place] for place in places)
+
+    def _unknown(self, columns: tuple[str, ...]) -> list[str]:
+        return [name for name in columns if folded_name(name) not in self._table.types]
+
+    def _refuse_unfit(self, row: Row) -> None:
+        # Counted apart: the rows of a batch are stored, or refused, much later.
+        self._unfit_in_a_row += 1
+        reason = self.misfit(row.columns) or ""
+        self._listener.refused(Skipped(row.first, row.last, reason))
+        if self._unfit_in_a_row >= REFUSED_IN_A_ROW:
+            raise _all_refused(reason)
+
+    # -- storing -------------------------------------------------------------------
+
+    def _send(self) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
         if batch:
-            self._store(batch)
+            before, self._before = self._before, ""
+            self._storing.append(self._thread.submit(self._store_first, batch, before))
+            self._wait(_IN_FLIGHT - 1)
 
-    def _store(self, batch: Sequence[_Insert]) -> None:
-        first, last = batch[0].line, batch[-1].line
+    def _wait(self, most: int) -> None:
+        while len(self._storing) > most:
+            self._storing[0].result()
+            del self._storing[0]
+
+    def _store_first(self, batch: Sequence[Insert], before: str) -> None:
+        if self._stopped:
+            return
+        try:
+            if before:
+                self._write(before)
+            if self._trial is not None:
+                batch = self._tried(batch)
+            if batch:
+                self._store(batch)
+        except BaseException:
+            # What is queued behind it would be stored out of order.
+            self._stopped = True
+            raise
+
+    def _tried(self, batch: Sequence[Insert]) -> Sequence[Insert]:
+        """What is left of the rows of a new segment from the first that can be stored on."""
+        assert self._trial is not None
+        for place, insert in enumerate(batch):
+            reason = self._trial.refusal(self._statements([insert]))
+            if reason is None:
+                self._trial = None
+                return batch[place:]
+            self._refuse(insert, reason)
+        return ()
+
+    def _store(self, batch: Sequence[Insert]) -> None:
+        first, last = batch[0].first, batch[-1].last
+        self._listener.sending(first, last)
         self.doubtful = (first, last)
         try:
-            self._client.write(self._segment, self._statements(batch), None, self._schema)
-        except TroughOutcomeUnknown as error:
-            raise LoadingStopped(str(error)) from error
-        except TroughException as error:
+            self._write(self._statements(batch))
+        except _Refused as refused:
             self.doubtful = None
-            if error.status not in _REFUSALS or error.returned_message is None:
-                raise LoadingStopped(str(error)) from error
+            self._listener.not_stored()
             if len(batch) > 1:
                 middle = len(batch) // 2
                 self._store(batch[:middle])
                 self._store(batch[middle:])
-                return
-            self.settled = last
-            self._refused_in_a_row += 1
-            reason = error.returned_message.removeprefix(_PREFIX).strip()
-            self._refuse(last, reason, self._refused_in_a_row)
+            else:
+                self._refuse(batch[0], str(refused))
+        except LoadingStopped as error:
+            if not isinstance(error.__cause__, TroughOutcomeUnknown):
+                self.doubtful = None
+                self._listener.not_stored()
+            raise
         else:
             self.settled, self.doubtful = last, None
             self.loaded += len(batch)
             self._refused_in_a_row = 0
+            self._listener.stored(first, last, len(batch))
 
-    def _statements(self, batch: Sequence[_Insert]) -> str:
-        table = quoted_name(self._table)
+    def _write(self, sql: str) -> None:
+        try:
+            self._client.write_url(self._segment, self._schema)
+        except TroughException as error:
+            raise LoadingStopped(f"it cannot be written: {no_answer(error)}") from error
+        try:
+            self._client.write(self._segment, sql, None, self._schema)
+        except TroughException as error:
+            if error.status in _REFUSALS and error.returned_message is not None:
+                raise _Refused(no_answer(error)) from error
+            raise LoadingStopped(no_answer(error)) from error
+
+    def _statements(self, batch: Iterable[Insert]) -> str:
+        table = quoted_name(self._table_name)
         statements = []
         for columns, rows in groupby(batch, key=lambda insert: insert.columns):
             names = ",".join(map(quoted_name, columns))
-            values = ",\n".join(f"({row.values})" for row in rows)
-            statements.append(f"INSERT INTO {table} ({names}) VALUES\n{values};")
+            values = "),\n(".join([row.values for row in rows])
+            statements.append(f"INSERT INTO {table} ({names}) VALUES\n({values});")
         return "\n".join(statements)
 
-    def _refuse(self, line: int, reason: str, in_a_row: int) -> None:
-        self._on_skip(Skipped(line, reason))
-        if in_a_row >= REFUSED_IN_A_ROW:
-            raise LoadingStopped(
-                f"{REFUSED_IN_A_ROW} rows in a row were refused, the last because: {reason}"
-            )
+    def _refuse(self, insert: Insert, reason: str) -> None:
+        self.settled = insert.last
+        self._refused_in_a_row += 1
+        self._listener.refused(Skipped(insert.first, insert.last, reason))
+        if self._refused_in_a_row >= REFUSED_IN_A_ROW:
+            raise _all_refused(reason)
 
 
-def _alike(columns: tuple[str, ...]) -> list[str]:
-    """Those whose names are one to SQLite, which knows the case of A to Z alone."""
-    folded = [name.lower() if name.isascii() else name for name in columns]
-    times = Counter(folded)
-    return [name for name, key in zip(columns, folded, strict=True) if times[key] > 1]
+class _Refused(LoadingStopped):
+    """The worker will never store this."""
+
+
+def _all_refused(reason: str) -> LoadingStopped:
+    return LoadingStopped(
+        f"{REFUSED_IN_A_ROW} rows in a row were refused, the last because: {reason}"
+    )
+
+
+def rendered(values: Sequence[object]) -> str:
+    """Values as SQL, with commas between them."""
+    try:
+        joined = "\x1f".join(values)  # type: ignore[arg-type]
+    except TypeError:
+        return ",".join([_rendered(value) for value in values])
+    if "'" in joined or "\0" in joined or joined.count("\x1f") != len(values) - 1:
+        return ",".join([_rendered(value) for value in values])
+    quoted = joined.replace("\x1f", "','")
+    return f"'{quoted}'"
+
+
+def _rendered(value: object) -> str:
+    if value is None:
+        return "null"
+    if type(value) is str and "'" not in value and "\0" not in value:
+        return f"'{value}'"
+    return str(sql_value(value))

@@ -1,0 +1,237 @@
+"""What trough-load does with tables and segments: checks, creates, alters, promotes, resumes."""
+
+import json
+
+import pytest
+import pytest_twisted
+from load_runs import ELEVEN, publish, run
+from twisted.internet import reactor
+from web_servers import WebServer
+
+from trough.load import main as load
+from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.model import Schema
+
+__all__ = ["run"]
+
+EXTRA = '{"url":"http://h.example/"}\n{"url":"http://h.example/a","note":"x","n":1.5}\n'
+SCHEMA = "CREATE TABLE t (id INTEGER PRIMARY KEY, text TEXT NOT NULL);"
+
+
+def provisioned(server):
+    """How often a segment was asked for."""
+    return sum(uri == "/provision" for _, uri, _ in server.requests)
+
+
+class NewSegment:
+    """A registry with one schema, and a server of a segment that does not exist yet."""
+
+    def __init__(self, run) -> None:
+        self._run = run
+
+    async def __aenter__(self):
+        run = self._run
+        run._path = run._path / "new"
+        run._path.mkdir()
+        self._metadata = EmbeddedMetadata(run._path / "registry.db", reactor)
+        run.segment.database.executescript(SCHEMA)
+        self.server = WebServer(reactor, run.segment)
+        await self.server.__aenter__()
+        run.segment.url = self.server.url
+        await publish(self._metadata, "other", self.server.url)
+        await self._metadata.put_schema(Schema("crawl", SCHEMA))
+        return self.server
+
+    async def __aexit__(self, *exc_info):
+        await self.server.__aexit__()
+        await self._metadata.close()
+
+
+# -- before anything is provisioned ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--schema", "foo"], "there is no schema foo; known: crawl, default"),
+        (["--schema", "default"], "the schema default makes no table, not t"),
+        (["--table", "other"], "the schema crawl makes t, not other"),
+        ([], "t has no column more"),
+        (["--fields", "id,text,x"], "t has no column x"),
+        (["--format", "warc"], "cannot be read"),
+    ],
+    ids=str,
+)
+@pytest_twisted.ensureDeferred
+async def test_mistakes_provision_nothing(run, arguments, reason):
+    """A wrong schema, table, column or format is reported, and leaves no segment."""
+    async with NewSegment(run) as server:
+        path = run.file("a.csv", "id,text,more\n1,a,b\n")
+        assert await run("--table", "t", *arguments, path) == load.STOPPED
+        assert reason in run.printed
+        assert provisioned(server) == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_rows_that_can_never_be_stored_provision_nothing(run):
+    """They are tried on the schema first; of those that follow a good one the worker decides."""
+    async with NewSegment(run) as server:
+        bad = run.file("a.csv", "id,text\n1,\nx,y\n")
+        assert await run("--table", "t", bad) == load.SOME_SKIPPED
+        assert f"{bad}:2: skipped: NOT NULL constraint failed: t.text" in run.printed
+        assert f"{bad}:3: skipped: datatype mismatch" in run.printed
+        assert provisioned(server) == 0
+        good = run.file("b.csv", "id,text\n1,\n2,b\n2,c\n")
+        assert await run("--table", "t", good) == load.SOME_SKIPPED
+        assert provisioned(server) >= 1
+        assert f"{good}:4: skipped: UNIQUE constraint failed: t.id" in run.printed
+        assert run.segment.rows("SELECT * FROM t") == [(2, "b")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_empty_file_provisions_nothing(run):
+    """There is nothing to store, and nothing to promote."""
+    async with NewSegment(run) as server:
+        assert await run("--table", "t", run.file("a.csv", "id,text\n")) == load.ALL_LOADED
+        assert provisioned(server) == 0 and run.segment.promoted == []
+
+
+# -- any table -----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_create_makes_the_table(run):
+    """Types are those of the values; what only looks like a number stays a text."""
+    path = run.file("a.csv", "n,code,r,t,Empty\n1,007,1.5,a,\n-2,08,2,,\n")
+    assert await run("--table", "made", "--create", path) == load.ALL_LOADED
+    assert run.segment.rows("SELECT name, type FROM pragma_table_info('made')") == [
+        ("n", "INTEGER"),
+        ("code", "TEXT"),
+        ("r", "REAL"),
+        ("t", "TEXT"),
+        ("Empty", "TEXT"),
+    ]
+    assert run.segment.rows("SELECT * FROM made") == [
+        (1, "007", 1.5, "a", None),
+        (-2, "08", 2.0, None, None),
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_create_makes_a_table_for_captures(run):
+    """With the types that crawlers' tables have."""
+    path = run.file("a.cdx", ELEVEN.format(1))
+    assert await run("--table", "made", "--create", path) == load.ALL_LOADED
+    types = dict(run.segment.rows("SELECT name, type FROM pragma_table_info('made')"))
+    assert types["warc_offset"] == "VARCHAR(255)" and types["timestamp"] == "DATETIME"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows", "status"),
+    [
+        ([], [("http://h.example/",)], load.SOME_SKIPPED),
+        (["--ignore-extra"], [("http://h.example/",), ("http://h.example/a",)], load.ALL_LOADED),
+        (
+            ["--alter"],
+            [("http://h.example/", None, None), ("http://h.example/a", "x", 1.5)],
+            load.ALL_LOADED,
+        ),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_columns_that_the_table_lacks(run, arguments, rows, status):
+    """The row is skipped, or the column dropped, or added."""
+    path = run.file("a.jsonl", EXTRA)
+    assert await run("--table", "small", *arguments, path) == status
+    columns = "url, note, n" if arguments == ["--alter"] else "url"
+    assert run.segment.rows(f"SELECT {columns} FROM small") == rows
+
+
+# -- promotion -----------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_promotion_at_the_end(run):
+    """What was stored is promoted, unless that is not wanted, which is said."""
+    path = run.file("a.cdx", ELEVEN.format(1))
+    assert await run(path) == load.ALL_LOADED
+    assert run.segment.promoted == ["s"]
+    assert "segment s is promoted: /canonical/s.sqlite" in run.printed
+    assert await run("--no-promote", path) == load.ALL_LOADED
+    assert run.segment.promoted == ["s"]
+    assert "on one disk only" in run.printed
+
+
+# -- many files ------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_files_into_many_segments_and_again(run):
+    """Each file into the segment that its name says; what is stored is not stored again."""
+    paths = [run.file(f"job-{number}.jsonl", f'{{"url": "u{number}"}}\n') for number in range(9)]
+    paths.append(run.file("job-9.jsonl", '{"url": "u9"}\n{"host": "no url"}\n'))
+    journal = run.file("journal", "")
+    arguments = ["--table", "small", "--resume", journal, "--segment-from", "job-([0-9]+)"]
+    assert await run(*arguments, *paths, segment=None) == load.SOME_SKIPPED
+    assert sorted(run.segment.promoted) == [str(number) for number in range(10)]
+    assert "10 rows loaded, 1 records skipped" in run.printed
+    assert await run(*arguments, *paths, segment=None) == load.ALL_LOADED
+    assert run.printed.count("loaded by an earlier run") == 10
+    assert run.segment.rows("SELECT count(*) FROM small") == [(10,)]
+    run.file("job-3.jsonl", '{"url": "changed"}\n')
+    assert await run(*arguments, *paths, segment=None) == load.STOPPED
+    assert "it has changed since" in run.printed
+
+
+@pytest_twisted.ensureDeferred
+async def test_resume_goes_on_behind_what_is_stored(run):
+    """A worker that failed half-way, and a run that ended without knowing."""
+    text = "".join(json.dumps({"url": f"u{number}"}) + "\n" for number in range(30))
+    path, journal = run.file("a.jsonl", text), run.file("journal", "")
+    full = (503, b"500 Server Error: disk full\n", ("x-trough-error", "disk-full"))
+    run.segment.before_write = lambda: full if len(run.segment.scripts) == 3 else None
+    arguments = ["--table", "small", "--batch", "10", "--resume", journal, path]
+    assert await run(*arguments) == load.STOPPED
+    assert await run(*arguments) == load.ALL_LOADED
+    assert run.segment.rows("SELECT count(*), count(DISTINCT url) FROM small") == [(30, 30)]
+    with open(journal, "a", encoding="utf-8") as file:
+        print(
+            json.dumps({"file": f"{path} into s.small", "done": False, "sent": [5, 9]}), file=file
+        )
+    assert await run(*arguments) == load.STOPPED
+    assert "lines 5 to 9 were being stored" in run.printed
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ("(", "neither `name` nor a regular expression"),
+        ("nowhere", "is not found in"),
+        ("x*", "finds nothing in"),
+        ("^.*/a", "not a segment id"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_names_that_give_no_segment(run, rule, reason):
+    """Nothing is loaded."""
+    path = run.file("a.jsonl", '{"url": "u"}\n')
+    assert await run("--table", "small", "--segment-from", rule, path, segment=None) == load.STOPPED
+    assert reason in run.printed and run.segment.scripts == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_damaged_end_and_what_comes_after_it(run):
+    """All before it is stored, and the next run finds nothing more, and says that."""
+    import gzip
+
+    text = "".join(ELEVEN.format(number) for number in range(200))
+    path = run.file("a.cdx.gz", gzip.compress(text.encode())[:-9])
+    assert await run("--batch", "7", path) == load.STOPPED
+    assert "the file ends early" in run.printed and "--from-line 201" in run.printed
+    assert run.segment.rows("SELECT count(*) FROM crawled_url") == [(200,)]
+    assert await run("--from-line", "201", path) == load.STOPPED
+    assert "there is nothing to load from line 201 on: it ends with line 200" in run.printed
+    assert run.segment.rows("SELECT count(*) FROM crawled_url") == [(200,)]
+    whole = run.file("b.cdx", text)
+    assert await run("--from-line", "201", whole) == load.ALL_LOADED
+    assert "there is nothing to load from line 201 on" in run.printed

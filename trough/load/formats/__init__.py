@@ -1,0 +1,200 @@
+"""The formats that are read, by the name that a person gives, and how a file shows its own.
+
+A format makes :class:`trough.load.records.Row` and ``Skipped`` of a file: those of lines of
+its numbered lines, the others of the file itself. What is recognised and cannot be read is
+refused by its name, with what to do instead.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from trough import errors
+from trough.load.formats import captures, columnar, crawl_log, warc
+from trough.load.formats.cdx import HEADER, cdx
+from trough.load.formats.cdxj import cdxj
+from trough.load.formats.crawl_log import crawl_log as crawl_log_rows
+from trough.load.formats.delimited import comma_separated, tab_separated
+from trough.load.formats.json_records import json_array, json_lines
+from trough.load.lines import Line, numbered
+from trough.load.records import Reading, Records
+from trough.load.sources import Source
+
+#: Formats of lines.
+OF_LINES: dict[str, Callable[[Iterable[Line], Reading], Records]] = {
+    "cdx": cdx,
+    "cdxj": cdxj,
+    "crawl-log": crawl_log_rows,
+    "csv": comma_separated,
+    "tsv": tab_separated,
+    "json": json_array,
+    "jsonl": json_lines,
+}
+#: Formats of whole files.
+OF_FILES: dict[str, Callable[[Source, Reading], Records]] = {
+    "warc": warc.warc,
+    "parquet": columnar.parquet,
+    "arrow": columnar.arrow,
+}
+NAMES = (*OF_LINES, *OF_FILES)
+
+#: Of a capture a table stores what it has columns for, and need not want all of it. The
+#: columns of a capture are always one of these objects.
+CAPTURES = (captures.COLUMNS, crawl_log.COLUMNS, warc.COLUMNS)
+
+#: All rows of a file of these have the same columns.
+UNIFORM = frozenset({"csv", "tsv", "parquet", "arrow"})
+
+# Lines that may tell the format: a damaged beginning is not rare, a longer one would be.
+_LOOKED_AT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A file whose format is known.
+
+    :ivar format: its name
+    :ivar records: makes the records, given what is known of the table
+    """
+
+    format: str
+    records: Callable[[Reading], Records]
+
+
+def opened(source: Source, name: str | None, max_record: int) -> Opened:
+    """Look what format a file has, unless a person says it.
+
+    :param name: of the format, or None
+    :raises trough.errors.BadRequest: it shows none, or one that cannot be read
+    :raises trough.load.records.DamagedEnd: already its beginning is damaged
+    """
+    if name is None:
+        _refuse(source.head)
+        name = _of_file(source)
+    if name in OF_FILES:
+        read = OF_FILES[name]
+        return Opened(name, lambda reading: read(source, reading))
+    lines = numbered(source.chunks(), max_record)
+    first: list[Line] = []
+    try:
+        for line in lines:
+            first.append(line)
+            if len(first) == _LOOKED_AT:
+                break
+    except errors.TroughError as error:
+        lines = _raised(error)
+    if name in (None, "json"):
+        name = _of_lines(first, source, name)
+    make = OF_LINES[name]
+    return Opened(name, lambda reading: make(chain(first, lines), reading))
+
+
+def _raised(error: errors.TroughError) -> Iterator[Line]:
+    """What the lines end with."""
+    raise error
+    yield
+
+
+# -- by the beginning of the file ------------------------------------------------
+
+_REFUSED = {
+    b"SQLite format 3\0": (
+        "this is an SQLite database",
+        "export its tables with: sqlite3 -csv -header FILE 'SELECT * FROM name'",
+    ),
+    b"PK\3\4": (
+        "this is a zip archive (a WACZ, or a spreadsheet)",
+        "unpack it, and load what is in it: of a WACZ, indexes/index.cdx.gz or archive/*",
+    ),
+    b"7z\xbc\xaf\x27\x1c": ("this is a 7z archive", "unpack it first"),
+    b"\xff\xfe": ("this is UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8"),
+    b"\xfe\xff": ("this is UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8"),
+    b"%PDF-": ("this is a PDF", "load a file of records"),
+}
+_MARKUP = re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE)
+_TAR = slice(257, 262)
+
+
+def _refuse(head: bytes) -> None:
+    for magic, (what, hint) in _REFUSED.items():
+        if head.startswith(magic):
+            raise errors.BadRequest(what, hint)
+    if head[_TAR] == b"ustar":
+        raise errors.BadRequest("this is a tar archive", "unpack it first")
+    if _MARKUP.match(head):
+        raise errors.BadRequest(
+            "this is HTML or XML, perhaps a server's error page", "load a file of records"
+        )
+
+
+_WARC = (b"WARC/", b"filedesc://")
+
+
+def _of_file(source: Source) -> str | None:
+    head = source.head
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return "arrow"
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head)
+        except zlib.error:
+            return None
+    return "warc" if head.startswith(_WARC) else None
+
+
+# -- by the first lines ----------------------------------------------------------
+
+_ZIPNUM = re.compile(r"\S+ [0-9]{14}\t\S+\t[0-9]+\t[0-9]+(\t[0-9]+)?")
+_BY_SUFFIX = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_MARKS = {
+    "cdxj": re.compile(r"!|@|\S+[ \t](\S{14}|\S{17,30})[ \t]([a-z]+[ \t])?\{"),
+    "cdx": re.compile(
+        rf"{HEADER.pattern}$|\S+[ \t][0-9]{{14}}[ \t]\S|\S+ [0-9A-Fa-f.:]+ [0-9]{{14}} \S+ "
+    ),
+    "crawl-log": crawl_log.LINE,
+}
+
+
+def _of_lines(first: list[Line], source: Source, asked: str | None) -> str:
+    """The format that the first lines show.
+
+    The first one may be damaged, so that one that is plainly of a format decides; CSV and
+    TSV, which nearly everything could be, are what is left.
+    """
+    shown = [text for line in first if (text := line.data.decode("utf-8", "replace")).strip()]
+    if asked == "json" or (shown and shown[0].lstrip()[0] in "[{"):
+        beginning = shown[0].strip() if shown else "["
+        # An object on several lines begins with its brace, or has its end elsewhere.
+        return "json" if beginning[0] == "[" or beginning[-1] != "}" else "jsonl"
+    if shown:
+        _refuse(shown[0].encode())
+    for suffix, name in _BY_SUFFIX.items():
+        if source.plain_name.endswith(suffix):
+            return name
+    if not shown:
+        return "csv"
+    if shown[0].startswith("WARC/"):
+        raise errors.BadRequest(
+            "this is a WARC file that is not compressed with gzip, record by record",
+            "decompress it first",
+        )
+    if any(_ZIPNUM.match(text) for text in shown[:5]):
+        raise errors.BadRequest("this is a zipnum index", "load the .cdx files it lists")
+    if source.plain_name.endswith(".loc"):
+        raise errors.BadRequest(
+            "this lists where parts of an index are", "load the .cdx files it lists"
+        )
+    for text in shown:
+        for name, mark in _MARKS.items():
+            if mark.match(text.rstrip("\r\n")):
+                return name
+    for delimiter, name in {",": "csv", "\t": "tsv"}.items():
+        if delimiter in shown[0]:
+            return name
+    raise errors.BadRequest("its first lines show no known format", "name it with --format")

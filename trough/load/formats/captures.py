@@ -1,0 +1,163 @@
+"""Captures, from whatever index, as rows of the table ``crawled_url`` that crawlers feed.
+
+A field that is not stored never costs a row. A stored field that cannot be what it should
+be does: its value is not invented.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from trough.load.records import Row, Unusable
+
+#: Columns of a capture from an index.
+COLUMNS = (
+    "timestamp",
+    "status_code",
+    "size",
+    "url",
+    "mimetype",
+    "content_digest",
+    "is_duplicate",
+    "warc_filename",
+    "warc_offset",
+    "host",
+)
+
+#: The letter of each field of CDX, by the names that other indexes give it.
+LETTERS = {
+    "urlkey": "N",
+    "timestamp": "b",
+    "date": "b",
+    "url": "a",
+    "original": "a",
+    "original_uri": "a",
+    "uri": "a",
+    "mime": "m",
+    "mimetype": "m",
+    "mime_type": "m",
+    "mct": "m",
+    "status": "s",
+    "statuscode": "s",
+    "status_code": "s",
+    "hsc": "s",
+    "digest": "k",
+    "sha": "k",
+    "length": "S",
+    "size": "S",
+    "rle": "S",
+    "offset": "V",
+    "filename": "g",
+    "robotflags": "M",
+    "redirect": "r",
+}
+
+_URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
+
+
+def capture(first: int, fields: Mapping[str, str]) -> Row:
+    """One capture as a row.
+
+    :param first: number of its line
+    :param fields: by CDX letter
+    :raises Unusable: a stored field is damaged, or there is no URL
+    """
+    url = fields.get("a", "-")
+    if url in ("", "-") and _URL.match(fields.get("A", "")):
+        # NetarchiveSuite calls the original URL A.
+        url = fields["A"]
+    mimetype = known(fields.get("m"))
+    values = (
+        moment(fields["b"]) if known(fields.get("b")) else None,
+        integer("status", fields.get("s")),
+        integer("size", _first_known(fields, "Sn")),
+        url,
+        mimetype,
+        known(fields.get("k")),
+        int(mimetype == "warc/revisit"),
+        known(fields.get("g")),
+        integer("offset", _first_known(fields, "Vv")),
+        host_of(url),
+    )
+    return Row(first, first, COLUMNS, values)
+
+
+def known(text: str | None) -> str | None:
+    """The text of a field, or None where a dash or nothing stands for it."""
+    return None if text in (None, "", "-") else text
+
+
+def _first_known(fields: Mapping[str, str], letters: str) -> str | None:
+    return next(filter(None, (known(fields.get(letter)) for letter in letters)), None)
+
+
+def integer(name: str, text: str | None) -> int | None:
+    """The number of a field.
+
+    :raises Unusable: it is none
+    """
+    if known(text) is None:
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,18}", text or ""):
+        raise Unusable(f"{name} is no number: {shown(text)}")
+    return int(text or "")
+
+
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}")
+
+
+def moment(text: str) -> str:
+    """``YYYY-MM-DD HH:MM:SS`` in UTC, of 14 or 17 digits or ISO 8601.
+
+    :raises Unusable: it is no time
+    """
+    try:
+        if re.fullmatch(r"[0-9]{14}([0-9]{3})?", text):
+            return str(datetime.strptime(text[:14], "%Y%m%d%H%M%S"))
+        if _ISO.match(text):
+            found = datetime.fromisoformat(text)
+            if found.tzinfo is not None:
+                found = found.astimezone(UTC).replace(tzinfo=None)
+            return str(found.replace(microsecond=0))
+    except (ValueError, OverflowError) as error:
+        raise Unusable(f"no such time: {shown(text)}") from error
+    raise Unusable(f"timestamp is not 14 digits: {shown(text)}")
+
+
+def host_of(url: str) -> str | None:
+    """The host of a URL, if it has one.
+
+    :raises Unusable: there is no URL, or one that cannot be read
+    """
+    if url in ("", "-"):
+        raise Unusable("no url")
+    try:
+        return urlsplit(url).hostname
+    except ValueError as error:
+        raise Unusable(f"url cannot be read: {error}") from error
+
+
+def shown(text: object) -> str:
+    """A value in a message."""
+    return ascii(text)[:60]
+
+
+def by_name(line: int, found: Mapping[str, Any], **more: str) -> Row:
+    """A capture of an index that names its fields.
+
+    :param more: fields by CDX letter that stand elsewhere
+    :raises Unusable: as for :func:`capture`
+    """
+    fields = dict(more)
+    for name, value in found.items():
+        letter = LETTERS.get(name)
+        if letter and value is not None and known(fields.get(letter)) is None:
+            fields[letter] = str(value)
+    ref = found.get("ref")
+    if isinstance(ref, str) and ref.startswith("warcfile:"):
+        fields["g"], _, fields["V"] = ref.removeprefix("warcfile:").rpartition("#")
+    return capture(line, fields)

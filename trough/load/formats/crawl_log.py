@@ -1,0 +1,87 @@
+"""``crawl.log`` of Heritrix: one fetch a line, the source of the columns of ``crawled_url``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from trough.load.formats.captures import host_of, integer, known, moment
+from trough.load.formats.json_text import json_object
+from trough.load.lines import Line, texts
+from trough.load.records import Reading, Records, Row, Skipped, Unusable
+
+#: What the beginning of a line looks like: time, status, size, URL.
+LINE = re.compile(
+    r"\s*([0-9]{14}|[0-9]{17}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]+)?Z?)"
+    r"\s+-?[0-9]+\s+([0-9]+|-)\s+[A-Za-z][A-Za-z0-9+.-]*:\S*\s"
+)
+
+COLUMNS = (
+    "timestamp",
+    "status_code",
+    "size",
+    "payload_size",
+    "url",
+    "hop_path",
+    "via",
+    "mimetype",
+    "content_digest",
+    "seed",
+    "is_duplicate",
+    "warc_filename",
+    "warc_offset",
+    "host",
+)
+_CONTENT_SIZE = re.compile(r"(?:^|[\s,])content-size:([0-9]{1,18})(?=[\s,]|$)")
+_DUPLICATE = re.compile(r"(?:^|[\s,])(?:duplicate:|warcRevisit:)")
+
+
+def crawl_log(lines: Iterable[Line], reading: Reading) -> Records:
+    """Rows of a crawl log, fetches that failed and ``dns:`` among them."""
+    for line in texts(lines, reading.max_record):
+        if isinstance(line, Skipped):
+            yield line
+        elif line.text.strip():
+            try:
+                yield _record(line.number, line.text)
+            except Unusable as reason:
+                yield Skipped(line.number, line.number, str(reason))
+
+
+def _record(number: int, text: str) -> Row:
+    parts = text.split(None, 11)
+    if len(parts) < 10:
+        raise Unusable(f"{len(parts)} fields; a line of crawl.log has at least 10")
+    time, status, size, url, hops, via, mimetype, _, _, digest, *rest = parts
+    seed = rest[0] if rest else None
+    annotations, brace, extra = (rest[1] if len(rest) > 1 else "").partition("{")
+    found: dict[str, Any] = json_object(brace + extra) if brace else {}
+    content_size = _CONTENT_SIZE.search(annotations)
+    values = (
+        moment(time),
+        integer("status", status),
+        integer("size", size),
+        int(content_size[1]) if content_size else _number(found, "contentSize"),
+        url,
+        known(hops),
+        known(via),
+        known(mimetype),
+        known(digest),
+        known(seed),
+        int(bool(_DUPLICATE.search(annotations))),
+        _text(found, "warcFilename"),
+        _number(found, "warcFileOffset"),
+        host_of(url),
+    )
+    return Row(number, number, COLUMNS, values)
+
+
+def _number(found: dict[str, Any], name: str) -> int | None:
+    value = found.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(found: dict[str, Any], name: str) -> str | None:
+    value = found.get(name)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,197 @@
+"""JSON: one object a line, or one array of objects or of rows, on any number of lines.
+
+What the shell writes as JSONL, RAW and PRETTY comes back as the same values. Of an array of
+arrays the first names the fields, as the Wayback CDX API writes it. Objects that are
+captures (Common Crawl, pywb and the Wayback CDX API write those) become rows of
+``crawled_url``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from trough.load.formats.captures import by_name
+from trough.load.formats.json_text import DECODER, LENIENT, check_unicode, json_object, stored
+from trough.load.lines import Line, Text, not_utf8, texts
+from trough.load.records import Reading, Records, Row, Skipped, Unusable
+
+
+def json_lines(lines: Iterable[Line], reading: Reading) -> Records:
+    """Rows of a file with one JSON object a line."""
+    rows = _Rows()
+    for line in texts(lines, reading.max_record):
+        if isinstance(line, Skipped):
+            yield line
+        elif line.text.strip():
+            try:
+                yield rows.of_object(line.number, line.number, json_object(line.text))
+            except Unusable as reason:
+                yield Skipped(line.number, line.number, str(reason))
+
+
+def is_capture(found: Mapping[str, Any]) -> bool:
+    """Whether an object is a capture of an index, by its names and its time."""
+    time = found.get("timestamp")
+    is_time = isinstance(time, str) and re.fullmatch(r"[0-9]{14}([0-9]{3})?", time)
+    return bool(is_time) and ("url" in found or "original" in found)
+
+
+class _Rows:
+    """Makes rows of values of JSON."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._header: list[str] | None = None
+
+    def of_value(self, first: int, last: int, value: Any) -> Row | None:
+        """The row of an element of an array; None where it names the fields.
+
+        :raises Unusable: it is no row
+        """
+        if isinstance(value, dict):
+            return self.of_object(first, last, value)
+        if not isinstance(value, list):
+            raise Unusable("not a JSON object")
+        if self._header is None:
+            if not value or not all(isinstance(name, str) for name in value):
+                raise Unusable("the first of several arrays names the fields, and this does not")
+            self._header = value
+            return None
+        if len(value) != len(self._header):
+            raise Unusable(f"{len(value)} fields instead of {len(self._header)}")
+        return self.of_object(first, last, dict(zip(self._header, value, strict=True)))
+
+    def of_object(self, first: int, last: int, found: dict[str, Any]) -> Row:
+        """The row of an object.
+
+        :raises Unusable: it is none
+        """
+        if not found:
+            raise Unusable("an object without columns")
+        if is_capture(found):
+            return by_name(first, found)._replace(last=last)
+        names = tuple(found)
+        names = self._names.setdefault(names, names)
+        if len(self._names) > 1000:
+            self._names.clear()
+        return Row(first, last, names, [stored(value) for value in found.values()])
+
+
+# -- arrays ----------------------------------------------------------------------
+
+_BLANK = " \t\r\n"
+_BETWEEN = re.compile(r"[\s,]*")
+
+
+def json_array(lines: Iterable[Line], reading: Reading) -> Records:
+    """Rows of a file that is one JSON array, whose elements take any number of lines."""
+    rows = _Rows()
+    elements = _Elements(_decoded(lines), reading.max_record)
+    for first, last, element in elements:
+        if isinstance(element, Skipped):
+            yield element
+            continue
+        try:
+            if isinstance(element, ValueError | RecursionError):
+                raise Unusable(f"not JSON: {element or 'too deep'}")
+            row = rows.of_value(first, last, element)
+        except Unusable as reason:
+            yield Skipped(first, last, str(reason))
+        else:
+            if row is not None:
+                yield row
+
+
+def _decoded(lines: Iterable[Line]) -> Iterator[Text | Skipped]:
+    """Text with its line ends; long lines in pieces, for a whole array may be one line."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for number, data, _ in lines:
+        try:
+            yield Text(number, decoder.decode(data))
+        except UnicodeDecodeError as error:
+            decoder.reset()
+            yield Skipped(number, number, not_utf8(number, error))
+
+
+class _Elements:
+    """The elements of an array: first line, last line, and value or what is wrong."""
+
+    def __init__(self, lines: Iterator[Text | Skipped], limit: int) -> None:
+        self._lines = lines
+        self._limit = limit
+
+    def __iter__(self) -> Iterator[tuple[int, int, Any]]:
+        held, place, first, begun, tried = "", 0, 0, False, 0
+        last = 0
+        for line in self._lines:
+            if isinstance(line, Skipped):
+                # The element that holds this line has no end that could be known.
+                start = first if held[place:].strip(_BLANK) else line.first
+                yield start, line.last, self._rest(start, line)
+                return
+            text, last = line.text, line.number
+            if not begun:
+                begun = bool(text.strip())
+                text = text.lstrip().removeprefix("[") if begun else ""
+            if not held[place:].strip(_BLANK):
+                held, place, first, tried = "", 0, line.number, 0
+            held = held[place:] + text
+            place = 0
+            # Long elements are tried again only once they have grown by a half.
+            if len(held) < tried and not text.lstrip().startswith(("}", "]")):
+                continue
+            while True:
+                place = _BETWEEN.match(held, place).end()  # type: ignore[union-attr]
+                if place == len(held) or held[place] == "]":
+                    if place < len(held):
+                        held, place = "", 0
+                        yield from self._after_end(line.number)
+                        return
+                    break
+                end = _end_of(held, place)
+                if end is None:
+                    if len(held) - place > self._limit:
+                        long = f"longer than {self._limit} bytes (--max-record)"
+                        yield first, last, self._rest(first, Skipped(first, last, long))
+                        return
+                    tried = (len(held) - place) * 3 // 2 if len(held) > 65536 else 0
+                    break
+                element = held[place:end]
+                yield first, last, _strict(element)
+                place, first = end, line.number
+        if held[place:].strip(_BLANK):
+            reason = "not JSON, or the file ends within it"
+            yield first, last, Skipped(first, last, reason)
+
+    def _after_end(self, number: int) -> Iterator[tuple[int, int, Any]]:
+        """Several arrays may follow each other, each on its own lines."""
+        rest = iter(_Elements(self._lines, self._limit))
+        yield from rest
+
+    def _rest(self, first: int, wrong: Skipped) -> Skipped:
+        """All that follows, where no end of an element can be found any more."""
+        last = wrong.last
+        for line in self._lines:
+            last = line.last if isinstance(line, Skipped) else line.number
+        more = "; nothing behind it can be read" if last > wrong.last else ""
+        return Skipped(first, last, wrong.reason + more)
+
+
+def _end_of(text: str, place: int) -> int | None:
+    """Where the value ends that begins at a place, whatever is refused in it."""
+    try:
+        return LENIENT.raw_decode(text, place)[1]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _strict(text: str) -> Any:
+    try:
+        found = DECODER.decode(text)
+        check_unicode(text, found)
+    except (ValueError, RecursionError) as error:
+        return error
+    return found

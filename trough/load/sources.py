@@ -1,0 +1,230 @@
+"""Files and standard input, decompressed where they are compressed.
+
+What can be decompressed is given before the damage behind it is raised, as
+:class:`trough.load.records.DamagedEnd`. The end of a member of a gzip file ends a line:
+crawlers write members whose last line has no end, one after the other.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from trough import errors
+from trough.load.records import DamagedEnd
+
+STDIN = "-"
+
+#: Bytes that are read at once, and that are given at once.
+CHUNK = 1 << 18
+
+#: Suffixes that only tell of a compression.
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+
+_EARLY = "the file ends early"
+
+
+class Source:
+    """A file that is being read.
+
+    :ivar name: as a person knows it
+    :ivar head: its first bytes, as they are in the file
+    :raises OSError: it cannot be opened
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.name = "standard input" if path == STDIN else path
+        self._end = 0
+        self.raw: BinaryIO = open(0 if path == STDIN else path, "rb", closefd=path != STDIN)  # noqa: SIM115
+        self.head: bytes = self.raw.peek(CHUNK)[:512]  # type: ignore[attr-defined]
+
+    @property
+    def plain_name(self) -> str:
+        """The name in lower case without the suffix of a compression."""
+        name = Path(self.path).name.lower()
+        for suffix in COMPRESSED_SUFFIXES:
+            name = name.removesuffix(suffix)
+        return name
+
+    def chunks(self) -> Iterator[bytes]:
+        """What is in the file, decompressed.
+
+        :raises DamagedEnd: after everything that could be read
+        """
+        for magic, decompress in _COMPRESSIONS.items():
+            if self.head.startswith(magic):
+                return decompress(self._pieces())
+        return self._pieces()
+
+    def position(self) -> int:
+        """Bytes of the file itself that have been read."""
+        if not self.raw.closed and self.raw.seekable():
+            self._end = self.raw.tell()
+        return self._end
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.position()
+        self.raw.close()
+
+    def _pieces(self) -> Iterator[bytes]:
+        try:
+            while piece := self.raw.read(CHUNK):
+                yield piece
+        except OSError as error:
+            raise DamagedEnd(f"cannot be read further: {error.strerror}") from error
+
+
+# -- gzip ----------------------------------------------------------------------
+
+
+def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    members = _Members(pieces)
+    while members.next():
+        yield from members.content()
+
+
+class _Members:
+    """The members of a gzip file, one after the other."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._data = b""
+
+    def next(self) -> bool:
+        """Whether there is a further member; zeros between members are padding.
+
+        :raises DamagedEnd: there is something else
+        """
+        while not (data := self._data.lstrip(b"\0")):
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._data = piece
+        self._fill(data, 18)
+        if not b"\x1f\x8b".startswith(self._data[:2]):
+            raise DamagedEnd("after a member of this gzip file comes something that is no gzip")
+        return True
+
+    def _fill(self, data: bytes, size: int) -> None:
+        while len(data) < size and (piece := next(self._pieces, None)) is not None:
+            data += piece
+        self._data = data
+
+    def content(self) -> Iterator[bytes]:
+        """What is in the member, with a line end at its end."""
+        # Blocked gzip (bgzip) divides a file anywhere, and says so in the header.
+        blocked = self._data[3:4] == b"\4" and self._data[12:14] == b"BC"
+        member = zlib.decompressobj(wbits=31)
+        last = b""
+        while not member.eof:
+            if not self._data and not (piece := next(self._pieces, b"")):
+                raise DamagedEnd(_EARLY)
+            data, self._data = self._data or piece, b""
+            for content in _inflated(member, data):
+                last = content[-1:]
+                yield content
+        self._data = member.unused_data
+        if not blocked and last not in (b"", b"\n"):
+            yield b"\n"
+
+
+def _inflated(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    while data and not member.eof:
+        before = member.copy()
+        try:
+            content = member.decompress(data, CHUNK)
+        except zlib.error as error:
+            yield from _before_damage(before, data)
+            raise DamagedEnd(f"the compressed data is damaged: {error}") from error
+        data = member.unconsumed_tail
+        if content:
+            yield content
+
+
+def _before_damage(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
+    """What comes before the byte that cannot be decompressed."""
+    for place in range(len(data)):
+        try:
+            content = member.decompress(data[place : place + 1])
+        except zlib.error:
+            return
+        if content:
+            yield content
+
+
+# -- bzip2, xz, zstandard --------------------------------------------------------
+
+
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _streams(
+    pieces: Iterator[bytes], magic: bytes, make: Callable[[], _Decompressor]
+) -> Iterator[bytes]:
+    """What is in a file of one or more streams, whose ends mean nothing."""
+    stream, fresh = make(), True
+    damaged: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError)
+    damaged += _zstd_errors()
+    for piece in pieces:
+        # In small portions: of one that turns out to be damaged, nothing is given.
+        for place in range(0, len(piece), 4096):
+            data = piece[place : place + 4096]
+            while data:
+                if fresh and not (data := data.lstrip(b"\0")):
+                    break
+                if fresh and not (magic.startswith(data[: len(magic)]) or data.startswith(magic)):
+                    raise DamagedEnd("after the compressed data comes something else")
+                try:
+                    content = stream.decompress(data)
+                except damaged as error:
+                    raise DamagedEnd(f"the compressed data is damaged: {error}") from error
+                fresh, data = False, b""
+                if content:
+                    yield content
+                if stream.eof:
+                    data, stream, fresh = stream.unused_data, make(), True
+    if not fresh:
+        raise DamagedEnd(_EARLY)
+
+
+def _zstd_errors() -> tuple[type[Exception], ...]:
+    try:
+        import zstandard
+    except ImportError:
+        return ()
+    return (zstandard.ZstdError,)
+
+
+def _zstd() -> _Decompressor:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise errors.BadRequest(
+            "it is compressed with zstandard, which is not installed",
+            "pip install 'trough[zstd]', or decompress it first",
+        ) from error
+    made: _Decompressor = zstandard.ZstdDecompressor().decompressobj()
+    return made
+
+
+_COMPRESSIONS: dict[bytes, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
+    b"\x1f\x8b": _gunzip,
+    b"BZh": lambda pieces: _streams(pieces, b"BZh", bz2.BZ2Decompressor),
+    b"\xfd7zXZ\0": lambda pieces: _streams(pieces, b"\xfd7zXZ\0", lzma.LZMADecompressor),
+    b"\x28\xb5\x2f\xfd": lambda pieces: _streams(pieces, b"\x28\xb5\x2f\xfd", _zstd),
+}

@@ -1,0 +1,217 @@
+"""What the table of a segment is like, looked at before anything is provisioned.
+
+An existing segment is asked for its columns. Of a new one the schema is run in memory, so
+that a wrong name leaves no empty segment behind. Columns are declared here, too, for
+``--create`` and ``--alter``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from time import monotonic
+from typing import Any, NamedTuple
+
+from trough import errors
+from trough.client import TroughClient, TroughException, TroughSegmentNotFound
+from trough.load.records import Row, folded_name
+from trough.sql import sqlite
+from trough.sql.text import quoted_name
+
+
+class Table(NamedTuple):
+    """A table, or what it will be.
+
+    :ivar types: declared type by folded name; empty: there is no such table
+    :ivar is_new: the segment does not exist yet
+    :ivar trial: a database in memory with the schema of a new segment
+    """
+
+    types: dict[str, str]
+    is_new: bool = False
+    trial: Trial | None = None
+
+    def keeps_type(self, name: str) -> bool:
+        """Whether a column keeps the type of what it is given, as SQLite's rules have it."""
+        declared = self.types.get(folded_name(name))
+        if declared is None:
+            return False
+        if any(word in declared.upper() for word in ("INT", "CHAR", "CLOB", "TEXT")):
+            return False
+        # REAL and NUMERIC make numbers of texts by themselves; only ANY of a strict table
+        # does not, and for any other it makes no difference.
+        return not declared or "BLOB" in declared.upper() or declared.upper() == "ANY"
+
+
+_BROKEN_RULE = re.compile("constraint failed|datatype mismatch|cannot store")
+
+
+class Trial:
+    """A schema's empty database in memory, in which rows can be tried."""
+
+    def __init__(self, schema_sql: str) -> None:
+        self._end = monotonic() + sqlite.SCHEMA_SECONDS
+        self._engine = sqlite.Engine(lambda: int(monotonic() > self._end))
+        self._connection = self._engine.open_private()
+        sqlite.run_schema(self._engine, self._connection, schema_sql)
+
+    def types(self, table: str) -> dict[str, str]:
+        """Declared type by column."""
+        rows = self._engine.own(self._connection, _columns_of(table)).fetchall()
+        return {folded_name(row[1]): row[2] for row in rows}
+
+    def tables(self) -> list[str]:
+        """Names of the tables."""
+        rows = self._engine.own(
+            self._connection,
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+        ).fetchall()
+        return [row[0] for row in rows]
+
+    def refusal(self, sql: str) -> str | None:
+        """Why a segment of this schema will never take these rows, or None; nothing stays."""
+        self._end = monotonic() + sqlite.SCHEMA_SECONDS
+        self._engine.own(self._connection, "BEGIN IMMEDIATE")
+        try:
+            self._engine.write(self._connection, sql)
+        except (*sqlite.Error, errors.TroughError) as error:
+            # Of anything but a row that breaks a rule the worker knows better.
+            return str(error) if _BROKEN_RULE.search(str(error)) else None
+        finally:
+            with contextlib.suppress(*sqlite.Error):
+                self._engine.own(self._connection, "ROLLBACK")
+        return None
+
+
+def _columns_of(table: str) -> str:
+    return f"PRAGMA table_info({quoted_name(table)})"
+
+
+def look(client: TroughClient, segment: str, schema: str, table: str, create: bool) -> Table:
+    """The table to load into; changes nothing.
+
+    :param create: it need not be there
+    :raises trough.errors.TroughError: there is no such schema or table, or no answer
+    """
+    try:
+        rows = client.read(segment, _columns_of(table), None)
+    except TroughSegmentNotFound:
+        return _of_schema(client, segment, schema, table, create)
+    types = {folded_name(row["name"]): row["type"] for row in rows}
+    if not types and not create:
+        raise errors.BadRequest(
+            f"segment {segment} has no table {table}",
+            "--table names another one, --create makes it",
+        )
+    return Table(types)
+
+
+def _of_schema(client: TroughClient, segment: str, schema: str, table: str, create: bool) -> Table:
+    known = client.schema(schema)
+    names = ", ".join(sorted(each["name"] for each in client.schemas()))
+    if known is None:
+        raise errors.NoSuchSchema(f"there is no schema {schema}; known: {names}")
+    try:
+        trial = Trial(known[0][schema])
+    except (*sqlite.Error, errors.TroughError):
+        return Table({}, is_new=True)  # the worker knows better
+    types = trial.types(table)
+    if not types and not create:
+        made = ", ".join(trial.tables()) or "no table"
+        raise errors.BadRequest(
+            f"segment {segment} is new, and the schema {schema} makes {made}, not {table}",
+            f"--schema names another one (known: {names}), --table another table, "
+            "--create makes the table",
+        )
+    return Table(types, is_new=True, trial=trial)
+
+
+# -- declaring columns -------------------------------------------------------------
+
+#: What is known of the columns of captures.
+CAPTURE_TYPES = {
+    "timestamp": "DATETIME",
+    "status_code": "INTEGER",
+    "size": "BIGINT",
+    "payload_size": "BIGINT",
+    "url": "VARCHAR(4000)",
+    "hop_path": "VARCHAR(255)",
+    "via": "VARCHAR(255)",
+    "mimetype": "VARCHAR(255)",
+    "content_digest": "VARCHAR(255)",
+    "seed": "VARCHAR(4000)",
+    "is_duplicate": "INTEGER(1)",
+    "warc_filename": "VARCHAR(255)",
+    "warc_offset": "VARCHAR(255)",
+    "warc_content_bytes": "BIGINT",
+    "host": "VARCHAR(255)",
+}
+
+
+def inferred(rows: Iterable[Row], read_as_text: bool) -> dict[str, str]:
+    """Types for the columns of some rows, by name.
+
+    :param read_as_text: the file has texts only, so that those that are numbers mean
+        numbers, if all of a column are
+    """
+    values: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in zip(row.columns, row.values, strict=True):
+            values.setdefault(name, [])
+            if value is not None:
+                values[name].append(value)
+    return {name: _type_of(found, read_as_text) for name, found in values.items()}
+
+
+def _type_of(values: Sequence[Any], read_as_text: bool) -> str:
+    kinds = {_kind(value, read_as_text) for value in values}
+    if kinds == {"INTEGER"}:
+        return "INTEGER"
+    if kinds and kinds <= {"INTEGER", "REAL"}:
+        return "REAL"
+    if kinds == {"TEXT"} or not kinds or (read_as_text and "BLOB" not in kinds):
+        return "TEXT"
+    return ""  # a column without a type keeps each value as it is
+
+
+def _kind(value: Any, read_as_text: bool) -> str:
+    if isinstance(value, str):
+        return _kind_of_text(value) if read_as_text else "TEXT"
+    if isinstance(value, bytes | bytearray):
+        return "BLOB"
+    return "REAL" if isinstance(value, float) else "INTEGER"
+
+
+def _kind_of_text(text: str) -> str:
+    # Only what is written as Python writes the number: 007 and +1 are texts.
+    try:
+        if text.isascii() and str(int(text)) == text and -(2**63) <= int(text) < 2**63:
+            return "INTEGER"
+    except ValueError:
+        pass
+    try:
+        if repr(float(text)) == text and text[-1:].isdigit():
+            return "REAL"
+    except ValueError:
+        pass
+    return "TEXT"
+
+
+def create_sql(table: str, types: Mapping[str, str]) -> str:
+    """SQL that makes a table where there is none."""
+    columns = ", ".join(f"{quoted_name(name)} {kind}".rstrip() for name, kind in types.items())
+    return f"CREATE TABLE IF NOT EXISTS {quoted_name(table)} ({columns});"
+
+
+def alter_sql(table: str, types: Mapping[str, str]) -> str:
+    """SQL that adds columns to a table."""
+    return "".join(
+        f"ALTER TABLE {quoted_name(table)} ADD COLUMN {quoted_name(name)} {kind}".rstrip() + ";"
+        for name, kind in types.items()
+    )
+
+
+def no_answer(error: TroughException) -> str:
+    """What a server answered, without what was sent to it."""
+    return (error.returned_message or str(error)).removeprefix("500 Server Error: ").strip()
