@@ -231,6 +231,7 @@ def _executor_pool(common: _Common) -> ExecutorPool:
         executors=settings.executors,
         write_executors=settings.write_executors,
         max_executors=settings.max_executors,
+        max_write_executors=settings.max_write_executors,
         memory=settings.executor_memory,
         kept_handles=settings.kept_handles,
         bunch=common.bunch,
@@ -266,6 +267,7 @@ def _query_limits(settings: Settings) -> QueryLimits:
     return QueryLimits(
         settings.query_seconds,
         settings.max_query_seconds,
+        settings.write_seconds,
         settings.max_rows,
         settings.max_sql_length,
     )

@@ -100,7 +100,7 @@ class Front:
         """Send a query."""
         deadline = time.monotonic() + seconds
         shape = (deadline, limit, framing, "t", window)
-        self.send((ipc.READ, number, text, None, *shape, list(targets)))
+        self.send((ipc.READ, number, text, None, *shape, "client", list(targets)))
 
     def next(self):
         """The next message."""
@@ -261,8 +261,8 @@ def test_what_is_cancelled_or_dropped_before_it_began_is_not_begun(front, target
     deadline = time.monotonic() + LONG
     shape = (deadline, 0, 0, "t", 1 << 20)
     front.send(
-        (ipc.READ, 1, "SELECT 1", None, *shape, [target]),
-        (ipc.READ, 2, "SELECT 1", None, *shape, missing),
+        (ipc.READ, 1, "SELECT 1", None, *shape, "a", [target]),
+        (ipc.READ, 2, "SELECT 1", None, *shape, "b", missing),
         (ipc.CANCEL, 1),
         (ipc.DROP, 2, frozenset({0, 2})),
     )
@@ -310,7 +310,7 @@ def test_writes_are_told_when_they_are_on_disk(front, target):
     texts = ["INSERT INTO crawled_url(id) VALUES(-1)", "nonsense", "DELETE FROM crawled_url"]
     front.send(
         *(
-            (ipc.WRITE, 10 + n, n, text, None, deadline, "s", target[1], 1)
+            (ipc.WRITE, 10 + n, n, text, None, deadline, 60.0, "a", "s", target[1], 1)
             for n, text in enumerate(texts)
         )
     )

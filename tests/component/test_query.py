@@ -16,7 +16,7 @@ async def test_a_published_writer_is_read_before_the_lock_is_heard_of(tmp_path):
             row = Worker(node, node, "", *["http://127.0.0.1:1/"] * 3, load=load, ttl=600.0)
             await worker.metadata.register_worker(row)
             await worker.metadata.publish_copies([Copy("a", node, READ, "http://127.0.0.1:1/")])
-        limits = QueryLimits(60.0, 600.0, 0, 1 << 20)
+        limits = QueryLimits(60.0, 600.0, 60.0, 0, 1 << 20)
         queries = Queries(worker.controller, worker.pool, limits, reactor)
         assert (await queries.copies_elsewhere(["a"]))["a"].node == "w3"
         await worker.metadata.publish_copies([Copy("a", "w2", WRITE, "http://127.0.0.1:1/")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -65,8 +66,18 @@ async def running_pool(**settings):
         await pool.stopService()
 
 
-def ask(pool, targets, text, parameters=None, limits=LIMITS, framing=Framing.LINES, tag="t"):
+def ask(
+    pool,
+    targets,
+    text,
+    parameters=None,
+    limits=LIMITS,
+    framing=Framing.LINES,
+    tag="t",
+    client="",
+):
     """Begin a query."""
+    limits = replace(limits, client=client)
     collected = Collected()
     if isinstance(targets, Target):
         targets = [targets]
@@ -81,8 +92,9 @@ async def answer(pool, targets, text, parameters=None, **more):
     return collected.text, outcome
 
 
-def write(pool, target, text, parameters=None, limits=LIMITS):
+def write(pool, target, text, parameters=None, limits=LIMITS, client=""):
     """Begin a write."""
+    limits = replace(limits, client=client)
     collected = Collected()
     collected.job = pool.write(target, text, parameters, limits, collected)
     return collected

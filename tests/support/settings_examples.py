@@ -52,10 +52,12 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "EXECUTORS": (3, "3", 3),
     "WRITE_EXECUTORS": (1, "1", 1),
     "MAX_EXECUTORS": (12, "12", 12),
+    "MAX_WRITE_EXECUTORS": (12, "12", 12),
     "EXECUTOR_MEMORY": (2**28, "256 MiB", 2**28),
     "KEPT_HANDLES": (0, "0", 0),
     "QUERY_SECONDS": (20, "20", 20.0),
     "MAX_QUERY_SECONDS": (900, "900", 900.0),
+    "WRITE_SECONDS": (30, "30", 30.0),
     "MAX_ROWS": (1000, "1000", 1000),
     "MAX_WRITE_BODY": ("8 MB", "8 MB", 8_000_000),
     "MAX_SQL_LENGTH": (100_000, "100 kB", 100_000),
@@ -125,6 +127,7 @@ WRONG: dict[str, list[object]] = {
             "MOVES_PER_SECOND",
             "QUERY_SECONDS",
             "MAX_QUERY_SECONDS",
+            "WRITE_SECONDS",
         )
     },
     **{
@@ -137,7 +140,10 @@ WRONG: dict[str, list[object]] = {
     },
     **{
         key: [0, 2000, "2", 1.0, True]
-        for key in ("COPY_THREAD_POOL_SIZE", "EXECUTORS", "WRITE_EXECUTORS", "MAX_EXECUTORS")
+        for key in (
+            *("COPY_THREAD_POOL_SIZE", "EXECUTORS", "WRITE_EXECUTORS"),
+            *("MAX_EXECUTORS", "MAX_WRITE_EXECUTORS"),
+        )
     },
     **{key: [-1, 2**60, "9", 1.0, False] for key in ("KEPT_HANDLES", "MAX_ROWS")},
     **{
@@ -197,6 +203,10 @@ CLASHES: list[tuple[dict[str, object], str]] = [
     ({"COPY_TTL": 29}, "WORKER_TTL is 30 and COPY_TTL is 29"),
     ({"FULL_LISTING_INTERVAL": 0.5}, "LISTING_INTERVAL is 1 and FULL_LISTING_INTERVAL is 0.5"),
     ({"QUERY_SECONDS": 4000}, "QUERY_SECONDS is 4000 and MAX_QUERY_SECONDS is 3600"),
+    (
+        {"WRITE_EXECUTORS": 4, "MAX_WRITE_EXECUTORS": 2},
+        "WRITE_EXECUTORS is 4 and MAX_WRITE_EXECUTORS is 2",
+    ),
     ({"EXECUTORS": 4, "MAX_EXECUTORS": 2}, "EXECUTORS is 4 and MAX_EXECUTORS is 2"),
     ({"MAXIMUM_ASSIGNMENTS": 1}, "MINIMUM_ASSIGNMENTS is 2 and MAXIMUM_ASSIGNMENTS is 1"),
     (

@@ -16,11 +16,11 @@ Message = tuple[Any, ...]
 
 # -- from the front to an executor ------------------------------------------------------
 
-#: part, text, parameters, deadline, row limit, framing, tag, window, targets; a target is
-#: segment, path, generation, writable
+#: part, text, parameters, deadline, row limit, framing, tag, window, client, targets; a
+#: target is segment, path, generation, writable
 READ = 1
-#: number, place in the table of begun writes, text, parameters, deadline, segment, path,
-#: generation
+#: number, place in the table of begun writes, text, parameters, deadline, seconds that it
+#: may run, client, segment, path, generation
 WRITE = 2
 #: number, name, arguments: one of the executor's procedures
 CALL = 3

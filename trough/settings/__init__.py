@@ -202,6 +202,8 @@ def _derive(values: dict[str, Any], cores: int) -> None:
             values[name] = default
     if values["MAX_EXECUTORS"] is None:
         values["MAX_EXECUTORS"] = 4 * values["EXECUTORS"]
+    if values["MAX_WRITE_EXECUTORS"] is None:
+        values["MAX_WRITE_EXECUTORS"] = 4 * values["WRITE_EXECUTORS"]
 
 
 def _metadata_url(given: Mapping[str, _Given], values: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ _ORDERED = (
     ("LISTING_INTERVAL", "FULL_LISTING_INTERVAL", "full looks are the rarer ones"),
     ("QUERY_SECONDS", "MAX_QUERY_SECONDS", "the default is a request like any other"),
     ("EXECUTORS", "MAX_EXECUTORS", "the pool begins with EXECUTORS"),
+    ("WRITE_EXECUTORS", "MAX_WRITE_EXECUTORS", "the pool begins with WRITE_EXECUTORS"),
     ("MINIMUM_ASSIGNMENTS", "MAXIMUM_ASSIGNMENTS", "each copy takes a ring of its own"),
 )
 

@@ -210,6 +210,9 @@ class Settings:
     max_executors: int = _key(
         _PROCESSES, None, "Processes for reads, at most, while several run long ones."
     )
+    max_write_executors: int = _key(
+        _PROCESSES, None, "Processes for writes, at most, while several run long ones."
+    )
     executor_memory: int = _key(
         Size(16 * 2**20),
         "1 GiB",
@@ -225,6 +228,9 @@ class Settings:
     )
     max_query_seconds: float = _key(
         Seconds(0.01), 3600, "Seconds, at most, that a request may say."
+    )
+    write_seconds: float = _key(
+        Seconds(0.01), 60, "Seconds that a write may run where it does not say."
     )
     max_rows: int = _key(
         Whole(0, 2**53), 0, "Rows that one segment may answer to one request; 0: no limit."

@@ -31,6 +31,7 @@ class Write:
     :param number: by which whoever waits knows it
     :param deadline: by :func:`time.monotonic`
     :param place: in the table of writes that were begun
+    :param seconds: that it may run from when its turn has come
     :ivar changes: rows that it changed, those changed by triggers included
     :ivar error: why it was not applied, or None
     """
@@ -43,6 +44,7 @@ class Write:
         "number",
         "parameters",
         "place",
+        "seconds",
         "text",
     )
 
@@ -53,12 +55,14 @@ class Write:
         parameters: Parameters,
         deadline: float,
         place: int = 0,
+        seconds: float = math.inf,
     ) -> None:
         self.number = number
         self.text = text
         self.parameters = parameters
         self.deadline = deadline
         self.place = place
+        self.seconds = seconds
         self.cancelled = False
         self.changes = 0
         self.error: errors.TroughError | None = None
@@ -147,8 +151,10 @@ class Writer:
         """
         if write.cancelled:
             raise errors.Cancelled("the write was cancelled before it began")
-        if monotonic() > write.deadline:
+        now = monotonic()
+        if now > write.deadline:
             raise errors.DeadlineExceeded("the write's time ran out before it began")
+        write.deadline = min(write.deadline, now + write.seconds)
         engine = self._engine
         before = connection.total_changes
         if not alone:

@@ -7,6 +7,7 @@ that is not here costs a look into the metadata store.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -39,12 +40,14 @@ class QueryLimits:
 
     :ivar seconds: where the request does not say
     :ivar max_seconds: that it may say
+    :ivar write_seconds: that a write may run where it does not say
     :ivar rows: of one segment, at most; 0 for any number
     :ivar sql: bytes of a read's SQL, at most
     """
 
     seconds: float
     max_seconds: float
+    write_seconds: float
     rows: int
     sql: int
 
@@ -73,21 +76,22 @@ class Queries:
         self._pool = pool
         pool.when_damaged = self.damaged
         self._limits = limits
-        self._usual = Limits(limits.seconds, limits.rows)
+        #: As :meth:`_limits_of`, which makes something new at each call.
+        self.limits = functools.lru_cache(maxsize=4096)(self._limits_of)
 
-    def limits(self, seconds: float | None, rows: int | None) -> Limits:
+    def _limits_of(self, seconds: float | None, rows: int | None, client: str) -> Limits:
         """What a request asked for, within what is allowed.
 
         :param seconds: None where the request did not say; likewise `rows`, of which 0
             says that as many as there are will do
+        :param client: who asks
         """
-        if seconds is None and rows is None:
-            return self._usual
         allowed = self._limits
+        running = allowed.write_seconds if seconds is None else float("inf")
         seconds = allowed.seconds if seconds is None else min(seconds, allowed.max_seconds)
         if not rows or (allowed.rows and rows > allowed.rows):
             rows = allowed.rows
-        return Limits(seconds, rows)
+        return Limits(seconds, rows, min(running, seconds), client)
 
     # -- where a segment is -------------------------------------------------------
 

@@ -20,7 +20,6 @@ import signal
 import socket
 import sys
 import traceback
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from types import FrameType
@@ -46,11 +45,13 @@ from trough.executors.child.tasks import (
     SegmentWrites,
     SeveralPart,
     SinglePart,
+    WaitingWrite,
     Work,
     out_of_time,
     time_left,
     told,
 )
+from trough.executors.child.turns import FairQueue
 from trough.executors.ipc import Message
 from trough.executors.shared_memory import SharedTable
 from trough.sql import segment_files, sqlite, statements
@@ -97,7 +98,7 @@ class Executor:
         self.writer = Writer(engine, self._write_handles, self._watch)
         self._plans: dict[str | bytes, Plan] = {}
         #: Work that can go on, in the order of its turns.
-        self.ready: deque[Work] = deque()
+        self.ready: FairQueue[Work] = FairQueue()
         #: What a cancel can name, by its number.
         self.parts: dict[int, Any] = {}
         #: Parts that have something to say with the next frame.
@@ -106,6 +107,9 @@ class Executor:
         self.waiting_writes: dict[tuple[str, str, int], SegmentWrites] = {}
         #: What a tick interrupts where it has to.
         self.watched: Work | Write | None = None
+        #: The segment that a statement runs on; None where it may be any.
+        self.segment: str | None = None
+        self._writing = 0
         self._next_look = 0.0
         self._receivers: dict[int, Callable[..., None]] = {
             ipc.WRITE: self._write,
@@ -192,6 +196,11 @@ class Executor:
     # -- while a statement runs --------------------------------------------------------
 
     def _watch(self, write: Write | None) -> None:
+        if write is None:
+            self.table.runs(self._writing, 1)  # on the way to the commit
+        else:
+            self._writing = write.number
+            self.table.runs(write.number, 0)
         self.watched = write
 
     def tick(self) -> int:
@@ -226,16 +235,14 @@ class Executor:
     # -- messages ----------------------------------------------------------------------
 
     def _read(self, message: Message) -> None:
-        _, number, text, parameters, deadline, limit, framing, tag, window, targets = message
+        _, number, text, parameters, deadline, limit, framing, *rest = message
         try:
             plan = self._plans.get(text) or self._plan(text)
         except errors.TroughError as error:
             self.send((ipc.FAILED, number, *told(error)))
             return
-        kind = SinglePart if len(targets) == 1 else SeveralPart
-        part = kind(
-            number, plan, parameters, deadline, limit, _FRAMINGS[framing], tag, window, targets
-        )
+        kind = SinglePart if len(message[-1]) == 1 else SeveralPart
+        part = kind(number, plan, parameters, deadline, limit, _FRAMINGS[framing], *rest)
         self.parts[number] = part
         self.ready.append(part)
 
@@ -252,29 +259,41 @@ class Executor:
         text: str | bytes,
         parameters: Parameters,
         deadline: float,
+        seconds: float,
+        client: str,
         segment: str,
         path: str,
         generation: int,
     ) -> None:
-        write = self.parts[number] = Write(number, text, parameters, deadline, place)
         key = (segment, path, generation)
         waiting = self.waiting_writes.get(key)
         if waiting is None:
-            waiting = self.waiting_writes[key] = SegmentWrites(segment, path, generation)
+            waiting = self.waiting_writes[key] = SegmentWrites(*key, client)
             self.ready.append(waiting)
+        write = self.parts[number] = WaitingWrite(
+            waiting, client, number, text, parameters, deadline, place, seconds
+        )
         waiting.writes.append(write)
 
     def _call(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
         procedure = self._procedures[name]
         call = self.parts[number] = Call(number, lambda call: procedure(call, *arguments))
-        self.ready.append(call)
+        # A long statement on another segment is not to delay what is done to this one.
+        if name == "forget" and self.segment not in (None, *arguments):
+            if not self._forget(call, *arguments):
+                del self.parts[number]
+                self.send((ipc.RETURNED, number))
+        else:
+            self.ready.append(call)
 
     def _cancel(self, number: int) -> None:
         part = self.parts.get(number)
         if part is None:
             return
         part.cancelled = True
-        if isinstance(part, ReadPart) and part.stalled:
+        if isinstance(part, WaitingWrite):
+            part.segment.cancel(self, part)
+        elif isinstance(part, ReadPart) and part.stalled:
             part.stalled = False
             self.ready.append(part)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trough import errors
 from trough.executors import ipc
+from trough.executors.child.turns import FairQueue
 from trough.sql import rows
 from trough.sql.queries import PIECE, Answer, Framing, Parameters, Plan, Query
 from trough.sql.writing import Write
@@ -35,11 +36,13 @@ Target = tuple[str, str, int, bool]
 class Work:
     """Something that is done in turns.
 
+    :ivar client: whose it is; clients take turns
     :ivar deadline: by :func:`time.monotonic`
     :ivar cancelled: nobody wants it any more
     :ivar stalled: it waits for credit
     """
 
+    client = ""
     deadline = float("inf")
     cancelled = False
     stalled = False
@@ -67,8 +70,10 @@ class ReadPart(Work, Query):
         framing: Framing,
         tag: str,
         window: int,
+        client: str,
         targets: list[Target],
     ) -> None:
+        self.client = client
         self.number = number
         self.plan = plan
         self.parameters = parameters
@@ -114,6 +119,7 @@ class SinglePart(ReadPart):
             executor.parts.pop(self.number, None)
             return
         executor.watched = self
+        executor.segment = self.targets[0][0]
         executor.table.runs(self.number, 0)
         try:
             if now > self.deadline:
@@ -202,6 +208,7 @@ class SeveralPart(ReadPart):
     def _begin(self, executor: Executor) -> None:
         place, target = self._targets.popleft()
         executor.watched = self
+        executor.segment = target[0]
         executor.table.runs(self.number, place)
         try:
             answer = executor.reader.begin(self, *target)
@@ -219,6 +226,7 @@ class SeveralPart(ReadPart):
     def _go_on(self, executor: Executor) -> None:
         place, segment, answer = self._under_way.popleft()
         executor.watched = self
+        executor.segment = segment
         executor.table.runs(self.number, place)
         try:
             piece = answer.go_on()
@@ -262,33 +270,62 @@ class SeveralPart(ReadPart):
             executor.send(message, size)
 
 
-class SegmentWrites(Work):
-    """The writes to one segment that wait for a commit."""
+class WaitingWrite(Write):
+    """A write as this process has it.
 
-    def __init__(self, segment: str, path: str, generation: int) -> None:
+    :param segment: among whose writes it waits
+    """
+
+    __slots__ = ("client", "segment")
+
+    def __init__(self, segment: SegmentWrites, client: str, *write: Any) -> None:
+        super().__init__(*write)
+        self.segment = segment
+        self.client = client
+
+
+class SegmentWrites(Work):
+    """The writes to one segment that wait for a commit.
+
+    :param client: whose write is the first of them
+    """
+
+    def __init__(self, segment: str, path: str, generation: int, client: str) -> None:
         self.segment = segment
         self.path = path
         self.generation = generation
-        self.writes: deque[Write] = deque()
+        self.client = client
+        self.writes: FairQueue[WaitingWrite] = FairQueue()
 
     def turn(self, executor: Executor, now: float) -> None:
         writes = self.writes
-        bunch = [writes.popleft() for _ in range(min(len(writes), MOST_WRITES_A_COMMIT))]
+        bunch: list[WaitingWrite] = []
+        while writes and len(bunch) < MOST_WRITES_A_COMMIT:
+            bunch.append(writes.popleft())
         for write in bunch:
             executor.table.begins(write.place)
-        executor.table.runs(bunch[0].number, 0)
+        executor.segment = self.segment
         rest = executor.writer.apply(self.segment, self.path, self.generation, bunch)
+        left = bunch[len(bunch) - len(rest) :]
         for write in bunch[: len(bunch) - len(rest)]:
             if write.error is None:
                 executor.send((ipc.WRITTEN, write.number, write.changes))
             else:
                 executor.send((ipc.REFUSED, write.number, *told(write.error)))
             executor.parts.pop(write.number, None)
-        writes.extendleft(reversed(rest))
+        for write in reversed(left):
+            writes.appendleft(write)
         if writes:
             executor.ready.append(self)
         else:
             executor.waiting_writes.pop((self.segment, self.path, self.generation), None)
+
+    def cancel(self, executor: Executor, write: WaitingWrite) -> None:
+        """Answer a write that was cancelled, if it has not begun."""
+        if self.writes.remove(write):
+            executor.parts.pop(write.number, None)
+            error = errors.Cancelled("the write was cancelled before it began")
+            executor.send((ipc.REFUSED, write.number, *told(error)))
 
 
 class Call(Work):
@@ -300,6 +337,7 @@ class Call(Work):
 
     def turn(self, executor: Executor, now: float) -> None:
         executor.watched = self
+        executor.segment = None
         executor.table.runs(self.number, 0)
         try:
             later = self.run(self)

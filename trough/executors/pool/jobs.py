@@ -40,10 +40,14 @@ class Limits:
 
     :ivar seconds: for the whole request, from when it is handed to the pool
     :ivar rows: of each segment; more are an error of that segment. 0: no limit
+    :ivar running: seconds that a write may run once its turn has come
+    :ivar client: who asks; clients share the executors
     """
 
     seconds: float
     rows: int = 0
+    running: float = float("inf")
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,12 @@ class Receiver(Protocol):
 
 
 class Executor(Protocol):
-    """The side of an executor that a job sees."""
+    """The side of an executor that a job sees.
+
+    :ivar mark_since: when it began what it is at, by :func:`time.monotonic`
+    """
+
+    mark_since: float
 
     def send(self, message: ipc.Message) -> None:
         """Send a message with the next frame."""
@@ -111,10 +120,17 @@ class WriteJob(Job):
     :ivar place: in the executor's table of writes that were begun, or None while the
         write has not been handed over
     :ivar when_over: called before the receiver is told
+    :ivar running: seconds that it may run
+    :ivar client: who asked; clients take turns
+    :ivar executor: that has it, or None while it waits for one
+    :ivar returning: whether the executor was asked to hand it back, to move it
+    :ivar cancelled: whether its client wants it no more
     """
 
     place: int | None = None
     over = False
+    returning = False
+    cancelled = False
     executor: Executor | None = None
     when_over: Callable[[WriteJob], None] | None = None
 
@@ -127,8 +143,12 @@ class WriteJob(Job):
         deadline: float,
         number: int,
         when_damaged: Callable[[tuple[str, ...]], None],
+        running: float = float("inf"),
+        client: str = "",
     ) -> None:
         self.receiver = receiver
+        self.running = running
+        self.client = client
         self.target = target
         self.sql = sql
         self.parameters = parameters
@@ -137,8 +157,8 @@ class WriteJob(Job):
         self._when_damaged = when_damaged
 
     def cancel(self) -> None:
-        executor = self.executor
-        if not self.over and executor is not None and executor.cancel_write(self):
+        self.cancelled = True
+        if not self.over and (self.executor is None or self.executor.cancel_write(self)):
             self.fail(errors.Cancelled("the write was cancelled before it began"))
 
     def message(self) -> ipc.Message:
@@ -151,6 +171,8 @@ class WriteJob(Job):
             self.sql,
             self.parameters,
             self.deadline,
+            self.running,
+            self.client,
             target.segment,
             target.path,
             target.generation,

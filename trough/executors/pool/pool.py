@@ -28,6 +28,7 @@ from trough import errors
 from trough.executors import ipc
 from trough.executors.error_frames import error_of, its_reason
 from trough.executors.ipc import Message
+from trough.executors.pool.group import ExecutorGroup
 from trough.executors.pool.jobs import (
     Job,
     Limits,
@@ -69,6 +70,7 @@ class ExecutorPool(service.Service):
     :param write_executors: processes that write; None: one for two cores
     :param max_executors: processes that read, at most, while others are held up; None:
         four times as many
+    :param max_write_executors: the same of processes that write
     :param memory: bytes that SQLite may use in each
     :param kept_handles: segments that each keeps open for reads
     :param bunch: that of those who ask; None: of its own
@@ -82,6 +84,7 @@ class ExecutorPool(service.Service):
         executors: int | None = None,
         write_executors: int | None = None,
         max_executors: int | None = None,
+        max_write_executors: int | None = None,
         memory: int = MEMORY,
         kept_handles: int = KEPT_HANDLES,
         bunch: Bunch | None = None,
@@ -96,19 +99,15 @@ class ExecutorPool(service.Service):
         self._reactor = reactor
         self.bunch = bunch or Bunch(reactor)
         self._numbers = count(1)
-        self._reads = ReadRouting(
-            [new(f"read-{n + 1}") for n in range(number)],
-            max(max_executors or 4 * number, number),
-            new,
-            self._numbers,
-        )
-        self._writes = WriteRouting(
-            [new(f"write-{n + 1}") for n in range(write_executors or max(1, cores // 2))]
-        )
+        readers = ExecutorGroup("read", number, max_executors or 4 * number, new)
+        self._reads = ReadRouting(readers, self._numbers)
+        writing = write_executors or max(1, cores // 2)
+        writers = ExecutorGroup("write", writing, max_write_executors or 4 * writing, new)
+        self._writes = WriteRouting(writers)
         self._maintainer = new("maintenance")
         self._tasks = tasks or TaskPool(reactor)
         self._owns_tasks = tasks is None
-        self._supervisor = Supervisor(reactor, self._reads, self._all)
+        self._supervisor = Supervisor(reactor, self._reads, self._writes, self._all)
         #: Segments whose file is changing its kind, and reads that wait for that.
         self._changing: set[str] = set()
         self._waiting_reads: list[tuple[ReadJob, Sequence[Target]]] = []
@@ -151,6 +150,7 @@ class ExecutorPool(service.Service):
             for part in list(executor.outstanding.values()):
                 part.job.fail(ending)
             executor.flush()
+        self._reads.long.clear(ending)
         waiting, self._waiting_reads = self._waiting_reads, []
         for job, _ in waiting:
             job.fail(ending)
@@ -160,7 +160,7 @@ class ExecutorPool(service.Service):
         await defer.maybeDeferred(super().stopService)
 
     def _all(self) -> list[ExecutorProcess]:
-        return [*self._reads.all(), *self._writes.executors, self._maintainer]
+        return [*self._reads.all(), *self._writes.group.all(), self._maintainer]
 
     # -- reading and writing -----------------------------------------------------------
 
@@ -195,6 +195,7 @@ class ExecutorPool(service.Service):
             tag,
             len(targets),
             self.when_damaged,
+            limits.client,
         )
         if targets and not self._changing:
             self._reads.ask(job, targets)
@@ -234,7 +235,17 @@ class ExecutorPool(service.Service):
         if not self._accepting:
             raise _not_running()
         deadline, number = monotonic() + limits.seconds, next(self._numbers)
-        job = WriteJob(receiver, target, sql, parameters, deadline, number, self.when_damaged)
+        job = WriteJob(
+            receiver,
+            target,
+            sql,
+            parameters,
+            deadline,
+            number,
+            self.when_damaged,
+            limits.running,
+            limits.client,
+        )
         self._writes.submit(job)
         self._supervisor.look_soon()
         return job
@@ -408,7 +419,11 @@ class ExecutorPool(service.Service):
             called.errback(error)
             return
         job = executor.write_answered(number)
-        if job is not None:
+        if job is None:
+            return
+        if job.returning and isinstance(error, errors.Cancelled):
+            self._writes.returned(job)
+        else:
             job.fail(error)
 
     def _returned(self, executor: ExecutorProcess, number: int) -> None:

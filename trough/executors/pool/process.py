@@ -84,6 +84,8 @@ class ExecutorProcess:
         #: What ran when it was looked at last, and since when.
         self.mark = (0, 0, 0)
         self.mark_since = 0.0
+        #: Since when it has been running something that was cancelled.
+        self.unwanted_since = 0.0
         #: Places in the table that are free, once there was a write.
         self._free_places: list[int] | None = None
         self._writes_to_come: dict[int, WriteJob] = {}
@@ -254,6 +256,7 @@ class ExecutorProcess:
 
     def write(self, job: WriteJob) -> None:
         """Hand a write over, as soon as there is a process and a place in its table."""
+        job.executor = self
         self.writes[job.number] = job
         self._writes_to_come[job.number] = job
         self.load += 1
@@ -283,6 +286,7 @@ class ExecutorProcess:
     def cancel_write(self, job: WriteJob) -> bool:
         """Cancel a write; whether it was never handed over, and is forgotten."""
         if self._writes_to_come.pop(job.number, None) is None:
+            # An executor answers at once if it has not begun the write.
             self.send((ipc.CANCEL, job.number))
             return False
         del self.writes[job.number]
@@ -302,8 +306,7 @@ class ExecutorProcess:
         begun: list[WriteJob] = []
         others: list[WriteJob] = []
         for job in jobs:
-            table = self.table
-            lost = job.place is not None and table is not None and table.has_begun(job.place)
+            lost = self.may_have_begun(job)
             job.place = None
             (begun if lost else others).append(job)
         return begun, others
@@ -316,10 +319,27 @@ class ExecutorProcess:
         if mark != self.mark:
             self.mark, self.mark_since = mark, now
         self.held_up = mark[0] != 0 and now - self.mark_since >= patience
+        if not self.held_up or self.has(mark[0]):
+            self.unwanted_since = now
 
     def running_at_its_end(self) -> tuple[int, int, int]:
         """What the process ran that is gone."""
         return (0, 0, 0) if self.table is None else self.table.running()
+
+    def has_outrun_its_time(self, now: float) -> bool:
+        """Whether a write has run for longer than it may; a commit may take its time."""
+        number, committing, _ = self.mark
+        job = self.writes.get(number) if self.held_up and not committing else None
+        return job is not None and now - self.mark_since > job.running
+
+    def may_have_begun(self, job: WriteJob) -> bool:
+        """Whether a write that it was given may have been applied."""
+        table = self.table
+        return job.place is not None and table is not None and table.has_begun(job.place)
+
+    def has(self, number: int) -> bool:
+        """Whether a part, write or call of this number is still wanted."""
+        return number in self.outstanding or number in self.writes or number in self.calls
 
     def deadlines(self) -> Iterator[float]:
         """Of all queries and writes that it has."""

@@ -35,6 +35,8 @@ class Part:
     """
 
     attempts = 0
+    #: That of :class:`trough.executors.pool.long_queries.Parked`, if it waited for its turn.
+    level = 0
     #: Places as in frames.PIECES, of what was told.
     said: set[int] | frozenset[int] = frozenset()
     moved: frozenset[int] = frozenset()
@@ -85,6 +87,7 @@ class ReadJob(Job):
     """A query of any number of segments.
 
     :ivar sql: the text of it
+    :ivar client: who asked; clients share the executors
     """
 
     # Here and not set for each job: there are a hundred thousand a second.
@@ -107,8 +110,10 @@ class ReadJob(Job):
         tag: str,
         segments: int,
         when_damaged: Callable[[tuple[str, ...]], None],
+        client: str = "",
     ) -> None:
         self.receiver = receiver
+        self.client = client
         self.framing = framing
         self.tag = tag
         self.deadline = deadline
@@ -131,6 +136,7 @@ class ReadJob(Job):
             0 if self.framing is Framing.LINES else 1,
             self.tag,
             WINDOW,
+            self.client,
             [(each.segment, each.path, each.generation, each.writable) for each in targets],
         )
 

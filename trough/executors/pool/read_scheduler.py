@@ -4,20 +4,19 @@ A segment prefers one executor, so that its connection stays open there; a reque
 many is split by the same rule. An executor that is held up by one long step gets nothing
 new, and what it has not begun is moved to others, or to a helper that is started for it.
 
-One SQL text may hold up half of the executors that there may be, asked of however many
-segments, by however many requests: what else of it there is waits behind these, and all
-others go on. A text and not a request, since a client that asks one thing of a thousand
-segments may do so in one request or in a thousand.
+How many executors long queries may block, and what waits beyond that, is in
+:mod:`trough.executors.pool.long_queries`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from collections.abc import Iterator, Sequence
 
+from trough import errors
 from trough.executors import ipc
+from trough.executors.pool.group import ExecutorGroup
 from trough.executors.pool.jobs import Target
+from trough.executors.pool.long_queries import LongQueries
 from trough.executors.pool.process import ExecutorProcess
 from trough.executors.pool.read_jobs import Part, ReadJob
 
@@ -25,62 +24,47 @@ from trough.executors.pool.read_jobs import Part, ReadJob
 #: that has as many less: opening a segment there costs as much as some queries here.
 _SPREAD = 64
 
-#: Seconds that a helper stays without work.
-_HELPER_STAYS = 60.0
-
 
 class ReadRouting:
     """The executors that read.
 
-    :param executors: that are always there
-    :param most: how many there may be, with helpers
-    :param new: makes an executor of a name
     :param numbers: of parts
     """
 
-    def __init__(
-        self,
-        executors: Sequence[ExecutorProcess],
-        most: int,
-        new: Callable[[str], ExecutorProcess],
-        numbers: Iterator[int],
-    ) -> None:
-        self._executors = executors
-        self._number = len(executors)
-        self._most = most
-        self._share = (most + 1) // 2
-        self._new = new
+    def __init__(self, group: ExecutorGroup, numbers: Iterator[int]) -> None:
+        self.group = group
+        self.all = group.all
+        self._executors = group.permanent
+        self._number = len(group.permanent)
+        self.long = LongQueries(group.most)
         self._numbers = numbers
-        self._names = count(len(executors) + 1)
-        self.helpers: list[ExecutorProcess] = []
-
-    def all(self) -> list[ExecutorProcess]:
-        """All of them."""
-        return [*self._executors, *self.helpers]
 
     # -- handing out -------------------------------------------------------------------
 
     def ask(self, job: ReadJob, targets: Sequence[Target]) -> None:
         """Hand out targets of a job."""
+        if self.long and job.client in self.long:
+            self.long.park(job, list(targets), 0)
+            return
         executors, number = self._executors, self._number
         if len(targets) == 1:
             executor = executors[hash(targets[0].segment) % number]
             if executor.held_up or executor.load > _SPREAD:
-                executor = self._less_busy(executor, job)
+                executor = self._less_busy(executor)
             self._hand(job, executor, targets)
             return
         shares: dict[ExecutorProcess, list[Target]] = {}
         for target in targets:
             shares.setdefault(executors[hash(target.segment) % number], []).append(target)
-        for executor, share in self._without_held_up(shares, job).items():
+        for executor, share in self._without_held_up(shares).items():
             self._hand(job, executor, share)
 
     def _without_held_up(
-        self, shares: dict[ExecutorProcess, list[Target]], job: ReadJob
+        self, shares: dict[ExecutorProcess, list[Target]]
     ) -> dict[ExecutorProcess, list[Target]]:
         if not any(executor.held_up for executor in shares):
             return shares
-        free = self._open_to(job)
+        free = self._free()
         if not free:
             return shares
         fair: dict[ExecutorProcess, list[Target]] = {}
@@ -93,10 +77,10 @@ class ReadRouting:
                     fair.setdefault(other, []).extend(part)
         return fair
 
-    def _less_busy(self, preferred: ExecutorProcess, job: ReadJob) -> ExecutorProcess:
+    def _less_busy(self, preferred: ExecutorProcess) -> ExecutorProcess:
         """Another one than the preferred, if that is held up or has much more to do."""
         if preferred.held_up:
-            return min(self._open_to(job), key=_load, default=preferred)
+            return min(self._free(), key=_load, default=preferred)
         most = preferred.load - _SPREAD
         for other in self._executors:
             if other.load < most and not other.held_up:
@@ -107,22 +91,13 @@ class ReadRouting:
         """Those that are not held up."""
         return [each for each in self.all() if not each.held_up and each.running]
 
-    def _open_to(self, job: ReadJob) -> list[ExecutorProcess]:
-        """Of those that are not held up as many as a job may still hold up."""
-        return self._free()[: max(0, self._share - self._held_up()[job.sql])]
-
-    def _held_up(self) -> Counter[str | bytes]:
-        """How many executors each SQL text holds up."""
-        running = (each.outstanding.get(each.mark[0]) for each in self.all() if each.held_up)
-        return Counter(part.job.sql for part in running if part is not None)
-
     def _hand(
         self,
         job: ReadJob,
         executor: ExecutorProcess,
         targets: Sequence[Target],
         attempts: int = 0,
-    ) -> None:
+    ) -> Part:
         number = next(self._numbers)
         part = Part(job, executor, number, targets)
         if attempts:
@@ -131,25 +106,24 @@ class ReadRouting:
         executor.outstanding[number] = part
         executor.load += len(targets)
         executor.send(job.message(number, targets))
+        return part
 
     def try_again(self, job: ReadJob, target: Target, attempts: int) -> None:
         """Ask a target anew by which an executor may have died; on its own, so that no
         other target is taken for the cause should that happen again."""
         preferred = self._executors[hash(target.segment) % self._number]
-        self._hand(job, self._less_busy(preferred, job), [target], attempts)
+        self._hand(job, self._less_busy(preferred), [target], attempts)
 
     # -- moving ------------------------------------------------------------------------
 
     def relieve(self, executor: ExecutorProcess) -> None:
         """Ask elsewhere what an executor that is held up has not begun."""
-        held_up, share = self._held_up(), self._share
         movable = [
             (part, places)
             for part in executor.outstanding.values()
-            if held_up[part.job.sql] < share
-            and (places := _not_begun(part, executor.mark[0], executor.mark[1]))
+            if (places := _not_begun(part, executor.mark[0], executor.mark[1]))
         ]
-        if movable and (self._free() or self._start_helper()):
+        if movable and (self._free() or self.group.start_helper() is not None):
             for part, places in movable:
                 self._move(executor, part, places)
 
@@ -169,13 +143,48 @@ class ReadRouting:
             executor.send((ipc.DROP, part.number, part.moved))
         return targets
 
+    def keep_room(self, now: float) -> None:
+        """Take queries off executors that long ones may not occupy, and start those whose
+        turn it is. There is always an executor for the next short query."""
+        long = self.long
+        while (part := long.excess(self.all(), now)) is not None:
+            self._park(part, self.long.occupied(self.all(), now).get(part, 0))
+            self._park_client(part)
+        while (parked := long.next(self.all(), now)) is not None:
+            if parked.job.over:
+                continue
+            executor = min(self._free(), key=_load, default=None) or self.group.start_helper()
+            if executor is None:
+                long.park(parked.job, parked.targets, parked.level)
+                break
+            long.resumed(self._hand(parked.job, executor, parked.targets), parked.level)
+        self.group.have_one_free()
+
+    def _park_client(self, part: Part) -> None:
+        """Take off an executor what else it has of a client whose query has to wait."""
+        executor = next(each for each in self.all() if each is part.executor)
+        for other in list(executor.outstanding.values()):
+            if other.job.client == part.job.client and not other.said:
+                self._park(other, 0)
+
+    def _park(self, part: Part, level: int) -> None:
+        job = part.job
+        halves, rest = part.half_said(), [part.targets[place] for place in part.unsaid()]
+        part.executor.withdraw(part.number)
+        job.parts.remove(part)
+        if rest:
+            self.long.park(job, rest, level)
+        for place in halves:
+            job.fail_segment(part.targets[place], _too_many(part.targets[place].segment))
+        job.end_if_answered()
+
     def take_back(self, segment: str) -> list[tuple[ReadJob, list[Target]]]:
         """Take a segment away from all queries that have told nothing of it.
 
         Not from those of that segment alone: their executors come to them before they come
         to whatever they are told from now on.
         """
-        taken = []
+        taken = self.long.take_back(segment)
         for executor in self.all():
             for part in list(executor.outstanding.values()):
                 if len(part.targets) > 1 and any(t.segment == segment for t in part.targets):
@@ -184,26 +193,6 @@ class ReadRouting:
                         taken.append((part.job, self._take(executor, part, places)))
         return taken
 
-    def _start_helper(self) -> bool:
-        if len(self._executors) + len(self.helpers) >= self._most:
-            return False
-        helper = self._new(f"read-{next(self._names)}")
-        try:
-            helper.start()
-        except OSError:  # no descriptors, or no memory; the next look tries again
-            return False
-        self.helpers.append(helper)
-        return True
-
-    def dismiss_helpers(self, now: float) -> None:
-        """End the helpers that had nothing to do for a while."""
-        for helper in list(self.helpers):
-            if helper.load:
-                helper.idle_since = now
-            elif now - helper.idle_since >= _HELPER_STAYS:
-                self.helpers.remove(helper)
-                helper.stop()
-
 
 def _not_begun(part: Part, running: int, place: int) -> list[int]:
     """Places of a part's targets of which nothing was told, and that do not run."""
@@ -211,6 +200,13 @@ def _not_begun(part: Part, running: int, place: int) -> list[int]:
     if part.number == running and place in places:
         places.remove(place)
     return places
+
+
+def _too_many(segment: str) -> errors.Unavailable:
+    return errors.Unavailable(
+        f"segment {segment}: stopped after some rows, for too many long queries run",
+        "ask again later, or for less",
+    )
 
 
 def _load(executor: ExecutorProcess) -> int:

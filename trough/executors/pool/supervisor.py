@@ -16,6 +16,7 @@ from trough import errors
 from trough.executors.pool.process import ExecutorProcess, signal_name
 from trough.executors.pool.read_jobs import Part
 from trough.executors.pool.read_scheduler import ReadRouting
+from trough.executors.pool.write_scheduler import WriteRouting
 
 _log = Logger()
 
@@ -46,10 +47,12 @@ class Supervisor:
         self,
         reactor: Any,
         reads: ReadRouting,
+        writes: WriteRouting,
         executors: Callable[[], Iterable[ExecutorProcess]],
     ) -> None:
         self._reactor = reactor
         self._reads = reads
+        self._writes = writes
         self._executors = executors
         #: Whether a look is due.
         self.will_look = False
@@ -92,15 +95,21 @@ class Supervisor:
         for executor in self._reads.all():
             if executor.held_up:
                 self._reads.relieve(executor)
+        self._reads.keep_room(now)
+        self._writes.keep_room(now)
+        busy = busy or bool(self._reads.long) or self._writes.busy
         if now >= self._next_check:
             self._next_check = now + _CHECK
+            self._reads.long.end_overdue(now)
+            self._writes.end_overdue(now)
             for executor in self._executors():
                 if executor.load:
                     self._end_what_is_overdue(executor, now)
-        self._reads.dismiss_helpers(now)
+                self._end_what_nobody_wants(executor, now)
+        self._reads.group.dismiss_helpers(now)
         if busy:
             self.look_soon()
-        elif self._reads.helpers and not self._stopped:
+        elif (self._reads.group.helpers or self._writes.group.helpers) and not self._stopped:
             self._look_after(_IDLE_LOOK)
 
     def _end_what_is_overdue(self, executor: ExecutorProcess, now: float) -> None:
@@ -108,20 +117,32 @@ class Supervisor:
 
         An executor ends what is at its deadline by itself, also what waits for its turn.
         """
+        if executor.has_outrun_its_time(now - _GRACE):
+            self._kill(executor, "its time limit")
+            return
         if now <= min(executor.deadlines(), default=now) + _GRACE:
             return
         if executor.running and now - executor.mark_since > _GRACE:
-            _log.warn(
-                "{executor} (pid {pid}) did not stop at a deadline and is killed",
-                executor=executor.name,
-                pid=executor.pid,
-            )
-            executor.kill()
+            self._kill(executor, "a deadline")
             return
         for part in list(executor.outstanding.values()):
             if now > part.deadline + _GRACE:
                 part.job.fail(errors.DeadlineExceeded("the time for it ran out"))
         executor.end_overdue_writes(now - _GRACE)
+
+    def _end_what_nobody_wants(self, executor: ExecutorProcess, now: float) -> None:
+        """Kill an executor that goes on with what was cancelled."""
+        if executor.running and now - executor.unwanted_since > _GRACE:
+            self._kill(executor, "a cancellation")
+
+    def _kill(self, executor: ExecutorProcess, what: str) -> None:
+        _log.warn(
+            "{executor} (pid {pid}) did not stop at {what} and is killed",
+            executor=executor.name,
+            pid=executor.pid,
+            what=what,
+        )
+        executor.kill()
 
     # -- an executor's end ---------------------------------------------------------------
 
@@ -153,6 +174,8 @@ class Supervisor:
         for job in others:
             if now > job.deadline:
                 job.fail(errors.DeadlineExceeded("the time for it ran out before it began"))
+            elif job.returning:
+                self._writes.returned(job)
             else:
                 executor.write(job)
         for name, called in calls.values():

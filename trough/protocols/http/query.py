@@ -58,6 +58,7 @@ def query_parameters(request: Request, queries: Queries) -> QueryParameters:
     limits = queries.limits(
         None if seconds is None else parse_seconds(seconds),
         None if rows is None else parse_rows(rows),
+        request.channel.client,
     )
     return QueryParameters(check_segment_id(segment), limits)
 

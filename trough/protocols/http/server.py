@@ -22,6 +22,7 @@ from twisted.web import http, resource, server
 from zope.interface import implementer
 
 from trough import errors
+from trough.protocols.peer import peer_of
 from trough.util.flush_batch import Bunch
 
 _log = Logger()
@@ -139,11 +140,18 @@ class Channel(http.HTTPChannel):
     Who ends his side after a request is answered: a script that pipes requests into ``nc``
     does so. A client that is killed looks the same until something is sent to it; that is an
     interim answer, which clients pass over (RFC 9110, section 15.2) and HTTP/1.0 did not have.
+
+    :ivar client: who is at the other end
     """
 
     site: Site
     transport: Any
+    client = ""
     _peer_ended = False
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self.client = peer_of(self.transport)
 
     def requestDone(self, request: http.Request) -> None:
         super().requestDone(request)

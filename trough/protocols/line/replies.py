@@ -49,6 +49,8 @@ class Connection(Protocol):
 
     #: Whether jobs have to be paused from the start.
     jobs_paused: bool
+    #: Who is at the other end.
+    client: str
 
     def send(self, data: bytes) -> None:
         """Send whole lines, soon and in order."""

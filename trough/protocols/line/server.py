@@ -32,6 +32,7 @@ from trough.protocols.line.framing import Limits, RequestParser
 from trough.protocols.line.messages import Greeting, format_error
 from trough.protocols.line.replies import Reply, Verb
 from trough.protocols.line.write_buffer import Outbox
+from trough.protocols.peer import peer_of
 from trough.util.flush_batch import Bunch
 
 _log = Logger()
@@ -79,6 +80,7 @@ class LineServer(Protocol):
         self.token = factory.token
         self.attempts = 0
         self.jobs_paused = False
+        self.client = ""
         self.seconds = factory.clock.seconds
         self._limits = factory.limits
         self._bunch = factory.bunch
@@ -103,6 +105,7 @@ class LineServer(Protocol):
             self.transport, self._bunch, limits.unsent, self._pause_jobs, self._drained
         )
         self.send = self._outbox.send
+        self.client = peer_of(self.transport)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)  # replies are written in whole bunches
         self._moved = self.seconds()

@@ -83,7 +83,7 @@ class WorkerVerbs:
         reply: Reply,
         receiver: QueryReply,
     ) -> None:
-        limits = self._queries.limits(arguments.seconds, arguments.rows)
+        limits = self._queries.limits(arguments.seconds, arguments.rows, reply.connection.client)
         for target, mark in readings:
             if mark:
                 reply.line("STATE", target.segment, mark)
@@ -153,7 +153,7 @@ class WorkerVerbs:
             receiver.fail(segment, failure)
             receiver.finished(Outcome())
             return
-        limits = self._queries.limits(arguments.seconds, arguments.rows)
+        limits = self._queries.limits(arguments.seconds, arguments.rows, reply.connection.client)
         if mark := self._queries.cold_mark:
             reply.line("STATE", segment, mark)
         reply.follow(
@@ -189,7 +189,7 @@ class WorkerVerbs:
 
     def _write(self, request: Request, reply: Reply) -> None:
         arguments = parse_write_arguments(request)
-        limits = self._queries.limits(arguments.seconds, None)
+        limits = self._queries.limits(arguments.seconds, None, reply.connection.client)
         reply.follow(
             self._queries.write(
                 arguments.segment,

@@ -1,0 +1,139 @@
+"""Executors are shared between clients: none can keep the others from being answered."""
+
+import pytest
+import pytest_twisted
+from executor_pools import DEAF, ENDLESS, ask, running_pool, write
+from segments_on_disk import SCHEMA, content, make_segment
+from twisted.internet.defer import gatherResults
+from waiting import until
+
+from trough import errors
+from trough.executors.pool.pool import Limits, Outcome, Target
+
+ensure = pytest_twisted.ensureDeferred
+INSERT = f"INSERT INTO crawled_url(id) {ENDLESS.replace('count(*)', 'i')}"
+#: Some tenths of a second of one step.
+LONG = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 700000) "
+    "SELECT max(i) FROM n"
+)
+
+
+@pytest.fixture(name="targets")
+def _targets(tmp_path):
+    return [Target(str(n), make_segment(tmp_path / f"{n}.sqlite", 1), 1, False) for n in range(16)]
+
+
+async def segments(pool, directory, number):
+    """Some new segments that can be written."""
+    found = [Target(f"w{n}", str(directory / f"w{n}.sqlite"), 1, True) for n in range(number)]
+    for target in found:
+        await pool.create(target, SCHEMA)
+    return found
+
+
+def held_up(pool, kind):
+    """How many executors of a kind are blocked."""
+    named = [each for each in pool.status()["executors"] if each["name"].startswith(kind)]
+    return sum(each["held_up"] for each in named)
+
+
+@pytest.mark.parametrize("long", [ENDLESS, DEAF], ids=["endless", "deaf"])
+@ensure
+async def test_endless_reads_leave_room_for_short_ones(targets, long):
+    """Although there are more of them than executors, each of another client and text."""
+    async with running_pool(executors=2, max_executors=4) as pool:
+        endless = [ask(pool, targets[n % 16], f"{long} -- {n}", client=f"c{n}") for n in range(10)]
+        for _ in range(3):
+            others = [ask(pool, target, "SELECT 1", client="other") for target in targets]
+            await gatherResults([each.outcome for each in others])
+            assert all(each.ends == [Outcome(segments=1, rows=1)] for each in others)
+        for each in endless:
+            each.job.cancel()
+
+
+@ensure
+async def test_long_reads_that_had_to_wait_are_answered(targets):
+    """By the same rows, whoever was taken off an executor meanwhile."""
+    async with running_pool(executors=1, max_executors=4) as pool:
+        asked = [ask(pool, targets[n], LONG, client=f"c{n}") for n in range(12)]
+        asked += [ask(pool, targets, LONG, client="many")]
+        await gatherResults([each.outcome for each in asked])
+        assert {each.ends[0] for each in asked[:-1]} == {Outcome(segments=1, rows=1)}
+        assert asked[-1].ends == [Outcome(segments=16, rows=16)]
+        assert all(each.text.count("[[700000]]") == 1 for each in asked[:-1])
+        assert asked[-1].text.count("[[700000]]") == 16
+
+
+@ensure
+async def test_a_read_that_waits_for_a_long_one_ends_at_its_deadline(targets):
+    """Or when it is cancelled, or the pool stops."""
+    async with running_pool(executors=1, max_executors=2) as pool:
+        first = ask(pool, targets[0], ENDLESS, client="a")
+        await until(lambda: held_up(pool, "read"), "the first to run")
+        late, cancelled, last = (
+            ask(pool, targets[n], ENDLESS, client=f"c{n}", limits=Limits(seconds))
+            for n, seconds in enumerate((2.0, 60.0, 60.0))
+        )
+        await until(lambda: len(list(pool._reads.long._all())) == 3, "all to wait")
+        cancelled.job.cancel()
+        assert isinstance(cancelled.ends[0].error, errors.Cancelled)
+        assert isinstance((await late.outcome).error, errors.DeadlineExceeded)
+        first.job.cancel()
+        await until(lambda: not pool._reads.long, "the last to have its turn")
+    assert isinstance(last.ends[0].error, errors.Cancelled)
+
+
+@ensure
+async def test_endless_writes_leave_room_for_those_of_other_segments(tmp_path):
+    """Those that waited behind one included. What was endless is undone at its time."""
+    async with running_pool(write_executors=1, max_write_executors=4) as pool:
+        targets = await segments(pool, tmp_path, 8)
+        endless = [
+            write(pool, target, INSERT, client=f"c{n}", limits=Limits(60.0, running=8.0))
+            for n, target in enumerate(targets[:6])
+        ]
+        behind = [
+            write(pool, targets[6], "INSERT INTO crawled_url(id) VALUES (?)", (n,), client="other")
+            for n in range(100)
+        ]
+        await gatherResults([each.outcome for each in behind])
+        assert {each.ends[0] for each in behind} == {Outcome(segments=1, changes=1)}
+        assert [row[0] for row in content(targets[6].path)] == list(range(100))
+        later = write(pool, targets[7], "INSERT INTO crawled_url(id) VALUES (1)", client="other")
+        assert (await later.outcome).changes == 1
+        for each in endless:
+            assert isinstance((await each.outcome).error, errors.DeadlineExceeded)
+        assert [content(target.path) for target in targets[:6]] == [[]] * 6
+
+
+@ensure
+async def test_a_write_that_is_moved_can_be_cancelled(tmp_path):
+    """It is not applied, and those beside it are."""
+    async with running_pool(write_executors=1, max_write_executors=2) as pool:
+        first, second = await segments(pool, tmp_path, 2)
+        endless = write(pool, first, INSERT, client="a")
+        await until(lambda: held_up(pool, "write"), "it to run")
+        writes = [
+            write(pool, second, f"INSERT INTO crawled_url(id) VALUES ({n})") for n in range(3)
+        ]
+        writes[1].job.cancel()
+        await gatherResults([each.outcome for each in writes])
+        assert isinstance(writes[1].ends[0].error, errors.Cancelled)
+        assert [row[0] for row in content(second.path)] == [0, 2]
+        endless.job.cancel()
+        assert isinstance((await endless.outcome).error, errors.Cancelled)
+
+
+@ensure
+async def test_what_is_done_to_a_file_does_not_wait_for_a_long_query_on_another(targets, tmp_path):
+    """Each executor is asked to close the file, also one that is in the midst of a query."""
+    async with running_pool(executors=2, max_executors=4) as pool:
+        endless = [ask(pool, targets[n], ENDLESS, client=f"c{n}") for n in range(4)]
+        await until(lambda: held_up(pool, "read") >= 2, "them to run")
+        (target,) = await segments(pool, tmp_path, 1)
+        await pool.forget(target.segment)
+        await pool.make_writable(target)
+        assert not any(each.ends for each in endless)
+        for each in endless:
+            each.job.cancel()

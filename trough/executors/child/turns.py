@@ -1,0 +1,80 @@
+"""Whose turn it is: work in line, where clients are served alike.
+
+Each client has a line of its own, and the lines take turns, so that a client with ten
+thousand requests delays another one by one turn and not by ten thousand.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+
+class Owned(Protocol):
+    """What can be put in line.
+
+    :ivar client: whose it is
+    """
+
+    client: str
+
+
+T = TypeVar("T", bound=Owned)
+
+
+class FairQueue(Generic[T]):
+    """Items in the order of their turns."""
+
+    __slots__ = ("_lines", "_order")
+
+    def __init__(self) -> None:
+        # Only clients with something in line are in either.
+        self._lines: dict[str, deque[T]] = {}
+        self._order: deque[str] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._order)
+
+    def append(self, item: T) -> None:
+        """Put an item at the end of its client's line."""
+        line = self._lines.get(item.client)
+        if line is None:
+            self._lines[item.client] = deque((item,))
+            self._order.append(item.client)
+        else:
+            line.append(item)
+
+    def popleft(self) -> T:
+        """Take out the item whose turn it is.
+
+        :raises IndexError: there is none
+        """
+        client = self._order[0]
+        line = self._lines[client]
+        item = line.popleft()
+        if not line:
+            del self._lines[client]
+            self._order.popleft()
+        elif len(self._order) > 1:
+            self._order.rotate(-1)
+        return item
+
+    def appendleft(self, item: T) -> None:
+        """Put an item back whose turn it still is."""
+        line = self._lines.get(item.client)
+        if line is None:
+            self._lines[item.client] = deque((item,))
+            self._order.appendleft(item.client)
+        else:
+            line.appendleft(item)
+
+    def remove(self, item: T) -> bool:
+        """Take an item out; whether it was in line."""
+        line = self._lines.get(item.client)
+        if line is None or item not in line:
+            return False
+        line.remove(item)
+        if not line:
+            del self._lines[item.client]
+            self._order.remove(item.client)
+        return True

@@ -1,0 +1,15 @@
+"""Who is at the other end of a connection, as the executors and the log name it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def peer_of(transport: Any) -> str:
+    """The address and port of a connection's other end: the client that shares are for.
+
+    The port is part of it, since all users of one machine or proxy have one address.
+    """
+    peer = transport.getPeer()
+    host = getattr(peer, "host", None)
+    return f"{host}:{peer.port}" if host is not None else str(peer)
