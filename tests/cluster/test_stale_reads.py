@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import sqlite3
 import threading
 import urllib.request
@@ -15,11 +16,12 @@ from waiting import GIVE_UP
 COUNT = "SELECT count(*) AS n FROM t"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=PAIRS[:2])
 def cluster(tmp_path_factory, request):
-    """One sync server and two workers, on a registry, and a segment with 1 promoted row of 2."""
+    """One sync server and two workers, on each store, and a segment with 1 promoted row of 2."""
     directory = tmp_path_factory.mktemp("stale")
-    with Cluster(directory, open_engines(PAIRS[0], directory, request), 1, 2) as cluster:
+    with Cluster(directory, open_engines(request.param, directory, request), 1, 2) as cluster:
+        cluster.silenced = _silenced(request)
         url = cluster.start().provision("s1", "stale")["write_url"]
         write(url, "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
         cluster.promote("s1", "stale")
@@ -30,14 +32,34 @@ def cluster(tmp_path_factory, request):
         yield cluster
 
 
+def _silenced(request):
+    """Makes the store answer no heartbeat, from the first call to the second."""
+    if request.param == PAIRS[1]:
+        server = request.getfixturevalue("rethinkdb_server")
+        return lambda _: _stands_still(server)
+    return _cannot_be_written
+
+
 @contextlib.contextmanager
-def nobody_writes(cluster):
-    """The registry cannot be written to while the block lasts: no heartbeat is answered."""
-    path = cluster.metadata_url.removeprefix("sqlite://")
+def _stands_still(server):
+    server.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def _cannot_be_written(metadata_url):
+    path = metadata_url.removeprefix("sqlite://")
     with contextlib.closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         yield
-        database.execute("ROLLBACK")
+
+
+def nobody_writes(cluster):
+    """Nobody can write to the metadata store while the block lasts."""
+    return cluster.silenced(cluster.metadata_url)
 
 
 def ask(cluster, worker):
@@ -82,7 +104,10 @@ def test_a_worker_that_starts_answers_nothing_old_without_a_mark(cluster):
     try:
         with nobody_writes(cluster):
             cluster.worker(cluster.other)
-            until_blocking(lambda: (1, "unconfirmed") in answers, "an answer with a mark")
+            # Of its own, or of the holder where it has found out that this one lives.
+            until_blocking(
+                lambda: any(mark == "unconfirmed" for _, mark in answers), "an answer with a mark"
+            )
         until_blocking(lambda: (2, None) in answers, "the answer of the holder")
     finally:
         over.set()

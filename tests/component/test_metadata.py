@@ -282,6 +282,22 @@ async def test_draining_outlives_the_worker(stores):
     assert await other.draining() == set()
 
 
+@async_test
+async def test_a_disk_counter_never_goes_back(stores):
+    """It outlives the worker's row, and goes when the worker is forgotten."""
+    store, other = await stores.open(), await stores.open()
+    assert await store.disk_counter("w1") == 0
+    await store.register_worker(worker("w1"))
+    for counter in (3, 5, 4):
+        await store.note_disk_counter("w1", counter)
+    await store.note_disk_counter("w2", 1)
+    assert await other.disk_counter("w1") == 5
+    await store.withdraw_worker(worker("w1"))
+    assert await other.disk_counter("w1") == 5
+    await store.forget_worker("w1")
+    assert (await other.disk_counter("w1"), await other.disk_counter("w2")) == (0, 1)
+
+
 # -- reaping -----------------------------------------------------------------------
 
 

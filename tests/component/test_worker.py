@@ -1,5 +1,7 @@
 """What a worker decides by itself."""
 
+import shutil
+
 import pytest
 import pytest_twisted
 from executor_pools import answer
@@ -109,6 +111,56 @@ async def test_a_worker_whose_disk_is_missing_gives_no_lock_back(tmp_path):
     async with running_worker(tmp_path) as worker:
         assert not worker.refused
         await worker.written("300001", "INSERT INTO t VALUES (2)")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_older_image_of_a_disk_is_refused(tmp_path):
+    """Restored from a snapshot, it lacks acknowledged rows of one segment and all of another one:
+    nothing is given back or promoted. The newest disk goes on, also after a kill."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+        await _counted_on(worker)
+    newest, image = worker.directory, tmp_path / "image"
+    shutil.copytree(newest, image)
+    async with running_worker(tmp_path) as worker:
+        assert not worker.refused
+        await worker.written("300001", "INSERT INTO t VALUES (1)")
+        await worker.writable("300002")
+        await _counted_on(worker)
+    newest.rename(tmp_path / "newest")
+    image.rename(newest)
+    worker = await WorkerParts(tmp_path).start()
+    assert "older state of this disk" in str(worker.refused[0])
+    assert "free-locks w1" in str(worker.refused[0])
+    assert len(await worker.metadata.locks("w1")) == 2
+    await worker.stop()
+    shutil.rmtree(newest)
+    (tmp_path / "newest").rename(newest)
+    async with running_worker(tmp_path) as worker:
+        assert not worker.refused
+        await worker.written("300001", "INSERT INTO t VALUES (2)")
+
+
+async def _counted_on(worker):
+    """Return once the metadata store has a greater counter than now."""
+    before = await worker.metadata.disk_counter("w1")
+
+    async def grown():
+        return await worker.metadata.disk_counter("w1") > before
+
+    await until(grown, "a greater counter")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_older_image_without_locks_is_taken_up(tmp_path):
+    """Nothing that was acknowledged is missing; its counter goes on above the one known."""
+    async with running_worker(tmp_path) as worker:
+        await worker.metadata.note_disk_counter("w1", 100)
+    async with running_worker(tmp_path) as worker:
+        assert not worker.refused
+        await worker.writable("300001")
+        await _counted_on(worker)
+        assert await worker.metadata.disk_counter("w1") > 100
 
 
 @pytest_twisted.ensureDeferred

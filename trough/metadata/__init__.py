@@ -171,13 +171,23 @@ class Metadata(ABC):
     @abstractmethod
     async def forget_worker(self, node: str) -> None:
         """Remove what tells of a worker that will not return: its row, its copies, its place
-        on a ring, and that it was to be emptied. Its locks and assignments stay: the
-        first are an operator's to free, the others the leader's to move.
+        on a ring, its disk's counter, and that it was to be emptied. Its locks and assignments
+        stay: the first are an operator's to free, the others the leader's to move.
 
         Idempotent; without effect on a worker that nobody knows.
 
         :raises trough.errors.Conflict: it is alive; nothing was removed
         """
+
+    @abstractmethod
+    async def note_disk_counter(self, node: str, counter: int) -> None:
+        """Remember the number that a worker's disk has by now; see
+        :mod:`trough.worker.disk_counter`. A number that is not greater than the one known is
+        ignored. Soft: it may be lost when the store loses its power."""
+
+    @abstractmethod
+    async def disk_counter(self, node: str) -> int:
+        """The greatest number that was noted for a worker, alive or not; 0 for none."""
 
     # -- copies ----------------------------------------------------------------
 

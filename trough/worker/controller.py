@@ -28,6 +28,7 @@ from trough.storage import Storage
 from trough.util.periodic import Periodic
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.confirmation import Confirmation
+from trough.worker.disk_counter import check_disk
 from trough.worker.local_copies import LocalCopy
 from trough.worker.provisioning import Provisioning
 from trough.worker.publisher import Publisher
@@ -134,7 +135,7 @@ class LocalSyncController(service.MultiService):
 
     async def _start(self) -> None:
         if self.segments.are_new:
-            await self._until_it_works("metadata store", self._check_not_lost)
+            await self._until_it_works("metadata store", self._check_disk)
         # Whoever frees space on a full disk is not to have to start this worker, too.
         await self._until_it_works("local data", self.segments.load)
         if self.cold is not None:
@@ -145,7 +146,8 @@ class LocalSyncController(service.MultiService):
             copy = self.segments.get(segment)
             if copy is not None:
                 self.publisher.serve(segment, copy.writable)
-        await self._until_it_works("metadata store", self.metadata.open)
+        # Before locks under which this disk has nothing could be given back.
+        await self._until_it_works("metadata store", self._check_disk)
         self.writer.setServiceParent(self)
         await self._until_it_works("metadata store", self._look_who_lives)
         # Before the registration, which takes long where many copies were published: reads
@@ -171,22 +173,11 @@ class LocalSyncController(service.MultiService):
             "{node}: serving {count} segments", node=self.myself.node, count=len(self.segments)
         )
 
-    async def _check_not_lost(self) -> None:
-        """Where a worker kept something, and nothing is, its disk may not be mounted. It would
-        give back locks under which it holds writes, and that is for a person to decide.
-
-        :raises trough.errors.BadSettings: this worker holds write locks
-        """
+    async def _check_disk(self) -> None:
         await self.metadata.open()
-        node = self.myself.node
-        locks = await self.metadata.locks(node)
-        if locks:
-            raise errors.BadSettings(
-                f"LOCAL_DATA is empty, and {node} holds {len(locks)} write locks, of segment "
-                f"{locks[0].segment} for one: what was written to them has been kept elsewhere",
-                "is its disk mounted? If it is lost, with what was not promoted: "
-                f"trough-admin free-locks {node}",
-            )
+        await check_disk(
+            self.segments.disk_counter, self.metadata, self.myself.node, self.segments.are_new
+        )
 
     def _start_failed(self, failure: Any) -> None:
         if not self.running:

@@ -30,6 +30,7 @@ from trough.util.keyed_lock import KeyedLock
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
 from trough.worker.catalogue import Entry
+from trough.worker.disk_counter import DiskCounter
 from trough.worker.local_copies import LocalCopies, LocalCopy
 from trough.worker.promotion import Promotion
 from trough.worker.quarantine import Aside
@@ -64,6 +65,7 @@ class Segments(service.Service):
         self._busy = KeyedLock()
         self._generations = itertools.count(1)
         self._catalogue = ThreadedCatalogue(directory, catalogue_thread)
+        self.disk_counter = DiskCounter(directory, threads)
         #: Bytes done of every transfer under way, by segment id; shown in the status.
         self.transfers: dict[str, dict[str, object]] = {}
         self._promotion = Promotion(

@@ -51,6 +51,7 @@ class Writer(service.MultiService):
         self._attention = Attention(worker.myself.ttl / 2, self._confirm_locks, clock)
         self._attention.setServiceParent(self)
         Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
+        Periodic("disk counter", timing.heartbeat, self._count_on, clock).setServiceParent(self)
         # One that could not be released when it was given up would stay for ever.
         Periodic("write locks", timing.full, self._confirm_locks, clock).setServiceParent(self)
 
@@ -201,6 +202,12 @@ class Writer(service.MultiService):
             # The leader finds it at its next look at the storage.
             _log.warn("{segment}: not announced: {failure}", segment=segment, failure=failure)
         return {"remote_path": self._worker.storage.location(published.path)}
+
+    async def _count_on(self) -> None:
+        """Have this disk be newer than every image that was taken of it before."""
+        if self._worker.segments.writable():
+            counter = await self._worker.segments.disk_counter.bump()
+            await self._worker.metadata.note_disk_counter(self._worker.myself.node, counter)
 
     async def _retire_idle(self) -> None:
         """Give back the locks of segments that nobody writes any more."""

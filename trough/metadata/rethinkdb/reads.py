@@ -61,6 +61,11 @@ def draining(view: View) -> Term:
     return view.table("cluster").get("draining")["nodes"].default([])
 
 
+def disk_counter(node: str) -> Term:
+    """A worker's counter."""
+    return STRICT.table("cluster").get(rows.disk_id(node))["counter"].default(0)
+
+
 def rings(view: View) -> Term:
     """Which worker is on which ring."""
     return view.table("cluster").get("rings")["rings"].default({})

@@ -82,6 +82,11 @@ def worker_id(node: str) -> str:
     return f"{NODES}:{node}:None"
 
 
+def disk_id(node: str) -> str:
+    """The key of a worker's counter in ``cluster``."""
+    return f"disk:{node}"
+
+
 def worker_row(worker: Worker) -> dict[str, Any]:
     """The row of a worker, less times."""
     return {

@@ -192,6 +192,13 @@ class RethinkMetadata(Metadata):
         await self._decide(changes.remove_marked(node))
         await self.set_draining(node, False)
         await self._decide(changes.forget_place(node))
+        await self._decide(changes.forget_disk_counter(node))
+
+    async def note_disk_counter(self, node: str, counter: int) -> None:
+        await self._note(changes.note_disk_counter(node, counter))
+
+    async def disk_counter(self, node: str) -> int:
+        return int(await self._run(reads.disk_counter(node)))
 
     async def _remove_copies(self, node: str, leader: Leader | None = None) -> None:
         for role in (READ, WRITE):

@@ -29,7 +29,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "lock": ("node",),
     "assignment": ("segment",),
     "epoch": (),  # the last epoch of each segment's write lock
-    "cluster": (),  # rings, and workers that are to be emptied
+    "cluster": (),  # rings, workers that are to be emptied, and counters of their disks
 }
 
 #: What a term is run with: on disk, or only in the memory of a majority's servers.

@@ -199,6 +199,21 @@ def set_draining(node: str, draining: bool) -> Term:
     return r.table("cluster").get("draining").replace(changed)
 
 
+def note_disk_counter(node: str, counter: int) -> Term:
+    """Remember a worker's counter, unless a greater one is known."""
+    fresh = {"id": rows.disk_id(node), "counter": counter}
+
+    def decide(row: Term) -> Term:
+        return r.branch(row["counter"].default(0).lt(counter), fresh, row)
+
+    return r.table("cluster").get(rows.disk_id(node)).replace(decide)
+
+
+def forget_disk_counter(node: str) -> Term:
+    """Remove a worker's counter."""
+    return r.table("cluster").get(rows.disk_id(node)).delete()
+
+
 def forget_place(node: str) -> Term:
     """Remove a worker from its ring."""
 

@@ -73,6 +73,12 @@ def _worker(row: tuple) -> Worker:
     return Worker(*values)
 
 
+def disk_counter(connection: sqlite3.Connection, now: float, node: str) -> int:
+    """A worker's counter."""
+    row = connection.execute("SELECT counter FROM disk WHERE node = ?", (node,)).fetchone()
+    return row[0] if row else 0
+
+
 def draining(connection: sqlite3.Connection, now: float) -> set[str]:
     """Names of the workers that are to be emptied."""
     return {row[0] for row in connection.execute("SELECT node FROM draining")}

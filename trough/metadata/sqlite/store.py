@@ -169,6 +169,12 @@ class EmbeddedMetadata(Metadata):
         await self._note(changes.remove_marked, node)
         await self._decide(changes.forget_place, node)
 
+    async def note_disk_counter(self, node: str, counter: int) -> None:
+        await self._note(changes.note_disk_counter, node, counter)
+
+    async def disk_counter(self, node: str) -> int:
+        return await self._read(reads.disk_counter, node)
+
     async def _remove_copies(self, node: str, leader: Leader | None) -> None:
         while await self._note(changes.remove_copies_of_marked, node, PORTION, leader):
             pass

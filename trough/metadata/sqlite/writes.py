@@ -145,6 +145,15 @@ def remove_marked(connection: sqlite3.Connection, now: float, node: str) -> bool
     return removed.rowcount > 0
 
 
+def note_disk_counter(connection: sqlite3.Connection, now: float, node: str, counter: int) -> None:
+    """Remember a worker's counter, unless a greater one is known."""
+    connection.execute(
+        "INSERT INTO disk VALUES (?, ?)"
+        " ON CONFLICT (node) DO UPDATE SET counter = max(counter, excluded.counter)",
+        (node, counter),
+    )
+
+
 def set_draining(connection: sqlite3.Connection, now: float, node: str, draining: bool) -> None:
     """Say that a worker is to be emptied, or no longer."""
     if draining:
@@ -160,8 +169,9 @@ def mark_lost(connection: sqlite3.Connection, now: float, node: str) -> None:
 
 
 def forget_place(connection: sqlite3.Connection, now: float, node: str) -> None:
-    """Remove a worker from its ring, and from those that are to be emptied."""
+    """Remove a worker from its ring and from those that are to be emptied, and its counter."""
     connection.execute("DELETE FROM ring WHERE node = ?", (node,))
+    connection.execute("DELETE FROM disk WHERE node = ?", (node,))
     connection.execute("DELETE FROM draining WHERE node = ?", (node,))
 
 

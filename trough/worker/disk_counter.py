@@ -1,0 +1,93 @@
+"""Tells a worker's disk from an older image of itself.
+
+A virtual machine that is reset to a snapshot has a disk on which everything is well, except
+that acknowledged writes are missing. So a number is kept in two places: in a file in LOCAL_DATA
+and in the metadata store. It grows while the worker writes. The file is flushed first and the
+store is told afterwards, so that after a crash or a power cut the disk is never behind. A disk
+that is behind is an older one.
+
+What this cannot find: an image that was taken within the last heartbeat interval.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trough import errors
+from trough.metadata import Metadata
+from trough.util import atomic_files
+from trough.util.threads import ThreadPoolService
+
+
+class DiskCounter:
+    """The number in the data directory of one worker.
+
+    :param threads: where files are read and written
+    """
+
+    def __init__(self, directory: Path, threads: ThreadPoolService) -> None:
+        self._path = directory / "counter"
+        self._threads = threads
+
+    async def read(self) -> int:
+        """The number on the disk; 0 where there is none."""
+        return await self._threads.run(self._read)
+
+    async def bump(self) -> int:
+        """Make it greater by one; the number once that is on disk.
+
+        :raises trough.errors.DiskFull: no room; the number is as it was
+        """
+        return await self._threads.run(self._raise_to, 0)
+
+    async def raise_to(self, least: int) -> None:
+        """Make it `least`, unless it is greater already."""
+        await self._threads.run(self._raise_to, least)
+
+    def _read(self) -> int:
+        try:
+            return int(self._path.read_text())
+        except FileNotFoundError:
+            return 0
+
+    def _raise_to(self, least: int) -> int:
+        number = max(self._read() + 1, least)
+        with atomic_files.replacing(self._path) as file:
+            atomic_files.write_all(file, b"%d\n" % number)
+        return number
+
+
+async def check_disk(counter: DiskCounter, metadata: Metadata, node: str, is_new: bool) -> None:
+    """Refuse a disk that lacks what was written under locks that are still held.
+
+    It would give these locks back, or promote less than was acknowledged, and that is for a
+    person to decide. Without locks nothing is lost: copies are compared with canonical storage.
+
+    :param is_new: whether nothing was ever kept in the data directory
+    :raises trough.errors.BadSettings: this worker holds write locks, and its disk is new or old
+    """
+    known = await metadata.disk_counter(node)
+    found = 0 if is_new else await counter.read()
+    if not is_new and found >= known:
+        return
+    locks = await metadata.locks(node)
+    if locks:
+        raise _refusal(
+            node, len(locks), locks[0].segment, "" if is_new else f"{found}, not {known}"
+        )
+    await counter.raise_to(known)
+
+
+def _refusal(node: str, locks: int, segment: str, numbers: str) -> errors.BadSettings:
+    held = f"{node} holds {locks} write locks, of segment {segment} for one"
+    free = f"with what was not promoted: trough-admin free-locks {node}"
+    if not numbers:
+        return errors.BadSettings(
+            f"LOCAL_DATA is empty, and {held}: what was written to them has been kept elsewhere",
+            f"is its disk mounted? If it is lost, {free}",
+        )
+    return errors.BadSettings(
+        f"LOCAL_DATA is an older state of this disk (its counter is {numbers}), and {held}: "
+        "what was written to them since is missing here",
+        f"was a snapshot restored? Put the newest disk back. If it is lost, {free}",
+    )
