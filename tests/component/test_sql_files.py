@@ -9,6 +9,7 @@ from segments_on_disk import SCHEMA, content, damage, make_segment
 
 from trough import errors
 from trough.sql import segment_files, sqlite
+from trough.sql.sandbox import Mode
 from trough.util import atomic_files
 
 
@@ -54,7 +55,8 @@ def test_an_empty_schema_makes_an_empty_segment(engine, tmp_path, schema):
         ("BEGIN; CREATE TABLE a(b); COMMIT", "BEGIN"),
         ("CREATE TABLE a(b); PRAGMA journal_mode=OFF", "journal_mode"),
         ("CREATE TABLE a(b CHECK(load_extension('x')))", "load_extension"),
-        ("CREATE VIRTUAL TABLE a USING fts5(b)", "VIRTUAL"),
+        ("CREATE VIRTUAL TABLE a USING fts4(b)", "VIRTUAL"),
+        ("CREATE VIRTUAL TABLE a USING fts5(b, tokenize='no such')", "no such tokenizer"),
         (b"CREATE TABLE \xff(b)", "UTF-8"),
         ("CREATE TABLE a(b);\0", "NUL"),
     ],
@@ -223,3 +225,82 @@ def test_a_full_disk_refuses_and_leaves_the_segment_whole(engine, tiny_disk, tmp
     assert names(tiny_disk) == ["s.sqlite"]
     assert content(path, "SELECT * FROM t") == [(1,)]
     assert content(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def applied(path, *texts):
+    """Run each text as a write of its own, in a process that has not seen the file yet."""
+    for text in texts:
+        engine = sqlite.Engine()
+        with closing(segment_files.open_for_writes(engine, str(path))) as connection:
+            engine.own(connection, "BEGIN")
+            engine.write(connection, text)
+            engine.own(connection, "COMMIT")
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "rows"),
+    [
+        ("CREATE TABLE t(a, b TEXT AS (a REGEXP 'x'))", "INSERT INTO t VALUES ('x')", [("x", "1")]),
+        (
+            "CREATE TABLE t(a, b TEXT AS (SEEDCRAWLEDSTATUS(a)) STORED)",
+            "INSERT INTO t VALUES (200)",
+            [(200, "Crawled")],
+        ),
+        ("CREATE TABLE t(a CHECK (a REGEXP 'x'))", "INSERT INTO t VALUES ('x')", [("x",)]),
+        (
+            "CREATE TABLE t(a, b DEFAULT (SEEDCRAWLEDSTATUS(301)))",
+            "INSERT INTO t(a) VALUES (1)",
+            [(1, "Redirected")],
+        ),
+        (
+            "CREATE TABLE t(a); CREATE INDEX i ON t(a REGEXP 'x');"
+            "CREATE UNIQUE INDEX j ON t(a) WHERE a REGEXP 'y'",
+            "INSERT INTO t VALUES ('x'); ALTER TABLE t RENAME COLUMN a TO b; REINDEX",
+            [("x",)],
+        ),
+        (
+            "CREATE TABLE t(a); CREATE VIEW v AS SELECT BUILDREDIRECTARRAY(a, 1, 'R', '') FROM t;"
+            "CREATE TRIGGER g AFTER INSERT ON t WHEN new.a REGEXP 'x' "
+            "BEGIN UPDATE t SET a = SEEDCRAWLEDSTATUS(0); END",
+            "INSERT INTO t VALUES ('x')",
+            [("Not crawled (queued)",)],
+        ),
+        ("CREATE VIRTUAL TABLE t USING fts5(a)", "INSERT INTO t VALUES ('x y')", [("x y",)]),
+        (
+            "CREATE VIRTUAL TABLE t USING rtree(a, b, c)",
+            "INSERT INTO t VALUES (1, 2, 3)",
+            [(1, 2.0, 3.0)],
+        ),
+    ],
+)
+def test_what_was_written_can_be_read_and_promoted(engine, tmp_path, schema, text, rows):
+    """Each step in an engine that has not seen the file: a function that only the schema
+    calls is there, and to look through the pages calls none."""
+    path, copy = tmp_path / "s.sqlite", tmp_path / "copy.sqlite"
+    segment_files.create(sqlite.Engine(), str(path), schema)
+    applied(path, text)
+    segment_files.snapshot(sqlite.Engine(), str(path), True, str(copy), lambda: None)
+    segment_files.check(sqlite.Engine(), str(copy), False)
+    with closing(engine.open_reader(str(copy), False)) as connection:
+        cursor = engine.execute(connection.cursor(), Mode.READ, "SELECT * FROM t")
+        assert cursor.fetchall() == rows
+
+
+def test_a_table_that_cannot_be_computed_is_no_damage(engine, tmp_path):
+    """Values that SQLite refuses to compute keep no segment from promotion; damaged pages of
+    another table are found all the same."""
+    path = make_segment(tmp_path / "s.sqlite", rows=2000)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE a(b)")
+        connection.execute("INSERT INTO a VALUES ('no JSON')")
+        connection.execute("ALTER TABLE a ADD COLUMN c TEXT AS (json(b))")
+        connection.execute("CREATE TABLE z(b)")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = 'CREATE TABLE z(b, c TEXT AS (gone(b)))' "
+            "WHERE name = 'z'"
+        )
+    segment_files.check(engine, path, False)
+    damage(path, first=5, last=9)
+    with pytest.raises(errors.CorruptSegment, match=r"s\.sqlite is damaged"):
+        segment_files.check(engine, path, False)

@@ -1,4 +1,4 @@
-"""Settings of the SQLite library that have to be made before it is used.
+"""What Trough needs of the SQLite library, and pysqlite3 has no call for.
 
 pysqlite3 initialises SQLite when it is imported, and has no call for these settings, but
 its shared object is SQLite with all its public functions. A process that opens thousands
@@ -13,13 +13,16 @@ from __future__ import annotations
 import ctypes
 import importlib.machinery
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Numbers of SQLite's C interface.
 _SQLITE_CONFIG_SINGLETHREAD = 1
 _SQLITE_CONFIG_PAGECACHE = 7
 _SQLITE_CONFIG_LOOKASIDE = 13
 _SQLITE_CONFIG_MMAP_SIZE = 22
+_SQLITE_DBCONFIG_DEFENSIVE = 1010
 
 #: Bytes of each file that SQLite may map into memory. Pages that are read this way are
 #: the operating system's cache, shared by all processes and given back under pressure.
@@ -49,6 +52,97 @@ def configure_for_one_thread() -> bool:
     except AttributeError:
         return False
     return not any(answers)
+
+
+_ENTRY_POINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+
+#: Bytes of a connection object in which its handle is looked for.
+_OBJECT_SIZE = 128
+
+
+class DatabaseHandles:
+    """What pysqlite3 has no call for, done to a connection by SQLite's own handle of it.
+
+    Where a connection object keeps its handle is found out once, and not assumed: SQLite
+    hands the handle of a new connection to whatever is registered to extend it, and the
+    object is searched for that.
+
+    :param connect: opens a database in memory
+    :ivar available: whether the library could be reached
+    """
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self.available = False
+        library = _library()
+        try:
+            if library is None:
+                return
+            self._config = library.sqlite3_db_config
+            self._drop_modules = library.sqlite3_drop_modules
+            self._extended_codes = library.sqlite3_extended_result_codes
+            self._last_code = library.sqlite3_extended_errcode
+            place = _place_of_handle(library, connect)
+        except AttributeError:
+            return
+        self._drop_modules.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+        self._last_code.argtypes = [ctypes.c_void_p]
+        self._extended_codes.argtypes = [ctypes.c_void_p, ctypes.c_int]
+        if place is not None:
+            self._place = place
+            self.available = True
+
+    def _handle(self, connection: object) -> int | None:
+        return ctypes.c_void_p.from_address(id(connection) + self._place).value
+
+    def tell_all(self, connection: object) -> None:
+        """Have errors carry SQLite's extended codes."""
+        if self.available:
+            self._extended_codes(self._handle(connection), 1)
+
+    def last_code(self, connection: object) -> int:
+        """The extended code of what went wrong last on a connection; 0 if it is not known."""
+        return self._last_code(self._handle(connection)) if self.available else 0
+
+    def defend(self, connection: object) -> None:
+        """Let SQL write neither the tables that a virtual table keeps its content in, nor
+        ``sqlite_schema``. The virtual table itself still can."""
+        if not self.available:
+            return
+        on, now = ctypes.c_int(1), ctypes.c_int(0)
+        option = ctypes.c_int(_SQLITE_DBCONFIG_DEFENSIVE)
+        self._config(ctypes.c_void_p(self._handle(connection)), option, on, ctypes.byref(now))
+        if not now.value:
+            raise RuntimeError("SQLite does not take its defensive mode")
+
+    def drop_modules(self, connection: object) -> None:
+        """Have a connection know no kind of virtual table any more."""
+        if self.available:
+            self._drop_modules(self._handle(connection), None)
+
+
+def _place_of_handle(library: ctypes.CDLL, connect: Callable[[], Any]) -> int | None:
+    """Bytes from the beginning of a connection object to its handle; None if it is not found."""
+    found: list[int] = []
+
+    def entered(database: int, message: int, routines: int) -> int:
+        found.append(database)
+        return 0
+
+    entry = _ENTRY_POINT(entered)
+    if library.sqlite3_auto_extension(entry):
+        return None
+    try:
+        connection = connect()
+    finally:
+        library.sqlite3_cancel_auto_extension(entry)
+    try:
+        size = ctypes.sizeof(ctypes.c_void_p)
+        for place in range(0, min(sys.getsizeof(connection), _OBJECT_SIZE), size):
+            if ctypes.c_void_p.from_address(id(connection) + place).value in found:
+                return place
+        return None
+    finally:
+        connection.close()
 
 
 def _library() -> ctypes.CDLL | None:

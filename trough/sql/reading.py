@@ -79,7 +79,8 @@ class Reader:
         return self._large(query, handle, *found)
 
     def _failed(self, error: BaseException, path: str, handle: Handle | None) -> errors.TroughError:
-        told = self._engine.error(error, path)
+        connection = None if handle is None else handle.connection
+        told = self._engine.error(error, path, connection)
         if handle is not None:
             self._give_back(handle, told)
         return told
@@ -176,7 +177,7 @@ class Reader:
             failure = closed
             raise
         except _FAILURES as error:
-            failure = self._engine.error(error, handle.path)
+            failure = self._engine.error(error, handle.path, handle.connection)
             raise failure from error
         finally:
             source.close()

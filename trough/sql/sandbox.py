@@ -68,9 +68,6 @@ class Mode(enum.IntEnum):
 
 _READING = frozenset({Action.READ, Action.RECURSIVE})
 
-# A virtual table's module runs C code of its own on tables that a writer could fill by
-# hand, and pysqlite3 offers no way to set SQLite's defensive mode: none are made here.
-# Those that a segment brings along can be read.
 _WRITING = _READING | {
     Action.INSERT,
     Action.UPDATE,
@@ -87,6 +84,15 @@ _WRITING = _READING | {
     Action.REINDEX,
     Action.ANALYZE,
 }
+
+
+_CHANGING = frozenset({Action.INSERT, Action.UPDATE, Action.DELETE})
+_VIRTUAL = frozenset({Action.CREATE_VTABLE, Action.DROP_VTABLE})
+
+#: Modules of which a write may make virtual tables. Each keeps its content in ordinary
+#: tables, by C code that trusts them: so only where SQLite's defensive mode keeps SQL from
+#: writing those. Tables of other modules that a segment brings along can be read.
+MODULES = frozenset({"fts5", "rtree", "rtree_i32", "geopoly"})
 
 
 def _names(text: str) -> frozenset[str]:
@@ -113,6 +119,8 @@ FUNCTIONS = _names(
     sqlite_version sqrt strftime string_agg substr substring subtype sum tan tanh time
     timediff total total_changes trim trunc typeof unhex unicode unistr unistr_quote
     unixepoch unlikely upper zeroblob
+    geopoly_area geopoly_bbox geopoly_blob geopoly_ccw geopoly_contains_point geopoly_group_bbox
+    geopoly_json geopoly_overlap geopoly_regular geopoly_svg geopoly_within geopoly_xform
     regexp seedcrawledstatus buildredirectarray trough_row_json
     """
 )
@@ -153,15 +161,19 @@ class Sandbox:
 
     A process runs one statement at a time, so whoever runs one sets :attr:`mode` first.
 
+    :param virtual_tables: whether writes may make and drop them
     :ivar mode: whose statement is compiled next
     :ivar refused: what the statement wanted to do and must not, in words, or None
+    :ivar wanted_to_write: whether what was refused was to change rows
     :ivar selects: SELECTs that were compiled; views and subqueries count
     :ivar functions: calls of functions that were compiled
     """
 
-    def __init__(self) -> None:
+    def __init__(self, virtual_tables: bool = False) -> None:
         self.mode = Mode.OWN
         self.refused: str | None = None
+        self.wanted_to_write = False
+        self._modules = MODULES if virtual_tables else frozenset()
         self.selects = 0
         self.functions = 0
 
@@ -189,6 +201,8 @@ class Sandbox:
             allowed = _function_allowed(second or "", mode)
         elif action == Action.PRAGMA:
             allowed = _pragma_allowed((first or "").lower(), second, mode)
+        elif mode == Mode.WRITE and action in _VIRTUAL:
+            allowed = (second or "").lower() in self._modules and database == "main"
         elif mode == Mode.WRITE:
             allowed = action in _WRITING and _is_main(action, first, database)
         else:
@@ -197,7 +211,13 @@ class Sandbox:
             return ALLOWED
         if self.refused is None:
             self.refused = _in_words(action, first, second)
+            self.wanted_to_write = action in _CHANGING
         return DENIED
+
+    def forget(self) -> None:
+        """Forget what was refused."""
+        self.refused = None
+        self.wanted_to_write = False
 
 
 def _is_main(action: int, first: str | None, database: str | None) -> bool:
@@ -227,7 +247,7 @@ _SINGULAR_OBJECT = {
     Action.ATTACH: "ATTACH",
     Action.DETACH: "DETACH",
     Action.ALTER_TABLE: "ALTER TABLE {1}",
-    Action.CREATE_VTABLE: "CREATE VIRTUAL TABLE {0}",
+    Action.CREATE_VTABLE: "CREATE VIRTUAL TABLE {0} USING {1}",
     Action.DROP_VTABLE: "DROP of the virtual table {0}",
     Action.INSERT: "INSERT into {0}",
     Action.DELETE: "DELETE from {0}",

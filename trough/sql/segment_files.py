@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trough import errors
-from trough.sql import sqlite
+from trough.sql import sqlite, statements
 from trough.sql.handles import Handles
 from trough.sql.sqlite import Connection, Engine
 from trough.util import atomic_files
@@ -106,7 +106,8 @@ def snapshot(
             engine.own(source, "SELECT count(*) FROM sqlite_schema").fetchone()
             with contextlib.closing(engine.open_writer(str(temporary), create=True)) as copy:
                 engine.own(copy, "PRAGMA synchronous=OFF")  # flushed as a whole, at the end
-                engine.own(copy, "PRAGMA journal_mode=OFF")
+                # Of a new file there is nothing to be kept; OFF is refused in defensive mode.
+                engine.own(copy, "PRAGMA journal_mode=MEMORY")
                 source.backup(copy, pages=SNAPSHOT_PAGES, progress=lambda *_: progress())
             with contextlib.closing(engine.open_writer(str(temporary))) as copy:
                 _set_journal_mode(engine, copy, "delete")
@@ -120,11 +121,37 @@ def check(engine: Engine, path: str, writable: bool) -> None:
     :raises trough.errors.CorruptSegment: it is damaged
     """
     with _in_our_words(engine, path):
-        with contextlib.closing(engine.open_reader(path, writable)) as connection:
-            (told,) = engine.own(connection, "PRAGMA quick_check(1)").fetchone()
+        with contextlib.closing(engine.open_for_check(path, writable)) as connection:
+            try:
+                told = _check_pages(engine, connection)
+            except sqlite.Error as error:
+                # A table that no statement can be compiled for, or whose values SQLite cannot
+                # compute. The file as a whole may be right, and be promoted.
+                if not isinstance(engine.error(error, path), errors.BadSql):
+                    raise
+                told = _check_each_table(engine, connection, path)
     # The pages come before the rows, and the first thing that is wrong is told.
     if told.startswith("*** in database"):
         raise errors.CorruptSegment(f"{Path(path).name} is damaged: {' '.join(told.split())}")
+
+
+def _check_pages(engine: Engine, connection: Connection, table: str = "1") -> str:
+    (told,) = engine.own(connection, f"PRAGMA quick_check({table})").fetchone()
+    return str(told)
+
+
+def _check_each_table(engine: Engine, connection: Connection, path: str) -> str:
+    listed = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
+    for (name,) in engine.own(connection, listed).fetchall():
+        try:
+            told = _check_pages(engine, connection, statements.quoted(name))
+        except sqlite.Error as error:
+            if not isinstance(engine.error(error, path), errors.BadSql):
+                raise
+        else:
+            if told.startswith("*** in database"):
+                return told
+    return "ok"
 
 
 def open_for_writes(engine: Engine, path: str) -> Connection:

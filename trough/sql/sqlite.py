@@ -22,7 +22,7 @@ from pysqlite3 import dbapi2 as sqlite3
 from trough import errors
 from trough.sql import statements
 from trough.sql.functions import Functions, out_of_memory
-from trough.sql.library import MMAP_SIZE
+from trough.sql.library import MMAP_SIZE, DatabaseHandles
 from trough.sql.queries import Parameters
 from trough.sql.rows import ROW_JSON, row_json
 from trough.sql.sandbox import Mode, Sandbox
@@ -74,7 +74,8 @@ _BEYOND_TRANSACTION = frozenset(
     )
 )
 
-_NO_SUCH_FUNCTION = re.compile(r"no such function: (\w+)")
+# The second is what it is in a schema: of a generated column, a constraint, an index.
+_NO_SUCH_FUNCTION = re.compile(r"(?:no such|unknown) function: (\w+)")
 _NOT_UTF8 = "Could not decode to UTF-8"
 
 # Primary result codes of SQLite's C interface.
@@ -84,6 +85,10 @@ _IOERR, _CORRUPT, _FULL, _CANTOPEN, _TOOBIG, _AUTH, _NOTADB = 10, 11, 13, 14, 18
 # And of its extended ones: a file that ends too early.
 _IOERR_SHORT_READ = 522
 _IOERR_NOMEM = 3082
+# And what a virtual table says of its own content, which is no damage to the file.
+_CORRUPT_VTAB = 267
+
+_handles = DatabaseHandles(lambda: sqlite3.connect(":memory:"))
 
 
 class Engine:
@@ -95,7 +100,7 @@ class Engine:
     """
 
     def __init__(self, tick: Callable[[], int] | None = None) -> None:
-        self.sandbox = Sandbox()
+        self.sandbox = Sandbox(virtual_tables=_handles.available)
         self.functions = Functions()
         self.stopped: errors.TroughError | None = None
         self._tick = tick
@@ -109,11 +114,7 @@ class Engine:
         :param writable: the file is in WAL mode and may be written meanwhile; else it
             never changes, and SQLite neither locks it nor looks for a journal
         """
-        # Without locks: to keep account of them SQLite goes through a list of all files
-        # that are open at each further one, which with thousands is half of the work. Nobody
-        # may hold a lock on the same file in this process; to close it would let go of that.
-        mode = "mode=ro" if writable else "mode=ro&immutable=1&vfs=unix-none"
-        connection = self._connect(path, mode)
+        connection = self._connect(path, _read_only(writable))
         self._map(connection)
         if writable:
             # What is in the WAL is not mapped but kept: little, for there are many handles.
@@ -123,10 +124,25 @@ class Engine:
     def open_writer(self, path: str, create: bool = False) -> Connection:
         """A connection that can write, and whose commits are on disk when they return."""
         connection = self._connect(path, "mode=rwc" if create else "mode=rw")
+        _handles.defend(connection)
+        _handles.tell_all(connection)
         self.own(connection, "PRAGMA synchronous=FULL")
         self.own(connection, f"PRAGMA cache_size=-{WRITE_CACHE >> 10}")
         # A WAL that a long reader let grow is cut again at the next checkpoint after it.
         self.own(connection, "PRAGMA journal_size_limit=16777216")
+        return connection
+
+    def open_for_check(self, path: str, writable: bool) -> Connection:
+        """As :meth:`open_reader`, and nothing that a segment brings along runs on it.
+
+        To look through a segment SQLite computes generated columns and constraints, and has
+        virtual tables go through all of their content. None of this says anything about the
+        pages; a pattern might take for ever.
+        """
+        connection = self._connect(path, _read_only(writable))
+        for name, (arguments, _) in self.functions.registry.items():
+            connection.create_function(name, arguments, _nothing, deterministic=True)
+        _handles.drop_modules(connection)
         return connection
 
     def _connect(self, path: str, mode: str) -> Connection:
@@ -145,7 +161,10 @@ class Engine:
 
     def open_private(self) -> Connection:
         """A connection on a database in memory."""
-        return self._connect(":memory:", "mode=memory")
+        connection = self._connect(":memory:", "mode=memory")
+        _handles.defend(connection)
+        _handles.tell_all(connection)
+        return connection
 
     def _map(self, connection: Connection) -> None:
         global _mapped_by_default
@@ -170,15 +189,15 @@ class Engine:
         self.sandbox.mode = mode
         try:
             return cursor.execute(sql, parameters or ())
-        except sqlite3.OperationalError as error:
-            if not self._add_missing_function(cursor.connection, str(error)):
+        except sqlite3.DatabaseError as error:
+            if not self._add_what_is_missing(cursor.connection, mode, str(error)):
                 raise
+        self.sandbox.mode = mode
         return cursor.execute(sql, parameters or ())
 
     def own(self, connection: Connection, sql: str) -> Cursor:
         """Run a statement of Trough itself; raises what SQLite raises."""
-        self.sandbox.mode = Mode.OWN
-        return connection.execute(sql)
+        return self.execute(connection.cursor(), Mode.OWN, sql)
 
     def write(
         self, connection: Connection, text: str | bytes, parameters: Parameters = None
@@ -206,12 +225,39 @@ class Engine:
             _refuse_beyond_transaction(statement)
             self.execute(connection.cursor(), Mode.WRITE, statement)
 
-    def _add_missing_function(self, connection: Connection, message: str) -> bool:
-        found = _NO_SUCH_FUNCTION.match(message)
-        if found is None or found[1].upper() not in self.functions.registry:
+    def _add_what_is_missing(self, connection: Connection, mode: Mode, message: str) -> bool:
+        """Give a connection what a statement failed for; whether there was something."""
+        found = _NO_SUCH_FUNCTION.search(message)
+        if found is not None and found[1].upper() in self.functions.registry:
+            for name, (arguments, function) in self.functions.registry.items():
+                connection.create_function(name, arguments, function, deterministic=True)
+            return True
+        return mode == Mode.READ and self.sandbox.wanted_to_write and self._open_tables(connection)
+
+    def _open_tables(self, connection: Connection) -> bool:
+        """Let the virtual tables of a segment that is only read prepare their statements.
+
+        An R-tree prepares those by which it would write as well, when it is first used. They
+        can do nothing here, for the connection is read-only; what a reader's own text wants
+        is judged afterwards as before.
+
+        :return: whether there are any
+        """
+        names = [
+            row[0]
+            for row in self.own(
+                connection,
+                "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage = 0",
+            )
+        ]
+        if not names:
             return False
-        for name, (arguments, function) in self.functions.registry.items():
-            connection.create_function(name, arguments, function, deterministic=True)
+        self.sandbox.mode = Mode.WRITE
+        for name in names:
+            quoted = name.replace('"', '""')
+            with contextlib.suppress(sqlite3.Error):  # the query says what is wrong with it
+                connection.execute(f'SELECT 1 FROM "{quoted}" LIMIT 0')
+        self.sandbox.forget()
         return True
 
     def add_row_json(self, connection: Connection) -> None:
@@ -220,12 +266,16 @@ class Engine:
 
     # -- errors ------------------------------------------------------------------------
 
-    def error(self, error: BaseException, path: str) -> errors.TroughError:
+    def error(
+        self, error: BaseException, path: str, connection: Connection | None = None
+    ) -> errors.TroughError:
         """What SQLite raised, in Trough's words, and forget what led to it.
 
         :param path: of the file that it happened on
+        :param connection: on which it happened just now, if that is one that reads
         """
-        refused, self.sandbox.refused = self.sandbox.refused, None
+        refused = self.sandbox.refused
+        self.sandbox.forget()
         stopped, self.stopped = self.stopped, None
         problem, self.functions.problem = self.functions.problem, None
         if isinstance(error, errors.TroughError):
@@ -234,7 +284,13 @@ class Engine:
             return stopped
         if refused is not None:
             return errors.ForbiddenSql(f"not allowed here: {refused}")
-        return problem or _translated(error, path)
+        if problem is not None:
+            return problem
+        code = getattr(error, "sqlite_errorcode", None) or 0
+        if connection is not None and code == _CORRUPT:
+            # A connection that reads is opened too often to have it tell more each time.
+            code = _handles.last_code(connection) or code
+        return _translated(error, path, code)
 
 
 def check_schema(text: str | bytes) -> None:
@@ -293,6 +349,10 @@ def bad_schema(error: errors.TroughError) -> errors.BadSchema:
     return errors.BadSchema(f"the schema's SQL does not run: {error.message}", error.hint)
 
 
+def _nothing(*values: object) -> None:
+    """Stands for each of Trough's functions where a segment is only looked through."""
+
+
 def _refuse_beyond_transaction(text: str) -> None:
     word = statements.first_word(text)
     if word in _BEYOND_TRANSACTION:
@@ -335,12 +395,19 @@ def lenient_text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
 
 
+def _read_only(writable: bool) -> str:
+    """How to open a file to read it; see :meth:`Engine.open_reader`."""
+    # Without locks: to keep account of them SQLite goes through a list of all files
+    # that are open at each further one, which with thousands is half of the work. Nobody
+    # may hold a lock on the same file in this process; to close it would let go of that.
+    return "mode=ro" if writable else "mode=ro&immutable=1&vfs=unix-none"
+
+
 def _in_uri(path: str) -> str:
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _translated(error: BaseException, path: str) -> errors.TroughError:
-    code = getattr(error, "sqlite_errorcode", None) or 0
+def _translated(error: BaseException, path: str, code: int) -> errors.TroughError:
     message = str(error)
     if is_out_of_memory(error) or code == _TOOBIG:
         return out_of_memory()
@@ -350,6 +417,8 @@ def _translated(error: BaseException, path: str) -> errors.TroughError:
     translate = _BY_CODE.get(code & 0xFF or _WITHOUT_CODE.get(message, 0))
     if code == _IOERR_SHORT_READ:
         translate = _corrupt
+    if code == _CORRUPT_VTAB:
+        translate = _damaged_table
     if translate is not None:
         return translate(message, path)
     return errors.BadSql(message or type(error).__name__)
@@ -357,6 +426,13 @@ def _translated(error: BaseException, path: str) -> errors.TroughError:
 
 def _corrupt(message: str, path: str) -> errors.TroughError:
     return errors.CorruptSegment(f"{Path(path).name} is damaged: {message}")
+
+
+def _damaged_table(message: str, path: str) -> errors.TroughError:
+    return errors.BadSql(
+        f"what a virtual table of {Path(path).name} keeps does not fit together: {message}",
+        "if it is one of fts5, INSERT INTO name(name) VALUES('rebuild') makes its index again",
+    )
 
 
 def _cannot_open(message: str, path: str) -> errors.TroughError:

@@ -7,7 +7,7 @@ from segments_on_disk import content, make_segment
 
 from trough import errors
 from trough.executors.pool.jobs import Target
-from trough.sql import sandbox, sqlite
+from trough.sql import sandbox, segment_files, sqlite
 from trough.sql.handles import Handles
 from trough.sql.queries import Framing, Plan
 from trough.sql.reading import Reader
@@ -265,7 +265,11 @@ def test_writing_is_allowed(tmp_path, text):
         ("CREATE TEMP TABLE x(a)", "temp|TEMP"),
         ("CREATE TEMP VIEW x AS SELECT 1", "temp|TEMP"),
         ("CREATE TEMP TRIGGER x AFTER INSERT ON crawled_url BEGIN SELECT 1; END", "temp|TEMP"),
-        ("CREATE VIRTUAL TABLE x USING fts5(a)", "CREATE VIRTUAL TABLE x"),
+        ("CREATE VIRTUAL TABLE x USING fts4(a)", "CREATE VIRTUAL TABLE x USING fts4"),
+        ("CREATE VIRTUAL TABLE x USING fts5vocab(a, row)", "VIRTUAL TABLE x USING fts5vocab"),
+        ("CREATE VIRTUAL TABLE x USING fts3tokenize(simple)", "TABLE x USING fts3tokenize"),
+        ("CREATE VIRTUAL TABLE temp.x USING fts5(a)", "sqlite_master|temp"),
+        ("SELECT fts5(NULL)", "the function fts5"),
         ("SELECT load_extension('x')", "load_extension"),
         ("INSERT INTO crawled_url(id, url) VALUES(-1, load_extension('x'))", "load_extension"),
     ],
@@ -305,6 +309,118 @@ def test_parameters_are_for_one_statement(tmp_path):
     assert content(path)[:2] == [(-2, "c", None, None), (-1, "a;b", None, None)]
     with pytest.raises(errors.BadSql, match="more than one statement"):
         write(path, "DELETE FROM crawled_url WHERE id = ?; DELETE FROM crawled_url", (1,))
+
+
+# -- virtual tables -------------------------------------------------------------------
+
+
+@pytest.fixture
+def pages(tmp_path):
+    """A segment with a full-text index and one of rectangles, made by writes."""
+    path = str(tmp_path / "pages.sqlite")
+    segment_files.create(
+        sqlite.Engine(),
+        path,
+        "CREATE TABLE page(id INTEGER PRIMARY KEY, body TEXT);"
+        "CREATE VIRTUAL TABLE text USING fts5(body, content='page', content_rowid='id');"
+        "CREATE TRIGGER added AFTER INSERT ON page BEGIN "
+        "INSERT INTO text(rowid, body) VALUES (new.id, new.body); END;"
+        "CREATE VIRTUAL TABLE area USING rtree(id, low, high)",
+    )
+    write(path, "INSERT INTO page(body) VALUES ('hello old world'), ('hello new world')")
+    write(path, "INSERT INTO area VALUES (1, 2, 3)")
+    return path
+
+
+@pytest.mark.parametrize("writable", [True, False])
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("SELECT rowid FROM text WHERE text MATCH 'new AND world'", "[2]"),
+        ("SELECT rowid FROM text('old') ORDER BY rank", "[1]"),
+        ("SELECT highlight(text, 0, '<', '>') x FROM text('old')", "hello <old> world"),
+        ("SELECT bm25(text) < 0 FROM text('old')", "[1]"),
+        (
+            "SELECT page.body FROM page JOIN text ON page.id = text.rowid AND text MATCH 'new'",
+            "new",
+        ),
+        ("SELECT id FROM area WHERE low < 3 AND high > 1", "[1]"),
+        ("SELECT rtreedepth(data) FROM area_node", "[0]"),
+    ],
+)
+def test_virtual_tables_are_read(pages, writable, text, answer):
+    """Though a module prepares, at its first use, the statements by which it would write."""
+    if not writable:
+        segment_files.retire(sqlite.Engine(), pages)
+    assert answer in read(Target("pages", pages, 1, writable), text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WITH x AS (SELECT 1) INSERT INTO text(text) VALUES ('rebuild')",
+        "WITH x AS (SELECT 1) DELETE FROM area",
+        "WITH x AS (SELECT 1) DELETE FROM area_node",
+        "WITH x AS (SELECT 1) DELETE FROM text_data",
+    ],
+)
+def test_readers_cannot_write_by_way_of_them(pages, text):
+    """Neither to a virtual table, nor to those that it keeps its content in."""
+    with pytest.raises(errors.ForbiddenSql, match=r"INSERT|DELETE"):
+        read(Target("pages", pages, 1, True), text)
+    assert content(pages, "SELECT count(*) FROM area_node") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "INSERT INTO text_data VALUES (1, x'00')",
+        "UPDATE text_config SET v = 99",
+        "DELETE FROM area_node",
+        "DROP TABLE text_idx",
+        "ALTER TABLE area_node RENAME TO x",
+        "CREATE TRIGGER x AFTER INSERT ON area_node BEGIN SELECT 1; END",
+        "CREATE TRIGGER x AFTER INSERT ON page BEGIN DELETE FROM area_node; END; "
+        "INSERT INTO page(body) VALUES ('x')",
+        "CREATE TABLE text_content(a)",
+    ],
+)
+def test_what_a_virtual_table_keeps_is_its_own(pages, text):
+    """Its C code trusts these tables: nobody else writes them."""
+    with pytest.raises(errors.BadSql, match=r"may not (be|write)|reserved|cannot create trigger"):
+        write(pages, text)
+    assert content(pages, "SELECT count(*) FROM area_node") == [(1,)]
+
+
+@pytest.mark.parametrize("command", ["'integrity-check'", "'delete-all'", "'secure-delete', 1"])
+def test_commands_of_a_full_text_index_damage_no_file(pages, command):
+    """One that does not fit its content says so as a mistake in SQL; the segment's file is
+    not replaced for that."""
+    write(pages, "DELETE FROM page WHERE id = 1")
+    rank = ", rank" if "," in command else ""
+    checking = ", rank) VALUES ('integrity-check', 1)"
+    with pytest.raises(errors.BadSql, match="does not fit together"):
+        write(pages, f"INSERT INTO text(text{checking}")
+    with pytest.raises(errors.BadSql, match="does not fit together"):
+        read(Target("pages", pages, 1, True), "SELECT * FROM text WHERE text MATCH 'old'")
+    if command != "'integrity-check'":
+        write(pages, f"INSERT INTO text(text{rank}) VALUES ({command})")
+    write(pages, "INSERT INTO text(text) VALUES ('rebuild')")
+    write(pages, f"INSERT INTO text(text{checking}")
+
+
+def test_virtual_tables_can_be_dropped(pages):
+    """With all that they keep."""
+    write(pages, "DROP TABLE text; DROP TABLE area; DROP TRIGGER added")
+    assert content(pages, "SELECT name FROM sqlite_schema") == [("page",)]
+
+
+def test_without_the_library_none_can_be_made():
+    """Nothing would keep SQL from what they trust."""
+    rule = Sandbox(virtual_tables=False)
+    rule.mode = Mode.WRITE
+    answer = rule.authorize(Action.CREATE_VTABLE, "x", "fts5", "main", None)
+    assert (answer, rule.refused) == (sandbox.DENIED, "CREATE VIRTUAL TABLE x USING fts5")
 
 
 # -- the rule itself ------------------------------------------------------------------
