@@ -443,7 +443,7 @@ def test_a_csv_header_that_cannot_be_read_ends_it(first):
 
 def test_tsv():
     """Escapes, NULL, and texts in quotes that would be taken for something else."""
-    text = 'a\tb\n1\t\\N\nx\\ty\\\\n\t""\n\n"x\'ff\'"\tx\'ff\'\n"say ""1"""\tsay "1"\n1\n'
+    text = 'a\tb\n1\t\\N\nx\\ty\\\\n\t\n\n"x\'ff\'"\tx\'ff\'\n"say ""1"""\tsay "1"\n1\n'
     assert read("tsv", text) == [
         (2, 2, {"a": "1", "b": None}),
         (3, 3, {"a": "x\ty\\n", "b": ""}),

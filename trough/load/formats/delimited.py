@@ -1,9 +1,9 @@
 """CSV and TSV: records of fields, which may go on over line ends within quotes.
 
 What the shell writes comes back as the same values. In CSV an empty field is NULL and ``""``
-the empty text; in TSV NULL is ``\\N``. ``x'...'`` without quotes is a BLOB, with quotes a
-text. A number without quotes is one where the column keeps the type of what it is given;
-elsewhere SQLite makes of the text what the column is.
+the empty text; in TSV NULL is ``\\N`` and an empty field the empty text. ``x'...'`` without
+quotes is a BLOB, with quotes a text. A number without quotes is one where the column keeps the
+type of what it is given; elsewhere SQLite makes of the text what the column is.
 
 A record ends where its quotes are closed and its line ends, whatever is wrong with it, so
 that no part of a damaged record is taken for a row.
@@ -83,7 +83,7 @@ def _header(record: _Raw | Skipped, kind: str) -> tuple[str, ...]:
     if isinstance(record, Skipped):
         raise errors.BadRequest(f"line {record.first}: {record.reason}", hint)
     names = tuple(name or "" for name in record.fields)
-    if None in record.fields:
+    if None in record.fields or ("" in names and not record.quoted):
         wrong = "a column without a name"
     elif same := alike(names):
         wrong = f"two columns of one name, {same[0]}"
@@ -348,12 +348,13 @@ def _tsv_records(lines: Iterable[Line], limit: int) -> Iterator[_Raw | Skipped]:
 
 def _tsv_record(number: int, text: str) -> _Raw:
     parts = text.split("\t")
-    if '"' not in text and "\\" not in text:
-        return _Raw(number, number, [part or None for part in parts], blobs="'" in text)
     fields: list[str | None] = []
+    if '"' not in text and "\\" not in text:
+        fields += parts
+        return _Raw(number, number, fields, blobs="'" in text)
     quoted = set()
     for place, part in enumerate(parts):
-        if part == "\\N" or not part:
+        if part == "\\N":
             fields.append(None)
             continue
         if found := _TSV_QUOTED.fullmatch(part):

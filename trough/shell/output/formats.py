@@ -252,7 +252,7 @@ def _json_object(names: list[str], row: Row) -> str:
 
 class Csv(Renderer):
     """RFC 4180 with a header line. NULL is empty and the empty text is ``""``; a BLOB is
-    written as in SQL, ``x'...'``."""
+    written as in SQL, ``x'...'``. A text that looks like a number or a BLOB has quotes."""
 
     for_programs = True
     _end_of_line = "\r\n"
@@ -275,13 +275,17 @@ class Csv(Renderer):
         return exact_text(value)
 
 
+# What trough-load would take for a number or a BLOB.
+_LIKE_A_VALUE = r"^-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?$|^[xX]'"
 # Empty, with something that ends a value, or with blanks that readers like to strip.
-_CSV_QUOTED = re.compile(r'^$|[,"\r\n]|^\s|\s$')
+_CSV_QUOTED = re.compile(r'^$|[,"\r\n]|^\s|\s$|' + _LIKE_A_VALUE)
+_TSV_QUOTED = re.compile('^"|' + _LIKE_A_VALUE)
 
 
 class Tsv(Csv):
     """Tab-separated values with a header line. NULL is ``\\N``; tab, newline, carriage
-    return and backslash within a value are written ``\\t``, ``\\n``, ``\\r``, ``\\\\``."""
+    return and backslash within a value are written ``\\t``, ``\\n``, ``\\r``, ``\\\\``. A text
+    that looks like a number or a BLOB, or begins with a quote, has quotes as in CSV."""
 
     _end_of_line = "\n"
 
@@ -291,6 +295,9 @@ class Tsv(Csv):
     def _cell(self, value: object) -> str:
         if isinstance(value, str):
             text = value.translate(_TSV_ESCAPES)
+            # Of one column, an empty text would be an empty line, which is no record.
+            if _TSV_QUOTED.search(text) or (not text and len(self.columns) == 1):
+                text = '"' + text.replace('"', '""') + '"'
             return safe(text) if self.options.terminal else text
         return "\\N" if value is None else exact_text(value)
 
