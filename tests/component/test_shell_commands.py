@@ -66,6 +66,7 @@ WRONG = {
     "GATHER PARTIAL WITHIN SEGMENTS;": "the query is missing",
     "GATHER SELECT 1;": "not connected to any segment",
     "EXPLAIN GATHER;": "the query is missing",
+    "\\watch": "there is no query to watch yet",
     "FORMAT XML": "no such format: XML",
     "FORMAT CSV TSV": "no such format: CSV TSV",
     "FORMAT CSV MERGED now": "does not take now",
@@ -692,11 +693,29 @@ async def test_named_queries(desk_of):
         assert server.asked[-1].query.parameters == [2**63 - 1, -(2**63)]
         await desk.typed("\\f one 9223372036854775808 -1.5e3")
         assert [type(value) for value in server.asked[-1].query.parameters] == [float, float]
+        answers = iter(["7", "x"])
+        desk.shell.confirm = lambda question: next(answers)
+        await desk.typed("\\f one")  # asks for what is missing
+        assert server.asked[-1].query.parameters == [7, "x"]
         await desk.typed("SELECT a FROM u; \\fs two")
         assert await desk.typed("\\f two") == "a\n1\n2\n2 rows from a\n"
         assert server.asked[-1].sql == "SELECT a FROM u"
         assert await desk.typed("\\fd one") == "one is forgotten\n"
         assert "one" not in await desk.typed("\\f")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_result_goes_to_a_command(desk_of, tmp_path):
+    """What follows | after the semicolon reads the rows, in the current format."""
+    desk = await desk_of(person="", format="CSV")
+    async with LineServer(reactor, answering(ROWS)) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a")
+        await desk.typed(f"SELECT a FROM t; | sort -r > {tmp_path}/sorted")
+        assert (tmp_path / "sorted").read_bytes() == b"a\r\n2\r\n1\r\n"
+        told = await desk.told("SELECT a FROM t; | exit 3")
+        assert "exit 3: the command ended with status 3" in told
+        assert await desk.typed("SELECT a FROM t;") == "a\r\n1\r\n2\r\n2 rows from a\n"
 
 
 # -- the rest -------------------------------------------------------------------

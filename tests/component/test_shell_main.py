@@ -173,7 +173,7 @@ async def test_what_cannot_be_meant(desk):
     """Status 2, and one line that says what."""
     for arguments, expected in (
         (["--format", "xml"], "no such format: xml"),
-        (["-o", "/nowhere/x"], "--output /nowhere/x: No such file or directory"),
+        (["-o", "/nowhere/x.csv"], "--output /nowhere/x.csv: No such file or directory"),
         (["-u", "http://x/"], "no metadata store goes by 'http'"),
     ):
         status, output, told = await ran(desk, *arguments, "-e", "SELECT 1")

@@ -61,19 +61,29 @@ def test_enter_runs_what_is_whole(text, whole):
 
 
 @pytest.fixture
-def offered(tmp_path, monkeypatch):
-    """What is offered at the end of a text, with two tables known."""
+def offered_of(tmp_path, monkeypatch):
+    """Makes a function that gives what is offered at the end of a text, with tables known."""
     monkeypatch.setenv("TROUGH_SHELL_SETTINGS", str(tmp_path / "shell.yml"))
-    names = Names(None)  # knows what it was told, and asks nobody for that
-    names.tables = {"crawled_url": ["id", "host", "size"], "seeds": ["id", "seed\x1b"]}
-    completer = ShellCompleter(REGISTRY, Session(), names)
 
-    def complete(text, requested=False, after=""):
-        event = CompleteEvent(completion_requested=requested)
-        found = completer.get_completions(Document(text + after, len(text)), event)
-        return [text[: len(text) + c.start_position] + c.text for c in found]
+    def knowing(tables):
+        names = Names(None)  # has its tables, and asks no cluster for them
+        names.tables = tables
+        completer = ShellCompleter(REGISTRY, Session(), names)
 
-    return complete
+        def complete(text, requested=False, after=""):
+            event = CompleteEvent(completion_requested=requested)
+            found = completer.get_completions(Document(text + after, len(text)), event)
+            return [text[: len(text) + c.start_position] + c.text for c in found]
+
+        return complete
+
+    return knowing
+
+
+@pytest.fixture
+def offered(offered_of):
+    """What is offered, with two tables known."""
+    return offered_of({"crawled_url": ["id", "host", "size"], "seeds": ["id", "seed\x1b"]})
 
 
 def test_commands_are_offered_by_their_beginning(offered):
@@ -111,6 +121,18 @@ def test_tables_and_columns_are_offered_where_they_make_sense(offered):
     assert "GATHER SELECT host" in offered("GATHER SELECT ho")
     assert "SELECT COUNT" in offered("SELECT COU")
     assert "SELECT 1 LIMIT" in offered("SELECT 1 LIM")
+
+
+def test_names_that_need_quotes_come_in_quotes(offered_of):
+    """What is taken is SQL that works, also where the quote was typed already."""
+    offered = offered_of({"order": ["group", "a b", 'say "so"', "plain"]})
+    assert offered("SELECT * FROM or") == ['SELECT * FROM "order"']
+    assert 'SELECT "a b"' in offered("SELECT a")
+    assert 'SELECT "a b"' in offered('SELECT "a')
+    assert "SELECT `a b`" in offered("SELECT `a")
+    assert "SELECT [a b]" in offered("SELECT [a")
+    assert 'SELECT "say ""so"""' in offered("SELECT say")
+    assert "SELECT plain" in offered("SELECT pla")
 
 
 def test_small_letters_are_answered_with_small_letters(offered):
@@ -159,7 +181,7 @@ def test_nothing_is_offered_inside_strings_and_comments(offered):
     """Nor are names that would do something to the terminal."""
     assert offered("SELECT 'ho") == []
     assert offered("SELECT 1 -- ho") == []
-    assert offered('SELECT "ho') == []
+    assert offered('SELECT "ho') == ['SELECT "host"']  # a name, which may be in quotes
     assert not any("\x1b" in text for text in offered("SELECT see"))
 
 

@@ -28,7 +28,7 @@ from trough import __version__, errors
 from trough.cli import metadata_url
 from trough.errors import BadSettings, TroughError
 from trough.shell.commands import all_commands
-from trough.shell.commands.segments import connect_named
+from trough.shell.commands.segments import connect_matching, connect_named
 from trough.shell.input.batches import lines_as_they_come
 from trough.shell.input.statements import lines_of
 from trough.shell.output.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = result.add_argument
     add("segments", nargs="*", metavar="segment", help="segments to connect to")
+    add("-m", "--matching", metavar="REGEX", help="connect to all segments that match")
     add("-u", "--url", metavar="URL", help=metadata_url.HELP)
     add("-w", "--writable", action="store_true", help="read-write mode")
     add("-s", "--schema", help="with -w: the first write to a segment creates it from this schema")
@@ -71,7 +72,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the shell; returns its exit status."""
-    options = parser().parse_intermixed_args(arguments)
+    commands = parser()
+    options = commands.parse_intermixed_args(arguments)
+    if options.matching is not None and options.segments:
+        commands.error("--matching and names of segments: give one of them")
     try:
         with contextlib.ExitStack() as stack:
             return run(options, stack)
@@ -100,8 +104,9 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     """
     settings = read_settings(default_path(os.environ))
     interactive = not options.execute and sys.stdin is not None and sys.stdin.isatty()
+    _choice(options, settings, False)  # refuses, before a file is opened
     output = stack.enter_context(_output(options.output, settings, interactive))
-    choice = _choice(options, settings, output)
+    choice = _choice(options, settings, output.terminal)
     url = metadata_url.registry_url(options.url, os.environ)
     token = metadata_url.access_token(os.environ)
     try:
@@ -112,7 +117,9 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     shell = Shell(session, remote, output, all_commands(), settings, sys.stderr)
     if interactive:
         return _interactive(shell, options, url)
-    if options.segments:
+    if options.matching is not None:
+        connect_matching(shell, options.matching)
+    elif options.segments:
         connect_named(shell, options.segments)
     with contextlib.suppress(Quit):
         _script(shell, options.execute)
@@ -138,23 +145,32 @@ def _interactive(shell: Shell, options: argparse.Namespace, url: str) -> int:
     history = interactive.open_history(history_path(shell.settings, os.environ))
     # Parsed, for the address does not repeat a password.
     shell.say(f"trough-shell {__version__}, {parse(url)}\n{interactive.WELCOME}")
-    if options.segments:
+    if options.matching is not None:
+        interactive.run_typed(shell, f"CONNECT MATCHING {options.matching}", options.verbose)
+    elif options.segments:
         interactive.run_typed(shell, f"CONNECT {' '.join(options.segments)}", options.verbose)
     editor = interactive.Editor(shell, names, history)
     interactive.converse(shell, editor.read, names, options.verbose)
     return OK
 
 
-def _choice(options: argparse.Namespace, settings: ShellSettings, output: Output) -> Choice:
+def _choice(options: argparse.Namespace, settings: ShellSettings, terminal: bool) -> Choice:
     if options.format:
         try:
             return parse_choice(options.format)
         except TroughError as error:
             raise BadSettings(error.message, error.hint) from error
-    if output.terminal:
+    if terminal:
         return parse_choice(settings.format)
-    suffix = Path(options.output or "").suffix.lower()
-    return Choice(BY_SUFFIX.get(suffix, "TSV"))
+    if options.output is None:
+        return Choice("TSV")
+    name = BY_SUFFIX.get(Path(options.output).suffix.lower())
+    if name is None:
+        raise BadSettings(
+            f"--output {options.output}: no format goes with this name",
+            f"end it with one of {' '.join(BY_SUFFIX)}, or add --format",
+        )
+    return Choice(name)
 
 
 @contextlib.contextmanager

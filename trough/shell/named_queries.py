@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trough import errors
 from trough.errors import BadSettings
+from trough.shell.input.tokens import Kind, scan
 
 _NAME = re.compile(r"[\w.\-]{1,64}")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
@@ -83,6 +84,22 @@ class NamedQueries:
             beside.replace(self.path)
         except OSError as error:
             raise errors.Unavailable(f"{self.path}: {error.strerror}") from error
+
+
+def parameters(sql: str) -> list[str]:
+    """The parameters of a query in the order in which SQLite binds values to them.
+
+    ``?`` takes the number after the last one, and a name the first time likewise
+    (https://www.sqlite.org/lang_expr.html#parameters).
+    """
+    found: dict[int, str] = {}
+    for token in scan(sql):
+        if token.kind is not Kind.PARAMETER or token.text in found.values():
+            continue
+        number = token.text[1:] if token.text[0] == "?" else ""
+        index = int(number) if number else max(found, default=0) + 1
+        found[index] = token.text if token.text != "?" else f"?{index}"
+    return [found.get(index, f"?{index}") for index in range(1, max(found, default=0) + 1)]
 
 
 def parameter(word: str) -> int | float | str | None:

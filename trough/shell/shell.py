@@ -8,10 +8,11 @@ refuses to know any command, and how text is typed in (`interactive.py`).
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from trough import errors
 from trough.cli.progress import Progress
@@ -84,9 +85,31 @@ class Shell:
         command, arguments = self.registry.parse(statement)
         before, self._vertical = self._vertical, statement.vertical
         try:
-            command.handler(self, arguments)
+            with self._piped(statement.pipe):
+                command.handler(self, arguments)
         finally:
             self._vertical = before
+
+    @contextlib.contextmanager
+    def _piped(self, command: str) -> Iterator[None]:
+        """Results go to a command of the system's shell meanwhile, if there is one."""
+        if not command:
+            yield
+            return
+        self.output.stream.flush()
+        # The command reads what no terminal cuts or escapes.
+        process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, text=True)
+        assert process.stdin is not None
+        try:
+            stream = cast(TextIO, process.stdin)
+            with self.redirected(Output(stream), self._choice()):
+                yield
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            status = process.wait()
+        if status:
+            raise errors.BadRequest(f"{command}: the command ended with status {status}")
 
     def run_lines(self, lines: Iterable[str], name: str = "") -> None:
         """Run statements line by line, up to the first that fails.

@@ -40,6 +40,14 @@ awkward = st.lists(
 ).map("".join)  # fmt: skip
 
 
+def test_a_pipe_after_the_end_belongs_to_the_statement():
+    """The rest of the line is a command of the system's shell; || in SQL is none."""
+    first, second = split("SELECT 'a' || 'b'; | sort | head\nSHOW TABLES; |cat\n", rest_of)
+    assert (first.text, first.pipe) == ("SELECT 'a' || 'b'", "sort | head")
+    assert (second.text, second.pipe) == ("SHOW TABLES", "cat")
+    assert [s.pipe for s in split("SELECT 1; SELECT 2\n| 3;", rest_of)] == ["", ""]
+
+
 @given(awkward)
 def test_tokens_are_the_text(text):
     """All tokens together are the text, and each begins where it says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import time
 
 from trough import errors
 from trough.shell.command_registry import (
@@ -14,8 +15,13 @@ from trough.shell.command_registry import (
     UsageError,
     command,
 )
+from trough.shell.input.statements import Statement
 from trough.shell.output.formats import SUMMARIES, parse_choice
 from trough.shell.shell import Quit, Shell
+
+#: Seconds between two runs of a watched query, and the most that may be asked for.
+WATCH_SECONDS = 2.0
+MOST_WATCH_SECONDS = 86400.0
 
 
 @command(
@@ -58,6 +64,24 @@ def expanded(shell: Shell, arguments: Arguments) -> None:
     """Show one line a column, whatever the format; \\G does it for one statement."""
     shell.session.expanded = _switched(shell.session.expanded, arguments)
     shell.say(f"expanded display is {'on' if shell.session.expanded else 'off'}")
+
+
+@command("\\watch", "\\watch [seconds]", group=Group.OUTPUT, most=1)
+def watch(shell: Shell, arguments: Arguments) -> None:
+    """Run the last query again every two seconds, or as often as is said; Ctrl-C ends it."""
+    query = shell.session.last_query
+    if not query:
+        raise errors.BadRequest("there is no query to watch yet", "run one, then \\watch it")
+    try:
+        seconds = float(arguments.words[0]) if arguments.words else WATCH_SECONDS
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= MOST_WATCH_SECONDS:
+        raise UsageError(f"\\watch: a number of seconds, and not {arguments.text}", watch.how())
+    while True:
+        shell.say(time.strftime("%Y-%m-%d %H:%M:%S"))
+        shell.execute(Statement(query))
+        time.sleep(seconds)
 
 
 def _switched(now: bool, arguments: Arguments) -> bool:
@@ -131,4 +155,4 @@ def _filled(text: str, columns: int, indent: int = 0) -> str:
     return textwrap.fill(text, columns, subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
-COMMANDS = (format_, expanded, timing, help_, quit_)
+COMMANDS = (format_, expanded, timing, watch, help_, quit_)

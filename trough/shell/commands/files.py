@@ -14,7 +14,7 @@ from trough import errors
 from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
 from trough.shell.commands import queries
 from trough.shell.input.statements import Rest, Statement
-from trough.shell.named_queries import NamedQueries, parameter
+from trough.shell.named_queries import NamedQueries, parameter, parameters
 from trough.shell.output.formats import BY_SUFFIX, Choice, parse_choice
 from trough.shell.output.sections import counted
 from trough.shell.output.sinks import Output
@@ -140,12 +140,15 @@ def named(shell: Shell, arguments: Arguments) -> None:
     """Run a query that was kept under a name; without a name, list them.
 
     Values are bound to ?1, ?2 ... in the query. One that looks like a number is a number.
+    At a terminal the values that are not given are asked for.
     """
     if not arguments.words:
         shell.show_table(("name", "query"), list(_named().all().items()))
         return
     name, *values = arguments.words
     sql = _named().get(name)
+    if not values and shell.confirm is not None:
+        values = [shell.confirm(f"{each} = ") for each in parameters(sql)]
     if values:
         queries.ask_kept(shell, sql, arguments, [parameter(value) for value in values])
     else:

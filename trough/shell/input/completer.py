@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -122,9 +123,11 @@ class ShellCompleter(Completer):
         """
         tokens = [t for t in scan(text) if t.kind is not Kind.BLANK]
         last = tokens[-1] if tokens else None
-        if last and (last.closer or last.kind in (Kind.COMMENT, Kind.STRING, Kind.NUMBER)):
+        quoted = last is not None and last.kind is Kind.QUOTED and bool(last.closer)
+        if last and not quoted and (last.closer or last.kind in _NO_NAMES):
             return "", ()
-        word = last.text if last and last.kind is Kind.WORD and last.end == len(text) else ""
+        named = last is not None and (quoted or last.kind is Kind.WORD) and last.end == len(text)
+        word = last.text if last and named else ""
         if word:
             tokens.pop()
         before = tokens[-1].text.upper() if tokens else ""
@@ -135,6 +138,8 @@ class ShellCompleter(Completer):
             return word, _all(self._columns_of(owner, all_tokens), "column")
         if before in BEFORE_TABLE or (before == "," and _in_from(tokens)):
             return word, _all(tables, "table")
+        if quoted:
+            return word, [*_all(tables, "table"), *_all(_columns(tables), "column")]
         mentioned = [t for t in tables if _mentions(all_tokens, t)]
         columns = dict.fromkeys(c for t in (mentioned or tables) for c in tables[t])
         if gathers:
@@ -160,6 +165,14 @@ class ShellCompleter(Completer):
             if as_.text.upper() == "AS" and alias.text.lower() == name.lower():
                 return by_name.get(_unquoted(table.text).lower(), [])
         return []
+
+
+#: Kinds of tokens in which no name stands.
+_NO_NAMES = (Kind.COMMENT, Kind.STRING, Kind.NUMBER)
+
+
+def _columns(tables: Mapping[str, list[str]]) -> Iterable[str]:
+    return dict.fromkeys(column for columns in tables.values() for column in columns)
 
 
 def _is_narrow(candidates: Candidates) -> bool:
@@ -207,13 +220,41 @@ def _all(names: Iterable[str], kind: str) -> Candidates:
 
 
 def _matching(word: str, candidates: Candidates) -> Iterator[Completion]:
-    lower = word.lower()
+    opening = word[:1] if word[:1] in _QUOTES else ""
+    lower = word[len(opening) :].lower()
     for name, kind in candidates:
         if kind in _CASELESS:
             name = _in_case_of(word, name)
         # What could do harm when it is shown is not offered at all.
-        if name.lower().startswith(lower) and name != word and safe(name) == name:
-            yield Completion(name, -len(word), display_meta=kind)
+        if not name.lower().startswith(lower) or safe(name) != name:
+            continue
+        text = quoted_name(name, opening) if kind in _QUOTABLE else name
+        if text != word:
+            yield Completion(text, -len(word), display=name, display_meta=kind)
+
+
+#: What may open a quoted name, with what closes it.
+_QUOTES = {'"': '"', "`": "`", "[": "]"}
+
+#: Kinds of names that stand in SQL.
+_QUOTABLE = frozenset({"table", "column"})
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def quoted_name(name: str, opening: str = "") -> str:
+    """A name as it stands in SQL: in quotes where it needs them, or where it has them.
+
+    :param opening: the quote that was typed already, or ``""``
+    """
+    if not opening:
+        if _PLAIN_NAME.fullmatch(name) and name.upper() not in KEYWORDS:
+            return name
+        opening = '"'
+    closing = _QUOTES[opening]
+    if closing == "]":  # has no way to be written inside
+        return f"[{name}]" if "]" not in name else quoted_name(name, '"')
+    return f"{opening}{name.replace(closing, closing * 2)}{closing}"
 
 
 #: Kinds of words that mean the same in any case.

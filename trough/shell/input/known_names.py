@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from trough.errors import TroughError
 from trough.shell.runner import TICK
-from trough.shell.session import Remote, Rows
+from trough.shell.session import Failed, Remote, Rows
 
 #: Connected segments that are asked for their tables.
 ASKED = 3
@@ -26,10 +26,15 @@ OFFERED = 200
 #: completion has come to an end.
 PATIENCE = 0.4
 
+#: Views that are asked for one by one, where one of them is broken.
+SINGLY = 20
+
 _COLUMNS = (
     "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
-    " WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    " WHERE m.type = '{}' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 )
+_VIEWS = f"SELECT name, name FROM sqlite_master WHERE type = 'view' LIMIT {SINGLY}"
+_VIEW = "SELECT ?1, name FROM pragma_table_info(?1)"
 
 
 class Names:
@@ -70,13 +75,29 @@ class Names:
                     return
 
     def _ask(self, segments: Sequence[str]) -> dict[str, list[str]]:
+        pairs, _ = self._pairs(segments, _COLUMNS.format("table"))
+        of_views, whole = self._pairs(segments, _COLUMNS.format("view"))
+        pairs += of_views
+        if not whole:  # a view over a table that is gone fails them all
+            for view in dict(self._pairs(segments, _VIEWS)[0]):
+                pairs += self._pairs(segments, _VIEW, [view])[0]
         tables: dict[str, dict[str, None]] = {}
-        with self._remote.query(segments, _COLUMNS) as query:
+        for table, column in pairs:
+            tables.setdefault(table, {})[column] = None
+        return {table: list(columns) for table, columns in tables.items()}
+
+    def _pairs(
+        self, segments: Sequence[str], sql: str, values: Sequence[str] | None = None
+    ) -> tuple[list[tuple[str, str]], bool]:
+        """Rows of two columns, and whether all segments answered."""
+        pairs: list[tuple[str, str]] = []
+        whole = True
+        with self._remote.query(segments, sql, values) as query:
             for event in query.events(TICK):
                 if isinstance(event, Rows):
-                    for table, column in event.rows:
-                        tables.setdefault(table, {})[column] = None
-        return {table: list(columns) for table, columns in tables.items()}
+                    pairs += [(table, column) for table, column in event.rows]
+                whole = whole and not isinstance(event, Failed)
+        return pairs, whole
 
     def segments(self, beginning: str) -> list[str]:
         """Some segments whose ids begin so, if they are known soon."""

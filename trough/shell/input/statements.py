@@ -34,16 +34,22 @@ class Statement:
 
     :ivar line: number of the line on which it begins, from 1
     :ivar ended: by ``;``, ``\\g``, ``\\G``, ``"\\n"`` or, where the text ended first, ``""``
+    :ivar pipe: the command of the system's shell that reads the result, from ``| command``
+        on the line of the end; mostly ``""``
     """
 
     text: str
     line: int = 1
     ended: str = ";"
+    pipe: str = ""
 
     @property
     def vertical(self) -> bool:
         """Whether ``\\G`` asked for one line a column."""
         return self.ended == "\\G"
+
+
+_PIPE = re.compile(r"[ \t]*\|[ \t]*(\S.*?)\s*$")
 
 
 class Splitter:
@@ -81,7 +87,9 @@ class Splitter:
             if position < len(line):
                 position, ended = self._go_on(line, position)
                 if ended:
-                    yield self._take(ended)
+                    pipe = _PIPE.match(line, position) if ended != "\n" else None
+                    position = len(line) if pipe else position
+                    yield self._take(ended, pipe[1] if pipe else "")
 
     def finish(self) -> Statement | None:
         """The statement that the end of the text cut off, if there is one."""
@@ -122,11 +130,11 @@ class Splitter:
                 return token.start, token.text
         return len(line), ""
 
-    def _take(self, ended: str) -> Statement:
+    def _take(self, ended: str, pipe: str = "") -> Statement:
         text = "".join(self._parts).strip()
         self._parts.clear()
         self._closer = ""
-        return Statement(text, self._begun_on, ended)
+        return Statement(text, self._begun_on, ended, pipe)
 
 
 def _end_of_words(text: str) -> tuple[int, str]:

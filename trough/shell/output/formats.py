@@ -318,6 +318,12 @@ def exact_text(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
+def _chart(columns: Sequence[str], options: Options) -> Renderer:
+    from trough.shell.output.charts import Chart  # knows the renderers here
+
+    return Chart(columns, options)
+
+
 #: Every format, under the name that FORMAT takes.
 FORMATS: dict[str, Callable[[Sequence[str], Options], Renderer]] = {
     "TABLE": Table,
@@ -328,6 +334,7 @@ FORMATS: dict[str, Callable[[Sequence[str], Options], Renderer]] = {
     "TSV": Tsv,
     "JSONL": JsonLines,
     "MARKDOWN": Markdown,
+    "CHART": _chart,
 }
 
 #: What a format is for, by the same names; shown by HELP FORMAT.
@@ -340,6 +347,7 @@ SUMMARIES = {
     "TSV": "tab-separated values, exact",
     "JSONL": "one JSON object a line, exact",
     "MARKDOWN": "a table for a text in Markdown",
+    "CHART": "two columns as bars, or as a line over numbers or dates",
 }
 
 #: By the end of a file's name.
