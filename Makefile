@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: run shell check test cover lint docs bench clean
+.PHONY: search run shell check test cover lint docs bench clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -38,6 +38,10 @@ lint: .venv/tested
 docs: .venv/documented
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/site
 	@echo "open build/site/index.html"
+
+# Random queries, for an hour: does GATHER answer one otherwise than SQLite?
+search: .venv/tested
+	PYTHONPATH=tests/support $(BIN)/python tests/support/gather_search.py 3600
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py

@@ -179,6 +179,8 @@ class Verbatim(SQLite):
         FUNCTIONS: ClassVar[dict] = {}
         FUNCTION_PARSERS = {"CAST": lambda self: self.parse_cast_as()}
         NO_PAREN_FUNCTIONS: ClassVar[dict] = {}
+        # f(x -> 'a') is JSON here and no function of x.
+        LAMBDAS: ClassVar[dict] = {}
         NO_PAREN_FUNCTION_PARSERS = {"CASE": SQLiteParser.NO_PAREN_FUNCTION_PARSERS["CASE"]}
         UNARY_PARSERS = {
             **SQLiteParser.UNARY_PARSERS,

@@ -19,12 +19,46 @@ from typing import Any
 
 from sqlglot import exp
 
-from trough.gather.dialect import CURRENT, Clock, Place, parse, write
+from trough.gather.dialect import (
+    CURRENT,
+    OPERATORS,
+    CastAs,
+    Clock,
+    Place,
+    Plus,
+    PrefixNot,
+    parse,
+    write,
+)
 from trough.gather.from_clause import QUERIES, FromClauses, Tables
 from trough.gather.normal_terms import integer, name_of, stripped, term_of, unwrapped
 from trough.gather.scopes import Scope, Source, Unresolved, quoted, reference
 from trough.gather.sqlite_helpers import folded
 from trough.gather.union_database import SEGMENT, Catalogue
+
+#: What a normal form is made of.
+_KNOWN = frozenset(
+    {
+        *OPERATORS,
+        *(exp.Select, exp.Union, exp.Intersect, exp.Except, exp.Values, exp.Subquery, exp.Exists),
+        *(exp.With, exp.CTE, exp.From, exp.Join, exp.Table, exp.TableAlias, exp.Alias, exp.Where),
+        *(exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Limit, exp.Offset, exp.Distinct),
+        *(exp.Column, exp.Identifier, exp.Star, exp.Var, exp.Placeholder, exp.Anonymous, exp.Tuple),
+        *(
+            exp.Literal,
+            exp.Null,
+            exp.Boolean,
+            exp.HexString,
+            exp.Case,
+            exp.If,
+            CastAs,
+            Clock,
+            Place,
+        ),
+        *(exp.Neg, exp.BitwiseNot, Plus, PrefixNot, exp.Not, exp.Between, exp.In, exp.Escape),
+        *(exp.Filter, exp.Window, exp.WindowSpec),
+    }
+)
 
 
 @dataclass(slots=True)
@@ -61,6 +95,10 @@ def normal_form(sql: str, catalogue: Catalogue, parameters: Mapping[str, Any]) -
     if not isinstance(tree, QUERIES):
         raise Unresolved("it is not a SELECT")
     resolver.query(tree, {}, None, top=True)
+    strange = next((each for each in tree.walk() if type(each) not in _KNOWN), None)
+    if strange is not None:
+        # Names in it might not have been looked at.
+        raise Unresolved(f"{type(strange).__name__} is not known here")
     try:
         text = write(tree)
     except Exception as error:

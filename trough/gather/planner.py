@@ -121,7 +121,7 @@ class GatherPlan:
         if self.pushed is not None:
             return pushed_text(self.pushed, self.tables, self.schema, variant, exact)
         if self.shipped:
-            return shipping_text(list(self.shipped), self.tables, variant)
+            return shipping_text(list(self.shipped), self.tables, self.schema, variant)
         return None
 
     @property

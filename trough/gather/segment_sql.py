@@ -11,15 +11,16 @@ no value in a segment can be taken for a schema.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlglot import exp
 
 from trough.gather import sqlite_helpers
-from trough.gather.dialect import parse
+from trough.gather.dialect import CastAs
 from trough.gather.pushdown import Adapt, Pushdown
-from trough.gather.schema import SCHEMA_VALUE, Schema, Table
+from trough.gather.schema import SCHEMA_VALUE, Column, Schema, Table
+from trough.gather.scopes import quoted as quoted_name
 from trough.sql.statements import quoted
 
 _OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLLATE NOCASE"
@@ -85,8 +86,7 @@ def pushed_text(
     if relation.only_table and relation.only_table not in variant.tables:
         return None
     width = _width(pushed, exact)
-    changed = _changed(tables, union, variant)
-    core = pushed.core(_adapter(changed), exact)
+    core = pushed.core(adapter(relation.tree, union, variant), exact)
     return guarded(core, tables, variant, width, exact)
 
 
@@ -94,50 +94,64 @@ def _width(pushed: Pushdown, exact: bool) -> int:
     return max(1, len(pushed.asked(exact)))
 
 
-def _changed(tables: frozenset[str], union: Schema, variant: Schema) -> dict[str, str]:
-    """What makes tables of `variant` look like those of `union`, where they do not."""
-    return {
-        name: replaced
-        for name in sorted(tables)
-        if (replaced := look_alike(union.tables.get(name), variant.tables.get(name)))
-    }
-
-
-def _adapter(changed: dict[str, str]) -> Adapt:
-    """Changes a tree so that it reads SELECTs in the place of tables."""
-    if not changed:
-        return lambda node: node
-    return lambda node: node.transform(_replacer(changed))
-
-
-def _replacer(changed: dict[str, str]) -> Callable[[exp.Expr], exp.Expr]:
-    def replace(node: exp.Expr) -> exp.Expr:
+def adapter(tree: exp.Expr, union: Schema, variant: Schema) -> Adapt:
+    """Changes parts of `tree`, in normal form, so that a segment of another shape takes them:
+    a column that it lacks is NULL, a table that it lacks has no rows."""
+    sources = {
+        each.alias: sqlite_helpers.folded(each.name)
+        for each in tree.find_all(exp.Table)
         # Only tables of the union are written with a database.
-        key = sqlite_helpers.folded(node.name) if isinstance(node, exp.Table) and node.db else ""
-        if key not in changed:
-            return node
-        query = parse(changed[key])
-        assert query is not None
-        return exp.Subquery(this=query, alias=node.args["alias"].copy())
+        if each.db
+    }
+    lacking = {
+        key: _lacking(union.tables[key], variant.tables.get(key)) for key in sources.values()
+    }
+    if not any(lacking.values()):
+        return lambda node: node
+    # USING and NATURAL name columns that have to be there.
+    named = any(join.args.get("using") or join.method for join in tree.find_all(exp.Join))
 
-    return replace
+    def change(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Column) and node.table in sources:
+            column = lacking[sources[node.table]].get(sqlite_helpers.folded(node.name))
+            return node if column is None else _nothing(column)
+        if isinstance(node, exp.Table) and node.db:
+            key = sqlite_helpers.folded(node.name)
+            if key not in variant.tables or (named and lacking[key]):
+                return _look_alike(union.tables[key], variant.tables.get(key), node)
+        return node
+
+    return lambda node: node.transform(change)
 
 
-def look_alike(whole: Table | None, table: Table | None) -> str | None:
-    """A SELECT that gives `table` the columns of `whole`; None where it has them as it is."""
-    if whole is None or whole.is_view:
-        return None
+def _lacking(whole: Table, table: Table | None) -> dict[str, Column]:
+    """Columns of the union's table that a segment's does not have, by name in lower case."""
     mine = table.column_names if table is not None else frozenset()
-    if table is not None and mine == whole.column_names:
-        # Their order does not matter, as the normal form names every column.
-        return None
-    columns = [
-        sqlite_helpers.name(column.name)
-        if sqlite_helpers.folded(column.name) in mine
-        else f"NULL AS {sqlite_helpers.name(column.name)}"
+    named = {sqlite_helpers.folded(column.name): column for column in whole.columns}
+    return {name: column for name, column in named.items() if name not in mine}
+
+
+def _nothing(column: Column) -> exp.Expr:
+    """NULL with the affinity and the collation of a column."""
+    null: exp.Expr = CastAs(this=exp.Null(), to=column.affinity or "BLOB")
+    if column.collation.upper() != "BINARY":
+        null = exp.Collate(this=null, expression=exp.Var(this=column.collation))
+    return null
+
+
+def _look_alike(whole: Table, table: Table | None, node: exp.Table) -> exp.Expr:
+    """A SELECT that gives a segment's table, or nothing, the columns of `whole`."""
+    lacking = _lacking(whole, table)
+    items = [
+        exp.Alias(this=_nothing(column), alias=quoted_name(column.name))
+        if sqlite_helpers.folded(column.name) in lacking
+        else exp.Column(this=quoted_name(column.name))
         for column in whole.columns
     ]
+    query = exp.Select(expressions=items)
     if table is None:
-        return f"SELECT {', '.join(columns)} WHERE 0"
-    # A table of WITH may stand in its place.
-    return f"SELECT {', '.join(columns)} FROM main.{sqlite_helpers.name(table.name)}"
+        query.set("where", exp.Where(this=exp.Literal.number(0)))
+    else:
+        source = exp.Table(this=node.this.copy(), db=node.args["db"].copy())
+        query.set("from_", exp.From(this=source))
+    return exp.Subquery(this=query, alias=node.args["alias"].copy())

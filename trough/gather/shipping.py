@@ -20,8 +20,8 @@ from trough.gather.dialect import write
 from trough.gather.nondeterminism import is_moving
 from trough.gather.normal_form import QUERIES
 from trough.gather.schema import Schema, Table
-from trough.gather.scopes import ROWIDS
-from trough.gather.segment_sql import Ask, guarded, look_alike
+from trough.gather.scopes import ROWIDS, quoted
+from trough.gather.segment_sql import Ask, adapter, guarded
 from trough.gather.union_database import SEGMENT, Catalogue, Prepared
 
 
@@ -30,13 +30,22 @@ class Shipped:
     """A table whose rows are sent.
 
     :ivar columns: names of the columns that are sent
-    :ivar condition: on its rows, or empty; it speaks of the table as `called`
+    :ivar conditions: on its rows, in normal form; they speak of the table as `called`
     """
 
     table: Table
     columns: tuple[str, ...]
-    condition: str = ""
+    conditions: tuple[exp.Expr, ...] = ()
     called: str = ""
+
+    @property
+    def source(self) -> exp.Table:
+        """The table as the normal form has it."""
+        return exp.Table(
+            this=quoted(self.table.name),
+            db=quoted("main"),
+            alias=exp.TableAlias(this=quoted(self.called or self.table.name)),
+        )
 
 
 def shipped_tables(
@@ -58,12 +67,14 @@ def shipped_tables(
         columns = tuple(
             each.name for each in table.columns if sqlite_helpers.folded(each.name) in read
         )
-        called, condition = _condition(tree, parameters, name)
-        shipped.append(Shipped(table, columns, condition, called))
+        called, conditions = _conditions(tree, parameters, name)
+        shipped.append(Shipped(table, columns, conditions, called))
     return shipped
 
 
-def shipping_text(shipped: list[Shipped], tables: frozenset[str], variant: Schema) -> Ask | None:
+def shipping_text(
+    shipped: list[Shipped], tables: frozenset[str], union: Schema, variant: Schema
+) -> Ask | None:
     """What a segment runs; None where it has none of the tables.
 
     With more than one table each row begins with the table's number.
@@ -75,13 +86,19 @@ def shipping_text(shipped: list[Shipped], tables: frozenset[str], variant: Schem
         table = variant.tables.get(sqlite_helpers.folded(each.table.name))
         if table is None:
             continue
-        items = [str(number)] * tagged + [sqlite_helpers.name(column) for column in each.columns]
+        items = [str(number)] * tagged + [
+            sqlite_helpers.name(column)
+            if sqlite_helpers.folded(column) in table.column_names
+            else "NULL"
+            for column in each.columns
+        ]
         items += ["NULL"] * (width - len(items))
-        other = look_alike(each.table, table)
-        source = f"({other})" if other else sqlite_helpers.name(table.name)
-        called = f" AS {sqlite_helpers.name(each.called)}" if each.called else ""
-        where = f" WHERE {each.condition}" if each.condition else ""
-        arms.append(f"SELECT {', '.join(items)} FROM {source}{called}{where}")
+        source = each.source
+        adapt = adapter(source, union, variant)
+        parts = [adapt(exp.Tuple(expressions=[part.copy()])) for part in each.conditions]
+        conditions = " AND ".join(write(part.expressions[0]) for part in parts)
+        where = f" WHERE {conditions}" if parts else ""
+        arms.append(f"SELECT {', '.join(items)} FROM {write(source)}{where}")
     if not arms:
         return None
     core = " UNION ALL ".join(arms)
@@ -91,24 +108,26 @@ def shipping_text(shipped: list[Shipped], tables: frozenset[str], variant: Schem
 # -- conditions -------------------------------------------------------------------------
 
 
-def _condition(tree: exp.Expr | None, parameters: Mapping[str, Any], name: str) -> tuple[str, str]:
+def _conditions(
+    tree: exp.Expr | None, parameters: Mapping[str, Any], name: str
+) -> tuple[str, tuple[exp.Expr, ...]]:
     """The table's name in the normal form, and what WHERE asks of it alone."""
     found = _sources(tree, name) if tree is not None else []
     if len(found) != 1:
         # Rows that one mention does not need another one may.
-        return "", ""
+        return "", ()
     source = found[0]
     select = source.find_ancestor(exp.Select)
     where = select.args.get("where") if select is not None else None
     if select is None or where is None or not _is_preserved(source, select):
-        return "", ""
+        return "", ()
     called = source.alias
     parts = [
-        write(part)
+        part
         for part in conjuncts(where.this)
         if _is_about(part, called) and not is_moving(part, parameters)
     ]
-    return called, " AND ".join(parts)
+    return called, tuple(parts)
 
 
 def _sources(tree: exp.Expr, name: str) -> list[exp.Table]:

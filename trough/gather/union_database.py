@@ -181,15 +181,16 @@ class Catalogue:
 
         :param select: without ORDER BY and LIMIT
         :param count: of its columns
-        :return: None where SQLite orders without a sorter, and so does not tell
+        :return: None where SQLite does not tell
         """
+        # SQLite needs no sorter for rowids alone, and for chance it does.
         order = ", ".join(str(position) for position in range(1, count + 1))
-        program = self.program(f"{select} ORDER BY {order}", parameters) or []
+        program = self.program(f"{select} ORDER BY random(), {order}", parameters) or []
         told = [row[4].decode() for row in program if row[0] == b"SorterOpen"]
         match = _KEY_INFO.fullmatch(told[-1]) if told else None
         if match is None or match[2] is None:
             return None
-        found = [_collation(each) for each in match[2].split(",")]
+        found = [_collation(each) for each in match[2].split(",")][1:]
         return found if len(found) == count else None
 
     def affinities(self, select: str, parameters: Mapping[str, Any]) -> list[str] | None:

@@ -170,10 +170,10 @@ def test_shipping_takes_what_is_read_and_passes() -> None:
     )
     arms = text.split(" UNION ALL ")
     assert arms[0] == (
-        'SELECT 0, `url`, `host`, `size` FROM `crawled_url` AS `c` WHERE ("c"."size" > 100)'
+        'SELECT 0, `url`, `host`, `size` FROM "main"."crawled_url" AS "c" WHERE ("c"."size" > 100)'
     )
     assert arms[1].endswith(
-        """FROM `hosts` AS `h` WHERE (("h"."owner" = 'x') OR ("h"."owner" IS NULL))"""
+        """FROM "main"."hosts" AS "h" WHERE (("h"."owner" = 'x') OR ("h"."owner" IS NULL))"""
     )
 
 

@@ -1,0 +1,265 @@
+"""Random queries for the search of GATHER, aimed at where SQLite reads a text in its own way.
+
+Parentheses, signs, positions, aliases that shadow columns, quotes, keywords as names,
+precedence, ``IN table``, views, WITH, correlation, parameters.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from gather_worlds import PLAIN, quoted
+
+BINARY = (
+    "+", "-", "*", "/", "%", "||", "<", "<=", ">", ">=", "=", "==", "<>", "!=", "IS", "IS NOT",
+    "AND", "OR", "&", "|", "<<", ">>", "LIKE", "NOT LIKE", "GLOB", "IS NOT DISTINCT FROM",
+)  # fmt: skip
+FUNCTIONS = (
+    "abs({})", "lower({})", "length({})", "typeof({})", "coalesce({}, {})", "nullif({}, {})",
+    "max({}, {})", "min({}, {})", "substr({}, 1, 1)", "iif({}, {}, {})", "quote({})", "date({})",
+    "strftime('%Y', {})", "likely({})", "ifnull({}, {})", "hex({})", "instr({}, 'x')",
+    "round({}, 1)", "json_array({})", "sign({})",
+)  # fmt: skip
+LITERALS = (
+    "1", "0", "2", "-1", "'x'", "'1'", "2.5", "NULL", "x'78'", "''", "0x1", "1e0", ".5", "TRUE",
+    '"nope"', "'now'", "+1", "(1)",
+)  # fmt: skip
+AGGREGATES = (
+    "count(*)", "count({})", "sum({})", "total({})", "avg({})", "min({})", "max({})", "count()",
+    "count(DISTINCT {})", "sum(DISTINCT {})", "group_concat(DISTINCT {})",
+    "count({}) FILTER (WHERE {})", "max({}) FILTER (WHERE {})",
+    "group_concat({0}, ',' ORDER BY {0})",
+)  # fmt: skip
+CASTS = ("TEXT", "INTEGER", "REAL", "NUMERIC", "VARCHAR(3)")
+LIMITS = ("", "", " LIMIT 3", " LIMIT 2 OFFSET 1", " LIMIT (2)", " LIMIT -1 OFFSET 1")
+
+
+@dataclass
+class Names:
+    """What an expression may name: pairs of a source's name, or nothing, and a column's."""
+
+    columns: list[tuple[str, str]] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
+
+
+class Queries:
+    """Makes queries over the tables of a world.
+
+    :param tables: names of columns by table or view
+    """
+
+    def __init__(self, rng: random.Random, tables: dict[str, list[str]]) -> None:
+        self.rng = rng
+        self.tables = tables
+        self.parameters: dict[str, object] = {}
+        self._aliases = 0
+
+    def maybe(self, chance: float) -> bool:
+        return self.rng.random() < chance
+
+    def pick(self, *of: str) -> str:
+        return self.rng.choice(of)
+
+    # -- names -------------------------------------------------------------------------
+
+    def spelled(self, name: str) -> str:
+        """A name in one of SQLite's ways to write it."""
+        styles = [quoted(name), f"[{name}]", f"`{name}`"]
+        if name in PLAIN or name in ("k", "i", "z", "p", "t", "u", "w") or name[0] == "v":
+            styles += [name, name, name, name.upper()]
+        return self.rng.choice(styles)
+
+    def column(self, names: Names) -> str:
+        if names.aliases and self.maybe(0.15):
+            return self.spelled(self.rng.choice(names.aliases))
+        if not names.columns:
+            return self.pick(*LITERALS)
+        source, name = self.rng.choice(names.columns)
+        return f"{self.spelled(source)}.{self.spelled(name)}" if source else self.spelled(name)
+
+    def new_alias(self, names: Names) -> str:
+        if names.columns and self.maybe(0.5):
+            return self.rng.choice(names.columns)[1]
+        return self.pick("k", "q", "x", "select", "now", "one two")
+
+    # -- expressions -------------------------------------------------------------------
+
+    def expression(self, names: Names, depth: int = 2, aggregate: bool = False) -> str:
+        text = self._expression(names, depth, aggregate)
+        return f"({text})" if self.maybe(0.15) else text
+
+    def _expression(self, names: Names, depth: int, aggregate: bool) -> str:
+        def inner() -> str:
+            return self.expression(names, depth - 1, aggregate)
+
+        kind = self.rng.random()
+        if aggregate and kind < 0.5:
+            return self.aggregate(names)
+        if depth <= 0 or kind < 0.3:
+            return self.pick(*LITERALS) if self.maybe(0.25) else self.column(names)
+        if kind < 0.55:
+            return f"{inner()} {self.pick(*BINARY)} {inner()}"
+        if kind < 0.63:
+            return (
+                self.pick("- ", "+", "~", "NOT ", "- -", "+ -", "NOT NOT ", "-(", "+(").replace(
+                    "(", ""
+                )
+                + inner()
+            )
+        if kind < 0.70:
+            word = self.pick("BETWEEN {} AND {}", "NOT BETWEEN {} AND {}", "IS NULL", "NOTNULL",
+                             "ISNULL", "NOT NULL", "COLLATE NOCASE", "COLLATE BINARY", "IS TRUE",
+                             "IN ({}, {})", "NOT IN ({})", "IN ()", "COLLATE RTRIM")  # fmt: skip
+            return f"{inner()} {word.format(inner(), inner())}"
+        if kind < 0.78:
+            return self.pick(*FUNCTIONS).format(inner(), inner(), inner())
+        if kind < 0.84:
+            return self.pick(
+                f"CASE {inner()} WHEN {inner()} THEN {inner()} ELSE {inner()} END",
+                f"CASE WHEN {inner()} THEN {inner()} END",
+                f"CAST({inner()} AS {self.pick(*CASTS)})",
+            )
+        if kind < 0.9:
+            return f"{inner()} {self.pick('IN', 'NOT IN')} {self.in_what(names, depth)}"
+        if kind < 0.95 and depth > 1:
+            return self.subquery(names)
+        return self.parameter()
+
+    def parameter(self) -> str:
+        name = f"p{len(self.parameters)}"
+        self.parameters[name] = self.rng.choice([1, "x", None, 2.5, "now", b"x", "1", 0])
+        return f"{self.pick(':', '@', '$')}{name}"
+
+    def aggregate(self, names: Names) -> str:
+        bare = Names(names.columns)
+        return self.pick(*AGGREGATES).format(self.expression(bare, 1), self.expression(bare, 1))
+
+    def in_what(self, names: Names, depth: int) -> str:
+        single = [name for name, columns in self.tables.items() if len(columns) == 1]
+        if single and self.maybe(0.6):
+            table = self.rng.choice(single)
+            return self.pick(self.spelled(table), f"main.{table}", table)
+        return f"({self.select(names, 1, depth - 1)})"
+
+    def subquery(self, names: Names) -> str:
+        if self.maybe(0.5):
+            return f"{self.pick('EXISTS', 'NOT EXISTS')} ({self.select(names, 1, 0)})"
+        table = self.rng.choice(list(self.tables))
+        inner = self.source_names(table, "")
+        outer = Names(inner.columns + names.columns, names.aliases)
+        return (
+            f"(SELECT {self.aggregate(inner)} FROM {self.spelled(table)} "
+            f"WHERE {self.expression(outer, 1)})"
+        )
+
+    # -- selects -----------------------------------------------------------------------
+
+    def source_names(self, table: str, alias: str) -> Names:
+        called = alias or table
+        columns = self.tables[table]
+        return Names([("", name) for name in columns] + [(called, name) for name in columns])
+
+    def source(self, depth: int) -> tuple[str, Names]:
+        """A FROM clause and what it has."""
+        tables = list(self.tables)
+        table = self.rng.choice(tables)
+        kind = self.rng.random()
+        if kind < 0.6 or depth <= 0:
+            alias = self.pick("", "", "", "q", "t", "u")
+            text = self.spelled(table) + (f" {self.pick('', 'AS ')}{alias}" if alias else "")
+            return text, self.source_names(table, alias)
+        if kind < 0.75:
+            items = self.rng.randint(1, 2)
+            names = [f"k{place}" for place in range(items)]
+            inner = self.select(Names(), items, depth - 1, names)
+            alias = self.pick("", "q", "t")
+            qualified = [(alias, name) for name in names] if alias else []
+            return f"({inner}) {alias}", Names([("", name) for name in names] + qualified)
+        other = self.rng.choice(tables)
+        left, right = ("l", "r") if self.maybe(0.5) else (table, other)
+        if left == right:
+            left, right = "l", "r"
+        names = Names(
+            [(left, name) for name in self.tables[table]]
+            + [(right, name) for name in self.tables[other]]
+        )
+        word = self.pick(",", "JOIN", "LEFT JOIN", "CROSS JOIN", "RIGHT JOIN", "FULL JOIN")
+        on = "" if word in (",", "CROSS JOIN") else f" ON {self.expression(names, 1)}"
+        return f"{quoted(table)} {left} {word} {quoted(other)} {right}{on}", names
+
+    def select(self, outer: Names, items: int, depth: int, called: list[str] | None = None) -> str:
+        """A SELECT inside another query."""
+        text, names = self.source(depth)
+        seen = Names(names.columns + (outer.columns if self.maybe(0.3) else []), outer.aliases)
+        grouped = self.maybe(0.25)
+        listed = [self.expression(seen, 1, grouped) for _ in range(items)]
+        if called:
+            listed = [f"{item} AS {name}" for item, name in zip(listed, called, strict=True)]
+        where = f" WHERE {self.expression(seen, 1)}" if self.maybe(0.5) else ""
+        return f"SELECT {', '.join(listed)} FROM {text}{where}"
+
+    def query(self) -> str:
+        """A whole query."""
+        self.parameters = {}
+        if self.maybe(0.08):
+            arms = [self.select(Names(), 2, 1) for _ in range(self.rng.randint(2, 3))]
+            words = [self.pick(" UNION ALL ", " UNION ", " EXCEPT ", " INTERSECT ") for _ in arms]
+            text = "".join(f"{word}{arm}" for word, arm in zip(["", *words[1:]], arms, strict=True))
+            return text + self.pick("", " ORDER BY (1), +2", " ORDER BY 2 DESC, 1 LIMIT 2")
+        with_ = ""
+        tables = dict(self.tables)
+        if self.maybe(0.12):
+            name = self.pick("t", "w", "v", "cte")
+            with_ = f"WITH {name} AS ({self.select(Names(), 1, 1, ['z'])}) "
+            self.tables = {**tables, name: ["z"]}
+        try:
+            return with_ + self.main_select()
+        finally:
+            self.tables = tables
+
+    def main_select(self) -> str:
+        text, names = self.source(2)
+        grouped = self.maybe(0.45)
+        count = self.rng.randint(1, 3)
+        listed, aliases = [], []
+        for _ in range(count):
+            item = self.expression(names, 2, grouped and self.maybe(0.6))
+            if self.maybe(0.4):
+                aliases.append(self.new_alias(names))
+                item += f" {self.pick('AS ', 'AS ', 'AS ')}{quoted(aliases[-1])}"
+            listed.append(item)
+        if self.maybe(0.05) and not grouped:
+            listed = ["*"]
+        seen = Names(names.columns, aliases)
+        distinct = "DISTINCT " if self.maybe(0.12) else ""
+        sql = f"SELECT {distinct}{', '.join(listed)} FROM {text}"
+        if self.maybe(0.4):
+            sql += f" WHERE {self.expression(seen if self.maybe(0.5) else names, 2)}"
+        if grouped and self.maybe(0.7):
+            terms = [self.term(seen, count) for _ in range(self.rng.randint(1, 2))]
+            sql += f" GROUP BY {', '.join(terms)}"
+            if self.maybe(0.3):
+                sql += f" HAVING {self.expression(seen, 1, True)}"
+        if self.maybe(0.5):
+            terms = [self.order_term(seen, count, grouped) for _ in range(self.rng.randint(1, 2))]
+            terms += [str(place) for place in range(1, count + 1)] if listed != ["*"] else []
+            sql += f" ORDER BY {', '.join(terms)}"
+            sql += self.pick(
+                "", "", " LIMIT 3", " LIMIT 2 OFFSET 1", " LIMIT (2)", " LIMIT -1 OFFSET 1"
+            )
+        return sql
+
+    def term(self, names: Names, count: int) -> str:
+        place = str(self.rng.randint(1, count))
+        return self.pick(
+            place, f"({place})", f"+{place}", f"(({place}))", f"- -{place}", self.column(names),
+            f"({self.column(names)})", f"+{self.column(names)}", self.expression(names, 1),
+            f"{self.column(names)} COLLATE NOCASE", f"{place} COLLATE NOCASE",
+        )  # fmt: skip
+
+    def order_term(self, names: Names, count: int, grouped: bool) -> str:
+        term = self.term(names, count)
+        if grouped and self.maybe(0.3):
+            term = self.aggregate(names)
+        return term + self.pick("", "", " DESC", " ASC", " NULLS LAST", " DESC NULLS FIRST")

@@ -1,0 +1,159 @@
+"""Random segments for the search of GATHER: tables, views, rows, and shapes that differ."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from gather_support import Cluster, union_of
+
+from trough.gather import sqlite_helpers
+
+#: Names of columns; those of the second line are hard to read without care.
+PLAIN = ("a", "b", "c", "d", "x", "y", "n")
+ODD = ("select", "current_date", "order by", "now", "true", "b c", "count", "_x", "A b", "é", "t")
+TYPES = (
+    "INTEGER", "TEXT", "REAL", "", "NUMERIC", "TEXT COLLATE NOCASE", "INT", "BLOB", "VARCHAR(9)",
+)  # fmt: skip
+TEXTS = (
+    "x", "X", "y", "z", "a", "1", "2", "10", "", "x ", "now", "2001-02-03", "é", "x'y", "%",
+    "[1,2]",
+)  # fmt: skip
+
+
+@dataclass
+class World:
+    """Segments, and SQLite databases with all of their rows, inserted in different orders.
+
+    :ivar tables: names of columns by table or view
+    """
+
+    cluster: Cluster
+    unions: list[Any]
+    tables: dict[str, list[str]]
+    script: str
+    parts: list[tuple[str, dict[str, list[tuple[Any, ...]]]]] = field(default_factory=list)
+
+    def respread(self, rng: random.Random) -> Cluster:
+        """Other segments with the same rows."""
+        cluster = Cluster()
+        count = rng.randint(1, 4)
+        spread: list[dict[str, list[tuple[Any, ...]]]] = [{} for _ in range(count)]
+        for table, rows in self.rows().items():
+            for row in rows:
+                spread[rng.randrange(count)].setdefault(table, []).append(row)
+        for number, rows_of in enumerate(spread):
+            cluster.add(f"r{number}", self.script, rows_of)
+        return cluster
+
+    def shuffled(self, rng: random.Random) -> Any:
+        """A database with all rows, in another order."""
+        union = sqlite_helpers.connect()
+        union.executescript(self.script)
+        for table, rows in self.rows().items():
+            for row in rng.sample(rows, len(rows)):
+                marks = ", ".join("?" * len(row))
+                union.execute(f"INSERT INTO {quoted(table)} VALUES ({marks})", row)
+        return union
+
+    def rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        """All rows of the union's tables."""
+        union = self.unions[0]
+        listed = union.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+        return {name: union.execute(f'SELECT * FROM "{name}"').fetchall() for (name,) in listed}
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def value(rng: random.Random, declared: str) -> Any:
+    """A value for a column; sums of the reals are exact in any order."""
+    kind = rng.random()
+    if kind < 0.15:
+        return None
+    if kind < 0.3:
+        return rng.choice(
+            [rng.choice(TEXTS), rng.randint(-3, 9), rng.randint(-8, 8) / 4, b"x", b"1"]
+        )
+    if "TEXT" in declared or "CHAR" in declared:
+        return rng.choice(TEXTS)
+    if declared == "REAL":
+        return rng.randint(-12, 12) / 4
+    return rng.randint(-3, 9)
+
+
+def world(rng: random.Random) -> World:
+    """One world."""
+    columns: dict[str, list[tuple[str, str]]] = {}
+    for table in ("t", "u", "w"):
+        names = rng.sample(PLAIN, 1 if table == "w" else rng.randint(2, 4))
+        names += rng.sample(ODD, rng.choice([0, 0, 1, 2])) if table != "w" else []
+        columns[table] = [(name, rng.choice(TYPES)) for name in names]
+    views = _views(rng, columns)
+    tables = {table: [name for name, _ in each] for table, each in columns.items()}
+    script = "".join(_create(table, each) for table, each in columns.items())
+    made = World(Cluster(), [], tables, script + "".join(text for _, text, _ in views))
+    for name, _, names in views:
+        tables[name] = names
+    for number in range(rng.randint(1, 4)):
+        _segment(rng, made, f"s{number}", columns, views)
+    segments = list(made.cluster.segments.items())
+    for order in (segments, segments[::-1], rng.sample(segments, len(segments))):
+        made.cluster.segments = dict(order)
+        made.unions.append(union_of(made.cluster, made.script))
+    made.cluster.segments = dict(segments)
+    return made
+
+
+def _create(table: str, columns: list[tuple[str, str]], more: str = "") -> str:
+    listed = ", ".join(f"{quoted(name)} {declared}" for name, declared in columns)
+    return f"CREATE TABLE {table} ({listed}){more};\n"
+
+
+def _views(
+    rng: random.Random, columns: dict[str, list[tuple[str, str]]]
+) -> list[tuple[str, str, list[str]]]:
+    t, u, w = ([name for name, _ in columns[table]] for table in "tuw")
+    first, last = quoted(t[0]), quoted(t[-1])
+    joined = f"SELECT {first}, {quoted(u[0])} FROM t, u WHERE {last} = {quoted(u[-1])}"
+    made = [
+        ("v", "SELECT * FROM t", t),
+        ("v2", f"SELECT {first} AS k, count(*) AS n FROM t GROUP BY {first}", ["k", "n"]),
+        ("v3", f"SELECT {last} AS k FROM v WHERE {first} > 1", ["k"]),
+        ('v4(p, "q r")', joined, ["p", "q r"]),
+        ("v5", f"WITH t AS (SELECT {quoted(w[0])} AS z FROM w) SELECT z FROM t", ["z"]),
+        ("v6", f"SELECT {first} AS i FROM t UNION ALL SELECT {quoted(w[0])} FROM w", ["i"]),
+    ]  # fmt: skip
+    return [
+        (name.partition("(")[0], f"CREATE VIEW {name} AS {text};\n", names)
+        for name, text, names in rng.sample(made, rng.randint(0, 4))
+        if not (text.count("FROM v") and "v" not in [each[0] for each in made[:1]])
+    ]
+
+
+def _segment(
+    rng: random.Random,
+    made: World,
+    name: str,
+    columns: dict[str, list[tuple[str, str]]],
+    views: list[tuple[str, str, list[str]]],
+) -> None:
+    script, rows = "", {}
+    whole = not made.cluster.segments
+    for table, listed in columns.items():
+        mine = list(listed)
+        if not whole and rng.random() < 0.15:
+            continue
+        if not whole and rng.random() < 0.25:
+            rng.shuffle(mine)
+        if not whole and len(mine) > 1 and rng.random() < 0.25:
+            mine.remove(rng.choice(mine))
+        script += _create(table, mine)
+        rows[table] = [
+            tuple(value(rng, declared) for _, declared in mine) for _ in range(rng.randint(0, 5))
+        ]
+    script += "".join(text for _, text, _ in views if whole or rng.random() < 0.8)
+    made.cluster.add(name, script, rows)
+    made.parts.append((script, rows))
