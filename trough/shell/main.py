@@ -31,6 +31,7 @@ from trough.shell.commands import all_commands
 from trough.shell.commands.segments import connect_matching, connect_named
 from trough.shell.input.batches import lines_as_they_come
 from trough.shell.input.statements import lines_of
+from trough.shell.output import columnar
 from trough.shell.output.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
 from trough.shell.output.sinks import Output, find_pager
 from trough.shell.session import Remote, Session
@@ -104,8 +105,8 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     """
     settings = read_settings(default_path(os.environ))
     interactive = not options.execute and sys.stdin is not None and sys.stdin.isatty()
-    _choice(options, settings, False)  # refuses, before a file is opened
-    output = stack.enter_context(_output(options.output, settings, interactive))
+    binary = _choice(options, settings, False).binary  # refuses, before a file is opened
+    output = stack.enter_context(_output(options.output, settings, interactive, binary))
     choice = _choice(options, settings, output.terminal)
     url = metadata_url.registry_url(options.url, os.environ)
     token = metadata_url.access_token(os.environ)
@@ -174,20 +175,23 @@ def _choice(options: argparse.Namespace, settings: ShellSettings, terminal: bool
 
 
 @contextlib.contextmanager
-def _output(name: str | None, settings: ShellSettings, interactive: bool) -> Iterator[Output]:
+def _output(
+    name: str | None, settings: ShellSettings, interactive: bool, binary: bool
+) -> Iterator[Output]:
     if name is None:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")
         # A pager would have to be left by hand before a script went on.
         yield Output(sys.stdout, find_pager(settings.pager, os.environ) if interactive else "")
         return
-    with _writing(name) as file:
-        yield Output(file)
+    with _writing(name, binary) as file:
+        yield Output(file, binary=binary)
 
 
-def _writing(name: str) -> TextIO:
+def _writing(name: str, binary: bool) -> TextIO:
+    how = columnar.ERRORS if binary else "backslashreplace"
     try:
-        return Path(name).open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        return Path(name).open("w", encoding="utf-8", errors=how, newline="")
     except OSError as error:
         raise BadSettings(f"--output {name}: {error.strerror}") from error
 

@@ -23,6 +23,7 @@ from trough.shell.command_registry import Registry
 from trough.shell.input.batches import Batch, joined
 from trough.shell.input.sql_kind import writes
 from trough.shell.input.statements import Splitter, Statement
+from trough.shell.output import columnar
 from trough.shell.output.formats import Choice, Options
 from trough.shell.output.results import Results
 from trough.shell.output.sections import counted, layout_for
@@ -202,6 +203,7 @@ class Shell:
         """
         session = self.session
         choice = self._choice()
+        self._check_binary(choice)
         if not titled:  # one answer has no segments to name
             choice = replace(choice, merged=False)
         layout = layout_for(choice, self.options(self.output), titled and asked > 1)
@@ -221,6 +223,17 @@ class Shell:
         if outcome.interrupted:
             raise Told("cancelled")  # and what a file or a line says after it is not run
         return outcome
+
+    def _check_binary(self, choice: Choice) -> None:
+        if not choice.binary:
+            return
+        if not self.output.binary:
+            name = choice.name
+            raise errors.BadRequest(
+                f"{name} goes to a file only",
+                f"EXPORT result.{name.lower()}, or -o on the command line",
+            )
+        columnar.check_installed(choice.name)
 
     def _choice(self) -> Choice:
         """The format, or one line a column where that is wanted."""

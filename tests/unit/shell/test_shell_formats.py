@@ -7,12 +7,15 @@ import io
 import json
 import math
 
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import feather
 
 from trough import errors
 from trough.shell.output.formats import (
+    BINARY,
     FORMATS,
     SUMMARIES,
     TABLE_LOOKAHEAD,
@@ -59,6 +62,31 @@ def test_chart_refuses_what_it_cannot_draw(columns, rows, reason):
     """Each refusal names what was wrong."""
     with pytest.raises(errors.BadRequest, match=reason):
         rendered("CHART", columns, rows)
+
+
+@pytest.mark.parametrize("name", sorted(BINARY))
+def test_columns_with_types_come_back_as_the_same_values(name, tmp_path):
+    """Many batches; integers, reals, texts, BLOBs, and NULL in each."""
+    rows = [[n, n / 2, f"é{n}", bytes([n % 256, 255]), None] for n in range(50_000)]
+    rows[7] = [None] * 5
+    path = tmp_path / "x"
+    columns = ["i", "r", "t", "b", "i"]
+    text = rendered(name, columns, rows)
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    read = pyarrow.parquet.read_table if name == "PARQUET" else feather.read_table
+    table = read(path)
+    assert table.column_names == ["i", "r", "t", "b", "i_2"]
+    assert [list(row.values()) for row in table.to_pylist()] == rows
+
+
+@pytest.mark.parametrize("value", ["x", 1.5, b"x", "\udc80"])
+def test_a_column_of_several_types_is_refused(value):
+    """A column has one type; the error names the column and a way out."""
+    renderer = FORMATS["PARQUET"](["a"], Options())
+    renderer.rows([[1]] * 20_000)
+    renderer.rows([[value]])
+    with pytest.raises(errors.BadRequest, match="column a"):
+        renderer.end()
 
 
 def test_table():
@@ -155,7 +183,7 @@ def test_blob_and_infinity_in_json():
     assert text == '{"a": {"blob": "AA=="}, "b": -9e999}\n'
 
 
-@pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"CHART"}))
+@pytest.mark.parametrize("name", sorted(FORMATS.keys() - BINARY - {"CHART"}))
 def test_nothing_active_reaches_a_terminal(name):
     """An ESC in a value or in a column's name is never written to a terminal."""
     nasty = "\x1b]0;title\x07\x9b2J\u202e"

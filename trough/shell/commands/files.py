@@ -15,6 +15,7 @@ from trough.shell.command_registry import Arguments, Group, Takes, UsageError, c
 from trough.shell.commands import queries
 from trough.shell.input.statements import Rest, Statement
 from trough.shell.named_queries import NamedQueries, parameter, parameters
+from trough.shell.output import columnar
 from trough.shell.output.formats import BY_SUFFIX, Choice, parse_choice
 from trough.shell.output.sections import counted
 from trough.shell.output.sinks import Output
@@ -82,8 +83,10 @@ def export(shell: Shell, arguments: Arguments) -> None:
         raise errors.BadRequest("there is no query to export yet", "run one, then EXPORT it")
     path = shell.path(arguments.words[0])
     choice = _export_choice(path, " ".join(arguments.words[1:]))
-    with _replacing(path) as file, shell.redirected(Output(file), choice):
-        shell.execute(Statement(session.last_query))
+    with _replacing(path, choice) as file:
+        output = Output(file, binary=choice.binary)
+        with shell.redirected(output, choice):
+            shell.execute(Statement(session.last_query))
     outcome = shell.last_outcome
     rows = counted(outcome.rows, "row") if outcome else "nothing"
     shell.say(f"{rows} written to {path} as {choice}")
@@ -114,11 +117,12 @@ def _reading(path: Path) -> Iterator[TextIO]:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def _replacing(path: Path, choice: Choice) -> Iterator[TextIO]:
     """A text file that takes its place when it is complete."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    how = columnar.ERRORS if choice.binary else "backslashreplace"
     try:
-        with beside.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        with beside.open("x", encoding="utf-8", errors=how, newline="") as file:
             yield file
         beside.replace(path)
     except OSError as error:

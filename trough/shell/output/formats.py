@@ -324,6 +324,18 @@ def _chart(columns: Sequence[str], options: Options) -> Renderer:
     return Chart(columns, options)
 
 
+def _parquet(columns: Sequence[str], options: Options) -> Renderer:
+    from trough.shell.output.columnar import Parquet
+
+    return Parquet(columns, options)
+
+
+def _arrow(columns: Sequence[str], options: Options) -> Renderer:
+    from trough.shell.output.columnar import Arrow
+
+    return Arrow(columns, options)
+
+
 #: Every format, under the name that FORMAT takes.
 FORMATS: dict[str, Callable[[Sequence[str], Options], Renderer]] = {
     "TABLE": Table,
@@ -335,7 +347,12 @@ FORMATS: dict[str, Callable[[Sequence[str], Options], Renderer]] = {
     "JSONL": JsonLines,
     "MARKDOWN": Markdown,
     "CHART": _chart,
+    "PARQUET": _parquet,
+    "ARROW": _arrow,
 }
+
+#: Formats of bytes, which go to files only.
+BINARY = frozenset({"PARQUET", "ARROW"})
 
 #: What a format is for, by the same names; shown by HELP FORMAT.
 SUMMARIES = {
@@ -348,6 +365,8 @@ SUMMARIES = {
     "JSONL": "one JSON object a line, exact",
     "MARKDOWN": "a table for a text in Markdown",
     "CHART": "two columns as bars, or as a line over numbers or dates",
+    "PARQUET": "columns with types, for a file",
+    "ARROW": "columns with types, for a file",
 }
 
 #: By the end of a file's name.
@@ -358,6 +377,8 @@ BY_SUFFIX = {
     ".jsonl": "JSONL",
     ".ndjson": "JSONL",
     ".json": "RAW",
+    ".parquet": "PARQUET",
+    ".arrow": "ARROW",
     ".md": "MARKDOWN",
     ".txt": "TABLE",
 }
@@ -376,7 +397,12 @@ class Choice:
     @property
     def for_programs(self) -> bool:
         """See :attr:`Renderer.for_programs`."""
-        return bool(getattr(FORMATS[self.name], "for_programs", False))
+        return self.binary or bool(getattr(FORMATS[self.name], "for_programs", False))
+
+    @property
+    def binary(self) -> bool:
+        """Whether the text of a result stands for bytes; see ``columnar.py``."""
+        return self.name in BINARY
 
     @property
     def is_document(self) -> bool:

@@ -169,9 +169,11 @@ class Output:
 
     :param stream: the file, pipe or terminal
     :param pager: a shell command for what does not fit a terminal, or ``""``
+    :param binary: whether it is a file that takes a format of bytes
     """
 
-    def __init__(self, stream: TextIO, pager: str = "") -> None:
+    def __init__(self, stream: TextIO, pager: str = "", binary: bool = False) -> None:
+        self.binary = binary
         self.stream = stream
         self.pager = pager
         self.terminal = stream.isatty()

@@ -1,0 +1,151 @@
+"""PARQUET and ARROW: columns with types, for pandas, DuckDB and spreadsheets.
+
+SQLite gives each value a type and these formats give one to each column. The type comes from
+the first rows; a later value of another type is refused, and the error names the column.
+Needs pyarrow (the extra ``arrow``).
+
+A renderer returns text. The bytes of these formats travel in it by ``surrogateescape``, and a
+file that is opened with the same error handler gets them back exactly
+(https://peps.python.org/pep-0383/).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from trough import errors
+from trough.cli.safe_text import safe
+from trough.shell.output.formats import Options, Renderer, distinct
+
+#: The error handler of a file that one of these formats is written to.
+ERRORS = "surrogateescape"
+
+#: Rows that are looked at for the types of the columns, and rows of one row group.
+_BATCH = 20_000
+
+
+class Columnar(Renderer):
+    """Rows to a typed file; no more than a batch of them is held."""
+
+    for_programs = True
+    is_document = True
+
+    def __init__(self, columns: Sequence[str], options: Options) -> None:
+        super().__init__(columns, options)
+        self._held: list[Sequence[Any]] = []
+        self._bytes = io.BytesIO()
+        self._schema: Any = None
+        self._writer: Any = None
+
+    def rows(self, rows: Sequence[Sequence[Any]]) -> str:
+        self._held += rows
+        return self._write() if len(self._held) >= _BATCH else ""
+
+    def end(self) -> str:
+        text = self._write()
+        self._writer.close()
+        return text + self._taken()
+
+    def _write(self) -> str:
+        import pyarrow
+
+        names = distinct(self.columns)
+        columns = list(zip(*self._held, strict=True)) or [()] * len(names)
+        if self._schema is None:
+            types = [_type_of(pyarrow, values) for values in columns]
+            self._schema = pyarrow.schema(list(zip(names, types, strict=True)))
+            self._writer = self._open(self._schema)
+        arrays = [
+            _array(pyarrow, field, values)
+            for field, values in zip(self._schema, columns, strict=True)
+        ]
+        self._held = []
+        self._writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self._schema))
+        return self._taken()
+
+    def _taken(self) -> str:
+        text = self._bytes.getvalue().decode("utf-8", ERRORS)
+        self._bytes.seek(0)
+        self._bytes.truncate()
+        return text
+
+    def _open(self, schema: Any) -> Any:
+        raise NotImplementedError
+
+
+class Parquet(Columnar):
+    """A Parquet file."""
+
+    def _open(self, schema: Any) -> Any:
+        from pyarrow.parquet import ParquetWriter
+
+        return ParquetWriter(_Forward(self._bytes), schema, compression="zstd")
+
+
+class Arrow(Columnar):
+    """An Arrow IPC file."""
+
+    def _open(self, schema: Any) -> Any:
+        from pyarrow import ipc
+
+        return ipc.new_file(_Forward(self._bytes), schema)
+
+
+class _Forward(io.RawIOBase):
+    """Bytes to a buffer that others empty meanwhile; it tells how many there were in all."""
+
+    def __init__(self, buffer: io.BytesIO) -> None:
+        self._buffer = buffer
+        self._count = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        count = self._buffer.write(data)
+        self._count += count
+        return count
+
+    def tell(self) -> int:
+        return self._count
+
+
+def check_installed(name: str) -> None:
+    """Refuse a format whose library is not there.
+
+    :raises trough.errors.BadRequest: naming what to install
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise errors.BadRequest(f"{name} needs pyarrow", "pip install 'trough[arrow]'") from error
+
+
+def _type_of(pyarrow: Any, values: Sequence[Any]) -> Any:
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {int}:
+        return pyarrow.int64()
+    if kinds and kinds <= {int, float}:
+        return pyarrow.float64()
+    return pyarrow.binary() if kinds == {bytes} else pyarrow.string()
+
+
+def _array(pyarrow: Any, field: Any, values: Sequence[Any]) -> Any:
+    wanted: Any = {
+        pyarrow.int64(): int,
+        pyarrow.float64(): (int, float),
+        pyarrow.binary(): bytes,
+    }.get(field.type, str)
+    for value in values:
+        if value is not None and not isinstance(value, wanted):
+            raise errors.BadRequest(
+                f"column {safe(field.name)} holds values of several types, and a column of"
+                f" this format has one",
+                f"for example CAST({field.name} AS TEXT)",
+            )
+    try:
+        return pyarrow.array(values, field.type)
+    except (pyarrow.ArrowInvalid, UnicodeEncodeError) as error:
+        raise errors.BadRequest(f"column {safe(field.name)}: {error}") from error
