@@ -34,7 +34,9 @@ NODE_NAME_RULE = (
 # canonical storage already, and one rule has to hold for reading and for making segments.
 # Where a list stands, a comma before it (``,~id``) says that it is no pattern.
 _SEGMENT_ID = re.compile(rf"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]{{0,{MAX_SEGMENT_ID - 1}}}")
-_NODE_NAME = re.compile(rf"[A-Za-z0-9_\-][A-Za-z0-9_\-.]{{0,{MAX_NODE_NAME - 1}}}")
+#: A pattern for the whole of a worker's name.
+NODE_NAME = rf"^[A-Za-z0-9_\-][A-Za-z0-9_\-.]{{0,{MAX_NODE_NAME - 1}}}$"
+_NODE_NAME = re.compile(NODE_NAME)
 
 
 def check_segment_id(text: object) -> str:
@@ -50,6 +52,11 @@ def check_segment_id(text: object) -> str:
 def is_segment_id(text: str) -> bool:
     """Whether `text` follows the rule for segment ids."""
     return _SEGMENT_ID.fullmatch(text) is not None
+
+
+def is_node_name(text: str) -> bool:
+    """Whether `text` follows the rule for workers' names."""
+    return _NODE_NAME.fullmatch(text) is not None
 
 
 def check_node_name(text: object) -> str:

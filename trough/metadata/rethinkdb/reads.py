@@ -9,8 +9,21 @@ from collections.abc import Collection
 from functools import cache
 
 from trough.metadata.rethinkdb import rows
-from trough.metadata.rethinkdb.terms import NODES, STRICT, Term, View, alive, r, sent
-from trough.model import READ, WRITE
+from trough.metadata.rethinkdb.terms import (
+    NODES,
+    STRICT,
+    Term,
+    View,
+    alive,
+    is_a,
+    number,
+    r,
+    sent,
+)
+from trough.model import NODE_NAME, READ, WRITE
+
+#: Between these keys are all write locks.
+LOCKS = (rows.lock_id(""), rows.lock_id("")[:-1] + ";")
 
 # -- leadership --------------------------------------------------------------------
 
@@ -50,7 +63,7 @@ def worker_states(view: View) -> Term:
         lambda now: (
             view.table("services")
             .between(*NODES)
-            .map(lambda row: [row["node"], alive(row, now), row["load"].default(0)])
+            .map(lambda row: [row["node"].default(None), alive(row, now), number(row["load"])])
             .coerce_to("array")
         )
     )
@@ -77,7 +90,7 @@ def rings(view: View) -> Term:
 def copies_of(view: View, segments: Collection[str]) -> Term:
     """Rows of the copies whose own time runs, each with its ``worker``: null, or
     whether that lives and its load."""
-    return r.do(sent(list(segments)), _copies_of(view))
+    return r.do(sent(rows.stored_segments(segments)), _copies_of(view))
 
 
 @cache
@@ -87,9 +100,12 @@ def _copies_of(view: View) -> Term:
     services = view.table("services")
 
     def with_worker(row: Term, now: Term) -> Term:
-        state = services.get(r.expr(f"{rows.NODES}:") + row["node"] + ":None").do(
+        # Of any other text, a key might be too long, which fails the whole query.
+        is_name = is_a(row["node"], "STRING") & row["node"].match(NODE_NAME).ne(None)
+        node = r.branch(is_name, row["node"], "")
+        state = services.get(r.expr(f"{rows.NODES}:") + node + ":None").do(
             lambda worker: r.branch(
-                worker.eq(None), None, [alive(worker, now), worker["load"].default(0)]
+                worker.eq(None), None, [alive(worker, now), number(worker["load"])]
             )
         )
         return row.merge({"worker": state})
@@ -97,7 +113,11 @@ def _copies_of(view: View) -> Term:
     def answer(segments: Term, now: Term) -> Term:
         return (
             services.get_all(r.args(segments), index="segment")
-            .filter(lambda row: r.expr([READ, WRITE]).contains(row["role"]) & alive(row, now))
+            .filter(
+                lambda row: (
+                    r.expr([READ, WRITE]).contains(row["role"].default(None)) & alive(row, now)
+                )
+            )
             .map(lambda row: with_worker(row, now))
             .coerce_to("array")
         )
@@ -120,7 +140,9 @@ def readable_page(view: View, pattern: str | None, after: str, size: int) -> Ter
     )
 
     def matching(row: Term) -> Term:
-        return True if pattern is None else row["segment"].match(pattern).ne(None)
+        # A number where an original client had sent one: its text is the id.
+        segment = row["segment"].coerce_to("string").default("")
+        return True if pattern is None else segment.match(pattern).ne(None)
 
     def answer(now: Term) -> Term:
         return page.do(
@@ -143,9 +165,10 @@ def try_pattern(pattern: str) -> Term:
 
 def locks_page(after: str, size: int) -> Term:
     """Rows of the next `size` write locks; `after` is the last one's id, or empty."""
+    first, last = LOCKS
     return (
         STRICT.table("lock")
-        .between(after, r.maxval, left_bound="open")
+        .between(after or first, last, left_bound="open")
         .order_by(index="id")
         .limit(size)
         .coerce_to("array")
@@ -159,12 +182,12 @@ def locks_of_worker(node: str) -> Term:
 
 def count_locks() -> Term:
     """How many write locks there are."""
-    return STRICT.table("lock").count()
+    return STRICT.table("lock").between(*LOCKS).count()
 
 
 def watch_locks() -> Term:
     """A changefeed of all write locks."""
-    return _feed(r.table("lock"))
+    return _feed(r.table("lock").between(*LOCKS))
 
 
 # -- assignments -------------------------------------------------------------------
@@ -173,7 +196,8 @@ def watch_locks() -> Term:
 def assignments_page(view: View, node: str | None, after: str, size: int) -> Term:
     """Rows of the next `size` assignments, or of one worker's; `after` is the last one's
     id, or empty."""
-    first, last = (r.minval, r.maxval) if node is None else (f"{node}:", f"{node};")
+    # Text sorts last in RethinkDB: keys of other types are foreign, and come before.
+    first, last = ("", r.maxval) if node is None else (f"{node}:", f"{node};")
     return (
         view.table("assignment")
         .between(after or first, last, left_bound="open")
@@ -185,7 +209,12 @@ def assignments_page(view: View, node: str | None, after: str, size: int) -> Ter
 
 def assignments_of_segment(view: View, segment: str) -> Term:
     """Rows of all assignments of one segment."""
-    return view.table("assignment").get_all(segment, index="segment").coerce_to("array")
+    return by_segment(view.table("assignment"), segment).coerce_to("array")
+
+
+def by_segment(table: Term, segment: str) -> Term:
+    """The rows of one segment, in whichever form it is stored."""
+    return table.get_all(*rows.stored_segments([segment]), index="segment")
 
 
 def watch_assignments(node: str) -> Term:
@@ -202,7 +231,7 @@ def _feed(table: Term) -> Term:
 
 def schemas(view: View) -> Term:
     """Names of all schemas, sorted."""
-    return view.table("schema").order_by(index="id")["id"].coerce_to("array")
+    return view.table("schema").between("", r.maxval).order_by(index="id")["id"].coerce_to("array")
 
 
 def schema(view: View, name: str) -> Term:

@@ -5,16 +5,34 @@ themselves, with fields of our own beside: a row that an original installation w
 those, and counts as if they were empty. Everything here is a function of values. Times
 come as RethinkDB's driver leaves them in its raw format, and are written by the server
 itself, whose clock is the only one that counts.
+
+Other programs write to these tables, too: an original leader keeps a row of its own in
+``assignment``, and people insert rows by hand. **A row counts only if its key, its segment
+and its worker agree and each field has the type that it should have.** Every other row is
+foreign: it is read as None and passed over, so that no row can stop a server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from trough import errors
-from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+from trough.model import (
+    READ,
+    WRITE,
+    Assignment,
+    CanonicalCopy,
+    Copy,
+    Leader,
+    Lock,
+    Schema,
+    Worker,
+    canonical_path,
+    is_node_name,
+    is_segment_id,
+)
 
 Row = Mapping[str, Any]
 
@@ -24,10 +42,62 @@ Locate = Callable[[str], str]
 LEADER_ID = "trough-sync-master"
 NODES = "trough-nodes"
 
+#: Above this, a number of RethinkDB's, a double, does not stand for one integer.
+MOST_EXACT = 1 << 53
+
 
 def seconds(time: Any) -> float:
     """Seconds since the epoch; 0 where a row has no time."""
-    return float(time["epoch_time"]) if time else 0.0
+    value = time.get("epoch_time") if isinstance(time, Mapping) else None
+    return float(value) if _is_number(value) else 0.0
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _field(row: Row, name: str, default: Any) -> Any:
+    """A field of the type of `default`, or `default`."""
+    value = row.get(name)
+    if isinstance(default, float):
+        return float(value) if _is_number(value) else default
+    if isinstance(default, int) and not isinstance(default, bool):
+        return int(value) if _is_number(value) else default
+    return value if isinstance(value, type(default)) else default
+
+
+# -- segments and workers ------------------------------------------------------------
+
+
+def segment_of(row: Row) -> str | None:
+    """The id of the segment that a row speaks of; None: it names none.
+
+    The original stored a number where a client had sent one. Its text is the id.
+    """
+    value = row.get("segment")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value) if value >= 0 else None
+    return value if isinstance(value, str) and is_segment_id(value) else None
+
+
+def stored_segments(segments: Iterable[str]) -> list[str | int]:
+    """All values of ``segment`` by which rows of these segments may be found."""
+    found: list[str | int] = []
+    for segment in segments:
+        found.append(segment)
+        number = int(segment) if segment.isascii() and segment.isdecimal() else -1
+        if str(number) == segment and number < MOST_EXACT:
+            found.append(number)
+    return found
+
+
+def _segment_and_node(row: Row) -> tuple[str, str] | None:
+    segment, node = segment_of(row), row.get("node")
+    if segment is None or not isinstance(node, str) or not is_node_name(node):
+        return None
+    return segment, node
 
 
 # -- leadership --------------------------------------------------------------------
@@ -53,12 +123,12 @@ def leader(row: Row | None) -> Leader | None:
     if row is None:
         return None
     return Leader(
-        row.get("node", ""),
-        row.get("identity", ""),
-        row.get("url", ""),
-        row.get("line", ""),
-        row.get("generation", 0),
-        row.get("ttl", 0.0),
+        _field(row, "node", ""),
+        _field(row, "identity", ""),
+        _field(row, "url", ""),
+        _field(row, "line", ""),
+        _field(row, "generation", 0),
+        _field(row, "ttl", 0.0),
     )
 
 
@@ -101,24 +171,29 @@ def worker_row(worker: Worker) -> dict[str, Any]:
     }
 
 
-def worker(row: Row, draining: bool) -> Worker:
-    """A worker as its row tells it."""
-    fields = {name: row.get(name) for name in _WORKER_DEFAULTS}
+def worker(row: Row, draining: Collection[str] = ()) -> Worker | None:
+    """A worker as its row tells it; None: a foreign row.
+
+    :param draining: names of the workers that are to be emptied
+    """
+    node = row.get("node")
+    if not isinstance(node, str) or not is_node_name(node) or row.get("id") != worker_id(node):
+        return None
     return Worker(
-        node=row["node"],
-        draining=draining,
-        ttl=row.get("ttl", 0.0),
+        node=node,
+        draining=node in draining,
+        ttl=_field(row, "ttl", 0.0),
         first_heartbeat=seconds(row.get("first_heartbeat")),
         last_heartbeat=seconds(row.get("last_heartbeat")),
-        **{k: _WORKER_DEFAULTS[k] if v is None else v for k, v in fields.items()},
+        **{name: _field(row, name, default) for name, default in _WORKER_DEFAULTS.items()},
     )
 
 
 def workers(answer: Mapping[str, Any]) -> list[Worker]:
     """The living workers, by name."""
     draining = set(answer["draining"])
-    found = [worker(row, row["node"] in draining) for row in answer["workers"]]
-    return sorted(found, key=lambda worker: worker.node)
+    found = [worker(row, draining) for row in answer["workers"]]
+    return sorted((each for each in found if each is not None), key=lambda worker: worker.node)
 
 
 # -- copies ------------------------------------------------------------------------
@@ -143,18 +218,20 @@ def copy_row(copy: Copy) -> dict[str, Any]:
     }
 
 
-def copy(row: Row, load: float | None) -> Copy:
-    """A copy as its row tells it.
+def copy(row: Row, load: float | None) -> Copy | None:
+    """A copy as its row tells it; None: a foreign row.
 
     :param load: its worker's, if that has a row
     """
+    place, role = _segment_and_node(row), row.get("role")
+    if place is None or role not in (READ, WRITE) or row.get("id") != copy_id(role, *place[::-1]):
+        return None
     return Copy(
-        row["segment"],
-        row["node"],
-        row["role"],
-        row.get("url", ""),
-        row.get("load") or 0.0 if load is None else load,
-        row.get("ttl", 0.0),
+        *place,
+        role,
+        _field(row, "url", ""),
+        _field(row, "load", 0.0) if load is None else load,
+        _field(row, "ttl", 0.0),
         seconds(row.get("first_heartbeat")),
         seconds(row.get("last_heartbeat")),
     )
@@ -166,16 +243,22 @@ State = tuple[bool, float]
 
 def worker_states(answer: Iterable[Sequence[Any]]) -> dict[str, State]:
     """Of all workers that have a row."""
-    return {node: (alive, load) for node, alive, load in answer}
+    return {
+        node: (alive, float(load) if _is_number(load) else 0.0)
+        for node, alive, load in answer
+        if isinstance(node, str)
+    }
 
 
 def living_copies(copy_rows: Iterable[Row], states: Mapping[str, State]) -> list[Copy]:
     """The copies whose worker is alive, or has no row."""
     found = []
     for row in copy_rows:
-        alive, load = states.get(row["node"], (True, None))
-        if alive:
-            found.append(copy(row, load))
+        node = row.get("node")
+        alive, load = states.get(node, (True, None)) if isinstance(node, str) else (False, None)
+        living = copy(row, load) if alive else None
+        if living is not None:
+            found.append(living)
     return found
 
 
@@ -186,8 +269,8 @@ def by_segment(copy_rows: Iterable[Row]) -> dict[str, list[Copy]]:
     """
     found: dict[str, list[Copy]] = {}
     for row in copy_rows:
-        states = {row["node"]: row["worker"]} if row["worker"] else {}
-        for living in living_copies([row], states):
+        state = [[row.get("node"), *row["worker"]]] if row["worker"] else []
+        for living in living_copies([row], worker_states(state)):
             found.setdefault(living.segment, []).append(living)
     for copies in found.values():
         copies.sort(key=lambda copy: (copy.role, copy.load, copy.node))
@@ -203,10 +286,32 @@ def lock_id(segment: str) -> str:
 
 
 def lock(row: Row | None) -> Lock | None:
-    """A write lock; None where a row is none, or has no epoch yet."""
-    if row is None or "epoch" not in row:
+    """A write lock; None where a row is none, is foreign, or has no epoch yet."""
+    place = locked(row)
+    if row is None or place is None or not _is_number(row.get("epoch")):
         return None
-    return Lock(row["segment"], row["node"], row["epoch"], seconds(row.get("acquired_on")))
+    return Lock(*place, int(row["epoch"]), seconds(row.get("acquired_on")))
+
+
+def locked(row: Row | None) -> tuple[str, str] | None:
+    """Segment and holder of a write lock, with or without an epoch; None: a foreign row."""
+    place = _segment_and_node(row) if row is not None else None
+    if row is None or place is None or row.get("id") != lock_id(place[0]):
+        return None
+    return place if _is_number(row.get("epoch", 0)) else None
+
+
+def refuse_foreign_lock(row: Row | None) -> None:
+    """Make sure that what stands where a segment's write lock belongs is one.
+
+    :raises trough.errors.Conflict: it is no write lock: nobody could take or release it
+    """
+    if row is not None and locked(row) is None:
+        raise errors.Conflict(
+            f"the row {row['id']!r} in RethinkDB's table lock is no write lock: "
+            "segment, node or epoch is missing or of a wrong type",
+            "see who wrote it, and delete the row",
+        )
 
 
 # -- assignments -------------------------------------------------------------------
@@ -230,19 +335,26 @@ def assignment_row(assignment: Assignment, locate: Locate) -> dict[str, Any]:
     }
 
 
-def assignment(row: Row) -> Assignment:
-    """An assignment as its row tells it."""
-    ring = row.get("hash_ring")
+def assignment(row: Row) -> Assignment | None:
+    """An assignment as its row tells it; None: a foreign row."""
+    place = _segment_and_node(row)
+    if place is None or row.get("id") != assignment_id(*place[::-1]):
+        return None
     return Assignment(
-        row["segment"],
-        row["node"],
-        ring if isinstance(ring, int) else 0,  # the original's rings have other names
-        row.get("path") or row.get("remote_path") or "",
-        row.get("bytes") or 0,
-        row.get("modified") or 0,
-        row.get("generation") or 0,
+        *place,
+        _field(row, "hash_ring", 0),  # the original's rings may have other names
+        # An original row has only the whole path, on what may have been another root.
+        _field(row, "path", "") or canonical_path(place[0]),
+        _field(row, "bytes", 0),
+        _field(row, "modified", 0),
+        _field(row, "generation", 0),
         seconds(row.get("assigned_on")),
     )
+
+
+def assignments(found: Iterable[Row]) -> list[Assignment]:
+    """The assignments among these rows."""
+    return [each for each in map(assignment, found) if each is not None]
 
 
 def version_fields(copy: CanonicalCopy, locate: Locate) -> dict[str, Any]:
@@ -266,7 +378,12 @@ def schema(row: Row | None, name: str) -> Schema:
     """
     if row is None:
         raise errors.NoSuchSchema(f"there is no schema {name!r}")
-    return Schema(row["id"], row.get("sql") or "")
+    sql = row.get("sql")
+    if not isinstance(sql, str | None):
+        raise errors.NoSuchSchema(
+            f"the row {name!r} in RethinkDB's table schema has no SQL text", "register it again"
+        )
+    return Schema(name, sql or "")
 
 
 def _port(url: str) -> int | None:

@@ -152,13 +152,13 @@ class RethinkMetadata(Metadata):
 
     async def register_worker(self, worker: Worker) -> None:
         row = await self._decide(changes.start_worker(worker, _new_name()))
-        conditions.refuse_other_worker(rows.worker(row, False), worker)
+        conditions.refuse_other_worker(rows.worker(row), worker)
         await self._remove_copies(worker.node)
         await self.beat(worker)
 
     async def beat(self, worker: Worker) -> bool:
         row = await self._note(changes.beat(worker, _new_name()))
-        conditions.refuse_other_worker(rows.worker(row, False), worker)
+        conditions.refuse_other_worker(rows.worker(row), worker)
         before = self._incarnations.get(worker.node)
         self._incarnations[worker.node] = row["incarnation"]
         return row["incarnation"] == before
@@ -252,12 +252,15 @@ class RethinkMetadata(Metadata):
         lock = None
         while lock is None:
             # None: it changed hands while it was looked at.
-            lock = rows.lock(await self._decide(changes.take_lock(segment, node, _new_name())))
+            row = await self._decide(changes.take_lock(segment, node, _new_name()))
+            rows.refuse_foreign_lock(row)
+            lock = rows.lock(row)
         return lock
 
     async def lock_of(self, segment: str) -> Lock | None:
         while True:
             row = await self._decide(changes.lock_of(segment))
+            rows.refuse_foreign_lock(row)
             if row is None or "epoch" in row:
                 return rows.lock(row)
 
@@ -268,7 +271,10 @@ class RethinkMetadata(Metadata):
         else:
             async for page in self._pages(reads.locks_page):
                 found += page
-        completed = [rows.lock(row) or await self.lock_of(row["segment"]) for row in found]
+        places = [(row, rows.locked(row)) for row in found]
+        completed = [
+            rows.lock(row) or await self.lock_of(place[0]) for row, place in places if place
+        ]
         return sorted(
             (lock for lock in completed if lock is not None and node in (None, lock.node)),
             key=lambda lock: lock.segment,
@@ -290,12 +296,14 @@ class RethinkMetadata(Metadata):
             # One that has no epoch yet is told when it gets it: a moment later, unless its
             # taker died or was of an original installation.
             held = [lock for lock in map(rows.lock, new) if lock is not None]
+            released = [place[0] for place in map(rows.locked, gone) if place is not None]
             if full:
                 for row in new:
-                    if rows.lock(row) is None:
-                        self._complete(row["segment"])
-            if full or held or gone:
-                listener(LockChanges(full, held, [row["segment"] for row in gone]))
+                    place = rows.locked(row)
+                    if place is not None and rows.lock(row) is None:
+                        self._complete(place[0])
+            if full or held or released:
+                listener(LockChanges(full, held, released))
 
         return self._watch(reads.watch_locks(), told)
 
@@ -313,7 +321,7 @@ class RethinkMetadata(Metadata):
 
     async def assignments(self, node: str | None = None) -> AsyncIterator[list[Assignment]]:
         async for page in self._pages(reads.assignments_page, PRESENT, node):
-            yield [rows.assignment(row) for row in page]
+            yield rows.assignments(page)
 
     async def _pages(self, term: Callable[..., Any], *args: Any) -> AsyncIterator[list[rows.Row]]:
         last = ""
@@ -323,7 +331,7 @@ class RethinkMetadata(Metadata):
 
     async def assignments_of_segment(self, segment: str) -> list[Assignment]:
         found = await self._look(reads.assignments_of_segment, segment)
-        return sorted(map(rows.assignment, found), key=lambda assignment: assignment.node)
+        return sorted(rows.assignments(found), key=lambda assignment: assignment.node)
 
     async def change_assignments(
         self,
@@ -346,11 +354,8 @@ class RethinkMetadata(Metadata):
 
     def watch_assignments(self, node: str, listener: Callable[[AssignmentChanges], None]) -> Watch:
         def told(full: bool, new: Sequence[rows.Row], gone: Sequence[rows.Row]) -> None:
-            listener(
-                AssignmentChanges(
-                    full, [rows.assignment(row) for row in new], [row["segment"] for row in gone]
-                )
-            )
+            removed = [each.segment for each in rows.assignments(gone)]
+            listener(AssignmentChanges(full, rows.assignments(new), removed))
 
         return self._watch(reads.watch_assignments(node), told)
 

@@ -75,8 +75,30 @@ FROZEN = View("outdated", frozen=True)
 
 
 def alive(row: Term, now: Term) -> Term:
-    unreaped = row.has_fields("reaped_on").not_()
-    return (unreaped & (row["last_heartbeat"] + row["ttl"] > now)).default(False)
+    """Whether a row's own time runs; a row without time or ttl is dead."""
+    return row.has_fields("reaped_on").not_().default(False) & (ends(row) > now)
+
+
+def ends(row: Term) -> Term:
+    """When a row's own time ends; long ago where the row has no time or ttl.
+
+    RethinkDB compares and adds values of any type, or fails the whole query for one row.
+    """
+    return r.branch(
+        is_a(row["last_heartbeat"], "PTYPE<TIME>") & is_a(row["ttl"], "NUMBER"),
+        row["last_heartbeat"] + row["ttl"],
+        r.epoch_time(0),
+    )
+
+
+def is_a(value: Term, type_name: str) -> Term:
+    """Whether a field is there and of this type."""
+    return value.type_of().eq(type_name).default(False)
+
+
+def number(value: Term) -> Term:
+    """A field that is to be a number; 0 where it is none."""
+    return r.branch(is_a(value, "NUMBER"), value, 0)
 
 
 def sent(value: Any) -> Term:

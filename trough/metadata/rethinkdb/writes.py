@@ -10,8 +10,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from trough.metadata.rethinkdb import rows
-from trough.metadata.rethinkdb.reads import leading
-from trough.metadata.rethinkdb.terms import NODES, SOFT, STRICT, Term, alive, r, sent, written
+from trough.metadata.rethinkdb.reads import by_segment, leading
+from trough.metadata.rethinkdb.terms import (
+    NODES,
+    SOFT,
+    STRICT,
+    Term,
+    alive,
+    ends,
+    is_a,
+    number,
+    r,
+    sent,
+    written,
+)
 from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
 
 # -- leadership --------------------------------------------------------------------
@@ -24,7 +36,7 @@ def campaign(candidate: Leader) -> Term:
     def taken(row: Term) -> Term:
         return fresh.merge(
             {
-                "generation": row["generation"].default(0) + 1,
+                "generation": number(row["generation"]) + 1,
                 "first_heartbeat": r.now(),
                 "last_heartbeat": r.now(),
             }
@@ -102,7 +114,9 @@ def _write_worker(worker: Worker, more: Callable[[Term], Any]) -> Term:
         other = row["identity"].default("").ne(worker.identity)
         taken = r.branch(row.eq(None), False, alive(row, r.now()) & other)
         times = {
-            "first_heartbeat": row["first_heartbeat"].default(r.now()),
+            "first_heartbeat": r.branch(
+                is_a(row["first_heartbeat"], "PTYPE<TIME>"), row["first_heartbeat"], r.now()
+            ),
             "last_heartbeat": r.now(),
         }
         fresh = r.expr(rows.worker_row(worker)).merge(times, more(row))
@@ -130,12 +144,11 @@ def mark_dead() -> Term:
     nodes = r.table("services").between(*NODES)
 
     def marked(row: Term) -> Term:
-        ran_out = row["last_heartbeat"] + row["ttl"] <= r.now()
         unmarked = row.has_fields("reaped_on").not_()
-        return r.branch((ran_out & unmarked).default(False), {"reaped_on": r.now()}, {})
+        return r.branch((ends(row) <= r.now()) & unmarked, {"reaped_on": r.now()}, {})
 
     def dead(row: Term) -> Term:
-        return row.has_fields("reaped_on") & (row["last_heartbeat"] + row["ttl"] <= r.now())
+        return row.has_fields("reaped_on", "node") & (ends(row) <= r.now())
 
     return r.do(
         nodes.update(marked),
@@ -330,7 +343,7 @@ def change_assignments(
     table = r.table("assignment")
 
     def later(row: Term) -> Term:
-        return row["generation"].default(0) > leader.generation
+        return number(row["generation"]) > leader.generation
 
     more = {"generation": leader.generation, "assigned_on": r.now()}
     inserted = table.insert(
@@ -348,10 +361,10 @@ def change_assignments(
 
 def announce_version(copy: CanonicalCopy, locate: rows.Locate) -> Term:
     """Move a segment's assignments to a later canonical copy."""
-    known = r.table("assignment").get_all(copy.segment, index="segment")
+    known = by_segment(r.table("assignment"), copy.segment)
 
     def moved(row: Term) -> Term:
-        version = [row["modified"].default(0), row["bytes"].default(0)]
+        version = [number(row["modified"]), number(row["bytes"])]
         later = r.expr(version) < [copy.modified, copy.size]
         return r.branch(later, rows.version_fields(copy, locate), {})
 
@@ -370,7 +383,7 @@ def forget_copies(segment: str) -> Term:
 
 def _unless_written(segment: str, table: Term) -> Term:
     # Not in one step with what it depends on, but within a millisecond of it.
-    removed = table.get_all(segment, index="segment").delete()
+    removed = by_segment(table, segment).delete()
     holder = STRICT.table("lock").get(rows.lock_id(segment))["node"].default(None)
     told = removed.do(lambda result: r.branch(result["errors"] > 0, result, None))
     return holder.do(lambda node: r.branch(node.eq(None), told, node))
