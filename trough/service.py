@@ -51,6 +51,7 @@ from trough.storage.open import directory_of, open_storage
 from trough.sync import MasterSyncController
 from trough.util.confined_files import OwnFiles
 from trough.util.flush_batch import Bunch
+from trough.util.private_files import GroupAccess, make_private, tighten, tighten_database
 from trough.util.readiness import Ready
 from trough.util.services import Closing, Listener, Refusal, Stack, Starting
 from trough.util.threads import ThreadPoolService
@@ -143,6 +144,12 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
             "leave it out, and have a tunnel or a private network between the machines",
         )
     stack = Stack()
+    # Again, for twistd sets the mask that its --umask asks for when all is built.
+    Starting(make_private).setServiceParent(stack)
+    group = GroupAccess[settings.group_access.upper()]
+    registry = _registry(settings)
+    if registry is not None:
+        tighten_database(registry, group)
     tasks = TaskPool(reactor)
     threads = ThreadPoolService("trough-work", 4, reactor)
     threads.setServiceParent(stack)
@@ -152,6 +159,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         user=settings.hdfs_user,
         threads=settings.copy_thread_pool_size,
         own=_own_files(settings),
+        group=group,
     )
     metadata = open_metadata(
         settings.metadata_url,
@@ -196,6 +204,7 @@ def _add_worker(common: _Common) -> LocalSyncController:
     if storage_root is not None:
         check_apart(directory, storage_root, _registry(settings))
     data = DataDirectory(directory, settings.hostname)
+    tighten(directory)
     catalogue_thread = ThreadPoolService("trough-catalogue", 1, reactor)
     pool = _executor_pool(common)
     segments = Segments(

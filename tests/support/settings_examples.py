@@ -65,6 +65,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "MAX_LITERAL": (4096, "4096 B", 4096),
     "LOG_LEVEL": ("WARNING", "Warn", "warn"),
     "LOG_FORMAT": ("JSON", "json", "json"),
+    "GROUP_ACCESS": ("Write", "write", "write"),
 }
 
 # What has to be given along with a key for the whole to make sense.
@@ -194,6 +195,7 @@ WRONG: dict[str, list[object]] = {
     "COLD_SEGMENTS": [True, "lambda s: True", [{"match": "x"}], [{"match": "x", "cold": 1}]],
     "LOG_LEVEL": ["loud", "", 10, True],
     "LOG_FORMAT": ["xml", "", 10, True],
+    "GROUP_ACCESS": ["all", "", 10, True],
 }
 
 

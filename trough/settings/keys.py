@@ -106,6 +106,13 @@ class Settings:
         Word("a user's name"), None, "User of HDFS; without it, whoever runs the process."
     )
 
+    group_access: str = _key(
+        Choice({name: name for name in ("none", "read", "write")}),
+        "none",
+        "What the group of canonical storage in a directory, and of an embedded registry, may "
+        "do with their files: none, read or write.",
+    )
+
     # -- ports --
     read_port: int = _key(_PORT, 6444, "Port of a worker for reads over HTTP.")
     write_port: int = _key(_PORT, 6222, "Port of a worker for writes over HTTP.")

@@ -27,6 +27,7 @@ from trough import errors
 from trough.storage import Storage
 from trough.storage.threaded import BlockingStorage
 from trough.util.confined_files import OwnFiles
+from trough.util.private_files import GroupAccess
 
 if TYPE_CHECKING:
     from trough.storage.hdfs.webhdfs import MakeClient, Patience
@@ -43,6 +44,7 @@ def open_storage(
     threads: int = 2,
     patience: Patience | None = None,
     own: OwnFiles | None = None,
+    group: GroupAccess = GroupAccess.NONE,
 ) -> Storage:
     """The storage at `url`, not yet opened.
 
@@ -51,13 +53,17 @@ def open_storage(
     :param threads: how many files may be moved at once
     :param patience: how long HDFS is waited for
     :param own: files that are never segments, though a link in a directory may lead to them
+    :param group: what the group of a directory may do with what is made there
     :raises trough.errors.BadSettings: naming what in the URL cannot be used
     """
     if threads < 1:
         raise errors.BadSettings(f"at least one thread is needed to copy files, not {threads}")
     parts = urllib.parse.urlsplit(url)
     if parts.scheme == "file":
-        return _open_directory(url, parts, reactor, threads, own)
+        from trough.storage.directory.backend import DirectoryBackend
+
+        backend = DirectoryBackend(_directory_root(url, parts), own=own, group=group)
+        return BlockingStorage(url, backend, reactor, threads)
     if parts.scheme in _HDFS_SCHEMES:
         return _open_hdfs(url, parts, reactor, threads, user, patience)
     raise _refused(
@@ -74,23 +80,14 @@ def _refused(url: str, what: str, hint: str) -> errors.BadSettings:
     return errors.BadSettings(f"canonical storage {url!r}: {what}", hint)
 
 
-def _open_directory(
-    url: str,
-    parts: SplitResult,
-    reactor: IReactorFromThreads,
-    threads: int,
-    own: OwnFiles | None,
-) -> Storage:
-    from trough.storage.directory.backend import DirectoryBackend
-
+def _directory_root(url: str, parts: SplitResult) -> Path:
     if parts.netloc not in ("", "localhost"):
         raise _refused(
             url, f"{parts.netloc!r} stands where a host would", "three slashes: file:///path"
         )
     if parts.query or parts.fragment:
         raise _refused(url, "nothing can follow the path", "write ? and # as %3F and %23")
-    backend = DirectoryBackend(Path(_root(url, parts)), own=own)
-    return BlockingStorage(url, backend, reactor, threads)
+    return Path(_root(url, parts))
 
 
 def directory_of(url: str) -> Path | None:
@@ -99,7 +96,7 @@ def directory_of(url: str) -> Path | None:
     :raises trough.errors.BadSettings: the URL's path cannot be used
     """
     parts = urllib.parse.urlsplit(url)
-    return Path(_root(url, parts)) if parts.scheme == "file" else None
+    return _directory_root(url, parts) if parts.scheme == "file" else None
 
 
 def _open_hdfs(

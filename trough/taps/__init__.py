@@ -16,6 +16,7 @@ from trough import __version__, errors
 from trough.settings import Settings, load_settings
 from trough.util import logs
 from trough.util.clocks import keep_time_by_elapsed
+from trough.util.private_files import make_private
 
 _SETTINGS = """\
 Settings come from a YAML file (--settings, else $TROUGH_SETTINGS, else
@@ -85,6 +86,7 @@ def make(options: Options, build: Callable[[Settings], IService]) -> IService:
     :raises SystemExit: saying what is wrong with the settings
     """
     settings = options.load()
+    make_private()
     # Here, for all three, since nothing is scheduled before this, and much is after it.
     keep_time_by_elapsed(reactor)
     try:

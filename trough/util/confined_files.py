@@ -84,13 +84,18 @@ class ConfinedRoot:
     """The files below `root`.
 
     :param is_own: whether a file is one that must never be opened by its path
+    :param directory_mode: of directories that are made
     """
 
     def __init__(
-        self, root: Path, is_own: Callable[[os.stat_result], bool] = lambda _: False
+        self,
+        root: Path,
+        is_own: Callable[[os.stat_result], bool] = lambda _: False,
+        directory_mode: int = 0o700,
     ) -> None:
         self._root = root
         self._is_own = is_own
+        self._directory_mode = directory_mode
 
     @contextlib.contextmanager
     def locate(self, path: str) -> Iterator[Located]:
@@ -120,19 +125,22 @@ class ConfinedRoot:
             descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, descriptor)
             for part in filter(None, path.split("/")):
-                if create:
-                    _make_directory(part, descriptor)
+                made = create and _make_directory(part, descriptor)
                 descriptor = _open_directory(part, descriptor)
                 opened.callback(os.close, descriptor)
+                if made:
+                    os.fchmod(descriptor, self._directory_mode)
             yield descriptor
 
 
-def _make_directory(name: str, parent: int) -> None:
+def _make_directory(name: str, parent: int) -> bool:
+    """Make a directory where it is missing, flushed to disk; whether it was."""
     try:
-        os.mkdir(name, dir_fd=parent)
+        os.mkdir(name, 0o700, dir_fd=parent)
     except FileExistsError:
-        return
+        return False
     os.fsync(parent)
+    return True
 
 
 def _open_directory(name: str, parent: int) -> int:

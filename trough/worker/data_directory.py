@@ -131,7 +131,7 @@ class DataDirectory(service.Service):
         :raises SystemExit: another process has it
         """
         super().privilegedStartService()
-        lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

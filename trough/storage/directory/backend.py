@@ -34,6 +34,7 @@ from trough.storage.paths import below, shown
 from trough.storage.threaded import Staged
 from trough.util import atomic_files
 from trough.util.confined_files import ConfinedRoot, Located, OwnFiles, Unusable
+from trough.util.private_files import GroupAccess, warn_of_access
 from trough.util.threads import Cancellation
 
 #: How often a file that changes while it is copied is tried again.
@@ -49,6 +50,7 @@ class DirectoryBackend:
     :param root: an absolute path; created by :meth:`prepare` where it is missing
     :param now: seconds since the epoch, by the clock of the file system
     :param own: files that are never segments
+    :param group: what the group of the root may do with what is made below it
     """
 
     def __init__(
@@ -56,18 +58,28 @@ class DirectoryBackend:
         root: Path,
         now: Callable[[], float] = time.time,
         own: OwnFiles | None = None,
+        group: GroupAccess = GroupAccess.NONE,
     ) -> None:
         self.root = str(root)
         self._path = root
         self._now = now
         self._own = own or OwnFiles()
-        self._files = ConfinedRoot(root)
+        self._group = group
+        self._files = ConfinedRoot(root, directory_mode=group.directory_mode)
         self._inode: int | None = None
 
     def prepare(self, cancellation: Cancellation) -> None:
         with self._canonical_errors():
             if self._inode is None:
+                missing = not self._path.exists()
                 atomic_files.make_directories(self._path)
+                if missing:
+                    self._path.chmod(self._group.directory_mode)
+                warn_of_access(
+                    self._path,
+                    self._group,
+                    "the files that Trough makes there are private; see GROUP_ACCESS",
+                )
                 self._inode = self._path.stat().st_ino
             else:
                 # Whatever lies there by now is not made anew, nor taken for the storage.
@@ -218,7 +230,9 @@ class DirectoryBackend:
             self._check_root()
             with self._files.directory(directory, create=True) as parent:
                 try:
-                    size, checksum = _upload(content, parent, temporary, cancellation, progress)
+                    size, checksum = self._upload(
+                        content, parent, temporary, cancellation, progress
+                    )
                     self._verify(parent, temporary, size, checksum, cancellation)
                 except BaseException:
                     _unlink(temporary, parent)
@@ -256,6 +270,30 @@ class DirectoryBackend:
                 self._check_root()
                 return False
             return True
+
+    def _upload(
+        self,
+        source: BinaryIO,
+        parent: int,
+        temporary: str,
+        cancellation: Cancellation,
+        progress: Progress,
+    ) -> tuple[int, str]:
+        """Copy to the canonical side, down to its disk; returns length and checksum."""
+        digest, done = atomic_files.new_hash(), 0
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o600, dir_fd=parent)
+        with os.fdopen(descriptor, "wb", buffering=0) as target:
+            os.fchmod(descriptor, self._group.file_mode)
+            for chunk in atomic_files.read_chunks(source, cancellation.check):
+                digest.update(chunk)
+                atomic_files.write_all(target, chunk)
+                done += len(chunk)
+                progress(done)
+            os.fsync(descriptor)
+            # What is verified is to come from the disk, not from the page cache.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        return done, atomic_files.checksum_text(digest)
 
     def _verify(
         self, parent: int, name: str, size: int, checksum: str, cancellation: Cancellation
@@ -319,28 +357,6 @@ def _content(status: os.stat_result) -> tuple[int, int]:
 
 def _milliseconds(status: os.stat_result) -> int:
     return status.st_mtime_ns // 1_000_000
-
-
-def _upload(
-    source: BinaryIO,
-    parent: int,
-    temporary: str,
-    cancellation: Cancellation,
-    progress: Progress,
-) -> tuple[int, str]:
-    """Copy to the canonical side, down to its disk; returns length and checksum."""
-    digest, done = atomic_files.new_hash(), 0
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=parent), "wb", buffering=0) as target:
-        for chunk in atomic_files.read_chunks(source, cancellation.check):
-            digest.update(chunk)
-            atomic_files.write_all(target, chunk)
-            done += len(chunk)
-            progress(done)
-        os.fsync(target.fileno())
-        # What is verified is to come from the disk, not from the page cache.
-        os.posix_fadvise(target.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return done, atomic_files.checksum_text(digest)
 
 
 def _unlink(name: str, parent: int) -> None:
