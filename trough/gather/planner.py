@@ -23,6 +23,7 @@ from sqlglot import exp
 from trough import errors
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
+from trough.gather.conflicts import deciding_conflict
 from trough.gather.dialect import names_all_columns, quotes_name
 from trough.gather.grouped import grouped, is_grouped
 from trough.gather.nondeterminism import OF_CONNECTIONS, is_moving, stopped
@@ -252,6 +253,7 @@ class _Planning:
         catalogue, prepared = self._prepared()
         try:
             self._check(prepared)
+            self._check_conflicts(prepared, catalogue.with_segment)
             return self._plan(catalogue, prepared)
         finally:
             catalogue.close()
@@ -289,11 +291,6 @@ class _Planning:
         for name, column in sorted(prepared.reads):
             if name in _SYSTEM_TABLES:
                 raise errors.BadSql(f"{name} is each segment's own", "ask without GATHER")
-            if (name, column) in self.schema.conflicts:
-                raise errors.BadSql(
-                    self.schema.conflicts[name, column],
-                    "what their union compares by is not known; leave one side out",
-                )
             table = self.schema.tables.get(name)
             known = table is None or table.is_view or column in table.column_names
             if column == _ROWID and not known and (views or not self.within):
@@ -301,6 +298,17 @@ class _Planning:
                     f"rows of many segments have no rowid of their own: {name}.{column}",
                     "name the INTEGER PRIMARY KEY column",
                 )
+
+    def _check_conflicts(self, prepared: Prepared, with_segment: bool) -> None:
+        conflict = deciding_conflict(
+            self.text, self.parameters, self.schema, prepared.reads, with_segment
+        )
+        if conflict:
+            raise errors.BadSql(
+                f"{conflict}, and the query compares it or orders by it",
+                "CAST(... AS TEXT) or AS NUMERIC, with COLLATE BINARY where the collations differ, "
+                "says how to compare",
+            )
 
     def _plan(self, catalogue: Catalogue, prepared: Prepared) -> GatherPlan:
         form, reason = None, ""

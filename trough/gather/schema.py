@@ -6,7 +6,8 @@ are run in an empty database. The union has each table that any segment has, wit
 column that any segment has in it; columns come in the order in which they were first seen.
 
 It refuses to know how texts travel, and never guesses about segments that disagree: a
-column with two affinities or collations is kept as a conflict, for the query that reads it.
+column with two affinities or collations has none in the union, and is kept as a conflict,
+for the query that depends on it (:mod:`trough.gather.conflicts`).
 """
 
 from __future__ import annotations
@@ -74,12 +75,14 @@ class Schema:
     """The tables and views of a segment, or of a union, by name in lower case.
 
     :ivar unusable: why a table cannot be gathered, by name in lower case
-    :ivar conflicts: why a column cannot be, by table and column in lower case
+    :ivar conflicts: what segments disagree about, by table and column in lower case
+    :ivar declared: the column as each of them declares it, by the same
     """
 
     tables: dict[str, Table] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
+    declared: dict[tuple[str, str], tuple[Column, ...]] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=256)
@@ -175,12 +178,19 @@ def _united(union: Schema, known: Table, other: Table) -> Table:
         return known
     columns = {sqlite_helpers.folded(column.name): column for column in known.columns}
     for column in other.columns:
-        mine = columns.setdefault(sqlite_helpers.folded(column.name), column)
-        if not mine.agrees_with(column):
-            union.conflicts[key, sqlite_helpers.folded(column.name)] = (
-                f"column {column.name} of table {known.name} is {_told(mine)} in one "
-                f"segment and {_told(column)} in another"
-            )
+        name = sqlite_helpers.folded(column.name)
+        mine = columns.setdefault(name, column)
+        declared = union.declared.get((key, name), (mine,))
+        if any(each.agrees_with(column) for each in declared):
+            continue
+        union.declared[key, name] = (*declared, column)
+        union.conflicts.setdefault(
+            (key, name),
+            f"column {column.name} of table {known.name} is {_told(mine)} in one "
+            f"segment and {_told(column)} in another",
+        )
+        # Each value is what its segment stored, and is stored here as it is.
+        columns[name] = Column(mine.name, "", "BINARY")
     return Table(known.name, known.sql, tuple(columns.values()))
 
 
