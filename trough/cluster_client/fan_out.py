@@ -24,6 +24,7 @@ from trough import errors
 from trough.cluster_client.interfaces import Listener, Question, Running, Source, Sources, Tally
 from trough.cluster_client.router import Place, Route, Routes
 from trough.protocols.line.values import Value
+from trough.util.slices import in_slices
 
 _log = Logger()
 
@@ -125,12 +126,17 @@ class FanOut:
                 self._fail(segment, error)
             routes = {}
         by_place: dict[Place, dict[str, Route]] = {}
-        for segment in segments:
-            route = routes.get(segment)
-            if route is not None:
-                by_place.setdefault(route.place, {})[segment] = route
-            else:
-                self._fail(segment, _nowhere(segment))
+
+        def sort_out(some: Sequence[str]) -> tuple[()]:
+            for segment in some:
+                route = routes.get(segment)
+                if route is not None:
+                    by_place.setdefault(route.place, {})[segment] = route
+                else:
+                    self._fail(segment, _nowhere(segment))
+            return ()
+
+        await in_slices(sort_out, segments)
         for place, there in by_place.items():
             self._spawn(self._ask(place, there))
         if not segments:

@@ -17,6 +17,7 @@ from collections.abc import (
     Collection,
     Coroutine,
     Iterable,
+    Iterator,
     Mapping,
     Sequence,
 )
@@ -29,6 +30,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from trough.metadata import Metadata
 from trough.model import READ, WRITE, Copy, Worker
 from trough.util.background_refresh import Patience
+from trough.util.slices import in_slices
 
 #: Segments that one look-up asks for, and look-ups under way at once.
 PAGE = 2000
@@ -102,15 +104,17 @@ class Routes:
             self.forget(segment)
         await self._refresh_workers(force=bool(avoid))
         known = await self._look_up(segments)
-        found = {}
         chosen: Counter[str] = Counter()
-        for segment in segments:
-            _, copies = known.get(segment, (0.0, ()))
-            copy = self._best(copies, avoid.get(segment, ()), chosen)
-            if copy is not None:
-                chosen[copy.node] += 1
-                found[segment] = Route(self.place_of(copy.node), copy.url)
-        return found
+
+        def choose(some: Sequence[str]) -> Iterator[tuple[str, Route]]:
+            for segment in some:
+                _, copies = known.get(segment, (0.0, ()))
+                copy = self._best(copies, avoid.get(segment, ()), chosen)
+                if copy is not None:
+                    chosen[copy.node] += 1
+                    yield segment, Route(self.place_of(copy.node), copy.url)
+
+        return dict(await in_slices(choose, segments))
 
     async def copies(self, segments: Iterable[str]) -> dict[str, list[Copy]]:
         """The copies of each segment that can be read, as the store has them now."""

@@ -17,9 +17,11 @@ from trough.model import check_segment_id
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.json_body import json_object
 from trough.protocols.http.server import Request, finished
-from trough.protocols.line.arguments import GatherArguments
+from trough.protocols.limits import check_number_of_ids
+from trough.protocols.line.arguments import GatherArguments, checked_ids
 from trough.protocols.line.values import parameters_of
 from trough.sql.rows import names_json
+from trough.util.slices import SLICE, in_slices
 
 #: Bytes of an answer that are kept until it is known to be whole.
 HELD = 4 * 1024 * 1024
@@ -40,17 +42,21 @@ async def answer_gather(request: Request, gatherer: Gatherer) -> None:
     :raises trough.errors.TroughError: what is wrong with it, or why there is no answer
     """
     asked = gather_arguments(request)
+    asked.segments = await checked_ids(asked.segments)
     answer = _Answer(request)
     try:
         gathered = await gatherer.gather(asked, answer.send)
     except SegmentsFailed as failed:
         failed.offer("partial: true")
         raise
-    missing = {
-        segment: {"error": str(error), "code": error.code}
-        for segment, error in gathered.missing.items()
-    }
-    answer.finish(missing)
+    missing = await in_slices(
+        lambda some: (
+            f"{json.dumps(segment)}: {json.dumps({'error': str(error), 'code': error.code})}"
+            for segment, error in some
+        ),
+        list(gathered.missing.items()),
+    )
+    answer.finish(", ".join(missing))
 
 
 def gather_arguments(request: Request) -> GatherArguments:
@@ -61,8 +67,10 @@ def gather_arguments(request: Request) -> GatherArguments:
     body = json_object(request, {"sql"}, _OPTIONAL, _KINDS)
     if ("segments" in body) == ("matching" in body):
         raise errors.BadRequest("the body has to have one of segments and matching")
-    for segment in body.get("segments", ()):
-        check_segment_id(segment)
+    check_number_of_ids(len(body.get("segments", ())))
+    if len(body.get("segments", ())) <= SLICE:
+        for segment in body.get("segments", ()):
+            check_segment_id(segment)
     seconds = body.get("seconds")
     if seconds is not None and not 0 < seconds < 1e15:
         raise errors.BadRequest(f"seconds is {seconds!r:.40}", "a number of seconds, more than 0")
@@ -99,9 +107,12 @@ class _Answer:
         if self._slow is not None:
             await self._slow
 
-    def finish(self, missing: dict[str, dict[str, str]]) -> None:
-        """All rows were taken."""
-        self._write(f'],"missing":{json.dumps(missing)}}}\n')
+    def finish(self, missing: str) -> None:
+        """All rows were taken.
+
+        :param missing: the members of an object, as JSON
+        """
+        self._write(f'],"missing":{{{missing}}}}}\n')
         if finished(self._request):
             return
         if self._streaming:

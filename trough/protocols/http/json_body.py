@@ -12,6 +12,7 @@ from typing import Any
 
 from trough import errors
 from trough.protocols.http.server import Request
+from trough.protocols.limits import MAX_JSON_VALUES, check_json_values
 
 
 def json_object(
@@ -26,9 +27,12 @@ def json_object(
     :param kinds: of the values that are not texts
     :param ignore_others: leave out further keys, which are a mistake otherwise
     :raises trough.errors.BadRequest: saying what is wrong with it
+    :raises trough.errors.TooLarge: it holds too many values
     """
+    text = request.body()
+    check_json_values(text, MAX_JSON_VALUES, "the body")
     try:
-        body = json.loads(request.body())
+        body = json.loads(text)
     except (ValueError, RecursionError) as reason:
         raise errors.BadRequest(f"the body is not JSON: {reason}") from reason
     expected = "a JSON object with " + ", ".join(
@@ -49,11 +53,14 @@ def json_object(
 def _check_kind(key: str, value: object, allowed: tuple[type, ...]) -> None:
     if type(value) not in allowed:
         wanted = " or ".join(_KINDS[kind] for kind in allowed)
-        raise errors.BadRequest(f"{key} is {value!r:.80}, which is not {wanted}")
+        shown = f"{value!r:.80}" if isinstance(value, str | int | float | None) else "JSON"
+        raise errors.BadRequest(f"{key} is {shown}, which is not {wanted}")
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as reason:
         raise errors.BadRequest(f"{key} has half a surrogate pair") from reason
+    except RecursionError as reason:
+        raise errors.BadRequest(f"{key} is nested too deeply") from reason
 
 
 _KINDS = {

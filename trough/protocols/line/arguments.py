@@ -11,20 +11,23 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from trough import errors
 from trough.model import DEFAULT_SCHEMA, check_segment_id, is_segment_id
+from trough.protocols.limits import check_number_of_ids
 from trough.protocols.line.framing import MARK, Request
 from trough.protocols.line.values import Parameters, decode_parameters
+from trough.util.slices import SLICE, in_slices
 
 
 class Selection(NamedTuple):
     """Which segments are meant: those named, or those whose id `pattern` is found in.
 
-    :ivar segments: each once, in the order of the request
+    :ivar segments: each once, in the order of the request; a long list as it came, for
+        :func:`checked_ids`
     :ivar pattern: a regular expression, not compiled yet; None where ids were given
     """
 
@@ -261,15 +264,32 @@ def _segment(word: bytes) -> str:
 
 
 def _selection(word: bytes) -> Selection:
-    text = _text(word)
-    if text.startswith("~"):
-        return Selection((), text[1:])
+    if word.startswith(b"~"):
+        return Selection((), _text(word)[1:])
     # A list may begin with a comma, for the sake of an id that begins with a tilde.
-    segments = text.removeprefix(",").split(",")
+    word = word.removeprefix(b",")
+    check_number_of_ids(word.count(b",") + 1)
+    segments = _text(word).split(",")
+    if len(segments) > SLICE:
+        return Selection(tuple(segments))
+    return Selection(tuple(dict.fromkeys(_checked(segments))))
+
+
+def _checked(segments: Sequence[str]) -> Sequence[str]:
     if not all(map(is_segment_id, segments)):
         for segment in segments:
             check_segment_id(segment)
-    return Selection(tuple(dict.fromkeys(segments)))
+    return segments
+
+
+async def checked_ids(segments: Sequence[str]) -> tuple[str, ...]:
+    """The segments of a request as :class:`Selection` promises them, however many they are.
+
+    :raises trough.errors.BadSegmentId: one of them is none
+    """
+    if len(segments) > SLICE:
+        segments = await in_slices(_checked, segments)
+    return tuple(dict.fromkeys(segments))
 
 
 def _settings(given: Mapping[str, bytes]) -> tuple[float | None, int | None, Parameters | None]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from trough import errors
 from trough.gather.errors import SegmentsFailed
 from trough.metadata.schemas import Schemas
 from trough.model import READ, Copy, Worker
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.line.arguments import (
+    checked_ids,
     parse_gather_arguments,
     parse_no_arguments,
     parse_provision_arguments,
@@ -19,6 +23,7 @@ from trough.protocols.line.framing import Request
 from trough.protocols.line.replies import Reply, Verb, table
 from trough.sql.rows import names_json
 from trough.sync import MasterSyncController
+from trough.util.slices import in_slices
 
 
 class SyncVerbs:
@@ -65,16 +70,23 @@ class SyncVerbs:
                     _say(reply, copy, workers)
             reply.end(copies=count, ms=reply.milliseconds)
             return
+        segments = await checked_ids(segments)
         found = await metadata.copies_of(segments)
-        for segment in segments:
-            for copy in found.get(segment, ()):
-                _say(reply, copy, workers)
-            if segment not in found:
-                reply.line("NONE", segment)
+
+        def answer(some: Sequence[str]) -> tuple[()]:
+            for segment in some:
+                for copy in found.get(segment, ()):
+                    _say(reply, copy, workers)
+                if segment not in found:
+                    reply.line("NONE", segment)
+            return ()
+
+        await in_slices(answer, segments)
         reply.end(copies=sum(map(len, found.values())), ms=reply.milliseconds)
 
     async def _gather(self, request: Request, reply: Reply) -> None:
         arguments = parse_gather_arguments(request)
+        arguments.segments = await checked_ids(arguments.segments)
 
         async def send(names: tuple[str, ...], rows: str) -> None:
             if rows:
@@ -88,9 +100,13 @@ class SyncVerbs:
         except SegmentsFailed as failed:
             failed.offer("partial=yes")
             raise
-        for segment, error in answered.missing.items():
-            await reply.ready()
-            reply.miss(segment, error)
+
+        def miss(some: Sequence[tuple[str, errors.TroughError]]) -> tuple[()]:
+            for segment, error in some:
+                reply.miss(segment, error)
+            return ()
+
+        await in_slices(miss, list(answered.missing.items()))
         reply.end(
             segments=answered.segments,
             missing=len(answered.missing),

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import NoReturn
 
 from trough import errors
+from trough.protocols.limits import MAX_PARAMETERS, check_json_values
 
 #: A value that SQLite can store.
 Value = None | int | float | str | bytes
@@ -66,7 +67,9 @@ def decode_parameters(text: bytes) -> Parameters:
 
     :raises trough.errors.BadRequest: neither a JSON array nor an object, or it holds
         what is not a value of SQLite
+    :raises trough.errors.TooLarge: it holds more values than a statement takes
     """
+    check_json_values(text, MAX_PARAMETERS, "bind=")
     try:
         plain = text.decode().strip()
         decoded, end = _PARAMETERS.raw_decode(plain)
@@ -132,7 +135,7 @@ def _parameter(value: object) -> Value:
     if isinstance(value, dict) and value.keys() == {"blob"}:
         return _blob(value)
     raise errors.BadRequest(
-        f"not a value of SQLite: {json.dumps(value)[:80]}",
+        f"not a value of SQLite: {'an array' if isinstance(value, list) else 'an object'}",
         'null, a number, a string, or {"blob":"base64"}',
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from twisted.internet.defer import Deferred
 
@@ -10,14 +10,17 @@ from trough import errors
 from trough.executors.pool.pool import Framing, Outcome
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata.patterns import matching
+from trough.model import Copy
 from trough.protocols.line.arguments import (
     QueryArguments,
+    checked_ids,
     parse_no_arguments,
     parse_query_arguments,
     parse_write_arguments,
 )
 from trough.protocols.line.framing import Request
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
+from trough.util.slices import SLICE, in_slices
 from trough.worker.queries import Queries, Reading
 
 
@@ -53,9 +56,22 @@ class WorkerVerbs:
 
     def _query(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_query_arguments(request)
+        if len(arguments.segments) > SLICE:
+            return self._query_long(arguments, reply)
         if self._queries.has_to_wait:
             return self._wait(arguments, reply)
         return self._answer(arguments, reply)
+
+    async def _query_long(self, arguments: QueryArguments, reply: Reply) -> None:
+        """A list of segments that is too long for one turn of the reactor."""
+        arguments.segments = await checked_ids(arguments.segments)
+        if self._queries.has_to_wait:
+            await self._queries.wait()
+        readings = await in_slices(self._queries.all_local, arguments.segments)
+        if len(readings) < len(arguments.segments):
+            await self._query_in_parts(arguments, readings, reply)
+        else:
+            self._read(arguments, readings, reply, QueryReply(reply))
 
     async def _wait(self, arguments: QueryArguments, reply: Reply) -> None:
         await self._queries.wait()
@@ -171,21 +187,25 @@ class WorkerVerbs:
     async def _say_where(self, missing: list[str], receiver: QueryReply) -> None:
         if not missing:
             return
+        reason: errors.TroughError | None = None
         try:
             copies = await self._queries.copies_elsewhere(missing)
         except errors.Unavailable as failure:
-            for segment in missing:
-                receiver.fail(segment, failure)
-            return
-        workers = self._queries.worker.workers
-        for segment in missing:
-            copy = copies.get(segment)
-            if copy is None:
-                receiver.fail(segment, self._queries.absence(segment))
-                continue
-            worker = workers.get(copy.node)
-            line = worker.line if worker is not None else ""
-            receiver.fail(segment, errors.Moved(f"{copy.node} {line}".strip(), copy.node, line))
+            copies, reason = {}, failure
+
+        def fail(some: Sequence[str]) -> tuple[()]:
+            for segment in some:
+                receiver.fail(segment, reason or self._where(segment, copies.get(segment)))
+            return ()
+
+        await in_slices(fail, missing)
+
+    def _where(self, segment: str, copy: Copy | None) -> errors.TroughError:
+        if copy is None:
+            return self._queries.absence(segment)
+        worker = self._queries.worker.workers.get(copy.node)
+        line = worker.line if worker is not None else ""
+        return errors.Moved(f"{copy.node} {line}".strip(), copy.node, line)
 
     def _write(self, request: Request, reply: Reply) -> None:
         arguments = parse_write_arguments(request)
