@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: search run shell check test cover lint docs bench clean
+.PHONY: search run shell check test cover lint docs man bench clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -35,13 +35,17 @@ lint: .venv/tested
 	$(BIN)/mypy
 
 # The documents as a site in build/site. Every warning is an error.
-docs: .venv/documented
+docs: .venv/documented man
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/site
 	@echo "open build/site/index.html"
 
 # Random queries, for an hour: does GATHER answer one otherwise than SQLite?
 search: .venv/tested
 	PYTHONPATH=tests/support $(BIN)/python tests/support/gather_search.py 3600
+
+# Manual pages of the tools, in build/man.
+man: .venv/documented
+	$(BIN)/python docs/manpages.py build/man
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py

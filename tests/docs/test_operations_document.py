@@ -45,7 +45,7 @@ def test_each_command_is_understood(command):
 def test_the_guide_has_all_commands():
     """None is left out."""
     named = {command.split()[0] for command in commands()}
-    [choices] = [a.choices for a in admin.command_line()._actions if a.choices]
+    [choices] = [a.choices for a in admin.command_line()._actions if isinstance(a.choices, dict)]
     assert named == set(choices)
 
 

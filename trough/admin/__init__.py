@@ -24,6 +24,7 @@ from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
 from trough.admin.deciding import drain, forget, free_lock, free_locks, undrain
 from trough.admin.looking import locks, status, workers
 from trough.cli import metadata_url
+from trough.cli.completion import add_completion
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 
@@ -117,6 +118,7 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("trough-admin", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("-u", "--url", help=metadata_url.HELP)
     parser.add_argument("--version", action="version", version=f"trough-admin {__version__}")
+    add_completion(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: Command, help_text: str) -> argparse.ArgumentParser:

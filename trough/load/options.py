@@ -6,6 +6,7 @@ import argparse
 
 from trough import __version__
 from trough.cli import metadata_url
+from trough.cli.completion import add_completion
 from trough.load import formats
 from trough.load.records import MAX_RECORD
 from trough.load.sources import STDIN
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("-u", "--url", help=metadata_url.HELP)
     add("--version", action="version", version=f"trough-load {__version__}")
+    add_completion(made)
     _add_target(made)
     _add_reading(made)
     add("files", nargs="*", default=[STDIN], metavar="FILE", help="default, or -: standard input")

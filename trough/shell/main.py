@@ -26,6 +26,7 @@ from typing import TextIO
 
 from trough import __version__, errors
 from trough.cli import metadata_url
+from trough.cli.completion import add_completion
 from trough.errors import BadSettings, TroughError
 from trough.shell.commands import all_commands
 from trough.shell.commands.segments import connect_matching, connect_named
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add("-o", "--output", metavar="FILE", help="where results go")
     add("-v", "--verbose", action="store_true", help="log to stderr, and show tracebacks")
     add("--version", action="version", version=f"trough-shell {__version__}")
+    add_completion(result)
     return result
 
 

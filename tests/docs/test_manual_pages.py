@@ -1,0 +1,47 @@
+"""Completion scripts and manual pages of the console scripts."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+
+import pytest
+
+from trough.admin import command_line
+from trough.load import options
+from trough.shell import main as shell
+
+PARSERS = {
+    "trough-shell": shell.parser,
+    "trough-load": options.parser,
+    "trough-admin": command_line,
+}
+
+
+def long_options(parser: argparse.ArgumentParser) -> set[str]:
+    return {
+        name for action in parser._actions for name in action.option_strings if name[:2] == "--"
+    }
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_completion_for_bash_is_a_script_that_knows_every_option(name, capsys):
+    """bash takes the script, and each long option stands in it."""
+    parser = PARSERS[name]()
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(["--print-completion", "bash"])
+    assert ended.value.code == 0
+    script = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    assert [option for option in long_options(parser) if option not in script] == []
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_completion_for_zsh_knows_every_option(name, capsys):
+    """The script names the program and each long option."""
+    parser = PARSERS[name]()
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--print-completion", "zsh"])
+    script = capsys.readouterr().out
+    assert script.startswith(f"#compdef {name}")
+    assert [option for option in long_options(parser) if option not in script] == []

@@ -1,0 +1,36 @@
+"""Completion for bash and zsh, and manual pages, from the same parser as ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+SHELLS = ("bash", "zsh")
+
+
+class _Print(argparse.Action):
+    """Write the completion script of a shell, and end."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        import shtab  # takes its time, and is needed here only
+
+        print(shtab.complete(parser, str(values)))
+        parser.exit()
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Let `parser` have ``--print-completion``."""
+    parser.add_argument(
+        "--print-completion",
+        action=_Print,
+        choices=SHELLS,
+        metavar="SHELL",
+        help="write a completion script for bash or zsh, and end",
+    )
