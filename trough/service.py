@@ -157,6 +157,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         settings.storage_url,
         reactor,
         user=settings.hdfs_user,
+        proxy=settings.hdfs_proxy,
         threads=settings.copy_thread_pool_size,
         own=_own_files(settings),
         group=group,

@@ -21,6 +21,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "HDFS_PORT": (50070, "50070", 50070),
     "HDFS_PATH": ("/trough", "/trough", "/trough"),
     "HDFS_USER": ("hdfs", "hdfs", "hdfs"),
+    "HDFS_PROXY": ("http://proxy:3128",) * 3,
     "READ_PORT": (7001, "7001", 7001),
     "WRITE_PORT": (7002, "7002", 7002),
     "SYNC_LOCAL_PORT": (7003, "7003", 7003),
@@ -113,6 +114,7 @@ WRONG: dict[str, list[object]] = {
     "RETHINKDB_USER": ["", 3, "a\x00"],
     "RETHINKDB_PASSWORD": ["", "a b", 1.5],
     "HDFS_USER": ["", "a b", True],
+    "HDFS_PROXY": ["", "proxy:3128", "ftp://proxy", True],
     "AUTH_TOKEN": ["short", "has a blank in it", "€uro-token", "a" * 257, 1.5],
     **{
         key: [0, -1, "soon", "10", True, float("nan"), float("inf")]

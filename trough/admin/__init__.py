@@ -27,6 +27,7 @@ from trough.cli import metadata_url
 from trough.cli.completion import add_completion
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
+from trough.metadata.url import parse
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "Console", "command_line", "main"]
 __all__ += ["drain", "forget", "free_lock", "free_locks", "locks", "status", "undrain", "workers"]
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) -> None:
     try:
         url = metadata_url.registry_url(options.url, os.environ)
+        metadata_url.check_file(parse(url))
         metadata = open_metadata(url, reactor, patience=PATIENCE)
         looking = task.LoopingCall(_Waiting(metadata, reactor).look)
         looking.start(LOOK, now=False)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
+from trough import errors
+from trough.metadata.url import RethinkAddress, SqliteAddress
 from trough.settings import DEFAULT_FILE, Settings, load_settings
 
 HELP = (
@@ -33,6 +35,19 @@ def registry_url(given: str | None, environ: Mapping[str, str]) -> str:
         return _of_settings(load_settings(None, environ, socket.gethostname()))
     registry = Path(environ.get("TROUGH_HOME") or "var").absolute() / "registry.db"
     return f"sqlite://{quote(str(registry))}"
+
+
+def check_file(address: SqliteAddress | RethinkAddress) -> None:
+    """Look for the registry's file, if the store is one.
+
+    :raises trough.errors.Unavailable: it is not there
+    """
+    # Opening it would create it, and a tool has nothing to say to an empty registry.
+    if isinstance(address, SqliteAddress) and not address.path.exists():
+        raise errors.Unavailable(
+            f"there is no registry {address.path}",
+            "is Trough running? `make run` starts one; -u names another",
+        )
 
 
 def access_token(environ: Mapping[str, str]) -> str | None:

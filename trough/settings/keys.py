@@ -105,6 +105,11 @@ class Settings:
     hdfs_user: str | None = _key(
         Word("a user's name"), None, "User of HDFS; without it, whoever runs the process."
     )
+    hdfs_proxy: str | None = _key(
+        Word("http://host:port", r"https?://[A-Za-z0-9_.\-\[\]:]{1,253}/?"),
+        None,
+        "HTTP proxy through which HDFS is reached, http://host:port.",
+    )
 
     group_access: str = _key(
         Choice({name: name for name in ("none", "read", "write")}),

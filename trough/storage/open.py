@@ -44,6 +44,7 @@ def open_storage(
     threads: int = 2,
     patience: Patience | None = None,
     own: OwnFiles | None = None,
+    proxy: str | None = None,
     group: GroupAccess = GroupAccess.NONE,
 ) -> Storage:
     """The storage at `url`, not yet opened.
@@ -52,6 +53,7 @@ def open_storage(
         either, the user that this process runs as
     :param threads: how many files may be moved at once
     :param patience: how long HDFS is waited for
+    :param proxy: URL of the HTTP proxy through which HDFS is reached, or None
     :param own: files that are never segments, though a link in a directory may lead to them
     :param group: what the group of a directory may do with what is made there
     :raises trough.errors.BadSettings: naming what in the URL cannot be used
@@ -65,7 +67,7 @@ def open_storage(
         backend = DirectoryBackend(_directory_root(url, parts), own=own, group=group)
         return BlockingStorage(url, backend, reactor, threads)
     if parts.scheme in _HDFS_SCHEMES:
-        return _open_hdfs(url, parts, reactor, threads, user, patience)
+        return _open_hdfs(url, parts, reactor, threads, user, patience, proxy)
     raise _refused(
         url,
         f"{parts.scheme or 'no'} scheme is not known",
@@ -106,6 +108,7 @@ def _open_hdfs(
     threads: int,
     user: str | None,
     patience: Patience | None,
+    proxy: str | None,
 ) -> Storage:
     from trough.storage.hdfs.backend import HdfsBackend
     from trough.storage.hdfs.webhdfs import Patience, WebHdfs
@@ -116,7 +119,7 @@ def _open_hdfs(
     options = _options(url, parts)
     namenodes = _namenodes(url, parts)
     make_client = _client_maker(url, namenodes, options, user)
-    web = WebHdfs(namenodes, make_client, patience or Patience())
+    web = WebHdfs(namenodes, make_client, patience or Patience(), proxy)
     return BlockingStorage(url, HdfsBackend(web, root), reactor, threads)
 
 

@@ -128,10 +128,18 @@ class DataDirectory(service.Service):
     def privilegedStartService(self) -> None:
         """Take the lock.
 
-        :raises SystemExit: another process has it
+        :raises SystemExit: another process has it, or the file cannot be used
         """
         super().privilegedStartService()
-        lock = os.open(self._path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        path = self._path / "lock"
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as reason:
+            # A worker that once ran as root leaves a file that no other user can open.
+            raise SystemExit(
+                f"trough: {path} cannot be opened for writing: {reason.strerror}; give this "
+                "directory, and all files in it, to the user that runs the worker"
+            ) from reason
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -65,3 +65,12 @@ def test_directories_beside_each_other_are_taken(tmp_path):
     data = tmp_path / "data"
     check_apart(data, data / "canonical", data / "registry.db")
     check_apart(data, tmp_path / "data-canonical", tmp_path / "canonical" / "registry.db")
+
+
+def test_a_lock_that_cannot_be_opened_is_named(tmp_path):
+    """A worker that once ran as root leaves one; a directory can be opened by nobody."""
+    directory = DataDirectory(tmp_path, "w1")
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(SystemExit, match=r"lock cannot be opened for writing: .*; give this"):
+        directory.privilegedStartService()
+    directory.stopService()

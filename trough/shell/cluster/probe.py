@@ -13,6 +13,7 @@ from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from trough import errors
+from trough.cli import metadata_url
 from trough.metadata.url import RethinkAddress, SqliteAddress, host_and_port
 
 #: Seconds within which one of the hosts has to take a connection.
@@ -25,18 +26,9 @@ async def check_reachable(address: SqliteAddress | RethinkAddress, reactor: Any)
     :raises trough.errors.Unavailable: naming the file, or every host with its reason
     """
     if isinstance(address, SqliteAddress):
-        _check_file(address)
+        metadata_url.check_file(address)
     else:
         await _check_hosts(address, reactor)
-
-
-def _check_file(address: SqliteAddress) -> None:
-    # Opening it would create it, and a shell has nothing to say to an empty registry.
-    if not address.path.exists():
-        raise errors.Unavailable(
-            f"there is no registry {address.path}",
-            "is Trough running? `make run` starts one; -u names another",
-        )
 
 
 async def _check_hosts(address: RethinkAddress, reactor: Any) -> None:

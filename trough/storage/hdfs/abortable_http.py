@@ -10,6 +10,7 @@ error at once. One session belongs to one thread, and only `abort` is called on 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import weakref
 from collections.abc import Callable
@@ -22,10 +23,22 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class AbortableSession(requests.Session):
-    """A session for one thread."""
+    """A session for one thread.
 
-    def __init__(self) -> None:
+    Proxies that the environment names are not used: a crawler's environment often names the
+    one that it crawls through. Certificates are those that it names.
+
+    :param proxy: URL of the proxy to use, or None
+    """
+
+    def __init__(self, proxy: str | None = None) -> None:
         super().__init__()
+        self.trust_env = False
+        self.verify = (
+            os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        )
+        if proxy:
+            self.proxies = {"http": proxy, "https": proxy}
         self._switch = _Switch()
         adapter = _Adapter(self._switch)
         self.mount("http://", adapter)

@@ -137,10 +137,14 @@ class WebHdfs:
     """Calls on one HDFS; paths are absolute.
 
     :param url: of the NameNode's HTTP port, or of several, separated by semicolons
+    :param proxy: URL of the HTTP proxy to use, or None
     """
 
-    def __init__(self, url: str, make_client: MakeClient, patience: Patience) -> None:
+    def __init__(
+        self, url: str, make_client: MakeClient, patience: Patience, proxy: str | None = None
+    ) -> None:
         self.url = url
+        self._proxy = proxy
         self.patience = patience
         self._make_client = make_client
         self._threads = threading.local()
@@ -350,7 +354,7 @@ class WebHdfs:
         """This thread's session, whose waits end with the cancellation."""
         session: AbortableSession | None = getattr(self._threads, "session", None)
         if session is None:
-            session = self._threads.session = AbortableSession()
+            session = self._threads.session = AbortableSession(self._proxy)
             session.hooks["response"].append(self._note_clock)
             self._threads.clients = {}
         session.reset()
