@@ -229,6 +229,19 @@ class Leader:
 
 
 @dataclass(frozen=True, slots=True)
+class Inventory:
+    """Whether the segments that the store tells of are all that there are.
+
+    :ivar known: each segment that the leader saw in canonical storage is assigned, or is
+        among those that no worker can take at present
+    :ivar change: grows whenever a leader says anything else
+    """
+
+    known: bool = False
+    change: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Schema:
     """SQL that creates an empty segment's tables, under a name."""
 

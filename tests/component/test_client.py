@@ -10,6 +10,7 @@ import threading
 import pytest
 import pytest_twisted
 from processes import free_ports
+from towns import say_known
 from twisted.internet import defer, reactor, threads
 from waiting import EXPECTED_WITHIN
 from web_servers import ClosingServer, HastyServer, WebServer
@@ -508,6 +509,28 @@ async def test_what_the_registry_tells(cluster):
     assert client.schema("none") is None
     with pytest.raises(TroughException):
         client.read_urls_for_regex("(")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_pattern_leaves_nothing_out_in_silence(cluster, caplog):
+    """What exists and cannot be read is logged, and on demand an error."""
+    await cluster.serve("300001", "http://a/")
+    await cluster.metadata.take_lock("300002", "w9")
+    await say_known(cluster.metadata)
+    client = cluster.client()
+    urls = {"300001": "http://a/"}
+    assert client.read_urls_for_regex("^3000") == urls
+    assert "1 segments that match '^3000' cannot be read now: 300002" in caplog.text
+    with pytest.raises(TroughException, match="cannot be read now: 300002"):
+        client.read_urls_for_regex("^3000", strict=True)
+    caplog.clear()
+    assert client.read_urls_for_regex("1$", strict=True) == urls
+    assert not caplog.text
+    assert [row["segment"] for row in client.readable_segments()] == ["300001"]
+    assert "cannot be read now: 300002" in caplog.text
+    await say_known(cluster.metadata, False)
+    with pytest.raises(TroughException, match="there may be more segments that match '1\\$'"):
+        client.read_urls_for_regex("1$", strict=True)
 
 
 def test_a_url_that_means_no_store_is_refused_at_once():

@@ -552,6 +552,7 @@ async def test_a_hundred_thousand_segments(town):
         tally = await settled(query.done)
         assert tally.answered == len(found.counts) == 100_000
         assert (len(one.asked), len(two.asked)) == (1, 1)
+        await town.know()
         pages = [page async for page in town.cluster.matching("^3000")]
         assert sorted(name for page in pages for name in page) == names[:100]
         assert len(await town.cluster.where([*names[:5000], "gone"])) == 5000

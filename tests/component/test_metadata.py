@@ -602,6 +602,81 @@ async def test_matching_can_be_given_up(stores):
         await pages.aclose()
 
 
+# -- which segments there are ------------------------------------------------------
+
+
+@async_test
+async def test_segments_exist_whether_or_not_they_can_be_read(stores):
+    """Assigned, locked, served, or in storage without a worker: each once; no others."""
+    store = await stores.open()
+    leader = await elected(store)
+    await store.register_worker(worker("w1"))
+    await store.publish_copies([copy("a-served", "w1"), copy("a-both", "w1")])
+    await store.publish_copies([copy("a-of-nobody", "w2")])
+    await store.publish_copies([copy("a-written", "w1", WRITE)])
+    put = [assignment("a-assigned", "w1"), assignment("a-both", "w1")]
+    await store.change_assignments(leader, [*put, assignment("a-assigned", "w2")], [])
+    await store.take_lock("a-locked", "w9")
+    await store.release_lock(await store.take_lock("a-released", "w9"))
+    await store.save_inventory(leader, True, ["a-unplaced", "b-unplaced", "a-both"])
+
+    async def existing(pattern):
+        found = await gathered(store.existing(pattern))
+        assert len(found) == len(set(found))
+        return sorted(found)
+
+    every = ["a-assigned", "a-both", "a-locked", "a-of-nobody", "a-served", "a-unplaced"]
+    assert await existing("^a-") == every
+    assert await existing(None) == [*every, "b-unplaced"]
+    assert await existing("placed$|lock") == ["a-locked", "a-unplaced", "b-unplaced"]
+    assert await existing("^a-(un|both)") == ["a-both", "a-unplaced"]
+    assert await existing("^a-locked") == ["a-locked"]
+    assert await existing("^b") == ["b-unplaced"]
+    assert await existing("^c") == []
+    await stores.age(31)
+    assert "a-served" not in await existing(None)
+    with pytest.raises(errors.BadRequest, match="regular expression"):
+        await existing("(")
+
+
+@async_test
+async def test_many_segments_exist(stores):
+    """Pages leave out nothing and repeat nothing, with a range of an index and without."""
+    store = await stores.open()
+    leader = await elected(store)
+    ids = [f"{i:05}" for i in range(4501)]
+    for start in range(0, len(ids), 500):
+        put = [assignment(s, n) for s in ids[start : start + 500] for n in ("w1", "w2")]
+        await store.change_assignments(leader, put, [])
+    await store.take_lock("02500x", "w1")
+    assert sorted(await gathered(store.existing(None))) == sorted([*ids, "02500x"])
+    assert sorted(await gathered(store.existing("^0250"))) == sorted([*ids[2500:2510], "02500x"])
+    assert len(await gathered(store.existing("9$"))) == 450
+    pages = store.existing(None)
+    assert await anext(pages)
+    await pages.aclose()
+
+
+@async_test
+async def test_whether_all_segments_are_known(stores):
+    """Not before a leader says so; each word of a leader is told from the one before; one that
+    leads no more says nothing."""
+    store = await stores.open()
+    assert not (await store.inventory()).known
+    former = await elected(store)
+    first = await store.save_inventory(former, True, [])
+    assert first == await store.inventory() and first.known
+    second = await store.save_inventory(former, False, ["a"])
+    assert second == await store.inventory() and not second.known
+    assert second.change > first.change
+    await store.resign(former)
+    with pytest.raises(errors.NotLeader):
+        await store.save_inventory(former, True, [])
+    assert await store.inventory() == second
+    again = await store.save_inventory(await elected(store, "s2"), True, [])
+    assert again.known and again.change > second.change
+
+
 # -- write locks -------------------------------------------------------------------
 
 
@@ -1000,6 +1075,8 @@ async def test_the_blocking_side_reads_the_same(stores):
     assert blocking.workers() == await store.workers()
     assert blocking.copies_of(["a", "b", "c"]) == await store.copies_of(["a", "b", "c"])
     assert [c.segment for c in blocking.segments_matching("b|z")] == ["b"]
+    assert list(blocking.existing("^b")) == ["b"]
+    assert not blocking.inventory().known
     assert sorted(c.segment for c in blocking.segments_matching(None)) == ["a", "b"]
     assert blocking.locks() == blocking.locks("w1") == [lock]
     assert blocking.schemas() == ["crawl", "default"]

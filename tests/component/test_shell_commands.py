@@ -8,6 +8,7 @@ import pytest
 import pytest_twisted
 from line_servers import DIE, LineServer
 from shell_desk import Desk, Screen
+from towns import say_known
 from twisted.internet import reactor
 
 from trough import errors, model
@@ -132,6 +133,7 @@ WRONG = {
 async def test_wrong_arguments_are_told_and_change_nothing(desk_of):
     """Each command says what is wrong with its arguments, in words, and the shell goes on."""
     desk = await desk_of()
+    await say_known(desk.metadata)
     for text, expected in WRONG.items():
         told = await desk.told(text)
         assert expected in told, text
@@ -778,3 +780,20 @@ async def test_the_systems_shell(desk_of):
     path = desk.path / "made"
     await desk.typed(f"! echo a; echo b > {path}")
     assert path.read_text() == "b\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_segments_that_cannot_be_read_are_shown_and_named(desk_of):
+    """They exist; and where there may be others, a script does not go on."""
+    desk = await desk_of(person="")
+    await desk.worker("w1", "127.0.0.1:1", "a", "b")
+    await desk.metadata.take_lock("lost", "w9")
+    assert await desk.typed("SHOW SEGMENTS MATCHING 'a|l'") == "segment\na\nlost\n2 segments\n"
+    assert "1 segment cannot be read now: lost" in await desk.told("SHOW SEGMENTS")
+    assert await desk.typed("CONNECT MATCHING 'a|l'") == "connected to 2 segments\n"
+    await say_known(desk.metadata, False)
+    assert "which segments there are is not known" in await desk.told("CONNECT MATCHING b")
+    assert desk.shell.session.segments == ("a", "lost")
+    assert "a\nb\nlost\n" in await desk.typed("SHOW SEGMENTS")
+    with pytest.raises(errors.Unavailable, match="which segments there are is not known"):
+        await desk.script("SHOW SEGMENTS")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+from towns import say_known
 from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from waiting import EXPECTED_WITHIN
@@ -71,6 +72,7 @@ class Desk:
         await self.metadata.publish_copies(
             [model.Copy(s, node, model.READ, f"http://x/?segment={s}") for s in segments]
         )
+        await say_known(self.metadata)
 
     async def lead(self, server):
         """Make a server the sync server that leads."""

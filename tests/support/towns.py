@@ -69,6 +69,15 @@ class Found:
         return deferred.addTimeout(EXPECTED_WITHIN, reactor)
 
 
+async def say_known(metadata, known=True, unplaced=()):
+    """Have whoever leads, or somebody who leads for a moment, say that the store tells of all
+    segments."""
+    leader = await metadata.campaign(model.Leader("sync", "for-a-moment", url="http://x/"))
+    await metadata.save_inventory(leader, known, list(unplaced))
+    if leader.identity == "for-a-moment":
+        await metadata.resign(leader)
+
+
 class Town:
     """A real registry in which a test writes down the servers that it runs."""
 
@@ -103,6 +112,10 @@ class Town:
         await self.metadata.campaign(
             model.Leader("sync", line, url="http://x/", line=line, ttl=3600.0)
         )
+
+    async def know(self, known=True, unplaced=()):
+        """Have a leader say that the registry tells of all segments."""
+        await say_known(self.metadata, known, unplaced)
 
     def query(self, segments, sql="SELECT a FROM t", *arguments, listener=None, **options):
         """The query, and what it finds."""

@@ -17,13 +17,14 @@ import datetime
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 from trough import errors, model
 from trough.client.auto_promoter import Promoter
+from trough.client.completeness import what_is_left_out
 from trough.client.http import Connections, NoAnswer, NotSent, Response
 from trough.client.leader_requests import (
     JSON,
@@ -291,14 +292,23 @@ class TroughClient:
         url: str = self._leader.order("provision", body, "write_url")["write_url"]
         return url
 
-    def read_urls_for_regex(self, regex: str) -> dict[str, str]:
-        """Where each segment can be read whose id `regex` is found in."""
+    def read_urls_for_regex(self, regex: str, strict: bool = False) -> dict[str, str]:
+        """Where each segment can be read whose id `regex` is found in.
+
+        One that exists and cannot be read now has no URL, and is logged.
+
+        :param strict: raise instead
+        :raises TroughException: with `strict`, where not all that match can be read
+        """
         found: dict[str, model.Copy] = {}
         for copy in self._readable_copies(regex):
             other = found.get(copy.segment)
             if other is None or copy.load < other.load:
                 found[copy.segment] = copy
         urls = {segment: copy.url for segment, copy in found.items()}
+        left_out = self._left_out(regex, urls)
+        if left_out and strict:
+            raise TroughException(left_out)
         self._read_urls.update(urls)
         return urls
 
@@ -306,15 +316,27 @@ class TroughClient:
         """Each copy that can be read, with ``segment``, ``url``, ``first_heartbeat`` and
         ``last_heartbeat`` (datetimes); a segment with two copies comes twice.
 
+        Segments that exist and cannot be read now are logged at the end.
+
         :param regex: is searched for in the segment's id
         """
+        found = set()
         for copy in self._readable_copies(regex):
+            found.add(copy.segment)
             yield {
                 "segment": copy.segment,
                 "url": copy.url,
                 "first_heartbeat": _moment(copy.first_heartbeat),
                 "last_heartbeat": _moment(copy.last_heartbeat),
             }
+        self._left_out(regex, found)
+
+    def _left_out(self, regex: str | None, found: Collection[str]) -> str:
+        """Log what a pattern means and cannot be read; the same as a sentence."""
+        left_out = what_is_left_out(self._metadata, regex, found)
+        if left_out:
+            self.logger.warning("%s", left_out)
+        return left_out
 
     def segment_manager_url(self) -> str:
         """Base URL of the sync server that leads.

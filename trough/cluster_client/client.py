@@ -12,7 +12,7 @@ that it was not carried out; :class:`trough.errors.OutcomeUnknown` says that it 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from twisted.internet.task import deferLater
 
 from trough import errors
 from trough.cluster_client.connection_pool import Links
+from trough.cluster_client.existing import SegmentSet, existing
 from trough.cluster_client.fan_out import FanOut
 from trough.cluster_client.gather import Gathers, Receive
 from trough.cluster_client.gather_driver import GatherResult
@@ -115,7 +116,7 @@ class Cluster:
 
     async def gather(
         self,
-        segments: Iterable[str] | re.Pattern[str],
+        segments: Iterable[str] | re.Pattern[str] | SegmentSet,
         sql: str,
         parameters: Parameters | None = None,
         *,
@@ -127,8 +128,10 @@ class Cluster:
         """Answer one SELECT as if the tables of these segments were one.
 
         :param segments: ids, or a regular expression, as a text or compiled, that is
-            searched for in the ids of all
-        :param partial: answer from the segments that do not fail
+            searched for in the ids of all that exist
+        :param partial: answer from the segments that do not fail, and from those that are
+            known; :data:`trough.cluster_client.existing.UNKNOWN` is missing where there
+            may be others
         :param within: rows of different segments never meet
         :param seconds: the deadline for all of it, or None
         :param receive: takes the names of the columns and some rows, at least once; the
@@ -148,12 +151,19 @@ class Cluster:
         )
 
     def matching(self, pattern: str | re.Pattern[str] | None) -> AsyncIterator[list[str]]:
-        """Pages of the ids of all readable segments in which `pattern` is found.
+        """Pages of the ids of all segments that exist in which `pattern` is found, whether
+        or not they can be read now; each once.
 
+        :raises trough.cluster_client.existing.SetUnknown: behind the last page: there may
+            be more, as the leader has not looked through canonical storage yet
         :raises trough.errors.BadRequest: it is no regular expression
         """
         text = pattern.pattern if isinstance(pattern, re.Pattern) else pattern
-        return self._routes.matching(text)
+        return existing(self.metadata, text)
+
+    async def unserved(self, segments: Sequence[str]) -> list[str]:
+        """See :meth:`trough.cluster_client.router.Routes.unserved`."""
+        return await self._routes.unserved(segments)
 
     async def where(self, segments: Iterable[str]) -> dict[str, list[Copy]]:
         """The copies that can be read of each segment, the least loaded worker's first;

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from trough import errors
+from trough.cluster_client.existing import UNKNOWN, SegmentSet, SetUnknown
 from trough.cluster_client.gather_driver import GatherResult, gather
 from trough.cluster_client.transports import Workers
 from trough.protocols.line.values import Parameters
@@ -30,6 +32,15 @@ if TYPE_CHECKING:
 #: that is ended in the middle of a step waits for that on a second.
 AT_ONCE = 8
 THREADS = 2 * AT_ONCE
+
+# How often it is looked which segments there are, and seconds in between: a file that was
+# just put into canonical storage is assigned within a second or two.
+_LOOKS = 8
+_PAUSE = 0.4
+
+# The same for copies of segments that nobody serves.
+_LOOKS_FOR_COPIES = 5
+_PAUSE_FOR_COPIES = 0.2
 
 #: Takes the names of the columns and some rows; what it returns is waited for.
 Receive = Callable[[tuple[str, ...], list[Sequence[Any]]], Awaitable[None] | None]
@@ -54,7 +65,7 @@ class Gathers:
 
     async def run(
         self,
-        segments: Iterable[str] | re.Pattern[str],
+        segments: Iterable[str] | re.Pattern[str] | SegmentSet,
         sql: str,
         parameters: Parameters | None,
         *,
@@ -64,7 +75,9 @@ class Gathers:
         receive: Receive | None,
     ) -> GatherResult:
         """See :meth:`trough.cluster_client.client.Cluster.gather`."""
-        ids = await ids_of(self._cluster, segments)
+        found = await segments_of(self._cluster, segments, partial, self._reactor)
+        if found.exist:
+            await self._wait_for_copies(found.ids)
         if self._closed:
             raise errors.Cancelled("this client was closed")
         if not self._threads.running:
@@ -73,7 +86,7 @@ class Gathers:
         running = Deferred.fromCoroutine(
             gather(
                 _Apart(self._cluster, workers),
-                ids,
+                found.ids,
                 sql,
                 parameters,
                 clock=self._reactor,
@@ -83,17 +96,30 @@ class Gathers:
                 now=time.time(),
                 receive=receive,
                 in_thread=self._threads.run,
+                exist=found.exist,
             )
         )
         self._running.add(running)
         try:
-            return await running
+            result = await running
+            if found.unknown is not None:
+                result.missing = {UNKNOWN: found.unknown, **result.missing}
+            return result
         finally:
             self._unused.append(workers)
             self._running.discard(running)
             if not self._running and self._idle is not None:
                 idle, self._idle = self._idle, None
                 idle.callback(None)
+
+    async def _wait_for_copies(self, segments: Sequence[str]) -> None:
+        """Wait a second for copies of segments that exist and are served by nobody: they may
+        be provisioned or brought just now."""
+        for _ in range(_LOOKS_FOR_COPIES):
+            segments = await self._cluster.unserved(segments)
+            if not segments:
+                return
+            await deferLater(self._reactor, _PAUSE_FOR_COPIES)
 
     async def close(self) -> None:
         """Cancel what is under way, and wait for its end. Idempotent."""
@@ -122,17 +148,41 @@ class _Apart:
         return self._cluster.query(*args, over=self._workers, **options)
 
 
-async def ids_of(cluster: Cluster, segments: Iterable[str] | re.Pattern[str]) -> Collection[str]:
-    """The ids that are meant; those that a pattern is found in are looked up.
+async def segments_of(
+    cluster: Cluster,
+    segments: Iterable[str] | re.Pattern[str] | SegmentSet,
+    partial: bool,
+    clock: Any,
+) -> SegmentSet:
+    """The segments that are meant; those that a pattern is found in are looked up.
 
+    :param partial: an answer from those that are known will do
     :raises trough.errors.NoSuchSegment: it is found in none
+    :raises trough.cluster_client.existing.SetUnknown: there may be others
     """
+    if isinstance(segments, SegmentSet):
+        return segments
     if not isinstance(segments, str | re.Pattern):
-        return list(segments)
-    found: list[str] = []
-    async for page in cluster.matching(segments):
-        found += page
-    if not found:
+        return SegmentSet(list(segments))
+    found = await _found(cluster, segments)
+    for _ in range(_LOOKS - 1):
+        if found.unknown is None:
+            break
+        await deferLater(clock, _PAUSE)
+        found = await _found(cluster, segments)
+    if found.unknown is not None and not (partial and found.ids):
+        raise found.unknown
+    if not found.ids:
         pattern = segments if isinstance(segments, str) else segments.pattern
-        raise errors.NoSuchSegment(f"no segment that can be read matches {pattern!r:.80}")
+        raise errors.NoSuchSegment(f"no segment matches {pattern!r:.80}")
     return found
+
+
+async def _found(cluster: Cluster, pattern: str | re.Pattern[str]) -> SegmentSet:
+    ids: list[str] = []
+    try:
+        async for page in cluster.matching(pattern):
+            ids += page
+    except SetUnknown as error:
+        return SegmentSet(ids, True, error)
+    return SegmentSet(ids, True)

@@ -80,6 +80,7 @@ async def gather(
     limits: Limits | None = None,
     receive: Callable[[tuple[str, ...], Rows], Awaitable[None] | None] | None = None,
     in_thread: Callable[..., Deferred[Any]] = maybeDeferred,
+    exist: bool = False,
 ) -> GatherResult:
     """Answer `sql` over `segments` as if their tables were one.
 
@@ -93,6 +94,7 @@ async def gather(
     :param receive: takes the names and some rows at a time, at least once; while what it
         returns is waited for, the workers pause. Without it, rows are in the result
     :param in_thread: calls a blocking function with its arguments, on a thread
+    :param exist: all of `segments` exist: one that is found nowhere cannot be read now
     :raises trough.errors.TroughError: there is no exact answer, or segments failed
     """
     gathering = Gathering(
@@ -100,7 +102,7 @@ async def gather(
     )
     result = GatherResult()
     receive = receive or _collector(result)
-    running = _Running(cluster, gathering, clock, seconds, receive, in_thread)
+    running = _Running(cluster, gathering, clock, seconds, receive, in_thread, exist)
     try:
         await running.ask_everything()
         await running.hand_on_result()
@@ -135,6 +137,7 @@ class _Running:
         seconds: float | None,
         receive: Callable[[tuple[str, ...], Rows], Awaitable[None] | None],
         in_thread: Callable[..., Deferred[Any]],
+        exist: bool,
     ) -> None:
         self._cluster = cluster
         self._gathering = gathering
@@ -142,6 +145,7 @@ class _Running:
         self._end = None if seconds is None else clock.seconds() + seconds
         self._receive = receive
         self._in_thread = in_thread
+        self._exist = exist
         self._late = None
         if seconds is not None:
             error = errors.DeadlineExceeded(f"no answer within {seconds:g} s")
@@ -216,6 +220,11 @@ class _Running:
             self._cancel_calls()
 
     def failed(self, segment: str, error: errors.TroughError) -> None:
+        if self._exist and isinstance(error, errors.NoSuchSegment):
+            error = errors.Unavailable(
+                f"segment {segment} exists, and no worker that is alive serves it",
+                "ask again in a moment; trough-admin status names workers that are gone",
+            )
         self._gathering.failed(segment, error)
 
     def restarted(self, segment: str) -> bool:

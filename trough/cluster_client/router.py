@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import (
-    AsyncIterator,
     Callable,
     Collection,
     Coroutine,
@@ -128,19 +127,19 @@ class Routes:
             if segment in known
         }
 
-    async def matching(self, pattern: str | None) -> AsyncIterator[list[str]]:
-        """Pages of the ids of all readable segments in which `pattern` is found; each
-        id once."""
-        seen: set[str] = set()
-        pages = self._metadata.segments_matching(pattern)
-        try:
-            async for page in pages:
-                new = {copy.segment for copy in page} - seen
-                seen |= new
-                yield sorted(new)
-        finally:
-            # Whoever has enough must not leave the search running behind.
-            await pages.aclose()  # type: ignore[attr-defined]  # all stores' are generators
+    async def unserved(self, segments: Sequence[str]) -> list[str]:
+        """Those of `segments` that no live worker has a copy of, as far as is known: others
+        may have lost it in the last seconds.
+
+        :raises trough.errors.Unavailable: the metadata store does not answer
+        """
+        known = await self._look_up(segments)
+        nobody: tuple[float, Sequence[Copy]] = (0.0, ())
+        return [
+            segment
+            for segment in segments
+            if not any(copy.role == READ for copy in known.get(segment, nobody)[1])
+        ]
 
     def asked(self, node: str, segments: int) -> None:
         """Say that a worker is being asked for so many segments."""

@@ -133,7 +133,7 @@ class Catalogue:
         return reads
 
     def _explained(self, error: Exception, sql: str) -> errors.BadRequest:
-        if "interrupted" in str(error):
+        if sqlite_helpers.was_interrupted(error):
             return errors.BadSql(
                 "it does not end, not even over empty tables", sqlite_helpers.shown(sql)
             )

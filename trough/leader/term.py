@@ -165,6 +165,8 @@ class Reign:
         self._planner: Planner | None = None
         self._placement: dict[str, object] | None = None
         self._rings: dict[str, int] = {}
+        # What this leader said last, once it said anything; see _save_inventory().
+        self._inventory: tuple[list[str] | None] | None = None
         self._lock_news: list[LockChanges] = []
         self._watch: Watch | None = None
         self._listing: Listing | None = None
@@ -228,6 +230,8 @@ class Reign:
         self._take_in_locks(planner, now)
         await self._look(planner, now)
         await self._carry_out(planner)
+        if self._listing is not None and planner.settled:
+            await self._save_inventory(planner.unplaced())
         self._placement = planner.status()
         self._counts["rounds"] += 1
 
@@ -295,10 +299,25 @@ class Reign:
         if look.full:
             self._looked_fully = now
         await self._learn_locks(planner, changes.present, now)
+        if await self._threads.run(planner.has_new, changes.present):
+            # Before any of them is assigned: in between the store tells of some and not of all.
+            await self._save_inventory(None)
         whole = self._listing is None
         await self._threads.run(planner.see_canonical, changes.present, changes.gone, whole)
         report_skipped(self._listing, changes.listing)
         self._listing = changes.listing
+
+    async def _save_inventory(self, unplaced: list[str] | None) -> None:
+        """Say in the store whether it tells of all segments.
+
+        :param unplaced: what is in canonical storage and nobody can take; None: that, or what
+            is to be assigned, is not known, or too much
+        """
+        if self._inventory is None or self._inventory[0] != unplaced:
+            self._check_lease()
+            known = unplaced is not None
+            await self._metadata.save_inventory(self.leader, known, unplaced or ())
+            self._inventory = (unplaced,)
 
     async def _learn_locks(
         self, planner: Planner, copies: Collection[CanonicalCopy], now: float

@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+from trough.model import Assignment, CanonicalCopy, Copy, Inventory, Leader, Lock, Schema, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +219,37 @@ class Metadata(ABC):
             looking around, no back-references. A page is not ordered, and what is published or
             withdrawn meanwhile may or may not be seen.
         :raises trough.errors.BadRequest: the pattern is no regular expression
+        """
+
+    # -- which segments there are ------------------------------------------------
+
+    @abstractmethod
+    def existing(self, pattern: str | None) -> AsyncIterator[list[str]]:
+        """Pages of the ids of all segments that exist and match, each once: those that are
+        assigned, locked, in canonical storage without a worker that takes them, or served.
+
+        Whether they can be read makes no difference. A segment that exists from the
+        beginning to the end is found, whatever else changes meanwhile. They are all there
+        are only if :meth:`inventory` is known, and the same before and after. Of a pattern
+        that begins with ``^`` and some letters only that part of an index is read.
+
+        :param pattern: see :meth:`segments_matching`
+        :raises trough.errors.BadRequest: the pattern is no regular expression
+        """
+
+    @abstractmethod
+    async def inventory(self) -> Inventory:
+        """What the leader said last of the segments that the store tells of."""
+
+    @abstractmethod
+    async def save_inventory(
+        self, leader: Leader, known: bool, unplaced: Collection[str]
+    ) -> Inventory:
+        """Say whether the store tells of all segments.
+
+        :param unplaced: segments in canonical storage that no worker can take at present;
+            some thousands at most
+        :raises trough.errors.NotLeader: `leader` leads no more; nothing was changed
         """
 
     # -- write locks -----------------------------------------------------------

@@ -17,7 +17,7 @@ from trough.metadata import conditions
 from trough.metadata.sqlite import reads
 from trough.metadata.sqlite.database import Clock, DatabasePool
 from trough.metadata.url import SqliteAddress, parse
-from trough.model import Copy, Leader, Lock, Schema, Worker
+from trough.model import Copy, Inventory, Leader, Lock, Schema, Worker
 
 #: Rows that are asked for at once.
 PORTION = 2000
@@ -49,6 +49,14 @@ class BlockingMetadata(ABC):
         :param pattern: a regular expression that is searched for in the id; None: all
         :raises trough.errors.BadRequest: the pattern is no regular expression
         """
+
+    @abstractmethod
+    def existing(self, pattern: str | None) -> Iterator[str]:
+        """See :meth:`trough.metadata.Metadata.existing`."""
+
+    @abstractmethod
+    def inventory(self) -> Inventory:
+        """See :meth:`trough.metadata.Metadata.inventory`."""
 
     @abstractmethod
     def locks(self, node: str | None = None) -> list[Lock]:
@@ -108,6 +116,16 @@ class BlockingEmbedded(BlockingMetadata):
         while place is not None:
             page, place = self._databases.read(reads.readable_page, matches, place, PORTION)
             yield from page
+
+    def existing(self, pattern: str | None) -> Iterator[str]:
+        matches, ends = conditions.matcher(pattern), conditions.id_range(pattern)
+        place: str | None = ""
+        while place is not None:
+            page, place = self._databases.read(reads.existing_page, matches, ends, place, PORTION)
+            yield from page
+
+    def inventory(self) -> Inventory:
+        return self._databases.read(reads.inventory)
 
     def locks(self, node: str | None = None) -> list[Lock]:
         return self._databases.read(reads.locks, node)

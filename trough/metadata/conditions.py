@@ -134,6 +134,62 @@ def refuse_long_pattern(pattern: str) -> None:
         )
 
 
+# A character that stands for itself outside of classes, in Python's syntax and in RE2's.
+_SPECIAL = frozenset(".^$*+?{}[]()|\\")
+
+
+def literal_prefix(pattern: str | None) -> str:
+    """What every id begins with that `pattern` is found in, as far as that is plain to see.
+
+    So a store need look only at that range of its index. Empty where nothing is known.
+    """
+    if pattern is None or not pattern.startswith("^") or _has_alternatives(pattern):
+        return ""
+    found: list[str] = []
+    place = 1
+    while place < len(pattern):
+        character = pattern[place]
+        if character == "\\":
+            escaped = pattern[place + 1 : place + 2]
+            # Behind a backslash, letters and digits mean something else.
+            if not escaped.isascii() or escaped.isalnum() or not escaped.strip():
+                break
+            found.append(escaped)
+            place += 2
+        elif character in _SPECIAL or not character.isprintable():
+            break
+        else:
+            found.append(character)
+            place += 1
+    if pattern[place : place + 1] in ("*", "?", "{"):
+        # The last one may be there any number of times, or never.
+        del found[-1:]
+    return "".join(found)
+
+
+def _has_alternatives(pattern: str) -> bool:
+    """Whether there may be a ``|`` outside of all groups; True where that is not plain."""
+    depth, place = 0, 0
+    while place < len(pattern):
+        character = pattern[place]
+        if character == "[":
+            # In a class most characters mean themselves: too much to go into here.
+            return "|" in pattern
+        depth += (character == "(") - (character == ")")
+        if character == "|" and depth < 1:
+            return True
+        place += 2 if character == "\\" else 1
+    return False
+
+
+def id_range(pattern: str | None) -> tuple[str, str | None]:
+    """The first id that `pattern` may be found in, and the first behind all those; None:
+    there is no such end."""
+    prefix = literal_prefix(pattern)
+    # What is printable is never the last of all characters, nor next to half a surrogate pair.
+    return prefix, f"{prefix[:-1]}{chr(ord(prefix[-1]) + 1)}" if prefix else None
+
+
 def bad_pattern(pattern: str, reason: str) -> errors.BadRequest:
     """The error for what is no regular expression."""
     return errors.BadRequest(f"not a regular expression: {pattern[:200]!r}: {reason}")

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.cluster_client.client import Cluster
-from trough.cluster_client.gather import AT_ONCE, ids_of
+from trough.cluster_client.gather import AT_ONCE, segments_of
 from trough.protocols.gather_slots import Turn, Turns
 from trough.protocols.line.arguments import GatherArguments
 from trough.sql.rows import Row, array_of_rows
@@ -93,7 +93,8 @@ class Gatherer:
     ) -> Gathered:
         await self._cluster.open()
         pattern = asked.pattern
-        segments = await ids_of(self._cluster, asked.segments if pattern is None else pattern)
+        wanted = asked.segments if pattern is None else pattern
+        segments = await segments_of(self._cluster, wanted, asked.partial, self._clock)
         count = -1  # until the columns are told
 
         async def receive(names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
@@ -114,7 +115,7 @@ class Gatherer:
             seconds=seconds,
             receive=receive,
         )
-        return Gathered(len(segments), count, result.missing)
+        return Gathered(len(segments.ids), count, result.missing)
 
 
 def _some_rows(rows: Sequence[Sequence[Any]]) -> Iterator[str]:

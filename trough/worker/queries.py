@@ -143,6 +143,20 @@ class Queries:
             return Holder.DEAD
         return Holder.UNREACHABLE if self.reach.is_away(lock.node) else Holder.LIVE
 
+    def all_names(self) -> list[str]:
+        """Segments that this worker has, writes, or is to have: all that a pattern means here.
+
+        :raises trough.errors.Unavailable: what it is to have is not known yet
+        """
+        assigned = self.worker.reconciler.assigned
+        if assigned is None:
+            raise errors.Unavailable(
+                f"{self.node} does not know yet which segments it is to have",
+                "it was just started: ask again in a moment, or name the segments",
+            )
+        written = (lock.segment for lock in self.worker.locks.values() if lock.node == self.node)
+        return sorted({*self.worker.segments, *assigned, *written})
+
     def is_cold(self, segment: str) -> bool:
         """Whether `segment` is a cold one that this worker answers for."""
         cold = self.worker.cold

@@ -8,7 +8,7 @@ true at that moment and does at most one thing, so that a look too many does no 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from twisted.application import service
@@ -109,6 +109,11 @@ class Reconciler(service.MultiService):
         """Compare all segments with all assignments."""
         if self._known:
             self.look_at([*self._wanted, *self._worker.segments])
+
+    @property
+    def assigned(self) -> Collection[str] | None:
+        """Segments that this worker is to have copies of; None until they were told."""
+        return self._wanted.keys() if self._known else None
 
     def awaits(self, segment: str) -> bool:
         """Whether this worker is to have a copy of `segment`, which it does not serve yet."""

@@ -20,6 +20,9 @@ DECISIONS = 1_000
 #: Rows that wait for their turn to move, at most; the rest is found again later.
 QUEUE = 200_000
 
+#: Rows that are noted because no worker can take them.
+UNPLACED = 10_000
+
 
 class Steps:
     """A plan in the making."""
@@ -49,6 +52,8 @@ class Decisions:
     :ivar urgent: rows that lack a copy; a dictionary without values, as the other
         queues are, for plans must not depend on where objects lie in memory
     :ivar moving: rows whose copies should be elsewhere
+    :ivar unplaced: rows that should have copies, and that no worker can take; others are
+        not noted where there are `too_many_unplaced`
     :ivar forgot: whether a row was left out of a queue because that was too long
     """
 
@@ -57,6 +62,8 @@ class Decisions:
         self.surplus: dict[int, Nodes] = {}
         self.urgent: dict[int, None] = {}
         self.moving: dict[int, None] = {}
+        self.unplaced: dict[int, None] = {}
+        self.too_many_unplaced = False
         self.forgot = False
         self._table = table
         self._cluster = cluster
@@ -104,8 +111,17 @@ class Decisions:
             self.surplus.pop(row, None)
         else:
             self._note_surplus(row, wanted, desired, holder)
+        self._note_placed(row)
         self.count(row, 1)
         return desired
+
+    def _note_placed(self, row: int) -> None:
+        if self._table.copies[row]:
+            self.unplaced.pop(row, None)
+        elif len(self.unplaced) < UNPLACED:
+            self.unplaced[row] = None
+        else:
+            self.too_many_unplaced = True
 
     def place_new(self, row: int, end: int, plan: Steps) -> int:
         """Place a run of segments that nobody holds, nobody writes and all have room for.
@@ -135,6 +151,7 @@ class Decisions:
                 node.counted += size
                 put.append(Assignment(segment, node.name, node.ring, path, size, modified, 0, now))
             copies[row] = nodes
+            self._note_placed(row)
             row += 1
         return row
 
@@ -179,6 +196,7 @@ class Decisions:
         writer = self.locks.get(segment)
         self.count(row, -1)
         self.surplus.pop(row, None)
+        self.unplaced.pop(row, None)
         leaving = [node for node in table.copies[row] if node is not writer]
         plan.remove += [(node.name, segment) for node in leaving]
         table.copies[row] = self._cluster.intern(

@@ -93,13 +93,13 @@ class Planner:
         gone; a worker counts as missing from the call that lacks it.
         """
         if self._cluster.update(workers, now):
-            self._cursor = 0
+            self._sweep_again()
 
     def forget(self, worker: str) -> None:
         """Take in that a worker will not return: its share is given away without any
         grace, and its place on a ring to others. One that lives is not forgotten."""
         if self._cluster.forget(worker):
-            self._cursor = 0
+            self._sweep_again()
 
     def see_assignments(self, assignments: Iterable[Assignment], now: float) -> None:
         """Take in assignments that are in the store; all of them once, in pages."""
@@ -187,6 +187,30 @@ class Planner:
         """Which worker is on which ring, to be saved whenever it differs."""
         return dict(self._cluster.membership)
 
+    @property
+    def settled(self) -> bool:
+        """Whether something was decided about each segment that was seen."""
+        return not (self._dirty or self._stale) and self._cursor >= len(self._table)
+
+    def has_new(self, present: Iterable[CanonicalCopy]) -> bool:
+        """Whether any of these is of a segment that is neither assigned nor locked, nor known
+        to be one that nobody can take."""
+        rows, copies = self._table.rows, self._table.copies
+        locks, unplaced = self._decisions.locks, self._decisions.unplaced
+        for copy in present:
+            row = rows.get(copy.segment)
+            placed = row is not None and (copies[row] or row in unplaced)
+            if not placed and copy.segment not in locks:
+                return True
+        return False
+
+    def unplaced(self) -> list[str] | None:
+        """Segments that no worker can take at present, sorted; None where there are so many
+        that they are not all noted."""
+        if self._decisions.too_many_unplaced:
+            return None
+        return sorted(map(self._table.segment, self._decisions.unplaced))
+
     def in_question(self, limit: int) -> list[str]:
         """Segments with a copy too many, which goes once the others are published.
 
@@ -215,7 +239,7 @@ class Planner:
         :param limit: steps, at most; the last segment may take it a bit over that
         """
         if self._cluster.expire(now):
-            self._cursor = 0
+            self._sweep_again()
         self._shed()
         plan = Steps(now, allowance, limit)
         for segment, nodes in (live or {}).items():
@@ -232,7 +256,7 @@ class Planner:
             self._take_moves(self._decisions.moving, plan)
             if self._decisions.forgot and not self._decisions.moving:
                 self._decisions.forgot = False
-                self._cursor = 0
+                self._sweep_again()
         return Plan(plan.put, plan.remove, plan.moves, self._has_more(plan))
 
     def failed(self, plan: Plan) -> None:
@@ -327,6 +351,11 @@ class Planner:
             row = after
         self._cursor = row
 
+    def _sweep_again(self) -> None:
+        """Look at all rows once more."""
+        self._cursor = 0
+        self._decisions.too_many_unplaced = False
+
     def _next_amiss(self, row: int, end: int) -> int:
         """The first row from `row` on that is not as it should be, or `end`."""
         table, cluster, overfull = self._table, self._cluster, self._overfull
@@ -341,7 +370,7 @@ class Planner:
                 continue
             copies = copies_of[each]
             ideal = ideals[slots[each]] or cluster.ideal(wanted, slots[each])
-            if copies is not ideal or (overfull and not overfull.isdisjoint(copies)):
+            if copies is not ideal or not copies or (overfull and not overfull.isdisjoint(copies)):
                 return each
         return end
 
@@ -352,7 +381,7 @@ class Planner:
         if full and all(node.counted >= node.room for node in usable):
             full = frozenset()
         if full - self._overfull:
-            self._cursor = 0
+            self._sweep_again()
         self._overfull = full
 
     def _has_more(self, plan: Steps) -> bool:

@@ -21,7 +21,7 @@ from trough.metadata.blocking import PORTION, BlockingMetadata
 from trough.metadata.rethinkdb import reads, rows
 from trough.metadata.rethinkdb.terms import FROZEN, PRESENT, Refused
 from trough.metadata.url import RethinkAddress, host_and_port
-from trough.model import Copy, Leader, Lock, Schema, Worker
+from trough.model import Copy, Inventory, Leader, Lock, Schema, Worker
 from trough.util.idle_pool import IdlePool
 
 #: Seconds to wait for a host, and for an answer.
@@ -129,13 +129,16 @@ class BlockingRethink(BlockingMetadata):
         return rows.by_segment(found)
 
     def segments_matching(self, pattern: str | None) -> Iterator[Copy]:
+        self._try_pattern(pattern)
+        return self._matching(pattern)
+
+    def _try_pattern(self, pattern: str | None) -> None:
         conditions.matcher(pattern)
         try:
             if pattern is not None:
                 self._run(reads.try_pattern(pattern))
         except reql.ReqlQueryLogicError as error:
             raise conditions.bad_pattern(pattern or "", error.message) from error
-        return self._matching(pattern)
 
     def _matching(self, pattern: str | None) -> Iterator[Copy]:
         states = rows.worker_states(self._look(reads.worker_states))
@@ -144,6 +147,23 @@ class BlockingRethink(BlockingMetadata):
             answer = self._look(reads.readable_page, pattern, last, PORTION)
             last = answer["last"]
             yield from rows.living_copies(answer["rows"], states)
+
+    def existing(self, pattern: str | None) -> Iterator[str]:
+        self._try_pattern(pattern)
+        seen: set[str] = set()
+        living = rows.worker_states(self._look(reads.worker_states))
+        for part in reads.existing_ranges(pattern):
+            states = living if part.of_copies else {}
+            last, more = None, True
+            while more:
+                answer = self._run(reads.existing_page(part, pattern, last, PORTION))
+                last, more = answer["last"], answer["last"] is not None
+                yield from rows.new_ids(answer["rows"], states, seen)
+        unplaced = [{"segment": each} for each in self._run(reads.unplaced(pattern))]
+        yield from rows.new_ids(unplaced, {}, seen)
+
+    def inventory(self) -> Inventory:
+        return rows.inventory(self._run(reads.inventory()))
 
     def locks(self, node: str | None = None) -> list[Lock]:
         # Those in the midst of being taken are not told: this side completes nothing.

@@ -6,8 +6,11 @@ Each takes the view with which it is asked, unless only the strictest will do.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+from trough.metadata.conditions import id_range
 from trough.metadata.rethinkdb import rows
 from trough.metadata.rethinkdb.terms import (
     NODES,
@@ -139,15 +142,12 @@ def readable_page(view: View, pattern: str | None, after: str, size: int) -> Ter
         .coerce_to("array")
     )
 
-    def matching(row: Term) -> Term:
-        # A number where an original client had sent one: its text is the id.
-        segment = row["segment"].coerce_to("string").default("")
-        return True if pattern is None else segment.match(pattern).ne(None)
-
     def answer(now: Term) -> Term:
         return page.do(
             lambda found: {
-                "rows": found.filter(lambda row: alive(row, now) & matching(row)),
+                "rows": found.filter(
+                    lambda row: alive(row, now) & _matches(row["segment"], pattern)
+                ),
                 "last": r.branch(found.count().eq(size), found[-1]["id"].default(None), None),
             }
         )
@@ -158,6 +158,99 @@ def readable_page(view: View, pattern: str | None, after: str, size: int) -> Ter
 def try_pattern(pattern: str) -> Term:
     """Fails where RethinkDB does not take the pattern."""
     return r.expr("").match(pattern)
+
+
+# -- which segments there are --------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A part of an index of a table that tells of segments; `low` is in it, `high` is not."""
+
+    table: str
+    index: str
+    low: Any
+    high: Any
+
+    @property
+    def of_copies(self) -> bool:
+        """Whether its rows are copies, which exist only while their workers live."""
+        return self.table == "services"
+
+
+def existing_ranges(pattern: str | None) -> list[Range]:
+    """Where rows of all segments that match are, and possibly others.
+
+    In this order: a lock is given back only once its segment is assigned, or served, so
+    that whoever looks in all of them finds it in one.
+    """
+    first, end = id_range(pattern)
+    last_lock = rows.lock_id(end) if end is not None else LOCKS[1]
+    found = [Range("lock", "id", rows.lock_id(first), last_lock)]
+    for table in ("assignment", "services"):
+        if first.isdecimal() or not first:
+            # Numbers, where an original client had sent some, come before all text.
+            found.append(Range(table, "segment", r.minval, ""))
+        found.append(Range(table, "segment", first, r.maxval if end is None else end))
+    return found
+
+
+def existing_page(part: Range, pattern: str | None, after: Any, size: int) -> Term:
+    """``{"rows", "last"}``: of the next `size` rows of a range, those whose segment matches;
+    and where they ended in the index, null at the end of all.
+
+    :param after: where the last page ended; None for the first one
+    """
+    page = (
+        STRICT.table(part.table)
+        .between(
+            part.low if after is None else after,
+            part.high,
+            index=part.index,
+            left_bound="closed" if after is None else "open",
+        )
+        .order_by(index=part.index)
+        .limit(size)
+        .coerce_to("array")
+    )
+
+    def exists(row: Term, now: Term) -> Term:
+        if not part.of_copies:
+            return r.expr(True)
+        return row["role"].default(None).eq(READ) & alive(row, now)
+
+    def answer(now: Term) -> Term:
+        return page.do(
+            lambda found: {
+                "rows": found.filter(
+                    lambda row: exists(row, now) & _matches(row["segment"], pattern)
+                )
+                .pluck("segment", "node")
+                .coerce_to("array"),
+                "last": r.branch(found.count().eq(size), found[-1][part.index].default(None), None),
+            }
+        )
+
+    return STRICT.at(answer)
+
+
+def _matches(segment: Term, pattern: str | None) -> Term:
+    # A number where an original client had sent one: its text is the id.
+    text = segment.coerce_to("string").default("")
+    return r.expr(True) if pattern is None else text.match(pattern).ne(None)
+
+
+def unplaced(pattern: str | None) -> Term:
+    """Segments in canonical storage that no worker takes, as far as they match."""
+    found = STRICT.table("cluster").get("inventory")["unplaced"].default([])
+    if pattern is None:
+        return found
+    return found.filter(lambda segment: segment.match(pattern).ne(None))
+
+
+def inventory() -> Term:
+    """What the leader said last of the segments there are, or null."""
+    return STRICT.table("cluster").get("inventory").without("unplaced").default(None)
 
 
 # -- write locks -------------------------------------------------------------------

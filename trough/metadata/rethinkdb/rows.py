@@ -25,6 +25,7 @@ from trough.model import (
     Assignment,
     CanonicalCopy,
     Copy,
+    Inventory,
     Leader,
     Lock,
     Schema,
@@ -262,6 +263,18 @@ def living_copies(copy_rows: Iterable[Row], states: Mapping[str, State]) -> list
     return found
 
 
+def new_ids(found: Iterable[Row], states: Mapping[str, State], seen: set[str]) -> list[str]:
+    """Segments of rows whose worker is alive, or has no row, and that were not seen yet."""
+    new = set()
+    for row in found:
+        segment = segment_of(row)
+        if segment is not None and states.get(str(row.get("node")), (True, None))[0]:
+            new.add(segment)
+    new -= seen
+    seen |= new
+    return sorted(new)
+
+
 def by_segment(copy_rows: Iterable[Row]) -> dict[str, list[Copy]]:
     """The living copies of each segment by role, load and worker.
 
@@ -366,6 +379,11 @@ def _file(path: str, locate: Locate) -> dict[str, str]:
     # The original wrote the whole path, which clients read. Trough goes by the other one:
     # a directory may be mounted elsewhere on another machine.
     return {"remote_path": locate(path), "path": path}
+
+
+def inventory(row: Row | None) -> Inventory:
+    """Whether all segments are told of."""
+    return Inventory(bool(row["known"]), row["change"]) if row else Inventory()
 
 
 # -- schemas -----------------------------------------------------------------------

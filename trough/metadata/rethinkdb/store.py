@@ -36,7 +36,18 @@ from trough.metadata.rethinkdb.tables import make_tables
 from trough.metadata.rethinkdb.terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT, Refused
 from trough.metadata.rethinkdb.watch import FeedWatch
 from trough.metadata.url import RethinkAddress
-from trough.model import READ, WRITE, Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+from trough.model import (
+    READ,
+    WRITE,
+    Assignment,
+    CanonicalCopy,
+    Copy,
+    Inventory,
+    Leader,
+    Lock,
+    Schema,
+    Worker,
+)
 
 _log = Logger()
 
@@ -245,6 +256,33 @@ class RethinkMetadata(Metadata):
             await self._run(reads.try_pattern(pattern))
         except reql.ReqlQueryLogicError as error:
             raise conditions.bad_pattern(pattern, error.message) from error
+
+    # -- which segments there are ------------------------------------------------
+
+    async def existing(self, pattern: str | None) -> AsyncIterator[list[str]]:
+        await self._try_pattern(pattern)
+        seen: set[str] = set()
+        living = rows.worker_states(await self._look(reads.worker_states))
+        for part in reads.existing_ranges(pattern):
+            states = living if part.of_copies else {}
+            last, more = None, True
+            while more:
+                answer = await self._run(reads.existing_page(part, pattern, last, PAGE))
+                last, more = answer["last"], answer["last"] is not None
+                if page := rows.new_ids(answer["rows"], states, seen):
+                    yield page
+        unplaced = [{"segment": each} for each in await self._run(reads.unplaced(pattern))]
+        if page := rows.new_ids(unplaced, {}, seen):
+            yield page
+
+    async def inventory(self) -> Inventory:
+        return rows.inventory(await self._run(reads.inventory()))
+
+    async def save_inventory(
+        self, leader: Leader, known: bool, unplaced: Collection[str]
+    ) -> Inventory:
+        change = changes.save_inventory(leader, known, unplaced)
+        return rows.inventory(await self._as_leader(leader, change))
 
     # -- write locks -----------------------------------------------------------
 

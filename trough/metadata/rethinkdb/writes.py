@@ -251,6 +251,26 @@ def save_rings(leader: Leader, rings: Mapping[str, int], known: Mapping[str, int
     return as_leader(leader, left["rings"].default({}))
 
 
+def save_inventory(leader: Leader, known: bool, unplaced: Collection[str]) -> Term:
+    """Say whether all segments are told of; answers with what is there then. See
+    :func:`as_leader`."""
+    fresh = {
+        "id": "inventory",
+        "known": known,
+        "unplaced": sent(list(unplaced)),
+        "generation": leader.generation,
+    }
+
+    def decide(row: Term) -> Term:
+        later = row["generation"].default(0) > leader.generation
+        change = row["change"].default(0) + 1
+        return r.branch(later, row, r.expr(fresh).merge({"change": change}))
+
+    place = r.table("cluster").get("inventory")
+    left = written(place.replace(decide, return_changes="always"))["new_val"]
+    return as_leader(leader, left.without("unplaced"))
+
+
 # -- copies ------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection
 
 from trough import errors
 from trough.metadata.conditions import Matches
-from trough.model import READ, Assignment, Copy, Leader, Lock, Schema, Worker
+from trough.model import READ, Assignment, Copy, Inventory, Leader, Lock, Schema, Worker
 
 # A copy counts while its own row does and its worker, where that has a row, is alive.
 # Its load is its worker's of this moment: copies' rows are written seldom.
@@ -125,6 +125,57 @@ def readable_page(
     ).fetchall()
     page = [Copy(*row) for row in rows if matches(row[0])]
     return page, (rows[-1][0], rows[-1][1]) if len(rows) == size else None
+
+
+# -- which segments there are --------------------------------------------------------
+
+_EXISTING = """
+    SELECT segment FROM assignment WHERE {range}
+    UNION
+    SELECT segment FROM lock WHERE node IS NOT NULL AND {range}
+    UNION
+    SELECT segment FROM (
+        SELECT copy.segment
+          FROM copy LEFT JOIN worker USING (node)
+         WHERE copy.role = :role AND copy.last_heartbeat + copy.ttl > :now
+           AND (worker.node IS NULL
+                OR (NOT worker.reaped AND worker.last_heartbeat + worker.ttl > :now)))
+     WHERE {range}
+    UNION
+    SELECT segment FROM (
+        SELECT value AS segment FROM inventory, json_each(inventory.unplaced))
+     WHERE {range}
+     ORDER BY segment LIMIT :size
+"""
+
+
+def existing_page(
+    connection: sqlite3.Connection,
+    now: float,
+    matches: Matches,
+    ends: tuple[str, str | None],
+    after: str,
+    size: int,
+) -> tuple[list[str], str | None]:
+    """Look at the next `size` segments that exist, and return the ids of those that match.
+
+    :param ends: see :func:`trough.metadata.conditions.id_range`
+    :param after: where the last page ended; empty for the first one
+    :return: the page, which may be empty, and where it ended; None at the end of all
+    """
+    first, end = ends
+    # The last segment of the page before, or what no id comes before.
+    condition = "segment > :after" if after else "segment >= :after"
+    condition += " AND segment < :end" if end is not None else ""
+    values = {"now": now, "role": READ, "after": after or first, "end": end, "size": size}
+    found = [row[0] for row in connection.execute(_EXISTING.format(range=condition), values)]
+    return [each for each in found if matches(each)], found[-1] if len(found) == size else None
+
+
+def inventory(connection: sqlite3.Connection, now: float) -> Inventory:
+    """What the leader said last of the segments there are."""
+    known, change = connection.execute("SELECT known, change FROM inventory").fetchone()
+    return Inventory(bool(known), change)
 
 
 # -- write locks -------------------------------------------------------------------

@@ -1,15 +1,16 @@
-"""The copies of segments whose id matches a pattern, page by page, in task processes.
+"""The segments whose id matches a pattern, page by page, in task processes.
 
 See :mod:`trough.metadata.patterns` for why they are not looked at in the server's process.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
 from time import process_time
-from typing import Any
+from typing import Any, TypeVar
 
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import conditions, patterns
@@ -20,6 +21,9 @@ from trough.model import Copy
 #: Seconds of processor time after which a task gives back what it has found: well below its
 #: first slice.
 _TURN = 0.1
+
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 async def matching_pages(
@@ -37,6 +41,17 @@ async def matching_pages(
             yield [Copy(*row) for row in rows]
 
 
+async def existing_pages(
+    tasks: TaskPool, path: Path, pattern: str, size: int
+) -> AsyncIterator[list[str]]:
+    """As :func:`matching_pages`, ids of all segments that exist."""
+    place: str | None = ""
+    while place is not None:
+        ids, place = await patterns.apply(tasks, existing_page, pattern, str(path), place, size)
+        if ids:
+            yield ids
+
+
 def matching_page(
     pattern: str, path: str, after: reads.Place, size: int
 ) -> tuple[list[tuple[Any, ...]], reads.Place | None]:
@@ -45,16 +60,37 @@ def matching_page(
     :return: those that match, as tuples, and where to go on
     """
     matches = conditions.matcher(pattern)
-    end = process_time() + _TURN
-    place: reads.Place | None = after
-    found: list[Copy] = []
-    database = Database(Path(path))
-    try:
-        while place is not None and len(found) < size:
-            page, place = database.read(reads.readable_page, matches, place, size)
-            found += page
-            if process_time() > end:
-                break
-    finally:
-        database.close()
+    with closing(Database(Path(path))) as database:
+        found, place = _some_pages(
+            lambda place, size: database.read(reads.readable_page, matches, place, size),
+            after,
+            size,
+        )
     return [astuple(copy) for copy in found], place
+
+
+def existing_page(pattern: str, path: str, after: str, size: int) -> tuple[list[str], str | None]:
+    """As :func:`matching_page`, ids of segments that exist."""
+    ends = conditions.id_range(pattern)
+    matches = conditions.matcher(pattern)
+    with closing(Database(Path(path))) as database:
+        return _some_pages(
+            lambda place, size: database.read(reads.existing_page, matches, ends, place, size),
+            after,
+            size,
+        )
+
+
+def _some_pages(
+    look: Callable[[Any, int], tuple[list[V], T | None]], after: T, size: int
+) -> tuple[list[V], T | None]:
+    """Some pages at once, for as long as a turn is and until `size` were found."""
+    end = process_time() + _TURN
+    place: T | None = after
+    found: list[V] = []
+    while place is not None and len(found) < size:
+        page, place = look(place, size)
+        found += page
+        if process_time() > end:
+            break
+    return found, place

@@ -23,9 +23,9 @@ from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch, con
 from trough.metadata.sqlite import reads
 from trough.metadata.sqlite import writes as changes
 from trough.metadata.sqlite.database import Clock, Database, DatabasePool
-from trough.metadata.sqlite.regex import matching_pages
+from trough.metadata.sqlite.regex import existing_pages, matching_pages
 from trough.metadata.sqlite.watch import Watcher, assignment_source, lock_changes
-from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+from trough.model import Assignment, CanonicalCopy, Copy, Inventory, Leader, Lock, Schema, Worker
 from trough.util.threads import ThreadPoolService
 
 T = TypeVar("T")
@@ -200,12 +200,30 @@ class EmbeddedMetadata(Metadata):
             return self._pages(reads.readable_page, conditions.matcher(None))
         return matching_pages(self._tasks, self._path, pattern, PORTION)
 
-    async def _pages(self, function: Callable[..., Any], *args: Any) -> AsyncIterator[list[Any]]:
-        place: reads.Place | None = ("", "")
+    async def _pages(
+        self, function: Callable[..., Any], *args: Any, first: Any = ("", "")
+    ) -> AsyncIterator[list[Any]]:
+        place = first
         while place is not None:
             page, place = await self._read(function, *args, place, PORTION)
             if page:
                 yield page
+
+    # -- which segments there are ------------------------------------------------
+
+    def existing(self, pattern: str | None) -> AsyncIterator[list[str]]:
+        if pattern is None:
+            every = conditions.matcher(None)
+            return self._pages(reads.existing_page, every, ("", None), first="")
+        return existing_pages(self._tasks, self._path, pattern, PORTION)
+
+    async def inventory(self) -> Inventory:
+        return await self._read(reads.inventory)
+
+    async def save_inventory(
+        self, leader: Leader, known: bool, unplaced: Collection[str]
+    ) -> Inventory:
+        return await self._decide(changes.save_inventory, leader, known, list(unplaced))
 
     # -- write locks -----------------------------------------------------------
 

@@ -8,12 +8,13 @@ transaction's number; see ``schema_1.sql``.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
 from trough.metadata import conditions
 from trough.metadata.sqlite import reads
-from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+from trough.model import Assignment, CanonicalCopy, Copy, Inventory, Leader, Lock, Schema, Worker
 
 #: Removals are remembered for so many transactions. A watcher looks ten times a second,
 #: and is told everything anew when it has fallen further behind.
@@ -188,6 +189,18 @@ def save_rings(
     conditions.refuse_other_rings(reads.rings(connection, now), known, rings)
     connection.execute("DELETE FROM ring")
     connection.executemany("INSERT INTO ring VALUES (?, ?)", rings.items())
+
+
+def save_inventory(
+    connection: sqlite3.Connection, now: float, leader: Leader, known: bool, unplaced: list[str]
+) -> Inventory:
+    """Say whether all segments are told of."""
+    conditions.refuse_other_leader(reads.leader(connection, now), leader)
+    connection.execute(
+        "UPDATE inventory SET known = ?, unplaced = ?, change = change + 1",
+        (known, json.dumps(unplaced)),
+    )
+    return reads.inventory(connection, now)
 
 
 # -- copies ------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trough import errors
+from trough.cluster_client.existing import existing
 from trough.gather.errors import SegmentsFailed
 from trough.metadata.schemas import Schemas
 from trough.model import READ, Copy, Worker
@@ -63,26 +64,17 @@ class SyncVerbs:
         workers = {worker.node: worker for worker in await metadata.workers()}
         if pattern is not None:
             count = 0
-            async for page in metadata.segments_matching(pattern):
-                count += len(page)
+            async for page in existing(metadata, pattern):
+                found = await metadata.copies_of(page)
                 await reply.ready()
-                for copy in page:
-                    _say(reply, copy, workers)
-            reply.end(copies=count, ms=reply.milliseconds)
-            return
-        segments = await checked_ids(segments)
-        found = await metadata.copies_of(segments)
-
-        def answer(some: Sequence[str]) -> tuple[()]:
-            for segment in some:
-                for copy in found.get(segment, ()):
-                    _say(reply, copy, workers)
-                if segment not in found:
-                    reply.line("NONE", segment)
-            return ()
-
-        await in_slices(answer, segments)
-        reply.end(copies=sum(map(len, found.values())), ms=reply.milliseconds)
+                count += sum(_say_where(reply, page, found, workers))
+        else:
+            segments = await checked_ids(segments)
+            found = await metadata.copies_of(segments)
+            count = sum(
+                await in_slices(lambda some: _say_where(reply, some, found, workers), segments)
+            )
+        reply.end(copies=count, ms=reply.milliseconds)
 
     async def _gather(self, request: Request, reply: Reply) -> None:
         arguments = parse_gather_arguments(request)
@@ -141,6 +133,24 @@ class SyncVerbs:
     async def _status(self, request: Request, reply: Reply) -> None:
         parse_no_arguments(request)
         reply.ok(await self._controller.status())
+
+
+def _say_where(
+    reply: Reply,
+    segments: Sequence[str],
+    found: Mapping[str, Sequence[Copy]],
+    workers: dict[str, Worker],
+) -> list[int]:
+    """Name the copies of each segment, or say that there is none; how many each has."""
+    counts = []
+    for segment in segments:
+        copies = found.get(segment, ())
+        counts.append(len(copies))
+        for copy in copies:
+            _say(reply, copy, workers)
+        if not copies:
+            reply.line("NONE", segment)
+    return counts
 
 
 def _say(reply: Reply, copy: Copy, workers: dict[str, Worker]) -> None:

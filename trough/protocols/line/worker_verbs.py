@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 
 from twisted.internet.defer import Deferred
 
@@ -67,6 +68,9 @@ class WorkerVerbs:
         arguments.segments = await checked_ids(arguments.segments)
         if self._queries.has_to_wait:
             await self._queries.wait()
+        await self._query_many(arguments, reply)
+
+    async def _query_many(self, arguments: QueryArguments, reply: Reply) -> None:
         readings = await in_slices(self._queries.all_local, arguments.segments)
         if len(readings) < len(arguments.segments):
             await self._query_in_parts(arguments, readings, reply)
@@ -116,16 +120,14 @@ class WorkerVerbs:
         )
 
     async def _query_matching(self, arguments: QueryArguments, reply: Reply) -> None:
-        """Ask all local segments that match; those of other workers are for others to name."""
-        matched = await matching(
-            self._tasks, arguments.pattern or "", list(self._queries.worker.segments)
-        )
-        readings = self._queries.all_local(matched)
-        receiver = QueryReply(reply)
-        if readings:
-            self._read(arguments, readings, reply, receiver)
+        """Ask all segments of this worker that match, and say so of those that cannot be read
+        here now; those of other workers are for others to name."""
+        names = self._queries.all_names()
+        matched = await matching(self._tasks, arguments.pattern or "", names)
+        if matched:
+            await self._query_many(replace(arguments, segments=tuple(matched)), reply)
         else:
-            receiver.finished(Outcome())
+            QueryReply(reply).finished(Outcome())
 
     async def _query_in_parts(
         self, arguments: QueryArguments, readings: list[Reading], reply: Reply

@@ -12,8 +12,9 @@ from typing import Any
 from trough import errors
 from trough.cli.progress import Progress
 from trough.cli.safe_text import safe
+from trough.cluster_client.existing import SetUnknown
 from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
-from trough.shell.commands.segments import pattern_of
+from trough.shell.commands.segments import listed, pattern_of
 from trough.shell.output.sections import counted
 from trough.shell.runner import TICK
 from trough.shell.session import Done, Failed, Restarted, Rows
@@ -138,23 +139,35 @@ def connections(shell: Shell, arguments: Arguments) -> None:
     aliases=("\\l",),
 )
 def segments(shell: Shell, arguments: Arguments) -> None:
-    """The segments that can be read, or those in whose id a regular expression is found."""
+    """All segments that exist, or those in whose id a regular expression is found."""
     pattern = None
     if arguments.words:
         if arguments.words[0].upper() != "MATCHING":
             raise UsageError(f"SHOW SEGMENTS: does not take {safe(arguments.text)}", segments.how())
         pattern = pattern_of(arguments)
     count = 0
+    unread: list[str] = []
+    unknown: SetUnknown | None = None
 
     def rows() -> Iterator[Sequence[Any]]:
-        nonlocal count
-        for page in shell.remote.matching(pattern):
-            count += len(page)
-            for segment in sorted(page):
-                yield (segment,)
+        nonlocal count, unknown
+        try:
+            for page in shell.remote.matching(pattern):
+                count += len(page)
+                for segment in sorted(page):
+                    yield (segment,)
+                copies = shell.remote.copies(page)
+                unread.extend(segment for segment in page if not copies.get(segment))
+        except SetUnknown as error:
+            # Those that are known are shown all the same.
+            unknown = error
 
     shell.show_table(("segment",), rows())
     shell.say(counted(count, "segment"))
+    if unknown is not None:
+        raise unknown
+    if unread:
+        shell.complain(f"{counted(len(unread), 'segment')} cannot be read now: {listed(unread)}")
 
 
 @command("SHOW SCHEMAS", group=Group.SHOW, most=0)

@@ -129,11 +129,15 @@ class Names:
 
     def _find(self, beginning: str) -> None:
         found: list[str] = []
+        whole = False
         with contextlib.suppress(TroughError):
             for page in self._remote.matching(f"^{re.escape(beginning)}"):
                 found += page
                 if len(found) >= OFFERED:
                     break
+            whole = True
+        # Also those that were found before it failed, or said that there may be more.
+        if whole or found:
             self._segments[beginning] = sorted(found)[:OFFERED]
 
     def _find_schemas(self) -> None:
