@@ -94,6 +94,13 @@ class Unauthorized(BadRequest):
     status = 401
 
 
+class ForeignPage(BadRequest):
+    """A browser sends this for a web page that is not Trough's; over HTTP only."""
+
+    code = "foreign-page"
+    status = 403
+
+
 class MethodNotAllowed(BadRequest):
     """The path is right, and takes another HTTP method."""
 

@@ -34,6 +34,7 @@ from trough.metadata.open import open_metadata
 from trough.metadata.schemas import Schemas
 from trough.model import Leader, Worker
 from trough.protocols.gather_service import Gatherer
+from trough.protocols.http.browser_guard import BrowserGuard
 from trough.protocols.http.manager import ManagerResource
 from trough.protocols.http.manager_client import Peers
 from trough.protocols.http.proxy import Proxy
@@ -396,9 +397,15 @@ def _leadership(common: _Common) -> Leadership:
 
 
 def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> None:
-    site = Site(root, common.reactor, max_body, common.bunch)
+    site = Site(root, common.reactor, max_body, common.bunch, _guard(common.settings))
     Closing(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, site)
+
+
+def _guard(settings: Settings) -> BrowserGuard:
+    machine = os.uname().nodename
+    names = [settings.hostname, settings.external_ip, machine, machine.partition(".")[0]]
+    return BrowserGuard([*names, *(settings.http_hosts or ())])
 
 
 def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -> None:

@@ -125,6 +125,11 @@ class Settings:
     line_port: int = _key(_PORT, 6440, "Port of a worker for the line protocol.")
     sync_server_port: int = _key(_PORT, 6111, "Port of a sync server over HTTP.")
     sync_line_port: int = _key(_PORT, 6110, "Port of a sync server for the line protocol.")
+    http_hosts: tuple[str, ...] | None = _key(
+        Hosts(),
+        None,
+        "Further names under which browsers may ask this server over HTTP.",
+    )
     auth_token: str | None = _key(
         Word("8 to 256 printable ASCII characters, no blank", r"[!-~]{8,256}"),
         None,

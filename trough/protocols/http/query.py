@@ -88,6 +88,7 @@ class ReadResource(Resource):
     """``POST /?segment=ID`` with one SELECT: its rows as a JSON array of objects."""
 
     error_as_json = False
+    segment_in_host = True
 
     def __init__(self, queries: Queries, proxy: Proxy, token: str = "") -> None:
         super().__init__(token)
@@ -211,6 +212,7 @@ class WriteResource(Resource):
     """``POST /?segment=ID`` with SQL: ``OK`` once all of it is on disk."""
 
     error_as_json = False
+    segment_in_host = True
 
     def __init__(self, queries: Queries, token: str = "") -> None:
         super().__init__(token)

@@ -22,6 +22,7 @@ from twisted.web import http, resource, server
 from zope.interface import implementer
 
 from trough import errors
+from trough.protocols.http.browser_guard import BrowserGuard
 from trough.protocols.peer import peer_of
 from trough.util.flush_batch import Bunch
 
@@ -128,6 +129,10 @@ class Request(server.Request):
         if transport is not None:
             transport.abortConnection()
 
+    def header(self, name: str) -> list[str]:
+        """All values of a header."""
+        return list(self.requestHeaders.getRawHeaders(name, []))
+
     def body(self) -> bytes:
         """The whole body."""
         return bytes(self.content.getvalue())
@@ -208,6 +213,7 @@ class Site(server.Site):
     """A site of one port.
 
     :param max_body: bytes; a greater body is answered with 413
+    :param guard: refuses what browsers send for web pages
     :ivar bunch: of whatever answers the requests
     """
 
@@ -215,7 +221,12 @@ class Site(server.Site):
     protocol = Channel  # type: ignore[assignment]
 
     def __init__(
-        self, root: resource.Resource, reactor: Any, max_body: int, bunch: Bunch | None = None
+        self,
+        root: resource.Resource,
+        reactor: Any,
+        max_body: int,
+        bunch: Bunch | None = None,
+        guard: BrowserGuard | None = None,
     ) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
         # Clients such as curl say that SQL is a form; taken for one, each ``=`` in it would
@@ -230,6 +241,7 @@ class Site(server.Site):
         self.displayTracebacks = False
         self._clock = reactor
         self.bunch = bunch or Bunch(reactor)
+        self.guard = guard or BrowserGuard()
         self._under_way: set[Request] = set()
         self._idle: Deferred[None] | None = None
 
@@ -266,10 +278,12 @@ class Resource(resource.Resource):
     """A resource whose errors become responses in one place.
 
     :param token: has to be in ``Authorization: Bearer`` where it is not empty
+    :cvar segment_in_host: whether ``Host: ID.anything`` may name a segment
     """
 
     isLeaf = True
     error_as_json = True
+    segment_in_host = False
 
     def __init__(self, token: str = "") -> None:
         super().__init__()
@@ -280,6 +294,9 @@ class Resource(resource.Resource):
         try:
             if request.too_large:
                 raise request.body_too_large()
+            request.site.guard.check(
+                request.method.decode("ascii", "replace"), request.header, self.segment_in_host
+            )
             self._authenticate(request)
             self.handler(request)(request)
         except Exception:

@@ -1,0 +1,116 @@
+"""Which requests come from a web page that has no business here. Pure.
+
+A browser sends requests for whatever page it shows: a form of any page can be posted to
+``127.0.0.1``, and the name of a page's own server can be made to resolve there (DNS
+rebinding), after which the page may read the answers as well. Trough has no pages. Its
+clients are programs, and what a browser always sends tells the two apart:
+
+* A request other than GET that a browser sends for a page of another origin is refused: by
+  ``Sec-Fetch-Site``, by ``Origin``, or because its body is one that a form can send.
+* From a browser, ``Host`` has to name this server: an address, ``localhost``, the server's own
+  names, or one that the settings list; on the query ports also with a segment's id in front
+  (``ID.name``). A rebound name is none of these. ``ID.anything`` stays open to programs, which
+  nobody can rebind.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+
+from trough import errors
+
+#: Values of a header by its name in lower case; empty where it is not there.
+Header = Callable[[str], Sequence[str]]
+
+#: Headers of which a browser sends at least one with each request, whatever a page does, and
+#: that programs do not send. ``Sec-Fetch-*`` go to addresses and TLS only, ``Origin`` comes
+#: with POST, and a page can leave out ``Referer``, but never the language.
+_BROWSERS = (
+    *("accept-language", "origin", "referer", "upgrade-insecure-requests"),
+    *("sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-ch-ua"),
+    "access-control-request-method",
+)
+
+#: What a form can send without asking first. ``curl -d`` names the first as well.
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
+
+_READING = ("GET", "HEAD")
+
+
+class BrowserGuard:
+    """Refuses requests of web pages.
+
+    :param names: under which this server is reached, besides addresses and ``localhost``
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = frozenset(_plain(name) for name in names) | {"localhost"}
+
+    def check(self, method: str, header: Header, segment_in_host: bool = False) -> None:
+        """Check one request.
+
+        :param segment_in_host: whether ``Host`` may have a segment's id in front
+        :raises trough.errors.ForeignPage: it is a web page's
+        """
+        if not _is_browser(header):
+            return
+        for host in header("host"):
+            if not self._is_known(_name_of(host), segment_in_host):
+                raise errors.ForeignPage(
+                    f"a browser asks for {host[:80]!a}, which is no name of this server",
+                    "if it is one, add it to HTTP_HOSTS",
+                )
+        if method not in _READING:
+            _check_origin(header)
+
+    def _is_known(self, name: str, segment_in_host: bool) -> bool:
+        if name in self._names or name.endswith(".localhost") or _is_address(name):
+            return True
+        _, dot, rest = name.partition(".")
+        return segment_in_host and bool(dot) and (rest in self._names or _is_address(rest))
+
+
+def _is_browser(header: Header) -> bool:
+    return any(header(name) for name in _BROWSERS) or any(
+        value.startswith("Mozilla/") for value in header("user-agent")
+    )
+
+
+def _check_origin(header: Header) -> None:
+    for site in header("sec-fetch-site"):
+        if site not in ("same-origin", "none"):
+            raise _foreign(f"Sec-Fetch-Site: {site}")
+    for origin in header("origin"):
+        scheme, separator, host = origin.partition("://")
+        if not separator or scheme not in ("http", "https") or [host] != list(header("host")):
+            raise _foreign(f"Origin: {origin}")
+    for content_type in header("content-type"):
+        if content_type.partition(";")[0].strip().lower() in _FORMS:
+            raise _foreign(f"a form, Content-Type: {content_type}")
+
+
+def _foreign(what: str) -> errors.ForeignPage:
+    return errors.ForeignPage(
+        f"a web page sends this ({what[:80]!a})", "Trough is for programs, and has no pages"
+    )
+
+
+def _plain(name: str) -> str:
+    return name.strip("[]").rstrip(".").lower()
+
+
+def _name_of(host: str) -> str:
+    """A host without its port."""
+    if host.startswith("["):
+        address, _, port = host.partition("]")
+        return _plain(address) if not port or port.startswith(":") else host
+    return _plain(host.rpartition(":")[0] if ":" in host else host)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
