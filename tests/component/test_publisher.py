@@ -13,7 +13,7 @@ from trough import errors
 from trough.metadata.open import open_metadata
 from trough.metadata.sqlite.store import EmbeddedMetadata
 from trough.model import READ, WRITE, Worker
-from trough.worker.publisher import GATHER, Publisher
+from trough.worker.publisher import BATCH, GATHER, Publisher
 
 
 @pytest.fixture
@@ -251,6 +251,20 @@ async def test_copies_that_come_one_by_one_are_told_together(filling):
     clock.advance(GATHER)
     await until(lambda: sum(counting.portions) == 4, "the others")
     assert counting.portions == [1, 3]
+
+
+@pytest_twisted.ensureDeferred
+async def test_full_batches_go_without_a_pause(filling):
+    """Nothing is saved by waiting for more: only what is left of the last batch waits."""
+    publisher, counting, clock = filling
+    for number in range(2 * BATCH + 1):
+        publisher.serve(f"b{number}", writable=False)
+    clock.advance(GATHER)
+    await until(lambda: sum(counting.portions) == 1 + 2 * BATCH, "two full batches")
+    assert counting.portions == [1, BATCH, BATCH]
+    clock.advance(GATHER)
+    await until(lambda: sum(counting.portions) == 2 * BATCH + 2, "the rest")
+    assert counting.portions == [1, BATCH, BATCH, 1]
 
 
 @pytest_twisted.ensureDeferred

@@ -5,10 +5,13 @@ import shutil
 import pytest
 import pytest_twisted
 from executor_pools import answer
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from waiting import until
 from worker_parts import WorkerParts, occupied, running_worker
 
 from trough import errors
+from trough.metadata.sqlite.store import EmbeddedMetadata
 from trough.worker.controller import Timing
 
 
@@ -174,3 +177,32 @@ async def test_a_new_worker_that_holds_no_locks_starts(tmp_path):
         assert not worker.refused
         await worker.controller.provision("300001", "default")
         await worker.written("300001", "INSERT INTO t VALUES (1)")
+
+
+class HeldUpRegistry(EmbeddedMetadata):
+    """A registry in which copies are published once `may_publish` fires."""
+
+    def __init__(self, path):
+        super().__init__(path, reactor)
+        self.may_publish = Deferred()
+
+    async def publish_copies(self, copies):
+        if not self.may_publish.called:
+            await self.may_publish
+        await super().publish_copies(copies)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_is_ready_once_its_copies_are_published(tmp_path):
+    """Whoever starts one after the other, as soon as the last one is ready, loses no copy."""
+    async with running_worker(tmp_path) as worker:
+        await worker.writable("300001")
+    registry = HeldUpRegistry(tmp_path / "registry.db")
+    again = WorkerParts(tmp_path, registry)
+    starting = Deferred.fromCoroutine(again.start())
+    await until(lambda: again.controller.registered, "the registration")
+    assert not again.controller.ready
+    registry.may_publish.callback(None)
+    await starting
+    assert again.controller.ready and "300001" in await registry.copies_of(["300001"])
+    await again.stop()

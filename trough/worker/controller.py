@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,6 +106,9 @@ class LocalSyncController(service.MultiService):
         #: Whether the copies are loaded, and whether others know of this worker.
         self.loaded = False
         self.registered = False
+        #: Whether the store has had the rows of all copies that there were at the start.
+        self.published = False
+        self._publishing: Deferred[None] | None = None
         self._measure = measure
         self.is_cold = is_cold
         self.cold = cold
@@ -159,6 +163,7 @@ class LocalSyncController(service.MultiService):
         )
         self.registered = True
         self.publisher.setServiceParent(self)
+        self._publishing = Deferred.fromCoroutine(self._publish_all())
         self.reconciler.setServiceParent(self)
         self._heartbeat.setServiceParent(self)
         comparing = Periodic(
@@ -172,6 +177,12 @@ class LocalSyncController(service.MultiService):
         _log.info(
             "{node}: serving {count} segments", node=self.myself.node, count=len(self.segments)
         )
+
+    async def _publish_all(self) -> None:
+        """Wait until the copies of a former life are published, and then count as ready."""
+        with suppress(errors.Cancelled):
+            await self.publisher.published()
+            self.published = True
 
     async def _check_disk(self) -> None:
         await self.metadata.open()
@@ -328,8 +339,8 @@ class LocalSyncController(service.MultiService):
 
     @property
     def ready(self) -> bool:
-        """Whether this worker serves its copies and others know of it."""
-        return self.loaded and self.registered
+        """Whether this worker serves its copies, and others know of it and of all of them."""
+        return self.loaded and self.registered and self.published
 
     @property
     def health(self) -> dict[str, Any]:

@@ -30,7 +30,8 @@ BATCH = 500
 #: Seconds between two portions of the refresh; less where a row's TTL is short.
 REFRESH_INTERVAL = 60.0
 
-#: Seconds for which news are gathered after some were told, unless somebody waits: a row
+#: Seconds for which news are gathered after some were told, unless somebody waits or there
+#: are enough for a full batch: a row
 #: costs RethinkDB a third in a batch of thirty of what it does alone.
 GATHER = 0.1
 
@@ -164,7 +165,8 @@ class Publisher(service.MultiService):
                 else:
                     _log.failure("publishing {count} copies", count=len(batch))
                 return
-            if not self._waiting:
+            # A full batch saves nothing by waiting for more.
+            if not self._waiting and len(self._news) < BATCH:
                 await self._gather(GATHER)
 
     def _gather(self, seconds: float) -> Deferred[None]:
