@@ -68,7 +68,7 @@ def check(made: World, sql: str, parameters: dict[str, Any], rng: random.Random)
         got, told = _answer(made.respread(rng), sql, parameters, ordered), "rows spread otherwise"
     if got == expected:
         return "compared"
-    if any(_rows(made.shuffled(rng), sql, parameters, ordered) != expected for _ in range(10)):
+    if any(_rows(made.shuffled(rng), sql, parameters, ordered) != expected for _ in range(60)):
         return "arbitrary"
     raise Found(f"{sql!r} {parameters} {told}\n{_shown(made)}\nexpected {expected}\ngot {got}")
 

@@ -54,7 +54,13 @@ class Relation:
         self.base_tables_only = self._only_base_tables()
         #: The one table that rows come from, in lower case, or empty for several.
         self.only_table = self._only_table()
-        if not within:
+        #: Names of sources that are tables of the union.
+        self.base_sources = frozenset(each.alias for each in self._sources if _is_base(each))
+        #: Names of sources that may be rows of NULL, which an outer join adds.
+        self.nullable_sources = self._nullable()
+        if within:
+            self._equate_segments()
+        else:
             self._check_one_table()
         self.items: list[exp.Expr] = list(tree.expressions)
 
@@ -65,10 +71,35 @@ class Relation:
         if self.tree.args.get("from_") is None:
             raise NotPushed("it reads no table")
 
+    @property
+    def _sources(self) -> list[exp.Expr]:
+        joins = self.tree.args.get("joins") or ()
+        return [self.tree.args["from_"].this, *(join.this for join in joins)]
+
     def _only_base_tables(self) -> bool:
-        sources = [self.tree.args["from_"].this]
-        sources += [join.this for join in self.tree.args.get("joins") or ()]
-        return all(map(_is_base, sources))
+        return all(map(_is_base, self._sources))
+
+    def _nullable(self) -> frozenset[str]:
+        before, found = [self._sources[0].alias], set()
+        for join in self.tree.args.get("joins") or ():
+            side = join.side or ("FULL" if join.kind == "FULL" else "")
+            if side in ("LEFT", "FULL"):
+                found.add(join.this.alias)
+            if side in ("RIGHT", "FULL"):
+                found.update(before)
+            before.append(join.this.alias)
+        return frozenset(found)
+
+    def _equate_segments(self) -> None:
+        """Within segments two rows that meet are of one segment: their names are equal."""
+        for node in list(self.tree.find_all(exp.EQ, exp.Is)):
+            sides = (node.this, node.expression)
+            if all(self.is_segment(side) for side in sides) and not any(
+                # In its own ON an outer join's row is there.
+                side.table in self.nullable_sources and node.find_ancestor(exp.Join) is None
+                for side in sides
+            ):
+                node.replace(exp.Literal.number(1))
 
     def _only_table(self) -> str:
         first = self.tree.args["from_"].this
@@ -126,6 +157,10 @@ class Relation:
             and isinstance(node, exp.Column)
             and folded(node.name) == SEGMENT
         )
+
+    def nullable_segment(self, node: exp.Expr) -> bool:
+        """Whether `node` is the segment of a source that may be a row of NULLs."""
+        return self.is_segment(node) and node.text("table") in self.nullable_sources
 
     def mentions_segment(self, node: exp.Expr) -> bool:
         """Whether the column that names a row's segment is anywhere in `node`."""

@@ -35,6 +35,7 @@ from trough.gather.scopes import ROWIDS, Unresolved
 from trough.gather.segment_sql import Ask, pushed_text
 from trough.gather.shipping import Shipped, shipped_tables, shipping_text
 from trough.gather.union_database import SEGMENT, Catalogue, Prepared, definition
+from trough.gather.united import united
 from trough.gather.views import with_what_is_beneath
 
 _SYSTEM_TABLES = frozenset(
@@ -321,14 +322,18 @@ class _Planning:
         except RecursionError:
             reason = "it is nested too deeply"
         if self.within and self._tables(prepared, form):
-            raise errors.BadSql(f"this cannot be divided within segments: {reason}")
+            raise errors.BadSql(
+                f"this cannot be divided within segments: {reason}",
+                "without WITHIN SEGMENTS it runs over the tables of all segments",
+            )
         return self._shipped(catalogue, prepared, form, reason)
 
     def _divided(self, catalogue: Catalogue, prepared: Prepared, form: NormalForm) -> GatherPlan:
         tree = form.tree.copy()
         if self.now is not None:
             tree = stopped(tree, self.now, self.parameters)
-        if is_moving(tree, self.parameters):
+        moving = is_moving(tree, self.parameters)
+        if moving and not self.within:
             raise NotPushed("its value moves, by clock, chance or time zone")
         names = prepared.names
         if catalogue.with_segment:
@@ -336,10 +341,7 @@ class _Planning:
             names = form.without_segment(names)
         relation = Relation(tree, names, catalogue, self.parameters, self.within)
         condition = relation.take_segment_condition()
-        where = relation.tree.args.get("where")
-        if where is not None and relation.mentions_segment(where):
-            raise NotPushed(f"{SEGMENT} and columns are in one condition")
-        pushed = self._pushed(relation)
+        pushed = self._pushed(relation, moving)
         return GatherPlan(
             self.text,
             self.schema,
@@ -356,7 +358,26 @@ class _Planning:
             within=self.within,
         )
 
-    def _pushed(self, relation: Relation) -> Pushdown:
+    def _pushed(self, relation: Relation, moving: bool) -> Pushdown:
+        if not self.within:
+            return self._divided_rows(relation)
+        if moving:
+            return united(relation)
+        try:
+            return self._divided_rows(relation)
+        except NotPushed:
+            # Within segments rows of two segments do not meet before they are united.
+            return united(relation)
+
+    def _divided_rows(self, relation: Relation) -> Pushdown:
+        where = relation.tree.args.get("where")
+        if where is not None and relation.mentions_segment(where):
+            raise NotPushed(f"{SEGMENT} and columns are in one condition")
+        joins = relation.tree.args.get("joins") or ()
+        if any(map(relation.mentions_segment, joins)):
+            raise NotPushed(f"{SEGMENT} is compared inside a join")
+        if any(map(relation.nullable_segment, relation.tree.find_all(exp.Column))):
+            raise NotPushed(f"{SEGMENT} of rows that an outer join adds")
         if is_grouped(relation):
             return grouped(relation)
         if any(True for _ in relation.tree.find_all(exp.Window)):

@@ -16,13 +16,22 @@ from sqlglot import exp
 
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import conjuncts
-from trough.gather.dialect import write
+from trough.gather.dialect import gives_json, write
 from trough.gather.nondeterminism import is_moving
 from trough.gather.normal_form import QUERIES
 from trough.gather.schema import Schema, Table
 from trough.gather.scopes import ROWIDS, quoted
 from trough.gather.segment_sql import Ask, adapter, guarded
 from trough.gather.union_database import SEGMENT, Catalogue, Prepared
+
+#: Functions that give a value for any arguments. Others may fail for rows that SQLite, in a
+#: join with a table that has no rows, would never look at.
+_HARMLESS = (
+    "char coalesce concat date datetime glob hex if ifnull iif instr julianday length like likely "
+    "lower ltrim max min nullif quote replace round rtrim seedcrawledstatus sign strftime substr "
+    "substring time trim typeof unicode unixepoch unlikely upper"
+)
+_NEVER_FAIL = frozenset(_HARMLESS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +157,15 @@ def _is_preserved(source: exp.Table, select: exp.Select) -> bool:
 def _is_about(part: exp.Expr, called: str) -> bool:
     """Whether a condition speaks of one source's columns, and of no rowid or segment."""
     columns = list(part.find_all(exp.Column))
-    if not columns or part.find(*QUERIES) is not None:
+    if not columns or part.find(*QUERIES) is not None or _may_fail(part):
         return False
     return all(
         column.table == called and sqlite_helpers.folded(column.name) not in (SEGMENT, *ROWIDS)
         for column in columns
     )
+
+
+def _may_fail(part: exp.Expr) -> bool:
+    """Whether a condition may end in an error for some row."""
+    functions = {each.name.lower() for each in part.find_all(exp.Anonymous)}
+    return gives_json(part) or not functions <= _NEVER_FAIL

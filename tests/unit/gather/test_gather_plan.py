@@ -125,16 +125,19 @@ def test_what_cannot_be_answered_is_refused(sql: str, error: type, reason: str) 
 @pytest.mark.parametrize(
     ("sql", "reason"),
     [
-        ("SELECT rank() OVER (ORDER BY size) FROM crawled_url", "window function"),
-        ("SELECT host FROM crawled_url UNION SELECT host FROM hosts", "UNION"),
-        ("SELECT group_concat(url) FROM crawled_url", "group_concat"),
-        ("SELECT count(*), (SELECT count(*) FROM hosts) FROM crawled_url", "subquery"),
+        ("SELECT url FROM crawled_url WHERE random() > 0", "chance"),
+        ("SELECT u.url FROM crawled_url u LEFT JOIN hosts h ON h._segment = 'x'", "_segment"),
+        ("SELECT h._segment FROM crawled_url u LEFT JOIN hosts h ON h.host = u.host", "NULL"),
+        ("SELECT (SELECT h._segment FROM hosts h) FROM crawled_url", "_segment"),
     ],
 )
 def test_within_segments_refuses_what_it_cannot_divide(sql: str, reason: str) -> None:
-    """Rows of different segments would meet in these."""
-    with pytest.raises(errors.BadSql, match=f"cannot be divided within segments: .*{reason}"):
+    """With the reason, and with what can be done instead."""
+    with pytest.raises(
+        errors.BadSql, match=f"cannot be divided within segments: .*{reason}"
+    ) as caught:
         planned(sql, within=True)
+    assert "without WITHIN SEGMENTS" in caught.value.hint
 
 
 def test_a_segment_gets_filter_projection_and_group() -> None:

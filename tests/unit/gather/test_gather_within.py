@@ -204,3 +204,60 @@ def test_a_view_that_reads_rowids_is_refused() -> None:
     cluster.add("one", f"CREATE TABLE t (a); {view}", {"t": [(1,)]})
     with pytest.raises(errors.BadSql, match="no rowid of their own"):
         cluster.gather("SELECT r FROM w", within=True)
+
+
+TAGGED = "CREATE TABLE {} (k TEXT COLLATE NOCASE, v INTEGER, _segment TEXT)"
+PAIRS = {
+    "one": {"t": [("a", 1), ("B", 2), (None, 3)], "u": [("A", 5), ("b", 6), ("a", 7)]},
+    "two": {"t": [("A", 4), ("c", 2)], "u": [("a", 8), ("c", None)]},
+    "three": {"t": [("b", 9)], "u": []},
+}
+JOIN = "FROM t JOIN u ON t.k = u.k"
+LEFT = "FROM t LEFT JOIN u ON t.k = u.k"
+TAKEN_TOGETHER = [
+    f"SELECT t.v, group_concat(u.v, '+' ORDER BY u.v) {JOIN} GROUP BY t.v ORDER BY 1",
+    f"SELECT lower(t.k), group_concat(u.v, '+' ORDER BY u.v) {JOIN} GROUP BY t.k ORDER BY 1",
+    f"SELECT t.v, u.v, rank() OVER (PARTITION BY t.k ORDER BY u.v, t.v) {JOIN} ORDER BY 1, 2",
+    f"SELECT t.v, sum(u.v) OVER w {JOIN} WINDOW w AS (ORDER BY t.v, u.v) ORDER BY 1, 2",
+    f"SELECT t.v, count(*) OVER (), row_number() OVER (ORDER BY t.v, u.v) {LEFT} ORDER BY 1, 3",
+    f"SELECT DISTINCT lag(t.v) OVER (ORDER BY t.v, u.v) {JOIN} ORDER BY 1",
+    f"SELECT min(u.v), max(u.v), count(*) {JOIN} ORDER BY 1",
+    f"SELECT json_group_array(u.v ORDER BY u.v) {JOIN}",
+    f"SELECT sum(u.v) FILTER (WHERE t.k = 'A') OVER (ORDER BY t.v, u.v) {JOIN} ORDER BY 1",
+    f"SELECT t._segment || '/' || t.v, u.v {JOIN} ORDER BY 1, 2",
+    f"SELECT t._segment, row_number() OVER (PARTITION BY t._segment ORDER BY t.v, u.v) {JOIN}"
+    " ORDER BY 1, 2",
+    f"SELECT t.v {JOIN} WHERE t._segment = 'two' OR u.v = 5 ORDER BY 1",
+    f"SELECT t._segment, count(u.v) {LEFT} GROUP BY 1 HAVING count(*) > 1 ORDER BY 1",
+    f"SELECT t.v {LEFT} WHERE t._segment < 'two' ORDER BY 1, u.v",
+]
+
+
+@pytest.mark.parametrize("sql", TAKEN_TOGETHER)
+def test_what_needs_all_rows_has_them_behind_from_and_where(sql: str) -> None:
+    """Windows, group_concat and the like are over the rows of all segments' joins; joins may
+    say that the segments are the same."""
+    cluster, union = Cluster(), sqlite_helpers.connect()
+    for table in "tu":
+        union.execute(TAGGED.format(table))
+    for segment, tables in PAIRS.items():
+        script = ";".join(TAGGED.format(table).replace(", _segment TEXT", "") for table in tables)
+        cluster.add(segment, script, tables)
+        for table, rows in tables.items():
+            tagged = [(*row, segment) for row in rows]
+            union.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", tagged)
+    joined = sql.replace("ON t.k", "ON t._segment = u._segment AND t.k")
+    expected = union.execute(joined).fetchall()
+    assert cluster.gather(sql, within=True) == expected
+    assert cluster.gather(joined, within=True) == expected
+
+
+def test_a_subquery_is_computed_where_its_row_is() -> None:
+    """And what it gives is taken together with the rest."""
+    sql = (
+        "SELECT k, (SELECT sum(u.v) FROM u WHERE u.k = t.k) AS s,"
+        " rank() OVER (ORDER BY v) FROM t WHERE k IN (SELECT k FROM u) ORDER BY 3"
+    )
+    assert two_segments().gather(sql, within=True) == [(1, 5, 1), (1, 7, 2)]
+    sql = "SELECT group_concat(v IN (SELECT v * 2 FROM u), '' ORDER BY v) FROM t"
+    assert two_segments().gather(sql, within=True) == [("100",)]
