@@ -144,6 +144,21 @@ def test_a_header_says_what_the_fields_are(text, more):
     assert read("cdx", text) == [(2, 2, CAPTURE | lacks | more)]
 
 
+def test_the_first_indexes():
+    """Sixteen fields, an IP address among them, and URLs without a scheme."""
+    line = (
+        "e.example/x.html 20140127171200 192.0.2.1 e.example:80/x.html text/html 200 58670 B2LT - "
+        "334 59129865 1927657 6501523 DE_crawl6.20010424210458 - 1046"
+    )
+    row = CAPTURE | {"url": "e.example:80/x.html", "host": "e.example"}
+    row["warc_filename"] = "DE_crawl6.20010424210458"
+    assert read("cdx", line) == [(1, 1, row)]
+    header = "CDX A b e a m s c k r V v D d g M n"
+    assert read("cdx", f"{header}\n" + line.replace(" ", "\t")) == [(2, 2, row)]
+    [skipped] = read("cdx", line.removesuffix(" - 1046"))
+    assert "an IP address where the URL is" in skipped.reason
+
+
 def test_fields_can_be_named():
     """For a file without a header, by letters or by names."""
     text = "x 200 http://example.com 20140127171200 y\n"

@@ -56,6 +56,8 @@ LETTERS = {
     "redirect": "r",
 }
 
+# Indexes of 2006 and before leave the scheme out.
+_WITHOUT_SCHEME = re.compile(r"((?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24})(?::[0-9]+)?(?:/|$)")
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 
 
@@ -135,6 +137,8 @@ def host_of(url: str) -> str | None:
     """
     if url in ("", "-"):
         raise Unusable("no url")
+    if found := _WITHOUT_SCHEME.match(url):
+        return found[1].lower()
     try:
         return urlsplit(url).hostname
     except ValueError as error:

@@ -30,6 +30,10 @@ _BY_COUNT |= {count + 3: fields + "???" for count, fields in _BY_COUNT.items() i
 _ARCHIVE = re.compile(r".*\.w?arc(\.open)?(\.gz|\.zst|\.bz2)?", re.IGNORECASE)
 _TIME = re.compile(r"[0-9]{14}")
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:]+")
+
+# The fields of the first indexes, of 2006 and before, in which the IP address comes third.
+_ALEXA = "AbeamsckrVvDdgMn"
 
 
 def cdx(lines: Iterable[Line], reading: Reading) -> Records:
@@ -153,6 +157,10 @@ def _by_look(parts: list[str]) -> dict[str, str]:
     if _run_together(parts):
         # Both halves of two lines of n fields have 2n - 1.
         raise Unusable(_field_count(len(parts), (len(parts) + 1) // 2))
+    if _ADDRESS.fullmatch(parts[2]):
+        if len(parts) != len(_ALEXA):
+            raise Unusable("an IP address where the URL is in an index without a header")
+        return dict(zip(_ALEXA, parts, strict=True))
     found = dict(zip("Nbamsk", parts, strict=False))
     return found | (_tail(parts[6:]) or _by_count(parts))
 
