@@ -1,6 +1,7 @@
 """What trough-load does with tables and segments: checks, creates, alters, promotes, resumes."""
 
 import json
+from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -194,12 +195,27 @@ async def test_resume_goes_on_behind_what_is_stored(run):
     assert await run(*arguments) == load.STOPPED
     assert await run(*arguments) == load.ALL_LOADED
     assert run.segment.rows("SELECT count(*), count(DISTINCT url) FROM small") == [(30, 30)]
-    with open(journal, "a", encoding="utf-8") as file:
-        print(
-            json.dumps({"file": f"{path} into s.small", "done": False, "sent": [5, 9]}), file=file
-        )
-    assert await run(*arguments) == load.STOPPED
-    assert "lines 5 to 9 were being stored" in run.printed
+
+
+@pytest.mark.parametrize("stored", [0, 10, 3])
+@pytest_twisted.ensureDeferred
+async def test_a_run_that_was_killed_while_rows_were_being_stored(run, stored):
+    """The number of rows tells whether they are there; where it does not, a person is asked."""
+    text = "".join(json.dumps({"url": f"u{number}"}) + "\n" for number in range(30))
+    path, journal = run.file("a.jsonl", text), run.file("journal", "")
+    arguments = ["--table", "small", "--batch", "10", "--resume", journal, path]
+    assert await run(*arguments) == load.ALL_LOADED
+    # As it was in the middle of the third batch.
+    entries = Path(journal).read_text().splitlines(keepends=True)
+    sent = [place for place, entry in enumerate(entries) if '"sent": [21, 30' in entry]
+    Path(journal).write_text("".join(entries[: sent[0] + 1]))
+    run.segment.database.execute("DELETE FROM small WHERE rowid > ?", (20 + stored,))
+    status = await run(*arguments)
+    if stored in (0, 10):
+        assert status == load.ALL_LOADED
+        assert run.segment.rows("SELECT count(*), count(DISTINCT url) FROM small") == [(30, 30)]
+    else:
+        assert status == load.STOPPED and "lines 21 to 30 were being stored" in run.printed
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ from typing import Any
 
 from trough import errors
 from trough.cli.load_progress import Progress
-from trough.client import TroughClient
+from trough.client import TroughClient, TroughException, TroughSegmentNotFound
 from trough.load import formats, tables
-from trough.load.journal import Journal, version_of
+from trough.load.journal import Entry, Journal, version_of
 from trough.load.records import DamagedEnd, Reading, Record, Row, Skipped
 from trough.load.segment_loader import SegmentLoader
 from trough.load.sources import Source
+from trough.sql.text import quoted_name
 
 #: Records that ``--create`` and ``--alter`` look at to find types.
 SAMPLE = 10_000
@@ -84,15 +85,39 @@ class FileLoader:
         if entry.done:
             self._say("loaded by an earlier run")
             return False
+        if entry.base is None and not entry.line and entry.sent is None:
+            journal.write(self._key, base=self._rows_of_table())
         if entry.sent is not None:
-            first, last = entry.sent
+            self._settle(journal, entry, entry.sent)
+        self._from_line = max(self._from_line, entry.line + 1)
+        return True
+
+    def _settle(self, journal: Journal, entry: Entry, sent: tuple[int, int, int]) -> None:
+        """Find out whether the rows are stored that a run was storing when it ended."""
+        first, last, rows = sent
+        found = self._rows_of_table()
+        more = None if found is None or entry.base is None else found - entry.base - entry.rows
+        if more == rows:
+            entry.line = last
+            journal.write(self._key, line=last, rows=rows)
+        elif more != 0:
             raise errors.BadRequest(
-                f"a run ended while lines {first} to {last} were being stored",
+                f"a run ended while lines {first} to {last} were being stored, and somebody else "
+                "has changed the table since",
                 f"look whether they are there, and load the rest without --resume, --from-line "
                 f"{first} or {last + 1}",
             )
-        self._from_line = max(self._from_line, entry.line + 1)
-        return True
+
+    def _rows_of_table(self) -> int | None:
+        """How many rows the table has; None where that cannot be known."""
+        sql = f"SELECT count(*) AS n FROM {quoted_name(self._options.table)}"
+        try:
+            [row] = self._client.read(self._segment, sql, None)
+        except TroughSegmentNotFound:
+            return 0
+        except TroughException:
+            return None
+        return int(row["n"])
 
     def _load(self, source: Source) -> None:
         options = self._options
@@ -180,17 +205,17 @@ class FileLoader:
 
     # -- what became of rows ---------------------------------------------------------
 
-    def sending(self, first: int, last: int) -> None:
+    def sending(self, first: int, last: int, rows: int) -> None:
         """See :class:`trough.load.segment_loader.Listener`."""
         if self._journal is not None:
-            self._journal.write(self._key, sent=[first, last])
+            self._journal.write(self._key, sent=[first, last, rows])
 
     def stored(self, first: int, last: int, rows: int) -> None:
         """See :class:`trough.load.segment_loader.Listener`."""
         self.loaded += rows
         self._progress.add(loaded=rows)
         if self._journal is not None:
-            self._journal.write(self._key, line=last)
+            self._journal.write(self._key, line=last, rows=rows)
 
     def not_stored(self) -> None:
         """See :class:`trough.load.segment_loader.Listener`."""

@@ -1,7 +1,8 @@
 """What of each file is stored, kept in a file, so that another run goes on from there.
 
 An entry is written before rows are sent and after they are stored. Where the second one is
-missing, a crash came in between, and only a person can look which of the two it was.
+missing, a crash came in between. How many rows the table has tells which of the two it was,
+unless somebody else changed it meanwhile; then only a person can look.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ class Entry:
 
     :ivar line: the last line that is stored or skipped
     :ivar done: the whole file is
-    :ivar sent: first and last line of rows that may be stored or not, or None
+    :ivar sent: first line, last line and number of rows that may be stored or not, or None
+    :ivar base: rows of the table before the file was begun, or None
+    :ivar rows: rows of the file that are stored
     :ivar version: what shows that the file has changed
     """
 
     line: int = 0
     done: bool = False
-    sent: tuple[int, int] | None = None
+    sent: tuple[int, int, int] | None = None
+    base: int | None = None
+    rows: int = 0
     version: list[int] | None = None
 
 
@@ -58,7 +63,7 @@ class Journal:
                 break  # a crash came while it was written
             try:
                 self._note(json.loads(text))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise errors.BadRequest(
                     f"{self._path}, line {number}: not a file that --resume has written"
                 ) from error
@@ -68,8 +73,10 @@ class Journal:
         entry.version = found.get("version", entry.version)
         entry.done = bool(found.get("done", entry.done))
         entry.line = max(entry.line, int(found.get("line", 0)))
+        entry.base = found.get("base", entry.base)
+        entry.rows += int(found.get("rows", 0))
         sent = found.get("sent")
-        entry.sent = (int(sent[0]), int(sent[1])) if sent else None
+        entry.sent = (int(sent[0]), int(sent[1]), int(sent[2])) if sent else None
 
     def entry(self, file: str, version: list[int]) -> Entry:
         """What is known of a file.
@@ -79,8 +86,9 @@ class Journal:
         with self._lock:
             entry = self._entries.get(file)
         if entry is None:
+            entry = Entry(version=version)
             self.write(file, version=version)
-            return Entry()
+            return entry
         if entry.version != version and (entry.line or entry.done or entry.sent):
             raise errors.BadRequest(
                 "it has changed since a part of it was loaded",

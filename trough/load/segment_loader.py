@@ -60,7 +60,7 @@ class Listener(Protocol):
     def refused(self, skipped: Skipped) -> None:
         """A row was refused."""
 
-    def sending(self, first: int, last: int) -> None:
+    def sending(self, first: int, last: int, rows: int) -> None:
         """Rows of these lines may be stored or not from now on."""
 
     def not_stored(self) -> None:
@@ -242,7 +242,7 @@ class SegmentLoader:
 
     def _store(self, batch: Sequence[Insert]) -> None:
         first, last = batch[0].first, batch[-1].last
-        self._listener.sending(first, last)
+        self._listener.sending(first, last, len(batch))
         self.doubtful = (first, last)
         try:
             self._write(self._statements(batch))
