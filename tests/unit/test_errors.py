@@ -64,7 +64,7 @@ def test_the_callers_mistakes_are_told_from_passing_states(cls: type[TroughError
         assert cls.status == 503
     elif issubclass(cls, errors.NotFound):
         assert cls.status == 404
-    elif issubclass(cls, errors.Conflict):
+    elif issubclass(cls, errors.Conflict | errors.UnusableFile):
         assert cls.status == 409
     else:
         assert cls.status == 500
