@@ -28,10 +28,10 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.task import react
 
 from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, Target
-from trough.executors.pool.pool import Limits as PoolLimits
+from trough.executors.pool.pool import FramingLimits as PoolLimits
 from trough.protocols.line.arguments import parse_query_arguments
 from trough.protocols.line.client import LineConnection, connect
-from trough.protocols.line.framing import Limits, ReplyParser, Request, RequestParser
+from trough.protocols.line.framing import FramingLimits, ReplyParser, Request, RequestParser
 from trough.protocols.line.replies import Handler, QueryReply, Reply, Verb, table
 from trough.protocols.line.server import LineServerFactory
 
@@ -217,7 +217,7 @@ def parsers() -> None:
     reply_data = (
         b'q1 COLS 300001 ["a"]\nq1 ROWS 300001 [[1]]\nq1 DONE 300001 1\nq1 END segments=1\n'
     )
-    requests, replies = RequestParser(Limits()), ReplyParser()
+    requests, replies = RequestParser(FramingLimits()), ReplyParser()
 
     def parse_requests() -> None:
         requests.receive_data(request_data * 800)

@@ -24,7 +24,7 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 
-from trough.executors.pool.pool import ExecutorPool, Framing, Limits, Outcome, Target
+from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, ReadLimits, Target
 from trough.sql.sqlite import sqlite3
 
 reactor: Any = installed_reactor
@@ -37,7 +37,7 @@ COLUMNS = (
     "warc_offset VARCHAR(255), host VARCHAR(255)"
 )
 GROUP_BY = "SELECT status_code, count(*) FROM crawled_url GROUP BY 1"
-LIMITS = Limits(600.0)
+LIMITS = ReadLimits(600.0)
 #: Requests under way at once, where they are pipelined.
 DEPTH = 2000
 

@@ -36,11 +36,11 @@ from trough.model import Leader, Worker
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.browser_guard import BrowserGuard
 from trough.protocols.http.manager import ManagerResource
-from trough.protocols.http.manager_client import Peers
+from trough.protocols.http.manager_client import ManagerClient
 from trough.protocols.http.proxy import Proxy
 from trough.protocols.http.query import ReadResource, WriteResource
 from trough.protocols.http.server import Site
-from trough.protocols.line.framing import Limits as LineLimits
+from trough.protocols.line.framing import FramingLimits as LineLimits
 from trough.protocols.line.replies import Verb
 from trough.protocols.line.server import LineServerFactory, ServerLimits
 from trough.protocols.line.sync_verbs import SyncVerbs
@@ -51,16 +51,16 @@ from trough.storage import Storage
 from trough.storage.open import directory_of, open_storage
 from trough.sync import MasterSyncController
 from trough.util.confined_files import OwnFiles
-from trough.util.flush_batch import Bunch
+from trough.util.flush_batch import FlushBatch
 from trough.util.private_files import GroupAccess, make_private, tighten, tighten_database
-from trough.util.readiness import Ready
-from trough.util.services import Closing, Listener, Refusal, Stack, Starting
+from trough.util.readiness import ReadinessNotifier
+from trough.util.services import FatalExit, Listener, ServiceStack, StartHook, StopHook
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController, Timing
 from trough.worker.data_directory import DataDirectory, check_apart
-from trough.worker.queries import Queries, QueryLimits
+from trough.worker.queries import QueryLimits, QueryService
 from trough.worker.segments import Segments
 
 _log = Logger()
@@ -79,8 +79,8 @@ class _Common:
     storage: Storage
     threads: ThreadPoolService
     schemas: Schemas
-    stack: Stack
-    bunch: Bunch
+    stack: ServiceStack
+    bunch: FlushBatch
     tasks: TaskPool
 
 
@@ -89,9 +89,9 @@ def build_worker(settings: Settings, reactor: Any) -> service.IService:
     _announce("worker", settings, f", local data {settings.local_data}")
     common = _build_common(settings, reactor)
     worker = _add_worker(common)
-    Ready("worker", lambda: worker.ready, _worker_addresses(settings), reactor).setServiceParent(
-        common.stack
-    )
+    ReadinessNotifier(
+        "worker", lambda: worker.ready, _worker_addresses(settings), reactor
+    ).setServiceParent(common.stack)
     return common.stack
 
 
@@ -100,7 +100,7 @@ def build_sync(settings: Settings, reactor: Any) -> service.IService:
     _announce("sync server", settings)
     common = _build_common(settings, reactor)
     controller = _add_sync(common)
-    Ready(
+    ReadinessNotifier(
         "sync server", lambda: controller.ready, _sync_addresses(settings), reactor
     ).setServiceParent(common.stack)
     return common.stack
@@ -114,7 +114,7 @@ def build_node(settings: Settings, reactor: Any, example: bool = False) -> servi
     common = _build_common(settings, reactor)
     controller = _add_sync(common)
     worker = _add_worker(common)
-    Ready(
+    ReadinessNotifier(
         "trough",
         lambda: controller.ready and worker.ready,
         {**_worker_addresses(settings), **_sync_addresses(settings)},
@@ -144,9 +144,9 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
             "RETHINKDB_TLS is set, and RethinkDB cannot be spoken to over TLS yet",
             "leave it out, and have a tunnel or a private network between the machines",
         )
-    stack = Stack()
+    stack = ServiceStack()
     # Again, for twistd sets the mask that its --umask asks for when all is built.
-    Starting(make_private).setServiceParent(stack)
+    StartHook(make_private).setServiceParent(stack)
     group = GroupAccess[settings.group_access.upper()]
     registry = _registry(settings)
     if registry is not None:
@@ -171,12 +171,12 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         locate=storage.location,
         tasks=tasks,
     )
-    Closing(metadata.close).setServiceParent(stack)
-    Closing(lambda: _awaited(storage.close())).setServiceParent(stack)
-    Closing(tasks.close).setServiceParent(stack)
+    StopHook(metadata.close).setServiceParent(stack)
+    StopHook(lambda: _awaited(storage.close())).setServiceParent(stack)
+    StopHook(tasks.close).setServiceParent(stack)
     schemas = Schemas(metadata, tasks)
     return _Common(
-        settings, reactor, metadata, storage, threads, schemas, stack, Bunch(reactor), tasks
+        settings, reactor, metadata, storage, threads, schemas, stack, FlushBatch(reactor), tasks
     )
 
 
@@ -220,18 +220,18 @@ def _add_worker(common: _Common) -> LocalSyncController:
         _worker_timing(settings),
         _measure(settings, segments),
         settings.is_cold,
-        Refusal(reactor),
+        FatalExit(reactor),
         lambda: pool.status(),
         settings.copy_ttl,
         _cold_segments(common, pool),
         reactor,
     )
-    queries = Queries(controller, pool, _query_limits(settings), reactor)
+    queries = QueryService(controller, pool, _query_limits(settings), reactor)
     for child in (data, catalogue_thread, pool, controller):
         child.setServiceParent(stack)
     _listen_as_worker(common, controller, queries)
     # Last, and so the first to stop: nobody should still be sent here once ports are closed.
-    Closing(controller.sign_off).setServiceParent(stack)
+    StopHook(controller.sign_off).setServiceParent(stack)
     return controller
 
 
@@ -284,11 +284,13 @@ def _query_limits(settings: Settings) -> QueryLimits:
     )
 
 
-def _listen_as_worker(common: _Common, controller: LocalSyncController, queries: Queries) -> None:
+def _listen_as_worker(
+    common: _Common, controller: LocalSyncController, queries: QueryService
+) -> None:
     settings, reactor = common.settings, common.reactor
     token = settings.auth_token or ""
     proxy = Proxy(reactor)
-    Closing(proxy.close).setServiceParent(common.stack)
+    StopHook(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.tasks).table()
     _listen_line(common, "LINE_PORT", "worker", verbs)
     manager = ManagerResource(controller, common.schemas, token)
@@ -337,7 +339,7 @@ def _measure(settings: Settings, segments: Segments) -> Callable[[], tuple[float
 
 def _add_sync(common: _Common) -> MasterSyncController:
     settings, reactor, stack = common.settings, common.reactor, common.stack
-    peers = Peers(reactor, settings.auth_token or "")
+    peers = ManagerClient(reactor, settings.auth_token or "")
     controller = MasterSyncController(
         _sync_row(settings),
         common.metadata,
@@ -348,11 +350,11 @@ def _add_sync(common: _Common) -> MasterSyncController:
         settings.election_cycle,
         reactor,
     )
-    Closing(peers.close).setServiceParent(stack)
-    Starting(lambda: limit_memory(settings.executor_memory)).setServiceParent(stack)  # of GATHER
+    StopHook(peers.close).setServiceParent(stack)
+    StartHook(lambda: limit_memory(settings.executor_memory)).setServiceParent(stack)  # of GATHER
     cluster = Cluster(common.metadata, reactor, settings.auth_token)
     # Before the controller, and so closed after it, for it takes the metadata store along.
-    Closing(cluster.close).setServiceParent(stack)
+    StopHook(cluster.close).setServiceParent(stack)
     gatherer = Gatherer(cluster, settings.query_seconds, settings.max_query_seconds, reactor)
     controller.setServiceParent(stack)
     verbs = SyncVerbs(controller, common.schemas, gatherer).table()
@@ -398,7 +400,7 @@ def _leadership(common: _Common) -> Leadership:
 
 def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> None:
     site = Site(root, common.reactor, max_body, common.bunch, _guard(common.settings))
-    Closing(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
+    StopHook(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, site)
 
 
@@ -422,7 +424,7 @@ def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -
             half_message=settings.message_seconds,
         ),
     )
-    Closing(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)
+    StopHook(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, factory)
 
 

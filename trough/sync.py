@@ -18,11 +18,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from trough import errors
-from trough.leader.cluster_status import Overview
+from trough.leader.cluster_status import ClusterStatus
 from trough.leader.term import Leadership
 from trough.metadata import Metadata
 from trough.model import READ, Leader, Lock, Worker, canonical_path, check_segment_id
-from trough.protocols.http.manager_client import Peers
+from trough.protocols.http.manager_client import ManagerClient
 from trough.storage import Storage
 from trough.util.periodic import Periodic
 
@@ -54,7 +54,7 @@ class MasterSyncController(service.MultiService):
         metadata: Metadata,
         storage: Storage,
         leadership: Leadership,
-        peers: Peers,
+        peers: ManagerClient,
         is_cold: Callable[[str], bool],
         election_cycle: float,
         clock: IReactorTime,
@@ -70,7 +70,7 @@ class MasterSyncController(service.MultiService):
         self._opened = False
         self._clock = clock
         self._heard = clock.seconds()
-        self._overview = Overview(metadata, clock)
+        self._overview = ClusterStatus(metadata, clock)
         Periodic("election", election_cycle, self._campaign, clock).setServiceParent(self)
 
     # -- leadership ------------------------------------------------------------

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from waiting import EXPECTED_WITHIN
 
-from trough.client.auto_promoter import Promoter
+from trough.client.auto_promoter import AutoPromoter
 from trough.client.http import Connections
 
 
@@ -86,7 +86,7 @@ def test_a_forked_child_promotes_what_it_wrote():
         promoted.append(segment)
         begun.set()
 
-    promoter = Promoter(promote, 0.05, logging.getLogger("test"))
+    promoter = AutoPromoter(promote, 0.05, logging.getLogger("test"))
 
     def child() -> bool:
         promoted.clear()

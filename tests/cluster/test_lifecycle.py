@@ -11,7 +11,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 
 from trough import errors
-from trough.util.services import Closing, Stack, settle
+from trough.util.services import ServiceStack, StopHook, settle
 from trough.worker.data_directory import DataDirectory
 
 
@@ -33,7 +33,7 @@ class Noted(Service):
 
 def test_children_stop_one_after_the_other_the_last_one_first():
     """A child stops only when the one that started after it has stopped."""
-    events, slow, stack = [], Deferred(), Stack()
+    events, slow, stack = [], Deferred(), ServiceStack()
     Noted("a", events).setServiceParent(stack)
     Noted("b", events, slow).setServiceParent(stack)
     stack.startService()
@@ -46,13 +46,13 @@ def test_children_stop_one_after_the_other_the_last_one_first():
 @pytest_twisted.ensureDeferred
 async def test_a_child_that_fails_to_stop_does_not_keep_the_others_from_it():
     """Every child is stopped, whatever became of the one before."""
-    events, stack = [], Stack()
+    events, stack = [], ServiceStack()
     Noted("a", events).setServiceParent(stack)
 
     async def failing():
         raise ValueError("cannot stop")
 
-    Closing(failing).setServiceParent(stack)
+    StopHook(failing).setServiceParent(stack)
     stack.startService()
     await stack.stopService()
     assert events == ["+a", "-a"]

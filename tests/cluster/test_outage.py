@@ -18,11 +18,11 @@ from twisted.logger import formatEvent, globalLogPublisher
 from waiting import until
 
 from trough.cli.outage import UNNOTICED, Outage
-from trough.leader.cluster_status import Overview
-from trough.metadata import Absence
+from trough.leader.cluster_status import ClusterStatus
+from trough.metadata import StoreOutage
 from trough.metadata.open import open_metadata
 from trough.metadata.rethinkdb.store import RethinkMetadata
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.metadata.url import RethinkAddress
 
 SHELL = [sys.executable, "-m", "trough.shell.main"]
@@ -116,8 +116,8 @@ async def test_the_log_says_at_once_that_nobody_answers(own_server):
 @pytest_twisted.ensureDeferred
 async def test_a_status_tells_the_last_answer_of_a_store_that_is_away(tmp_path):
     """With its time, and since when and why nothing newer is known."""
-    store = EmbeddedMetadata(tmp_path / "registry.db", reactor)
-    overview = Overview(store, reactor)
+    store = SqliteMetadata(tmp_path / "registry.db", reactor)
+    overview = ClusterStatus(store, reactor)
     told = await overview.status()
     assert (told["workers"], told["write_locks"]) == ([], None)
     assert "not open" in told["metadata"]["reason"]
@@ -145,12 +145,12 @@ async def test_a_status_tells_the_last_answer_of_a_store_that_is_away(tmp_path):
 @pytest_twisted.ensureDeferred
 async def test_a_status_reads_no_lock(tmp_path, monkeypatch):
     """There may be hundreds of thousands, and a monitor asks every few seconds."""
-    store = EmbeddedMetadata(tmp_path / "registry.db", reactor)
+    store = SqliteMetadata(tmp_path / "registry.db", reactor)
     await store.open()
     for segment in ("300001", "300002"):
         await store.take_lock(segment, "w1")
     monkeypatch.setattr(store, "locks", None)
-    told = await Overview(store, reactor).status()
+    told = await ClusterStatus(store, reactor).status()
     await store.close()
     assert told["write_locks"] == 2
 
@@ -209,9 +209,9 @@ def test_whoever_waits_is_told_once():
     """In each wait; a moment of silence is not worth a word."""
     said: list[str] = []
     outage(None, 100.0, said).watch()()
-    outage(Absence("gone", 100.0), 100.0 + UNNOTICED / 2, said).watch()()
+    outage(StoreOutage("gone", 100.0), 100.0 + UNNOTICED / 2, said).watch()()
     assert said == []
-    known = outage(Absence("gone", 100.0), 100.0 + UNNOTICED, said)
+    known = outage(StoreOutage("gone", 100.0), 100.0 + UNNOTICED, said)
     for _ in range(2):
         look = known.watch()
         look()
@@ -226,7 +226,7 @@ def test_whoever_waits_is_told_once():
 def test_what_completion_waits_for_is_not_told():
     """It asks on threads of its own, and its words would stand in the middle of a prompt."""
     said: list[str] = []
-    known = outage(Absence("gone", 0.0), 100.0, said)
+    known = outage(StoreOutage("gone", 0.0), 100.0, said)
     thread = threading.Thread(target=lambda: known.watch()())
     thread.start()
     thread.join()

@@ -21,7 +21,7 @@ from waiting import until
 
 from trough import admin, errors, model
 from trough.admin.deciding import LOOK
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 
 LEADER = model.Leader("sync", "1", url="http://sync:6111/", ttl=3600.0)
 W1 = model.Worker("w1", "id1", line="w1:6440", load=1.5, capacity=5 * 10**9, ttl=3600.0)
@@ -41,7 +41,7 @@ class Registry:
 
     def __init__(self, path) -> None:
         self.path = path
-        self.metadata = EmbeddedMetadata(path, reactor)
+        self.metadata = SqliteMetadata(path, reactor)
 
     async def run(self, command, typed=None, **options):
         """Exit status and output of a command."""

@@ -17,7 +17,7 @@ from web_servers import ClosingServer, HastyServer, WebServer
 
 from trough import model
 from trough.client import TroughClient, TroughException, TroughOutcomeUnknown, TroughSegmentNotFound
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 
 
 class Cluster:
@@ -25,7 +25,7 @@ class Cluster:
 
     def __init__(self, path) -> None:
         self.url = f"sqlite://{path}/registry.db"
-        self.metadata = EmbeddedMetadata(path / "registry.db", reactor)
+        self.metadata = SqliteMetadata(path / "registry.db", reactor)
         self._clients = []
 
     async def lead(self, url: str) -> None:

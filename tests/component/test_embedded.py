@@ -27,7 +27,7 @@ from trough.metadata.open import open_metadata
 from trough.metadata.sqlite import reads
 from trough.metadata.sqlite import writes as changes
 from trough.metadata.sqlite.database import APPLICATION_ID, Database, scripts, upgrade
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.metadata.sqlite.watch import assignment_source, lock_changes
 from trough.model import Schema
 
@@ -211,7 +211,7 @@ async def test_a_registry_of_a_later_version_is_refused(tmp_path):
         connection.execute("UPDATE version SET version = 99")
     connection.close()
     with pytest.raises(errors.BadSettings, match=r"registry\.db has version 99"):
-        await EmbeddedMetadata(path, reactor).open()
+        await SqliteMetadata(path, reactor).open()
     with pytest.raises(errors.BadSettings, match="version 99"):
         open_blocking(f"sqlite://{path}").leader()
 
@@ -334,7 +334,7 @@ async def test_a_matcher_takes_no_module_from_where_it_is_started(tmp_path, monk
     """A shell may be started anywhere; a file called json.py there is not run."""
     (tmp_path / "json.py").write_text("raise SystemExit('not the one that was meant')")
     monkeypatch.chdir(tmp_path)
-    store = EmbeddedMetadata(tmp_path / "registry.db", reactor)
+    store = SqliteMetadata(tmp_path / "registry.db", reactor)
     await store.open()
     try:
         await store.publish_copies([copy("s1", "w1")])
@@ -347,7 +347,7 @@ async def test_a_matcher_takes_no_module_from_where_it_is_started(tmp_path, monk
 async def test_an_evil_pattern_stops_only_itself(tmp_path):
     """While it burns its processor time the store answers, and then it is told why."""
     path = tmp_path / "registry.db"
-    store = EmbeddedMetadata(path, reactor)
+    store = SqliteMetadata(path, reactor)
     await store.open()
     try:
         await store.publish_copies([copy("a" * 40 + "b", "w1")])
@@ -492,7 +492,7 @@ async def test_a_closed_store_refuses(stores):
 @async_test
 async def test_what_comes_before_the_registry_is_open_is_told_so(tmp_path):
     """A client may be faster than a server's start: that passes, and is no mistake of ours."""
-    store = EmbeddedMetadata(tmp_path / "registry.db", reactor)
+    store = SqliteMetadata(tmp_path / "registry.db", reactor)
     for early in (store.lock_of("300001"), store.take_lock("300001", "w1"), store.leader()):
         with pytest.raises(errors.Unavailable, match="not open"):
             await early

@@ -17,7 +17,7 @@ from segments_on_disk import content, make_segment
 
 from trough.executors import ipc
 from trough.executors.ipc import FrameParser, frame
-from trough.executors.shared_memory import MOST_WRITES, SharedTable, create_memory
+from trough.executors.shared_memory import MOST_WRITES, SharedProgressTable, create_memory
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 #: For a human's lifetime, and without SQLite calling anybody.
@@ -56,7 +56,7 @@ def test_a_large_frame_in_small_portions_is_put_together_once():
 def test_the_shared_table_tells_what_runs_and_what_was_begun():
     """To the other side of the same memory."""
     memory = create_memory()
-    executor, front = SharedTable(memory), SharedTable(memory)
+    executor, front = SharedProgressTable(memory), SharedProgressTable(memory)
     assert front.running() == (0, 0, 0)
     executor.runs(2**60, 7)
     assert front.running() == (2**60, 7, 1)
@@ -82,7 +82,7 @@ class Front:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(LONG)
         table = create_memory()
-        self.table = SharedTable(table)
+        self.table = SharedProgressTable(table)
         arguments = [str(theirs.fileno()), str(table), str(memory), str(kept)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trough.executors.child.main", *arguments],

@@ -13,7 +13,7 @@ from waiting import until
 
 from trough import errors
 from trough.executors.pool import supervisor
-from trough.executors.pool.pool import Limits, Target
+from trough.executors.pool.pool import ReadLimits, Target
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -69,7 +69,7 @@ async def test_a_write_s_deadline_holds_although_no_process_lives(written):
             executor._arguments[2] = "no number"
         for pid in pids(pool, "write"):
             kill(pid)
-        outcome = await write(pool, written, "CREATE TABLE t (n)", limits=Limits(0.3)).outcome
+        outcome = await write(pool, written, "CREATE TABLE t (n)", limits=ReadLimits(0.3)).outcome
         assert isinstance(outcome.error, errors.DeadlineExceeded)
 
 
@@ -88,7 +88,7 @@ async def test_executors_are_replaced_once_there_are_descriptors_again(targets, 
             for pid in running:
                 kill(pid)
             await until(lambda: not pids(pool) + pids(pool, "write"), "their end")
-            late = write(pool, written, "DELETE FROM crawled_url", limits=Limits(0.1))
+            late = write(pool, written, "DELETE FROM crawled_url", limits=ReadLimits(0.1))
             assert isinstance((await late.outcome).error, errors.DeadlineExceeded)
             waiting = ask(pool, targets[2], "SELECT 2 AS two")
             writing = write(pool, written, "INSERT INTO crawled_url(id) VALUES(1)")

@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThread
 
 from trough import errors
 from trough.storage.hdfs.backend import HdfsBackend
-from trough.storage.hdfs.webhdfs import NotThere, Patience, WebHdfs
+from trough.storage.hdfs.webhdfs import NotThere, RetryPolicy, WebHdfs
 from trough.storage.open import open_storage
 from trough.util import atomic_files
 from trough.util.threads import Cancellation
@@ -211,7 +211,7 @@ async def test_without_a_datanode(hdfs, storage, hand, source, tmp_path):
 async def test_a_namenode_that_does_not_answer(hdfs, hand):
     """A NameNode that takes connections and answers nothing is unavailable in time: only one
     that refuses, or breaks off, is asked again after a pause."""
-    patience = Patience(answer=0.3, attempts=2, pause=3600.0, longest_pause=3600.0)
+    patience = RetryPolicy(answer=0.3, attempts=2, pause=3600.0, longest_pause=3600.0)
     storage = open_storage(hand.url, reactor, patience=patience)
     hdfs.namenode.freeze()
     try:
@@ -225,7 +225,7 @@ async def test_a_namenode_that_does_not_answer(hdfs, hand):
 @pytest_twisted.ensureDeferred
 async def test_finding_one_file_waits_for_no_silent_namenode(hdfs, hand):
     """Somebody waits for that answer, however patient other calls are."""
-    storage = open_storage(hand.url, reactor, patience=Patience(answer=3600))
+    storage = open_storage(hand.url, reactor, patience=RetryPolicy(answer=3600))
     await storage.open()
     hdfs.namenode.freeze()
     try:
@@ -240,7 +240,7 @@ async def test_finding_one_file_waits_for_no_silent_namenode(hdfs, hand):
 async def test_closing_does_not_wait_for_a_server(hdfs, hand, source):
     """Calls that wait for a silent server for an hour end when the storage is closed."""
     patient = open_storage(
-        hand.url, reactor, patience=Patience(connect=3600, answer=3600, transfer=3600)
+        hand.url, reactor, patience=RetryPolicy(connect=3600, answer=3600, transfer=3600)
     )
     await patient.open()
     copy = await patient.publish(source, "300001")
@@ -341,7 +341,7 @@ class BreaksOff:
 @pytest.fixture
 def patient(hand):
     """The storage, opened by somebody who tries again for half a minute."""
-    patience = Patience(attempts=60, pause=0.5, longest_pause=0.5)
+    patience = RetryPolicy(attempts=60, pause=0.5, longest_pause=0.5)
     opened = open_storage(hand.url, reactor, patience=patience)
     pytest_twisted.blockon(opened.open())
     yield opened

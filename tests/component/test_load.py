@@ -11,10 +11,10 @@ from places import SAMPLES
 from twisted.internet import reactor
 from web_servers import ClosingServer, WebServer
 
-from trough.cli.load_progress import Progress
+from trough.cli.load_progress import LoadProgress
 from trough.load import main as load
 from trough.load.segment_loader import REFUSED_IN_A_ROW
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 
 __all__ = ["run"]
 
@@ -174,7 +174,7 @@ async def test_a_batch_without_an_answer_is_told_as_doubtful(run):
             return answer(method, uri, body)
 
         async with WebServer(reactor, provision_elsewhere) as sync:
-            metadata = EmbeddedMetadata(run._path / "other" / "registry.db", reactor)
+            metadata = SqliteMetadata(run._path / "other" / "registry.db", reactor)
             (run._path / "other").mkdir()
             await publish(metadata, "s", sync.url)
             run._path = run._path / "other"
@@ -253,7 +253,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere():
     terminal, log = Terminal(), io.StringIO()
     for stream in (terminal, log):
         now[0] = 0.0
-        progress = Progress(stream, 200, lambda: now[0])
+        progress = LoadProgress(stream, 200, lambda: now[0])
         progress.begin(lambda: 100)
         progress.add(loaded=1)
         now[0] = 5.0

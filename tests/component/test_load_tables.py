@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from web_servers import WebServer
 
 from trough.load import main as load
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Schema
 
 __all__ = ["run"]
@@ -34,7 +34,7 @@ class NewSegment:
         run = self._run
         run._path = run._path / "new"
         run._path.mkdir()
-        self._metadata = EmbeddedMetadata(run._path / "registry.db", reactor)
+        self._metadata = SqliteMetadata(run._path / "registry.db", reactor)
         run.segment.database.executescript(SCHEMA)
         self.server = WebServer(reactor, run.segment)
         await self.server.__aenter__()

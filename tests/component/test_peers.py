@@ -10,20 +10,20 @@ from waiting import until
 from web_servers import WebServer
 
 from trough import errors
-from trough.protocols.http.manager_client import Peers
+from trough.protocols.http.manager_client import ManagerClient
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_worker_whose_row_names_no_manager_is_refused_with_the_reason():
     """Such are the rows of an original installation's workers."""
     with pytest.raises(errors.Unavailable, match="original installation"):
-        await Peers(reactor).call("POST", "provision", {"segment": "s"})
+        await ManagerClient(reactor).call("POST", "provision", {"segment": "s"})
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_call_that_is_cancelled_is_no_call_in_vain():
     """Whoever gave the order is gone: no other worker is to be tried with it."""
-    peers = Peers(reactor)
+    peers = ManagerClient(reactor)
     async with WebServer(reactor, lambda *asked: (200, NOT_DONE_YET)) as server:
         url = f"{server.url}provision"
         calling = Deferred.fromCoroutine(peers.call("POST", url, {"a": "b"}))
@@ -48,7 +48,7 @@ class _Leaving(Protocol):
 @pytest_twisted.ensureDeferred
 async def test_a_process_that_dies_while_it_is_asked_gives_no_answer():
     """What a killed holder's connection ends with may come before all was sent to it."""
-    peers = Peers(reactor)
+    peers = ManagerClient(reactor)
     listening = reactor.listenTCP(0, Factory.forProtocol(_Leaving), interface="127.0.0.1")
     url = f"http://127.0.0.1:{listening.getHost().port}/promote"
     try:

@@ -24,7 +24,7 @@ from waiting import until
 
 from trough import errors
 from trough.executors.child.tasks import SIDE_BY_SIDE
-from trough.executors.pool.pool import ExecutorPool, Framing, Limits, Outcome, Target
+from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, ReadLimits, Target
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -160,7 +160,7 @@ async def test_parameters_that_do_not_travel_are_refused_at_once(targets):
 async def test_a_limit_of_rows_is_for_each_segment(targets):
     """Those within it are answered."""
     async with running_pool() as pool:
-        limits = Limits(60, rows=3)
+        limits = ReadLimits(60, rows=3)
         text, outcome = await answer(
             pool, targets, "SELECT id FROM crawled_url LIMIT 4", limits=limits
         )
@@ -211,7 +211,7 @@ async def test_a_receiver_that_does_not_read_is_sent_a_bounded_amount(large):
 async def test_a_receiver_that_never_reads_is_ended_at_its_deadline(large):
     """Whatever it asked."""
     async with running_pool() as pool:
-        slow = ask(pool, large, "SELECT * FROM crawled_url", limits=Limits(0.3))
+        slow = ask(pool, large, "SELECT * FROM crawled_url", limits=ReadLimits(0.3))
         slow.job.pause()
         outcome = await slow.outcome
         assert outcome.failed == 1
@@ -224,7 +224,9 @@ async def test_a_deadline_ends_an_endless_query(targets, framing):
     """The executor stays the same."""
     async with running_pool(executors=1) as pool:
         before = pids(pool)
-        text, outcome = await answer(pool, targets[0], ENDLESS, limits=Limits(0.3), framing=framing)
+        text, outcome = await answer(
+            pool, targets[0], ENDLESS, limits=ReadLimits(0.3), framing=framing
+        )
         assert outcome.failed == 1
         assert isinstance(outcome.error, errors.DeadlineExceeded) or " timeout " in text
         assert pids(pool) == before
@@ -415,7 +417,7 @@ async def test_a_write_ends_at_its_deadline(tmp_path):
     async with running_pool() as pool:
         target = await writable(pool, tmp_path)
         endless = f"INSERT INTO crawled_url(id) {ENDLESS}"
-        late = write(pool, target, endless, limits=Limits(0.3))
+        late = write(pool, target, endless, limits=ReadLimits(0.3))
         behind = write(pool, target, "INSERT INTO crawled_url(id) VALUES(-2)")
         assert isinstance((await late.outcome).error, errors.DeadlineExceeded)
         assert (await behind.outcome).changes == 1

@@ -26,7 +26,7 @@ from waiting import until
 
 from trough import errors
 from trough.executors.pool import group, supervisor
-from trough.executors.pool.pool import Framing, Limits, Outcome, Target
+from trough.executors.pool.pool import Framing, Outcome, ReadLimits, Target
 
 ensure = pytest_twisted.ensureDeferred
 SLOW_REGEXP = f"SELECT '{'a' * 40}b' REGEXP '(a*)*c'"
@@ -164,7 +164,7 @@ async def test_the_pool_does_not_grow_beyond_its_limit(targets):
     async with running_pool(executors=1, max_executors=1) as pool:
         held = ask(pool, targets[0], DEAF)
         await runs(pool)
-        waiting = ask(pool, targets[5], "SELECT 1", limits=Limits(0.2))
+        waiting = ask(pool, targets[5], "SELECT 1", limits=ReadLimits(0.2))
         patient = ask(pool, targets[6], "SELECT 1")
         outcome = await waiting.outcome
         assert outcome.failed == 1
@@ -220,7 +220,7 @@ async def test_an_executor_that_ignores_a_deadline_is_killed(targets):
     """What it ran is tried once more and then fails; the rest is answered."""
     async with running_pool(executors=1, max_executors=1) as pool:
         await answer(pool, targets[0], "SELECT 1")
-        deaf = ask(pool, targets[0], DEAF, limits=Limits(2.0))
+        deaf = ask(pool, targets[0], DEAF, limits=ReadLimits(2.0))
         await runs(pool)
         others = [ask(pool, target, "SELECT 1") for target in targets]
         outcome = await deaf.outcome
@@ -237,7 +237,7 @@ async def test_a_stopped_executor_is_replaced_too(targets):
         await answer(pool, targets[0], "SELECT 1")
         (pid,) = pids(pool)
         os.kill(pid, signal.SIGSTOP)
-        stuck = ask(pool, targets[0], "SELECT 1", limits=Limits(0.2))
+        stuck = ask(pool, targets[0], "SELECT 1", limits=ReadLimits(0.2))
         assert (await stuck.outcome).failed == 1
         _, outcome = await answer(pool, targets[0], "SELECT 1")
         assert outcome.rows == 1
@@ -438,6 +438,6 @@ async def test_a_deadline_holds_although_no_process_can_be_started(targets, monk
             executor._arguments[2] = "no number"
         for pid in pids(pool):
             kill(pid)
-        asked = ask(pool, targets[0], "SELECT 1", limits=Limits(0.3))
+        asked = ask(pool, targets[0], "SELECT 1", limits=ReadLimits(0.3))
         outcome = await asked.outcome
         assert outcome.failed == 1

@@ -8,7 +8,7 @@ from twisted.internet.defer import gatherResults
 from waiting import until
 
 from trough import errors
-from trough.executors.pool.pool import Limits, Outcome, Target
+from trough.executors.pool.pool import Outcome, ReadLimits, Target
 
 ensure = pytest_twisted.ensureDeferred
 INSERT = f"INSERT INTO crawled_url(id) {ENDLESS.replace('count(*)', 'i')}"
@@ -72,7 +72,7 @@ async def test_a_read_that_waits_for_a_long_one_ends_at_its_deadline(targets):
         first = ask(pool, targets[0], ENDLESS, client="a")
         await until(lambda: held_up(pool, "read"), "the first to run")
         late, cancelled, last = (
-            ask(pool, targets[n], ENDLESS, client=f"c{n}", limits=Limits(seconds))
+            ask(pool, targets[n], ENDLESS, client=f"c{n}", limits=ReadLimits(seconds))
             for n, seconds in enumerate((2.0, 60.0, 60.0))
         )
         await until(lambda: len(list(pool._reads.long._all())) == 3, "all to wait")
@@ -90,7 +90,7 @@ async def test_endless_writes_leave_room_for_those_of_other_segments(tmp_path):
     async with running_pool(write_executors=1, max_write_executors=4) as pool:
         targets = await segments(pool, tmp_path, 8)
         endless = [
-            write(pool, target, INSERT, client=f"c{n}", limits=Limits(60.0, running=8.0))
+            write(pool, target, INSERT, client=f"c{n}", limits=ReadLimits(60.0, running=8.0))
             for n, target in enumerate(targets[:6])
         ]
         behind = [

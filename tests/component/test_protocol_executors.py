@@ -18,7 +18,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from waiting import until
 
 from trough import errors
-from trough.executors.pool.pool import ExecutorPool, Framing, Limits, Target
+from trough.executors.pool.pool import ExecutorPool, Framing, ReadLimits, Target
 from trough.protocols.line.arguments import parse_query_arguments, parse_write_arguments
 from trough.protocols.line.client import LineConnection, connect
 from trough.protocols.line.framing import Request
@@ -55,7 +55,7 @@ class PoolRole:
         for segment in asked.segments:
             if segment not in self._targets:
                 answer.fail(segment, errors.NoSuchSegment("it is not here"))
-        limits = Limits(asked.seconds or 60.0, asked.rows or 0)
+        limits = ReadLimits(asked.seconds or 60.0, asked.rows or 0)
         parameters = asked.parameters
         reply.follow(
             self._pool.read(here, asked.sql, parameters, limits, Framing.LINES, reply.tag, answer)
@@ -63,7 +63,7 @@ class PoolRole:
 
     def _write(self, request: Request, reply: Reply) -> None:
         asked = parse_write_arguments(request)
-        target, limits = self._targets[asked.segment], Limits(asked.seconds or 60.0)
+        target, limits = self._targets[asked.segment], ReadLimits(asked.seconds or 60.0)
         reply.follow(
             self._pool.write(target, asked.sql, asked.parameters, limits, WriteReply(reply))
         )

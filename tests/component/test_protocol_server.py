@@ -19,7 +19,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.protocols.line.framing import Limits
+from trough.protocols.line.framing import FramingLimits
 from trough.protocols.line.replies import QueryReply, Reply, WriteReply
 from trough.protocols.line.server import LineServer, LineServerFactory, ServerLimits
 
@@ -430,7 +430,7 @@ def test_framing_lost(data: bytes, sentence: str) -> None:
 
 def test_a_literal_too_long_is_skipped() -> None:
     """Its request is refused, and the next one is heard."""
-    peer = Peer(ServerLimits(peers=Limits(1000, 1000)))
+    peer = Peer(ServerLimits(peers=FramingLimits(1000, 1000)))
     assert peer.say("1 ECHO {1001}", "x" * 1001, "2 PING") == [
         "1 ERR too-large literals of 1001 bytes in one request (the limit is 1000)",
         "2 OK",
@@ -564,7 +564,7 @@ _STEPS = st.one_of(_LINES, st.sampled_from(["full", "room", "turn", "answer"]))
 @given(st.lists(_STEPS, max_size=40))
 def test_every_request_is_answered_once(steps: list[str]) -> None:
     """Whatever is asked, cancelled and read or not: one last line each, and nothing stays."""
-    limits = ServerLimits(peers=Limits(1000, 20000), requests=4, held=50000, unsent=3000)
+    limits = ServerLimits(peers=FramingLimits(1000, 20000), requests=4, held=50000, unsent=3000)
     peer = Peer(limits)
     lines: list[str] = []
     with logged_failures() as failures:

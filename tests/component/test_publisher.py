@@ -11,7 +11,7 @@ from waiting import until
 
 from trough import errors
 from trough.metadata.open import open_metadata
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import READ, WRITE, Worker
 from trough.worker.publisher import BATCH, GATHER, Publisher
 
@@ -95,7 +95,7 @@ async def test_many_copies_go_in_batches(registry):
     await publisher.stopService()
 
 
-class LateRegistry(EmbeddedMetadata):
+class LateRegistry(SqliteMetadata):
     """A registry whose answers to publications come late, or get lost.
 
     :ivar asked: fires when a publication has been carried out
@@ -163,7 +163,7 @@ async def test_what_outlived_a_reaping_is_known(registry):
     await publisher.stopService()
 
 
-class OnceBrokenRegistry(EmbeddedMetadata):
+class OnceBrokenRegistry(SqliteMetadata):
     """A registry whose first publication fails as nothing should.
 
     :ivar broken: whether that is still to come
@@ -195,7 +195,7 @@ async def test_news_outlive_an_error_that_nobody_thought_of(registry, tmp_path):
 async def test_rows_are_refreshed_within_any_ttl(registry, tmp_path):
     """However short the TTL of a copy's row is, a copy that is served does not vanish."""
     clock, begun = Clock(), time()
-    aging = EmbeddedMetadata(tmp_path / "registry.db", reactor, lambda: begun + clock.seconds())
+    aging = SqliteMetadata(tmp_path / "registry.db", reactor, lambda: begun + clock.seconds())
     await aging.open()
     publisher = Publisher(aging, "w1", "http://h:1/", "http://h:2/", 10.0, clock)
     publisher.startService()
@@ -209,7 +209,7 @@ async def test_rows_are_refreshed_within_any_ttl(registry, tmp_path):
     await aging.close()
 
 
-class CountingRegistry(EmbeddedMetadata):
+class CountingRegistry(SqliteMetadata):
     """A registry that notes how many rows each publication had.
 
     :ivar portions: these numbers

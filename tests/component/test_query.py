@@ -5,7 +5,7 @@ from twisted.internet import reactor
 from worker_parts import running_worker
 
 from trough.model import READ, WRITE, Copy, Worker
-from trough.worker.queries import Queries, QueryLimits
+from trough.worker.queries import QueryLimits, QueryService
 
 
 @pytest_twisted.ensureDeferred
@@ -17,7 +17,7 @@ async def test_a_published_writer_is_read_before_the_lock_is_heard_of(tmp_path):
             await worker.metadata.register_worker(row)
             await worker.metadata.publish_copies([Copy("a", node, READ, "http://127.0.0.1:1/")])
         limits = QueryLimits(60.0, 600.0, 60.0, 0, 1 << 20)
-        queries = Queries(worker.controller, worker.pool, limits, reactor)
+        queries = QueryService(worker.controller, worker.pool, limits, reactor)
         assert (await queries.copies_elsewhere(["a"]))["a"].node == "w3"
         await worker.metadata.publish_copies([Copy("a", "w2", WRITE, "http://127.0.0.1:1/")])
         assert (await queries.copies_elsewhere(["a"]))["a"].node == "w2"

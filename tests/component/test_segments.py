@@ -15,7 +15,7 @@ from waiting import until
 from worker_parts import HeldUp, WorkerParts, occupied, running_worker
 
 from trough import errors
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Assignment, Leader, canonical_path
 
 
@@ -222,7 +222,7 @@ async def test_a_lock_that_was_lost_during_the_fetch_makes_nothing_writable(tmp_
         assert worker.controller.locks.get("300001") == other
 
 
-class LateStore(EmbeddedMetadata):
+class LateStore(SqliteMetadata):
     """A registry that takes its time for the release of a lock.
 
     :ivar late: what the release waits for, if anything

@@ -12,7 +12,7 @@ from worker_parts import HeldUp, running_worker
 from trough import errors
 from trough.leader.term import Leadership, Policy
 from trough.model import READ, WRITE, Leader, canonical_path
-from trough.protocols.http.manager_client import Peers
+from trough.protocols.http.manager_client import ManagerClient
 from trough.sync import MasterSyncController
 
 
@@ -24,7 +24,7 @@ def sync_server(worker):
         worker.metadata,
         worker.storage,
         Leadership(worker.metadata, worker.storage, policy, worker.threads, reactor),
-        Peers(reactor),
+        ManagerClient(reactor),
         lambda segment: False,
         1.0,
         reactor,

@@ -11,7 +11,7 @@ from waiting import until
 from worker_parts import WorkerParts, occupied, running_worker
 
 from trough import errors
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.worker.controller import Timing
 
 
@@ -179,7 +179,7 @@ async def test_a_new_worker_that_holds_no_locks_starts(tmp_path):
         await worker.written("300001", "INSERT INTO t VALUES (1)")
 
 
-class HeldUpRegistry(EmbeddedMetadata):
+class HeldUpRegistry(SqliteMetadata):
     """A registry in which copies are published once `may_publish` fires."""
 
     def __init__(self, path):

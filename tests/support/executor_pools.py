@@ -10,10 +10,10 @@ from dataclasses import replace
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from trough.executors.pool.pool import ExecutorPool, Framing, Limits, Outcome, Target
+from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, ReadLimits, Target
 
 #: Seconds: a safety net, far from what anything here takes.
-LIMITS = Limits(seconds=60.0)
+LIMITS = ReadLimits(seconds=60.0)
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 #: For hours, and SQLite calls nobody meanwhile, so that only a kill ends it.

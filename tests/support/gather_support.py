@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trough import errors
-from trough.gather import Gathering, Limits, sqlite_helpers
+from trough.gather import GatherLimits, GatherSession, sqlite_helpers
 from trough.sql.sqlite import sqlite3
 
 
@@ -29,7 +29,7 @@ class Cluster:
                 connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
         self.segments[segment] = connection
 
-    def answer(self, gathering: Gathering) -> list[tuple]:
+    def answer(self, gathering: GatherSession) -> list[tuple]:
         """Drive a gathering to its end; all rows of the answer."""
         answer: list[Sequence[Any]] = []
         try:
@@ -42,14 +42,14 @@ class Cluster:
             gathering.close()
         return [tuple(row) for row in answer]
 
-    def _run(self, gathering: Gathering, request: Any, answer: list) -> None:
+    def _run(self, gathering: GatherSession, request: Any, answer: list) -> None:
         running = [self._conversation(gathering, each, request) for each in request.segments]
         while running:
             # One step of each in turn, until it has no more.
             running = [each for each in running if next(each, None)]
             answer += gathering.take()
 
-    def _conversation(self, gathering: Gathering, segment: str, request: Any) -> Iterator[bool]:
+    def _conversation(self, gathering: GatherSession, segment: str, request: Any) -> Iterator[bool]:
         try:
             cursor = self.segments[segment].execute(request.sql, request.parameters or {})
             gathering.columns(segment, [item[0] for item in cursor.description])
@@ -71,10 +71,10 @@ class Cluster:
 
     def gather(self, sql: str, parameters: Any = None, **options: Any) -> list[tuple]:
         """The answer to a GATHER over all segments."""
-        return self.answer(Gathering(sql, self.segments, parameters, **options))
+        return self.answer(GatherSession(sql, self.segments, parameters, **options))
 
 
-SMALL = Limits(rows=1_000_000, bytes=64 << 20, kept_rows=100_000)
+SMALL = GatherLimits(rows=1_000_000, bytes=64 << 20, kept_rows=100_000)
 
 
 def union_of(cluster: Cluster, script: str) -> Any:

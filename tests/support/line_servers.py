@@ -13,7 +13,7 @@ from twisted.internet import protocol
 from web_servers import Listening
 
 from trough.protocols.line.arguments import parse_query_arguments, parse_write_arguments
-from trough.protocols.line.framing import Limits, RequestParser
+from trough.protocols.line.framing import FramingLimits, RequestParser
 
 #: In place of a line: close the connection after what was said, without another word.
 DIE = object()
@@ -111,7 +111,7 @@ class Asked:
 class _Connection(protocol.Protocol):
     def __init__(self, server) -> None:
         self._server = server
-        self._parser = RequestParser(Limits())
+        self._parser = RequestParser(FramingLimits())
 
     def connectionMade(self) -> None:
         self._server.connections.append(self)

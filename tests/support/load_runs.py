@@ -12,7 +12,7 @@ from web_servers import WebServer
 
 from trough import model
 from trough.load import main as load
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 
 CRAWLED_URL = """
 CREATE TABLE crawled_url (
@@ -112,7 +112,7 @@ async def publish(metadata, segment, url):
 @pytest_twisted.async_yield_fixture
 async def run(tmp_path, capsys):
     """Runs trough-load on a segment ``s``."""
-    metadata = EmbeddedMetadata(tmp_path / "registry.db", reactor)
+    metadata = SqliteMetadata(tmp_path / "registry.db", reactor)
     segment = Segment()
     async with WebServer(reactor, segment) as server:
         segment.url = server.url

@@ -15,8 +15,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from trough.metadata import Metadata
-from trough.metadata.blocking import BlockingEmbedded, BlockingMetadata
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.blocking import BlockingMetadata, BlockingSqlite
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Assignment, Copy, Leader, Worker
 
 
@@ -66,11 +66,11 @@ class EmbeddedStores(Stores):
     def clock(self) -> float:
         return time.time() + self._offset
 
-    def make(self) -> EmbeddedMetadata:
-        return EmbeddedMetadata(self.path, reactor, self.clock)
+    def make(self) -> SqliteMetadata:
+        return SqliteMetadata(self.path, reactor, self.clock)
 
     def make_blocking(self) -> BlockingMetadata:
-        return BlockingEmbedded(self.path, self.clock)
+        return BlockingSqlite(self.path, self.clock)
 
     async def age(self, seconds: float) -> None:
         self._offset += seconds

@@ -11,7 +11,7 @@ from waiting import EXPECTED_WITHIN
 
 from trough import model
 from trough.cluster_client.client import Cluster
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.shell.cluster.reactor_bridge import Bridge
 from trough.shell.cluster.remote import ClusterRemote
 from trough.shell.commands import all_commands
@@ -38,7 +38,7 @@ class Desk:
 
     def __init__(self, path, person=None, format="TSV", **session) -> None:
         self.path = path
-        self.metadata = EmbeddedMetadata(path / "registry.db", reactor)
+        self.metadata = SqliteMetadata(path / "registry.db", reactor)
         self.cluster = Cluster(self.metadata, reactor)
         self.remote = ClusterRemote(Bridge(reactor), self.cluster, lambda: None)
         self.screen = io.StringIO() if person is None else Screen()

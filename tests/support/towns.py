@@ -9,7 +9,7 @@ from waiting import EXPECTED_WITHIN
 
 from trough import model
 from trough.cluster_client.client import Cluster
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 
 
 class Found:
@@ -82,7 +82,7 @@ class Town:
     """A real registry in which a test writes down the servers that it runs."""
 
     def __init__(self, path) -> None:
-        self.metadata = EmbeddedMetadata(path / "registry.db", reactor)
+        self.metadata = SqliteMetadata(path / "registry.db", reactor)
         self.cluster = Cluster(self.metadata, reactor)
 
     async def worker(self, node, server, *segments, load=0.0, role=model.READ, http=""):

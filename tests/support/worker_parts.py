@@ -16,7 +16,7 @@ from waiting import until
 
 from trough.executors.pool.pool import ExecutorPool
 from trough.metadata import Metadata
-from trough.metadata.sqlite.store import EmbeddedMetadata
+from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Worker, canonical_path
 from trough.storage.open import open_storage
 from trough.util.threads import ThreadPoolService
@@ -36,7 +36,7 @@ class WorkerParts:
         self.directory = directory / name
         self.directory.mkdir(exist_ok=True)
         self.canonical = directory / "canonical"
-        self.metadata = metadata or EmbeddedMetadata(directory / "registry.db", reactor)
+        self.metadata = metadata or SqliteMetadata(directory / "registry.db", reactor)
         self.storage = open_storage(f"file://{self.canonical}", reactor)
         self.threads = ThreadPoolService("work", 4, reactor)
         self.catalogue_thread = ThreadPoolService("catalogue", 1, reactor)

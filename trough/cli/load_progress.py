@@ -20,7 +20,7 @@ LINE_SECONDS = 10.0
 _CLEAR_LINE = "\r\x1b[K"
 
 
-class Progress:
+class LoadProgress:
     """Shows the progress of loading any number of files at once. For any thread.
 
     :param total: bytes to read in all; None where nobody knows

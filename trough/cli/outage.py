@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from trough.metadata import Absence
+from trough.metadata import StoreOutage
 
 #: Seconds for which the metadata store may be away before a call that needs it fails. The
 #: longest pause between two attempts to connect is half of that, and the failover of a
@@ -36,7 +36,7 @@ class Outage:
 
     def __init__(
         self,
-        absence: Callable[[], Absence | None],
+        absence: Callable[[], StoreOutage | None],
         clock: Callable[[], float],
         say: Callable[[str], None],
     ) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import quote
 
 from trough import errors, model
-from trough.client.auto_promoter import Promoter
+from trough.client.auto_promoter import AutoPromoter
 from trough.client.completeness import what_is_left_out
 from trough.client.http import Connections, NoAnswer, NotSent, Response
 from trough.client.leader_requests import (
@@ -31,7 +31,7 @@ from trough.client.leader_requests import (
     PROVISION_SECONDS,
     LeaderRequests,
     NoLeader,
-    Patience,
+    RetryPolicy,
 )
 from trough.client.responses import (
     TroughException,
@@ -97,12 +97,12 @@ class TroughClient:
             self._connections,
             lambda: self.segment_manager_url(),  # which a program may replace
             self._authorization,
-            lambda: Patience(self.failover_seconds, self.failover_pause),
+            lambda: RetryPolicy(self.failover_seconds, self.failover_pause),
         )
         self.promotion_interval = promotion_interval
-        self._promoter: Promoter | None = None
+        self._promoter: AutoPromoter | None = None
         if promotion_interval:
-            self._promoter = Promoter(self.promote, promotion_interval, self.logger)
+            self._promoter = AutoPromoter(self.promote, promotion_interval, self.logger)
 
     def close(self) -> None:
         """End the promotion thread after what it is doing, without promoting what is

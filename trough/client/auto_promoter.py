@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 
 
-class Promoter:
+class AutoPromoter:
     """Promotes what was noted down.
 
     :param promote: promotes a segment; called on the promoter's thread

@@ -29,7 +29,7 @@ class NoLeader(TroughException):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How a new leader is waited for.
 
     :ivar seconds: at most
@@ -53,7 +53,7 @@ class LeaderRequests:
         connections: Connections,
         find: Callable[[], str],
         authorization: Mapping[str, str],
-        patience: Callable[[], Patience],
+        patience: Callable[[], RetryPolicy],
     ) -> None:
         self._connections = connections
         self._find = find

@@ -21,13 +21,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from trough import errors
-from trough.cluster_client.connection_pool import Links
+from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.existing import SegmentSet, existing
 from trough.cluster_client.fan_out import FanOut
 from trough.cluster_client.gather import Gathers, Receive
 from trough.cluster_client.gather_driver import GatherResult
-from trough.cluster_client.interfaces import Listener, Question, Sources, Tally
-from trough.cluster_client.router import Routes
+from trough.cluster_client.interfaces import Listener, QueryRequest, QueryStats, WorkerClientFactory
+from trough.cluster_client.router import SegmentRouter
 from trough.cluster_client.transports import Workers, refuse_parameters
 from trough.metadata import Metadata
 from trough.model import Copy, Leader, Schema, Worker, check_segment_id
@@ -35,7 +35,7 @@ from trough.protocols.http.client import HttpClient
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.values import Parameters
 
-__all__ = ["Cluster", "FanOut", "GatherResult", "Listener", "Tally"]
+__all__ = ["Cluster", "FanOut", "GatherResult", "Listener", "QueryStats"]
 
 #: Seconds to wait for a sync server to lead again after the last leader was lost, and
 #: between two looks for it.
@@ -60,11 +60,13 @@ class Cluster:
     def __init__(self, metadata: Metadata, reactor: Any, token: str | None = None) -> None:
         self.metadata = metadata
         self._reactor = reactor
-        self._links = Links(reactor, token)
+        self._links = ConnectionPool(reactor, token)
         self._http = HttpClient(reactor, token)
         self._workers = Workers(self._links, self._http)
-        self._routes = Routes(metadata, reactor)
-        self._gathers = Gathers(self, lambda: Workers(Links(reactor, token), self._http), reactor)
+        self._routes = SegmentRouter(metadata, reactor)
+        self._gathers = Gathers(
+            self, lambda: Workers(ConnectionPool(reactor, token), self._http), reactor
+        )
         self._holders: dict[str, _Holder] = {}
 
     async def open(self) -> None:
@@ -92,7 +94,7 @@ class Cluster:
         listener: Listener,
         seconds: float | None = None,
         rows: int | None = None,
-        over: Sources | None = None,
+        over: WorkerClientFactory | None = None,
     ) -> FanOut:
         """Ask one query of each of these segments.
 
@@ -110,7 +112,7 @@ class Cluster:
         unique = list(dict.fromkeys(segments))
         for segment in unique:
             check_segment_id(segment)
-        question = Question(sql, parameters, seconds, rows)
+        question = QueryRequest(sql, parameters, seconds, rows)
         sources = over or self._workers
         return FanOut(unique, question, listener, self._routes, sources, self._reactor)
 
@@ -162,7 +164,7 @@ class Cluster:
         return existing(self.metadata, text)
 
     async def unserved(self, segments: Sequence[str]) -> list[str]:
-        """See :meth:`trough.cluster_client.router.Routes.unserved`."""
+        """See :meth:`trough.cluster_client.router.SegmentRouter.unserved`."""
         return await self._routes.unserved(segments)
 
     async def where(self, segments: Iterable[str]) -> dict[str, list[Copy]]:

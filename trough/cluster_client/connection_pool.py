@@ -24,7 +24,7 @@ CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 1.0
 
 
-class Links:
+class ConnectionPool:
     """Connections by address.
 
     :param token: to authenticate with, where a server asks for it

@@ -21,8 +21,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.cluster_client.interfaces import Listener, Question, Running, Source, Sources, Tally
-from trough.cluster_client.router import Place, Route, Routes
+from trough.cluster_client.interfaces import (
+    Listener,
+    QueryHandle,
+    QueryRequest,
+    QueryStats,
+    WorkerClient,
+    WorkerClientFactory,
+)
+from trough.cluster_client.router import Route, SegmentRouter, WorkerAddress
 from trough.protocols.line.values import Value
 from trough.util.slices import in_slices
 
@@ -55,7 +62,7 @@ class FanOut:
 
     :param segments: each once
     :param clock: for deadlines; the reactor, as a rule
-    :ivar done: fires with the :class:`Tally` once every segment answered or failed; fails
+    :ivar done: fires with the :class:`QueryStats` once every segment answered or failed; fails
         where the query as a whole is refused, with :class:`trough.errors.Cancelled` after
         `cancel`, or with what the listener raised. Cancelling it is `cancel`.
     :ivar tally: how it stands
@@ -65,14 +72,14 @@ class FanOut:
     def __init__(
         self,
         segments: Sequence[str],
-        question: Question,
+        question: QueryRequest,
         listener: Listener,
-        routes: Routes,
-        sources: Sources,
+        routes: SegmentRouter,
+        sources: WorkerClientFactory,
         clock: Any,
     ) -> None:
-        self.done: Deferred[Tally] = Deferred(lambda _: self.cancel())
-        self.tally = Tally(len(segments))
+        self.done: Deferred[QueryStats] = Deferred(lambda _: self.cancel())
+        self.tally = QueryStats(len(segments))
         self.paused = False
         self._question = question
         self._listener = listener
@@ -82,9 +89,9 @@ class FanOut:
         self._begun = clock.seconds()
         self._slots = DeferredSemaphore(WORKERS_AT_ONCE)
         self._unsettled = set(segments)
-        self._errands: set[_Errand] = set()
-        self._troubles: dict[str, _Trouble] = {}
-        self._again: dict[str, Place | None] = {}
+        self._errands: set[_SubQuery] = set()
+        self._troubles: dict[str, _FailureHistory] = {}
+        self._again: dict[str, WorkerAddress | None] = {}
         self._timers: dict[str, Any] = {}
         # Of a segment, first only columns arrived, then they and a batch are held back,
         # then the listener was told; it is in one of these at a time.
@@ -125,7 +132,7 @@ class FanOut:
             for segment in segments:
                 self._fail(segment, error)
             routes = {}
-        by_place: dict[Place, dict[str, Route]] = {}
+        by_place: dict[WorkerAddress, dict[str, Route]] = {}
 
         def sort_out(some: Sequence[str]) -> tuple[()]:
             for segment in some:
@@ -142,9 +149,9 @@ class FanOut:
         if not segments:
             self._finish_if_settled()
 
-    async def _ask(self, place: Place, routes: dict[str, Route]) -> None:
+    async def _ask(self, place: WorkerAddress, routes: dict[str, Route]) -> None:
         """Ask one worker for all of its segments."""
-        errand = _Errand(self, place, routes)
+        errand = _SubQuery(self, place, routes)
         self._errands.add(errand)
         self._routes.asked(place.node, len(routes))
         await self._slots.acquire()
@@ -168,7 +175,7 @@ class FanOut:
         """Ask for the segments that failed where they were asked for."""
         again, self._again = self._again, {}
         unknown = [segment for segment, place in again.items() if place is None]
-        moved: dict[Place, dict[str, Route]] = {}
+        moved: dict[WorkerAddress, dict[str, Route]] = {}
         for segment, place in again.items():
             if place is not None:
                 moved.setdefault(place, {})[segment] = Route(place)
@@ -177,7 +184,7 @@ class FanOut:
         if unknown:
             self._spawn(self._ask_all(unknown))
 
-    def _remaining(self) -> Question:
+    def _remaining(self) -> QueryRequest:
         question = self._question
         if question.seconds is None:
             return question
@@ -219,13 +226,13 @@ class FanOut:
         self._listener.done(segment, count)
         self._settle(segment)
 
-    def refused(self, segment: str, place: Place, error: errors.TroughError) -> None:
+    def refused(self, segment: str, place: WorkerAddress, error: errors.TroughError) -> None:
         """A segment was asked for in vain: ask elsewhere, or let it fail."""
         if self._over:
             return
         self._columns.pop(segment, None)
         self._held.pop(segment, None)
-        trouble = self._troubles.setdefault(segment, _Trouble())
+        trouble = self._troubles.setdefault(segment, _FailureHistory())
         trouble.nodes.append(place.node)
         trouble.error = error
         if not trouble.may_pass or not self._forgotten(segment):
@@ -323,7 +330,7 @@ class FanOut:
 
 
 @dataclass(slots=True)
-class _Trouble:
+class _FailureHistory:
     """Where a segment was asked for in vain, and what was said there last."""
 
     nodes: list[str] = field(default_factory=list)
@@ -336,19 +343,19 @@ class _Trouble:
         return may_pass and len(self.nodes) < MAX_TRIES
 
 
-class _Errand:
+class _SubQuery:
     """What one worker is asked, in one go, and has not answered yet."""
 
-    def __init__(self, fan_out: FanOut, place: Place, routes: dict[str, Route]) -> None:
+    def __init__(self, fan_out: FanOut, place: WorkerAddress, routes: dict[str, Route]) -> None:
         self.unfinished = set(routes)
         self.columns = fan_out.columns
         self.rows = fan_out.rows
         self._fan_out = fan_out
         self._place = place
         self._routes = routes
-        self._running: Running | None = None
+        self._running: QueryHandle | None = None
 
-    async def run(self, source: Source, question: Question) -> None:
+    async def run(self, source: WorkerClient, question: QueryRequest) -> None:
         """Ask, and wait for the end of the answer."""
         self._running = source.query(self._routes, question, self)
         if self._fan_out.paused:

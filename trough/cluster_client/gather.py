@@ -85,7 +85,7 @@ class Gathers:
         workers = self._unused.pop() if self._unused else self._new_workers()
         running = Deferred.fromCoroutine(
             gather(
-                _Apart(self._cluster, workers),
+                _DedicatedConnections(self._cluster, workers),
                 found.ids,
                 sql,
                 parameters,
@@ -136,7 +136,7 @@ class Gathers:
             await self._unused.pop().close()
 
 
-class _Apart:
+class _DedicatedConnections:
     """The cluster, asked over connections of one's own."""
 
     def __init__(self, cluster: Cluster, workers: Workers) -> None:

@@ -1,6 +1,6 @@
 """GATHER over the Twisted client.
 
-:func:`gather` asks what a :class:`trough.gather.Gathering` wants asked, tells it what comes
+:func:`gather` asks what a :class:`trough.gather.GatherSession` wants asked, tells it what comes
 back, and hands on the answer as it takes shape. It knows no transport but the cluster's
 ``query``, and plans and runs the final step where it is told to, for these block.
 """
@@ -17,8 +17,8 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.gather.session import Gathering, Request
-from trough.gather.temp_database import Limits
+from trough.gather.session import GatherSession, SegmentRequest
+from trough.gather.temp_database import GatherLimits
 
 #: Rows of the answer that are handed on at once.
 BUNCH = 1000
@@ -26,7 +26,7 @@ BUNCH = 1000
 Rows = list[Sequence[Any]]
 
 
-class Call(Protocol):
+class GatherCall(Protocol):
     """A query under way, as the Twisted client has it."""
 
     done: Deferred[Any]
@@ -38,7 +38,7 @@ class Call(Protocol):
     def resume(self) -> None: ...
 
 
-class Cluster(Protocol):
+class GatherCluster(Protocol):
     """What is needed of the Twisted client, :class:`trough.cluster_client.client.Cluster`."""
 
     def query(
@@ -49,7 +49,7 @@ class Cluster(Protocol):
         *,
         listener: Any,
         seconds: float | None = None,
-    ) -> Call: ...
+    ) -> GatherCall: ...
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class GatherResult:
 
 
 async def gather(
-    cluster: Cluster,
+    cluster: GatherCluster,
     segments: Iterable[str],
     sql: str,
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
@@ -77,7 +77,7 @@ async def gather(
     within: bool = False,
     seconds: float | None = None,
     now: float | None = None,
-    limits: Limits | None = None,
+    limits: GatherLimits | None = None,
     receive: Callable[[tuple[str, ...], Rows], Awaitable[None] | None] | None = None,
     in_thread: Callable[..., Deferred[Any]] = maybeDeferred,
     exist: bool = False,
@@ -97,7 +97,7 @@ async def gather(
     :param exist: all of `segments` exist: one that is found nowhere cannot be read now
     :raises trough.errors.TroughError: there is no exact answer, or segments failed
     """
-    gathering = Gathering(
+    gathering = GatherSession(
         sql, segments, parameters, partial=partial, within=within, now=now, limits=limits
     )
     result = GatherResult()
@@ -131,8 +131,8 @@ class _Running:
 
     def __init__(
         self,
-        cluster: Cluster,
-        gathering: Gathering,
+        cluster: GatherCluster,
+        gathering: GatherSession,
         clock: Any,
         seconds: float | None,
         receive: Callable[[tuple[str, ...], Rows], Awaitable[None] | None],
@@ -150,7 +150,7 @@ class _Running:
         if seconds is not None:
             error = errors.DeadlineExceeded(f"no answer within {seconds:g} s")
             self._late = clock.callLater(seconds, self._stop, error)
-        self._calls: list[Call] = []
+        self._calls: list[GatherCall] = []
         self._handing_on: Deferred[None] | None = None
         self._refusal: Failure | None = None
         # A step may be under way on a thread when everything is closed.
@@ -174,17 +174,17 @@ class _Running:
                     call.cancel()
                 self._calls = []
 
-    def _next_requests(self) -> list[Request]:
+    def _next_requests(self) -> list[SegmentRequest]:
         with self._lock:
             return self._gathering.next_requests()
 
-    def _ask(self, request: Request) -> Call:
+    def _ask(self, request: SegmentRequest) -> GatherCall:
         left = None if self._end is None else max(0.001, self._end - self._clock.seconds())
         return self._cluster.query(
             request.segments, request.sql, request.parameters, listener=self, seconds=left
         )
 
-    async def _over(self, call: Call) -> None:
+    async def _over(self, call: GatherCall) -> None:
         try:
             await call.done
         except errors.Cancelled:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from trough import errors
-from trough.cluster_client.router import Place, Route
+from trough.cluster_client.router import Route, WorkerAddress
 from trough.protocols.line.pending_calls import QueryListener
 from trough.protocols.line.values import Parameters
 
@@ -32,7 +32,7 @@ class Listener(QueryListener, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class QueryRequest:
     """What is asked.
 
     :ivar seconds: that are left of the deadline, or None for the workers' own
@@ -45,16 +45,16 @@ class Question:
     rows: int | None = None
 
 
-class Source(Protocol):
+class WorkerClient(Protocol):
     """A worker, ready to be asked for segments."""
 
     def query(
-        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
-    ) -> Running:
+        self, routes: Mapping[str, Route], question: QueryRequest, listener: QueryListener
+    ) -> QueryHandle:
         """Ask for all of these segments."""
 
 
-class Running(Protocol):
+class QueryHandle(Protocol):
     """What a worker was asked."""
 
     done: Deferred[Any]
@@ -66,10 +66,10 @@ class Running(Protocol):
     def resume(self) -> None: ...
 
 
-class Sources(Protocol):
+class WorkerClientFactory(Protocol):
     """Where workers are reached."""
 
-    async def source(self, place: Place) -> Source:
+    async def source(self, place: WorkerAddress) -> WorkerClient:
         """A connection to this worker.
 
         :raises trough.errors.Unavailable: there is none to be had
@@ -77,7 +77,7 @@ class Sources(Protocol):
 
 
 @dataclass(slots=True)
-class Tally:
+class QueryStats:
     """How a query stands, or ended.
 
     :ivar segments: that were asked

@@ -28,7 +28,7 @@ from twisted.internet.defer import Deferred, DeferredList
 
 from trough.metadata import Metadata
 from trough.model import READ, WRITE, Copy, Worker
-from trough.util.background_refresh import Patience
+from trough.util.background_refresh import BackgroundRefresh
 from trough.util.slices import in_slices
 
 #: Segments that one look-up asks for, and look-ups under way at once.
@@ -47,7 +47,7 @@ REMEMBERED = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerAddress:
     """A worker, as one that asks it needs to know it.
 
     :ivar line: ``host:port`` of the line protocol; empty for a worker that has none
@@ -64,7 +64,7 @@ class Route:
     :ivar url: over HTTP; empty where only the line protocol's address is known
     """
 
-    place: Place
+    place: WorkerAddress
     url: str = ""
 
 
@@ -72,7 +72,7 @@ class Route:
 _Known = dict[str, tuple[float, Sequence[Copy]]]
 
 
-class Routes:
+class SegmentRouter:
     """Finds workers for segments.
 
     :param clock: the reactor, as a rule
@@ -84,7 +84,7 @@ class Routes:
         self._copies: _Known = {}
         self._workers: dict[str, Worker] = {}
         self._workers_at = -math.inf
-        self._patience = Patience(PATIENCE_SECONDS, clock)
+        self._patience = BackgroundRefresh(PATIENCE_SECONDS, clock)
         self._asked: Counter[str] = Counter()
 
     async def find(
@@ -154,13 +154,13 @@ class Routes:
         if segment in self._copies:
             self._copies[segment] = (-math.inf, self._copies[segment][1])
 
-    def place_of(self, node: str, line: str = "") -> Place:
+    def place_of(self, node: str, line: str = "") -> WorkerAddress:
         """The worker of this name.
 
         :param line: its address where the store does not know the worker (yet)
         """
         worker = self._workers.get(node)
-        return Place(node, worker.line if worker is not None else line)
+        return WorkerAddress(node, worker.line if worker is not None else line)
 
     async def worker(self, node: str) -> Worker | None:
         """A live worker's row, looked up anew where it is not known."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trough import errors
-from trough.cluster_client.connection_pool import Links
-from trough.cluster_client.interfaces import Question, Running, Source
-from trough.cluster_client.router import Place, Route
+from trough.cluster_client.connection_pool import ConnectionPool
+from trough.cluster_client.interfaces import QueryHandle, QueryRequest, WorkerClient
+from trough.cluster_client.router import Route, WorkerAddress
 from trough.protocols.http.client import HttpClient
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.pending_calls import QueryListener
@@ -21,8 +21,8 @@ class LineSource:
         self._connection = connection
 
     def query(
-        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
-    ) -> Running:
+        self, routes: Mapping[str, Route], question: QueryRequest, listener: QueryListener
+    ) -> QueryHandle:
         return self._connection.query(
             routes,
             question.sql,
@@ -41,21 +41,21 @@ class HttpSource:
         self._node = node
 
     def query(
-        self, routes: Mapping[str, Route], question: Question, listener: QueryListener
-    ) -> Running:
+        self, routes: Mapping[str, Route], question: QueryRequest, listener: QueryListener
+    ) -> QueryHandle:
         refuse_parameters(self._node, question.parameters)
         urls = {segment: route.url for segment, route in routes.items()}
         return self._http.query(urls, question.sql, question.rows, listener)
 
 
 class Workers:
-    """Workers by place; see :class:`trough.cluster_client.interfaces.Sources`."""
+    """Workers by place; see :class:`trough.cluster_client.interfaces.WorkerClientFactory`."""
 
-    def __init__(self, links: Links, http: HttpClient) -> None:
+    def __init__(self, links: ConnectionPool, http: HttpClient) -> None:
         self._links = links
         self._http = http
 
-    async def source(self, place: Place) -> Source:
+    async def source(self, place: WorkerAddress) -> WorkerClient:
         """A connection to this worker.
 
         :raises trough.errors.Unavailable: there is none to be had

@@ -11,7 +11,7 @@ from importlib import resources
 
 from twisted.internet.defer import Deferred
 
-from trough.executors.pool.pool import Limits, Outcome
+from trough.executors.pool.pool import Outcome, ReadLimits
 from trough.metadata.schemas import Schemas
 from trough.settings import Settings
 from trough.sync import MasterSyncController
@@ -53,7 +53,7 @@ class Example:
     async def _make(self, job: str) -> None:
         await self._controller.provision(job, SCHEMA)
         written = _Written()
-        self._worker.segments.write(job, _rows(job), None, Limits(60.0), written)
+        self._worker.segments.write(job, _rows(job), None, ReadLimits(60.0), written)
         await written.done
         await self._controller.promote(job)
 

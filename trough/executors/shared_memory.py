@@ -19,7 +19,7 @@ _RUNNING = struct.Struct("<QQQ")
 _HEAD = 64
 
 
-class SharedTable:
+class SharedProgressTable:
     """One executor's table.
 
     :param descriptor: of the memory, from :func:`create_memory`

@@ -4,7 +4,7 @@
 tables are the ``UNION ALL`` of the segments' tables, with ``_segment`` naming the segment of
 a row. What cannot be answered exactly is refused, with the reason.
 
-:class:`Gathering` drives one from beginning to end and does no I/O; :func:`plan` and
+:class:`GatherSession` drives one from beginning to end and does no I/O; :func:`plan` and
 :class:`Merger` are its parts; :func:`trough.cluster_client.gather_driver.gather`
 runs it over the Twisted client. See ``docs/gather.rst`` for what is answered how.
 """
@@ -12,7 +12,16 @@ runs it over the Twisted client. See ``docs/gather.rst`` for what is answered ho
 from trough.gather.merger import Merger
 from trough.gather.planner import GatherPlan, plan
 from trough.gather.schema import read_schema, unite
-from trough.gather.session import Gathering, Request
-from trough.gather.temp_database import Limits
+from trough.gather.session import GatherSession, SegmentRequest
+from trough.gather.temp_database import GatherLimits
 
-__all__ = ["GatherPlan", "Gathering", "Limits", "Merger", "Request", "plan", "read_schema", "unite"]
+__all__ = [
+    "GatherLimits",
+    "GatherPlan",
+    "GatherSession",
+    "Merger",
+    "SegmentRequest",
+    "plan",
+    "read_schema",
+    "unite",
+]

@@ -31,7 +31,7 @@ _SUPPORTED = _SUMS | {"count", "min", "max"}
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class AggregateCall:
     """A call of an aggregate.
 
     :ivar argument: None for ``count(*)``
@@ -54,7 +54,7 @@ def aggregate_name(relation: Relation, node: exp.Expr) -> str | None:
     return name if name in relation.catalogue.aggregates else None
 
 
-def read_call(relation: Relation, node: exp.Expr) -> Call | None:
+def read_call(relation: Relation, node: exp.Expr) -> AggregateCall | None:
     """`node` as the call of an aggregate, or None.
 
     :raises NotPushed: an aggregate, but not one that can be divided
@@ -80,7 +80,7 @@ def read_call(relation: Relation, node: exp.Expr) -> Call | None:
     if isinstance(argument, exp.Star):
         argument = None
     # A smallest or greatest value is the same with its duplicates.
-    return Call(name, argument, distinct and name not in ("min", "max"), condition)
+    return AggregateCall(name, argument, distinct and name not in ("min", "max"), condition)
 
 
 class Divider:
@@ -98,7 +98,7 @@ class Divider:
         self.extremes: set[str] = set()
         self.filtered_extreme = False
 
-    def final(self, call: Call, exact: bool) -> str:
+    def final(self, call: AggregateCall, exact: bool) -> str:
         """The text that stands for `call` in the final SELECT.
 
         :raises NotPushed: it cannot be divided
@@ -115,7 +115,7 @@ class Divider:
             return self._sum(call, call.argument, exact)
         return self._simple(call)
 
-    def _of_segments(self, call: Call) -> str:
+    def _of_segments(self, call: AggregateCall) -> str:
         # A partial row stands for rows of its segment, though not for how many.
         divisible = call.distinct or call.function in ("min", "max")
         if call.condition is not None or not divisible or call.function in _SUMS:
@@ -125,7 +125,7 @@ class Divider:
             self.extremes.add(call.function)
         return f"{call.function}({distinct}{self._segment_column()})"
 
-    def _simple(self, call: Call) -> str:
+    def _simple(self, call: AggregateCall) -> str:
         argument = "*" if call.argument is None else "{0}"
         parts = () if call.argument is None else (call.argument,)
         column = self._column(f"{call.function}({argument})", parts, call.condition)
@@ -139,7 +139,7 @@ class Divider:
             return f"{call.function}({column.name} COLLATE {column.collation})"
         return f"{call.function}({column.name})"
 
-    def _distinct(self, call: Call, argument: exp.Expr) -> str:
+    def _distinct(self, call: AggregateCall, argument: exp.Expr) -> str:
         parts = (argument,) if call.condition is None else (argument, call.condition)
         template = "{0}" if call.condition is None else "CASE WHEN {1} THEN {0} END"
         column = self._column(template, parts, None)
@@ -147,7 +147,7 @@ class Divider:
         column.source = Piece("{0}", (argument,))
         return column.name
 
-    def _sum(self, call: Call, argument: exp.Expr, exact: bool) -> str:
+    def _sum(self, call: AggregateCall, argument: exp.Expr, exact: bool) -> str:
         parts = (argument,)
         lean = self._column("sum({0})", parts, call.condition)
         lean.exact = False
@@ -164,7 +164,7 @@ class Divider:
         # In parentheses, as it takes the place of a call: an operator may stand before it.
         return f"coalesce({real}, 0.0)" if call.function == "total" else f"({real} / sum({count}))"
 
-    def _exact(self, call: Call, argument: exp.Expr) -> list[str]:
+    def _exact(self, call: AggregateCall, argument: exp.Expr) -> list[str]:
         """The columns of :class:`trough.gather.exact_sums.ExactSum`, after the lean ones."""
         parts = (argument,)
         names = []

@@ -16,7 +16,7 @@ from trough.gather.dialect import Place, Plus, texts_of, write
 from trough.gather.nondeterminism import is_moving
 from trough.gather.normal_form import QUERIES
 from trough.gather.sqlite_helpers import folded
-from trough.gather.union_database import SEGMENT, Catalogue
+from trough.gather.union_database import SEGMENT, UnionDatabase
 
 _UNUSUAL_CLAUSES = ("qualify", "laterals", "pivots", "sample", "into", "connect", "kind")
 
@@ -37,7 +37,7 @@ class Relation:
         self,
         tree: exp.Expr,
         names: tuple[str, ...],
-        catalogue: Catalogue,
+        catalogue: UnionDatabase,
         parameters: Mapping[str, Any],
         within: bool,
     ) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from trough.gather.schema import Column, Schema
+from trough.gather.schema import Column, SegmentSchema
 from trough.gather.sqlite_helpers import folded
-from trough.gather.union_database import Catalogue
+from trough.gather.union_database import UnionDatabase
 
 #: Reading a REAL column takes one instruction more, and comparing it is comparing numbers.
 _COMPARED = {"INT": "NUM", "REAL": "NUM"}
@@ -23,7 +23,7 @@ _COMPARED = {"INT": "NUM", "REAL": "NUM"}
 def deciding_conflict(
     sql: str,
     parameters: Mapping[str, Any],
-    schema: Schema,
+    schema: SegmentSchema,
     reads: Iterable[tuple[str, str]],
     with_segment: bool,
 ) -> str:
@@ -49,7 +49,7 @@ def deciding_conflict(
     return ""
 
 
-def _ways(schema: Schema, key: tuple[str, str]) -> list[Column]:
+def _ways(schema: SegmentSchema, key: tuple[str, str]) -> list[Column]:
     declared = schema.declared[key]
     compared = {
         (_COMPARED.get(each.affinity, each.affinity), each.collation): each for each in declared
@@ -60,7 +60,7 @@ def _ways(schema: Schema, key: tuple[str, str]) -> list[Column]:
     ]
 
 
-def _declared(schema: Schema, columns: Mapping[tuple[str, str], Column]) -> Schema:
+def _declared(schema: SegmentSchema, columns: Mapping[tuple[str, str], Column]) -> SegmentSchema:
     """The union with columns declared otherwise."""
     tables = dict(schema.tables)
     for (table, name), column in columns.items():
@@ -73,9 +73,9 @@ def _declared(schema: Schema, columns: Mapping[tuple[str, str], Column]) -> Sche
 
 
 def _program(
-    sql: str, parameters: Mapping[str, Any], schema: Schema, with_segment: bool
+    sql: str, parameters: Mapping[str, Any], schema: SegmentSchema, with_segment: bool
 ) -> list[tuple] | None:
-    catalogue = Catalogue(schema, with_segment)
+    catalogue = UnionDatabase(schema, with_segment)
     try:
         return catalogue.program(sql, parameters)
     finally:

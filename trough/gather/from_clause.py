@@ -12,9 +12,9 @@ from sqlglot import exp
 
 from trough.gather.dialect import parse
 from trough.gather.normal_terms import rename, unwrapped
-from trough.gather.scopes import Scope, Source, Unresolved, quoted
+from trough.gather.scopes import FromItem, Scope, Unresolved, quoted
 from trough.gather.sqlite_helpers import folded
-from trough.gather.union_database import SEGMENT, Catalogue
+from trough.gather.union_database import SEGMENT, UnionDatabase
 from trough.gather.views import body_of
 
 QUERIES = (exp.Select, exp.SetOperation, exp.Values)
@@ -47,7 +47,7 @@ class FromClauses:
     :ivar names: of the tables and views that the text names, in lower case
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: UnionDatabase) -> None:
         self.catalogue = catalogue
         self.names: set[str] = set()
         self._views = 0
@@ -200,7 +200,7 @@ class FromClauses:
     ) -> exp.Expr:
         name = scope.free_name(alias or "trough source")
         node.set("alias", exp.TableAlias(this=quoted(name)))
-        scope.sources.append(Source(name, folded(alias), columns, listed))
+        scope.sources.append(FromItem(name, folded(alias), columns, listed))
         return node
 
     def _merge(self, join: exp.Join, scope: Scope) -> None:

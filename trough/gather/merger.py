@@ -15,8 +15,8 @@ from typing import Any
 
 from trough import errors
 from trough.gather.planner import GatherPlan
-from trough.gather.segment_sql import Ask
-from trough.gather.temp_database import Limits, Scratch
+from trough.gather.segment_sql import SegmentQuery
+from trough.gather.temp_database import GatherLimits, TempDatabase
 
 #: Rows of unfinished segments that are kept beside the scratch database.
 _KEPT = 20_000
@@ -34,7 +34,7 @@ class _Attempt:
         the exact form; either way its rows do not count
     """
 
-    ask: Ask
+    ask: SegmentQuery
     begun: bool = False
     kept: list[Sequence[Any]] | None = None
     passed: bool = False
@@ -56,10 +56,10 @@ class Merger:
     """
 
     def __init__(
-        self, plan: GatherPlan, limits: Limits | None = None, partial: bool = False
+        self, plan: GatherPlan, limits: GatherLimits | None = None, partial: bool = False
     ) -> None:
         self.plan = plan
-        self.limits = limits or Limits()
+        self.limits = limits or GatherLimits()
         self.failures: dict[str, errors.TroughError] = {}
         self.spoilt = False
         self._partial = partial
@@ -73,12 +73,12 @@ class Merger:
         # Places of sums that are exact only as integers.
         self._checked = _Layout(plan, False).checked
         self._places = _places(plan)
-        self._scratch: Scratch | None = None
+        self._scratch: TempDatabase | None = None
         self._stopped: errors.TroughError | None = None
 
     # -- what arrives --------------------------------------------------------------------
 
-    def asked(self, segment: str, ask: Ask) -> None:
+    def asked(self, segment: str, ask: SegmentQuery) -> None:
         """A segment is about to be asked; whatever it sent before is forgotten."""
         if segment in self._attempts:
             self._forget(segment)
@@ -277,9 +277,9 @@ class Merger:
             self._opened().discard(target, runs)
         attempt.runs = None
 
-    def _opened(self) -> Scratch:
+    def _opened(self) -> TempDatabase:
         if self._scratch is None:
-            self._scratch = Scratch(self.plan, self.limits, lambda: self._stopped)
+            self._scratch = TempDatabase(self.plan, self.limits, lambda: self._stopped)
         return self._scratch
 
     def _layout(self, exact: bool) -> _Layout:

@@ -32,9 +32,9 @@ from trough.gather.dialect import (
 )
 from trough.gather.from_clause import QUERIES, FromClauses, Tables
 from trough.gather.normal_terms import integer, name_of, stripped, term_of, unwrapped
-from trough.gather.scopes import Scope, Source, Unresolved, quoted, reference
+from trough.gather.scopes import FromItem, Scope, Unresolved, quoted, reference
 from trough.gather.sqlite_helpers import folded
-from trough.gather.union_database import SEGMENT, Catalogue
+from trough.gather.union_database import SEGMENT, UnionDatabase
 
 #: What a normal form is made of.
 _KNOWN = frozenset(
@@ -82,7 +82,7 @@ class NormalForm:
         return tuple(name for place, name in enumerate(names) if place not in self.left_out)
 
 
-def normal_form(sql: str, catalogue: Catalogue, parameters: Mapping[str, Any]) -> NormalForm:
+def normal_form(sql: str, catalogue: UnionDatabase, parameters: Mapping[str, Any]) -> NormalForm:
     """The normal form of `sql`.
 
     :raises Unresolved: there is none that is proved to mean the same
@@ -129,7 +129,7 @@ class _Resolver(FromClauses):
     :ivar segment_stars: items that ``*`` has in the catalogue alone
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: UnionDatabase) -> None:
         super().__init__(catalogue)
         self.loose = False
         self.segment_stars: list[exp.Expr] = []
@@ -276,7 +276,7 @@ class _Resolver(FromClauses):
             raise Unresolved("* of a source that is not known")
         return found
 
-    def _is_added(self, source: Source, name: str) -> bool:
+    def _is_added(self, source: FromItem, name: str) -> bool:
         """Whether a column is the one that the catalogue has and no segment."""
         if not self.catalogue.with_segment or folded(name) != SEGMENT or not source.table:
             return False

@@ -30,11 +30,11 @@ from trough.gather.nondeterminism import OF_CONNECTIONS, is_moving, stopped
 from trough.gather.normal_form import NormalForm, normal_form
 from trough.gather.parameters import bind
 from trough.gather.pushdown import PARTIAL, Pushdown, ordered, plain
-from trough.gather.schema import Schema
+from trough.gather.schema import SegmentSchema
 from trough.gather.scopes import ROWIDS, Unresolved
-from trough.gather.segment_sql import Ask, pushed_text
+from trough.gather.segment_sql import SegmentQuery, pushed_text
 from trough.gather.shipping import Shipped, shipped_tables, shipping_text
-from trough.gather.union_database import SEGMENT, Catalogue, Prepared, definition
+from trough.gather.union_database import SEGMENT, Prepared, UnionDatabase, definition
 from trough.gather.united import united
 from trough.gather.views import with_what_is_beneath
 
@@ -45,7 +45,7 @@ _ROWID = "rowid"
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
+class StagingTable:
     """A table of the scratch database that segments' rows go to.
 
     :ivar columns: those that rows fill, in their order; `segment`, whether the segment's
@@ -77,7 +77,7 @@ class GatherPlan:
     """
 
     text: str
-    schema: Schema
+    schema: SegmentSchema
     kind: str
     names: tuple[str, ...]
     parameters: Mapping[str, Any]
@@ -91,7 +91,7 @@ class GatherPlan:
     shipped: tuple[Shipped, ...] = ()
     with_segment: bool = False
     within: bool = False
-    _asks: dict[Any, tuple[Schema, Ask | None]] = field(
+    _asks: dict[Any, tuple[SegmentSchema, SegmentQuery | None]] = field(
         default_factory=dict, compare=False, repr=False
     )
 
@@ -111,7 +111,7 @@ class GatherPlan:
         """Whether segments are asked for the exact form from the beginning."""
         return self.pushed is not None and self.pushed.starts_exact
 
-    def ask(self, variant: Schema, exact: bool = False) -> Ask | None:
+    def ask(self, variant: SegmentSchema, exact: bool = False) -> SegmentQuery | None:
         """What a segment of the given schema is asked; None where it has nothing to say."""
         key = (id(variant), exact)
         if key not in self._asks:
@@ -119,7 +119,7 @@ class GatherPlan:
             self._asks[key] = (variant, self._ask(variant, exact))
         return self._asks[key][1]
 
-    def _ask(self, variant: Schema, exact: bool) -> Ask | None:
+    def _ask(self, variant: SegmentSchema, exact: bool) -> SegmentQuery | None:
         if self.pushed is not None:
             return pushed_text(self.pushed, self.tables, self.schema, variant, exact)
         if self.shipped:
@@ -127,7 +127,7 @@ class GatherPlan:
         return None
 
     @property
-    def landings(self) -> list[Landing]:
+    def landings(self) -> list[StagingTable]:
         """The tables of the scratch database."""
         if self.pushed is not None:
             uses_segment = SEGMENT in self.pushed.final
@@ -138,9 +138,9 @@ class GatherPlan:
                 f"CREATE TABLE {sqlite_helpers.name(PARTIAL)} ({', '.join(columns or ['nothing'])})"
             )
             names = tuple(each.name for each in self.pushed.partials)
-            return [Landing(create, PARTIAL, names, uses_segment)]
+            return [StagingTable(create, PARTIAL, names, uses_segment)]
         return [
-            Landing(
+            StagingTable(
                 definition(each.table, self.with_segment),
                 each.table.name,
                 each.columns,
@@ -210,7 +210,7 @@ _KINDS = {
 
 def plan(
     sql: str,
-    schema: Schema,
+    schema: SegmentSchema,
     *,
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
     within: bool = False,
@@ -237,7 +237,7 @@ class _Planning:
     def __init__(
         self,
         text: str,
-        schema: Schema,
+        schema: SegmentSchema,
         parameters: dict[str, Any],
         within: bool,
         now: float | None,
@@ -259,22 +259,22 @@ class _Planning:
         finally:
             catalogue.close()
 
-    def _prepared(self) -> tuple[Catalogue, Prepared]:
+    def _prepared(self) -> tuple[UnionDatabase, Prepared]:
         if quotes_name(self.text, SEGMENT):
             # Without the column it would be a text.
-            catalogue = Catalogue(self.schema, with_segment=True)
+            catalogue = UnionDatabase(self.schema, with_segment=True)
             return catalogue, self._prepared_in(catalogue)
-        catalogue = Catalogue(self.schema)
+        catalogue = UnionDatabase(self.schema)
         try:
             return catalogue, self._prepared_in(catalogue)
         except errors.BadSql as error:
             catalogue.close()
             if SEGMENT not in error.message.lower():
                 raise
-        catalogue = Catalogue(self.schema, with_segment=True)
+        catalogue = UnionDatabase(self.schema, with_segment=True)
         return catalogue, self._prepared_in(catalogue)
 
-    def _prepared_in(self, catalogue: Catalogue) -> Prepared:
+    def _prepared_in(self, catalogue: UnionDatabase) -> Prepared:
         prepared = catalogue.prepare(self.text, self.parameters)
         if self.original[0] == self.text:
             return prepared
@@ -311,7 +311,7 @@ class _Planning:
                 "says how to compare",
             )
 
-    def _plan(self, catalogue: Catalogue, prepared: Prepared) -> GatherPlan:
+    def _plan(self, catalogue: UnionDatabase, prepared: Prepared) -> GatherPlan:
         form, reason = None, ""
         try:
             form = normal_form(self.text, catalogue, self.parameters)
@@ -328,7 +328,9 @@ class _Planning:
             )
         return self._shipped(catalogue, prepared, form, reason)
 
-    def _divided(self, catalogue: Catalogue, prepared: Prepared, form: NormalForm) -> GatherPlan:
+    def _divided(
+        self, catalogue: UnionDatabase, prepared: Prepared, form: NormalForm
+    ) -> GatherPlan:
         tree = form.tree.copy()
         if self.now is not None:
             tree = stopped(tree, self.now, self.parameters)
@@ -395,7 +397,7 @@ class _Planning:
 
     def _shipped(
         self,
-        catalogue: Catalogue,
+        catalogue: UnionDatabase,
         prepared: Prepared,
         form: NormalForm | None,
         reason: str,

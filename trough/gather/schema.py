@@ -56,7 +56,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableShape:
     """A table, or a view (then without columns, and `sql` is all there is to it)."""
 
     name: str
@@ -71,7 +71,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Schema:
+class SegmentSchema:
     """The tables and views of a segment, or of a union, by name in lower case.
 
     :ivar unusable: why a table cannot be gathered, by name in lower case
@@ -79,14 +79,14 @@ class Schema:
     :ivar declared: the column as each of them declares it, by the same
     """
 
-    tables: dict[str, Table] = field(default_factory=dict)
+    tables: dict[str, TableShape] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     conflicts: dict[tuple[str, str], str] = field(default_factory=dict)
     declared: dict[tuple[str, str], tuple[Column, ...]] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=256)
-def read_schema(text: str) -> Schema:
+def read_schema(text: str) -> SegmentSchema:
     """The schema that a segment told.
 
     :param text: the value of :data:`SCHEMA_VALUE`
@@ -95,7 +95,7 @@ def read_schema(text: str) -> Schema:
     objects = json.loads(text)
     if not isinstance(objects, list):
         raise ValueError(f"not a schema: {text[:80]!r}")
-    schema = Schema()
+    schema = SegmentSchema()
     connection = sqlite_helpers.connect()
     # A text is a stranger's. Whatever it is, it creates something or nothing.
     connection.set_progress_handler(lambda: 1, 100 * sqlite_helpers.STEPS)
@@ -107,10 +107,10 @@ def read_schema(text: str) -> Schema:
     return schema
 
 
-def _add(schema: Schema, connection: Any, kind: str, table: str, sql: str) -> None:
+def _add(schema: SegmentSchema, connection: Any, kind: str, table: str, sql: str) -> None:
     key = sqlite_helpers.folded(table)
     if kind == "view" and sql.startswith("CREATE VIEW "):
-        schema.tables[key] = Table(table, sql, is_view=True)
+        schema.tables[key] = TableShape(table, sql, is_view=True)
         return
     if not sql.startswith("CREATE TABLE "):
         schema.unusable[key] = "it is a virtual table, whose content does not lie in rows"
@@ -119,7 +119,7 @@ def _add(schema: Schema, connection: Any, kind: str, table: str, sql: str) -> No
     try:
         connection.execute(sql)
         connection.set_authorizer(None)
-        schema.tables[key] = Table(table, sql, _columns(connection, table))
+        schema.tables[key] = TableShape(table, sql, _columns(connection, table))
     except sqlite_helpers.Error as error:
         schema.unusable[key] = f"its definition does not work here: {error}"
     finally:
@@ -157,9 +157,9 @@ def _columns(connection: Any, table: str) -> tuple[Column, ...]:
     )
 
 
-def unite(schemas: Iterable[Schema]) -> Schema:
+def unite(schemas: Iterable[SegmentSchema]) -> SegmentSchema:
     """The union of segments' schemas; see the module."""
-    union = Schema()
+    union = SegmentSchema()
     for schema in schemas:
         union.unusable.update(schema.unusable)
         for key, table in schema.tables.items():
@@ -170,7 +170,7 @@ def unite(schemas: Iterable[Schema]) -> Schema:
     return union
 
 
-def _united(union: Schema, known: Table, other: Table) -> Table:
+def _united(union: SegmentSchema, known: TableShape, other: TableShape) -> TableShape:
     key = sqlite_helpers.folded(known.name)
     if known.is_view or other.is_view:
         if (known.is_view, known.sql) != (other.is_view, other.sql):
@@ -191,7 +191,7 @@ def _united(union: Schema, known: Table, other: Table) -> Table:
         )
         # Each value is what its segment stored, and is stored here as it is.
         columns[name] = Column(mine.name, "", "BINARY")
-    return Table(known.name, known.sql, tuple(columns.values()))
+    return TableShape(known.name, known.sql, tuple(columns.values()))
 
 
 def _told(column: Column) -> str:

@@ -22,7 +22,7 @@ class Unresolved(Exception):
 
 
 @dataclass(slots=True)
-class Source:
+class FromItem:
     """A term of FROM.
 
     :ivar name: by which the normal form calls it; no other source has the same
@@ -73,7 +73,7 @@ class Scope:
 
     def __init__(self, parent: Scope | None) -> None:
         self.parent = parent
-        self.sources: list[Source] = []
+        self.sources: list[FromItem] = []
         self.aliases: dict[str, exp.Expr] = {}
         self.places: dict[str, int] = {}
         self.sees_aliases = False
@@ -124,7 +124,7 @@ class Scope:
         return None
 
 
-def reference(source: Source, column: str) -> exp.Column:
+def reference(source: FromItem, column: str) -> exp.Column:
     """A column of a source, as the normal form writes it."""
     return exp.Column(this=quoted(column), table=quoted(source.name))
 

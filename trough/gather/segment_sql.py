@@ -19,7 +19,7 @@ from sqlglot import exp
 from trough.gather import sqlite_helpers
 from trough.gather.dialect import CastAs
 from trough.gather.pushdown import Adapt, Pushdown
-from trough.gather.schema import SCHEMA_VALUE, Column, Schema, Table
+from trough.gather.schema import SCHEMA_VALUE, Column, SegmentSchema, TableShape
 from trough.gather.scopes import quoted as quoted_name
 from trough.sql.statements import quoted
 
@@ -27,7 +27,7 @@ _OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLL
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class SegmentQuery:
     """What a plan asks of a segment.
 
     :ivar sql: the text
@@ -42,7 +42,7 @@ class Ask:
     exact: bool = False
 
 
-def guard(tables: Iterable[str], variant: Schema, width: int) -> str:
+def guard(tables: Iterable[str], variant: SegmentSchema, width: int) -> str:
     """A SELECT that answers the schema behind `width` columns of NULL, in a segment whose
     `tables` are not as in `variant`, and else nothing.
 
@@ -63,24 +63,28 @@ def guard(tables: Iterable[str], variant: Schema, width: int) -> str:
 
 
 def guarded(
-    core: str, tables: frozenset[str], variant: Schema, width: int, exact: bool = False
-) -> Ask:
+    core: str, tables: frozenset[str], variant: SegmentSchema, width: int, exact: bool = False
+) -> SegmentQuery:
     """What a segment is asked that should be of the shape `variant`.
 
     :param core: a SELECT of `width` columns
     """
     text = f"{guard(tables, variant, width)} UNION ALL SELECT *, NULL FROM ({core})"
-    return Ask(text, core, width, exact)
+    return SegmentQuery(text, core, width, exact)
 
 
-def guard_only(tables: frozenset[str], variant: Schema) -> Ask:
+def guard_only(tables: frozenset[str], variant: SegmentSchema) -> SegmentQuery:
     """Asks a segment that has nothing to say if it is of the shape `variant` whether it is."""
-    return Ask(guard(tables, variant, 1), "", 1)
+    return SegmentQuery(guard(tables, variant, 1), "", 1)
 
 
 def pushed_text(
-    pushed: Pushdown, tables: frozenset[str], union: Schema, variant: Schema, exact: bool
-) -> Ask | None:
+    pushed: Pushdown,
+    tables: frozenset[str],
+    union: SegmentSchema,
+    variant: SegmentSchema,
+    exact: bool,
+) -> SegmentQuery | None:
     """What a segment runs of a query that is divided; None where it has nothing to say."""
     relation = pushed.relation
     if relation.only_table and relation.only_table not in variant.tables:
@@ -94,7 +98,7 @@ def _width(pushed: Pushdown, exact: bool) -> int:
     return max(1, len(pushed.asked(exact)))
 
 
-def adapter(tree: exp.Expr, union: Schema, variant: Schema) -> Adapt:
+def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Adapt:
     """Changes parts of `tree`, in normal form, so that a segment of another shape takes them:
     a column that it lacks is NULL, a table that it lacks has no rows."""
     sources = {
@@ -124,7 +128,7 @@ def adapter(tree: exp.Expr, union: Schema, variant: Schema) -> Adapt:
     return lambda node: node.transform(change)
 
 
-def _lacking(whole: Table, table: Table | None) -> dict[str, Column]:
+def _lacking(whole: TableShape, table: TableShape | None) -> dict[str, Column]:
     """Columns of the union's table that a segment's does not have, by name in lower case."""
     mine = table.column_names if table is not None else frozenset()
     named = {sqlite_helpers.folded(column.name): column for column in whole.columns}
@@ -139,7 +143,7 @@ def _nothing(column: Column) -> exp.Expr:
     return null
 
 
-def _look_alike(whole: Table, table: Table | None, node: exp.Table) -> exp.Expr:
+def _look_alike(whole: TableShape, table: TableShape | None, node: exp.Table) -> exp.Expr:
     """A SELECT that gives a segment's table, or nothing, the columns of `whole`."""
     lacking = _lacking(whole, table)
     items = [

@@ -1,6 +1,6 @@
 """One GATHER from beginning to end, without any I/O: whom to ask what, and when it is done.
 
-The caller asks what :meth:`Gathering.next_requests` says, tells what comes back, and does so
+The caller asks what :meth:`GatherSession.next_requests` says, tells what comes back, and does so
 again until nothing is to be asked. One segment tells its schema; then all are asked at once;
 those that turn out to be of another shape, or whose sums were not of integers, are asked a
 second time. The Twisted client and the shell drive the same object.
@@ -18,8 +18,8 @@ from trough.gather.errors import failure
 from trough.gather.merger import Merger
 from trough.gather.planner import GatherPlan, plan
 from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
-from trough.gather.segment_sql import Ask, guard_only
-from trough.gather.temp_database import Limits
+from trough.gather.segment_sql import SegmentQuery, guard_only
+from trough.gather.temp_database import GatherLimits
 from trough.gather.union_database import SEGMENT
 from trough.sql.statements import quoted
 
@@ -30,7 +30,7 @@ _MOST_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SegmentRequest:
     """One query for a number of segments.
 
     :ivar parameters: by name, or None
@@ -41,7 +41,7 @@ class Request:
     parameters: Mapping[str, Any] | None = None
 
 
-class Gathering:
+class GatherSession:
     """See the module.
 
     :param sql: a SELECT, with or without parameters
@@ -64,7 +64,7 @@ class Gathering:
         partial: bool = False,
         within: bool = False,
         now: float | None = None,
-        limits: Limits | None = None,
+        limits: GatherLimits | None = None,
     ) -> None:
         self.sql = sql
         self.segments = tuple(dict.fromkeys(segments))
@@ -99,7 +99,7 @@ class Gathering:
 
     # -- what the caller does --------------------------------------------------------------
 
-    def next_requests(self) -> list[Request]:
+    def next_requests(self) -> list[SegmentRequest]:
         """What to ask now, all of it at once; empty when there is nothing more to ask.
 
         Everything that was asked before is over: done, failed, or cancelled by the caller
@@ -229,7 +229,7 @@ class Gathering:
 
     # -- step by step ----------------------------------------------------------------------
 
-    def _run(self) -> Iterator[list[Request]]:
+    def _run(self) -> Iterator[list[SegmentRequest]]:
         yield from self._find_a_schema()
         surveyed = False
         try:
@@ -248,7 +248,7 @@ class Gathering:
             yield self._requests(waiting)
             waiting = yield from self._left_over()
 
-    def _find_a_schema(self) -> Iterator[list[Request]]:
+    def _find_a_schema(self) -> Iterator[list[SegmentRequest]]:
         first = 0
         for count in (*_PROBES, len(self.segments)):
             probed = self.segments[first : first + count]
@@ -258,7 +258,7 @@ class Gathering:
         if not self._schemas:
             raise self._too_few()
 
-    def _survey(self) -> Iterator[list[Request]]:
+    def _survey(self) -> Iterator[list[SegmentRequest]]:
         """Ask every segment for its schema, if it is not the first that is known; plan
         with what they have."""
         yield [self._schema_request(self.segments)]
@@ -270,12 +270,12 @@ class Gathering:
                 raise self._too_few() from error
             raise
 
-    def _schema_request(self, segments: Sequence[str]) -> Request:
+    def _schema_request(self, segments: Sequence[str]) -> SegmentRequest:
         self._asks_schemas, self._silent = True, set(segments)
         self._left_out = self._schemas[0] if self._schemas else None
         known = f" WHERE told IS NOT {quoted(self._left_out)}" if self._left_out else ""
         sql = f"SELECT told AS c0 FROM (SELECT ({SCHEMA_VALUE}) AS told){known}"
-        return Request(tuple(segments), sql)
+        return SegmentRequest(tuple(segments), sql)
 
     def _learn(self, segment: str, text: Any) -> None:
         try:
@@ -330,11 +330,11 @@ class Gathering:
         finally:
             connection.close()
 
-    def _requests(self, waiting: list[tuple[str, bool]]) -> list[Request]:
+    def _requests(self, waiting: list[tuple[str, bool]]) -> list[SegmentRequest]:
         """One request for each text, with the segments that it is right for."""
         assert self.plan is not None and self._merger is not None
         merger, attempts, shapes = self._merger, self._attempts, self._shapes
-        asks: dict[tuple[str | None, bool], Ask | None] = {}
+        asks: dict[tuple[str | None, bool], SegmentQuery | None] = {}
         grouped: dict[str, list[str]] = {}
         for segment, exact in waiting:
             shape = shapes.get(segment), exact
@@ -354,9 +354,9 @@ class Gathering:
         self._asks_schemas = False
         self._asked_exactly.update(segment for segment, exact in waiting if exact)
         parameters = self.plan.parameters or None
-        return [Request(tuple(them), sql, parameters) for sql, them in grouped.items()]
+        return [SegmentRequest(tuple(them), sql, parameters) for sql, them in grouped.items()]
 
-    def _left_over(self) -> Generator[list[Request], None, list[tuple[str, bool]]]:
+    def _left_over(self) -> Generator[list[SegmentRequest], None, list[tuple[str, bool]]]:
         """What has to be asked again after a round; asks for schemas where those are in doubt."""
         merger, count = self._merger, len(self._schemas)
         assert merger is not None

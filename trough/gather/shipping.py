@@ -19,10 +19,10 @@ from trough.gather.analysis import conjuncts
 from trough.gather.dialect import gives_json, write
 from trough.gather.nondeterminism import is_moving
 from trough.gather.normal_form import QUERIES
-from trough.gather.schema import Schema, Table
+from trough.gather.schema import SegmentSchema, TableShape
 from trough.gather.scopes import ROWIDS, quoted
-from trough.gather.segment_sql import Ask, adapter, guarded
-from trough.gather.union_database import SEGMENT, Catalogue, Prepared
+from trough.gather.segment_sql import SegmentQuery, adapter, guarded
+from trough.gather.union_database import SEGMENT, Prepared, UnionDatabase
 
 #: Functions that give a value for any arguments. Others may fail for rows that SQLite, in a
 #: join with a table that has no rows, would never look at.
@@ -42,7 +42,7 @@ class Shipped:
     :ivar conditions: on its rows, in normal form; they speak of the table as `called`
     """
 
-    table: Table
+    table: TableShape
     columns: tuple[str, ...]
     conditions: tuple[exp.Expr, ...] = ()
     called: str = ""
@@ -59,7 +59,7 @@ class Shipped:
 
 def shipped_tables(
     prepared: Prepared,
-    catalogue: Catalogue,
+    catalogue: UnionDatabase,
     tree: exp.Expr | None,
     parameters: Mapping[str, Any],
 ) -> list[Shipped]:
@@ -82,8 +82,8 @@ def shipped_tables(
 
 
 def shipping_text(
-    shipped: list[Shipped], tables: frozenset[str], union: Schema, variant: Schema
-) -> Ask | None:
+    shipped: list[Shipped], tables: frozenset[str], union: SegmentSchema, variant: SegmentSchema
+) -> SegmentQuery | None:
     """What a segment runs; None where it has none of the tables.
 
     With more than one table each row begins with the table's number.

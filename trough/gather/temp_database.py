@@ -33,7 +33,7 @@ _CACHE = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class GatherLimits:
     """What a merge may take.
 
     :ivar rows: shipped or partial rows in all
@@ -47,7 +47,7 @@ class Limits:
     kept_rows: int = 200_000
 
 
-class Scratch:
+class TempDatabase:
     """See the module.
 
     :param plan: says which tables there are and what runs at the end
@@ -57,7 +57,7 @@ class Scratch:
     def __init__(
         self,
         plan: GatherPlan,
-        limits: Limits,
+        limits: GatherLimits,
         stopped: Callable[[], errors.TroughError | None] = lambda: None,
     ) -> None:
         self._plan = plan

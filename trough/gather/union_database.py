@@ -15,7 +15,7 @@ from typing import Any
 
 from trough import errors
 from trough.gather import sqlite_helpers
-from trough.gather.schema import Schema, Table
+from trough.gather.schema import SegmentSchema, TableShape
 from trough.sql.sandbox import Action
 
 #: The column that names a row's segment.
@@ -44,14 +44,14 @@ class Prepared:
         return frozenset(table for table, _ in self.reads)
 
 
-class Catalogue:
+class UnionDatabase:
     """See the module.
 
     :param schema: the union
     :param with_segment: give each table a last column :data:`SEGMENT`
     """
 
-    def __init__(self, schema: Schema, with_segment: bool = False) -> None:
+    def __init__(self, schema: SegmentSchema, with_segment: bool = False) -> None:
         self.schema = schema
         self.with_segment = with_segment
         self._connection = sqlite_helpers.connect()
@@ -112,7 +112,7 @@ class Catalogue:
             )
         }
         reads: set[tuple[str, str]] = set()
-        cursors: dict[int, Table] = {}
+        cursors: dict[int, TableShape] = {}
         for operation, cursor, second, *_ in program:
             if operation == b"OpenRead" and second in roots:
                 cursors[cursor] = roots[second]
@@ -266,7 +266,7 @@ def _collation(told: str) -> str:
     return "BINARY" if told == "B" else told
 
 
-def definition(table: Table, with_segment: bool) -> str:
+def definition(table: TableShape, with_segment: bool) -> str:
     """The statement that creates a table of the union: columns and no constraints."""
     if table.is_view:
         return table.sql

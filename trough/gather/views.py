@@ -16,10 +16,10 @@ from sqlglot.tokens import Token, TokenType
 
 from trough.gather import sqlite_helpers
 from trough.gather.dialect import Verbatim
-from trough.gather.schema import Schema
+from trough.gather.schema import SegmentSchema
 
 
-def with_what_is_beneath(names: Iterable[str], schema: Schema) -> frozenset[str]:
+def with_what_is_beneath(names: Iterable[str], schema: SegmentSchema) -> frozenset[str]:
     """`names` of tables and views, and of all that these views may read."""
     found: set[str] = set()
     new = set(names)

@@ -14,20 +14,20 @@ from twisted.internet.interfaces import IReactorTime
 
 from trough.metadata import Metadata
 from trough.model import Worker
-from trough.util.background_refresh import Patience
+from trough.util.background_refresh import BackgroundRefresh
 from trough.util.clocks import time_of_day
 
 #: Seconds that a status waits for a store that has answered so far.
 PATIENCE = 1.0
 
 
-class Overview:
+class ClusterStatus:
     """The workers and the number of write locks, as last seen."""
 
     def __init__(self, metadata: Metadata, clock: IReactorTime) -> None:
         self._metadata = metadata
         self._clock = clock
-        self._patience = Patience(PATIENCE, clock)
+        self._patience = BackgroundRefresh(PATIENCE, clock)
         self._workers: list[Worker] = []
         self._locks: int | None = None
         self._as_of: float | None = None

@@ -34,7 +34,7 @@ def report_skipped(before: Listing | None, now: Listing) -> None:
         _log.warn("canonical storage: {count} more are skipped", count=len(new) - MOST_SKIPPED)
 
 
-class LongLook:
+class StorageScan:
     """One look at canonical storage, which goes on while rounds do.
 
     :param since: what the look before this one found, if there was one

@@ -1,6 +1,6 @@
 """What a sync server does while it leads: look, plan, and carry the plan out.
 
-One :class:`Reign` is one term of leadership, with a generation of its own; everything it
+One :class:`LeaderTerm` is one term of leadership, with a generation of its own; everything it
 knows is read anew at its beginning and forgotten at its end. It promises to change nothing
 once its lease may have ended: its own clock tells it to stop, and each change is made on
 the condition, checked in the store, that it still leads.
@@ -23,7 +23,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.leader.placement.planner import Plan, Planner
-from trough.leader.storage_scan import MOST_SKIPPED, LongLook, report_skipped
+from trough.leader.storage_scan import MOST_SKIPPED, StorageScan, report_skipped
 from trough.metadata import LockChanges, Metadata, Watch
 from trough.model import READ, CanonicalCopy, Leader, Lock
 from trough.storage import Changes, Listing, Storage
@@ -93,7 +93,7 @@ class Leadership:
         self._policy = policy
         self._threads = threads
         self._clock = clock
-        self._reign: Reign | None = None
+        self._reign: LeaderTerm | None = None
         self._ending: list[Deferred[None]] = []
 
     def begin_or_go_on(self, leader: Leader, renewed: float) -> None:
@@ -102,7 +102,7 @@ class Leadership:
         if self._reign is not None and self._reign.leader.generation != leader.generation:
             self.end()
         if self._reign is None:
-            self._reign = Reign(
+            self._reign = LeaderTerm(
                 leader,
                 self._metadata,
                 self._storage,
@@ -139,7 +139,7 @@ class Leadership:
         return self._reign.status() if self._reign is not None else None
 
 
-class Reign:
+class LeaderTerm:
     """One term of leadership.
 
     :param is_over: whether the lease may have ended
@@ -170,7 +170,7 @@ class Reign:
         self._lock_news: list[LockChanges] = []
         self._watch: Watch | None = None
         self._listing: Listing | None = None
-        self._looking: LongLook | None = None
+        self._looking: StorageScan | None = None
         self._looked_fully = float("-inf")
         self._reaped = float("-inf")
         self._storage_away = False
@@ -281,7 +281,7 @@ class Reign:
         """Take in what a look at canonical storage finds, if it has come to its end."""
         if self._looking is None:
             full = now - self._looked_fully >= self._policy.full_listing
-            self._looking = LongLook(self._storage, self._listing, full, self._clock)
+            self._looking = StorageScan(self._storage, self._listing, full, self._clock)
         look = self._looking
         if not await look.ends_within(LOOK_SECONDS):
             return

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from trough import errors
-from trough.cli.load_progress import Progress
+from trough.cli.load_progress import LoadProgress
 from trough.client import TroughClient, TroughException, TroughSegmentNotFound
 from trough.load import formats, tables
 from trough.load.journal import Entry, Journal, version_of
@@ -40,7 +40,7 @@ class FileLoader:
         options: argparse.Namespace,
         segment: str,
         path: str,
-        progress: Progress,
+        progress: LoadProgress,
         journal: Journal | None,
         interrupted: threading.Event,
     ) -> None:

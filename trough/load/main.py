@@ -20,7 +20,7 @@ from typing import TextIO
 
 from trough import errors, model
 from trough.cli import metadata_url
-from trough.cli.load_progress import Progress
+from trough.cli.load_progress import LoadProgress
 from trough.client import TroughClient, TroughException
 from trough.load import options as command_line
 from trough.load.file_loader import FileLoader, Interrupted
@@ -118,7 +118,7 @@ class _Run:
         self._messages = messages
         self._interrupted = threading.Event()
         self._journal = Journal(options.resume) if options.resume else None
-        self._progress = Progress(messages, _total_bytes(options.files))
+        self._progress = LoadProgress(messages, _total_bytes(options.files))
 
     def run(self, plan: dict[str, list[str]]) -> int:
         """Load all files, as far as they can be.

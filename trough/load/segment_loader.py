@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 from trough import errors
 from trough.client import TroughClient, TroughException, TroughOutcomeUnknown
 from trough.load.records import Row, Skipped, alike, folded_name
-from trough.load.tables import Table, alter_sql, create_sql, no_answer
+from trough.load.tables import TargetTable, alter_sql, create_sql, no_answer
 from trough.sql.text import quoted_name, sql_value
 
 #: A batch is sent when its SQL has grown to this many bytes, however few its rows are:
@@ -87,7 +87,7 @@ class SegmentLoader:
         segment: str,
         schema: str,
         table_name: str,
-        table: Table,
+        table: TargetTable,
         batch_rows: int,
         listener: Listener,
         leave_out: Callable[[tuple[str, ...]], bool] = lambda _: False,

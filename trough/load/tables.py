@@ -20,7 +20,7 @@ from trough.sql import sqlite
 from trough.sql.text import quoted_name
 
 
-class Table(NamedTuple):
+class TargetTable(NamedTuple):
     """A table, or what it will be.
 
     :ivar types: declared type by folded name; empty: there is no such table
@@ -88,7 +88,7 @@ def _columns_of(table: str) -> str:
     return f"PRAGMA table_info({quoted_name(table)})"
 
 
-def look(client: TroughClient, segment: str, schema: str, table: str, create: bool) -> Table:
+def look(client: TroughClient, segment: str, schema: str, table: str, create: bool) -> TargetTable:
     """The table to load into; changes nothing.
 
     :param create: it need not be there
@@ -104,10 +104,12 @@ def look(client: TroughClient, segment: str, schema: str, table: str, create: bo
             f"segment {segment} has no table {table}",
             "--table names another one, --create makes it",
         )
-    return Table(types)
+    return TargetTable(types)
 
 
-def _of_schema(client: TroughClient, segment: str, schema: str, table: str, create: bool) -> Table:
+def _of_schema(
+    client: TroughClient, segment: str, schema: str, table: str, create: bool
+) -> TargetTable:
     known = client.schema(schema)
     names = ", ".join(sorted(each["name"] for each in client.schemas()))
     if known is None:
@@ -115,7 +117,7 @@ def _of_schema(client: TroughClient, segment: str, schema: str, table: str, crea
     try:
         trial = Trial(known[0][schema])
     except (*sqlite.Error, errors.TroughError):
-        return Table({}, is_new=True)  # the worker knows better
+        return TargetTable({}, is_new=True)  # the worker knows better
     types = trial.types(table)
     if not types and not create:
         made = ", ".join(trial.tables()) or "no table"
@@ -124,7 +126,7 @@ def _of_schema(client: TroughClient, segment: str, schema: str, table: str, crea
             f"--schema names another one (known: {names}), --table another table, "
             "--create makes the table",
         )
-    return Table(types, is_new=True, trial=trial)
+    return TargetTable(types, is_new=True, trial=trial)
 
 
 # -- declaring columns -------------------------------------------------------------

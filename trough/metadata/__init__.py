@@ -50,7 +50,7 @@ class LockChanges:
 
 
 @dataclass(frozen=True, slots=True)
-class Absence:
+class StoreOutage:
     """A store that does not answer.
 
     :ivar reason: why, in one line that names the servers
@@ -92,7 +92,7 @@ class Metadata(ABC):
         """Stop all watches and let go of every resource. Idempotent."""
 
     @property
-    def absence(self) -> Absence | None:
+    def absence(self) -> StoreOutage | None:
         """Why no call is answered now, as far as that is known without asking; None: not
         known of. On any thread, at once: calls themselves wait for a store to come back.
         """

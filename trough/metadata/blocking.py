@@ -86,13 +86,13 @@ def open_blocking(url: str) -> BlockingMetadata:
     """
     address = parse(url)
     if isinstance(address, SqliteAddress):
-        return BlockingEmbedded(address.path)
+        return BlockingSqlite(address.path)
     from trough.metadata.rethinkdb.blocking import BlockingRethink
 
     return BlockingRethink(address)
 
 
-class BlockingEmbedded(BlockingMetadata):
+class BlockingSqlite(BlockingMetadata):
     """The registry at `path`, read only."""
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:

@@ -40,9 +40,9 @@ def open_metadata(
     """
     address = parse(url, user, password)
     if isinstance(address, SqliteAddress):
-        from trough.metadata.sqlite.store import EmbeddedMetadata
+        from trough.metadata.sqlite.store import SqliteMetadata
 
-        return EmbeddedMetadata(address.path, reactor, tasks=tasks)
+        return SqliteMetadata(address.path, reactor, tasks=tasks)
     from trough.metadata.rethinkdb.store import RethinkMetadata
 
     if patience is None:

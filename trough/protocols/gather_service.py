@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.cluster_client.client import Cluster
 from trough.cluster_client.gather import AT_ONCE, segments_of
-from trough.protocols.gather_slots import Turn, Turns
+from trough.protocols.gather_slots import AdmissionQueue, Slot
 from trough.protocols.line.arguments import GatherArguments
 from trough.sql.rows import Row, array_of_rows
 
@@ -59,7 +59,7 @@ class Gatherer:
         self._seconds = seconds
         self._max_seconds = max_seconds
         self._clock = clock
-        self._turns = Turns(AT_ONCE, PATIENCE, clock)
+        self._turns = AdmissionQueue(AT_ONCE, PATIENCE, clock)
 
     async def gather(self, asked: GatherArguments, send: Send) -> Gathered:
         """Answer one; see :meth:`trough.cluster_client.client.Cluster.gather`.
@@ -89,7 +89,7 @@ class Gatherer:
             turn.give_back()
 
     async def _run(
-        self, asked: GatherArguments, seconds: float, send: Send, turn: Turn
+        self, asked: GatherArguments, seconds: float, send: Send, turn: Slot
     ) -> Gathered:
         await self._cluster.open()
         pattern = asked.pattern

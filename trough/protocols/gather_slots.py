@@ -16,7 +16,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, DeferredSemaphore
 
 
-class Turns:
+class AdmissionQueue:
     """See the module.
 
     :param count: of turns at once
@@ -29,11 +29,11 @@ class Turns:
         self._clock = clock
         self._free = DeferredSemaphore(count)
         # Turns that wait for their readers and since when, longest first.
-        self._asleep: dict[Turn, float] = {}
-        self._leaving: set[Turn] = set()
+        self._asleep: dict[Slot, float] = {}
+        self._leaving: set[Slot] = set()
         self._later: Any = None
 
-    async def take(self, leave: Callable[[], None]) -> Turn:
+    async def take(self, leave: Callable[[], None]) -> Slot:
         """Wait for a turn, which has to be given back.
 
         :param leave: called at most once, when the turn is wanted back; whoever has it
@@ -46,14 +46,14 @@ class Turns:
         except CancelledError:
             self._look()  # as one fewer waits
             raise
-        return Turn(self, leave)
+        return Slot(self, leave)
 
-    def _give_back(self, turn: Turn) -> None:
+    def _give_back(self, turn: Slot) -> None:
         self._leaving.discard(turn)
         self._free.release()
         self._look()
 
-    async def _wait(self, turn: Turn, reader: Awaitable[None]) -> None:
+    async def _wait(self, turn: Slot, reader: Awaitable[None]) -> None:
         self._asleep[turn] = self._clock.seconds()
         self._look()
         try:
@@ -79,13 +79,13 @@ class Turns:
             turn.leave()
 
 
-class Turn:
+class Slot:
     """One that was taken.
 
     :ivar lost: it was wanted back
     """
 
-    def __init__(self, turns: Turns, leave: Callable[[], None]) -> None:
+    def __init__(self, turns: AdmissionQueue, leave: Callable[[], None]) -> None:
         self.lost = False
         self.leave = leave
         self._turns = turns

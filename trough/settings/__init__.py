@@ -24,7 +24,7 @@ import yaml
 from trough.errors import BadSettings
 from trough.settings.checks import check_together, clash
 from trough.settings.keys import KEYS, REPLACED, Key, Settings
-from trough.settings.kinds import NotAllowed
+from trough.settings.kinds import ValidationError
 
 __all__ = ["DEFAULT_FILE", "KEYS", "Key", "Settings", "load_settings", "settings_from"]
 
@@ -122,7 +122,7 @@ def _checked(content: Mapping[Any, object], source: str) -> dict[str, _Given]:
             continue
         try:
             given[name] = _Given(key.kind.from_file(value), source)
-        except NotAllowed as error:
+        except ValidationError as error:
             raise _refusal(source, key, value, str(error)) from error
     return given
 
@@ -135,7 +135,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, _Given]:
             continue
         try:
             given[name] = _Given(key.kind.from_text(text), ENVIRONMENT)
-        except NotAllowed as error:
+        except ValidationError as error:
             raise _refusal(ENVIRONMENT, key, text, str(error)) from error
     return given
 

@@ -17,23 +17,23 @@ from trough.settings.kinds import (
     Choice,
     Flag,
     Hosts,
+    Integer,
     Kind,
     NodeName,
     PathTemplate,
+    Pattern,
     PublishedHost,
     Rate,
     Seconds,
     Size,
     Text,
     Url,
-    Whole,
-    Word,
 )
 from trough.settings.rules import COLD, COPIES, MOST_COPIES, Rule, first_answer
 
 # Not 0: what a process publishes is the port that its settings name.
-_PORT = Whole(1, 65535)
-_PROCESSES = Whole(1, 1024)
+_PORT = Integer(1, 65535)
+_PROCESSES = Integer(1, 1024)
 
 
 def _key(kind: Kind, default: object, meaning: str, secret: bool = False) -> Any:
@@ -75,13 +75,13 @@ class Settings:
         Hosts(), None, "Servers of RethinkDB; another way to write METADATA_URL."
     )
     rethinkdb_database: str = _key(
-        Word("letters, digits, _ and -", r"[A-Za-z0-9_\-]{1,64}"),
+        Pattern("letters, digits, _ and -", r"[A-Za-z0-9_\-]{1,64}"),
         "trough_configuration",
         "Database for RETHINKDB_HOSTS.",
     )
     rethinkdb_user: str = _key(Text("a text"), "admin", "User of RethinkDB.")
     rethinkdb_password: str | None = _key(
-        Word("a text without blanks"), None, "Password of RETHINKDB_USER.", secret=True
+        Pattern("a text without blanks"), None, "Password of RETHINKDB_USER.", secret=True
     )
     rethinkdb_tls: str | None = _key(
         AbsolutePath(), None, "Reserved for TLS to RethinkDB, which is not there yet"
@@ -95,7 +95,7 @@ class Settings:
         "Where canonical copies are kept.",
     )
     hdfs_host: str | None = _key(
-        Word("a host name", r"[A-Za-z0-9_.\-]{1,253}"),
+        Pattern("a host name", r"[A-Za-z0-9_.\-]{1,253}"),
         None,
         "Name node of HDFS; HDFS_HOST, HDFS_PORT and HDFS_PATH are another way to write "
         "STORAGE_URL.",
@@ -103,10 +103,10 @@ class Settings:
     hdfs_port: int = _key(_PORT, 9870, "Port of WebHDFS on HDFS_HOST.")
     hdfs_path: str | None = _key(AbsolutePath(), None, "Directory in HDFS.")
     hdfs_user: str | None = _key(
-        Word("a user's name"), None, "User of HDFS; without it, whoever runs the process."
+        Pattern("a user's name"), None, "User of HDFS; without it, whoever runs the process."
     )
     hdfs_proxy: str | None = _key(
-        Word("http://host:port", r"https?://[A-Za-z0-9_.\-\[\]:]{1,253}/?"),
+        Pattern("http://host:port", r"https?://[A-Za-z0-9_.\-\[\]:]{1,253}/?"),
         None,
         "HTTP proxy through which HDFS is reached, http://host:port.",
     )
@@ -131,7 +131,7 @@ class Settings:
         "Further names under which browsers may ask this server over HTTP.",
     )
     auth_token: str | None = _key(
-        Word("8 to 256 printable ASCII characters, no blank", r"[!-~]{8,256}"),
+        Pattern("8 to 256 printable ASCII characters, no blank", r"[!-~]{8,256}"),
         None,
         "Secret that every client and every other process has to show.",
         secret=True,
@@ -180,12 +180,12 @@ class Settings:
 
     # -- which worker keeps what --
     minimum_assignments: int = _key(
-        Whole(1, MOST_COPIES, "; rules for segments go into COPIES, as data"),
+        Integer(1, MOST_COPIES, "; rules for segments go into COPIES, as data"),
         2,
         "Copies of a segment where no rule of COPIES says otherwise.",
     )
     maximum_assignments: int = _key(
-        Whole(1, MOST_COPIES), None, "Most copies that any segment has: the number of hash rings."
+        Integer(1, MOST_COPIES), None, "Most copies that any segment has: the number of hash rings."
     )
     copies: tuple[Rule[int], ...] = _key(
         COPIES, [], "Rules for segments that have another number of copies."
@@ -202,7 +202,7 @@ class Settings:
         Size(1), None, "Bytes that a worker offers for local copies."
     )
     copy_thread_pool_size: int = _key(
-        Whole(1, 256), 2, "Copies that a worker fetches or promotes at the same time."
+        Integer(1, 256), 2, "Copies that a worker fetches or promotes at the same time."
     )
 
     # -- the cold tier --
@@ -236,7 +236,7 @@ class Settings:
         "Bytes that SQLite may use in one such process, and in a sync server for GATHER.",
     )
     kept_handles: int = _key(
-        Whole(0, 1_000_000), 6000, "Segments that one such process keeps open, each some 70 kB."
+        Integer(0, 1_000_000), 6000, "Segments that one such process keeps open, each some 70 kB."
     )
 
     # -- what a request may have --
@@ -250,7 +250,7 @@ class Settings:
         Seconds(0.01), 60, "Seconds that a write may run where it does not say."
     )
     max_rows: int = _key(
-        Whole(0, 2**53), 0, "Rows that one segment may answer to one request; 0: no limit."
+        Integer(0, 2**53), 0, "Rows that one segment may answer to one request; 0: no limit."
     )
     max_write_body: int = _key(Size(1024), "64 MiB", "Bytes of SQL in one write, at most.")
     max_sql_length: int = _key(Size(1024), "4 MiB", "Bytes of SQL in one read, at most.")

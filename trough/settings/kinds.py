@@ -1,7 +1,7 @@
 """Kinds of settings: how a value is written in a file or the environment, and checked.
 
 A kind turns what YAML made of a value, or the text of an environment variable, into
-the value that the program uses, or raises :class:`NotAllowed`. It promises that
+the value that the program uses, or raises :class:`ValidationError`. It promises that
 whatever it returns is usable as it stands. It knows no key and no default; who asked,
 and what to say to them, is the business of :mod:`trough.settings`.
 """
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from trough import errors, model
 
 
-class NotAllowed(ValueError):
+class ValidationError(ValueError):
     """A value that its kind refuses; the text, if there is one, says why."""
 
 
@@ -47,7 +47,7 @@ class Kind(ABC):
         return self.from_file(text)
 
 
-class Whole(Kind):
+class Integer(Kind):
     """A whole number between two limits.
 
     :param more: what to do for whom a number will not do
@@ -60,14 +60,14 @@ class Whole(Kind):
     def from_file(self, value: object) -> int:
         # YAML's "yes" is a bool, and a bool is an int to Python: not what was meant.
         if isinstance(value, bool) or not isinstance(value, int):
-            raise NotAllowed
+            raise ValidationError
         if not self.minimum <= value <= self.maximum:
-            raise NotAllowed
+            raise ValidationError
         return value
 
     def from_text(self, text: str) -> int:
         if not re.fullmatch(r"-?[0-9]{1,18}", text.strip(), re.ASCII):
-            raise NotAllowed
+            raise ValidationError
         return self.from_file(int(text))
 
 
@@ -80,16 +80,16 @@ class Seconds(Kind):
 
     def from_file(self, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise NotAllowed
+            raise ValidationError
         if not math.isfinite(value) or value < self.minimum:
-            raise NotAllowed
+            raise ValidationError
         return float(value)
 
     def from_text(self, text: str) -> float:
         try:
             return self.from_file(float(text))
         except ValueError:
-            raise NotAllowed from None
+            raise ValidationError from None
 
 
 class Rate(Seconds):
@@ -122,7 +122,7 @@ class Size(Kind):
         if isinstance(value, str):
             size = self._with_unit(value)
         if size is None or not self.minimum <= size < 2**63:
-            raise NotAllowed
+            raise ValidationError
         return size
 
     @staticmethod
@@ -148,14 +148,14 @@ class Flag(Kind):
 
     def from_file(self, value: object) -> bool:
         if not isinstance(value, bool):
-            raise NotAllowed
+            raise ValidationError
         return value
 
     def from_text(self, text: str) -> bool:
         try:
             return self._WORDS[text.strip().lower()]
         except KeyError:
-            raise NotAllowed from None
+            raise ValidationError from None
 
 
 class Text(Kind):
@@ -170,11 +170,11 @@ class Text(Kind):
 
     def from_file(self, value: object) -> str:
         if not isinstance(value, str) or not self._pattern.fullmatch(value):
-            raise NotAllowed
+            raise ValidationError
         return value
 
 
-class Word(Text):
+class Pattern(Text):
     """A text without blanks; a number counts, since YAML cannot know better."""
 
     def __init__(self, allowed: str, pattern: str = r"[!-~]+") -> None:
@@ -195,7 +195,7 @@ class NodeName(Kind):
         try:
             return model.check_node_name(value)
         except errors.BadSegmentId as error:
-            raise NotAllowed from error
+            raise ValidationError from error
 
 
 class Choice(Kind):
@@ -210,7 +210,7 @@ class Choice(Kind):
 
     def from_file(self, value: object) -> str:
         if not isinstance(value, str) or value.strip().lower() not in self._words:
-            raise NotAllowed
+            raise ValidationError
         return self._words[value.strip().lower()]
 
 
@@ -221,14 +221,14 @@ class Address(Kind):
 
     def from_file(self, value: object) -> str:
         if not isinstance(value, str):
-            raise NotAllowed
+            raise ValidationError
         try:
             return str(ipaddress.ip_address(value.strip()))
         except ValueError:
-            raise NotAllowed from None
+            raise ValidationError from None
 
 
-class PublishedHost(Word):
+class PublishedHost(Pattern):
     """A host name or an IP address that others connect to."""
 
     def __init__(self) -> None:
@@ -241,9 +241,9 @@ class PublishedHost(Word):
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
-            raise NotAllowed("it is no address") from None
+            raise ValidationError("it is no address") from None
         if address.is_unspecified or address.is_multicast:
-            raise NotAllowed("nobody can connect to it")
+            raise ValidationError("nobody can connect to it")
         return text
 
 
@@ -276,14 +276,14 @@ class PathTemplate(AbsolutePath):
         try:
             pieces = list(string.Formatter().parse(template))
         except ValueError as error:
-            raise NotAllowed(str(error)) from error
+            raise ValidationError(str(error)) from error
         names = [name for _, name, _, _ in pieces if name is not None]
         unknown = [name for name in names if name not in self._fields]
         if unknown or any(spec or how for _, _, spec, how in pieces):
-            raise NotAllowed(f"{{{unknown[0]}}} is no field" if unknown else "")
+            raise ValidationError(f"{{{unknown[0]}}} is no field" if unknown else "")
         missing = [name for name, needed in self._fields.items() if needed and name not in names]
         if missing:
-            raise NotAllowed(f"it lacks {{{missing[0]}}}")
+            raise ValidationError(f"it lacks {{{missing[0]}}}")
         return template
 
 
@@ -305,10 +305,10 @@ class Hosts(Kind):
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",")]
         if not isinstance(value, list) or not value:
-            raise NotAllowed
+            raise ValidationError
         for host in value:
             if not isinstance(host, str) or not _is_host_port(host):
-                raise NotAllowed(f"{host!r} is none")
+                raise ValidationError(f"{host!r} is none")
         return tuple(value)
 
 
@@ -328,28 +328,28 @@ class Url(Kind):
 
     def from_file(self, value: object) -> str:
         if not isinstance(value, str) or re.search(r"[\x00-\x1f\x7f#]", value):
-            raise NotAllowed
+            raise ValidationError
         try:
             parts = urlsplit(value)
         except ValueError as error:
-            raise NotAllowed(str(error)) from error
+            raise ValidationError(str(error)) from error
         local = self._local.get(parts.scheme)
         if local is None or not value.startswith(f"{parts.scheme}://") or len(parts.path) < 2:
-            raise NotAllowed
+            raise ValidationError
         if "@" in parts.netloc:
-            raise NotAllowed("user and password have keys of their own")
+            raise ValidationError("user and password have keys of their own")
         hosts = parts.netloc.split(",") if parts.netloc else []
         if bool(hosts) == local or not all(map(_is_host_port, hosts)):
-            raise NotAllowed
+            raise ValidationError
         if "?" in value and (local or not self._options.fullmatch(parts.query)):
-            raise NotAllowed
+            raise ValidationError
         return value
 
 
 class Parsed(Kind):
     """A list that YAML can write, in a file or in an environment variable.
 
-    :param parse: makes the value, or raises :class:`NotAllowed`
+    :param parse: makes the value, or raises :class:`ValidationError`
     :param read_yaml: turns an environment variable's text into what a file would give
     """
 

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 import yaml
 
-from trough.settings.kinds import Flag, Kind, NotAllowed, Parsed, Whole
+from trough.settings.kinds import Flag, Integer, Kind, Parsed, ValidationError
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def rules_kind(name: str, answer: Kind, example: str) -> Parsed:
 
     def parse(value: object) -> tuple[Rule[object], ...]:
         if not isinstance(value, list):
-            raise NotAllowed("it is no list")
+            raise ValidationError("it is no list")
         return tuple(
             _rule(f"rule {number}", rule, name, answer) for number, rule in enumerate(value, 1)
         )
@@ -86,50 +86,50 @@ def _read_yaml(text: str) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise NotAllowed("it is not YAML") from error
+        raise ValidationError("it is not YAML") from error
 
 
 def _rule(place: str, rule: object, name: str, answer: Kind) -> Rule[object]:
     if not isinstance(rule, Mapping):
-        raise NotAllowed(f"{place} is {rule!r}, and not a mapping")
+        raise ValidationError(f"{place} is {rule!r}, and not a mapping")
     known = ["match", "from", "to", name]
     for key in rule:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
             guess = f"; did you mean {near[0]!r}?" if near else ""
-            raise NotAllowed(f"{place} has an unknown key {key!r}{guess}")
+            raise ValidationError(f"{place} has an unknown key {key!r}{guess}")
     if name not in rule:
-        raise NotAllowed(f"{place} lacks {name!r}")
+        raise ValidationError(f"{place} lacks {name!r}")
     try:
         answered = answer.from_file(rule[name])
-    except NotAllowed as error:
-        raise NotAllowed(f"{place} has {name}: {rule[name]!r}") from error
+    except ValidationError as error:
+        raise ValidationError(f"{place} has {name}: {rule[name]!r}") from error
     if ("match" in rule) == ("from" in rule or "to" in rule):
-        raise NotAllowed(f"{place} has to have either 'match', or 'from' and 'to'")
+        raise ValidationError(f"{place} has to have either 'match', or 'from' and 'to'")
     if "match" in rule:
         return Rule(_pattern(place, rule["match"]), None, None, answered)
     first, last = (_number(place, end, rule.get(end)) for end in ("from", "to"))
     if first is not None and last is not None and first > last:
-        raise NotAllowed(f"{place} is from {first} to {last}, which is empty")
+        raise ValidationError(f"{place} is from {first} to {last}, which is empty")
     if first is None and last is None:
-        raise NotAllowed(f"{place} has neither 'from' nor 'to'")
+        raise ValidationError(f"{place} has neither 'from' nor 'to'")
     return Rule(None, first, last, answered)
 
 
 def _pattern(place: str, pattern: object) -> re.Pattern[str]:
     if not isinstance(pattern, str):
-        raise NotAllowed(f"{place} has match: {pattern!r}, which is no text (quote it)")
+        raise ValidationError(f"{place} has match: {pattern!r}, which is no text (quote it)")
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise NotAllowed(f"{place} has match: {pattern!r}, {error}") from error
+        raise ValidationError(f"{place} has match: {pattern!r}, {error}") from error
 
 
 def _number(place: str, end: str, value: object) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    raise NotAllowed(f"{place} has {end}: {value!r}, which is no whole number")
+    raise ValidationError(f"{place} has {end}: {value!r}, which is no whole number")
 
 
-COPIES = rules_kind("copies", Whole(1, MOST_COPIES), "{match: '^ait-', copies: 3}")
+COPIES = rules_kind("copies", Integer(1, MOST_COPIES), "{match: '^ait-', copies: 3}")
 COLD = rules_kind("cold", Flag(), "{from: 1, to: 299999, cold: true}")

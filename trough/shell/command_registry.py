@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from trough import errors
 from trough.cli.safe_text import safe
 from trough.shell.input.sql_kind import DESTROYING
-from trough.shell.input.statements import Rest, Statement
+from trough.shell.input.statements import ParseMode, Statement
 
 if TYPE_CHECKING:
     from trough.shell.shell import Shell
 
 
-class Takes(enum.Enum):
+class ArgumentKind(enum.Enum):
     """What an argument is, for completion."""
 
     SEGMENT = "segment"
@@ -87,8 +87,8 @@ class Command:
     handler: Handler
     usage: tuple[str, ...]
     group: Group
-    rest: Rest = Rest.WORDS
-    completes: tuple[Takes | str, ...] = ()
+    rest: ParseMode = ParseMode.WORDS
+    completes: tuple[ArgumentKind | str, ...] = ()
     aliases: tuple[str, ...] = ()
     destroys: bool = False
     least: int = 0
@@ -178,11 +178,11 @@ class Registry:
             words.pop()
         return None
 
-    def rest_of(self, text: str, position: int) -> Rest:
+    def rest_of(self, text: str, position: int) -> ParseMode:
         """How the text that begins at `position` is read."""
         found = self.find(text, position)
         # A mistyped word is told at once, and takes no further lines with it.
-        return found[0].rest if found else Rest.WORDS
+        return found[0].rest if found else ParseMode.WORDS
 
     def parse(self, statement: Statement) -> tuple[Command, Arguments]:
         """The command that a statement is, and its arguments.
@@ -199,9 +199,9 @@ class Registry:
             raise UsageError(*self._unknown(statement.text))
         entry, end = found
         text = statement.text[end:].strip()
-        words = words_of(text) if entry.rest is not Rest.LINE else ()
+        words = words_of(text) if entry.rest is not ParseMode.LINE else ()
         arguments = Arguments(text, words, statement.text[:end], statement)
-        if entry.rest is Rest.WORDS:
+        if entry.rest is ParseMode.WORDS:
             entry.check(arguments)
         return entry, arguments
 

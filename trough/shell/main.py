@@ -43,7 +43,7 @@ from trough.shell.settings import (
     read_settings,
     write_default,
 )
-from trough.shell.shell import Quit, Shell, Told
+from trough.shell.shell import AlreadyReported, Quit, Shell
 
 OK, FAILED, MISUSED, UNREACHABLE, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with contextlib.ExitStack() as stack:
             return run(options, stack)
-    except Told:
+    except AlreadyReported:
         return FAILED
     except BadSettings as error:
         return _fail(error, MISUSED)

@@ -111,7 +111,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class Started:
     """One segment's turn has come, of many that something is done to."""
 
     segment: str
@@ -126,7 +126,7 @@ class Result:
 
 
 #: What is told while something is done to many segments.
-Step = Begun | Result
+ProgressEvent = Started | Result
 
 
 class Remote(Protocol):
@@ -162,11 +162,11 @@ class Remote(Protocol):
         """Pages of ids of the segments that can be read, each segment once."""
         ...
 
-    def promote(self, segments: Sequence[str]) -> Iterator[Step | None]:
+    def promote(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
         """Promote segments, several at a time, in no order; None while nothing happens."""
         ...
 
-    def delete(self, segments: Sequence[str]) -> Iterator[Step | None]:
+    def delete(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
         """Delete segments everywhere, likewise."""
         ...
 

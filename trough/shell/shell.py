@@ -24,13 +24,22 @@ from trough.shell.input.batches import Batch, joined
 from trough.shell.input.sql_kind import writes
 from trough.shell.input.statements import Splitter, Statement
 from trough.shell.output import columnar
-from trough.shell.output.formats import Choice, Options
+from trough.shell.output.formats import Choice, RenderOptions
 from trough.shell.output.results import Results
 from trough.shell.output.sections import counted, layout_for
 from trough.shell.output.sinks import Output
 from trough.shell.output.tables import show_rows
 from trough.shell.runner import Outcome, Runner, failure_lines, summary
-from trough.shell.session import Begun, Failed, Query, Remote, Result, Session, Step, Written
+from trough.shell.session import (
+    Failed,
+    ProgressEvent,
+    Query,
+    Remote,
+    Result,
+    Session,
+    Started,
+    Written,
+)
 from trough.shell.settings import ShellSettings
 
 #: Files that read files that read files: deeper than this is a circle.
@@ -41,7 +50,7 @@ class Quit(Exception):  # not an error
     """The user wants out."""
 
 
-class Told(TroughError):
+class AlreadyReported(TroughError):
     """Something failed, and was told already."""
 
 
@@ -172,7 +181,7 @@ class Shell:
     def _execute_at(self, statement: Statement, name: str) -> None:
         try:
             self.execute(statement)
-        except Told:
+        except AlreadyReported:
             if name:
                 self.complain(f"{name}:{statement.line}: stopped here")
             raise
@@ -217,11 +226,11 @@ class Shell:
             raise KeyboardInterrupt
         try:
             self.report(outcome.failures, asked)
-        except Told:
+        except AlreadyReported:
             if not partial:
                 raise
         if outcome.interrupted:
-            raise Told("cancelled")  # and what a file or a line says after it is not run
+            raise AlreadyReported("cancelled")  # and what a file or a line says after it is not run
         return outcome
 
     def _check_binary(self, choice: Choice) -> None:
@@ -261,7 +270,7 @@ class Shell:
         if len(failures) > 1 and self.confirm is not None:  # a script has no next statement
             self.complain("SHOW FAILURES lists them all")
         if failures:
-            raise Told(f"{len(failures)} of {asked} segments failed")
+            raise AlreadyReported(f"{len(failures)} of {asked} segments failed")
 
     def show_table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Show rows that the shell itself has, in the current format; they may be many."""
@@ -279,7 +288,9 @@ class Shell:
         finally:
             sink.close()
 
-    def each(self, events: Iterable[Step | None], segments: Sequence[str], verb: str) -> None:
+    def each(
+        self, events: Iterable[ProgressEvent | None], segments: Sequence[str], verb: str
+    ) -> None:
         """Wait for something that is done to many segments, with progress.
 
         :param verb: what was done to a segment, for the progress and at the end
@@ -294,7 +305,7 @@ class Shell:
         try:
             for event in events:
                 match event:
-                    case Begun(segment):
+                    case Started(segment):
                         left[segment] = under_way
                     case Result(segment, error):
                         del left[segment]
@@ -305,7 +316,7 @@ class Shell:
                 progress.draw()
         except KeyboardInterrupt:
             failures += [Failed(segment, error) for segment, error in left.items()]
-            with contextlib.suppress(Told):
+            with contextlib.suppress(AlreadyReported):
                 self._conclude(progress, failures, len(segments), verb)
             raise
         finally:
@@ -331,11 +342,11 @@ class Shell:
         """Where progress is drawn, if there is such a place."""
         return self.messages if self.messages.isatty() else None
 
-    def options(self, output: Output) -> Options:
+    def options(self, output: Output) -> RenderOptions:
         """How values are shown there."""
         settings = self.settings
         columns = settings.max_column_width if output.terminal else 0
-        return Options(output.terminal, settings.null_as, columns)
+        return RenderOptions(output.terminal, settings.null_as, columns)
 
     def say(self, text: str) -> None:
         """A line for a person; a script's output stays plain."""

@@ -25,12 +25,12 @@ from twisted.internet.interfaces import IReactorFromThreads
 
 from trough import errors
 from trough.storage import Storage
-from trough.storage.threaded import BlockingStorage
+from trough.storage.threaded import ThreadedStorage
 from trough.util.confined_files import OwnFiles
 from trough.util.private_files import GroupAccess
 
 if TYPE_CHECKING:
-    from trough.storage.hdfs.webhdfs import MakeClient, Patience
+    from trough.storage.hdfs.webhdfs import MakeClient, RetryPolicy
 
 #: WebHDFS's ports since Hadoop 3, for plain and TLS.
 PORT, TLS_PORT = 9870, 9871
@@ -42,7 +42,7 @@ def open_storage(
     *,
     user: str | None = None,
     threads: int = 2,
-    patience: Patience | None = None,
+    patience: RetryPolicy | None = None,
     own: OwnFiles | None = None,
     proxy: str | None = None,
     group: GroupAccess = GroupAccess.NONE,
@@ -65,7 +65,7 @@ def open_storage(
         from trough.storage.directory.backend import DirectoryBackend
 
         backend = DirectoryBackend(_directory_root(url, parts), own=own, group=group)
-        return BlockingStorage(url, backend, reactor, threads)
+        return ThreadedStorage(url, backend, reactor, threads)
     if parts.scheme in _HDFS_SCHEMES:
         return _open_hdfs(url, parts, reactor, threads, user, patience, proxy)
     raise _refused(
@@ -107,11 +107,11 @@ def _open_hdfs(
     reactor: IReactorFromThreads,
     threads: int,
     user: str | None,
-    patience: Patience | None,
+    patience: RetryPolicy | None,
     proxy: str | None,
 ) -> Storage:
     from trough.storage.hdfs.backend import HdfsBackend
-    from trough.storage.hdfs.webhdfs import Patience, WebHdfs
+    from trough.storage.hdfs.webhdfs import RetryPolicy, WebHdfs
 
     root = _root(url, parts)
     if ":" in root:
@@ -119,8 +119,8 @@ def _open_hdfs(
     options = _options(url, parts)
     namenodes = _namenodes(url, parts)
     make_client = _client_maker(url, namenodes, options, user)
-    web = WebHdfs(namenodes, make_client, patience or Patience(), proxy)
-    return BlockingStorage(url, HdfsBackend(web, root), reactor, threads)
+    web = WebHdfs(namenodes, make_client, patience or RetryPolicy(), proxy)
+    return ThreadedStorage(url, HdfsBackend(web, root), reactor, threads)
 
 
 def _root(url: str, parts: SplitResult) -> str:

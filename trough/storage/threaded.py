@@ -1,6 +1,6 @@
 """Canonical storage over a backend that blocks.
 
-:class:`BlockingStorage` keeps the promises of :class:`trough.storage.Storage` that have
+:class:`ThreadedStorage` keeps the promises of :class:`trough.storage.Storage` that have
 to do with time: Deferreds, threads, bounded parallelism, cancellation, an orderly end.
 A :class:`Backend` keeps those that have to do with files, in plain blocking code. The
 publication's three steps are here, since the guard between them is awaited on the
@@ -132,7 +132,7 @@ class _Transfer:
     done: int = 0
 
 
-class BlockingStorage(Storage):
+class ThreadedStorage(Storage):
     """A storage whose calls run on threads.
 
     :param url: as the user wrote it, for messages and the status
@@ -301,7 +301,7 @@ class _Moving:
     """Keeps a transfer in the status while it runs, and tells its progress on."""
 
     def __init__(
-        self, storage: BlockingStorage, transfer: _Transfer, progress: Progress | None
+        self, storage: ThreadedStorage, transfer: _Transfer, progress: Progress | None
     ) -> None:
         self._storage = storage
         self._transfer = transfer

@@ -20,7 +20,7 @@ from trough import errors
 _log = Logger()
 
 
-class Patience:
+class BackgroundRefresh:
     """With one store, that may be asked several things.
 
     :param seconds: to wait for a store that answered the last time

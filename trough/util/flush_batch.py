@@ -17,7 +17,7 @@ from twisted.logger import Logger
 _log = Logger()
 
 
-class Bunch:
+class FlushBatch:
     """The work of one process; a context manager around each bunch, which may be nested.
 
     :ivar under_way: whether there is a bunch now

@@ -23,14 +23,14 @@ _log = Logger()
 LOOK = 0.05
 
 
-class Welcome(Protocol):
+class StartupLine(Protocol):
     """Something to do once, when everything works for the first time."""
 
     async def run(self) -> str:
         """Do it; return what a person should be told."""
 
 
-class Ready(service.Service):
+class ReadinessNotifier(service.Service):
     """Watches for readiness and says it once.
 
     :param name: of what becomes ready
@@ -43,7 +43,7 @@ class Ready(service.Service):
         is_ready: Callable[[], bool],
         addresses: Mapping[str, str],
         clock: IReactorTime,
-        welcome: Welcome | None = None,
+        welcome: StartupLine | None = None,
     ) -> None:
         self._name = name
         self._is_ready = is_ready

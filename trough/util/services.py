@@ -40,7 +40,7 @@ def settle() -> None:
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
-class Stack(service.MultiService):
+class ServiceStack(service.MultiService):
     """Children that start in order, and stop in the opposite one, each waited for."""
 
     async def stopService(self) -> None:
@@ -53,7 +53,7 @@ class Stack(service.MultiService):
                 _log.failure("{child}: failed to stop", child=child)
 
 
-class Starting(service.Service):
+class StartHook(service.Service):
     """Does something when it starts."""
 
     def __init__(self, start: Callable[[], object]) -> None:
@@ -65,7 +65,7 @@ class Starting(service.Service):
         self._start()
 
 
-class Closing(service.Service):
+class StopHook(service.Service):
     """Closes something when it stops."""
 
     def __init__(self, close: Callable[[], Awaitable[Any]]) -> None:
@@ -105,7 +105,7 @@ class Listener(service.MultiService):
             ) from failure
 
 
-class Refusal:
+class FatalExit:
     """Ends the process, for a reason that a person has to see and a script to notice."""
 
     def __init__(self, reactor: Any) -> None:

@@ -36,7 +36,7 @@ from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
 from trough.worker.segments import Segments
 from trough.worker.status import status_of
-from trough.worker.write_locks import Writer
+from trough.worker.write_locks import WriteLockManager
 
 _log = Logger()
 
@@ -127,7 +127,7 @@ class LocalSyncController(service.MultiService):
         self.reconciler = Reconciler(self, timing.retry, clock)
         self.provisioning = Provisioning(self)
         self.provisioning.setServiceParent(self)
-        self.writer = Writer(self, timing, clock)
+        self.writer = WriteLockManager(self, timing, clock)
         self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
 
     # -- life ------------------------------------------------------------------
@@ -309,7 +309,7 @@ class LocalSyncController(service.MultiService):
         return await self.provisioning.provision(segment, schema)
 
     async def promote(self, segment: str) -> dict[str, object]:
-        """See :meth:`trough.worker.write_locks.Writer.promote`.
+        """See :meth:`trough.worker.write_locks.WriteLockManager.promote`.
 
         :raises trough.errors.CorruptSegment: the local copy is damaged, and aside by now
         """

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 
 from trough.executors.pool.pool import Target
 from trough.worker.catalogue import Entry
-from trough.worker.write_tracking import Writes
+from trough.worker.write_tracking import WriteTracker
 
 
 class LocalCopy:
@@ -29,7 +29,7 @@ class LocalCopy:
     def __init__(self, entry: Entry, target: Target, now: float) -> None:
         self.entry = entry
         self.target = target
-        self.writes = Writes(now)
+        self.writes = WriteTracker(now)
         self.noting: list[Deferred[None]] = []
         self.counted = 0
 

@@ -26,7 +26,7 @@ REMEMBERED = 1.0
 CONNECT_TIMEOUT = 2.0
 
 
-class Reach:
+class PeerReachability:
     """What this process found out about other workers, by name."""
 
     def __init__(self, reactor: Any) -> None:

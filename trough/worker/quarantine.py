@@ -24,7 +24,7 @@ from trough.worker.local_copies import LocalCopies, LocalCopy
 _log = Logger()
 
 
-class Aside:
+class Quarantine:
     """The files that one worker keeps aside.
 
     :param directory: the worker's data directory

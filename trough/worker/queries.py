@@ -16,14 +16,22 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trough import errors
-from trough.executors.pool.pool import ExecutorPool, Framing, Job, Limits, Outcome, Receiver, Target
+from trough.executors.pool.pool import (
+    ExecutorPool,
+    Framing,
+    Job,
+    Outcome,
+    ReadLimits,
+    Receiver,
+    Target,
+)
 from trough.model import READ, WRITE, Copy, Lock, Worker
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController
 from trough.worker.local_copies import LocalCopy
-from trough.worker.peer_reachability import Reach
+from trough.worker.peer_reachability import PeerReachability
 from trough.worker.read_rule import Holder, Knowledge, decide
-from trough.worker.write_tracking import FirstWrite
+from trough.worker.write_tracking import PendingWrite
 
 _log = Logger()
 
@@ -62,7 +70,7 @@ class Reading(NamedTuple):
     mark: str
 
 
-class Queries:
+class QueryService:
     """Reads and writes on one worker."""
 
     def __init__(
@@ -71,7 +79,7 @@ class Queries:
         self.worker = worker
         self.node = worker.myself.node
         #: Which of the other workers could be connected to a moment ago.
-        self.reach = Reach(reactor)
+        self.reach = PeerReachability(reactor)
         self._reactor = reactor
         self._pool = pool
         pool.when_damaged = self.damaged
@@ -79,7 +87,7 @@ class Queries:
         #: As :meth:`_limits_of`, which makes something new at each call.
         self.limits = functools.lru_cache(maxsize=4096)(self._limits_of)
 
-    def _limits_of(self, seconds: float | None, rows: int | None, client: str) -> Limits:
+    def _limits_of(self, seconds: float | None, rows: int | None, client: str) -> ReadLimits:
         """What a request asked for, within what is allowed.
 
         :param seconds: None where the request did not say; likewise `rows`, of which 0
@@ -91,7 +99,7 @@ class Queries:
         seconds = allowed.seconds if seconds is None else min(seconds, allowed.max_seconds)
         if not rows or (allowed.rows and rows > allowed.rows):
             rows = allowed.rows
-        return Limits(seconds, rows, min(running, seconds), client)
+        return ReadLimits(seconds, rows, min(running, seconds), client)
 
     # -- where a segment is -------------------------------------------------------
 
@@ -278,7 +286,7 @@ class Queries:
         targets: Sequence[Target],
         sql: str | bytes,
         parameters: Any,
-        limits: Limits,
+        limits: ReadLimits,
         framing: Framing,
         tag: str,
         receiver: Receiver,
@@ -298,7 +306,7 @@ class Queries:
         target: Target,
         sql: str | bytes,
         parameters: Any,
-        limits: Limits,
+        limits: ReadLimits,
         framing: Framing,
         tag: str,
         receiver: Receiver,
@@ -313,8 +321,13 @@ class Queries:
             raise
 
     def write(
-        self, segment: str, sql: str | bytes, parameters: Any, limits: Limits, receiver: Receiver
-    ) -> Job | FirstWrite:
+        self,
+        segment: str,
+        sql: str | bytes,
+        parameters: Any,
+        limits: ReadLimits,
+        receiver: Receiver,
+    ) -> Job | PendingWrite:
         """Run `sql` in one transaction; `receiver` is told once it is on disk.
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment

@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.executors.pool.pool import ExecutorPool, Job, Limits, Receiver, Target
+from trough.executors.pool.pool import ExecutorPool, Job, ReadLimits, Receiver, Target
 from trough.model import CanonicalCopy, canonical_path
 from trough.storage import Guard, Storage
 from trough.util.keyed_lock import KeyedLock
@@ -33,9 +33,9 @@ from trough.worker.catalogue import Entry
 from trough.worker.disk_counter import DiskCounter
 from trough.worker.local_copies import LocalCopies, LocalCopy
 from trough.worker.promotion import Promotion
-from trough.worker.quarantine import Aside
-from trough.worker.threaded_catalogue import ThreadedCatalogue
-from trough.worker.write_tracking import CountedReceiver, FirstWrite
+from trough.worker.quarantine import Quarantine
+from trough.worker.threaded_catalogue import AsyncCatalogue
+from trough.worker.write_tracking import CountedReceiver, PendingWrite
 
 
 class Segments(service.Service):
@@ -64,14 +64,14 @@ class Segments(service.Service):
         self._copies = LocalCopies()
         self._busy = KeyedLock()
         self._generations = itertools.count(1)
-        self._catalogue = ThreadedCatalogue(directory, catalogue_thread)
+        self._catalogue = AsyncCatalogue(directory, catalogue_thread)
         self.disk_counter = DiskCounter(directory, threads)
         #: Bytes done of every transfer under way, by segment id; shown in the status.
         self.transfers: dict[str, dict[str, object]] = {}
         self._promotion = Promotion(
             directory, storage, pool, threads, self._catalogue.put, self.transfers
         )
-        self._aside = Aside(directory, self._copies, pool, threads, self._catalogue.forget)
+        self._aside = Quarantine(directory, self._copies, pool, threads, self._catalogue.forget)
 
     # -- life ------------------------------------------------------------------
 
@@ -317,9 +317,9 @@ class Segments(service.Service):
         segment: str,
         sql: str | bytes,
         parameters: Any,
-        limits: Limits,
+        limits: ReadLimits,
         receiver: Receiver,
-    ) -> Job | FirstWrite:
+    ) -> Job | PendingWrite:
         """Run `sql` in one transaction; `receiver` is told once it is on disk.
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment
@@ -340,7 +340,7 @@ class Segments(service.Service):
             copy.writes.begun(self._now())
             return job
         copy.writes.begun(self._now())
-        return FirstWrite(self._note_unpromoted(copy), submit, counted)
+        return PendingWrite(self._note_unpromoted(copy), submit, counted)
 
     async def _note_unpromoted(self, copy: LocalCopy) -> None:
         """Return once the catalogue says that the copy may hold unpromoted writes.

@@ -24,7 +24,7 @@ from trough.util.periodic import Periodic
 INTERVAL = 1.0
 
 
-class Attention(service.MultiService):
+class StallDetector(service.MultiService):
     """Whether this process knows what is true; it does not at first.
 
     :param longest: seconds of standing still that do not matter

@@ -22,7 +22,7 @@ from trough.worker.catalogue import Catalogue, Entry
 _log = Logger()
 
 
-class ThreadedCatalogue:
+class AsyncCatalogue:
     """What a worker remembers of its copies.
 
     :param directory: the worker's data directory

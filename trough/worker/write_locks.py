@@ -17,12 +17,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from trough import errors
-from trough.executors.pool.pool import Job, Limits, Outcome, Receiver
+from trough.executors.pool.pool import Job, Outcome, ReadLimits, Receiver
 from trough.model import Lock, check_segment_id
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
-from trough.worker.stall_guard import Attention
-from trough.worker.write_tracking import FirstWrite
+from trough.worker.stall_guard import StallDetector
+from trough.worker.write_tracking import PendingWrite
 
 if TYPE_CHECKING:
     from trough.worker.catalogue import Entry
@@ -35,7 +35,7 @@ _log = Logger()
 ATTENTIVE = 10.0
 
 
-class Writer(service.MultiService):
+class WriteLockManager(service.MultiService):
     """See the module's text.
 
     :param worker: whose segments, metadata store and storage these are
@@ -48,7 +48,7 @@ class Writer(service.MultiService):
         self._clock = clock
         self._giving_up = KeyedLock()
         # Half of what makes others take this worker for dead: heartbeats are rarer than that.
-        self._attention = Attention(worker.myself.ttl / 2, self._confirm_locks, clock)
+        self._attention = StallDetector(worker.myself.ttl / 2, self._confirm_locks, clock)
         self._attention.setServiceParent(self)
         Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
         Periodic("disk counter", timing.heartbeat, self._count_on, clock).setServiceParent(self)
@@ -58,8 +58,13 @@ class Writer(service.MultiService):
     # -- writing ---------------------------------------------------------------
 
     def write(
-        self, segment: str, sql: str | bytes, parameters: Any, limits: Limits, receiver: Receiver
-    ) -> Job | FirstWrite:
+        self,
+        segment: str,
+        sql: str | bytes,
+        parameters: Any,
+        limits: ReadLimits,
+        receiver: Receiver,
+    ) -> Job | PendingWrite:
         """Run `sql` in one transaction; `receiver` is told once it is on disk.
 
         After a standstill it is first found out whether this worker may still write, and
@@ -71,7 +76,7 @@ class Writer(service.MultiService):
         if copy is not None:
             receiver = _Answer(self, copy, receiver)
             if self._attention.lapsed:
-                return FirstWrite(
+                return PendingWrite(
                     self.attentive(),
                     lambda: write(segment, sql, parameters, limits, receiver),
                     receiver,
@@ -265,7 +270,7 @@ class _Answer:
 
     __slots__ = ("_copy", "_receiver", "_writer", "data")
 
-    def __init__(self, writer: Writer, copy: LocalCopy, receiver: Receiver) -> None:
+    def __init__(self, writer: WriteLockManager, copy: LocalCopy, receiver: Receiver) -> None:
         self._writer = writer
         self._copy = copy
         self._receiver = receiver

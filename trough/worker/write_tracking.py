@@ -19,7 +19,7 @@ from trough.executors.pool.pool import Job, Outcome, Receiver
 _log = Logger()
 
 
-class Writes:
+class WriteTracker:
     """The writes to one copy.
 
     :ivar started: number of writes that were ever accepted
@@ -66,7 +66,7 @@ class CountedReceiver:
 
     __slots__ = ("_receiver", "_writes", "data")
 
-    def __init__(self, writes: Writes, receiver: Receiver) -> None:
+    def __init__(self, writes: WriteTracker, receiver: Receiver) -> None:
         self._writes = writes
         self._receiver = receiver
         self.data = receiver.data
@@ -79,7 +79,7 @@ class CountedReceiver:
             self._writes._one_finished()
 
 
-class FirstWrite:
+class PendingWrite:
     """A write that waits for a preparation, and can be treated as a job meanwhile.
 
     :param prepare: awaited first
@@ -89,17 +89,17 @@ class FirstWrite:
     def __init__(
         self,
         prepare: Coroutine[Any, Any, None],
-        submit: Callable[[], Job | FirstWrite],
+        submit: Callable[[], Job | PendingWrite],
         receiver: Receiver,
     ) -> None:
-        self._job: Job | FirstWrite | None = None
+        self._job: Job | PendingWrite | None = None
         self._cancelled = False
         Deferred.fromCoroutine(self._run(prepare, submit, receiver))
 
     async def _run(
         self,
         prepare: Coroutine[Any, Any, None],
-        submit: Callable[[], Job | FirstWrite],
+        submit: Callable[[], Job | PendingWrite],
         receiver: Receiver,
     ) -> None:
         try:

@@ -9,7 +9,7 @@ import pytest
 from gather_support import Cluster
 
 from trough import errors
-from trough.gather import Gathering, Request
+from trough.gather import GatherSession, SegmentRequest
 
 TABLE = "CREATE TABLE t (a INTEGER, b TEXT)"
 QUERIES = [
@@ -61,7 +61,7 @@ def check(kinds: str, sql: str) -> None:
     with pytest.raises(errors.Unavailable, match=f"{len(lost)} of {len(kinds)} segments failed"):
         cluster_of(kinds).gather(sql)
     cluster = cluster_of(kinds)
-    gathering = Gathering(sql, cluster.segments, partial=True)
+    gathering = GatherSession(sql, cluster.segments, partial=True)
     answer = cluster.answer(gathering)
     assert set(gathering.missing) == lost
     rest = cluster_of(kinds)
@@ -94,7 +94,7 @@ def test_more_mixtures(kinds: str, sql: str) -> None:
 
 
 def _tell(
-    cluster: Cluster, gathering: Gathering, segment: str, request: Request, fail: bool
+    cluster: Cluster, gathering: GatherSession, segment: str, request: SegmentRequest, fail: bool
 ) -> None:
     try:
         found = cluster.segments[segment].execute(request.sql, request.parameters or {})
@@ -136,7 +136,7 @@ def test_an_answer_without_an_end_is_no_answer() -> None:
     """A caller that goes on though a segment said nothing gets a refusal."""
     for silent_at in (0, 1):
         cluster = cluster_of("GGG")
-        gathering = Gathering("SELECT count(*) FROM t", cluster.segments)
+        gathering = GatherSession("SELECT count(*) FROM t", cluster.segments)
         with pytest.raises(errors.Unavailable, match="its answer has no end"):
             for round_ in itertools.count():
                 requests = gathering.next_requests()

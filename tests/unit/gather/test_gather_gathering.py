@@ -9,9 +9,9 @@ import pytest
 from gather_support import Cluster
 
 from trough import errors
-from trough.gather import Gathering, Limits, Merger, plan, read_schema, unite
+from trough.gather import GatherLimits, GatherSession, Merger, plan, read_schema, unite
 from trough.gather.errors import failure
-from trough.gather.temp_database import Scratch
+from trough.gather.temp_database import TempDatabase
 
 TABLE = "CREATE TABLE t (a INTEGER, b TEXT)"
 ROWS = [(number, f"r{number}") for number in range(10)]
@@ -108,7 +108,7 @@ def test_all_columns_are_those_that_any_segment_has() -> None:
     """SELECT * has a column that only some have, NULL in the others' rows."""
     cluster = cluster_of(2, rows=[(1, "x")])
     cluster.add("more", "CREATE TABLE t (c, a INTEGER)", {"t": [("new", 2)]})
-    gathering = Gathering("SELECT * FROM t", cluster.segments)
+    gathering = GatherSession("SELECT * FROM t", cluster.segments)
     assert sorted(cluster.answer(gathering)) == [(1, "x", None), (1, "x", None), (2, None, "new")]
     assert gathering.names == ("a", "b", "c")
     ordered = cluster.gather("SELECT * FROM t ORDER BY a DESC LIMIT 1")
@@ -159,7 +159,7 @@ def test_partial_answers_leave_no_trace_of_what_failed(sql: str) -> None:
     """A segment that failed half-way has none of its rows in a partial answer."""
     cluster, whole = cluster_of(4), cluster_of(3)
     cluster.broken["s2"] = errors.DeadlineExceeded("too slow")
-    gathering = Gathering(sql.replace("x, t y", "x"), cluster.segments, partial=True)
+    gathering = GatherSession(sql.replace("x, t y", "x"), cluster.segments, partial=True)
     answer = cluster.answer(gathering)
     assert sorted(answer) == sorted(whole.gather(sql.replace("x, t y", "x")))
     assert {segment: error.code for segment, error in gathering.missing.items()} == {
@@ -204,7 +204,7 @@ def test_a_mistake_in_the_query_is_told_as_one() -> None:
 def test_a_large_segment_streams_in_a_partial_answer() -> None:
     """What is too much to be kept until the segment's end is passed on, and then the
     segment can no longer be missing."""
-    limits = Limits(kept_rows=4)
+    limits = GatherLimits(kept_rows=4)
     cluster = cluster_of(2)
     assert len(cluster.gather("SELECT a FROM t", partial=True, limits=limits)) == 20
     cluster.broken["s1"] = errors.Unavailable("gone")
@@ -215,7 +215,7 @@ def test_a_large_segment_streams_in_a_partial_answer() -> None:
 def test_enough_is_enough() -> None:
     """A plain query with LIMIT ends as soon as it has its rows."""
     cluster = cluster_of(50)
-    gathering = Gathering("SELECT a FROM t LIMIT 3 OFFSET 1", cluster.segments)
+    gathering = GatherSession("SELECT a FROM t LIMIT 3 OFFSET 1", cluster.segments)
     [probe] = gathering.next_requests()
     segment = probe.segments[0]
     gathering.rows(segment, cluster.segments[segment].execute(probe.sql).fetchall())
@@ -233,11 +233,11 @@ def test_too_much_to_ship_is_refused() -> None:
     """The limit, and why the query needs so much, are told."""
     cluster = cluster_of(5)
     with pytest.raises(errors.LimitExceeded, match=r"at most 20 rows.*as .*join"):
-        cluster.gather("SELECT count(*) FROM t x, t y", limits=Limits(rows=20))
+        cluster.gather("SELECT count(*) FROM t x, t y", limits=GatherLimits(rows=20))
     with pytest.raises(errors.LimitExceeded, match="at most 0 MiB"):
         rows = [(1, "x" * 50_000)] * 20
         wide = cluster_of(3, rows=rows)
-        wide.gather("SELECT max(x.b) FROM t x, t y", limits=Limits(bytes=500_000))
+        wide.gather("SELECT max(x.b) FROM t x, t y", limits=GatherLimits(bytes=500_000))
 
 
 def test_tables_that_keep_changing_are_given_up() -> None:
@@ -278,7 +278,7 @@ def test_a_restarted_segment_counts_once() -> None:
 def test_rows_that_were_passed_on_cannot_be_restarted() -> None:
     """Whoever has seen them would see them twice."""
     cluster = cluster_of(1)
-    gathering = Gathering("SELECT a FROM t", cluster.segments)
+    gathering = GatherSession("SELECT a FROM t", cluster.segments)
     [probe] = gathering.next_requests()
     assert gathering.restarted("s0")
     gathering.rows("s0", cluster.segments["s0"].execute(probe.sql).fetchall())
@@ -298,7 +298,7 @@ def test_rows_that_were_passed_on_cannot_be_restarted() -> None:
 def test_the_final_step_can_be_stopped() -> None:
     """A deadline or a person ends it with that error, on whatever thread it runs."""
     cluster = cluster_of(1)
-    gathering = Gathering(
+    gathering = GatherSession(
         "WITH RECURSIVE r(x) AS (SELECT a FROM t UNION ALL SELECT x + 1 FROM r) "
         "SELECT count(*) FROM r",
         cluster.segments,
@@ -319,7 +319,7 @@ def test_the_final_step_can_be_stopped() -> None:
 def test_no_segments_is_a_mistake() -> None:
     """A union of nothing has no tables."""
     with pytest.raises(errors.BadRequest, match="no segments"):
-        Gathering("SELECT 1", [])
+        GatherSession("SELECT 1", [])
 
 
 def test_bare_columns_come_from_the_row_of_the_greatest() -> None:
@@ -331,7 +331,7 @@ def test_bare_columns_come_from_the_row_of_the_greatest() -> None:
     cluster.add("four", TABLE, {"t": [(None, "nobody")]})
     assert cluster.gather("SELECT max(a), b, count(*) FROM t") == [(9, "nine", 6)]
     assert cluster.gather("SELECT b, min(a) FROM t") == [("zero", 0)]
-    both = Gathering("SELECT min(a), max(a), b FROM t", cluster.segments)
+    both = GatherSession("SELECT min(a), max(a), b FROM t", cluster.segments)
     assert cluster.answer(both)[0][:2] == (0, 9)
     assert both.plan is not None and both.plan.kind == "shipped"
 
@@ -352,7 +352,7 @@ def test_an_interrupt_of_the_final_step_is_one() -> None:
         for number in stop:  # as Ctrl-C does, once
             signal.raise_signal(number)
 
-    scratch = Scratch(plan(endless, union), Limits(), stopped)
+    scratch = TempDatabase(plan(endless, union), GatherLimits(), stopped)
     scratch.insert(0, False, [[]])
     try:
         with pytest.raises(KeyboardInterrupt):

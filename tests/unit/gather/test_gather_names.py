@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from gather_support import Cluster
 
-from trough.gather import Gathering
+from trough.gather import GatherSession
 from trough.sql.sqlite import sqlite3
 
 KELVIN = "\u212a"
@@ -53,7 +53,7 @@ def test_columns_of_parameters_are_called_as_they_were_written(sql: str, paramet
     cluster.add("one", "CREATE TABLE t (a)", {"t": [(1,)]})
     union.execute("CREATE TABLE t (a)")
     expected = union.execute(sql, parameters).description
-    gathering = Gathering(sql, ["one"], parameters)
+    gathering = GatherSession(sql, ["one"], parameters)
     cluster.answer(gathering)
     assert list(gathering.names) == [each[0] for each in expected]
 

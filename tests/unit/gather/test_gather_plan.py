@@ -12,8 +12,8 @@ from trough.gather import GatherPlan, plan, read_schema, unite
 from trough.gather.dialect import write
 from trough.gather.normal_form import normal_form
 from trough.gather.scopes import Unresolved
-from trough.gather.segment_sql import Ask
-from trough.gather.union_database import Catalogue
+from trough.gather.segment_sql import SegmentQuery
+from trough.gather.union_database import UnionDatabase
 
 CRAWLED = (
     "CREATE TABLE crawled_url (id INTEGER PRIMARY KEY, url TEXT, host TEXT COLLATE NOCASE, "
@@ -40,7 +40,7 @@ def planned(sql: str, *parameters: Any, **options: Any) -> GatherPlan:
     return plan(sql, UNION, parameters=parameters, **options)
 
 
-def asked(one: GatherPlan) -> Ask:
+def asked(one: GatherPlan) -> SegmentQuery:
     """What a segment runs that has all tables and columns."""
     ask = one.ask(UNION, one.starts_exact)
     assert ask is not None and ask.sql.endswith(f"({ask.core})")
@@ -250,7 +250,7 @@ def test_question_marks_in_texts_are_no_parameters() -> None:
 def test_texts_that_are_read_in_another_way_are_not_divided(expression: str) -> None:
     """A tree is trusted only if SQLite compiles it like the text, operator by operator;
     so what a segment runs contains the text's own meaning, or the rows are shipped."""
-    catalogue = Catalogue(UNION)
+    catalogue = UnionDatabase(UNION)
     sql = f"SELECT {expression}, count(*) FROM crawled_url GROUP BY {expression}"
     try:
         text = write(normal_form(sql, catalogue, {}).tree)

@@ -10,8 +10,8 @@ from trough.load import formats
 from trough.load.lines import numbered
 from trough.load.records import Reading
 from trough.load.segment_loader import rendered
-from trough.load.tables import Table
-from trough.shell.output.formats import FORMATS, Options
+from trough.load.tables import TargetTable
+from trough.shell.output.formats import FORMATS, RenderOptions
 
 TYPES = {"a": "", "i": "INTEGER", "r": "REAL", "t": "TEXT", "b": "BLOB", "n": "NUMERIC", "v": "ANY"}
 READ_AS = {"CSV": "csv", "TSV": "tsv", "JSONL": "jsonl", "RAW": "json", "PRETTY": "json"}
@@ -58,9 +58,9 @@ def test_what_is_written_is_read(format_name, columns):
         marks = ",".join("?" * len(TYPES))
         database.executemany(f"INSERT INTO original VALUES ({marks})", rows)
         written = database.execute(f"SELECT {','.join(columns)} FROM original").fetchall()
-        renderer = FORMATS[format_name](columns, Options())
+        renderer = FORMATS[format_name](columns, RenderOptions())
         text = renderer.begin() + renderer.rows(written) + renderer.end()
-        reading = Reading(keeps_type=Table(TYPES).keeps_type)
+        reading = Reading(keeps_type=TargetTable(TYPES).keeps_type)
         read = formats.OF_LINES[READ_AS[format_name]](numbered([text.encode()], 1 << 20), reading)
         for row in read:
             names = ",".join(row.columns)

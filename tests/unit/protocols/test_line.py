@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 
 from trough import errors
 from trough.protocols.line import arguments, messages, values
-from trough.protocols.line.framing import Limits, Malformed, ReplyParser, Request, RequestParser
+from trough.protocols.line.framing import (
+    FramingLimits,
+    Malformed,
+    ReplyParser,
+    Request,
+    RequestParser,
+)
 
-SMALL = Limits(max_line=100, max_literal=50)
+SMALL = FramingLimits(max_line=100, max_literal=50)
 
 #: Bytes, and what a server makes of them; each also cut up, and with more behind it.
 MESSAGES: list[tuple[bytes, Request | tuple[str, str]]] = [
@@ -166,7 +172,7 @@ def test_other_limits_from_the_next_request_on() -> None:
     parser = RequestParser(SMALL)
     parser.receive_data(b"1 AUTH x\n2 QUERY {60}\n%b\n" % (b"x" * 60))
     assert parser.next_request() == Request("1", "AUTH", b"x")
-    parser.set_limits(Limits(100, 60))
+    parser.set_limits(FramingLimits(100, 60))
     assert parser.next_request() == Request("2", "QUERY", b"\0", (b"x" * 60,))
 
 
@@ -230,7 +236,7 @@ def test_what_a_client_sends_arrives(
 ) -> None:
     """Any bytes survive as an argument: in the line where they can, else as a literal."""
     sent = [messages.format_word(word, prefix) for prefix, word in words]
-    parser = RequestParser(Limits())
+    parser = RequestParser(FramingLimits())
     parser.receive_data(
         messages.format_request(tag.encode(), b"VERB", b"first", *sent, messages.format_text(text))
     )
@@ -255,7 +261,7 @@ def test_a_long_line_costs_no_more_than_its_length() -> None:
     """Bytes that trickle in are not looked at again and again."""
 
     def seconds(size: int) -> float:
-        parser = RequestParser(Limits(max_line=size + 1))
+        parser = RequestParser(FramingLimits(max_line=size + 1))
         begun = time.process_time()
         for _ in range(size):
             parser.receive_data(b"x")
@@ -270,7 +276,7 @@ def test_a_long_line_costs_no_more_than_its_length() -> None:
 
 def test_memory_is_bounded() -> None:
     """Skipped literals, endless blank lines and refused ones leave nothing behind."""
-    parser = RequestParser(Limits(max_line=1000, max_literal=1 << 20))
+    parser = RequestParser(FramingLimits(max_line=1000, max_literal=1 << 20))
     tracemalloc.start()
     try:
         parser.receive_data(b"1 QUERY {%d}\n" % (4 << 20))

@@ -6,21 +6,21 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import Clock
 
-from trough.protocols.gather_slots import Turn, Turns
+from trough.protocols.gather_slots import AdmissionQueue, Slot
 
 
 class Holder:
     """Somebody who wants a turn, and gives it back when asked to leave."""
 
-    def __init__(self, turns: Turns) -> None:
-        self.turn: Turn | None = None
+    def __init__(self, turns: AdmissionQueue) -> None:
+        self.turn: Slot | None = None
         self.left = 0
         self.reader: Deferred[None] = Deferred()
         self.taking = Deferred.fromCoroutine(turns.take(self._leave))
         self.taking.addCallback(self._took)
         self.taking.addErrback(lambda failure: failure.trap(CancelledError))
 
-    def _took(self, turn: Turn) -> None:
+    def _took(self, turn: Slot) -> None:
         self.turn = turn
 
     def _leave(self) -> None:
@@ -41,12 +41,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def turns(clock: Clock) -> Turns:
+def turns(clock: Clock) -> AdmissionQueue:
     """Two at once, ten seconds of patience."""
-    return Turns(2, 10, clock)
+    return AdmissionQueue(2, 10, clock)
 
 
-def test_nobody_leaves_while_nobody_waits(turns: Turns, clock: Clock) -> None:
+def test_nobody_leaves_while_nobody_waits(turns: AdmissionQueue, clock: Clock) -> None:
     """A reader may be waited for without end, as long as no one else wants the turn."""
     holders = [Holder(turns), Holder(turns)]
     for each in holders:
@@ -55,7 +55,9 @@ def test_nobody_leaves_while_nobody_waits(turns: Turns, clock: Clock) -> None:
     assert [each.left for each in holders] == [0, 0]
 
 
-def test_who_has_waited_long_enough_leaves_for_the_next_one(turns: Turns, clock: Clock) -> None:
+def test_who_has_waited_long_enough_leaves_for_the_next_one(
+    turns: AdmissionQueue, clock: Clock
+) -> None:
     """The one whose reader has been waited for longest, and one turn for one who waits."""
     first, second = Holder(turns), Holder(turns)
     second.sleep()
@@ -69,7 +71,7 @@ def test_who_has_waited_long_enough_leaves_for_the_next_one(turns: Turns, clock:
 
 
 def test_patience_is_counted_from_when_the_reader_was_waited_for(
-    turns: Turns, clock: Clock
+    turns: AdmissionQueue, clock: Clock
 ) -> None:
     """One who waits for a turn does so until the reader's time is over, and no longer."""
     first, _ = Holder(turns), Holder(turns)
@@ -82,7 +84,7 @@ def test_patience_is_counted_from_when_the_reader_was_waited_for(
     assert third.turn is not None and first.left == 1
 
 
-def test_a_reader_that_reads_keeps_its_turn(turns: Turns, clock: Clock) -> None:
+def test_a_reader_that_reads_keeps_its_turn(turns: AdmissionQueue, clock: Clock) -> None:
     """However slow: what counts is the time since it took something the last time."""
     first, _ = Holder(turns), Holder(turns)
     third = Holder(turns)
@@ -94,7 +96,7 @@ def test_a_reader_that_reads_keeps_its_turn(turns: Turns, clock: Clock) -> None:
     assert (third.turn, first.left) == (None, 0)
 
 
-def test_who_stops_waiting_for_a_turn_wants_none_back(turns: Turns, clock: Clock) -> None:
+def test_who_stops_waiting_for_a_turn_wants_none_back(turns: AdmissionQueue, clock: Clock) -> None:
     """Nobody leaves for one who is gone, and no timer is left."""
     first, _ = Holder(turns), Holder(turns)
     third = Holder(turns)
@@ -105,7 +107,7 @@ def test_who_stops_waiting_for_a_turn_wants_none_back(turns: Turns, clock: Clock
     assert not clock.getDelayedCalls()
 
 
-def test_one_who_takes_long_to_leave_is_enough(turns: Turns, clock: Clock) -> None:
+def test_one_who_takes_long_to_leave_is_enough(turns: AdmissionQueue, clock: Clock) -> None:
     """While one is leaving for the only one who waits, no other has to."""
     first, second = Holder(turns), Holder(turns)
     first.turn.leave = lambda: None  # it has files to remove

@@ -20,7 +20,7 @@ from trough.shell.output.formats import (
     SUMMARIES,
     TABLE_LOOKAHEAD,
     Choice,
-    Options,
+    RenderOptions,
     distinct,
     parse_choice,
 )
@@ -34,7 +34,7 @@ ROWS = [
 
 
 def rendered(name, columns=COLUMNS, rows=ROWS, **options):
-    renderer = FORMATS[name](columns, Options(**options))
+    renderer = FORMATS[name](columns, RenderOptions(**options))
     return renderer.begin() + renderer.rows(rows) + renderer.end()
 
 
@@ -82,7 +82,7 @@ def test_columns_with_types_come_back_as_the_same_values(name, tmp_path):
 @pytest.mark.parametrize("value", ["x", 1.5, b"x", "\udc80"])
 def test_a_column_of_several_types_is_refused(value):
     """A column has one type; the error names the column and a way out."""
-    renderer = FORMATS["PARQUET"](["a"], Options())
+    renderer = FORMATS["PARQUET"](["a"], RenderOptions())
     renderer.rows([[1]] * 20_000)
     renderer.rows([[value]])
     with pytest.raises(errors.BadRequest, match="column a"):
@@ -112,7 +112,7 @@ def test_table_cuts_what_is_wider_than_wanted():
 
 def test_table_holds_back_only_so_much():
     """A table of any length goes out in parts; late wide values are not lost."""
-    renderer = FORMATS["TABLE"](["a"], Options())
+    renderer = FORMATS["TABLE"](["a"], RenderOptions())
     assert renderer.rows([["x"]] * (TABLE_LOOKAHEAD - 1)) == ""
     assert renderer.rows([["x"]]).count("\n") == TABLE_LOOKAHEAD + 2
     assert renderer.rows([["much wider"]]) == ""

@@ -7,13 +7,13 @@ import json
 import pytest
 
 from trough import errors
-from trough.shell.output.formats import Choice, Options
+from trough.shell.output.formats import Choice, RenderOptions
 from trough.shell.output.results import Results
 from trough.shell.output.sections import counted, layout_for
 
 
 def make(name="TSV", merged=False, many=True, terminal=True, **bounds):
-    return Results(layout_for(Choice(name, merged), Options(terminal), many), **bounds)
+    return Results(layout_for(Choice(name, merged), RenderOptions(terminal), many), **bounds)
 
 
 def test_each_segment_under_its_name():

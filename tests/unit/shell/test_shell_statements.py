@@ -9,21 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trough.shell.input.sql_kind import reads, writes
-from trough.shell.input.statements import Rest, Splitter, Statement, lines_of, split
+from trough.shell.input.statements import ParseMode, Splitter, Statement, lines_of, split
 from trough.shell.input.tokens import Kind, scan, significant
 
 COMMANDS = {
-    "connect": Rest.WORDS,
-    "infile": Rest.WORDS,
-    "show": Rest.WORDS,
-    "help": Rest.WORDS,
-    "!": Rest.LINE,
+    "connect": ParseMode.WORDS,
+    "infile": ParseMode.WORDS,
+    "show": ParseMode.WORDS,
+    "help": ParseMode.WORDS,
+    "!": ParseMode.LINE,
 }
 
 
-def rest_of(line: str, position: int) -> Rest:
+def rest_of(line: str, position: int) -> ParseMode:
     """A registry of five commands."""
-    return COMMANDS.get(line[position:].lower().split(maxsplit=1)[0].strip(";"), Rest.SQL)
+    return COMMANDS.get(line[position:].lower().split(maxsplit=1)[0].strip(";"), ParseMode.SQL)
 
 
 def texts(text: str) -> list[str]:
@@ -112,7 +112,7 @@ def test_sql_ends_where_sqlite_says_so(text):
     if "'" in text or '"' in text or "`" in text or "[" in text or "*" in text:
         text = text.replace("x'", "'")
     whole = sqlite3.complete_statement(text)
-    splitter = Splitter(lambda line, position: Rest.SQL)
+    splitter = Splitter(lambda line, position: ParseMode.SQL)
     for line in lines_of(text):
         list(splitter.feed(line))
     if whole:
@@ -166,7 +166,7 @@ def test_what_is_open_is_told():
 def test_many_statements_on_one_line_are_read_once():
     """A hundred thousand statements on one line are split without looking twice."""
     count = 100_000
-    assert len(split("SELECT 1;" * count, lambda line, position: Rest.SQL)) == count
+    assert len(split("SELECT 1;" * count, lambda line, position: ParseMode.SQL)) == count
 
 
 def test_a_command_with_many_words_is_read_once():

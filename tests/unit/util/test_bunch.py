@@ -16,13 +16,13 @@ from zope.interface import implementer
 from trough.executors.pool.jobs import Outcome
 from trough.protocols.http.query import Streamed
 from trough.protocols.http.server import Resource, Site, write_response
-from trough.protocols.line.write_buffer import Outbox
-from trough.util.flush_batch import Bunch
+from trough.protocols.line.write_buffer import WriteBuffer
+from trough.util.flush_batch import FlushBatch
 
 
 def test_what_is_due_comes_at_the_end_of_the_outermost_bunch():
     """Nothing happens within, all happens before the outermost one is left."""
-    bunch, done = Bunch(Clock()), []
+    bunch, done = FlushBatch(Clock()), []
     with bunch:
         with bunch:
             bunch.at_end(lambda: done.append("first"))
@@ -36,7 +36,7 @@ def test_what_is_due_comes_at_the_end_of_the_outermost_bunch():
 def test_without_a_bunch_the_turn_of_the_reactor_is_one():
     """What is due outside of any comes with the reactor's next turn, all together."""
     clock = Clock()
-    bunch, done = Bunch(clock), []
+    bunch, done = FlushBatch(clock), []
     bunch.at_end(lambda: done.append("first"))
     bunch.at_end(lambda: done.append("second"))
     assert done == []
@@ -48,7 +48,7 @@ def test_without_a_bunch_the_turn_of_the_reactor_is_one():
 def test_what_comes_up_at_the_end_is_still_of_this_bunch():
     """What an end makes due is done before the bunch is left, and needs no other turn."""
     clock = Clock()
-    bunch, done = Bunch(clock), []
+    bunch, done = FlushBatch(clock), []
     with bunch:
         bunch.at_end(lambda: bunch.at_end(lambda: done.append("later")))
     assert done == ["later"]
@@ -57,7 +57,7 @@ def test_what_comes_up_at_the_end_is_still_of_this_bunch():
 
 def test_an_end_that_fails_keeps_nobody_from_theirs():
     """A failure is logged, and everything else is done."""
-    bunch, done = Bunch(Clock()), []
+    bunch, done = FlushBatch(Clock()), []
     with capturedLogs() as logged, bunch:
         bunch.at_end(lambda: done.append(1 // 0))
         bunch.at_end(lambda: done.append("other"))
@@ -70,7 +70,7 @@ def test_an_end_that_fails_keeps_nobody_from_theirs():
 
 def test_a_bunch_that_fails_ends_all_the_same():
     """What was due is done though the work raised."""
-    bunch, done = Bunch(Clock()), []
+    bunch, done = FlushBatch(Clock()), []
     with pytest.raises(ValueError, match="broken"), bunch:
         bunch.at_end(lambda: done.append("end"))
         raise ValueError("broken")
@@ -109,12 +109,12 @@ class Descriptor(StringTransport):
 
 
 def outbox(bunch, transport, mark=100):
-    return Outbox(transport, bunch, mark, lambda: None, lambda: None)
+    return WriteBuffer(transport, bunch, mark, lambda: None, lambda: None)
 
 
 def test_a_bunch_of_replies_is_sent_at_once_and_in_one_piece():
     """Nothing leaves within the bunch; at its end the transport need not be waited for."""
-    bunch, transport = Bunch(Clock()), Descriptor()
+    bunch, transport = FlushBatch(Clock()), Descriptor()
     box = outbox(bunch, transport)
     with bunch:
         box.send(b"1 OK\n")
@@ -125,7 +125,7 @@ def test_a_bunch_of_replies_is_sent_at_once_and_in_one_piece():
 
 def test_large_replies_do_not_wait_for_the_end():
     """What is kept back within a bunch is bounded."""
-    bunch, transport = Bunch(Clock()), Descriptor()
+    bunch, transport = FlushBatch(Clock()), Descriptor()
     box = outbox(bunch, transport)
     with bunch:
         for _ in range(5):
@@ -136,7 +136,7 @@ def test_large_replies_do_not_wait_for_the_end():
 
 def test_a_transport_that_has_enough_is_given_no_more_at_an_end():
     """What a bunch gives while the reader is slow waits for it, and is counted."""
-    bunch, transport = Bunch(Clock()), Descriptor()
+    bunch, transport = FlushBatch(Clock()), Descriptor()
     box = outbox(bunch, transport)
     with bunch:
         box.send(b"before\n")
@@ -153,7 +153,7 @@ def test_a_transport_that_has_enough_is_given_no_more_at_an_end():
 
 def test_what_the_kernel_does_not_take_keeps_its_place():
     """The rest is the transport's, and so is all that follows until that has sent it."""
-    bunch, transport = Bunch(Clock()), Descriptor(room=4)
+    bunch, transport = FlushBatch(Clock()), Descriptor(room=4)
     box = outbox(bunch, transport)
     with bunch:
         box.send(b"1 OK\n")
@@ -173,7 +173,7 @@ def test_what_the_kernel_does_not_take_keeps_its_place():
 
 def test_a_connection_that_the_kernel_has_lost_is_the_transports_to_find_out():
     """It is given what could not be sent, and is told why when it tries."""
-    bunch, transport = Bunch(Clock()), Descriptor(room=CONNECTION_LOST)
+    bunch, transport = FlushBatch(Clock()), Descriptor(room=CONNECTION_LOST)
     box = outbox(bunch, transport)
     with bunch:
         box.send(b"1 OK\n")
@@ -183,7 +183,7 @@ def test_a_connection_that_the_kernel_has_lost_is_the_transports_to_find_out():
 def test_outside_of_a_bunch_replies_leave_together_too():
     """What a turn of the reactor gives is sent at its end."""
     clock, transport = Clock(), Descriptor()
-    box = outbox(Bunch(clock), transport)
+    box = outbox(FlushBatch(clock), transport)
     box.send(b"1 OK\n")
     box.send(b"2 OK\n")
     assert transport.sent == transport.collected == []
@@ -193,7 +193,7 @@ def test_outside_of_a_bunch_replies_leave_together_too():
 
 def test_a_transport_that_encrypts_is_written_to():
     """It has nothing that could be passed by."""
-    bunch, transport = Bunch(Clock()), StringTransport()
+    bunch, transport = FlushBatch(Clock()), StringTransport()
     box = outbox(bunch, transport)
     box.send(b"greeting\n")
     assert transport.value() == b"greeting\n"
@@ -205,7 +205,7 @@ def test_a_transport_that_encrypts_is_written_to():
 
 def test_a_connection_that_is_lost_within_a_bunch_is_sent_nothing():
     """Its end finds nothing to send."""
-    bunch, transport = Bunch(Clock()), Descriptor()
+    bunch, transport = FlushBatch(Clock()), Descriptor()
     box = outbox(bunch, transport)
     with bunch:
         box.send(b"1 OK\n")
@@ -236,7 +236,7 @@ def asked_over_http(bunch, *headers):
 
 def test_an_answer_over_http_is_sent_at_the_end_of_its_bunch():
     """It leaves as a whole, without waiting until the reactor finds that it may."""
-    bunch = Bunch(Clock())
+    bunch = FlushBatch(Clock())
     request, transport = asked_over_http(bunch)
     with bunch:
         write_response(request, 200, b"text/plain", b"OK\n")
@@ -248,7 +248,7 @@ def test_an_answer_over_http_is_sent_at_the_end_of_its_bunch():
 
 def test_an_answer_after_which_a_connection_ends_is_left_to_the_reactor():
     """It is the one to find out that all is sent, and to close."""
-    bunch = Bunch(Clock())
+    bunch = FlushBatch(Clock())
     request, transport = asked_over_http(bunch, b"Connection: close")
     with bunch:
         write_response(request, 200, b"text/plain", b"OK\n")
@@ -259,7 +259,7 @@ def test_an_answer_after_which_a_connection_ends_is_left_to_the_reactor():
 
 def test_an_answer_to_a_client_that_is_gone_is_not_sent():
     """A connection that is lost within the bunch is left alone."""
-    bunch = Bunch(Clock())
+    bunch = FlushBatch(Clock())
     request, transport = asked_over_http(bunch)
     with bunch:
         write_response(request, 200, b"text/plain", b"OK\n")
@@ -274,7 +274,7 @@ def test_an_answered_read_over_http_leaves_nothing_to_the_collector():
         def __init__(self, receiver):
             self.receiver = receiver
 
-    request, _ = asked_over_http(Bunch(Clock()))
+    request, _ = asked_over_http(FlushBatch(Clock()))
     receiver = Streamed(Asked(), request)
     receiver.job = Going(receiver)
     receiver.watch()

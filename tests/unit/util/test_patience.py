@@ -6,7 +6,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.util.background_refresh import Patience
+from trough.util.background_refresh import BackgroundRefresh
 
 
 class Store:
@@ -14,7 +14,7 @@ class Store:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.patience = Patience(2.0, self.clock)
+        self.patience = BackgroundRefresh(2.0, self.clock)
         self.asked: list[Deferred[None]] = []
 
     async def _ask(self) -> None:

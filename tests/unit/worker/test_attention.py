@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import Clock
 
 from trough import errors
-from trough.worker.stall_guard import Attention
+from trough.worker.stall_guard import StallDetector
 
 
 class Finding:
@@ -22,7 +22,7 @@ class Finding:
 def begun(longest=4.0):
     """A clock, what is asked, and an attention that has begun."""
     clock, finding = Clock(), Finding()
-    attention = Attention(longest, finding, clock)
+    attention = StallDetector(longest, finding, clock)
     attention.startService()
     return clock, finding, attention
 

@@ -5,8 +5,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 
 from trough.metadata.rethinkdb.store import RethinkMetadata
-from trough.metadata.sqlite.store import EmbeddedMetadata
-from trough.metadata.sqlite.watch import EmbeddedWatch
+from trough.metadata.sqlite.store import SqliteMetadata
+from trough.metadata.sqlite.watch import SqliteWatch
 from trough.metadata.url import RethinkAddress
 from trough.worker.confirmation import LONGEST_WAIT, Confirmation
 
@@ -18,9 +18,9 @@ class Worker:
 
     def __init__(self, path, metadata=None):
         self.clock = MemoryReactorClock()
-        metadata = metadata or EmbeddedMetadata(path / "registry.db", self.clock)
+        metadata = metadata or SqliteMetadata(path / "registry.db", self.clock)
         self.confirmation = Confirmation(metadata, INTERVAL, self.clock)
-        self.locks, self.assignments = (EmbeddedWatch(None, print, 0.0) for _ in range(2))
+        self.locks, self.assignments = (SqliteWatch(None, print, 0.0) for _ in range(2))
         self.confirmation.watching([self.locks, self.assignments])
 
     def learn(self):

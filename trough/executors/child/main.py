@@ -7,7 +7,7 @@ moment: what it was doing is then known from a table in shared memory, and its p
 by another one. It ends when the front does, whatever it is doing, and leaves Ctrl-C and
 SIGTERM to it.
 
-While a statement runs, SQLite calls :meth:`Executor.tick` now and then; that is when
+While a statement runs, SQLite calls :meth:`ExecutorLoop.tick` now and then; that is when
 answers that are ready are sent, and a deadline or a cancel is noticed.
 """
 
@@ -33,27 +33,27 @@ if __name__ == "__main__":
 
 from trough import errors
 from trough.executors import ipc
-from trough.executors.child.parent_socket import Channel
+from trough.executors.child.parent_socket import ParentSocket
 from trough.executors.child.process_limits import (
     die_with_the_parent,
     ignore_signals,
     limit_data,
 )
 from trough.executors.child.tasks import (
-    Call,
+    CommandTask,
+    MultiSegmentRead,
     ReadPart,
     SegmentWrites,
-    SeveralPart,
-    SinglePart,
+    SingleSegmentRead,
+    Task,
     WaitingWrite,
-    Work,
     out_of_time,
     time_left,
     told,
 )
 from trough.executors.child.turns import FairQueue
 from trough.executors.ipc import Message
-from trough.executors.shared_memory import SharedTable
+from trough.executors.shared_memory import SharedProgressTable
 from trough.sql import segment_files, sqlite, statements
 from trough.sql.handles import Handles
 from trough.sql.queries import Framing, Parameters, Plan
@@ -78,15 +78,17 @@ PYTHON_MEMORY = 1 << 30
 _FRAMINGS = {framing.value: framing for framing in Framing}
 
 
-class Executor:
+class ExecutorLoop:
     """The state and the loop of the process.
 
     :param kept_handles: connections for reads that are kept
     """
 
-    def __init__(self, channel: Channel, table: SharedTable, kept_handles: int) -> None:
+    def __init__(
+        self, channel: ParentSocket, table: SharedProgressTable, kept_handles: int
+    ) -> None:
         self._channel = channel
-        #: Sends a message soon; see :meth:`trough.executors.child.parent_socket.Channel.send`.
+        #: Sends a message soon; see :meth:`trough.executors.child.parent_socket.ParentSocket.send`.
         self.send = channel.send
         self.table = table
         engine = self._engine = sqlite.Engine(self.tick)
@@ -98,15 +100,15 @@ class Executor:
         self.writer = Writer(engine, self._write_handles, self._watch)
         self._plans: dict[str | bytes, Plan] = {}
         #: Work that can go on, in the order of its turns.
-        self.ready: FairQueue[Work] = FairQueue()
+        self.ready: FairQueue[Task] = FairQueue()
         #: What a cancel can name, by its number.
         self.parts: dict[int, Any] = {}
         #: Parts that have something to say with the next frame.
-        self.untold: list[SeveralPart] = []
+        self.untold: list[MultiSegmentRead] = []
         #: Writes that wait for a commit, by segment, path and generation.
         self.waiting_writes: dict[tuple[str, str, int], SegmentWrites] = {}
         #: What a tick interrupts where it has to.
-        self.watched: Work | Write | None = None
+        self.watched: Task | Write | None = None
         #: The segment that a statement runs on; None where it may be any.
         self.segment: str | None = None
         self._writing = 0
@@ -171,14 +173,14 @@ class Executor:
             else:
                 self._receivers[message[0]](*message[1:])
 
-    def _broken(self, work: Work, error: Exception) -> None:
+    def _broken(self, work: Task, error: Exception) -> None:
         traceback.print_exc()
         failure = errors.TroughError(f"the executor failed: {type(error).__name__}: {error}")
         if isinstance(work, ReadPart):
             work.close()
             self.send((ipc.FAILED, work.number, *told(failure)))
             self.parts.pop(work.number, None)
-        elif isinstance(work, Call):
+        elif isinstance(work, CommandTask):
             self.send((ipc.REFUSED, work.number, *told(failure)))
         else:
             # What became of the writes is not known; the front finds out by our death.
@@ -241,7 +243,7 @@ class Executor:
         except errors.TroughError as error:
             self.send((ipc.FAILED, number, *told(error)))
             return
-        kind = SinglePart if len(message[-1]) == 1 else SeveralPart
+        kind = SingleSegmentRead if len(message[-1]) == 1 else MultiSegmentRead
         part = kind(number, plan, parameters, deadline, limit, _FRAMINGS[framing], *rest)
         self.parts[number] = part
         self.ready.append(part)
@@ -277,7 +279,7 @@ class Executor:
 
     def _call(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
         procedure = self._procedures[name]
-        call = self.parts[number] = Call(number, lambda call: procedure(call, *arguments))
+        call = self.parts[number] = CommandTask(number, lambda call: procedure(call, *arguments))
         # A long statement on another segment is not to delay what is done to this one.
         if name == "forget" and self.segment not in (None, *arguments):
             if not self._forget(call, *arguments):
@@ -309,11 +311,11 @@ class Executor:
 
     # -- procedures: what is done to a file as a whole -----------------------------------
 
-    def _make_writable(self, call: Call, segment: str, path: str) -> None:
+    def _make_writable(self, call: CommandTask, segment: str, path: str) -> None:
         self._close(segment)
         segment_files.make_writable(self._engine, path)
 
-    def _retire(self, call: Call, segment: str, path: str) -> None:
+    def _retire(self, call: CommandTask, segment: str, path: str) -> None:
         if any(waiting[0] == segment for waiting in self.waiting_writes):
             raise errors.Unavailable(f"there are writes to segment {segment} under way")
         self._close(segment)
@@ -323,7 +325,7 @@ class Executor:
         self._write_handles.forget(segment)
         self._read_handles.forget(segment)
 
-    def _snapshot(self, call: Call, path: str, writable: bool, destination: str) -> None:
+    def _snapshot(self, call: CommandTask, path: str, writable: bool, destination: str) -> None:
         def progress() -> None:
             self._look(monotonic())
             if call.cancelled:
@@ -331,10 +333,10 @@ class Executor:
 
         segment_files.snapshot(self._engine, path, writable, destination, progress)
 
-    def _check(self, call: Call, path: str, writable: bool) -> None:
+    def _check(self, call: CommandTask, path: str, writable: bool) -> None:
         segment_files.check(self._engine, path, writable)
 
-    def _forget(self, call: Call, segment: str) -> bool:
+    def _forget(self, call: CommandTask, segment: str) -> bool:
         """Answered when nothing is open any more, which may be later."""
 
         def released() -> None:
@@ -359,8 +361,8 @@ def main(arguments: list[str]) -> None:
     die_with_the_parent()
     _limit_resources(limit)
     sqlite.limit_memory(limit)
-    channel = Channel(socket.socket(fileno=descriptor))
-    executor = Executor(channel, SharedTable(memory), min(kept, _most_handles()))
+    channel = ParentSocket(socket.socket(fileno=descriptor))
+    executor = ExecutorLoop(channel, SharedProgressTable(memory), min(kept, _most_handles()))
     signal.signal(signal.SIGALRM, executor.alarm)
     # SQLite's own system calls are to be taken up again after an alarm.
     signal.siginterrupt(signal.SIGALRM, False)

@@ -19,7 +19,7 @@ _RECEIVE_SIZE = 1 << 18
 _SEND_SIZE = 1 << 17
 
 
-class Channel:
+class ParentSocket:
     """The socket, its messages, and what is to be sent.
 
     :param connection: a blocking stream socket

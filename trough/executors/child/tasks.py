@@ -21,7 +21,7 @@ from trough.sql.queries import PIECE, Answer, Framing, Parameters, Plan, Query
 from trough.sql.writing import Write
 
 if TYPE_CHECKING:
-    from trough.executors.child.main import Executor
+    from trough.executors.child.main import ExecutorLoop
 
 #: Segments of one part that are answered side by side, where their answers are large.
 SIDE_BY_SIDE = 4
@@ -33,7 +33,7 @@ MOST_WRITES_A_COMMIT = 4096
 Target = tuple[str, str, int, bool]
 
 
-class Work:
+class Task:
     """Something that is done in turns.
 
     :ivar client: whose it is; clients take turns
@@ -47,12 +47,12 @@ class Work:
     cancelled = False
     stalled = False
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: ExecutorLoop, now: float) -> None:
         """Do a little, and get in line again if that was not all."""
         raise NotImplementedError
 
 
-class ReadPart(Work, Query):
+class ReadPart(Task, Query):
     """A query of segments that this executor is to ask.
 
     :ivar number: by which the front knows it
@@ -86,7 +86,7 @@ class ReadPart(Work, Query):
 
     unacknowledged = 0
 
-    def credit(self, executor: Executor, size: int) -> None:
+    def credit(self, executor: ExecutorLoop, size: int) -> None:
         """Take note of bytes that were taken off the front's hands."""
         self.unacknowledged -= size
         if self.stalled and self.unacknowledged < self.window:
@@ -100,7 +100,7 @@ class ReadPart(Work, Query):
         """Give back what is held."""
 
     def _failure(
-        self, executor: Executor, segment: str, error: errors.TroughError
+        self, executor: ExecutorLoop, segment: str, error: errors.TroughError
     ) -> tuple[bytes, int]:
         """The line and the count that tell of a failure."""
         damaged = isinstance(error, errors.CorruptSegment)
@@ -108,12 +108,12 @@ class ReadPart(Work, Query):
         return line, ipc.COUNT_CORRUPT if damaged else ipc.COUNT_FAILED
 
 
-class SinglePart(ReadPart):
+class SingleSegmentRead(ReadPart):
     """A query of one segment; most are such."""
 
     _answer: Answer | None = None
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: ExecutorLoop, now: float) -> None:
         if self.cancelled:
             self.close()
             executor.parts.pop(self.number, None)
@@ -146,7 +146,7 @@ class SinglePart(ReadPart):
         else:
             self.stalled = True
 
-    def _fail(self, executor: Executor, error: errors.TroughError) -> None:
+    def _fail(self, executor: ExecutorLoop, error: errors.TroughError) -> None:
         self.close()
         executor.parts.pop(self.number, None)
         line, count = self._failure(executor, self.targets[0][0], error)
@@ -160,7 +160,7 @@ class SinglePart(ReadPart):
             self._answer.close()
 
 
-class SeveralPart(ReadPart):
+class MultiSegmentRead(ReadPart):
     """A query of several segments."""
 
     def __init__(self, *request: Any) -> None:
@@ -173,7 +173,7 @@ class SeveralPart(ReadPart):
         self._pieces: list[bytes] = []
         self._size = 0
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: ExecutorLoop, now: float) -> None:
         if self.cancelled:
             self.close()
             executor.parts.pop(self.number, None)
@@ -205,7 +205,7 @@ class SeveralPart(ReadPart):
 
     # -- one segment -------------------------------------------------------------------
 
-    def _begin(self, executor: Executor) -> None:
+    def _begin(self, executor: ExecutorLoop) -> None:
         place, target = self._targets.popleft()
         executor.watched = self
         executor.segment = target[0]
@@ -223,7 +223,7 @@ class SeveralPart(ReadPart):
             self._under_way.append((place, target[0], answer))
             self._add(executor, ~place, answer.first, 0)
 
-    def _go_on(self, executor: Executor) -> None:
+    def _go_on(self, executor: ExecutorLoop) -> None:
         place, segment, answer = self._under_way.popleft()
         executor.watched = self
         executor.segment = segment
@@ -241,7 +241,7 @@ class SeveralPart(ReadPart):
             self._under_way.append((place, segment, answer))
             self._add(executor, ~place, piece, 0)
 
-    def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
+    def _fail_rest(self, executor: ExecutorLoop, error: errors.TroughError) -> None:
         rest = [(place, segment) for place, segment, _ in self._under_way]
         rest += [(place, target[0]) for place, target in self._targets]
         self.close()
@@ -250,7 +250,7 @@ class SeveralPart(ReadPart):
 
     # -- what is said ------------------------------------------------------------------
 
-    def _add(self, executor: Executor, place: int, piece: bytes, count: int) -> None:
+    def _add(self, executor: ExecutorLoop, place: int, piece: bytes, count: int) -> None:
         if not self._places:
             executor.untold.append(self)
         self._places.append(place)
@@ -260,7 +260,7 @@ class SeveralPart(ReadPart):
         if self._size >= PIECE:
             self.tell(executor)
 
-    def tell(self, executor: Executor) -> None:
+    def tell(self, executor: ExecutorLoop) -> None:
         """Send what there is to say."""
         if self._places:
             message = (ipc.PIECES, self.number, self._places, self._counts, self._pieces)
@@ -284,7 +284,7 @@ class WaitingWrite(Write):
         self.client = client
 
 
-class SegmentWrites(Work):
+class SegmentWrites(Task):
     """The writes to one segment that wait for a commit.
 
     :param client: whose write is the first of them
@@ -297,7 +297,7 @@ class SegmentWrites(Work):
         self.client = client
         self.writes: FairQueue[WaitingWrite] = FairQueue()
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: ExecutorLoop, now: float) -> None:
         writes = self.writes
         bunch: list[WaitingWrite] = []
         while writes and len(bunch) < MOST_WRITES_A_COMMIT:
@@ -320,7 +320,7 @@ class SegmentWrites(Work):
         else:
             executor.waiting_writes.pop((self.segment, self.path, self.generation), None)
 
-    def cancel(self, executor: Executor, write: WaitingWrite) -> None:
+    def cancel(self, executor: ExecutorLoop, write: WaitingWrite) -> None:
         """Answer a write that was cancelled, if it has not begun."""
         if self.writes.remove(write):
             executor.parts.pop(write.number, None)
@@ -328,14 +328,14 @@ class SegmentWrites(Work):
             executor.send((ipc.REFUSED, write.number, *told(error)))
 
 
-class Call(Work):
+class CommandTask(Task):
     """One of the executor's procedures, and its arguments."""
 
-    def __init__(self, number: int, run: Callable[[Call], Any]) -> None:
+    def __init__(self, number: int, run: Callable[[CommandTask], Any]) -> None:
         self.number = number
         self.run = run
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: ExecutorLoop, now: float) -> None:
         executor.watched = self
         executor.segment = None
         executor.table.runs(self.number, 0)
@@ -364,7 +364,7 @@ def out_of_time() -> errors.DeadlineExceeded:
     )
 
 
-def time_left(parts: list[Work]) -> float | None:
+def time_left(parts: list[Task]) -> float | None:
     """Seconds until the first of some stalled parts runs out of time."""
     if not parts:
         return None

@@ -20,7 +20,7 @@ _RECEIVE_SIZE = 1 << 18
 
 
 @implementer(IReadWriteDescriptor)
-class FrontSocket:
+class ChildSocket:
     """The front's end of the socket; writes at once what the kernel takes at once.
 
     :param received: called with some bytes

@@ -35,7 +35,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReadLimits:
     """What one request may use.
 
     :ivar seconds: for the whole request, from when it is handed to the pool

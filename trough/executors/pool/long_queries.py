@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from trough import errors
 from trough.executors.pool.jobs import Target
 from trough.executors.pool.process import ExecutorProcess
-from trough.executors.pool.read_jobs import Part, ReadJob
+from trough.executors.pool.read_jobs import ReadJob, ReadTask
 
 #: Seconds of one step from which its query counts as a very long one.
 VERY_LONG = 5.0
@@ -49,7 +49,7 @@ class LongQueries:
         #: Executors that the queries of one client may occupy.
         self.share = (most + 1) // 2
         self._waiting: dict[str, deque[Parked]] = {}
-        self._resumed: set[Part] = set()
+        self._resumed: set[ReadTask] = set()
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -59,7 +59,7 @@ class LongQueries:
 
     # -- what is occupied --------------------------------------------------------------
 
-    def occupied(self, executors: Iterable[ExecutorProcess], now: float) -> dict[Part, int]:
+    def occupied(self, executors: Iterable[ExecutorProcess], now: float) -> dict[ReadTask, int]:
         """The parts that occupy an executor, and the level of each."""
         self._resumed = {part for part in self._resumed if part in part.job.parts}
         levels = {part: part.level for part in self._resumed}
@@ -70,7 +70,7 @@ class LongQueries:
                 levels[part] = max(levels.get(part, 0), int(very))
         return levels
 
-    def excess(self, executors: Iterable[ExecutorProcess], now: float) -> Part | None:
+    def excess(self, executors: Iterable[ExecutorProcess], now: float) -> ReadTask | None:
         """A part that has to leave its executor, or None while all keep to the limits."""
         levels = self.occupied(executors, now)
         clients = Counter(part.job.client for part in levels)
@@ -119,7 +119,7 @@ class LongQueries:
         parked.job.waiting -= 1
         return parked
 
-    def resumed(self, part: Part, level: int) -> None:
+    def resumed(self, part: ReadTask, level: int) -> None:
         """Note that a query from the queue was given to an executor, which it occupies."""
         part.level = level
         self._resumed.add(part)

@@ -31,9 +31,9 @@ from trough.executors.ipc import Message
 from trough.executors.pool.group import ExecutorGroup
 from trough.executors.pool.jobs import (
     Job,
-    Limits,
     Outcome,
     Parameters,
+    ReadLimits,
     Receiver,
     Target,
     WriteJob,
@@ -41,16 +41,16 @@ from trough.executors.pool.jobs import (
 )
 from trough.executors.pool.process import ExecutorProcess
 from trough.executors.pool.read_jobs import ReadJob
-from trough.executors.pool.read_scheduler import ReadRouting
+from trough.executors.pool.read_scheduler import ReadScheduler
 from trough.executors.pool.supervisor import Supervisor
 from trough.executors.pool.task_pool import TaskPool
-from trough.executors.pool.write_scheduler import WriteRouting
+from trough.executors.pool.write_scheduler import WriteScheduler
 from trough.sql import segment_files
 from trough.sql.queries import Framing
 from trough.sql.sqlite import SCHEMA_SECONDS, schema_runs_too_long
-from trough.util.flush_batch import Bunch
+from trough.util.flush_batch import FlushBatch
 
-__all__ = ["ExecutorPool", "Framing", "Job", "Limits", "Outcome", "Receiver", "Target"]
+__all__ = ["ExecutorPool", "Framing", "Job", "Outcome", "ReadLimits", "Receiver", "Target"]
 
 #: Bytes that SQLite may use in one executor.
 MEMORY = 1 << 30
@@ -87,7 +87,7 @@ class ExecutorPool(service.Service):
         max_write_executors: int | None = None,
         memory: int = MEMORY,
         kept_handles: int = KEPT_HANDLES,
-        bunch: Bunch | None = None,
+        bunch: FlushBatch | None = None,
         tasks: TaskPool | None = None,
     ) -> None:
         cores = os.cpu_count() or 1
@@ -97,13 +97,13 @@ class ExecutorPool(service.Service):
             return ExecutorProcess(reactor, self, name, memory, kept_handles)
 
         self._reactor = reactor
-        self.bunch = bunch or Bunch(reactor)
+        self.bunch = bunch or FlushBatch(reactor)
         self._numbers = count(1)
         readers = ExecutorGroup("read", number, max_executors or 4 * number, new)
-        self._reads = ReadRouting(readers, self._numbers)
+        self._reads = ReadScheduler(readers, self._numbers)
         writing = write_executors or max(1, cores // 2)
         writers = ExecutorGroup("write", writing, max_write_executors or 4 * writing, new)
-        self._writes = WriteRouting(writers)
+        self._writes = WriteScheduler(writers)
         self._maintainer = new("maintenance")
         self._tasks = tasks or TaskPool(reactor)
         self._owns_tasks = tasks is None
@@ -169,7 +169,7 @@ class ExecutorPool(service.Service):
         targets: Sequence[Target],
         sql: str | bytes,
         parameters: Parameters,
-        limits: Limits,
+        limits: ReadLimits,
         framing: Framing,
         tag: str,
         receiver: Receiver,
@@ -223,7 +223,7 @@ class ExecutorPool(service.Service):
         target: Target,
         sql: str | bytes,
         parameters: Parameters,
-        limits: Limits,
+        limits: ReadLimits,
         receiver: Receiver,
     ) -> Job:
         """Apply SQL to a segment as a whole; answered when it is on disk.

@@ -26,10 +26,10 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.executors import ipc
 from trough.executors.ipc import FrameParser, Message
-from trough.executors.pool.child_socket import FrontSocket
+from trough.executors.pool.child_socket import ChildSocket
 from trough.executors.pool.jobs import WriteJob
-from trough.executors.pool.read_jobs import Part
-from trough.executors.shared_memory import MOST_WRITES, SharedTable, create_memory
+from trough.executors.pool.read_jobs import ReadTask
+from trough.executors.shared_memory import MOST_WRITES, SharedProgressTable, create_memory
 from trough.util import child_process
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ class ExecutorProcess:
         # Its descriptors are as start() lays them out.
         self._arguments = ["3", "4", str(memory), str(kept_handles)]
         self._outgoing: list[Message] = []
-        self._socket: FrontSocket | None = None
+        self._socket: ChildSocket | None = None
         self._process: Any = None
         self._ended: defer.Deferred[None] | None = None
-        self.table: SharedTable | None = None
-        self.outstanding: dict[int, Part] = {}
+        self.table: SharedProgressTable | None = None
+        self.outstanding: dict[int, ReadTask] = {}
         self.writes: dict[int, WriteJob] = {}
         self.calls: dict[int, tuple[str, defer.Deferred[None]]] = {}
         self.load = 0
@@ -113,7 +113,7 @@ class ExecutorProcess:
             theirs.close()
         self.table = table
         parser = FrameParser()
-        self._socket = FrontSocket(
+        self._socket = ChildSocket(
             self._reactor,
             ours,
             lambda data: self._pool.received(self, parser.receive_data(data)),
@@ -128,7 +128,7 @@ class ExecutorProcess:
         if self._outgoing:
             self._pool.bunch.at_end(self.flush)
 
-    def _spawn(self, ours: socket.socket, theirs: socket.socket) -> tuple[SharedTable, Any]:
+    def _spawn(self, ours: socket.socket, theirs: socket.socket) -> tuple[SharedProgressTable, Any]:
         for end in (ours, theirs):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
@@ -137,7 +137,7 @@ class ExecutorProcess:
             handed_on.callback(os.close, memory)
             null = os.open(os.devnull, os.O_RDWR)
             handed_on.callback(os.close, null)
-            table = SharedTable(memory)
+            table = SharedProgressTable(memory)
             with child_process.left_alone():
                 process = cast(IReactorProcess, self._reactor).spawnProcess(
                     _Watcher(self),
@@ -223,7 +223,7 @@ class ExecutorProcess:
         if self.take_out(number) is not None:
             self.send((ipc.CANCEL, number))
 
-    def take_out(self, number: int) -> Part | None:
+    def take_out(self, number: int) -> ReadTask | None:
         """Forget a part of a query, if it is known."""
         part = self.outstanding.pop(number, None)
         if part is not None:

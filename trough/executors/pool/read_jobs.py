@@ -27,7 +27,7 @@ WINDOW = 1 << 19
 _CREDIT = WINDOW // 4
 
 
-class Part:
+class ReadTask:
     """Segments of a job that one executor was given.
 
     :ivar number: by which the executor knows it; never used again
@@ -117,7 +117,7 @@ class ReadJob(Job):
         self.framing = framing
         self.tag = tag
         self.deadline = deadline
-        self.parts: list[Part] = []
+        self.parts: list[ReadTask] = []
         self.sql = sql
         self._parameters = parameters
         self._limit = limit
@@ -156,7 +156,7 @@ class ReadJob(Job):
 
     # -- what executors say ------------------------------------------------------------
 
-    def ended(self, part: Part, chunk: bytes, count: int) -> None:
+    def ended(self, part: ReadTask, chunk: bytes, count: int) -> None:
         """The last bytes of the only segment of `part`."""
         if self._segments == 1:
             self.over = True
@@ -172,13 +172,15 @@ class ReadJob(Job):
         self.pieces(part, [0], [count], [chunk])
         self.part_is_over(part)
 
-    def some(self, part: Part, chunk: bytes) -> None:
+    def some(self, part: ReadTask, chunk: bytes) -> None:
         """Some bytes of the only segment of `part`."""
         part.said = {~0}
         self._give(chunk)
         part.taken(len(chunk))
 
-    def pieces(self, part: Part, places: list[int], counts: list[int], pieces: list[bytes]) -> None:
+    def pieces(
+        self, part: ReadTask, places: list[int], counts: list[int], pieces: list[bytes]
+    ) -> None:
         """Bytes of some segments of `part`; see frames.PIECES."""
         size = sum(map(len, pieces))
         if part.moved:
@@ -195,7 +197,7 @@ class ReadJob(Job):
             self._give(chunk)
         part.taken(size)
 
-    def _count_failures(self, part: Part, places: list[int], counts: list[int]) -> None:
+    def _count_failures(self, part: ReadTask, places: list[int], counts: list[int]) -> None:
         for place, count in zip(places, counts, strict=True):
             if count < 0:
                 self._failed += 1
@@ -203,7 +205,7 @@ class ReadJob(Job):
                 if count == ipc.COUNT_CORRUPT:
                     self._corrupt += (part.targets[place].segment,)
 
-    def part_is_over(self, part: Part) -> None:
+    def part_is_over(self, part: ReadTask) -> None:
         """`part` has no more to say; the job may be over with it."""
         if part in self.parts:
             self.parts.remove(part)

@@ -18,14 +18,14 @@ from trough.executors.pool.group import ExecutorGroup
 from trough.executors.pool.jobs import Target
 from trough.executors.pool.long_queries import LongQueries
 from trough.executors.pool.process import ExecutorProcess
-from trough.executors.pool.read_jobs import Part, ReadJob
+from trough.executors.pool.read_jobs import ReadJob, ReadTask
 
 #: Segments that an executor may have to do before what prefers it goes to another one
 #: that has as many less: opening a segment there costs as much as some queries here.
 _SPREAD = 64
 
 
-class ReadRouting:
+class ReadScheduler:
     """The executors that read.
 
     :param numbers: of parts
@@ -97,9 +97,9 @@ class ReadRouting:
         executor: ExecutorProcess,
         targets: Sequence[Target],
         attempts: int = 0,
-    ) -> Part:
+    ) -> ReadTask:
         number = next(self._numbers)
-        part = Part(job, executor, number, targets)
+        part = ReadTask(job, executor, number, targets)
         if attempts:
             part.attempts = attempts
         job.parts.append(part)
@@ -127,10 +127,10 @@ class ReadRouting:
             for part, places in movable:
                 self._move(executor, part, places)
 
-    def _move(self, executor: ExecutorProcess, part: Part, places: list[int]) -> None:
+    def _move(self, executor: ExecutorProcess, part: ReadTask, places: list[int]) -> None:
         self.ask(part.job, self._take(executor, part, places))
 
-    def _take(self, executor: ExecutorProcess, part: Part, places: list[int]) -> list[Target]:
+    def _take(self, executor: ExecutorProcess, part: ReadTask, places: list[int]) -> list[Target]:
         """Take targets of a part away from its executor."""
         job = part.job
         targets = [part.targets[place] for place in places]
@@ -160,14 +160,14 @@ class ReadRouting:
             long.resumed(self._hand(parked.job, executor, parked.targets), parked.level)
         self.group.have_one_free()
 
-    def _park_client(self, part: Part) -> None:
+    def _park_client(self, part: ReadTask) -> None:
         """Take off an executor what else it has of a client whose query has to wait."""
         executor = next(each for each in self.all() if each is part.executor)
         for other in list(executor.outstanding.values()):
             if other.job.client == part.job.client and not other.said:
                 self._park(other, 0)
 
-    def _park(self, part: Part, level: int) -> None:
+    def _park(self, part: ReadTask, level: int) -> None:
         job = part.job
         halves, rest = part.half_said(), [part.targets[place] for place in part.unsaid()]
         part.executor.withdraw(part.number)
@@ -194,7 +194,7 @@ class ReadRouting:
         return taken
 
 
-def _not_begun(part: Part, running: int, place: int) -> list[int]:
+def _not_begun(part: ReadTask, running: int, place: int) -> list[int]:
     """Places of a part's targets of which nothing was told, and that do not run."""
     places = part.unsaid()
     if part.number == running and place in places:

@@ -14,9 +14,9 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.executors.pool.process import ExecutorProcess, signal_name
-from trough.executors.pool.read_jobs import Part
-from trough.executors.pool.read_scheduler import ReadRouting
-from trough.executors.pool.write_scheduler import WriteRouting
+from trough.executors.pool.read_jobs import ReadTask
+from trough.executors.pool.read_scheduler import ReadScheduler
+from trough.executors.pool.write_scheduler import WriteScheduler
 
 _log = Logger()
 
@@ -46,8 +46,8 @@ class Supervisor:
     def __init__(
         self,
         reactor: Any,
-        reads: ReadRouting,
-        writes: WriteRouting,
+        reads: ReadScheduler,
+        writes: WriteScheduler,
         executors: Callable[[], Iterable[ExecutorProcess]],
     ) -> None:
         self._reactor = reactor
@@ -200,7 +200,7 @@ class Supervisor:
         call = self._reactor.callLater(_TOO_SOON, restart)
         self._restarts.add(call)
 
-    def _recover(self, part: Part, blamed: int | None, signal: int | None) -> None:
+    def _recover(self, part: ReadTask, blamed: int | None, signal: int | None) -> None:
         """Ask again what a dead executor had not answered, or say that it failed.
 
         :param blamed: the place of the target that it was at

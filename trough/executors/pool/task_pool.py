@@ -30,7 +30,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.executors import ipc
 from trough.executors.error_frames import error_of
-from trough.executors.pool.child_socket import FrontSocket
+from trough.executors.pool.child_socket import ChildSocket
 from trough.util import child_process
 
 P = ParamSpec("P")
@@ -218,7 +218,7 @@ class _TaskProcess:
         self.task: _Task | None = None
         self.was_late = False
         self._process, ours = started("trough.executors.child.task_main", pool.memory)
-        self._socket = FrontSocket(reactor, ours, self._received, self._ended)
+        self._socket = ChildSocket(reactor, ours, self._received, self._ended)
 
     def begin(self, task: _Task) -> None:
         """Have a task run; the process is free for it."""

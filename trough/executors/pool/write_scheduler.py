@@ -44,7 +44,7 @@ class _Segment:
         self.resumed = False
 
 
-class WriteRouting:
+class WriteScheduler:
     """The executors that write.
 
     :ivar when_idle: called whenever the last write is answered

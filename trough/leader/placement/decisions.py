@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from trough.leader.placement.nodes import COLD, Cluster, Node, Nodes, State
-from trough.leader.placement.segment_table import LEAVE_ALONE, NOTHING, Table
+from trough.leader.placement.nodes import COLD, ClusterState, Node, Nodes, State
+from trough.leader.placement.segment_table import LEAVE_ALONE, NOTHING, SegmentTable
 from trough.model import Assignment, canonical_path
 
 #: Rows that are decided about in full for one plan, at most: some 10 ms, and a tenth of
@@ -57,7 +57,7 @@ class Decisions:
     :ivar forgot: whether a row was left out of a queue because that was too long
     """
 
-    def __init__(self, table: Table, cluster: Cluster) -> None:
+    def __init__(self, table: SegmentTable, cluster: ClusterState) -> None:
         self.locks: dict[str, Node] = {}
         self.surplus: dict[int, Nodes] = {}
         self.urgent: dict[int, None] = {}

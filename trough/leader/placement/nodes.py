@@ -2,7 +2,7 @@
 
 A worker is live, draining, waiting (not seen lately, expected back), or dead. Live and
 waiting ones own slots on the rings, so that a worker which returns finds everything as
-it was. :meth:`Cluster.choose` is the whole rule of placement for one segment; it is
+it was. :meth:`ClusterState.choose` is the whole rule of placement for one segment; it is
 biased towards what is there already, because moving costs and standing still does not.
 
 Time is an argument, and nothing in here knows how many segments there are.
@@ -91,7 +91,7 @@ class Node:
 Nodes = tuple[Node, ...]
 
 
-class Cluster:
+class ClusterState:
     """All workers, their rings, and the choice between them.
 
     :param rings: the number of hash rings

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from trough.leader.placement.decisions import Decisions, Steps
-from trough.leader.placement.nodes import COLD, Cluster, Node, Nodes
-from trough.leader.placement.segment_table import LEAVE_ALONE, NOTHING, Table
+from trough.leader.placement.nodes import COLD, ClusterState, Node, Nodes
+from trough.leader.placement.segment_table import LEAVE_ALONE, NOTHING, SegmentTable
 from trough.model import Assignment, CanonicalCopy, Lock, Worker, canonical_path
 
 #: From so many new segments in one go on, rows are not used again but added at the end.
@@ -75,8 +75,8 @@ class Planner:
     ) -> None:
         self._copies_for = copies_for
         self._is_cold = is_cold
-        self._cluster = Cluster(rings, grace, known_rings)
-        self._table = Table()
+        self._cluster = ClusterState(rings, grace, known_rings)
+        self._table = SegmentTable()
         self._decisions = Decisions(self._table, self._cluster)
         # Rows to be looked at, and rows whose assignments are to be put anew.
         self._dirty: dict[int, None] = {}

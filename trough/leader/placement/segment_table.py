@@ -22,7 +22,7 @@ LEAVE_ALONE = 254
 NOTHING = 0
 
 
-class Table:
+class SegmentTable:
     """The rows.
 
     :ivar rows: for each segment its row

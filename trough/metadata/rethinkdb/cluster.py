@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from trough import errors
-from trough.metadata import Absence
+from trough.metadata import StoreOutage
 from trough.metadata.rethinkdb.connection import PING, Connection, ConnectionLost, Feed, plain
 from trough.metadata.rethinkdb.terms import Refused
 from trough.metadata.url import RethinkAddress, host_and_port
@@ -67,7 +67,7 @@ class RethinkCluster:
         self._reason: errors.TroughError = self._no_answer()
         self._lost_at = reactor.seconds()
         # What queries under way were told that wait for a failover, the oldest first.
-        self._refusals: dict[object, Absence] = {}
+        self._refusals: dict[object, StoreOutage] = {}
 
     def start(self) -> None:
         """Begin to connect, and stay connected until :meth:`stop`. Idempotent."""
@@ -123,7 +123,7 @@ class RethinkCluster:
                     raise Ambiguous(f"{self.address}: {error.message}") from error
                 if not patient or self._reactor.seconds() + pause > ends:
                     raise Refused(f"{self.address}: {error.message}") from error
-                refusal = Absence(f"{self.address}: {error.message}", self._reactor.seconds())
+                refusal = StoreOutage(f"{self.address}: {error.message}", self._reactor.seconds())
                 self._refusals.setdefault(run, refusal)
             except ConnectionLost:
                 if self._keeping is None or self._reactor.seconds() + pause > ends:
@@ -168,14 +168,14 @@ class RethinkCluster:
             self._wanted.pop(wanting, None)
 
     @property
-    def absence(self) -> Absence | None:
+    def absence(self) -> StoreOutage | None:
         """See :attr:`trough.metadata.Metadata.absence`."""
         connection = self._connection
         if connection is None:
-            return Absence(self._reason.message, self._lost_at)
+            return StoreOutage(self._reason.message, self._lost_at)
         since = connection.silent_since
         if since is not None:
-            return Absence(f"RethinkDB at {connection.peer} is silent", since)
+            return StoreOutage(f"RethinkDB at {connection.peer} is silent", since)
         refusals = list(self._refusals.values())  # in one step, for other threads
         return refusals[0] if refusals else None
 

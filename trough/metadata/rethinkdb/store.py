@@ -21,10 +21,10 @@ from twisted.logger import Logger
 from trough import errors
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import (
-    Absence,
     AssignmentChanges,
     LockChanges,
     Metadata,
+    StoreOutage,
     Watch,
     conditions,
     patterns,
@@ -104,7 +104,7 @@ class RethinkMetadata(Metadata):
         await self._cluster.stop()
 
     @property
-    def absence(self) -> Absence | None:
+    def absence(self) -> StoreOutage | None:
         return self._cluster.absence
 
     async def _look(self, term: Callable[..., Any], *args: Any) -> Any:

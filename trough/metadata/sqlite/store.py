@@ -35,7 +35,7 @@ T = TypeVar("T")
 PORTION = 2000
 
 
-class EmbeddedMetadata(Metadata):
+class SqliteMetadata(Metadata):
     """The registry at `path`.
 
     :param clock: seconds since the epoch, the same on all processes

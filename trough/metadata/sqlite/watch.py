@@ -78,7 +78,7 @@ def _place(connection: sqlite3.Connection, seen: int | None) -> tuple[int, int, 
     return value, 0 if full or seen is None else seen, full
 
 
-class EmbeddedWatch(Watch):
+class SqliteWatch(Watch):
     """One listener and what it was told last.
 
     :param now: seconds by the reactor's clock
@@ -136,7 +136,7 @@ class Watcher:
         self._reactor = reactor
         self._database: Database | None = None
         self._version: int | None = None
-        self._watches: list[EmbeddedWatch] = []
+        self._watches: list[SqliteWatch] = []
         #: What kind of error the last look failed with.
         self._trouble: type[Exception] | None = None
         self._looking: Deferred[LoopingCall] | None = None
@@ -145,7 +145,7 @@ class Watcher:
 
     def add(self, source: Source, listener: Callable[[Any], None]) -> Watch:
         """Begin a watch; its first notice tells everything there is."""
-        watch = EmbeddedWatch(source, listener, self._reactor.seconds())
+        watch = SqliteWatch(source, listener, self._reactor.seconds())
         self._watches.append(watch)
         if not self._loop.running:
             self._looking = self._loop.start(INTERVAL)
@@ -178,7 +178,7 @@ class Watcher:
             watch.tell(changes, seen)
         self._note(asking, failed=False)
 
-    def _note(self, watches: Iterable[EmbeddedWatch], failed: bool) -> None:
+    def _note(self, watches: Iterable[SqliteWatch], failed: bool) -> None:
         for watch in watches:
             watch.looked(self._reactor.seconds(), failed)
 
@@ -192,7 +192,7 @@ class Watcher:
         else:
             _log.failure("looking for changes failed", Failure(error))
 
-    def _news(self, watches: Iterable[EmbeddedWatch]) -> list[tuple[EmbeddedWatch, Changes, int]]:
+    def _news(self, watches: Iterable[SqliteWatch]) -> list[tuple[SqliteWatch, Changes, int]]:
         """On a thread: what each watch is to be told."""
         if self._database is None:
             self._database = self._open_database()
@@ -206,6 +206,6 @@ class Watcher:
 
 
 def _ask(
-    connection: sqlite3.Connection, now: float, watches: Iterable[EmbeddedWatch]
-) -> list[tuple[EmbeddedWatch, Changes, int]]:
+    connection: sqlite3.Connection, now: float, watches: Iterable[SqliteWatch]
+) -> list[tuple[SqliteWatch, Changes, int]]:
     return [(watch, *watch.source(connection, watch.seen)) for watch in watches]

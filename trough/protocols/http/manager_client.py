@@ -20,7 +20,7 @@ from trough import errors
 CONNECT_TIMEOUT = 5.0
 
 
-class Peers:
+class ManagerClient:
     """Calls to other Trough processes.
 
     :param token: sent along where authentication is configured

@@ -14,12 +14,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.executors.pool.pool import Framing, Limits, Outcome
+from trough.executors.pool.pool import Framing, Outcome, ReadLimits
 from trough.model import Copy, check_segment_id
 from trough.protocols.http.proxy import FORWARDED_HEADER, HOLDER_AWAY_HEADER, NoConnection, Proxy
 from trough.protocols.http.server import STATE_HEADER, Request, Resource, finished, write_response
 from trough.protocols.line.arguments import parse_rows, parse_seconds
-from trough.worker.queries import Queries, Reading
+from trough.worker.queries import QueryService, Reading
 
 _log = Logger()
 
@@ -32,10 +32,10 @@ class QueryParameters:
     """
 
     segment: str
-    limits: Limits
+    limits: ReadLimits
 
 
-def query_parameters(request: Request, queries: Queries) -> QueryParameters:
+def query_parameters(request: Request, queries: QueryService) -> QueryParameters:
     """Check the query string and the headers of a request.
 
     ``Host: ID.anything`` names the segment where ``?segment=`` is absent.
@@ -90,7 +90,7 @@ class ReadResource(Resource):
     error_as_json = False
     segment_in_host = True
 
-    def __init__(self, queries: Queries, proxy: Proxy, token: str = "") -> None:
+    def __init__(self, queries: QueryService, proxy: Proxy, token: str = "") -> None:
         super().__init__(token)
         self._queries = queries
         self._proxy = proxy
@@ -214,7 +214,7 @@ class WriteResource(Resource):
     error_as_json = False
     segment_in_host = True
 
-    def __init__(self, queries: Queries, token: str = "") -> None:
+    def __init__(self, queries: QueryService, token: str = "") -> None:
         super().__init__(token)
         self._queries = queries
 

@@ -24,7 +24,7 @@ from zope.interface import implementer
 from trough import errors
 from trough.protocols.http.browser_guard import BrowserGuard
 from trough.protocols.peer import peer_of
-from trough.util.flush_batch import Bunch
+from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
 
@@ -225,7 +225,7 @@ class Site(server.Site):
         root: resource.Resource,
         reactor: Any,
         max_body: int,
-        bunch: Bunch | None = None,
+        bunch: FlushBatch | None = None,
         guard: BrowserGuard | None = None,
     ) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
@@ -240,7 +240,7 @@ class Site(server.Site):
         )
         self.displayTracebacks = False
         self._clock = reactor
-        self.bunch = bunch or Bunch(reactor)
+        self.bunch = bunch or FlushBatch(reactor)
         self.guard = guard or BrowserGuard()
         self._under_way: set[Request] = set()
         self._idle: Deferred[None] | None = None

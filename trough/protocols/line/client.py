@@ -40,10 +40,17 @@ from trough.protocols.line.messages import (
     parse_error,
     parse_greeting,
 )
-from trough.protocols.line.pending_calls import Answer, Call, Command, Pending, QueryListener, Raw
+from trough.protocols.line.pending_calls import (
+    Answer,
+    Call,
+    Command,
+    PendingRequest,
+    QueryListener,
+    Raw,
+)
 from trough.protocols.line.values import Parameters
-from trough.protocols.line.write_buffer import Outbox
-from trough.util.flush_batch import Bunch
+from trough.protocols.line.write_buffer import WriteBuffer
+from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
 
@@ -72,7 +79,7 @@ class LineConnection(Protocol):
         self._parser = ReplyParser()
         self._greeting: Greeting | None = None
         self._early: list[bytes] | None = []  # requests made before the server was ready
-        self._pending: dict[bytes, Pending] = {}
+        self._pending: dict[bytes, PendingRequest] = {}
         self._last_tag = 0
         self._paused: set[bytes] = set()
         self._delivering = False
@@ -80,7 +87,7 @@ class LineConnection(Protocol):
         self._watch: IDelayedCall | None = None
         self._heard = False
         self._pinged = False
-        self._outbox: Outbox | None = None
+        self._outbox: WriteBuffer | None = None
 
     # -- asking ----------------------------------------------------------------------------
 
@@ -196,7 +203,9 @@ class LineConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Wait for the greeting."""
-        self._outbox = Outbox(self.transport, Bunch(self._clock), sys.maxsize, _nothing, _nothing)
+        self._outbox = WriteBuffer(
+            self.transport, FlushBatch(self._clock), sys.maxsize, _nothing, _nothing
+        )
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self._watch = self._clock.callLater(self._silence, self._check_silence)
@@ -324,7 +333,7 @@ class LineConnection(Protocol):
         self._last_tag += 1
         return b"%d" % self._last_tag
 
-    def _ask(self, tag: bytes, asked: Pending, request: bytes) -> None:
+    def _ask(self, tag: bytes, asked: PendingRequest, request: bytes) -> None:
         if self._ended is not None:
             asked.lost(self._ended, False)
             return

@@ -54,7 +54,7 @@ FINAL = frozenset({b"OK", b"END", b"ERR"})
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class FramingLimits:
     """What a peer may send.
 
     :ivar max_line: bytes of a message's text, without its literals
@@ -111,7 +111,7 @@ class RequestParser:
 
     __slots__ = ("_chunk", "_limits", "_literals", "_lost", "_offset", "_parser", "_tail")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: FramingLimits) -> None:
         self._limits = limits
         self._chunk = b""  # arrived last; read up to `_offset`
         self._offset = 0
@@ -120,7 +120,7 @@ class RequestParser:
         self._lost: errors.FramingLost | None = None
         self._parser = self._parse()
 
-    def set_limits(self, limits: Limits) -> None:
+    def set_limits(self, limits: FramingLimits) -> None:
         """Take other limits from the next request on."""
         self._limits = limits
 

@@ -19,7 +19,7 @@ from trough.protocols.line.messages import parse_error, parse_fields
 from trough.protocols.line.values import Value, decode_names, decode_rows
 
 
-class Pending(Protocol):
+class PendingRequest(Protocol):
     """A request that was sent."""
 
     @property
@@ -146,7 +146,7 @@ class Call:
         self._asker.resume(self._tag)
 
     def line(self, word: bytes, rest: bytes) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         listener = self._listener
         if listener is None:
             if word in (b"END", b"ERR"):
@@ -167,11 +167,11 @@ class Call:
             self._fail(parse_error(rest))
 
     def lost(self, error: errors.Unavailable, sent: bool) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         self._fail(error)
 
     def broken(self, error: Exception) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         self.cancel()
         self._fail(error)
 
@@ -222,7 +222,7 @@ class Command:
         self.done: Deferred[Answer] = Deferred(lambda _: asker.cancel(tag))
 
     def line(self, word: bytes, rest: bytes) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         if self.done.called:
             return
         if word == b"ERR":
@@ -236,7 +236,7 @@ class Command:
             self._lines.append((word.decode(), rest.decode("utf-8", "replace")))
 
     def lost(self, error: errors.Unavailable, sent: bool) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         if self._changes and sent:
             error = errors.OutcomeUnknown(
                 f"{self._changes}: {error.message}", "it may have happened or not"
@@ -244,7 +244,7 @@ class Command:
         self.broken(error)
 
     def broken(self, error: Exception) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         if not self.done.called:
             self.done.errback(error)
 
@@ -258,9 +258,9 @@ class Raw:
         self.line = line
 
     def lost(self, error: errors.Unavailable, sent: bool) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         self.line(b"ERR", f"{error.code} {error}".encode())
 
     def broken(self, error: Exception) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         raise error

@@ -28,12 +28,12 @@ from zope.interface import implementer
 from trough import errors
 from trough.protocols.line.common_verbs import common_verbs
 from trough.protocols.line.dispatch import Requests
-from trough.protocols.line.framing import Limits, RequestParser
+from trough.protocols.line.framing import FramingLimits, RequestParser
 from trough.protocols.line.messages import Greeting, format_error
 from trough.protocols.line.replies import Reply, Verb
-from trough.protocols.line.write_buffer import Outbox
+from trough.protocols.line.write_buffer import WriteBuffer
 from trough.protocols.peer import peer_of
-from trough.util.flush_batch import Bunch
+from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
 
@@ -53,8 +53,8 @@ class ServerLimits:
     :ivar connections: of all peers
     """
 
-    peers: Limits = field(default_factory=Limits)
-    strangers: Limits = field(default_factory=lambda: Limits(8192, 8192))
+    peers: FramingLimits = field(default_factory=FramingLimits)
+    strangers: FramingLimits = field(default_factory=lambda: FramingLimits(8192, 8192))
     requests: int = 10000
     held: int = 128 << 20
     unsent: int = 1 << 20
@@ -101,7 +101,7 @@ class LineServer(Protocol):
     def connectionMade(self) -> None:
         """Greet."""
         limits, clock = self._limits, self._factory.clock
-        self._outbox = Outbox(
+        self._outbox = WriteBuffer(
             self.transport, self._bunch, limits.unsent, self._pause_jobs, self._drained
         )
         self.send = self._outbox.send
@@ -316,10 +316,10 @@ class LineServerFactory(Factory):
         clock: IReactorTime,
         limits: ServerLimits | None = None,
         token: str | None = None,
-        bunch: Bunch | None = None,
+        bunch: FlushBatch | None = None,
     ) -> None:
         self.node = node
-        self.bunch = bunch or Bunch(clock)
+        self.bunch = bunch or FlushBatch(clock)
         self.verbs = {**verbs, **common_verbs()}
         self.clock = clock
         self.limits = limits or ServerLimits()

@@ -22,7 +22,7 @@ from trough.protocols.line.arguments import (
 from trough.protocols.line.framing import Request
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
 from trough.util.slices import SLICE, in_slices
-from trough.worker.queries import Queries, Reading
+from trough.worker.queries import QueryService, Reading
 
 
 class WorkerVerbs:
@@ -31,7 +31,7 @@ class WorkerVerbs:
     :param tasks: where patterns are matched
     """
 
-    def __init__(self, queries: Queries, tasks: TaskPool) -> None:
+    def __init__(self, queries: QueryService, tasks: TaskPool) -> None:
         self._queries = queries
         self._tasks = tasks
 

@@ -17,14 +17,14 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from trough.util.flush_batch import Bunch
+from trough.util.flush_batch import FlushBatch
 
 #: Bytes that are not kept back until the end of a bunch.
 _ENOUGH = 1 << 16
 
 
 @implementer(IPushProducer)
-class Outbox:
+class WriteBuffer:
     """In front of one transport, of which it is the producer.
 
     :param bunch: tells where a bunch ends
@@ -43,7 +43,7 @@ class Outbox:
     def __init__(
         self,
         transport: Any,
-        bunch: Bunch,
+        bunch: FlushBatch,
         mark: int,
         crowded: Callable[[], None],
         drained: Callable[[], None],

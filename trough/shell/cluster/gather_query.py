@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from trough.errors import Cancelled, TroughError
-from trough.gather import Gathering, Request
+from trough.gather import GatherSession, SegmentRequest
 from trough.shell.session import Columns, Done, Event, Failed, Progressed, Remote, Rows, rows_of
 
 #: Rows of the answer that are passed on at a time.
@@ -41,7 +41,7 @@ class GatherQuery:
         within: bool,
     ) -> None:
         self._remote = remote
-        self._gathering = Gathering(
+        self._gathering = GatherSession(
             sql, segments, values, partial=partial, within=within, now=time.time()
         )
         self._thread = ThreadPoolExecutor(1, "trough-gather")
@@ -103,7 +103,7 @@ class GatherQuery:
                     pass
         return "\n".join(gathering.plan.explain()) if gathering.plan else ""
 
-    def _asked(self, request: Request, tick: float) -> Iterator[Event | None]:
+    def _asked(self, request: SegmentRequest, tick: float) -> Iterator[Event | None]:
         """Ask one request, until it is done or nothing more is wanted."""
         gathering = self._gathering
         done: set[str] = set()

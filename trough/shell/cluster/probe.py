@@ -34,7 +34,7 @@ async def check_reachable(address: SqliteAddress | RethinkAddress, reactor: Any)
 async def _check_hosts(address: RethinkAddress, reactor: Any) -> None:
     attempts = [
         HostnameEndpoint(reactor, host, port, timeout=CONNECT_SECONDS).connect(
-            Factory.forProtocol(_Knock)
+            Factory.forProtocol(_Probe)
         )
         for host, port in address.hosts
     ]
@@ -48,7 +48,7 @@ async def _check_hosts(address: RethinkAddress, reactor: Any) -> None:
     raise errors.Unavailable(f"{address}: no server answers: {'; '.join(reasons)}")
 
 
-class _Knock(Protocol):
+class _Probe(Protocol):
     """Connects and goes."""
 
     def connectionMade(self) -> None:

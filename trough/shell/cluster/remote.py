@@ -22,16 +22,16 @@ from trough.model import Copy, Lock, Schema, Worker
 from trough.shell.cluster.probe import check_reachable
 from trough.shell.cluster.reactor_bridge import Bridge, Stream, run_reactor
 from trough.shell.session import (
-    Begun,
     Columns,
     Done,
     Event,
     Failed,
     Parameters,
+    ProgressEvent,
     Query,
     Restarted,
     Result,
-    Step,
+    Started,
     Written,
     rows_of,
 )
@@ -169,10 +169,10 @@ class ClusterRemote:
             # Whoever has enough must not leave the search running behind.
             self._bridge.post(lambda: defer.Deferred.fromCoroutine(_close(pages)))
 
-    def promote(self, segments: Sequence[str]) -> Iterator[Step | None]:
+    def promote(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
         return self._each(segments, self._cluster.promote)
 
-    def delete(self, segments: Sequence[str]) -> Iterator[Step | None]:
+    def delete(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
         return self._each(segments, self._cluster.delete)
 
     def schemas(self) -> list[str]:
@@ -218,19 +218,19 @@ class ClusterRemote:
 
     def _each(
         self, segments: Sequence[str], function: Callable[[str], Awaitable[Any]]
-    ) -> Iterator[Step | None]:
+    ) -> Iterator[ProgressEvent | None]:
         """Call `function` for each segment, some at a time; says when each begins, and how
         it fared.
 
         Leaving the iterator cancels what is under way, and begins no more.
         """
-        stream: Stream[Step] = Stream(self._bridge, _nothing, _nothing)
+        stream: Stream[ProgressEvent] = Stream(self._bridge, _nothing, _nothing)
         waiting = iter(segments)
         running: list[defer.Deferred[None]] = []
 
         async def work() -> None:
             for segment in waiting:
-                stream.put(Begun(segment))
+                stream.put(Started(segment))
                 try:
                     await function(segment)
                 except TroughError as error:

@@ -7,11 +7,11 @@ import time
 
 from trough import errors
 from trough.shell.command_registry import (
+    ArgumentKind,
     Arguments,
     Command,
     Group,
     Registry,
-    Takes,
     UsageError,
     command,
 )
@@ -29,7 +29,7 @@ MOST_WATCH_SECONDS = 86400.0
     "FORMAT",
     "FORMAT name [MERGED]",
     group=Group.OUTPUT,
-    completes=(Takes.FORMAT, "MERGED"),
+    completes=(ArgumentKind.FORMAT, "MERGED"),
     most=2,
 )
 def format_(shell: Shell, arguments: Arguments) -> None:
@@ -98,7 +98,7 @@ def _switched(now: bool, arguments: Arguments) -> bool:
     "HELP",
     "HELP command",
     group=Group.SHELL,
-    completes=(Takes.TOPIC,),
+    completes=(ArgumentKind.TOPIC,),
     aliases=("?", "\\?", ".help"),
 )
 def help_(shell: Shell, arguments: Arguments) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 from trough import errors
-from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
+from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands import queries
-from trough.shell.input.statements import Rest, Statement
+from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.named_queries import NamedQueries, parameter, parameters
 from trough.shell.output import columnar
 from trough.shell.output.formats import BY_SUFFIX, Choice, parse_choice
@@ -27,7 +27,7 @@ from trough.shell.shell import Shell
     "INFILE",
     "INFILE file",
     group=Group.FILES,
-    completes=(Takes.FILE,),
+    completes=(ArgumentKind.FILE,),
     aliases=("SOURCE",),
     least=1,
     most=1,
@@ -47,7 +47,7 @@ def infile(shell: Shell, arguments: Arguments) -> None:
     "REGISTER SCHEMA",
     "REGISTER [SCHEMA] name file",
     group=Group.FILES,
-    completes=(Takes.SCHEMA, Takes.FILE),
+    completes=(ArgumentKind.SCHEMA, ArgumentKind.FILE),
     aliases=("REGISTER",),
     least=2,
     most=2,
@@ -67,7 +67,7 @@ def register(shell: Shell, arguments: Arguments) -> None:
     "EXPORT",
     "EXPORT file [format]",
     group=Group.FILES,
-    completes=(Takes.FILE, Takes.FORMAT, "MERGED"),
+    completes=(ArgumentKind.FILE, ArgumentKind.FORMAT, "MERGED"),
     least=1,
     most=3,
 )
@@ -139,7 +139,7 @@ def _named() -> NamedQueries:
     return NamedQueries(queries_path(os.environ))
 
 
-@command("\\f", "\\f", "\\f name [value ...]", group=Group.FILES, completes=(Takes.QUERY,))
+@command("\\f", "\\f", "\\f name [value ...]", group=Group.FILES, completes=(ArgumentKind.QUERY,))
 def named(shell: Shell, arguments: Arguments) -> None:
     """Run a query that was kept under a name; without a name, list them.
 
@@ -164,8 +164,8 @@ def named(shell: Shell, arguments: Arguments) -> None:
     "\\fs name",
     "\\fs name SELECT ...",
     group=Group.FILES,
-    rest=Rest.LINE,
-    completes=(Takes.QUERY, Takes.SQL),
+    rest=ParseMode.LINE,
+    completes=(ArgumentKind.QUERY, ArgumentKind.SQL),
 )
 def save(shell: Shell, arguments: Arguments) -> None:
     """Keep a query under a name: the one that follows on the line, else the last one."""
@@ -179,7 +179,7 @@ def save(shell: Shell, arguments: Arguments) -> None:
     shell.say(f"kept as {name}; \\f {name} runs it")
 
 
-@command("\\fd", "\\fd name", group=Group.FILES, completes=(Takes.QUERY,), least=1, most=1)
+@command("\\fd", "\\fd name", group=Group.FILES, completes=(ArgumentKind.QUERY,), least=1, most=1)
 def forget(shell: Shell, arguments: Arguments) -> None:
     """Forget a query that was kept."""
     _named().delete(arguments.words[0])
@@ -189,7 +189,7 @@ def forget(shell: Shell, arguments: Arguments) -> None:
 # -- the system -----------------------------------------------------------------
 
 
-@command("!", "! command", group=Group.FILES, rest=Rest.LINE)
+@command("!", "! command", group=Group.FILES, rest=ParseMode.LINE)
 def system(shell: Shell, arguments: Arguments) -> None:
     """Run a command of the system's shell."""
     if not arguments.text:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from trough import errors
 from trough.cli.progress import duration
-from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
+from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.confirmation import confirm_loss
 from trough.shell.input.sql_kind import WRITES, reads, returns
-from trough.shell.input.statements import Rest, Statement
+from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.output.sections import counted
 from trough.shell.runner import TICK
-from trough.shell.shell import Shell, Told
+from trough.shell.shell import AlreadyReported, Shell
 
 if TYPE_CHECKING:
     from trough.shell.cluster.gather_query import GatherQuery
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     "EXPLAIN ... ;",
     "PRAGMA name ;",
     group=Group.SQL,
-    rest=Rest.SQL,
-    completes=(Takes.SQL,),
+    rest=ParseMode.SQL,
+    completes=(ArgumentKind.SQL,),
     aliases=("WITH", "VALUES", "EXPLAIN", "PRAGMA"),
 )
 def select(shell: Shell, arguments: Arguments) -> None:
@@ -97,8 +97,8 @@ _CHANGES_ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"})
     "INSERT | UPDATE | DELETE | REPLACE ... ;",
     "CREATE | ALTER | DROP ... ;",
     group=Group.SQL,
-    rest=Rest.SQL,
-    completes=(Takes.SQL,),
+    rest=ParseMode.SQL,
+    completes=(ArgumentKind.SQL,),
     aliases=tuple(verb for verb in WRITES if verb != "INSERT"),
 )
 def change(shell: Shell, arguments: Arguments) -> None:
@@ -120,8 +120,8 @@ def change(shell: Shell, arguments: Arguments) -> None:
     "GATHER",
     "GATHER [PARTIAL] [WITHIN SEGMENTS] SELECT ... ;",
     group=Group.SQL,
-    rest=Rest.SQL,
-    completes=("PARTIAL", "WITHIN SEGMENTS", "SELECT", "WITH", Takes.SQL),
+    rest=ParseMode.SQL,
+    completes=("PARTIAL", "WITHIN SEGMENTS", "SELECT", "WITH", ArgumentKind.SQL),
 )
 def gather(shell: Shell, arguments: Arguments) -> None:
     """One answer over all connected segments, as if they were one database.
@@ -147,7 +147,7 @@ def _gather(
     count = len(segments)
     try:
         shell.show(query, count, name=segments[0], titled=False, partial=partial)
-    except Told:
+    except AlreadyReported:
         if not partial and 0 < len(shell.session.failures) < count:
             shell.complain("GATHER PARTIAL answers from the rest")
         raise
@@ -157,8 +157,8 @@ def _gather(
     "EXPLAIN GATHER",
     "EXPLAIN GATHER [WITHIN SEGMENTS] SELECT ... ;",
     group=Group.SQL,
-    rest=Rest.SQL,
-    completes=("WITHIN SEGMENTS", "SELECT", "WITH", Takes.SQL),
+    rest=ParseMode.SQL,
+    completes=("WITHIN SEGMENTS", "SELECT", "WITH", ArgumentKind.SQL),
 )
 def explain_gather(shell: Shell, arguments: Arguments) -> None:
     """Show what of a GATHER goes to the workers, and what is done with it."""

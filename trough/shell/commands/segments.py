@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from trough import errors
 from trough.cli.progress import Progress
 from trough.model import DEFAULT_SCHEMA, check_segment_id
-from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command, words_of
+from trough.shell.command_registry import (
+    ArgumentKind,
+    Arguments,
+    Group,
+    UsageError,
+    command,
+    words_of,
+)
 from trough.shell.output.sections import counted
 from trough.shell.shell import Shell
 
@@ -20,7 +27,7 @@ NAMED = 5
     "CONNECT segment ...",
     "CONNECT MATCHING regex",
     group=Group.SEGMENTS,
-    completes=(Takes.SEGMENT,),
+    completes=(ArgumentKind.SEGMENT,),
     aliases=("USE",),
     least=1,
 )
@@ -100,7 +107,7 @@ def pattern_of(arguments: Arguments) -> str:
     "CREATE SEGMENT",
     "CREATE SEGMENT segment [SCHEMA schema]",
     group=Group.SEGMENTS,
-    completes=("", "SCHEMA", Takes.SCHEMA),
+    completes=("", "SCHEMA", ArgumentKind.SCHEMA),
     least=1,
     most=3,
 )
@@ -145,7 +152,7 @@ def promote(shell: Shell, arguments: Arguments) -> None:
     "SHRED SEGMENT",
     "SHRED SEGMENT segment ... [--yes]",
     group=Group.SEGMENTS,
-    completes=(Takes.SEGMENT,),
+    completes=(ArgumentKind.SEGMENT,),
     destroys=True,
     least=1,
 )

@@ -13,7 +13,7 @@ from trough import errors
 from trough.cli.progress import Progress
 from trough.cli.safe_text import safe
 from trough.cluster_client.existing import SetUnknown
-from trough.shell.command_registry import Arguments, Group, Takes, UsageError, command
+from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands.segments import listed, pattern_of
 from trough.shell.output.sections import counted
 from trough.shell.runner import TICK
@@ -55,7 +55,7 @@ def tables(shell: Shell, arguments: Arguments) -> None:
     "SHOW CREATE TABLE",
     "SHOW CREATE TABLE table",
     group=Group.SHOW,
-    completes=(Takes.TABLE,),
+    completes=(ArgumentKind.TABLE,),
     aliases=("DESCRIBE", "DESC", "\\d", ".schema"),
     least=1,
     most=1,
@@ -135,7 +135,7 @@ def connections(shell: Shell, arguments: Arguments) -> None:
     "SHOW SEGMENTS",
     "SHOW SEGMENTS MATCHING regex",
     group=Group.SHOW,
-    completes=("MATCHING", Takes.SEGMENT),
+    completes=("MATCHING", ArgumentKind.SEGMENT),
     aliases=("\\l",),
 )
 def segments(shell: Shell, arguments: Arguments) -> None:
@@ -180,7 +180,7 @@ def schemas(shell: Shell, arguments: Arguments) -> None:
     "SHOW SCHEMA",
     "SHOW SCHEMA name",
     group=Group.SHOW,
-    completes=(Takes.SCHEMA,),
+    completes=(ArgumentKind.SCHEMA,),
     least=1,
     most=1,
 )

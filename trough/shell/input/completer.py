@@ -17,10 +17,10 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from trough.cli.safe_text import safe
-from trough.shell.command_registry import Command, Registry, Takes
+from trough.shell.command_registry import ArgumentKind, Command, Registry
 from trough.shell.input.known_names import Names
 from trough.shell.input.sql_kind import READS
-from trough.shell.input.statements import Rest
+from trough.shell.input.statements import ParseMode
 from trough.shell.input.tokens import Kind, Token, scan
 from trough.shell.input.vocabulary import BEFORE_TABLE, FUNCTIONS, KEYWORDS
 from trough.shell.named_queries import NamedQueries
@@ -39,14 +39,14 @@ class ShellCompleter(Completer):
         self._registry = registry
         self._session = session
         self._names = names
-        self._candidates: dict[Takes, Callable[[str], Candidates]] = {
-            Takes.SEGMENT: lambda word: _all(self._names.segments(word), "segment"),
-            Takes.TABLE: lambda word: _all(self._names.tables, "table"),
-            Takes.SCHEMA: lambda word: _all(self._names.schemas(), "schema"),
-            Takes.FILE: _files,
-            Takes.FORMAT: lambda word: _all(FORMATS, "format"),
-            Takes.TOPIC: lambda word: _all([c.name for c in self._registry], "command"),
-            Takes.QUERY: lambda word: _all(_queries(), "named query"),
+        self._candidates: dict[ArgumentKind, Callable[[str], Candidates]] = {
+            ArgumentKind.SEGMENT: lambda word: _all(self._names.segments(word), "segment"),
+            ArgumentKind.TABLE: lambda word: _all(self._names.tables, "table"),
+            ArgumentKind.SCHEMA: lambda word: _all(self._names.schemas(), "schema"),
+            ArgumentKind.FILE: _files,
+            ArgumentKind.FORMAT: lambda word: _all(FORMATS, "format"),
+            ArgumentKind.TOPIC: lambda word: _all([c.name for c in self._registry], "command"),
+            ArgumentKind.QUERY: lambda word: _all(_queries(), "named query"),
         }
 
     def get_completions(
@@ -60,7 +60,7 @@ class ShellCompleter(Completer):
         if found is None:
             return
         command, end = found
-        if command.rest is Rest.SQL:
+        if command.rest is ParseMode.SQL:
             word, candidates = self._first_words(command, text[end:])
             if not candidates:
                 word, candidates = self._in_sql(text, after, "GATHER" in command.name)
@@ -86,14 +86,14 @@ class ShellCompleter(Completer):
         if not takes:
             return
         kind = takes[min(len(words), len(takes) - 1)]
-        if kind is Takes.SQL:
+        if kind is ArgumentKind.SQL:
             yield from _matching(*self._in_sql(text))
             return
-        if kind is Takes.TOPIC:  # may be several words
+        if kind is ArgumentKind.TOPIC:  # may be several words
             word, words = text.lstrip(), []
         if words and words[0].upper() == "MATCHING":
             return
-        candidates = self._candidates[kind](word) if isinstance(kind, Takes) else []
+        candidates = self._candidates[kind](word) if isinstance(kind, ArgumentKind) else []
         for literal in takes:
             if isinstance(literal, str) and literal.upper() not in map(str.upper, words):
                 candidates = [*candidates, (literal, "")]

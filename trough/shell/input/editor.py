@@ -30,7 +30,7 @@ from trough.shell.input.highlighting import STYLE, ShellLexer
 from trough.shell.input.known_names import Names
 from trough.shell.input.statements import Splitter, lines_of, split
 from trough.shell.output.sections import counted
-from trough.shell.shell import Quit, Shell, Told, unfinished
+from trough.shell.shell import AlreadyReported, Quit, Shell, unfinished
 
 WELCOME = (
     "SHOW SEGMENTS lists what there is, and CONNECT chooses; HELP lists the commands.\n"
@@ -186,7 +186,7 @@ def run_typed(shell: Shell, text: str, verbose: bool = False) -> None:
             raise unfinished(statements[-1])
         for statement in statements:
             shell.execute(statement)
-    except Told:
+    except AlreadyReported:
         pass
     except TroughError as error:
         shell.complain_of(error)

@@ -9,7 +9,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.lexers import Lexer
 
 from trough.shell.command_registry import Registry
-from trough.shell.input.statements import Rest
+from trough.shell.input.statements import ParseMode
 from trough.shell.input.tokens import Kind, scan
 from trough.shell.input.vocabulary import FUNCTIONS, KEYWORDS
 
@@ -56,7 +56,7 @@ class ShellLexer(Lexer):
         while position < len(text):
             start = len(text) - len(text[position:].lstrip()) if begins else position
             found = self._registry.find(text, start) if begins else None
-            if found and found[0].rest is not Rest.SQL:
+            if found and found[0].rest is not ParseMode.SQL:
                 end = found[1]
                 stop = text.find("\n", end)
                 stop = len(text) if stop < 0 else stop

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from trough.shell.input.tokens import Kind, Token, scan, significant
 
 
-class Rest(enum.Enum):
+class ParseMode(enum.Enum):
     """How the text after a command's name is read."""
 
     WORDS = "words"  # up to a semicolon outside quotes, or the end of the line
@@ -25,7 +25,7 @@ class Rest(enum.Enum):
 
 
 #: Tells how the text is to be read that begins in this line at this position.
-RestOf = Callable[[str, int], Rest]
+RestOf = Callable[[str, int], ParseMode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Splitter:
     def __init__(self, rest_of: RestOf) -> None:
         self._rest_of = rest_of
         self._parts: list[str] = []  # of the statement that has begun
-        self._rest = Rest.SQL
+        self._rest = ParseMode.SQL
         self._closer = ""
         self._trigger = _TriggerWatch()
         self._line = 0
@@ -112,10 +112,10 @@ class Splitter:
 
     def _go_on(self, line: str, position: int) -> tuple[int, str]:
         """Read the statement on; where it or the line ends, and what ended it."""
-        if self._rest is Rest.LINE:
+        if self._rest is ParseMode.LINE:
             self._parts.append(line[position:])
             return len(line), "\n"
-        if self._rest is Rest.WORDS:
+        if self._rest is ParseMode.WORDS:
             length, ended = _end_of_words(line[position:])
             end = position + length
         else:

@@ -15,7 +15,7 @@ from typing import Any
 
 from trough import errors
 from trough.cli.safe_text import cut, safe, show_value
-from trough.shell.output.formats import Options, Renderer
+from trough.shell.output.formats import Renderer, RenderOptions
 
 MOST_ROWS = 1000
 _MOST_BARS = 200
@@ -33,7 +33,7 @@ class Chart(Renderer):
     :raises trough.errors.BadRequest: not two columns, the second of numbers; too many rows
     """
 
-    def __init__(self, columns: Sequence[str], options: Options) -> None:
+    def __init__(self, columns: Sequence[str], options: RenderOptions) -> None:
         super().__init__(columns, options)
         if len(columns) != 2:
             raise errors.BadRequest(

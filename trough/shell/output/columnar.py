@@ -17,7 +17,7 @@ from typing import Any
 
 from trough import errors
 from trough.cli.safe_text import safe
-from trough.shell.output.formats import Options, Renderer, distinct
+from trough.shell.output.formats import Renderer, RenderOptions, distinct
 
 #: The error handler of a file that one of these formats is written to.
 ERRORS = "surrogateescape"
@@ -32,7 +32,7 @@ class Columnar(Renderer):
     for_programs = True
     is_document = True
 
-    def __init__(self, columns: Sequence[str], options: Options) -> None:
+    def __init__(self, columns: Sequence[str], options: RenderOptions) -> None:
         super().__init__(columns, options)
         self._held: list[Sequence[Any]] = []
         self._bytes = io.BytesIO()

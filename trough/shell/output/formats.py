@@ -29,7 +29,7 @@ TABLE_LOOKAHEAD_SIZE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class RenderOptions:
     """How values are shown.
 
     :ivar terminal: whether the text goes to a terminal, and must do nothing to it
@@ -54,7 +54,7 @@ class Renderer:
     #: The text of a result is one JSON value, so that a file of several would be none.
     is_document = False
 
-    def __init__(self, columns: Sequence[str], options: Options) -> None:
+    def __init__(self, columns: Sequence[str], options: RenderOptions) -> None:
         self.columns = list(columns)
         self.options = options
 
@@ -78,7 +78,7 @@ class Renderer:
 class Table(Renderer):
     """Columns side by side under their names."""
 
-    def __init__(self, columns: Sequence[str], options: Options) -> None:
+    def __init__(self, columns: Sequence[str], options: RenderOptions) -> None:
         super().__init__(columns, options)
         self._held: list[list[str]] = []
         self._held_size = 0
@@ -134,7 +134,7 @@ class Table(Renderer):
 class Vertical(Renderer):
     """One line a column, one block a row."""
 
-    def __init__(self, columns: Sequence[str], options: Options) -> None:
+    def __init__(self, columns: Sequence[str], options: RenderOptions) -> None:
         super().__init__(columns, options)
         names = [safe(name) for name in self.columns]
         widest = max(map(width, names), default=0)
@@ -187,7 +187,7 @@ class Raw(Renderer):
 
     is_document = True
 
-    def __init__(self, columns: Sequence[str], options: Options) -> None:
+    def __init__(self, columns: Sequence[str], options: RenderOptions) -> None:
         super().__init__(columns, options)
         self._names = distinct(self.columns)
         self._separator = "["
@@ -318,26 +318,26 @@ def exact_text(value: object) -> str:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _chart(columns: Sequence[str], options: Options) -> Renderer:
+def _chart(columns: Sequence[str], options: RenderOptions) -> Renderer:
     from trough.shell.output.charts import Chart  # knows the renderers here
 
     return Chart(columns, options)
 
 
-def _parquet(columns: Sequence[str], options: Options) -> Renderer:
+def _parquet(columns: Sequence[str], options: RenderOptions) -> Renderer:
     from trough.shell.output.columnar import Parquet
 
     return Parquet(columns, options)
 
 
-def _arrow(columns: Sequence[str], options: Options) -> Renderer:
+def _arrow(columns: Sequence[str], options: RenderOptions) -> Renderer:
     from trough.shell.output.columnar import Arrow
 
     return Arrow(columns, options)
 
 
 #: Every format, under the name that FORMAT takes.
-FORMATS: dict[str, Callable[[Sequence[str], Options], Renderer]] = {
+FORMATS: dict[str, Callable[[Sequence[str], RenderOptions], Renderer]] = {
     "TABLE": Table,
     "PRETTY": Pretty,
     "RAW": Raw,

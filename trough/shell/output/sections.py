@@ -12,7 +12,7 @@ from typing import Any
 
 from trough import errors
 from trough.cli.safe_text import safe
-from trough.shell.output.formats import FORMATS, Choice, Markdown, Options, Renderer, Table
+from trough.shell.output.formats import FORMATS, Choice, Markdown, Renderer, RenderOptions, Table
 
 #: The column that names a row's segment where all segments make one result set.
 SEGMENT_COLUMN = "_segment"
@@ -43,7 +43,7 @@ class Layout:
     #: Whether another segment's piece in the middle of one costs the reader something.
     one_at_a_time = False
 
-    def __init__(self, choice: Choice, options: Options) -> None:
+    def __init__(self, choice: Choice, options: RenderOptions) -> None:
         self._format = FORMATS[choice.name]
         self._options = options
         self._renderer: Renderer | None = None
@@ -92,7 +92,7 @@ class Merged(Layout):
     :param strict: refuse a segment with other columns, rather than begin anew for it
     """
 
-    def __init__(self, choice: Choice, options: Options, strict: bool) -> None:
+    def __init__(self, choice: Choice, options: RenderOptions, strict: bool) -> None:
         super().__init__(choice, options)
         self._strict = strict
         self._columns: list[str] | None = None
@@ -121,7 +121,7 @@ class Titled(Layout):
 
     one_at_a_time = True
 
-    def __init__(self, choice: Choice, options: Options) -> None:
+    def __init__(self, choice: Choice, options: RenderOptions) -> None:
         super().__init__(choice, options)
         self._segment = ""
 
@@ -147,7 +147,7 @@ class Titled(Layout):
         return f"{super().end()}({remark})\n\n"
 
 
-def layout_for(choice: Choice, options: Options, many: bool) -> Layout:
+def layout_for(choice: Choice, options: RenderOptions, many: bool) -> Layout:
     """The layout for one result set, or for those of many segments."""
     # A line with a segment's name between the rows would be no CSV any more, nor JSON.
     strict = choice.for_programs or (choice.is_document and not options.terminal)

@@ -28,7 +28,7 @@ from typing import BinaryIO
 from trough import errors
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
-from trough.storage.directory.scan import Look, check_whole
+from trough.storage.directory.scan import DirectoryScan, check_whole
 from trough.storage.listing import Directory, Walk, changes_since
 from trough.storage.paths import below, shown
 from trough.storage.threaded import Staged
@@ -126,7 +126,7 @@ class DirectoryBackend:
             identity = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
             if known is not None and not full and known.is_still(identity, now):
                 return known
-            look = Look(files, is_own, path, now, status.st_mtime)
+            look = DirectoryScan(files, is_own, path, now, status.st_mtime)
             look.run(descriptor)
         return look.result(identity)
 

@@ -47,7 +47,7 @@ LEFT_OVER_AGE = 3600.0
 _NOT_OURS = frozenset({"lost+found"})
 
 
-class Look:
+class DirectoryScan:
     """Reads the entries of one directory.
 
     :param files: finds what links lead to

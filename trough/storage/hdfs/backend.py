@@ -26,7 +26,7 @@ from pathlib import Path
 from trough import errors
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
-from trough.storage.hdfs.scan import Look, State, state_of
+from trough.storage.hdfs.scan import HdfsScan, State, state_of
 from trough.storage.hdfs.webhdfs import PIECE, Changed, FileStatus, NotThere, WebHdfs
 from trough.storage.listing import Directory, Walk, changes_since
 from trough.storage.paths import COMPANIONS, below, half_a_database
@@ -85,7 +85,7 @@ class HdfsBackend:
                     walk.directories[path] = before
                     pending += self._children(cancellation, path, before)
                 else:
-                    look = Look(path, identity, now)
+                    look = HdfsScan(path, identity, now)
                     for page in self._web.entries(cancellation, self._absolute(path)):
                         look.add(page)
                     self._sweep(cancellation, path, look.left_over)

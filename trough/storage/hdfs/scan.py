@@ -39,7 +39,7 @@ def state_of(status: FileStatus) -> State:
     return (status.identity, status.modified)
 
 
-class Look:
+class HdfsScan:
     """Makes a :class:`Directory` of the pages of its listing.
 
     :ivar children: paths and states of the directories in it

@@ -74,7 +74,7 @@ _FAILURES = (hdfs.HdfsError, requests.RequestException, urllib3.exceptions.HTTPE
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long a server is waited for. Times are in seconds.
 
     :ivar connect: until a connection is made
@@ -141,7 +141,7 @@ class WebHdfs:
     """
 
     def __init__(
-        self, url: str, make_client: MakeClient, patience: Patience, proxy: str | None = None
+        self, url: str, make_client: MakeClient, patience: RetryPolicy, proxy: str | None = None
     ) -> None:
         self.url = url
         self._proxy = proxy
