@@ -49,7 +49,7 @@ async def test_real_crawls(run, name, rows, skipped):
     status = await run("--show-skipped", "1000", str(path))
     assert status == (load.SOME_SKIPPED if skipped else load.ALL_LOADED)
     assert run.segment.rows("SELECT count(*) FROM crawled_url") == [(rows,)]
-    told = [line for line in run.printed.splitlines() if "skipped: 21 fields" in line]
+    told = [line for line in run.printed.splitlines() if "skipped: 21 field" in line]
     assert [int(line.split(":")[1]) for line in told] == damaged
 
 
@@ -141,7 +141,7 @@ async def test_only_the_first_skipped_lines_are_told(run):
     """--show-skipped bounds what is printed, and the summary counts all."""
     path = run.file("a.cdx", ELEVEN.format(1) + "damaged\n" * 50)
     assert await run("--show-skipped", "2", path) == load.SOME_SKIPPED
-    assert run.printed.count("skipped: 1 fields, and no header") == 2
+    assert run.printed.count("skipped: 1 field, and no header") == 2
     assert "1 rows loaded, 50 records skipped" in run.printed
 
 

@@ -97,6 +97,16 @@ async def test_an_empty_file_provisions_nothing(run):
         assert provisioned(server) == 0 and run.segment.promoted == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_segment_that_is_left_empty_is_named(run):
+    """It was created for rows that the worker then had no room for."""
+    async with NewSegment(run):
+        run.segment.before_write = lambda: (503, b"disk full\n", ("x-trough-error", "disk-full"))
+        assert await run("--table", "t", run.file("a.csv", "id,text\n1,a\n")) == load.STOPPED
+        assert "segment s was created and is empty" in run.printed
+        assert "disk full" in run.printed and "INSERT" not in run.printed
+
+
 # -- any table -----------------------------------------------------------------------
 
 

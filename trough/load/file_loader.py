@@ -155,6 +155,11 @@ class FileLoader:
             self._feed(loader, chain(sample, _raised(damage) if damage else records), opened.format)
         finally:
             loader.close()
+            if loader.left_empty:
+                self._say(
+                    f"segment {self._segment} was created and is empty: load it again; or "
+                    "promote it, and delete it once its write lock is given back"
+                )
 
     def _wanted(self, records: Iterator[Record]) -> Iterator[Record]:
         """Records from the line on where loading begins."""

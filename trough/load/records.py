@@ -74,6 +74,11 @@ class Reading(NamedTuple):
     note: Callable[[str], None] = lambda _: None
 
 
+def count_of_fields(count: int) -> str:
+    """A number of fields, for messages."""
+    return "1 field" if count == 1 else f"{count} fields"
+
+
 def alike(columns: tuple[str, ...] | list[str]) -> list[str]:
     """The names that are one to SQLite, which knows the case of A to Z alone."""
     folded = [folded_name(name) for name in columns]

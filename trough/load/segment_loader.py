@@ -112,6 +112,7 @@ class SegmentLoader:
         self._stopped = False
         self._storing: list[Future[None]] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="trough-load")
+        self._provisioned = False
         self.settled = 0
         self.loaded = 0
         self.doubtful: tuple[int, int] | None = None
@@ -121,6 +122,12 @@ class SegmentLoader:
         self._before += create_sql(self._table_name, types)
         self._table.types.update({folded_name(name): kind for name, kind in types.items()})
         self._trial = None
+
+    @property
+    def left_empty(self) -> bool:
+        """Whether the segment was created for rows of which none is stored."""
+        created = self._provisioned and self._table.is_new
+        return created and not self.loaded and self.doubtful is None
 
     def close(self) -> None:
         """Forget what is not being stored yet, and wait for what is."""
@@ -271,6 +278,7 @@ class SegmentLoader:
             self._client.write_url(self._segment, self._schema)
         except TroughException as error:
             raise LoadingStopped(f"it cannot be written: {no_answer(error)}") from error
+        self._provisioned = True
         try:
             self._client.write(self._segment, sql, None, self._schema)
         except TroughException as error:

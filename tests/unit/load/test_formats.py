@@ -366,7 +366,7 @@ def test_damaged_csv_is_skipped_whole():
     )
     assert read("csv", text) == [
         (2, 2, {"a": "1", "b": "2"}),
-        Skipped(3, 3, "1 fields instead of 2"),
+        Skipped(3, 3, "1 field instead of 2"),
         Skipped(4, 4, "not CSV: something follows a closing quote"),
         Skipped(5, 5, "not UTF-8: line 5, byte 1"),
         (6, 6, {"a": "3", "b": "4"}),
@@ -464,7 +464,7 @@ def test_tsv():
         (3, 3, {"a": "x\ty\\n", "b": ""}),
         (5, 5, {"a": "x'ff'", "b": bytearray(b"\xff")}),
         (6, 6, {"a": 'say "1"', "b": 'say "1"'}),
-        Skipped(7, 7, "1 fields instead of 2"),
+        Skipped(7, 7, "1 field instead of 2"),
     ]
 
 
@@ -484,7 +484,7 @@ def test_json_lines():
 
 BAD_OBJECTS = ["{}", '{"a": 18446744073709551616}', '{"a": {"blob": "?"}}', '{"a": NaN}']
 BAD_OBJECTS += ['{"a": -Infinity}', '{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 1}}', '{"a": [NaN]}']
-BAD_OBJECTS += ['{"a": "\\ud800"}']
+BAD_OBJECTS += ['{"a": "\\ud800"}', '{"a": 1e400}']
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", "3", *BAD_OBJECTS])

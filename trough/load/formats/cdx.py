@@ -14,7 +14,14 @@ from collections.abc import Iterable
 from trough import errors
 from trough.load.formats.captures import LETTERS, capture, known
 from trough.load.lines import Line, Text, texts
-from trough.load.records import Reading, Records, Row, Skipped, Unusable
+from trough.load.records import (
+    Reading,
+    Records,
+    Row,
+    Skipped,
+    Unusable,
+    count_of_fields,
+)
 
 HEADER = re.compile(r"\s?CDX((?:[ \t]+\S+)+)\s*")
 
@@ -137,7 +144,7 @@ def _field_count(found: int, expected: int) -> str:
     # The file name ends a line and the key begins one: two lines without the break
     # between them have one field fewer than twice as many.
     joined = "; two lines run together" if found == 2 * expected - 1 else ""
-    return f"{found} fields instead of {expected}{joined}"
+    return f"{count_of_fields(found)} instead of {expected}{joined}"
 
 
 # -- without a header ------------------------------------------------------------
@@ -152,7 +159,8 @@ def _by_look(parts: list[str]) -> dict[str, str]:
         return dict(zip("Aebmngvk", parts, strict=True))  # NetarchiveSuite
     if len(parts) < 7 or not _TIME.fullmatch(parts[1]):
         raise Unusable(
-            f"{len(parts)} fields, and no header line that names them (or name them with --fields)"
+            f"{count_of_fields(len(parts))}, and no header line that names them (or name them with "
+            "--fields)"
         )
     if _run_together(parts):
         # Both halves of two lines of n fields have 2n - 1.

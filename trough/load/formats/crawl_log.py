@@ -9,7 +9,7 @@ from typing import Any
 from trough.load.formats.captures import host_of, integer, known, moment
 from trough.load.formats.json_text import json_object
 from trough.load.lines import Line, texts
-from trough.load.records import Reading, Records, Row, Skipped, Unusable
+from trough.load.records import Reading, Records, Row, Skipped, Unusable, count_of_fields
 
 #: What the beginning of a line looks like: time, status, size, URL.
 LINE = re.compile(
@@ -52,7 +52,7 @@ def crawl_log(lines: Iterable[Line], reading: Reading) -> Records:
 def _record(number: int, text: str) -> Row:
     parts = text.split(None, 11)
     if len(parts) < 10:
-        raise Unusable(f"{len(parts)} fields; a line of crawl.log has at least 10")
+        raise Unusable(f"{count_of_fields(len(parts))}; a line of crawl.log has at least 10")
     time, status, size, url, hops, via, mimetype, _, _, digest, *rest = parts
     seed = rest[0] if rest else None
     annotations, brace, extra = (rest[1] if len(rest) > 1 else "").partition("{")

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from trough import errors
 from trough.load.lines import Line, not_utf8, texts
-from trough.load.records import Reading, Record, Records, Row, Skipped, alike
+from trough.load.records import Reading, Record, Records, Row, Skipped, alike, count_of_fields
 
 _BLOB = re.compile(r"[xX]'((?:[0-9a-fA-F]{2})*)'")
 _INFINITY = re.compile(r"-?9e999")
@@ -74,7 +74,7 @@ def _rows(records: Iterable[_Raw | Skipped], reading: Reading, kind: str) -> Ite
         elif len(record.fields) == len(header):
             yield convert(record)
         elif record.fields not in ([], [None]):
-            reason = f"{len(record.fields)} fields instead of {len(header)}"
+            reason = f"{count_of_fields(len(record.fields))} instead of {len(header)}"
             yield Skipped(record.first, record.last, reason)
 
 

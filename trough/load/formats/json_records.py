@@ -16,7 +16,7 @@ from typing import Any
 from trough.load.formats.captures import by_name
 from trough.load.formats.json_text import DECODER, LENIENT, check_unicode, json_object, stored
 from trough.load.lines import Line, Text, not_utf8, texts
-from trough.load.records import Reading, Records, Row, Skipped, Unusable
+from trough.load.records import Reading, Records, Row, Skipped, Unusable, count_of_fields
 
 
 def json_lines(lines: Iterable[Line], reading: Reading) -> Records:
@@ -61,7 +61,7 @@ class _Rows:
             self._header = value
             return None
         if len(value) != len(self._header):
-            raise Unusable(f"{len(value)} fields instead of {len(self._header)}")
+            raise Unusable(f"{count_of_fields(len(value))} instead of {len(self._header)}")
         return self.of_object(first, last, dict(zip(self._header, value, strict=True)))
 
     def of_object(self, first: int, last: int, found: dict[str, Any]) -> Row:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from typing import Any
 
 from trough.load.records import Unusable
@@ -30,7 +31,14 @@ def _constant(name: str) -> Any:
     raise Refused(f"{name} is no JSON")
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+def _number(text: str) -> float:
+    found = float(text)
+    if math.isinf(found) and text.lower() not in ("9e999", "-9e999"):
+        raise Refused(f"a number beyond what 64 bits can hold: {text[:40]}")
+    return found
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_number)
 
 #: Takes what the strict one refuses: to find where a record ends that is skipped.
 LENIENT = json.JSONDecoder()
