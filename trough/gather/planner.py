@@ -43,6 +43,9 @@ _SYSTEM_TABLES = frozenset(
 )
 _ROWID = "rowid"
 
+#: Of a statement. Planning takes time in proportion, a second for some 15,000 terms.
+MOST_CHARACTERS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class StagingTable:
@@ -225,6 +228,11 @@ def plan(
     :raises trough.errors.BadSql: SQLite does not take it, or there is no exact answer
     :raises trough.errors.ForbiddenSql: it does more than read
     """
+    if len(sql) > MOST_CHARACTERS:
+        raise errors.BadSql(
+            f"the statement has {len(sql):,} characters, and GATHER takes {MOST_CHARACTERS:,}",
+            "ask in several statements, or put long lists into a parameter with json_each",
+        )
     text, bound = bind(sql, parameters)
     if text.lstrip()[:7].upper() == "EXPLAIN":
         raise errors.BadSql("EXPLAIN inside GATHER", "EXPLAIN GATHER in trough-shell explains")

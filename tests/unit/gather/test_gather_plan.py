@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -299,3 +300,35 @@ def test_a_schema_cannot_do_anything_here() -> None:
     union = unite([schema(text)])
     with pytest.raises(errors.BadSql, match="table bad cannot be gathered"):
         plan("SELECT * FROM bad", union)
+
+
+def test_a_long_statement_is_planned_in_proportion() -> None:
+    """Ten times the terms take the same steps ten times, and not a hundred times."""
+
+    def steps(count: int) -> int:
+        total = 0
+
+        def count_call(*_: Any) -> None:
+            nonlocal total
+            total += 1
+
+        sql = f"SELECT {' + '.join(['sum(size)'] * count)} FROM crawled_url"
+        sys.setprofile(count_call)
+        try:
+            assert planned(sql).kind == "divided"
+        finally:
+            sys.setprofile(None)
+        return total
+
+    assert steps(600) < 12 * steps(60)
+
+
+def test_a_statement_without_end_is_refused() -> None:
+    """By its length, or by how deep it is nested, with what may be done."""
+    with pytest.raises(errors.BadSql, match="1,000,011 characters, and GATHER takes 1,000,000"):
+        planned(f"SELECT '{'x' * 1_000_000}', 1"[:1_000_011])
+    with pytest.raises(errors.BadSql, match=r"(?i)recursion|depth"):
+        planned(f"SELECT {'1 + (' * 2000}1{')' * 2000} FROM crawled_url")
+    listed = ", ".join(map(str, range(60_000)))
+    found = planned(f"SELECT count(*) FROM crawled_url WHERE size IN ({listed})")
+    assert found.kind == "shipped" and "could not be read" in found.reason
