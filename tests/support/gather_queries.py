@@ -197,7 +197,9 @@ class Queries:
         if called:
             listed = [f"{item} AS {name}" for item, name in zip(listed, called, strict=True)]
         where = f" WHERE {self.expression(seen, 1)}" if self.maybe(0.5) else ""
-        return f"SELECT {', '.join(listed)} FROM {text}{where}"
+        group = f" GROUP BY {self.term(names, items)}" if grouped and self.maybe(0.6) else ""
+        distinct = "DISTINCT " if self.maybe(0.1) else ""
+        return f"SELECT {distinct}{', '.join(listed)} FROM {text}{where}{group}"
 
     def query(self) -> str:
         """A whole query."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from trough.gather.analysis import NotPushed, Relation
-from trough.gather.pushdown import Partial, Piece, Pushdown
+from trough.gather.pushdown import Partial, Piece, Pushdown, check_known
 
 _SUMS = frozenset({"sum", "total", "avg"})
 _SUPPORTED = _SUMS | {"count", "min", "max"}
@@ -187,6 +187,8 @@ class Divider:
         if condition is not None:
             template = f"{template} FILTER (WHERE {{{len(parts)}}})"
             parts = (*parts, condition)
+        for part in parts:
+            check_known(part)
         key = template + "\0" + "\0".join(map(self._relation.normal, parts))
         if key not in self._columns:
             column = Partial(f"c{len(self._pushed.partials)}", Piece(template, parts))

@@ -69,6 +69,12 @@ class Still(exp.Expression):
     arg_types = {"this": True}
 
 
+class Part(exp.Expression):
+    """A SELECT that is answered by itself: ``this`` is the text of its last step."""
+
+    arg_types = {"this": True}
+
+
 #: Words that are the time without being functions, and how they write it.
 CURRENT = {
     "current_date": "%Y-%m-%d",
@@ -231,6 +237,7 @@ class Verbatim(SQLite):
             PrefixNot: _unary("NOT "),
             CastAs: lambda self, e: f"CAST({self.sql(e, 'this')} AS {e.args['to']})",
             Place: lambda self, e: str(e.number),
+            Part: lambda self, e: f"SELECT * FROM ({e.args['this']})",
             Clock: lambda self, e: e.name,
             Still: lambda self, e: self.sql(e, "this"),
             exp.Not: _not,

@@ -13,7 +13,7 @@ from sqlglot import exp
 from trough.gather import sqlite_helpers
 from trough.gather.aggregates import Divider, aggregate_name, read_call
 from trough.gather.analysis import NotPushed, Relation, without_affinity
-from trough.gather.dialect import CastAs, Place, Plus, gives_json, takes_json, write
+from trough.gather.dialect import CastAs, Part, Place, Plus, gives_json, takes_json, write
 from trough.gather.normal_form import QUERIES
 from trough.gather.pushdown import (
     PARTIAL,
@@ -43,20 +43,20 @@ def _aggregates_in(relation: Relation, node: exp.Expr) -> bool:
     return any(aggregate_name(relation, each) is not None for each in found)
 
 
-def grouped(relation: Relation) -> Pushdown:
+def grouped(relation: Relation, table: str = PARTIAL) -> Pushdown:
     """Divide a query that groups or aggregates.
 
     :raises NotPushed: it cannot be divided
     """
-    return _Grouping(relation).pushed
+    return _Grouping(relation, table).pushed
 
 
 class _Grouping:
     """The work of :func:`grouped`, step by step."""
 
-    def __init__(self, relation: Relation) -> None:
+    def __init__(self, relation: Relation, table: str) -> None:
         self.relation = relation
-        self.pushed = Pushdown(relation, tuple(relation.names), "merge", aggregated=True)
+        self.pushed = Pushdown(relation, tuple(relation.names), "merge", table, aggregated=True)
         self._divider = Divider(self.pushed, lambda: SEGMENT)
         self._keys: dict[str, str] = {}
         self._bare: dict[str, Partial] = {}
@@ -105,7 +105,7 @@ class _Grouping:
         tree = self.relation.tree
         items = [self._text(item, exact) for item in self.relation.items]
         distinct = "DISTINCT " if tree.args.get("distinct") is not None else ""
-        text = f"SELECT {distinct}{', '.join(items)} FROM {sqlite_helpers.name(PARTIAL)}"
+        text = f"SELECT {distinct}{', '.join(items)} FROM {sqlite_helpers.name(self.pushed.table)}"
         if self._group:
             text += f" GROUP BY {', '.join(self._group)}"
         having = tree.args.get("having")
@@ -153,6 +153,8 @@ class _Grouping:
     def _divided(self, node: exp.Expr, exact: bool, top: bool) -> exp.Expr | None:
         """What stands for `node`, or None where its parts have to be looked at."""
         if isinstance(node, exp.Literal):
+            return node.copy()
+        if isinstance(node, exp.Subquery) and isinstance(node.this, Part):
             return node.copy()
         key = self._keys.get(self.relation.normal(node))
         if key is not None:

@@ -25,17 +25,18 @@ from trough.gather import sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
 from trough.gather.conflicts import deciding_conflict
 from trough.gather.dialect import names_all_columns, quotes_name
-from trough.gather.grouped import grouped, is_grouped
-from trough.gather.nondeterminism import OF_CONNECTIONS, is_moving, stopped
+from trough.gather.division import divided
+from trough.gather.landings import Landing, of_partial_rows, of_rows
+from trough.gather.nondeterminism import OF_CONNECTIONS, stopped
 from trough.gather.normal_form import NormalForm, normal_form
 from trough.gather.parameters import bind
-from trough.gather.pushdown import PARTIAL, Pushdown, ordered, plain
+from trough.gather.parts import composed
+from trough.gather.pushdown import Pushdown
 from trough.gather.schema import SegmentSchema
 from trough.gather.scopes import ROWIDS, Unresolved
 from trough.gather.segment_sql import SegmentQuery, pushed_text
 from trough.gather.shipping import Shipped, shipped_tables, shipping_text
 from trough.gather.union_database import SEGMENT, Prepared, UnionDatabase, definition
-from trough.gather.united import united
 from trough.gather.views import with_what_is_beneath
 
 _SYSTEM_TABLES = frozenset(
@@ -45,22 +46,6 @@ _ROWID = "rowid"
 
 #: Of a statement. Planning takes time in proportion, a second for some 15,000 terms.
 MOST_CHARACTERS = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class StagingTable:
-    """A table of the scratch database that segments' rows go to.
-
-    :ivar columns: those that rows fill, in their order; `segment`, whether the segment's
-        name is put behind them
-    :ivar rowid: a name of its rows' numbers that no column has
-    """
-
-    definition: str
-    name: str
-    columns: tuple[str, ...]
-    segment: bool
-    rowid: str = "rowid"
 
 
 @dataclass(frozen=True)
@@ -92,6 +77,8 @@ class GatherPlan:
     loose: bool = False
     pushed: Pushdown | None = None
     shipped: tuple[Shipped, ...] = ()
+    parts: tuple[Pushdown, ...] = ()
+    final_text: str = ""
     with_segment: bool = False
     within: bool = False
     _asks: dict[Any, tuple[SegmentSchema, SegmentQuery | None]] = field(
@@ -125,32 +112,19 @@ class GatherPlan:
     def _ask(self, variant: SegmentSchema, exact: bool) -> SegmentQuery | None:
         if self.pushed is not None:
             return pushed_text(self.pushed, self.tables, self.schema, variant, exact)
-        if self.shipped:
-            return shipping_text(list(self.shipped), self.tables, self.schema, variant)
+        if self.shipped or self.parts:
+            return shipping_text(self.shipped, self.parts, self.tables, self.schema, variant)
         return None
 
     @property
-    def landings(self) -> list[StagingTable]:
+    def landings(self) -> list[Landing]:
         """The tables of the scratch database."""
         if self.pushed is not None:
-            uses_segment = SEGMENT in self.pushed.final
-            columns = [each.declaration for each in self.pushed.partials]
-            columns += [f"{SEGMENT} TEXT"] if uses_segment else []
-            # A table has at least one column.
-            create = (
-                f"CREATE TABLE {sqlite_helpers.name(PARTIAL)} ({', '.join(columns or ['nothing'])})"
-            )
-            names = tuple(each.name for each in self.pushed.partials)
-            return [StagingTable(create, PARTIAL, names, uses_segment)]
-        return [
-            StagingTable(
-                definition(each.table, self.with_segment),
-                each.table.name,
-                each.columns,
-                self.with_segment and SEGMENT not in each.table.column_names,
-                next(name for name in ROWIDS if name not in each.table.column_names),
-            )
-            for each in self.shipped
+            return [of_partial_rows(self.pushed, tuple(each.name for each in self.pushed.partials))]
+        rows = [of_rows(each, self.with_segment) for each in self.shipped]
+        return rows + [
+            of_partial_rows(part, tuple(each.name for each in part.asked(True)))
+            for part in self.parts
         ]
 
     @property
@@ -160,12 +134,13 @@ class GatherPlan:
             return [landing.definition for landing in self.landings]
         # All of the union, as a text may name what it does not read; views last.
         tables = sorted(self.schema.tables.values(), key=lambda table: table.is_view)
-        return [definition(table, self.with_segment) for table in tables]
+        parts = [landing.definition for landing in self.landings[len(self.shipped) :]]
+        return [definition(table, self.with_segment) for table in tables] + parts
 
     def final(self, exact: bool) -> str:
         """The text that runs over the scratch database; empty for a plain query."""
         if self.pushed is None:
-            return self.text
+            return self.final_text or self.text
         return self.pushed.exact_final if exact else self.pushed.final
 
     @property
@@ -329,6 +304,13 @@ class _Planning:
             reason = str(error)
         except RecursionError:
             reason = "it is nested too deeply"
+        if form is not None and reason:
+            try:
+                plan = self._composed(catalogue, prepared, form, reason)
+            except NotPushed as error:
+                plan, reason = None, str(error)
+            if plan is not None:
+                return plan
         if self.within and self._tables(prepared, form):
             raise errors.BadSql(
                 f"this cannot be divided within segments: {reason}",
@@ -339,19 +321,14 @@ class _Planning:
     def _divided(
         self, catalogue: UnionDatabase, prepared: Prepared, form: NormalForm
     ) -> GatherPlan:
-        tree = form.tree.copy()
-        if self.now is not None:
-            tree = stopped(tree, self.now, self.parameters)
-        moving = is_moving(tree, self.parameters)
-        if moving and not self.within:
-            raise NotPushed("its value moves, by clock, chance or time zone")
+        tree = self._stopped(form)
         names = prepared.names
         if catalogue.with_segment:
             # In the catalogue * has the segment's column, too.
             names = form.without_segment(names)
         relation = Relation(tree, names, catalogue, self.parameters, self.within)
         condition = relation.take_segment_condition()
-        pushed = self._pushed(relation, moving)
+        pushed = divided(relation)
         return GatherPlan(
             self.text,
             self.schema,
@@ -368,34 +345,44 @@ class _Planning:
             within=self.within,
         )
 
-    def _pushed(self, relation: Relation, moving: bool) -> Pushdown:
-        if not self.within:
-            return self._divided_rows(relation)
-        if moving:
-            return united(relation)
-        try:
-            return self._divided_rows(relation)
-        except NotPushed:
-            # Within segments rows of two segments do not meet before they are united.
-            return united(relation)
+    def _stopped(self, form: NormalForm) -> exp.Expr:
+        """The tree, with its clock stopped where the moment is known."""
+        tree = form.tree.copy()
+        return tree if self.now is None else stopped(tree, self.now, self.parameters)
 
-    def _divided_rows(self, relation: Relation) -> Pushdown:
-        where = relation.tree.args.get("where")
-        if where is not None and relation.mentions_segment(where):
-            raise NotPushed(f"{SEGMENT} and columns are in one condition")
-        joins = relation.tree.args.get("joins") or ()
-        if any(map(relation.mentions_segment, joins)):
-            raise NotPushed(f"{SEGMENT} is compared inside a join")
-        if any(map(relation.nullable_segment, relation.tree.find_all(exp.Column))):
-            raise NotPushed(f"{SEGMENT} of rows that an outer join adds")
-        if is_grouped(relation):
-            return grouped(relation)
-        if any(True for _ in relation.tree.find_all(exp.Window)):
-            raise NotPushed("a window function needs all rows at once")
-        args = relation.tree.args
-        if args.get("order") is not None or args.get("distinct") is not None:
-            return ordered(relation)
-        return plain(relation)
+    def _composed(
+        self, catalogue: UnionDatabase, prepared: Prepared, form: NormalForm, reason: str
+    ) -> GatherPlan | None:
+        """Divide parts of the query, and ship what is read besides; None for no parts."""
+        if catalogue.with_segment and names_all_columns(self.text):
+            return None
+        composition = composed(self._stopped(form), catalogue, self.parameters, self.within)
+        if composition is None:
+            return None
+        tree = composition.tree
+        left = {sqlite_helpers.folded(each.name) for each in tree.find_all(exp.Table) if each.db}
+        shipped = [
+            each
+            for each in shipped_tables(prepared, catalogue, tree, self.parameters)
+            if sqlite_helpers.folded(each.table.name) in left
+        ]
+        return GatherPlan(
+            self.text,
+            self.schema,
+            "shipped" if shipped else "divided",
+            prepared.names,
+            self.parameters,
+            self._tables(prepared, form),
+            reason=reason if shipped else "",
+            star=names_all_columns(self.text),
+            reads=prepared.reads,
+            loose=form.loose,
+            shipped=tuple(shipped),
+            parts=composition.parts,
+            final_text=composition.final,
+            with_segment=catalogue.with_segment,
+            within=self.within,
+        )
 
     def _tables(self, prepared: Prepared, form: NormalForm | None = None) -> frozenset[str]:
         """What the text reads, and what it only names, which has to be there as well."""

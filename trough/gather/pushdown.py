@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
-from trough.gather.dialect import Plus, write
+from trough.gather.dialect import Part, Plus, write
 from trough.gather.union_database import SEGMENT
 
 #: The scratch table of partial rows. No table of a segment can be called so.
@@ -48,8 +48,21 @@ class Piece:
 
 
 def whole(node: exp.Expr) -> Piece:
-    """The piece that is the user's text itself."""
+    """The piece that is the user's text itself.
+
+    :raises NotPushed: a part of it is only known at the end
+    """
+    check_known(node)
     return Piece("{0}", (node,))
+
+
+def check_known(node: exp.Expr) -> None:
+    """Refuse what segments cannot compute.
+
+    :raises NotPushed: a part of it is only known at the end
+    """
+    if node.find(Part) is not None:
+        raise NotPushed("rows depend on what a subquery gives over all segments")
 
 
 @dataclass(slots=True)
@@ -92,6 +105,7 @@ class Pushdown:
     """A query divided between the segments and the asker.
 
     :ivar names: of the answer's columns
+    :ivar table: the scratch table that the partial rows come into
     :ivar final: the SELECT over the scratch table, in its cheap and its exact form; empty
         for a plain query, whose rows need nothing done
     :ivar outputs: for a plain query, the partial columns (or the segment's name) that make
@@ -105,6 +119,7 @@ class Pushdown:
     relation: Relation
     names: tuple[str, ...]
     kind: str
+    table: str = PARTIAL
     partials: list[Partial] = field(default_factory=list)
     outputs: tuple[str, ...] = ()
     distinct: bool = False
@@ -175,26 +190,26 @@ def _enough(limit: int | None, skip: int) -> int | None:
     return None if limit is None or limit + skip > _MOST else limit + skip
 
 
-def plain(relation: Relation) -> Pushdown:
+def plain(relation: Relation, table: str = PARTIAL) -> Pushdown:
     """A query whose rows are the answer as they arrive."""
     limit, skip = limits(relation)
-    pushed = Pushdown(relation, tuple(relation.names), "stream", limit=limit, skip=skip)
+    pushed = Pushdown(relation, tuple(relation.names), "stream", table, limit=limit, skip=skip)
     pushed.most = _enough(limit, skip)
     pushed.outputs = tuple(_add_outputs(pushed))
     return pushed
 
 
-def ordered(relation: Relation) -> Pushdown:
+def ordered(relation: Relation, table: str = PARTIAL) -> Pushdown:
     """ORDER BY, and DISTINCT with or without it."""
     limit, skip = limits(relation)
-    pushed = Pushdown(relation, tuple(relation.names), "merge")
+    pushed = Pushdown(relation, tuple(relation.names), "merge", table)
     pushed.distinct = relation.tree.args.get("distinct") is not None
     outputs = _add_outputs(pushed)
     terms = _order(pushed, outputs)
     pushed.most = _enough(limit, skip)
     describe(pushed)
     distinct = "DISTINCT " if pushed.distinct else ""
-    pushed.final = f"SELECT {distinct}{', '.join(outputs)} FROM {sqlite_helpers.name(PARTIAL)}"
+    pushed.final = f"SELECT {distinct}{', '.join(outputs)} FROM {sqlite_helpers.name(pushed.table)}"
     pushed.final += f" ORDER BY {', '.join(terms)}" if terms else ""
     pushed.final += limit_clause(limit, skip)
     return pushed

@@ -16,9 +16,10 @@ from sqlglot import exp
 
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import conjuncts
-from trough.gather.dialect import gives_json, write
+from trough.gather.dialect import Part, gives_json, write
 from trough.gather.nondeterminism import is_moving
 from trough.gather.normal_form import QUERIES
+from trough.gather.pushdown import Pushdown
 from trough.gather.schema import SegmentSchema, TableShape
 from trough.gather.scopes import ROWIDS, quoted
 from trough.gather.segment_sql import SegmentQuery, adapter, guarded
@@ -82,14 +83,19 @@ def shipped_tables(
 
 
 def shipping_text(
-    shipped: list[Shipped], tables: frozenset[str], union: SegmentSchema, variant: SegmentSchema
+    shipped: tuple[Shipped, ...],
+    parts: tuple[Pushdown, ...],
+    tables: frozenset[str],
+    union: SegmentSchema,
+    variant: SegmentSchema,
 ) -> SegmentQuery | None:
-    """What a segment runs; None where it has none of the tables.
+    """What a segment runs; None where it has nothing to say.
 
-    With more than one table each row begins with the table's number.
+    With more than one table, or part of the query, each row begins with its number.
     """
-    tagged = len(shipped) > 1
-    width = max(1, *(len(each.columns) for each in shipped)) + tagged
+    tagged = len(shipped) + len(parts) > 1
+    widths = [len(each.columns) for each in shipped] + [len(each.asked(True)) for each in parts]
+    width = max(1, *widths) + tagged
     arms = []
     for number, each in enumerate(shipped):
         table = variant.tables.get(sqlite_helpers.folded(each.table.name))
@@ -104,10 +110,18 @@ def shipping_text(
         items += ["NULL"] * (width - len(items))
         source = each.source
         adapt = adapter(source, union, variant)
-        parts = [adapt(exp.Tuple(expressions=[part.copy()])) for part in each.conditions]
-        conditions = " AND ".join(write(part.expressions[0]) for part in parts)
-        where = f" WHERE {conditions}" if parts else ""
+        adapted = [adapt(exp.Tuple(expressions=[part.copy()])) for part in each.conditions]
+        conditions = " AND ".join(write(part.expressions[0]) for part in adapted)
+        where = f" WHERE {conditions}" if adapted else ""
         arms.append(f"SELECT {', '.join(items)} FROM {write(source)}{where}")
+    for number, pushed in enumerate(parts, len(shipped)):
+        relation = pushed.relation
+        if relation.only_table and relation.only_table not in variant.tables:
+            continue
+        items = [str(number)] * tagged + ["*"]
+        items += ["NULL"] * (width - tagged - max(1, len(pushed.asked(True))))
+        core = pushed.core(adapter(relation.tree, union, variant), exact=True)
+        arms.append(f"SELECT {', '.join(items)} FROM ({core})")
     if not arms:
         return None
     core = " UNION ALL ".join(arms)
@@ -157,7 +171,7 @@ def _is_preserved(source: exp.Table, select: exp.Select) -> bool:
 def _is_about(part: exp.Expr, called: str) -> bool:
     """Whether a condition speaks of one source's columns, and of no rowid or segment."""
     columns = list(part.find_all(exp.Column))
-    if not columns or part.find(*QUERIES) is not None or _may_fail(part):
+    if not columns or part.find(*QUERIES, Part) is not None or _may_fail(part):
         return False
     return all(
         column.table == called and sqlite_helpers.folded(column.name) not in (SEGMENT, *ROWIDS)

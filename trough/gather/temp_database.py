@@ -19,7 +19,7 @@ from typing import Any
 from trough import errors
 from trough.gather import exact_sums, sqlite_helpers
 from trough.gather.planner import GatherPlan
-from trough.gather.pushdown import PARTIAL
+from trough.gather.pushdown import PARTIAL, Pushdown
 from trough.gather.sqlite_helpers import sqlite3
 from trough.gather.union_database import SEGMENT
 
@@ -214,15 +214,16 @@ class TempDatabase:
                 (first, after),
             )
         self._discarded.clear()
-        if self._plan.pushed is not None:
-            self._settle_odd_values(self._plan.pushed)
+        for pushed in (self._plan.pushed, *self._plan.parts):
+            if pushed is not None:
+                self._settle_odd_values(pushed)
 
-    def _settle_odd_values(self, pushed: Any) -> None:
+    def _settle_odd_values(self, pushed: Pushdown) -> None:
         """Make numbers of texts and BLOBs that are summed up, as SQLite's own sum does."""
         for partial in pushed.partials:
             if partial.grouped and not partial.lean:
                 self._connection.execute(
-                    f"UPDATE {sqlite_helpers.name(self._landings[0].name)} SET {partial.name} = "
+                    f"UPDATE {sqlite_helpers.name(pushed.table)} SET {partial.name} = "
                     f"(SELECT sum(value) FROM (SELECT {partial.name} AS value)) "
                     f"WHERE typeof({partial.name}) IN ('text', 'blob')"
                 )

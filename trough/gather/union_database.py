@@ -57,6 +57,8 @@ class UnionDatabase:
         self._connection = sqlite_helpers.connect()
         for table in schema.tables.values():
             self._connection.execute(definition(table, with_segment))
+        #: Functions that texts may call besides those of any text.
+        self.own: frozenset[str] = frozenset()
         self._aggregates: frozenset[str] | None = None
 
     def close(self) -> None:
@@ -160,7 +162,7 @@ class UnionDatabase:
         """
         # Constants are shown as the bytes that they are, BLOBs too.
         self._connection.text_factory = bytes
-        sqlite_helpers.confine(self._connection)
+        sqlite_helpers.confine(self._connection, own=self.own)
         try:
             rows = self._connection.execute(f"EXPLAIN {sql}", parameters).fetchall()
         except sqlite_helpers.Error:

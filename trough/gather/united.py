@@ -25,20 +25,20 @@ _COMPARING = (
 )
 
 
-def united(relation: Relation) -> Pushdown:
+def united(relation: Relation, table: str = PARTIAL) -> Pushdown:
     """Divide a query so that segments do no more than FROM and WHERE.
 
     :raises NotPushed: it needs in one segment what only all of them have
     """
-    return _Uniting(relation).pushed
+    return _Uniting(relation, table).pushed
 
 
 class _Uniting:
     """The work of :func:`united`."""
 
-    def __init__(self, relation: Relation) -> None:
+    def __init__(self, relation: Relation, table: str) -> None:
         self.relation = relation
-        self.pushed = Pushdown(relation, relation.names, "merge")
+        self.pushed = Pushdown(relation, relation.names, "merge", table)
         self._names: dict[str, str] = {}
         # Partial columns that are compared, and by what they have to be known for that.
         self._compared: set[str] = set()
@@ -55,7 +55,7 @@ class _Uniting:
         final = self._replaced(body)
         describe(self.pushed)
         self._type_columns()
-        final.set("from_", exp.From(this=exp.Table(this=exp.to_identifier(PARTIAL, quoted=True))))
+        final.set("from_", exp.From(this=exp.Table(this=exp.to_identifier(table, quoted=True))))
         self.pushed.final = write(final)
 
     def _take_mixed_conditions(self, body: exp.Select) -> None:

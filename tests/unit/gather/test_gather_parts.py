@@ -1,0 +1,115 @@
+"""Queries of which parts are divided by themselves, and the rest is shipped or done at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gather_support import Cluster, exact_rows, union_of
+
+TABLES = (
+    "CREATE TABLE t (a INTEGER, h TEXT COLLATE NOCASE, c REAL, x);"
+    "CREATE TABLE u (h TEXT, n INTEGER);"
+    "CREATE VIEW g AS SELECT h, count(*) AS n, sum(c) AS s FROM t GROUP BY h;"
+)
+ROWS: dict[str, dict[str, list[tuple[Any, ...]]]] = {
+    "one": {
+        "t": [(1, "x", 0.5, "1"), (2, "X", 1.5, 2), (3, "y", None, 2.5)],
+        "u": [("x", 1), ("Y", 2)],
+    },
+    "two": {"t": [(4, "y", 0.25, b"3"), (5, None, 9.0, None)], "u": [("y", 3)]},
+    "three": {"t": [(6, "x", -0.25, 4)], "u": []},
+    "four": {"u": [("z", 9)]},
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Cluster:
+    """Four segments; one lacks a table."""
+    cluster = Cluster()
+    for name, rows in ROWS.items():
+        script = TABLES if "t" in rows else "CREATE TABLE u (h TEXT, n INTEGER)"
+        cluster.add(name, script, rows)
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def union(cluster: Cluster) -> Any:
+    """All rows in one database."""
+    return union_of(cluster, TABLES)
+
+
+DIVIDED = [
+    "SELECT count(*) FROM t UNION ALL SELECT count(*) FROM u",
+    "SELECT 't', count(*), sum(c) FROM t UNION ALL SELECT 'u', count(*), avg(n) FROM u ORDER BY 1",
+    "SELECT lower(h), count(*) FROM t GROUP BY h UNION SELECT h, n FROM u GROUP BY h, n"
+    " ORDER BY 1, 2",
+    "WITH g AS (SELECT lower(h) AS k, count(*) AS n FROM t GROUP BY k)"
+    " SELECT max(n), sum(n) FROM g",
+    "WITH g AS (SELECT min(h) AS h, count(*) AS n FROM t GROUP BY t.h)"
+    " SELECT x.n, y.n FROM g AS x, g AS y WHERE x.h < y.h ORDER BY 1, 2",
+    "SELECT avg(n), max(s) FROM (SELECT count(*) AS n, sum(c) AS s FROM t GROUP BY h) WHERE n > 1",
+    "SELECT count(*) FROM (SELECT h FROM t GROUP BY h) WHERE h = 'X'",
+    "SELECT count(*) FROM (SELECT DISTINCT h FROM t) WHERE h IN ('Y', 'q')",
+    "SELECT a % 2, count(*) * 100.0 / (SELECT count(*) FROM t) FROM t GROUP BY 1 ORDER BY 1",
+    "SELECT sum(c) / (SELECT sum(n) FROM u), (SELECT max(a) FROM t) FROM t",
+    "SELECT n, s FROM g ORDER BY n, s",
+    "SELECT sum(n) FROM g WHERE h = 'X'",
+    "SELECT (SELECT count(*) FROM t) - (SELECT count(*) FROM u)",
+    "SELECT count(*), (SELECT group_concat(n) FROM (SELECT max(n) AS n FROM u)) FROM t",
+    "SELECT sum(x), (SELECT total(x) FROM t WHERE a > 9) FROM t HAVING count(*) > (SELECT 1)",
+    "SELECT a % 3 AS k FROM t GROUP BY k HAVING count(*) > (SELECT count(*) / 3 FROM u) ORDER BY k",
+]
+SHIPPED = [
+    "SELECT a FROM t WHERE c > (SELECT avg(c) FROM t) ORDER BY a",
+    "SELECT a FROM t WHERE h IN (SELECT h FROM u GROUP BY h) ORDER BY a",
+    "SELECT a FROM t WHERE h IN (SELECT h FROM t GROUP BY h HAVING count(*) > 1) ORDER BY a",
+    "SELECT n, k FROM u JOIN (SELECT h, count(*) AS k FROM t GROUP BY h) q ON q.h = u.h ORDER BY 1",
+    "SELECT n, k FROM u JOIN (SELECT h, count(*) AS k FROM t GROUP BY h) q ON u.h = q.h ORDER BY 1",
+    "SELECT h FROM u UNION SELECT max(h) FROM t ORDER BY 1",
+    "SELECT a, (SELECT count(*) FROM u) FROM t ORDER BY a",
+    "SELECT a, (SELECT count(*) FROM u WHERE u.h = t.h) FROM t ORDER BY a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", DIVIDED + SHIPPED)
+def test_parts_give_sqlites_answer(cluster: Cluster, union: Any, sql: str) -> None:
+    """However the part's columns are compared by what is around it."""
+    expected = union.execute(sql).fetchall()
+    ordered = "ORDER BY" in sql.rpartition(")")[2]
+    assert exact_rows(cluster.gather(sql), ordered) == exact_rows(expected, ordered)
+
+
+@pytest.mark.parametrize("sql", DIVIDED)
+def test_no_table_is_shipped_where_all_is_parts(cluster: Cluster, sql: str) -> None:
+    """Each part is computed by the segments."""
+    cluster.asked.clear()
+    cluster.gather(sql)
+    told = cluster.asked[-1][0]
+    assert "count(" in told or "GROUP BY" in told or "DISTINCT" in told or "sum(" in told
+
+
+WITHIN = [
+    (
+        "SELECT t.a FROM t JOIN u ON t.h = u.h UNION ALL SELECT n FROM u ORDER BY 1",
+        [(1,), (1,), (2,), (2,), (3,), (3,), (4,), (9,)],
+    ),
+    ("SELECT 'joined', count(*) FROM t JOIN u ON t.h = u.h UNION ALL SELECT 'u', count(*) FROM u",
+     [("joined", 4), ("u", 4)]),
+    ("SELECT lower(h) AS h FROM t UNION SELECT h FROM u ORDER BY 1",
+     [(None,), ("Y",), ("x",), ("y",), ("z",)]),
+    ("WITH w AS (SELECT max(n) AS m FROM u) SELECT m FROM w UNION ALL SELECT 7 UNION ALL"
+     " SELECT sum(m) FROM w ORDER BY 1", [(None,), (2,), (3,), (7,), (9,), (14,)]),
+    ("SELECT a FROM t EXCEPT SELECT n FROM u ORDER BY 1 DESC LIMIT 2", [(6,), (5,)]),
+    ("SELECT _segment, count(*) FROM t GROUP BY 1 UNION ALL SELECT 'all', count(*) FROM t"
+     " ORDER BY 1",
+     [("all", 6), ("one", 3), ("three", 1), ("two", 2)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "rows"), WITHIN)
+def test_arms_of_a_compound_within_segments(
+    cluster: Cluster, sql: str, rows: list[tuple[Any, ...]]
+) -> None:
+    """Each is answered within segments, and their rows are one compound."""
+    assert cluster.gather(sql, within=True) == rows
