@@ -1,0 +1,34 @@
+"""What HACKING.rst names is there."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from places import ROOT
+
+TEXT = (ROOT / "HACKING.rst").read_text()
+PATHS = sorted(set(re.findall(r"``((?:trough|tests|docs|etc)/[\w./]+)``", TEXT)))
+
+#: A path and the names that stand after it: ``trough/x.py``, ``Name.method``
+NAMED = re.findall(r"``(trough/[\w/]+\.py)``, ``([\w.]+)``", TEXT.replace("\n", " "))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_path_is_there(path):
+    """A reader who follows a path finds the file."""
+    assert (ROOT / path).exists()
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
+def test_each_name_is_in_its_file(path, name):
+    """A reader who looks for a class or a function finds its definition."""
+    source = (ROOT / path).read_text()
+    for part in name.split("."):
+        assert re.search(rf"(class|def) {part}\b", source), f"{path} does not define {part}"
+
+
+def test_all_folders_are_explained():
+    """No folder of the package is missing from the list."""
+    folders = {each.name for each in (ROOT / "trough").iterdir() if (each / "__init__.py").exists()}
+    assert {name for name in folders - {"util", "example"} if f"{name}/" not in TEXT} == set()
