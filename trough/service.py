@@ -295,7 +295,9 @@ def _listen_as_worker(
     _listen_line(common, "LINE_PORT", "worker", verbs)
     manager = ManagerResource(controller, common.schemas, token)
     _listen_http(common, "SYNC_LOCAL_PORT", manager, MAX_MANAGER_BODY)
-    _listen_http(common, "WRITE_PORT", WriteResource(queries, token), settings.max_write_body)
+    _listen_http(
+        common, "WRITE_PORT", WriteResource(queries, proxy, token), settings.max_write_body
+    )
     _listen_http(common, "READ_PORT", ReadResource(queries, proxy, token), settings.max_sql_length)
 
 
@@ -348,6 +350,7 @@ def _add_sync(common: _Common) -> MasterSyncController:
         peers,
         settings.is_cold,
         settings.election_cycle,
+        settings.holder_wait,
         reactor,
     )
     StopHook(peers.close).setServiceParent(stack)

@@ -19,9 +19,10 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.leader.cluster_status import ClusterStatus
+from trough.leader.lock_holders import LockHolders
 from trough.leader.term import Leadership
 from trough.metadata import Metadata
-from trough.model import READ, Leader, Lock, Worker, canonical_path, check_segment_id
+from trough.model import READ, Leader, Worker, canonical_path, check_segment_id
 from trough.protocols.http.manager_client import ManagerClient
 from trough.storage import Storage
 from trough.util.periodic import Periodic
@@ -46,6 +47,7 @@ class MasterSyncController(service.MultiService):
     :param leadership: what it does while it leads
     :param is_cold: whether a segment belongs to the cold tier
     :param election_cycle: seconds between renewals of the candidacy
+    :param holder_wait: seconds that an order waits for a lock's holder that is away
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class MasterSyncController(service.MultiService):
         peers: ManagerClient,
         is_cold: Callable[[str], bool],
         election_cycle: float,
+        holder_wait: float,
         clock: IReactorTime,
     ) -> None:
         super().__init__()
@@ -71,6 +74,7 @@ class MasterSyncController(service.MultiService):
         self._clock = clock
         self._heard = clock.seconds()
         self._overview = ClusterStatus(metadata, clock)
+        self._holders = LockHolders(metadata, holder_wait, clock)
         Periodic("election", election_cycle, self._campaign, clock).setServiceParent(self)
 
     # -- leadership ------------------------------------------------------------
@@ -145,8 +149,8 @@ class MasterSyncController(service.MultiService):
     async def provision(self, segment: str, schema: str = "default") -> dict[str, Any]:
         """Have one worker write `segment`; the same one if there is one already.
 
-        Chosen is the lock's holder, else the least loaded worker that has a copy, else
-        the least loaded one.
+        Chosen is the lock's holder, which is waited for while it is restarted, else the least
+        loaded worker that has a copy, else the least loaded one.
 
         :return: ``write_url``, ``result``, ``size`` (bytes), ``schema``
         :raises trough.errors.ColdSegment: it is in the cold tier
@@ -159,10 +163,18 @@ class MasterSyncController(service.MultiService):
                 f"segment {segment} belongs to the cold tier, which is never writable"
             )
         await self.metadata.schema(schema)
+        while (holder := await self._holders.holder_of(segment)) is not None:
+            try:
+                answer = await self._provision_on(holder, segment, schema)
+            except errors.Unavailable:
+                # Killed, and alive by its row; or being started, or stopped.
+                if not self._holders.may_wait(holder.node):
+                    raise
+                await self._holders.pause()
+            else:
+                self._holders.found(holder.node)
+                return answer
         workers = {worker.node: worker for worker in await self.metadata.workers()}
-        lock = await self.metadata.lock_of(segment)
-        if lock is not None:
-            return await self._provision_on(self._holder(lock, workers), segment, schema)
         await self._check_not_elsewhere(segment)
         failure: errors.TroughError = errors.Unavailable(
             "no worker is alive that could be given the segment"
@@ -216,16 +228,6 @@ class MasterSyncController(service.MultiService):
             return []
         return [str(path) for path in answer.get("files", ())]
 
-    def _holder(self, lock: Lock, workers: dict[str, Worker]) -> Worker:
-        holder = workers.get(lock.node)
-        if holder is None:
-            raise errors.HolderLost(
-                f"segment {lock.segment} is locked for writing by {lock.node}, which is not alive",
-                "start that worker again, or give up what it did not promote: "
-                f"trough-admin free-lock {lock.segment}",
-            )
-        return holder
-
     async def _candidates(self, segment: str, workers: dict[str, Worker]) -> list[Worker]:
         hot = {node: worker for node, worker in workers.items() if not worker.cold_storage}
         copies = (await self.metadata.copies_of([segment])).get(segment, [])
@@ -268,8 +270,11 @@ class MasterSyncController(service.MultiService):
             if found is None:
                 raise errors.NoSuchSegment(f"segment {segment} has no write lock and no copy")
             return {"remote_path": self.storage.location(found.path)}
-        workers = {worker.node: worker for worker in await self.metadata.workers()}
-        holder = self._holder(lock, workers)
+        holder = await self._holders.holder_of(segment)
+        if holder is None:
+            raise errors.Unavailable(
+                f"segment {segment} was given up by {lock.node} just now", "promote it again"
+            )
         return await self._peers.call(
             "POST", f"{holder.manager_url}promote", {"segment": segment}, PROMOTION_TIMEOUT
         )

@@ -21,7 +21,12 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.protocols.line.framing import FramingLimits
 from trough.protocols.line.replies import QueryReply, Reply, WriteReply
-from trough.protocols.line.server import LineServer, LineServerFactory, ServerLimits
+from trough.protocols.line.server import (
+    CANCEL_SECONDS,
+    LineServer,
+    LineServerFactory,
+    ServerLimits,
+)
 
 GREETING = "TROUGH 1 worker w01 max-line=65536 max-literal=67108864 max-requests=10000 auth=none"
 
@@ -500,15 +505,35 @@ def test_drain() -> None:
 
 
 def test_drain_to_the_bitter_end() -> None:
-    """What is not done when the time is up is cut off."""
+    """What is not done when the time is up is cancelled, and says so before BYE."""
     peer = Peer()
     peer.say("w WAIT")
     drained = Deferred.fromCoroutine(peer.factory.drain(60))
-    peer.clock.advance(61)
-    assert peer.wire.aborted
+    peer.clock.advance(60)
+    assert peer.wire.take() == [
+        "w ERR cancelled cancelled",
+        "* BYE unavailable w01 is shutting down",
+    ]
+    assert not peer.wire.aborted
     peer.leave()
     assert drained.called
     assert peer.clock.getDelayedCalls() == []
+
+
+def test_drain_of_what_cannot_be_cancelled() -> None:
+    """BYE comes all the same, and a peer that does not hang up is reset in the end."""
+    peer = Peer()
+    peer.say("c DEAF")
+    drained = Deferred.fromCoroutine(peer.factory.drain(60))
+    peer.clock.advance(60)
+    assert peer.wire.take() == []
+    peer.clock.advance(CANCEL_SECONDS)
+    assert peer.wire.take() == ["* BYE cancelled w01 is shutting down"]
+    assert not peer.wire.aborted
+    peer.clock.advance(ServerLimits().linger)
+    assert peer.wire.aborted
+    peer.leave()
+    assert drained.called
 
 
 # -- authentication ------------------------------------------------------------------------

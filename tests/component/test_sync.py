@@ -7,16 +7,20 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from waiting import until
 from worker_parts import HeldUp, running_worker
 
 from trough import errors
 from trough.leader.term import Leadership, Policy
-from trough.model import READ, WRITE, Leader, canonical_path
+from trough.model import READ, WRITE, Leader, Worker, canonical_path
 from trough.protocols.http.manager_client import ManagerClient
 from trough.sync import MasterSyncController
 
+#: Where nobody listens.
+NOBODY = "http://127.0.0.1:1/"
 
-def sync_server(worker):
+
+def sync_server(worker, holder_wait=0.0):
     """One over the same engines, which does not stand for election."""
     policy = Policy(lambda segment: 1, lambda segment: False, 1)
     return MasterSyncController(
@@ -27,6 +31,7 @@ def sync_server(worker):
         ManagerClient(reactor),
         lambda segment: False,
         1.0,
+        holder_wait,
         reactor,
     )
 
@@ -84,3 +89,22 @@ async def test_a_segment_that_is_provisioned_at_a_deletions_end_is_found_by_read
         await overtake_deletion(worker, worker.metadata, "forget_segment")
         copies = (await worker.metadata.copies_of(["300001"]))["300001"]
         assert {copy.role for copy in copies} == {READ, WRITE}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_provisioning_waits_for_a_holder_that_is_restarted(tmp_path):
+    """Whether its row is gone or it cannot be connected to; and not for ever."""
+    async with running_worker(tmp_path) as worker:
+        store = worker.metadata
+        lock = await store.take_lock("300001", "w2")
+        sync = sync_server(worker, holder_wait=600.0)
+        waiting = Deferred.fromCoroutine(sync.provision("300001"))
+        await until(lambda: "w2" in sync._holders._missed, "a look for it")
+        await store.register_worker(Worker("w2", "w2", "", *[NOBODY] * 3, ttl=600.0))
+        assert not waiting.called
+        await store.release_lock(lock)
+        with pytest.raises(errors.Unavailable, match="no answer"):  # of the worker chosen then
+            await waiting
+        await store.take_lock("300002", "w3")
+        with pytest.raises(errors.HolderLost, match="w3, which is not alive"):
+            await sync_server(worker).provision("300002")

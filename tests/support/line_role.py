@@ -63,6 +63,15 @@ class CountJob:
             self._call = self._clock.callLater(0, self._step)
 
 
+class DeafJob:
+    """Goes on for ever, whatever it is told."""
+
+    def cancel(self) -> None:
+        pass
+
+    pause = resume = cancel
+
+
 @dataclass
 class CountRole:
     """The role; what goes on in it can be looked at.
@@ -83,6 +92,7 @@ class CountRole:
             Verb("WAIT", "[anything]", "answers when it is told to", self._wait, "1 WAIT"),
             Verb("SPEAK", "<n>", "says n lines, as the reader takes them", self._speak,
                  "1 SPEAK 3"),
+            Verb("DEAF", "", "never answers", self._deaf, "1 DEAF"),
             Verb("BOOM", "[later]", "breaks", self._boom, "1 BOOM"),
             Verb("MUTE", "", "forgets to answer", self._mute, "1 MUTE"),
         )  # fmt: skip
@@ -95,6 +105,9 @@ class CountRole:
         job = CountJob(self.clock, reply, int(parse_word(request, "the number")))
         self.jobs.append(job)
         reply.follow(job)
+
+    def _deaf(self, request: Request, reply: Reply) -> None:
+        reply.follow(DeafJob())
 
     async def _wait(self, request: Request, reply: Reply) -> None:
         waiting = self.waiting[request.tag] = Deferred()

@@ -200,6 +200,8 @@ def _derive(values: dict[str, Any], cores: int) -> None:
     for name, default in derived.items():
         if values[name] is None:
             values[name] = default
+    if values["HOLDER_WAIT"] is None:
+        values["HOLDER_WAIT"] = values["WORKER_TTL"]
     if values["MAX_EXECUTORS"] is None:
         values["MAX_EXECUTORS"] = 4 * values["EXECUTORS"]
     if values["MAX_WRITE_EXECUTORS"] is None:

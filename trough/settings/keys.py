@@ -169,6 +169,11 @@ class Settings:
         "Seconds without a write after which a promoted segment's write lock is given up; "
         "0: never.",
     )
+    holder_wait: float = _key(
+        Seconds(0),
+        None,
+        "Seconds that an order waits for a write lock's holder that is being restarted.",
+    )
     message_seconds: float = _key(
         Seconds(0.1),
         60,

@@ -67,6 +67,16 @@ class Provisioning(service.Service):
             raise errors.ColdSegment(
                 f"segment {segment} belongs to the cold tier, which is never writable"
             )
+        return await self._carry_out(segment, schema)
+
+    async def take_again(self, segment: str) -> None:
+        """As :meth:`provision`, of a segment that is there already.
+
+        :raises trough.errors.NoWriteLock: it is not there any more
+        """
+        await self._carry_out(segment, None)
+
+    async def _carry_out(self, segment: str, schema: str | None) -> dict[str, object]:
         told: Deferred[dict[str, object]] = Deferred()
         order = Deferred.fromCoroutine(self._provision(segment, schema))
         ended = order.addBoth(_tell, told, segment)
@@ -74,14 +84,19 @@ class Provisioning(service.Service):
         ended.addCallback(lambda _: self._orders.discard(ended))
         return await told
 
-    async def _provision(self, segment: str, schema: str) -> dict[str, object]:
+    async def _provision(self, segment: str, schema: str | None) -> dict[str, object]:
         worker = self._worker
+        if worker.loaded and not worker.registered:
+            # Also of what it writes: the client would be sent to a port that is being closed.
+            raise errors.Unavailable(
+                f"{worker.myself.node} is being started or stopped", "provision again"
+            )
         await worker.writer.attentive()
         async with self.alone(segment):
             await worker.writer.finish_giving_up(segment)
             copy = worker.segments.get(segment)
             if copy is None or not copy.writable:
-                sql = (await worker.metadata.schema(schema)).sql
+                sql = None if schema is None else (await worker.metadata.schema(schema)).sql
                 await self._become_writer(segment, sql)
                 worker.publisher.serve(segment, writable=True)
                 await worker.publisher.published()
@@ -89,15 +104,11 @@ class Provisioning(service.Service):
             "write_url": f"{worker.myself.write_url}?segment={segment}",
             "result": "success",
             "size": await worker.segments.size_of(segment),
-            "schema": schema,
+            "schema": schema or "default",
         }
 
-    async def _become_writer(self, segment: str, schema_sql: str) -> None:
+    async def _become_writer(self, segment: str, schema_sql: str | None) -> None:
         worker, segments = self._worker, self._worker.segments
-        if worker.loaded and not worker.registered:
-            raise errors.Unavailable(
-                f"{worker.myself.node} is being started or stopped", "provision again"
-            )
         try:
             await self._clear_lock(segment)
             if segments.get(segment) is None:
@@ -112,8 +123,11 @@ class Provisioning(service.Service):
             worker.reconciler.look_at([segment])
         _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
 
-    async def _write_under(self, lock: Lock, schema_sql: str) -> None:
-        """Make a segment ready to be written to, or give its lock back."""
+    async def _write_under(self, lock: Lock, schema_sql: str | None) -> None:
+        """Make a segment ready to be written to, or give its lock back.
+
+        :param schema_sql: creates the tables if the segment is new; None: it may not be
+        """
         worker, segment = self._worker, lock.segment
         try:
             exists = await self._fetch_newest(segment)
@@ -123,6 +137,10 @@ class Provisioning(service.Service):
             await self._check_still_held(lock)
             if exists:
                 await worker.segments.make_writable(segment, lock.epoch)
+            elif schema_sql is None:
+                raise errors.NoWriteLock(
+                    f"segment {segment} is not there any more", "provision it with its schema"
+                )
             else:
                 await worker.segments.create(segment, schema_sql, lock.epoch)
         except BaseException:

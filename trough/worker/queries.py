@@ -31,6 +31,7 @@ from trough.worker.controller import LocalSyncController
 from trough.worker.local_copies import LocalCopy
 from trough.worker.peer_reachability import PeerReachability
 from trough.worker.read_rule import Holder, Knowledge, decide
+from trough.worker.write_routing import WriteRouter
 from trough.worker.write_tracking import PendingWrite
 
 _log = Logger()
@@ -78,6 +79,7 @@ class QueryService:
     ) -> None:
         self.worker = worker
         self.node = worker.myself.node
+        self.writers = WriteRouter(worker)
         #: Which of the other workers could be connected to a moment ago.
         self.reach = PeerReachability(reactor)
         self._reactor = reactor
@@ -331,7 +333,9 @@ class QueryService:
         """Run `sql` in one transaction; `receiver` is told once it is on disk.
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment
+        :raises trough.errors.ColdSegment: nobody does
         """
+        self.writers.check_not_cold(segment)
         return self.worker.writer.write(segment, sql, parameters, limits, receiver)
 
     def damaged(self, segments: tuple[str, ...]) -> None:

@@ -216,7 +216,7 @@ class WriteLockManager(service.MultiService):
 
     async def _retire_idle(self) -> None:
         """Give back the locks of segments that nobody writes any more."""
-        draining = await self._is_draining()
+        draining = await self.is_draining()
         for entry in self._worker.segments.writable():
             copy = self._worker.segments.get(entry.segment)
             if copy is None or entry.unpromoted or not copy.writes.idle:
@@ -234,7 +234,8 @@ class WriteLockManager(service.MultiService):
             # looks at it now tries again until it works, and says what is wrong.
             self._worker.reconciler.look_at([entry.segment])
 
-    async def _is_draining(self) -> bool:
+    async def is_draining(self) -> bool:
+        """Whether this worker is being emptied."""
         node = self._worker.myself.node
         heard = self._worker.workers.get(node)
         # What was heard at a heartbeat may be over by now, and work may have come since.

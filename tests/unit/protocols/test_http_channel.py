@@ -1,8 +1,16 @@
 """Connections of the HTTP ports, without a network: who does not take an answer."""
 
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import Clock, StringTransport
 
-from trough.protocols.http.server import LOOKS, UNSURE, Resource, Site, write_response
+from trough.protocols.http.server import (
+    CANCEL_SECONDS,
+    LOOKS,
+    UNSURE,
+    Resource,
+    Site,
+    write_response,
+)
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n%s\r\n"
 
@@ -83,3 +91,40 @@ def test_a_peer_of_http_1_0_that_ends_his_side_is_answered_soon_or_not():
     peer.clock.advance(UNSURE)
     assert not peer.transport.value()
     assert peer.transport.disconnecting
+
+
+class Waiting(Resource):
+    """Waits for ever, in a coroutine."""
+
+    error_as_json = False
+
+    def handler(self, request):
+        return lambda request: self.run(request, self._wait())
+
+    async def _wait(self):
+        await Deferred()
+
+
+def test_a_shutdown_cancels_what_is_under_way_and_says_so():
+    """503 with the code, on a connection that is not reset."""
+    peer = Peer(Waiting())
+    peer.channel.dataReceived(REQUEST % b"")
+    draining = Deferred.fromCoroutine(peer.site.drain(10))
+    peer.clock.advance(9)
+    assert peer.transport.value() == b""
+    peer.clock.advance(1)
+    assert draining.called
+    answer = peer.transport.value()
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"X-Trough-Error: cancelled" in answer
+    assert not peer.transport.disconnected
+
+
+def test_a_shutdown_resets_what_does_not_end():
+    """Nothing can be answered for it: the process ends."""
+    peer = Peer(AnsweringLate())
+    peer.channel.dataReceived(REQUEST % b"")
+    draining = Deferred.fromCoroutine(peer.site.drain(10))
+    peer.clock.advance(10)
+    assert not peer.transport.disconnected
+    peer.clock.advance(CANCEL_SECONDS)
+    assert draining.called and peer.transport.disconnected

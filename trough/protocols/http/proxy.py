@@ -1,4 +1,4 @@
-"""Passes a read on to the worker that can answer it, streaming both ways.
+"""Passes a read, or a write, on to the worker that can answer it, streaming both ways.
 
 The client reads, the other worker sends: each is made to wait for the other by pausing
 the connection between us and the worker. A response that breaks off over there breaks off
@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.web.client import (
@@ -23,7 +24,13 @@ from twisted.web.client import (
 from twisted.web.http_headers import Headers
 
 from trough import errors
-from trough.protocols.http.server import CODE_HEADER, STATE_HEADER, Request, finished
+from trough.protocols.http.server import (
+    CODE_HEADER,
+    STATE_HEADER,
+    Request,
+    finished,
+    write_response,
+)
 
 #: Names the worker that passed a request on; such a request is not passed on again.
 FORWARDED_HEADER = b"x-trough-forwarded-by"
@@ -50,6 +57,7 @@ class Proxy:
         self._connections = HTTPConnectionPool(reactor, persistent=True)
         self._connections.maxPersistentPerHost = 16
         self._agent = Agent(reactor, connectTimeout=PATIENCE, pool=self._connections)
+        self._writing = Agent(reactor, connectTimeout=PATIENCE)
 
     async def forward(self, request: Request, url: str, seconds: float) -> None:
         """Send `request` to `url`, and its answer to the client.
@@ -59,10 +67,7 @@ class Proxy:
         :raises trough.errors.Moved: it has the segment no more, or not yet
         :raises trough.errors.Unavailable: it broke off
         """
-        headers = Headers()
-        for name in _PASSED_ON:
-            for value in request.requestHeaders.getRawHeaders(name, []):
-                headers.addRawHeader(name, value)
+        headers = _passed_on(request)
         body = FileBodyProducer(BytesIO(request.body()))
         asking: Deferred[Any] = self._agent.request(b"POST", url.encode(), headers, body)
         try:
@@ -82,9 +87,52 @@ class Proxy:
         response.deliverBody(relay)
         await relay.done
 
+    async def forward_write(self, request: Request, url: str, seconds: float) -> None:
+        """Send a write to `url`, once, and its answer to the client.
+
+        It goes by a connection of its own: one that was kept may be closed over there, and
+        nobody could tell then whether the write arrived.
+
+        :param seconds: that the write may take over there
+        :raises trough.errors.NoWriteLock: the other worker cannot be connected to
+        :raises trough.errors.OutcomeUnknown: it was sent, and no answer came
+        """
+        asking = self._writing.request(
+            b"POST",
+            f"{url}&seconds={seconds:g}".encode(),
+            _passed_on(request),
+            FileBodyProducer(BytesIO(request.body())),
+        )
+        try:
+            response = await asking.addTimeout(seconds + PATIENCE, self._reactor)
+            content = await readBody(response)
+        except ConnectError as failure:
+            raise errors.NoWriteLock(
+                f"{url} cannot be connected to: {failure}", "provision the segment again"
+            ) from failure
+        except (Exception, CancelledError) as failure:
+            raise errors.OutcomeUnknown(
+                f"the write was passed on to {url}, and no answer came: {failure}",
+                "it may be on disk or not: look before writing again",
+            ) from failure
+        for name in _PASSED_BACK:
+            for value in response.headers.getRawHeaders(name, []):
+                request.responseHeaders.setRawHeaders(name, [value])
+        if not finished(request):
+            write_response(request, response.code, b"", content)
+
     async def close(self) -> None:
         """Close the connections that were kept."""
         await self._connections.closeCachedConnections()
+
+
+def _passed_on(request: Request) -> Headers:
+    """The headers of a request that the other worker is to see."""
+    headers = Headers()
+    for name in _PASSED_ON:
+        for value in request.requestHeaders.getRawHeaders(name, []):
+            headers.addRawHeader(name, value)
+    return headers
 
 
 class _Relay(Protocol):

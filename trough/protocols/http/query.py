@@ -214,24 +214,40 @@ class WriteResource(Resource):
     error_as_json = False
     segment_in_host = True
 
-    def __init__(self, queries: QueryService, token: str = "") -> None:
+    def __init__(self, queries: QueryService, proxy: Proxy, token: str = "") -> None:
         super().__init__(token)
         self._queries = queries
+        self._proxy = proxy
 
     def handler(self, request: Request) -> Callable[[Request], None]:
         _only_post(request)
         parameters = query_parameters(request, self._queries)
-        return lambda request: self._write(request, parameters)
+        if self._queries.writers.is_here(parameters.segment):
+            return lambda request: self._write(request, parameters)
+        return lambda request: self.run(request, self._route(request, parameters))
+
+    async def _route(self, request: Request, parameters: QueryParameters) -> None:
+        """Pass a write on to the lock's holder, or take the lock again and write here."""
+        holder = await self._queries.writers.find(parameters.segment)
+        # Whoever passed it on may not have heard yet that this worker gave the lock up; what
+        # this one has heard may be late, too, and no write goes round in circles.
+        if holder is None or request.requestHeaders.hasHeader(FORWARDED_HEADER):
+            self._write(request, parameters)
+            return
+        request.requestHeaders.setRawHeaders(FORWARDED_HEADER, [self._queries.node.encode()])
+        url = f"{holder.write_url}?segment={parameters.segment}"
+        await self._proxy.forward_write(request, url, parameters.limits.seconds)
 
     def _write(self, request: Request, parameters: QueryParameters) -> None:
         # A client that goes away does not take its write back: it may be on disk.
-        self._queries.write(
+        job = self._queries.write(
             parameters.segment,
             request.body(),
             None,
             parameters.limits,
             Written(self, request),
         )
+        request.cancel_work = job.cancel
 
 
 def _only_post(request: Request) -> None:
@@ -261,6 +277,7 @@ class Streamed:
     def watch(self) -> None:
         """Cancel the query if the client goes away."""
         if not self._over:
+            self._request.cancel_work = self.job.cancel
             self._request.notifyFinish().addErrback(self._gone)
 
     def _gone(self, _: Failure) -> None:

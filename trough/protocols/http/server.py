@@ -33,6 +33,9 @@ _log = Logger()
 #: asks before sending, is answered at once; whoever sends more is cut off.
 PATIENCE = 16
 
+#: Seconds that requests have to answer once a shutdown has cancelled them.
+CANCEL_SECONDS = 2.0
+
 #: Seconds between two looks whether a client is there that has ended its side, and in which
 #: the answer has to begin to one of HTTP/1.0, which cannot be looked for.
 LOOKS, UNSURE = 1, 5
@@ -70,6 +73,8 @@ class Request(server.Request):
     channel: Any
     content: BytesIO
     site: Site
+    #: Ends what goes on for the request, which then answers with the error that comes of it.
+    cancel_work: Callable[[], object] | None = None
     _received = 0
     _answered = False
 
@@ -259,16 +264,30 @@ class Site(server.Site):
     async def drain(self, seconds: float) -> None:
         """Let the requests under way end; the port has been closed before.
 
-        :param seconds: after which those that have not are cut off
+        What is not done by then is cancelled, and answers so. A connection is reset only where
+        a part of an answer is out: nobody may take that for a whole one.
+
+        :param seconds: after which requests are cancelled
         """
-        if not self._under_way:
+        if await self._is_idle_within(seconds):
             return
-        self._idle = Deferred()
-        try:
-            await self._idle.addTimeout(seconds, self._clock)
-        except TimeoutError:
+        for request in list(self._under_way):
+            if request.startedWriting:
+                request.abort()
+            elif request.cancel_work is not None:
+                request.cancel_work()
+        if not await self._is_idle_within(CANCEL_SECONDS):
             for request in list(self._under_way):
                 request.abort()
+
+    async def _is_idle_within(self, seconds: float) -> bool:
+        if self._under_way:
+            self._idle = Deferred()
+            try:
+                await self._idle.addTimeout(seconds, self._clock)
+            except TimeoutError:
+                self._idle = None
+        return not self._under_way
 
     def log(self, request: http.Request) -> None:
         """Access logs are not kept: what matters is logged where it is known."""
@@ -322,6 +341,7 @@ class Resource(resource.Resource):
     def run(self, request: Request, work: Coroutine[Any, Any, Any]) -> None:
         """Await `work`, and write the response that it returns."""
         running: Deferred[Any] = Deferred.fromCoroutine(work)
+        request.cancel_work = request.cancel_work or running.cancel
         gone = request.notifyFinish()
         gone.addErrback(lambda _: running.cancel())
         running.addCallback(self._respond, request)
@@ -339,9 +359,11 @@ class Resource(resource.Resource):
         A response that ends without its closing bracket, on a connection that is reset,
         is one that no client can take for a whole one.
         """
-        if finished(request) or failure.check(CancelledError):
+        if finished(request):
             return
         error = failure.value
+        if isinstance(error, CancelledError):  # by a shutdown: the client is still there
+            error = errors.Cancelled("the server is shutting down", "ask again in a moment")
         if not isinstance(error, errors.TroughError):
             _log.failure("{uri}: failed", failure=failure, uri=request.uri)
             error = errors.TroughError("an error inside the server, which is in its log")

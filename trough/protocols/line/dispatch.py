@@ -88,6 +88,11 @@ class Requests:
         for reply in list(self._replies.values()):
             reply.resume()
 
+    def cancel(self) -> None:
+        """Ask everything that goes on to end, and to answer so."""
+        for reply in list(self._replies.values()):
+            reply.cancel()
+
     def abandon(self) -> None:
         """Answer nothing any more, and cancel everything that goes on."""
         replies, self._replies = self._replies, {}

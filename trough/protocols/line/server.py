@@ -38,6 +38,10 @@ from trough.util.flush_batch import FlushBatch
 _log = Logger()
 
 
+#: Seconds that requests have to answer once a shutdown has cancelled them.
+CANCEL_SECONDS = 2.0
+
+
 @dataclass(frozen=True, slots=True)
 class ServerLimits:
     """What one peer may use; sizes in bytes, times in seconds.
@@ -160,6 +164,22 @@ class LineServer(Protocol):
         self._requests.refusal = errors.Unavailable(f"{self._factory.node} is shutting down")
         if not self._requests:
             self.quit(None, format_error(self._requests.refusal))
+
+    def cancel_all(self) -> None:
+        """Cancel what is under way, for a shutdown; each request answers with what comes of it.
+
+        A peer that has all its answers, and BYE, and does not hang up, is hung up on.
+        """
+        if self._closing:
+            self.transport.loseConnection()
+        self._requests.cancel()
+
+    def end_now(self, error: errors.TroughError) -> None:
+        """As :meth:`throw_out`, of a connection that :meth:`cancel_all` has not ended."""
+        if self._closing:
+            self.transport.abortConnection()
+        else:
+            self.throw_out(error)
 
     def throw_out(self, error: errors.TroughError) -> None:
         """Cancel everything, say why, close."""
@@ -356,17 +376,25 @@ class LineServerFactory(Factory):
 
         The port has been closed before. Returns when no connection is left.
 
-        :param seconds: after which what still goes on is cut off
+        :param seconds: after which what still goes on is cancelled
         """
         self._drained = Deferred()
         for connection in list(self._connections):
             connection.drain()
         if self._connections:
-            cutting_off = self.clock.callLater(seconds, self._cut_off)
+            steps = [
+                self.clock.callLater(seconds, self._cancel),
+                self.clock.callLater(seconds + CANCEL_SECONDS, self._throw_out),
+            ]
             await self._drained
-            if cutting_off.active():
-                cutting_off.cancel()
+            for step in steps:
+                if step.active():
+                    step.cancel()
 
-    def _cut_off(self) -> None:
+    def _cancel(self) -> None:
         for connection in list(self._connections):
-            connection.transport.abortConnection()
+            connection.cancel_all()
+
+    def _throw_out(self) -> None:
+        for connection in list(self._connections):
+            connection.end_now(errors.Cancelled(f"{self.node} is shutting down"))

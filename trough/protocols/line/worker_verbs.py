@@ -14,6 +14,7 @@ from trough.metadata.patterns import matching
 from trough.model import Copy
 from trough.protocols.line.arguments import (
     QueryArguments,
+    WriteArguments,
     checked_ids,
     parse_no_arguments,
     parse_query_arguments,
@@ -209,8 +210,20 @@ class WorkerVerbs:
         line = worker.line if worker is not None else ""
         return errors.Moved(f"{copy.node} {line}".strip(), copy.node, line)
 
-    def _write(self, request: Request, reply: Reply) -> None:
+    def _write(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_write_arguments(request)
+        if self._queries.writers.is_here(arguments.segment):
+            self._write_here(arguments, reply)
+            return None
+        return self._write_late(arguments, reply)
+
+    async def _write_late(self, arguments: WriteArguments, reply: Reply) -> None:
+        """Take the lock again, if this worker gave it up; a client of this protocol is not
+        passed on, but told to provision."""
+        await self._queries.writers.find(arguments.segment)
+        self._write_here(arguments, reply)
+
+    def _write_here(self, arguments: WriteArguments, reply: Reply) -> None:
         limits = self._queries.limits(arguments.seconds, None, reply.connection.client)
         reply.follow(
             self._queries.write(
