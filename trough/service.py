@@ -50,7 +50,9 @@ from trough.sql.sqlite import limit_memory
 from trough.storage import Storage
 from trough.storage.open import directory_of, open_storage
 from trough.sync import MasterSyncController
+from trough.util import confinement
 from trough.util.confined_files import OwnFiles
+from trough.util.confinement import Confinement
 from trough.util.flush_batch import FlushBatch
 from trough.util.private_files import GroupAccess, make_private, tighten, tighten_database
 from trough.util.readiness import ReadinessNotifier
@@ -151,7 +153,8 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     registry = _registry(settings)
     if registry is not None:
         tighten_database(registry, group)
-    tasks = TaskPool(reactor)
+    tasks = TaskPool(reactor, confinement=_confinement(settings))
+    StartHook(_report_what_is_missing).setServiceParent(stack)
     threads = ThreadPoolService("trough-work", 4, reactor)
     threads.setServiceParent(stack)
     storage = open_storage(
@@ -169,7 +172,9 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         user=settings.rethinkdb_user,
         password=settings.rethinkdb_password or "",
         locate=storage.location,
-        tasks=tasks,
+        # Those that match patterns against an embedded registry open it, and run no SQL of
+        # anybody; those that run SQL may not.
+        tasks=tasks if registry is None else None,
     )
     StopHook(metadata.close).setServiceParent(stack)
     StopHook(lambda: _awaited(storage.close())).setServiceParent(stack)
@@ -178,6 +183,18 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     return _Common(
         settings, reactor, metadata, storage, threads, schemas, stack, FlushBatch(reactor), tasks
     )
+
+
+def _confinement(settings: Settings) -> Confinement:
+    """The files that processes which run SQL may use."""
+    folders = tuple(str(Path(settings.local_data) / name) for name in local_files.FOLDERS)
+    mount = settings.cold_root
+    return Confinement((mount,) if mount else (), folders, files=True)
+
+
+def _report_what_is_missing() -> None:
+    for part in confinement.missing():
+        _log.warn("executors are confined without {part}: this kernel has none", part=part)
 
 
 def _registry(settings: Settings) -> Path | None:
@@ -247,6 +264,7 @@ def _executor_pool(common: _Common) -> ExecutorPool:
         kept_handles=settings.kept_handles,
         bunch=common.bunch,
         tasks=common.tasks,
+        confinement=_confinement(settings),
     )
 
 

@@ -301,6 +301,13 @@ class Settings:
         return self.cold_storage_path.format(prefix=segment[:-3], segment_id=segment)
 
     @property
+    def cold_root(self) -> str | None:
+        """The directory that all cold segments' files are mounted below, or None."""
+        if self.cold_storage_path is None:
+            return None
+        return self.cold_storage_path.partition("{")[0].rpartition("/")[0] or "/"
+
+    @property
     def leader_ttl(self) -> float:
         """Seconds that a leadership lasts from its last renewal."""
         return 3 * self.election_cycle

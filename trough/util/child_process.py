@@ -52,9 +52,23 @@ def started() -> Iterator[None]:
         ) from error
 
 
+#: Variables that a process of this package needs: where programs, libraries and modules are,
+#: the language and time of the machine, and what measures the coverage of tests.
+_PASSED_ON = frozenset({"PATH", "LD_LIBRARY_PATH", "TZ", "LANG", "LANGUAGE", "TMPDIR"})
+_PASSED_ON_BY_PREFIX = ("LC_", "PYTHON", "COVERAGE_", "COV_")
+
+
 def environment() -> dict[str, str]:
-    """This process's environment variables, and wherever this package is found first."""
-    found = dict(os.environ)
+    """The environment for such a process, and wherever this package is found first.
+
+    Nothing else is passed on: secrets of this process, such as ``AUTH_TOKEN``, are not for
+    one that runs a stranger's SQL.
+    """
+    found = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED_ON or name.startswith(_PASSED_ON_BY_PREFIX)
+    }
     paths = [str(Path(trough.__file__).parent.parent), found.get("PYTHONPATH", "")]
     found["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return found

@@ -10,7 +10,6 @@ refused with that reason.
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,8 +82,7 @@ class ColdSegments:
 
     async def open(self) -> None:
         """Empty the cache of an earlier run."""
-        await self._threads.run(shutil.rmtree, self._directory, True)
-        await self._threads.run(lambda: self._directory.mkdir(parents=True, exist_ok=True))
+        await self._threads.run(local_files.empty, self._directory)
 
     # -- which segments there are ---------------------------------------------------
 

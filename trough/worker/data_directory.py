@@ -86,6 +86,8 @@ class DataDirectory(service.Service):
         self._lock: int | None = None
         try:
             path.mkdir(parents=True, exist_ok=True)
+            for name in local_files.FOLDERS:  # before the executors that are let into them
+                (path / name).mkdir(exist_ok=True)
             owner = self._kept("node", node)
             self.identity = self._kept("identity", uuid.uuid4().hex)
         except OSError as reason:

@@ -107,6 +107,20 @@ def make_room_for_snapshot(snapshot: Path, source: str) -> None:
     check_room(snapshot.parent, size)
 
 
+def empty(directory: Path) -> None:
+    """Remove all that is in a directory, which is made where it is missing.
+
+    It stays the same directory: executors were let into that one (trough.util.confinement).
+    """
+    with in_our_words(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def content_of(snapshot: Path) -> tuple[int, str]:
     """Size in bytes and checksum of a file."""
     with in_our_words(snapshot):
@@ -187,8 +201,7 @@ def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:
     """
     for name in ("segments", "aside"):
         make_directories(directory / name)
-    shutil.rmtree(directory / "snapshots", ignore_errors=True)
-    (directory / "snapshots").mkdir(exist_ok=True)
+    empty(directory / "snapshots")
     catalogue = Catalogue(catalogue_path(directory))
     try:
         return catalogue, _reconcile(directory, catalogue)

@@ -59,6 +59,7 @@ from trough.sql.handles import Handles
 from trough.sql.queries import Framing, Parameters, Plan
 from trough.sql.reading import Reader
 from trough.sql.writing import Write, Writer
+from trough.util.confinement import Confinement, confine
 
 #: Seconds between two looks at the socket while there is something to do.
 LOOK = 0.002
@@ -354,9 +355,10 @@ def main(arguments: list[str]) -> None:
     """Run an executor.
 
     :param arguments: descriptors of the socket and of the shared memory, bytes that
-        SQLite may use, connections to keep
+        SQLite may use, connections to keep; and the files that it may use
     """
-    descriptor, memory, limit, kept = map(int, arguments)
+    *numbers, files = arguments
+    descriptor, memory, limit, kept = map(int, numbers)
     ignore_signals()
     die_with_the_parent()
     _limit_resources(limit)
@@ -369,6 +371,7 @@ def main(arguments: list[str]) -> None:
     # What is made for a request is gone with it, by counting references alone.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
+    confine(Confinement.of_argument(files))
     executor.run()
 
 

@@ -34,6 +34,7 @@ from trough.executors.child.process_limits import (
     limit_data,
 )
 from trough.sql import sqlite
+from trough.util.confinement import Confinement, confine
 
 #: Bytes of Python's own that the process may have beside SQLite's.
 PYTHON_MEMORY = 96 << 20
@@ -65,15 +66,18 @@ def run(name: str, budget: float, arguments: tuple[Any, ...]) -> ipc.Message:
 def main(arguments: list[str]) -> None:
     """Serve one parent.
 
-    :param arguments: descriptor of the socket, and bytes that SQLite may use
+    :param arguments: descriptor of the socket, bytes that SQLite may use, and the files that
+        it may use
     """
-    descriptor, memory = map(int, arguments)
+    *numbers, files = arguments
+    descriptor, memory = map(int, numbers)
     ignore_signals()
     die_with_the_parent()
     limit_data(memory + PYTHON_MEMORY)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sqlite.limit_memory(memory)
     channel = ParentSocket(socket.socket(fileno=descriptor))
+    confine(Confinement.of_argument(files))
     while True:
         for name, budget, task_arguments in channel.wait(None):
             channel.send(run(name, budget, task_arguments))

@@ -48,6 +48,7 @@ from trough.executors.pool.write_scheduler import WriteScheduler
 from trough.sql import segment_files
 from trough.sql.queries import Framing
 from trough.sql.sqlite import SCHEMA_SECONDS, schema_runs_too_long
+from trough.util.confinement import Confinement
 from trough.util.flush_batch import FlushBatch
 
 __all__ = ["ExecutorPool", "Framing", "Job", "Outcome", "ReadLimits", "Receiver", "Target"]
@@ -89,12 +90,14 @@ class ExecutorPool(service.Service):
         kept_handles: int = KEPT_HANDLES,
         bunch: FlushBatch | None = None,
         tasks: TaskPool | None = None,
+        confinement: Confinement | None = None,
     ) -> None:
         cores = os.cpu_count() or 1
         number = executors or cores
+        files = confinement or Confinement()
 
         def new(name: str) -> ExecutorProcess:
-            return ExecutorProcess(reactor, self, name, memory, kept_handles)
+            return ExecutorProcess(reactor, self, name, memory, kept_handles, files)
 
         self._reactor = reactor
         self.bunch = bunch or FlushBatch(reactor)

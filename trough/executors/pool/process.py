@@ -31,6 +31,7 @@ from trough.executors.pool.jobs import WriteJob
 from trough.executors.pool.read_jobs import ReadTask
 from trough.executors.shared_memory import MOST_WRITES, SharedProgressTable, create_memory
 from trough.util import child_process
+from trough.util.confinement import Confinement
 
 if TYPE_CHECKING:
     from trough.executors.pool.pool import ExecutorPool
@@ -51,6 +52,7 @@ class ExecutorProcess:
     :param name: for logs and status
     :param memory: bytes that SQLite may use
     :param kept_handles: connections for reads that it keeps
+    :param confinement: the files that it may use
     :ivar outstanding: parts of queries that it was handed, by number
     :ivar writes: writes that it was given, by number
     :ivar calls: calls that it was handed, by number
@@ -60,13 +62,19 @@ class ExecutorProcess:
     """
 
     def __init__(
-        self, reactor: Any, pool: ExecutorPool, name: str, memory: int, kept_handles: int
+        self,
+        reactor: Any,
+        pool: ExecutorPool,
+        name: str,
+        memory: int,
+        kept_handles: int,
+        confinement: Confinement,
     ) -> None:
         self._reactor = reactor
         self._pool = pool
         self.name = name
         # Its descriptors are as start() lays them out.
-        self._arguments = ["3", "4", str(memory), str(kept_handles)]
+        self._arguments = ["3", "4", str(memory), str(kept_handles), confinement.argument()]
         self._outgoing: list[Message] = []
         self._socket: ChildSocket | None = None
         self._process: Any = None

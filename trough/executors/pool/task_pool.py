@@ -32,6 +32,7 @@ from trough.executors import ipc
 from trough.executors.error_frames import error_of
 from trough.executors.pool.child_socket import ChildSocket
 from trough.util import child_process
+from trough.util.confinement import Confinement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,9 +56,17 @@ class TaskPool:
 
     :param processes: at most
     :param memory: bytes that SQLite may use in each
+    :param confinement: the files that they may use
     """
 
-    def __init__(self, reactor: Any, processes: int = PROCESSES, memory: int = MEMORY) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        processes: int = PROCESSES,
+        memory: int = MEMORY,
+        confinement: Confinement | None = None,
+    ) -> None:
+        self.confinement = confinement or Confinement()
         self._reactor = reactor
         self._most = processes
         self._memory = memory
@@ -217,7 +226,9 @@ class _TaskProcess:
         self._late: Any = None
         self.task: _Task | None = None
         self.was_late = False
-        self._process, ours = started("trough.executors.child.task_main", pool.memory)
+        self._process, ours = started(
+            "trough.executors.child.task_main", pool.memory, pool.confinement.argument()
+        )
         self._socket = ChildSocket(reactor, ours, self._received, self._ended)
 
     def begin(self, task: _Task) -> None:
