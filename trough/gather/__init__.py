@@ -9,8 +9,9 @@ a row. What cannot be answered exactly is refused, with the reason.
 runs it over the Twisted client. See ``docs/gather.rst`` for what is answered how.
 """
 
+from trough.gather.gather_plan import GatherPlan
 from trough.gather.merger import Merger
-from trough.gather.planner import GatherPlan, plan
+from trough.gather.planner import plan
 from trough.gather.schema import read_schema, unite
 from trough.gather.session import GatherSession, SegmentRequest
 from trough.gather.temp_database import GatherLimits

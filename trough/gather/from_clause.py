@@ -13,11 +13,17 @@ from sqlglot import exp
 from trough.gather.dialect import parse
 from trough.gather.normal_terms import rename, unwrapped
 from trough.gather.scopes import FromItem, Scope, Unresolved, quoted
-from trough.gather.sqlite_helpers import folded
+from trough.gather.sqlite_helpers import DESCRIBING, folded
 from trough.gather.union_database import SEGMENT, UnionDatabase
 from trough.gather.views import body_of
 
 QUERIES = (exp.Select, exp.SetOperation, exp.Values)
+
+
+def is_pragma(function: str) -> bool:
+    """Whether a function in FROM is a pragma that describes a segment's tables."""
+    return folded(function).removeprefix("pragma_") in DESCRIBING
+
 
 #: Views that one text may come to, each mention counted: views of views could double each time.
 _MOST_VIEWS = 200
@@ -45,11 +51,13 @@ class FromClauses:
     """The part of the resolver that knows sources.
 
     :ivar names: of the tables and views that the text names, in lower case
+    :ivar has_pragmas: it reads what a pragma says about a segment's tables
     """
 
     def __init__(self, catalogue: UnionDatabase) -> None:
         self.catalogue = catalogue
         self.names: set[str] = set()
+        self.has_pragmas = False
         self._views = 0
         self._with_tables = 0
 
@@ -182,6 +190,7 @@ class FromClauses:
         described = self.catalogue.columns_of_function(function)
         if described is None:
             raise Unresolved(f"{function} is not a table of the union")
+        self.has_pragmas |= is_pragma(function)
         columns = {folded(name): name for name, _ in described}
         listed = [name for name, hidden in described if not hidden]
         alias = node.alias or function

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trough import errors
-from trough.gather.planner import GatherPlan
+from trough.gather.gather_plan import GatherPlan
 from trough.gather.segment_sql import SegmentQuery
 from trough.gather.temp_database import GatherLimits, TempDatabase
 

@@ -30,7 +30,7 @@ from trough.gather.dialect import (
     parse,
     write,
 )
-from trough.gather.from_clause import QUERIES, FromClauses, Tables
+from trough.gather.from_clause import QUERIES, FromClauses, Tables, is_pragma
 from trough.gather.normal_terms import integer, name_of, stripped, term_of, unwrapped
 from trough.gather.scopes import FromItem, Scope, Unresolved, quoted, reference
 from trough.gather.sqlite_helpers import folded
@@ -69,6 +69,7 @@ class NormalForm:
     :ivar loose: a name in the text is an alias or a text because no column is called so; it
         would mean a column that a segment not yet known turns out to have
     :ivar names: of the tables and views that the text names, in lower case
+    :ivar has_pragmas: it reads what a pragma says about a segment's tables
     :ivar left_out: places of columns that ``*`` has in the catalogue alone
     """
 
@@ -76,6 +77,7 @@ class NormalForm:
     loose: bool
     names: frozenset[str]
     left_out: frozenset[int] = frozenset()
+    has_pragmas: bool = False
 
     def without_segment(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The names of the columns, as the catalogue has them, without those left out."""
@@ -108,7 +110,22 @@ def normal_form(sql: str, catalogue: UnionDatabase, parameters: Mapping[str, Any
     if program is None or catalogue.program(text, parameters) != program:
         raise Unresolved("its tree is not proved to mean the same as its text")
     names = frozenset(resolver.names)
-    return NormalForm(tree, resolver.loose, names, _without(tree, resolver.segment_stars))
+    left_out = _without(tree, resolver.segment_stars)
+    return NormalForm(tree, resolver.loose, names, left_out, resolver.has_pragmas)
+
+
+def with_segment_of_pragmas(sql: str) -> str:
+    """`sql` with a column :data:`SEGMENT` in what it reads of pragmas, where it does."""
+    tree = parse(sql) if "pragma_" in sql.lower() else None
+    for table in list(tree.find_all(exp.Table)) if tree is not None else []:
+        function = table.this
+        if is_pragma(function.name):
+            alias = exp.TableAlias(this=quoted(table.alias or function.name))
+            segment = exp.Alias(this=CastAs(this=exp.Null(), to="TEXT"), alias=quoted(SEGMENT))
+            from_ = exp.From(this=exp.Table(this=function.copy()))
+            query = exp.Select(expressions=[exp.Star(), segment], from_=from_)
+            table.replace(exp.Subquery(this=query, alias=alias))
+    return sql if tree is None else write(tree)
 
 
 def _without(tree: exp.Expr, added: list[exp.Expr]) -> frozenset[int]:

@@ -59,7 +59,7 @@ def guard(tables: Iterable[str], variant: SegmentSchema, width: int) -> str:
     # Names of their own, for answers that come as objects.
     nulls = "".join(f"NULL AS c{place}, " for place in range(width))
     schema = f"({SCHEMA_VALUE}) AS c{width}"
-    return f"SELECT {nulls}{schema} WHERE NOT ({' AND '.join(conditions)})"
+    return f"SELECT {nulls}{schema} WHERE NOT ({' AND '.join(conditions) or 1})"
 
 
 def guarded(

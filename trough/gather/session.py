@@ -15,8 +15,9 @@ from typing import Any
 from trough import errors
 from trough.gather import sqlite_helpers
 from trough.gather.errors import failure
+from trough.gather.gather_plan import GatherPlan
 from trough.gather.merger import Merger
-from trough.gather.planner import GatherPlan, plan
+from trough.gather.planner import plan
 from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
 from trough.gather.segment_sql import SegmentQuery, guard_only
 from trough.gather.temp_database import GatherLimits

@@ -36,6 +36,11 @@ Error = (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError)
 
 _INTERRUPT = 9
 
+#: Pragmas that describe a segment's tables.
+DESCRIBING = frozenset(
+    {"table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"}
+)
+
 _READING = frozenset({Action.SELECT, Action.READ, Action.RECURSIVE})
 
 
@@ -48,16 +53,22 @@ def connect(path: str = ":memory:") -> Connection:
 
 
 def confine(
-    connection: Connection, watcher: Watcher | None = None, own: frozenset[str] = frozenset()
+    connection: Connection,
+    watcher: Watcher | None = None,
+    own: frozenset[str] = frozenset(),
+    pragmas: bool = False,
 ) -> None:
     """From now on only reading is allowed, until :func:`release`.
 
     :param own: names of functions besides those that any text may call
+    :param pragmas: those that describe tables are allowed, for ``pragma_table_info`` in FROM
     """
 
     def authorize(action: int, first: Any, second: Any, third: Any, fourth: Any) -> int:
         if action == Action.FUNCTION:
             allowed = (name := str(second).lower()) in FUNCTIONS or name in own
+        elif action == Action.PRAGMA:
+            allowed = pragmas and str(first).lower() in DESCRIBING
         else:
             allowed = action in _READING
         if allowed and watcher is not None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from trough import errors
 from trough.gather import exact_sums, sqlite_helpers
-from trough.gather.planner import GatherPlan
+from trough.gather.gather_plan import GatherPlan
 from trough.gather.pushdown import PARTIAL, Pushdown
 from trough.gather.sqlite_helpers import sqlite3
 from trough.gather.union_database import SEGMENT

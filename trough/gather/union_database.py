@@ -49,11 +49,15 @@ class UnionDatabase:
 
     :param schema: the union
     :param with_segment: give each table a last column :data:`SEGMENT`
+    :param pragmas: texts may read what pragmas say about tables
     """
 
-    def __init__(self, schema: SegmentSchema, with_segment: bool = False) -> None:
+    def __init__(
+        self, schema: SegmentSchema, with_segment: bool = False, pragmas: bool = False
+    ) -> None:
         self.schema = schema
         self.with_segment = with_segment
+        self.pragmas = pragmas
         self._connection = sqlite_helpers.connect()
         for table in schema.tables.values():
             self._connection.execute(definition(table, with_segment))
@@ -81,7 +85,7 @@ class UnionDatabase:
             elif action == Action.FUNCTION:
                 functions.add(str(second).lower())
 
-        sqlite_helpers.confine(self._connection, watch)
+        sqlite_helpers.confine(self._connection, watch, pragmas=self.pragmas)
         # Over empty tables only a query that reads none of them runs for long.
         self._connection.set_progress_handler(lambda: 1, 1000 * sqlite_helpers.STEPS)
         try:
@@ -162,7 +166,7 @@ class UnionDatabase:
         """
         # Constants are shown as the bytes that they are, BLOBs too.
         self._connection.text_factory = bytes
-        sqlite_helpers.confine(self._connection, own=self.own)
+        sqlite_helpers.confine(self._connection, own=self.own, pragmas=self.pragmas)
         try:
             rows = self._connection.execute(f"EXPLAIN {sql}", parameters).fetchall()
         except sqlite_helpers.Error:

@@ -261,3 +261,48 @@ def test_a_subquery_is_computed_where_its_row_is() -> None:
     assert two_segments().gather(sql, within=True) == [(1, 5, 1), (1, 7, 2)]
     sql = "SELECT group_concat(v IN (SELECT v * 2 FROM u), '' ORDER BY v) FROM t"
     assert two_segments().gather(sql, within=True) == [("100",)]
+
+
+PRAGMAS = [
+    ("SELECT count(*) FROM pragma_table_info('t')", [(5,)]),
+    (
+        "SELECT _segment FROM pragma_table_info('t') GROUP BY _segment HAVING sum(name = 'b') = 0",
+        [("two",)],
+    ),
+    (
+        "SELECT p._segment, p.name FROM pragma_table_info('t') AS p WHERE p.name <> 'a' ORDER BY 1",
+        [("one", "b"), ("three", "b")],
+    ),
+    ("SELECT name, count(*) FROM pragma_table_xinfo('t') GROUP BY name ORDER BY 1",
+     [("a", 3), ("b", 2)]),
+    ("SELECT type, count(*) FROM pragma_table_list WHERE name = 't' GROUP BY 1", [("table", 3)]),
+    ("SELECT count(*) FROM t WHERE EXISTS (SELECT 1 FROM pragma_table_info('t') WHERE name = 'b')",
+     [(3,)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "rows"), PRAGMAS)
+def test_what_a_pragma_says_about_each_segments_tables(
+    sql: str, rows: list[tuple[Any, ...]]
+) -> None:
+    """Which segments lack a column, and the like."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (a, b)", {"t": [(1, 1), (2, 2)]})
+    cluster.add("two", "CREATE TABLE t (a)", {"t": [(1,)]})
+    cluster.add("three", "CREATE TABLE t (b, a)", {"t": [(1, 1)]})
+    cluster.add("four", "CREATE TABLE u (a)", {})
+    assert cluster.gather(sql, within=True) == rows
+
+
+@pytest.mark.parametrize("sql", ["SELECT 1 FROM pragma_table_info('t')", "PRAGMA table_info(t)"])
+def test_a_pragma_over_the_union_is_refused(sql: str) -> None:
+    """The union's tables have no definition of their own."""
+    with pytest.raises(errors.ForbiddenSql, match="only reads"):
+        two_segments().gather(sql)
+
+
+def test_other_pragmas_are_refused_within_segments() -> None:
+    """Only those that describe tables are read."""
+    for name in ("database_list", "user_version", "integrity_check"):
+        with pytest.raises(errors.TroughError, match=r"only reads|no such table"):
+            two_segments().gather(f"SELECT * FROM pragma_{name}", within=True)
