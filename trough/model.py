@@ -8,35 +8,72 @@ here, once, for all engines.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 from trough import errors
 
-#: Longest segment id and longest worker name. A key of RethinkDB holds 127 bytes
-#: and ``trough-write:NODE:ID`` has to fit: 13 + 49 + 1 + 64.
-MAX_SEGMENT_ID = 64
+#: Bytes of UTF-8 in the longest segment id. A key of RethinkDB holds 127, and existing
+#: clients look for the write lock under ``write:lock:ID``.
+MAX_SEGMENT_ID = 127 - len("write:lock:")
+#: Characters of the longest worker's name.
 MAX_NODE_NAME = 49
 
 SEGMENT_ID_RULE = (
-    f"a segment id is 1 to {MAX_SEGMENT_ID} characters out of A-Z a-z 0-9 _ - . ~ @ = "
-    "and does not begin with a dot"
+    f"a segment id is 1 to {MAX_SEGMENT_ID} bytes of UTF-8 without slash, colon and control "
+    "characters, and does not begin with a dot"
 )
 NODE_NAME_RULE = (
     f"a worker's name is 1 to {MAX_NODE_NAME} characters out of A-Z a-z 0-9 _ - . "
     "and does not begin with a dot"
 )
 
-# Why these: a file name on every file system, HDFS included (no ``/`` and no ``:``),
-# a URL that clients build without escaping (no ``%?#&+``), a list of ids in the line
-# protocol (no comma, no blank), and a hidden file stays the mark of unfinished work. A tilde
-# may come first although it marks a pattern in that list: ids of this shape may lie in
-# canonical storage already, and one rule has to hold for reading and for making segments.
-# Where a list stands, a comma before it (``,~id``) says that it is no pattern.
-_SEGMENT_ID = re.compile(rf"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]{{0,{MAX_SEGMENT_ID - 1}}}")
+# An id is free text: clients use names that people gave. What it may not be has a reason
+# each: a slash makes another path; HDFS has no colon in names; a dot in front marks
+# unfinished work; a control character, the end of a line or a change of direction would break
+# or falsify lines of text; half a surrogate pair is no text, and U+FFFD is what is left where
+# text was decoded wrongly. The client library of HDFS reads ``#LATEST`` as another file.
+# Case matters, and nothing is normalised: other code points are another id.
+_PLAIN_ID = re.compile(rf"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]{{0,{MAX_SEGMENT_ID - 1}}}")
+_UNSAFE = re.compile(
+    "[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffd\ud800-\udfff]|#LATEST"
+)
 #: A pattern for the whole of a worker's name.
 NODE_NAME = rf"^[A-Za-z0-9_\-][A-Za-z0-9_\-.]{{0,{MAX_NODE_NAME - 1}}}$"
 _NODE_NAME = re.compile(NODE_NAME)
+
+#: Characters that stand for themselves where an id is one word: in a URL, and in the line
+#: protocol. All others are escaped there, as ``%`` and two hexadecimal digits for each byte.
+_PLAIN_CHARACTERS = "~@="
+
+
+def unsafe_text(text: str) -> str:
+    """What in `text` could break lines or paths that it stands in, or ``""``."""
+    found = _UNSAFE.search(text)
+    return ascii(found[0])[1:-1] if found else ""
+
+
+def why_no_segment_id(text: object) -> str:
+    """Why `text` is no segment id, or ``""`` if it is one."""
+    if not isinstance(text, str):
+        return "it is no text"
+    if _PLAIN_ID.fullmatch(text):
+        return ""
+    if not text:
+        return "it is empty"
+    if text[0] == ".":
+        return "it begins with a dot"
+    if text == "*":
+        return "it stands for all segments"
+    for character, name in (("/", "a slash"), (":", "a colon")):
+        if character in text:
+            return f"it has {name}"
+    if unsafe := unsafe_text(text):
+        return f"it has {unsafe}"
+    size = len(text.encode())
+    return f"it has {size} bytes" if size > MAX_SEGMENT_ID else ""
 
 
 def check_segment_id(text: object) -> str:
@@ -44,14 +81,55 @@ def check_segment_id(text: object) -> str:
 
     :raises trough.errors.BadSegmentId: naming the id and the rule
     """
-    if isinstance(text, str) and _SEGMENT_ID.fullmatch(text):
+    if isinstance(text, str) and _PLAIN_ID.fullmatch(text):
         return text
-    raise errors.BadSegmentId(f"not a segment id: {_shown(text)}", SEGMENT_ID_RULE)
+    if why := why_no_segment_id(text):
+        raise errors.BadSegmentId(f"not a segment id: {_shown(text)}: {why}", SEGMENT_ID_RULE)
+    assert isinstance(text, str)
+    return text
 
 
 def is_segment_id(text: str) -> bool:
     """Whether `text` follows the rule for segment ids."""
-    return _SEGMENT_ID.fullmatch(text) is not None
+    return _PLAIN_ID.fullmatch(text) is not None or not why_no_segment_id(text)
+
+
+def segment_named(value: object) -> str:
+    """The segment id that a value in JSON names: a text, or a number's text.
+
+    The original took numbers, and clients send them: ``{"segment": 300123}``.
+
+    :raises trough.errors.BadSegmentId: naming the value and the reason
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return check_segment_id(str(value))
+    if isinstance(value, int | float):
+        raise errors.BadSegmentId(
+            f"not a segment id: {json.dumps(value)}: of numbers, only whole ones from 0 name one",
+            "send the id as a text",
+        )
+    return check_segment_id(value)
+
+
+def segment_word(segment: str) -> str:
+    """A segment id as one word of ASCII, for a URL or a line of the line protocol; most ids
+    are such a word."""
+    return segment if _PLAIN_ID.fullmatch(segment) else quote(segment, _PLAIN_CHARACTERS)
+
+
+def segment_of_word(word: str) -> str:
+    """The segment id that :func:`segment_word` made this word of; not checked.
+
+    :raises trough.errors.BadSegmentId: what is escaped is not UTF-8
+    """
+    if "%" not in word:
+        return word
+    try:
+        return unquote(word, errors="strict")
+    except UnicodeDecodeError as error:
+        raise errors.BadSegmentId(
+            f"not a segment id: {_shown(word)}: it is not UTF-8", SEGMENT_ID_RULE
+        ) from error
 
 
 def is_node_name(text: str) -> bool:

@@ -22,7 +22,7 @@ from trough.leader.cluster_status import ClusterStatus
 from trough.leader.lock_holders import LockHolders
 from trough.leader.term import Leadership
 from trough.metadata import Metadata
-from trough.model import READ, Leader, Worker, canonical_path, check_segment_id
+from trough.model import READ, Leader, Worker, canonical_path, check_segment_id, segment_word
 from trough.protocols.http.manager_client import ManagerClient
 from trough.storage import Storage
 from trough.util.periodic import Periodic
@@ -162,7 +162,6 @@ class MasterSyncController(service.MultiService):
             raise errors.ColdSegment(
                 f"segment {segment} belongs to the cold tier, which is never writable"
             )
-        await self.metadata.schema(schema)
         while (holder := await self._holders.holder_of(segment)) is not None:
             try:
                 answer = await self._provision_on(holder, segment, schema)
@@ -219,7 +218,7 @@ class MasterSyncController(service.MultiService):
             return self.leadership.files_of(segment) or []
         try:
             answer = await self._peers.call(
-                "GET", f"{leader.url}segment/{segment}/files", seconds=LEADER_TIMEOUT
+                "GET", f"{leader.url}segment/{segment_word(segment)}/files", seconds=LEADER_TIMEOUT
             )
         except errors.TroughError as reason:
             _log.warn(
@@ -316,7 +315,7 @@ class MasterSyncController(service.MultiService):
         workers = [worker for worker in await self.metadata.workers() if worker.node in nodes]
         calls = [
             Deferred.fromCoroutine(
-                self._peers.call("DELETE", f"{worker.manager_url}segment/{segment}")
+                self._peers.call("DELETE", f"{worker.manager_url}segment/{segment_word(segment)}")
             )
             for worker in workers
         ]

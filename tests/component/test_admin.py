@@ -201,7 +201,7 @@ async def test_freeing_all_locks_of_a_lost_worker(registry):
     assert len(await registry.metadata.locks("gone")) == 2
     status, text = await registry.run(admin.free_locks, typed="gone\n", node="gone", yes=False)
     assert status == admin.DONE
-    assert "  300002  never promoted, as far as is known\n" in text
+    assert "  300002  no promotion is known\n" in text
     assert "  300003  2023-11-14 22:13:20 UTC\n" in text
     assert [lock.segment for lock in await registry.metadata.locks()] == ["300001"]
 
@@ -242,7 +242,7 @@ async def test_forgetting_a_lost_worker(registry):
         "  its assignments (1), whose copies",
         "  its write locks (1)\n",
         "and nowhere else",
-        "  300002  never promoted, as far as is known\n",
+        "  300002  no promotion is known\n",
         "gone is forgotten.\n",
     ):
         assert told in text
@@ -325,7 +325,7 @@ async def test_freeing_a_lock_warns_and_asks(registry):
     )
     assert status == admin.DONE
     assert "gone is not alive: if it can be brought back, do that instead." in text
-    assert "never promoted, as far as is known: everything in it" in text
+    assert "No promotion of the segment is known: everything in it" in text
     assert await registry.metadata.lock_of("300002") is None
 
 

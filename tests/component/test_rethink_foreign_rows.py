@@ -167,3 +167,13 @@ async def test_numbers_are_the_segments_that_their_text_names(stores, plain):
     assert await store.assignments_of_segment("300123") == []
     await store.forget_segment("300123")
     assert await store.copies_of(["300123"]) == {}
+
+
+@async_test
+async def test_existing_segments_are_those_of_trough(stores, plain):
+    """No foreign row is taken for a segment, and none hides one."""
+    store, *_ = await spoilt(stores, plain)
+    blocking = stores.open_blocking()
+    for pattern in (None, "o", "^good$"):
+        assert await gathered(store.existing(pattern)) == ["good"]
+        assert list(blocking.existing(pattern)) == ["good"]

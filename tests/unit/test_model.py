@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -10,22 +12,83 @@ from hypothesis import strategies as st
 
 from trough import model
 from trough.errors import BadSegmentId
+from trough.metadata.rethinkdb import rows
 from trough.model import (
     MAX_NODE_NAME,
     MAX_SEGMENT_ID,
+    READ,
+    WRITE,
     canonical_path,
     check_node_name,
     check_segment_id,
     is_segment_id,
+    segment_named,
+    segment_of_word,
+    segment_word,
 )
 
 GOOD_IDS = ["300001", "__unspecified__", "ait-seed-1234", "a.b", "A", "a", "a..b", "x~y@z=1"]
 GOOD_IDS += ["-", "_", "a...", "a" * MAX_SEGMENT_ID, "~", "@", "="]
 
-BAD_IDS: list[object] = ["", "a" * (MAX_SEGMENT_ID + 1), "/", "a/b", "..", ".", ".hidden"]
-BAD_IDS += ["a\x00", "a\n", "\na", "a b", " a", "a ", "a\t", "a\x7f", "a\x1b[0m", "a:b", "a,b"]
-BAD_IDS += ["a%41", "a?b", "a#b", "a&b", "a+b", "a'b", 'a"b', "a*", "a\\b", "a;b", "a|b", "a$b"]
-BAD_IDS += ["ä", "a\u0301", "\u0661", "\u200b", "a\udc80", "\u2028"]
+GOOD_IDS += [
+    "crawl 2026",
+    " a",
+    "a ",
+    " ",
+    "a,b",
+    ",",
+    "a%41",
+    "%",
+    "a?b",
+    "a#b",
+    "a&b",
+    "a+b",
+    "a'b",
+]
+GOOD_IDS += [
+    'a"b',
+    "a*",
+    "a\\b",
+    "a;b",
+    "a|b",
+    "a$b",
+    "omü",
+    "a\u0301",
+    "\u0661",
+    "\u200b",
+    "\u3000",
+]
+GOOD_IDS += [
+    "\u0645\u06cc\u200c\u0634",
+    "\U0001f577",
+    "ü" * (MAX_SEGMENT_ID // 2),
+    "-wal",
+    "a.sqlite",
+]
+
+BAD_IDS: list[object] = [
+    "",
+    "a" * (MAX_SEGMENT_ID + 1),
+    "ü" * MAX_SEGMENT_ID,
+    "/",
+    "a/b",
+    "..",
+    ".",
+]
+BAD_IDS += [
+    "a\x00",
+    "a\n",
+    "\na",
+    "difft\n",
+    "a\t",
+    "a\x7f",
+    "a\x1b[0m",
+    "a\x85",
+    "a:b",
+    "*",
+    ".hidden",
+]
+BAD_IDS += ["a\udc80", "\u2028", "\u202e", "\u2066", "\ufeffa", "\ufffd", "a#LATEST"]
 BAD_IDS += [None, 300001, b"300001", True, ["a"]]
 
 GOOD_NODES = ["w01", "worker-1.example.org", "W_1", "1", "a" * MAX_NODE_NAME]
@@ -78,24 +141,53 @@ def test_a_huge_name_is_not_repeated_whole() -> None:
 
 def test_the_rules_say_their_limits() -> None:
     """The sentence that a person reads has the numbers that the check has."""
-    assert f"1 to {MAX_SEGMENT_ID} characters" in model.SEGMENT_ID_RULE
+    assert f"1 to {MAX_SEGMENT_ID} bytes" in model.SEGMENT_ID_RULE
     assert f"1 to {MAX_NODE_NAME} characters" in model.NODE_NAME_RULE
 
 
 def test_the_longest_names_make_a_key_of_rethinkdb() -> None:
-    """Role, worker and segment together fit the 127 bytes of a primary key."""
-    longest = ("x" * MAX_NODE_NAME, "x" * MAX_SEGMENT_ID)
-    for key in ("trough-write:{}:{}", "trough-read:{}:{}", "{}:{}", "trough-nodes:{}:None"):
-        assert len(key.format(*longest)) <= 127
-    assert len(f"write:lock:{longest[1]}") <= 127
+    """The write lock's key has existing clients' form; of longer keys a digest is the end."""
+    node, segment = "x" * MAX_NODE_NAME, "ü" * (MAX_SEGMENT_ID // 2)
+    assert len(rows.lock_id(segment).encode()) <= rows.MAX_KEY
+    for key_of in (rows.assignment_id, partial(rows.copy_id, WRITE), partial(rows.copy_id, READ)):
+        key = key_of(node, segment)
+        assert node in key and len(key.encode()) <= rows.MAX_KEY
+        assert key != key_of(node, segment[:-1] + "u")
+        assert key_of("w1", "x" * 64).endswith("w1:" + "x" * 64)
 
 
-@given(st.text(max_size=70))
+ids = st.one_of(
+    st.text(max_size=130), st.text(" ,~%&#+?;\\'\"*@=.:/-\u0301ü\u00df\U0001f577aA", max_size=20)
+)
+
+
+@given(ids)
 def test_an_id_is_a_file_name_a_url_part_and_a_word(text: str) -> None:
-    """Whatever the rule lets pass can be used where ids are used, without escaping."""
-    if is_segment_id(text):
-        assert not set(text) & set("/\\:%?#&+, \t\r\n\0'\"*<>|;") and text.isascii()
-        assert not text.startswith(".") and text.isprintable()
+    """Whatever the rule lets pass is a name for every engine, and comes back from every form."""
+    if not is_segment_id(text):
+        return
+    assert "/" not in text and ":" not in text and not text.startswith(".")
+    assert len(f".{text}.sqlite.{'0' * 16}.unfinished".encode()) <= 255
+    assert text.splitlines() == [text]
+    word = segment_word(text)
+    assert word.isascii() and word.isprintable() and not set(word) & set(" ,&#+?;/")
+    assert segment_of_word(word) == text
+    assert dict(parse_qsl(f"segment={word}", keep_blank_values=True)) == {"segment": text}
+    *directories, name = canonical_path(text).split("/")
+    assert name == f"{text}.sqlite" and directories == [text[:-3]] * (len(text) > 3)
+
+
+@pytest.mark.parametrize("value", [0, 300123, 10**30, "300123", "0300"])
+def test_a_number_names_the_segment_of_its_text(value: object) -> None:
+    """Clients send ``{"segment": 300123}``."""
+    assert segment_named(value) == str(value)
+
+
+@pytest.mark.parametrize("value", [True, False, -1, 1.0, 1.5, 1e300, None, [], {}, ""])
+def test_no_other_value_names_a_segment(value: object) -> None:
+    """It is refused, with the reason."""
+    with pytest.raises(BadSegmentId, match=r"of numbers, only|no text|empty"):
+        segment_named(value)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from trough import __version__, errors
+from trough.admin.checking import check_original
 from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
 from trough.admin.deciding import drain, forget, free_lock, free_locks, undrain
 from trough.admin.looking import locks, status, workers
@@ -30,7 +31,8 @@ from trough.metadata.open import open_metadata
 from trough.metadata.url import parse
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "Console", "command_line", "main"]
-__all__ += ["drain", "forget", "free_lock", "free_locks", "locks", "status", "undrain", "workers"]
+__all__ += ["check_original", "drain", "forget", "free_lock", "free_locks", "locks"]
+__all__ += ["status", "undrain", "workers"]
 
 #: Seconds for which each call waits for the metadata store: RethinkDB's failover from a
 #: server that hangs took 18.5.
@@ -141,6 +143,12 @@ def _add_looking(command: Callable[[str, Command, str], argparse.ArgumentParser]
         "leads, no worker lives, or a lock's holder does not",
     ).add_argument("--json", action="store_true", help="as one JSON object, for programs")
     command("workers", workers, "all workers, with state, hash ring, load and space")
+    command(
+        "check-original",
+        check_original,
+        "list what an upgrade from the original Trough refuses: segment ids, schemas, rows; the "
+        "exit status is 1 where there is any, or a write lock",
+    )
     listing = command("locks", locks, "all write locks, and whether their holders live")
     listing.add_argument("--worker", metavar="NODE", help="only those of this worker")
 

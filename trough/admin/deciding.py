@@ -154,7 +154,7 @@ async def _warn_of_locks(console: Console, node: str, locks: Sequence[model.Lock
     )
     for lock in locks:
         promoted = await _last_promotion(console.metadata, lock.segment)
-        console.say(f"  {lock.segment}  {promoted or 'never promoted, as far as is known'}")
+        console.say(f"  {lock.segment}  {promoted or 'no promotion is known'}")
 
 
 async def _free(console: Console, node: str, locks: Sequence[model.Lock]) -> None:
@@ -164,10 +164,14 @@ async def _free(console: Console, node: str, locks: Sequence[model.Lock]) -> Non
 
 
 async def _last_promotion(metadata: Metadata, segment: str) -> str:
-    """When the canonical copy was published, as far as the store knows; empty: never."""
+    """When the canonical copy was published, as far as the store knows; empty: not known of."""
     assignments = await metadata.assignments_of_segment(segment)
     promoted = max((assignment.modified for assignment in assignments), default=0)
-    return moment(promoted / 1000) if promoted else ""
+    if promoted:
+        return moment(promoted / 1000)
+    # The original's rows have the copy's size and no time.
+    known = any(assignment.size for assignment in assignments)
+    return "promoted, the time is not known" if known else ""
 
 
 def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: str) -> str:
@@ -183,7 +187,7 @@ def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: str) -> str:
     loss = (
         f"Everything written since the last promotion ({promoted})"
         if promoted
-        else "The segment was never promoted, as far as is known: everything in it"
+        else "No promotion of the segment is known: everything in it"
     )
     return (
         f"{lock.node} holds the write lock of segment {lock.segment} since "

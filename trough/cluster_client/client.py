@@ -30,7 +30,7 @@ from trough.cluster_client.interfaces import Listener, QueryRequest, QueryStats,
 from trough.cluster_client.router import SegmentRouter
 from trough.cluster_client.transports import Workers, refuse_parameters
 from trough.metadata import Metadata
-from trough.model import Copy, Leader, Schema, Worker, check_segment_id
+from trough.model import Copy, Leader, Schema, Worker, check_segment_id, segment_word
 from trough.protocols.http.client import HttpClient
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.values import Parameters
@@ -247,7 +247,7 @@ class Cluster:
         """
         check_segment_id(segment)
         return await self._order(
-            lambda line: line.command("PROVISION", segment, schema=schema),
+            lambda line: line.command("PROVISION", segment_word(segment), schema=schema),
             ("POST", "provision", {"segment": segment, "schema": schema}),
         )
 
@@ -258,7 +258,7 @@ class Cluster:
         """
         check_segment_id(segment)
         return await self._order(
-            lambda line: line.command("PROMOTE", segment),
+            lambda line: line.command("PROMOTE", segment_word(segment)),
             ("POST", "promote", {"segment": segment}),
         )
 
@@ -272,8 +272,8 @@ class Cluster:
         self._routes.forget(segment)
         self._holders.pop(segment, None)
         await self._order(
-            lambda line: line.command("DELETE", segment),
-            ("DELETE", f"segment/{quote(segment)}", None),
+            lambda line: line.command("DELETE", segment_word(segment)),
+            ("DELETE", f"segment/{segment_word(segment)}", None),
             repeat=False,  # a second one would not find what the first one deleted
         )
 

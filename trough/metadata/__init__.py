@@ -61,6 +61,20 @@ class StoreOutage:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignRow:
+    """A row that Trough did not write, cannot use and passes over.
+
+    :ivar table: where it is
+    :ivar key: its primary key
+    :ivar reason: why it is passed over
+    """
+
+    table: str
+    key: str
+    reason: str
+
+
 class Watch(ABC):
     """A running watch."""
 
@@ -90,6 +104,10 @@ class Metadata(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Stop all watches and let go of every resource. Idempotent."""
+
+    def foreign_rows(self) -> AsyncIterator[ForeignRow]:
+        """Rows that this store passes over; a store of Trough's own has none."""
+        return _nothing()
 
     @property
     def absence(self) -> StoreOutage | None:
@@ -373,3 +391,8 @@ class Metadata(ABC):
         :return: whether it is new
         :raises trough.errors.BadSchema: other SQL than none for ``default``
         """
+
+
+async def _nothing() -> AsyncIterator[ForeignRow]:
+    return
+    yield

@@ -10,7 +10,7 @@ from trough.metadata import Metadata
 from trough.model import DEFAULT_SCHEMA, Schema
 from trough.sql.sqlite import SCHEMA_SECONDS, check_schema, schema_runs_too_long
 
-NAME_RULE = "a schema's name is 1 to 100 printable characters without blanks and slashes"
+NAME_RULE = "a schema's name is 1 to 100 printable characters without slashes"
 
 
 class Schemas:
@@ -39,7 +39,7 @@ class Schemas:
 
         :raises trough.errors.BadSchema: the name breaks the rule, or SQLite refuses the SQL
         """
-        if not (0 < len(name) <= 100 and name.isprintable()) or set(name) & set("/ "):
+        if not (0 < len(name) <= 100 and name.isprintable()) or "/" in name:
             raise errors.BadSchema(f"not a schema's name: {name!a:.80}", NAME_RULE)
         if not isinstance(sql, str):
             raise errors.BadSchema(f"the SQL of schema {name} is not a text")
@@ -47,8 +47,15 @@ class Schemas:
             raise errors.BadSchema(
                 f"the schema {name} is always empty", "register yours under another name"
             )
+        await self.check(sql)
+        return await self._metadata.put_schema(Schema(name, sql))
+
+    async def check(self, sql: str) -> None:
+        """Try a schema's SQL on an empty database.
+
+        :raises trough.errors.BadSchema: SQLite refuses it, or it runs too long
+        """
         try:
             await self._tasks.run(SCHEMA_SECONDS, check_schema, sql)
         except errors.DeadlineExceeded as late:
             raise schema_runs_too_long() from late
-        return await self._metadata.put_schema(Schema(name, sql))

@@ -134,12 +134,42 @@ def command(
 
 # Names that are no words need no blank after them: "!ls", "?show".
 _WORD = re.compile(r"\s*([!?]|[^\s;!?][^\s;]*)")
-_QUOTED = re.compile(r'"([^"]*)"(?=\s|$)|\'([^\']*)\'(?=\s|$)|(\S+)')
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"(?=\s|$)|\'((?:[^\']|\'\')*)\'(?=\s|$)|(\S+)')
+_PLAIN = re.compile(r"[^\s;!?'\"][^\s;'\"]*")
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of `text`; one in quotes, single or double, may hold blanks."""
-    return tuple(m[1] or m[2] or m[3] or "" for m in _QUOTED.finditer(text))
+    """The words of `text`; one in quotes, single or double, may hold blanks. Two of its quotes
+    in a row are one inside."""
+    return tuple(
+        (m[1] or "").replace('""', '"') or (m[2] or "").replace("''", "'") or m[3] or ""
+        for m in _QUOTED.finditer(text)
+    )
+
+
+def quoted_word(word: str, opening: str = "") -> str:
+    """How a word is typed, so that :func:`words_of` gives it again.
+
+    :param opening: the quote that was typed already, or ``""``
+    """
+    if not opening and _PLAIN.fullmatch(word):
+        return word
+    quote = opening or '"'
+    return f"{quote}{word.replace(quote, quote * 2)}{quote}"
+
+
+def last_word(text: str) -> tuple[list[str], str]:
+    """The whole words of a text that is being typed, and what there is of the last one, with
+    the quote that is still open before it; ``""`` where a new one begins."""
+    end = 0
+    for match in _QUOTED.finditer(text):
+        if match[0][0] in "\"'" and match[3] is not None:  # its quote is not closed yet
+            return list(words_of(text[:end])), text[match.start() :]
+        end = match.end()
+    words = list(words_of(text))
+    if not words or text[-1:].isspace() or text[-1:] in "\"'":
+        return words, ""
+    return words[:-1], words[-1]
 
 
 class Registry:

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Generator, Iterable, Iterator
 from time import monotonic
 
+from trough.model import segment_word
 from trough.sql import rows
 from trough.sql.queries import PIECE, Answer, Framing, Names, Query, too_many
 from trough.sql.rows import Row
@@ -94,7 +95,7 @@ def lines(
     """The pieces of an answer in lines; counts its rows."""
     tag = query.tag
     head = rows.columns_line(tag, segment, names.json).encode()
-    prefix = f"{tag} ROWS {segment} [".encode()
+    prefix = f"{tag} ROWS {segment_word(segment)} [".encode()
     for count, text in source:
         answer.count += count
         yield b"%b%b%b]\n" % (head, prefix, text)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from trough import errors
+from trough.model import segment_word
 from trough.sql.functions import Value
 from trough.sql.statements import quoted
 
@@ -227,25 +228,26 @@ def row_json(*arguments: Value) -> bytes:
 
 def columns_line(tag: str, segment: str, columns: str) -> str:
     """Says which columns follow; `columns` is their names as JSON."""
-    return f"{tag} COLS {segment} {columns}\n"
+    return f"{tag} COLS {segment_word(segment)} {columns}\n"
 
 
 def done_line(tag: str, segment: str, count: int) -> str:
     """Says that this segment's rows were all."""
-    return f"{tag} DONE {segment} {count}\n"
+    return f"{tag} DONE {segment_word(segment)} {count}\n"
 
 
 def all_lines(tag: str, segment: str, columns: str, rows: Sequence[Row]) -> str:
     """Everything about a segment with few rows."""
+    word = segment_word(segment)
     if not rows:
-        return f"{tag} COLS {segment} {columns}\n{tag} DONE {segment} 0\n"
+        return f"{tag} COLS {word} {columns}\n{tag} DONE {word} 0\n"
     return (
-        f"{tag} COLS {segment} {columns}\n"
-        f"{tag} ROWS {segment} {array_of_rows(rows)}\n"
-        f"{tag} DONE {segment} {len(rows)}\n"
+        f"{tag} COLS {word} {columns}\n"
+        f"{tag} ROWS {word} {array_of_rows(rows)}\n"
+        f"{tag} DONE {word} {len(rows)}\n"
     )
 
 
 def fail_line(tag: str, segment: str, error: errors.TroughError) -> str:
     """Says that this segment failed, and why, in one sentence without a line's end."""
-    return f"{tag} FAIL {segment} {error.code} {' '.join(str(error).split())}\n"
+    return f"{tag} FAIL {segment_word(segment)} {error.code} {' '.join(str(error).split())}\n"

@@ -315,7 +315,7 @@ def check_schema(text: str | bytes) -> None:
 
 def run_schema(engine: Engine, connection: Connection, text: str | bytes) -> None:
     """Run a schema's SQL in one transaction; raises what :meth:`Engine.write` raises."""
-    text = statements.as_text(text)
+    text = statements.schema_text(statements.as_text(text))
     if not any(statements.split(text)):
         return
     (page,) = engine.own(connection, "PRAGMA page_size").fetchone()

@@ -83,6 +83,55 @@ def split(sql: str) -> Iterator[str]:
         position = end + 1
 
 
+#: Pragmas that tune a connection, or a file that Trough makes in its own way. In a schema they
+#: stand for nothing: what a segment means does not depend on them.
+IDLE_PRAGMAS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        auto_vacuum automatic_index busy_timeout cache_size cache_spill checkpoint_fullfsync
+        default_cache_size defer_foreign_keys encoding foreign_keys fullfsync journal_mode
+        journal_size_limit legacy_alter_table legacy_file_format locking_mode mmap_size
+        page_size read_uncommitted secure_delete synchronous temp_store threads
+        wal_autocheckpoint wal_checkpoint
+        """,
+    )
+)
+
+_BEGIN = re.compile(
+    rf"{_SPACE}BEGIN\b{_SPACE}(?:(?:DEFERRED|IMMEDIATE|EXCLUSIVE)\b{_SPACE})?"
+    rf"(?:TRANSACTION\b{_SPACE})?\Z",
+    re.IGNORECASE,
+)
+_COMMIT = re.compile(
+    rf"{_SPACE}(?:COMMIT|END)\b{_SPACE}(?:TRANSACTION\b{_SPACE})?\Z", re.IGNORECASE
+)
+_PRAGMA = re.compile(rf"{_SPACE}PRAGMA\b{_SPACE}(?:main{_SPACE}\.{_SPACE})?(\w+)", re.IGNORECASE)
+
+
+def schema_text(sql: str) -> str:
+    """A schema's SQL without what surrounds its statements in a dump.
+
+    ``sqlite3 .dump`` and schemas of the original have ``BEGIN`` and ``COMMIT``, and pragmas
+    that tune a connection. A schema runs in one transaction anyway. What is not complete stays,
+    for whoever runs it to refuse.
+    """
+    found = list(split(sql))
+    kept: list[str] = []
+    begun: list[int] = []
+    for statement in found:
+        pragma = _PRAGMA.match(statement)
+        if pragma and pragma[1].lower() in IDLE_PRAGMAS:
+            continue
+        if _COMMIT.match(statement) and begun:
+            del kept[begun.pop()]
+            continue
+        if _BEGIN.match(statement) and not begun:
+            begun.append(len(kept))
+        kept.append(statement)
+    return sql if len(kept) == len(found) else ";\n".join(kept)
+
+
 def only_statement(sql: str) -> str:
     """The one statement of `sql`, without its semicolon.
 

@@ -26,8 +26,8 @@ def segment_of(name: str) -> str | None:
     if not name.endswith(SUFFIX) or name.startswith("."):
         return None
     segment = name.removesuffix(SUFFIX)
-    if not model.is_segment_id(segment):
-        raise errors.BadSegmentId("not a segment id", model.SEGMENT_ID_RULE)
+    if why := model.why_no_segment_id(segment):
+        raise errors.BadSegmentId(f"not a segment id: {why}", model.SEGMENT_ID_RULE)
     return segment
 
 
@@ -63,14 +63,14 @@ def reason_to_skip_directory(name: str) -> str:
 
     A path goes into messages, rows and JSON, so it has to be text that all of them take.
     """
-    if not name.isprintable() or "#LATEST" in name:
+    if model.unsafe_text(name):
         return "a directory whose name cannot be written down safely"
     return ""
 
 
 def shown(name: str) -> str:
     """A file's name as text that can be stored and printed, whatever its bytes."""
-    return name if name.isprintable() else ascii(name)[1:-1]
+    return ascii(name)[1:-1] if model.unsafe_text(name) else name
 
 
 def check_path(segment: str, path: str | None) -> str:

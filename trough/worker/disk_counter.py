@@ -44,6 +44,14 @@ class DiskCounter:
         """Make it `least`, unless it is greater already."""
         await self._threads.run(self._raise_to, least)
 
+    async def files_of_the_original(self) -> list[str]:
+        """Names of files as the original Trough keeps copies: beside each other, right in
+        LOCAL_DATA."""
+        return await self._threads.run(self._files)
+
+    def _files(self) -> list[str]:
+        return sorted(path.name for path in self._path.parent.glob("*.sqlite"))
+
     def _read(self) -> int:
         try:
             return int(self._path.read_text())
@@ -72,14 +80,19 @@ async def check_disk(counter: DiskCounter, metadata: Metadata, node: str, is_new
         return
     locks = await metadata.locks(node)
     if locks:
-        raise _refusal(
-            node, len(locks), locks[0].segment, "" if is_new else f"{found}, not {known}"
-        )
+        held = f"{node} holds {len(locks)} write locks, of segment {locks[0].segment} for one"
+        if is_new and (files := await counter.files_of_the_original()):
+            raise errors.BadSettings(
+                f"LOCAL_DATA has {len(files)} files as the original Trough keeps them ({files[0]} "
+                f"for one), which are not used, and {held}",
+                "the original has to promote everything before an upgrade (docs/operations.rst, "
+                f"From the original Trough); then: trough-admin free-locks {node}",
+            )
+        raise _refusal(node, held, "" if is_new else f"{found}, not {known}")
     await counter.raise_to(known)
 
 
-def _refusal(node: str, locks: int, segment: str, numbers: str) -> errors.BadSettings:
-    held = f"{node} holds {locks} write locks, of segment {segment} for one"
+def _refusal(node: str, held: str, numbers: str) -> errors.BadSettings:
     free = f"with what was not promoted: trough-admin free-locks {node}"
     if not numbers:
         return errors.BadSettings(

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.model import CanonicalCopy, Lock, check_segment_id
+from trough.model import CanonicalCopy, Lock, check_segment_id, segment_word
 from trough.util.keyed_lock import KeyedLock
 
 if TYPE_CHECKING:
@@ -96,24 +96,37 @@ class Provisioning(service.Service):
             await worker.writer.finish_giving_up(segment)
             copy = worker.segments.get(segment)
             if copy is None or not copy.writable:
-                sql = None if schema is None else (await worker.metadata.schema(schema)).sql
-                await self._become_writer(segment, sql)
+                await self._become_writer(segment, await self._sql_of(segment, schema))
                 worker.publisher.serve(segment, writable=True)
                 await worker.publisher.published()
         return {
-            "write_url": f"{worker.myself.write_url}?segment={segment}",
+            "write_url": f"{worker.myself.write_url}?segment={segment_word(segment)}",
             "result": "success",
             "size": await worker.segments.size_of(segment),
             "schema": schema or "default",
         }
 
-    async def _become_writer(self, segment: str, schema_sql: str | None) -> None:
+    async def _sql_of(self, segment: str, schema: str | None) -> str | errors.TroughError:
+        """What a schema is; or why the segment may not be new. One that exists needs no schema,
+        whatever clients name."""
+        if schema is None:
+            return errors.NoWriteLock(
+                f"segment {segment} is not there any more", "provision it with its schema"
+            )
+        try:
+            return (await self._worker.metadata.schema(schema)).sql
+        except errors.NoSuchSchema as unknown:
+            return unknown
+
+    async def _become_writer(self, segment: str, schema_sql: str | errors.TroughError) -> None:
         worker, segments = self._worker, self._worker.segments
         try:
             await self._clear_lock(segment)
             if segments.get(segment) is None:
                 # Once it is locked, nobody answers for it until it is here.
                 await self._fetch_newest(segment)
+            if segments.get(segment) is None and isinstance(schema_sql, errors.TroughError):
+                raise schema_sql
             lock = await worker.metadata.take_lock(segment, worker.myself.node)
             self._check_mine(lock)
             await self._write_under(lock, schema_sql)
@@ -123,10 +136,10 @@ class Provisioning(service.Service):
             worker.reconciler.look_at([segment])
         _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
 
-    async def _write_under(self, lock: Lock, schema_sql: str | None) -> None:
+    async def _write_under(self, lock: Lock, schema_sql: str | errors.TroughError) -> None:
         """Make a segment ready to be written to, or give its lock back.
 
-        :param schema_sql: creates the tables if the segment is new; None: it may not be
+        :param schema_sql: creates the tables if the segment is new; an error: it may not be
         """
         worker, segment = self._worker, lock.segment
         try:
@@ -137,10 +150,8 @@ class Provisioning(service.Service):
             await self._check_still_held(lock)
             if exists:
                 await worker.segments.make_writable(segment, lock.epoch)
-            elif schema_sql is None:
-                raise errors.NoWriteLock(
-                    f"segment {segment} is not there any more", "provision it with its schema"
-                )
+            elif isinstance(schema_sql, errors.TroughError):
+                raise schema_sql
             else:
                 await worker.segments.create(segment, schema_sql, lock.epoch)
         except BaseException:

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import Metadata
-from trough.model import READ, WRITE, Copy
+from trough.model import READ, WRITE, Copy, segment_word
 from trough.util.periodic import Periodic
 
 _log = Logger()
@@ -182,7 +182,7 @@ class Publisher(service.MultiService):
         for segment, told in before.items():
             self._told[segment] = tuple({*told, *roles[segment]})
         rows = [
-            Copy(segment, self._node, role, f"{self._urls[role]}?segment={segment}",
+            Copy(segment, self._node, role, f"{self._urls[role]}?segment={segment_word(segment)}",
                  self.load, self._ttl)
             for segment in batch
             for role in roles[segment]

@@ -25,7 +25,7 @@ from trough.executors.pool.pool import (
     Receiver,
     Target,
 )
-from trough.model import READ, WRITE, Copy, Lock, Worker
+from trough.model import READ, WRITE, Copy, Lock, Worker, segment_word
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController
 from trough.worker.local_copies import LocalCopy
@@ -358,7 +358,7 @@ def _unknown(result: object, seconds: float) -> NoReturn:
 
 def _copy_of_holder(segment: str, holder: Worker) -> Copy:
     """What the holder of a write lock publishes for readers."""
-    url = f"{holder.read_url}?segment={segment}"
+    url = f"{holder.read_url}?segment={segment_word(segment)}"
     return Copy(segment, holder.node, READ, url, holder.load, holder.ttl)
 
 

@@ -26,7 +26,7 @@ async def test_a_hundred_thousand_segments_are_taken():
 
 
 def test_more_segments_are_refused_before_they_are_looked_at():
-    """Also where they are no ids at all."""
+    """Also where they are no:ids at all."""
     for word in ("seg", "", "not an id"):
         with pytest.raises(errors.TooLarge, match="in one request"):
             parse_query_arguments(query([word] * (MAX_IDS + 2)))
@@ -35,8 +35,8 @@ def test_more_segments_are_refused_before_they_are_looked_at():
 @ensure
 async def test_a_wrong_id_in_a_long_list_is_named():
     """Wherever it stands."""
-    with pytest.raises(errors.BadSegmentId, match="no id"):
-        await checked_ids([f"seg-{n}" for n in range(5000)] + ["no id"])
+    with pytest.raises(errors.BadSegmentId, match="no:id"):
+        await checked_ids([f"seg-{n}" for n in range(5000)] + ["no:id"])
 
 
 @pytest.mark.parametrize(

@@ -133,3 +133,39 @@ def test_a_quoted_text_is_that_text(text):
     """Quoting is undone by SQLite."""
     with sqlite3.connect(":memory:") as connection:
         assert connection.execute(f"SELECT {statements.quoted(text)}").fetchone() == (text,)
+
+
+@pytest.mark.parametrize(
+    ("sql", "kept"),
+    [
+        ("CREATE TABLE a (b)", "CREATE TABLE a (b)"),
+        ("begin; create table x(a); commit;", " create table x(a)"),
+        ("BEGIN IMMEDIATE TRANSACTION; SELECT 1; END TRANSACTION", " SELECT 1"),
+        ("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;SELECT 1;COMMIT;\n", "SELECT 1"),
+        ("pragma journal_mode=wal; create table x(a);", " create table x(a)"),
+        ("pragma main.page_size(8192); pragma user_version=7", " pragma user_version=7"),
+        ("-- one\nBEGIN; SELECT 1; END; BEGIN; SELECT 2; COMMIT", " SELECT 1;\n SELECT 2"),
+    ],
+)
+def test_what_surrounds_a_schema_in_a_dump_is_left_out(sql, kept):
+    """Transactions that are complete, and pragmas that tune a connection."""
+    assert statements.schema_text(sql) == kept
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "BEGIN; SELECT 1",
+        "SELECT 1; COMMIT",
+        "SELECT 1; ROLLBACK",
+        "SAVEPOINT s; RELEASE s",
+        "PRAGMA writable_schema=1",
+        "PRAGMA temp_store_directory='/'",
+        "PRAGMA other.page_size=1",
+        "SELECT 'BEGIN; COMMIT'",
+        "CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT 1; END",
+    ],
+)
+def test_whatever_else_a_schema_has_stays(sql):
+    """For SQLite, or the sandbox, to refuse."""
+    assert statements.schema_text(sql) == sql

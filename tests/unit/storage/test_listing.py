@@ -135,7 +135,7 @@ def test_which_names_are_segments():
     assert segment_of("a.b.sqlite") == "a.b"
     for other in ("300001", "300001.sqlite-wal", ".300001.sqlite", ".sqlite", "a.SQLITE"):
         assert segment_of(other) is None
-    for bad in ("a b.sqlite", "a:b.sqlite", "\udcff.sqlite", "a\n.sqlite"):
+    for bad in ("a\u2028b.sqlite", "a:b.sqlite", "\udcff.sqlite", "a\n.sqlite"):
         with pytest.raises(errors.BadSegmentId):
             segment_of(bad)
 

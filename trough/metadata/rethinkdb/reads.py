@@ -14,6 +14,7 @@ from trough.metadata.conditions import id_range
 from trough.metadata.rethinkdb import rows
 from trough.metadata.rethinkdb.terms import (
     NODES,
+    PRESENT,
     STRICT,
     Term,
     View,
@@ -27,6 +28,15 @@ from trough.model import NODE_NAME, READ, WRITE
 
 #: Between these keys are all write locks.
 LOCKS = (rows.lock_id(""), rows.lock_id("")[:-1] + ";")
+
+
+def raw_page(table: str, after: Any, size: int) -> Term:
+    """The next `size` rows of a table, whatever they are; `after` is the last one's id, or
+    None."""
+    first = r.minval if after is None else after
+    page = PRESENT.table(table).between(first, r.maxval, left_bound="open")
+    return page.order_by(index="id").limit(size).coerce_to("array")
+
 
 # -- leadership --------------------------------------------------------------------
 
@@ -225,7 +235,7 @@ def existing_page(part: Range, pattern: str | None, after: Any, size: int) -> Te
                 "rows": found.filter(
                     lambda row: exists(row, now) & _matches(row["segment"], pattern)
                 )
-                .pluck("segment", "node")
+                .pluck("id", "segment", "node")
                 .coerce_to("array"),
                 "last": r.branch(found.count().eq(size), found[-1][part.index].default(None), None),
             }

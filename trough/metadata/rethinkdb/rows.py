@@ -14,6 +14,7 @@ foreign: it is read as None and passed over, so that no row can stop a server.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
@@ -42,6 +43,10 @@ Locate = Callable[[str], str]
 
 LEADER_ID = "trough-sync-master"
 NODES = "trough-nodes"
+
+#: Bytes of a primary key of RethinkDB, at most, and hexadecimal digits of a digest in one.
+MAX_KEY = 127
+DIGEST = 32
 
 #: Above this, a number of RethinkDB's, a double, does not stand for one integer.
 MOST_EXACT = 1 << 53
@@ -202,7 +207,7 @@ def workers(answer: Mapping[str, Any]) -> list[Worker]:
 
 def copy_id(role: str, node: str, segment: str) -> str:
     """The key of a copy's row."""
-    return f"{role}:{node}:{segment}"
+    return _key(f"{role}:{node}:", segment)
 
 
 def copy_row(copy: Copy) -> dict[str, Any]:
@@ -268,11 +273,26 @@ def new_ids(found: Iterable[Row], states: Mapping[str, State], seen: set[str]) -
     new = set()
     for row in found:
         segment = segment_of(row)
-        if segment is not None and states.get(str(row.get("node")), (True, None))[0]:
+        if segment is None or ("id" in row and not _agrees(row)):
+            continue
+        if states.get(str(row.get("node")), (True, None))[0]:
             new.add(segment)
     new -= seen
     seen |= new
     return sorted(new)
+
+
+def _agrees(row: Row) -> bool:
+    """Whether a lock's, an assignment's or a readable copy's key is that of its fields."""
+    place = _segment_and_node(row)
+    if place is None:
+        return False
+    segment, node = place
+    return row["id"] in (
+        lock_id(segment),
+        assignment_id(node, segment),
+        copy_id(READ, node, segment),
+    )
 
 
 def by_segment(copy_rows: Iterable[Row]) -> dict[str, list[Copy]]:
@@ -332,7 +352,20 @@ def refuse_foreign_lock(row: Row | None) -> None:
 
 def assignment_id(node: str, segment: str) -> str:
     """The key of an assignment's row."""
-    return f"{node}:{segment}"
+    return _key(f"{node}:", segment)
+
+
+def _key(prefix: str, segment: str) -> str:
+    """A key of at most :data:`MAX_KEY` bytes; clients find the rows by their index.
+
+    Where it would be longer, a digest stands for the id's end.
+    """
+    key = f"{prefix}{segment}"
+    if len(key) * 4 <= MAX_KEY or len(key.encode()) <= MAX_KEY:
+        return key
+    digest = hashlib.sha256(segment.encode()).hexdigest()[:DIGEST]
+    kept = key.encode()[: MAX_KEY - DIGEST - 1].decode(errors="ignore")
+    return f"{kept}:{digest}"  # no id has a colon
 
 
 def assignment_row(assignment: Assignment, locate: Locate) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from trough import errors
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import (
     AssignmentChanges,
+    ForeignRow,
     LockChanges,
     Metadata,
     StoreOutage,
@@ -32,6 +33,7 @@ from trough.metadata import (
 from trough.metadata.rethinkdb import reads, rows
 from trough.metadata.rethinkdb import writes as changes
 from trough.metadata.rethinkdb.cluster import Ambiguous, RethinkCluster
+from trough.metadata.rethinkdb.foreign import foreign_rows
 from trough.metadata.rethinkdb.tables import make_tables
 from trough.metadata.rethinkdb.terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT, Refused
 from trough.metadata.rethinkdb.watch import FeedWatch
@@ -102,6 +104,9 @@ class RethinkMetadata(Metadata):
         if self._owns_tasks:
             await self._tasks.close()
         await self._cluster.stop()
+
+    def foreign_rows(self) -> AsyncIterator[ForeignRow]:
+        return foreign_rows(self._run)
 
     @property
     def absence(self) -> StoreOutage | None:

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from trough import errors
 from trough.gather.errors import SegmentsFailed
-from trough.model import check_segment_id
+from trough.model import segment_named
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.json_body import json_object
 from trough.protocols.http.server import Request, finished
@@ -42,7 +42,7 @@ async def answer_gather(request: Request, gatherer: Gatherer) -> None:
     :raises trough.errors.TroughError: what is wrong with it, or why there is no answer
     """
     asked = gather_arguments(request)
-    asked.segments = await checked_ids(asked.segments)
+    asked.segments = await checked_ids(asked.segments, segment_named)
     answer = _Answer(request)
     try:
         gathered = await gatherer.gather(asked, answer.send)
@@ -67,16 +67,16 @@ def gather_arguments(request: Request) -> GatherArguments:
     body = json_object(request, {"sql"}, _OPTIONAL, _KINDS)
     if ("segments" in body) == ("matching" in body):
         raise errors.BadRequest("the body has to have one of segments and matching")
-    check_number_of_ids(len(body.get("segments", ())))
-    if len(body.get("segments", ())) <= SLICE:
-        for segment in body.get("segments", ()):
-            check_segment_id(segment)
+    segments = tuple(body.get("segments", ()))
+    check_number_of_ids(len(segments))
+    if len(segments) <= SLICE:
+        segments = tuple(map(segment_named, segments))
     seconds = body.get("seconds")
     if seconds is not None and not 0 < seconds < 1e15:
         raise errors.BadRequest(f"seconds is {seconds!r:.40}", "a number of seconds, more than 0")
     parameters = body.get("parameters")
     return GatherArguments(
-        tuple(body.get("segments", ())),
+        segments,
         body.get("matching"),
         body["sql"],
         None if parameters is None else parameters_of(parameters),

@@ -13,11 +13,14 @@ from urllib.parse import unquote_to_bytes
 
 from trough import errors
 from trough.metadata.schemas import Schemas
-from trough.model import check_segment_id
+from trough.model import check_segment_id, segment_named
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.gather import answer_gather
 from trough.protocols.http.json_body import json_object
-from trough.protocols.http.server import Request, Resource, as_json
+from trough.protocols.http.server import Request, Resource, as_json, as_text
+
+#: What a segment's id may come as; which of these name one, the model knows.
+_SEGMENT = {"segment": (str, int, float, bool)}
 
 
 class Manager(Protocol):
@@ -105,19 +108,18 @@ class ManagerResource(Resource):
     # -- one method a call --------------------------------------------------------
 
     async def _provision(self, request: Request) -> Any:
-        body = json_object(request, {"segment"}, {"schema"}, ignore_others=True)
-        return as_json(
-            await self._manager.provision(body["segment"], body.get("schema", "default"))
-        )
+        body = json_object(request, {"segment"}, {"schema"}, _SEGMENT, ignore_others=True)
+        segment = segment_named(body["segment"])
+        return as_json(await self._manager.provision(segment, body.get("schema", "default")))
 
     async def _provision_old(self, request: Request) -> Any:
-        segment = request.body().decode("utf-8", "replace").strip()
+        segment = as_text(request.body()).strip("\r\n")
         answer = await self._manager.provision(segment, "default")
         return 200, b"text/plain; charset=utf-8", str(answer["write_url"]).encode()
 
     async def _promote(self, request: Request) -> Any:
-        body = json_object(request, {"segment"}, set(), ignore_others=True)
-        return as_json(await self._manager.promote(body["segment"]))
+        body = json_object(request, {"segment"}, set(), _SEGMENT, ignore_others=True)
+        return as_json(await self._manager.promote(segment_named(body["segment"])))
 
     async def _delete(self, request: Request, segment: str) -> Any:
         await self._manager.delete(segment)
@@ -171,7 +173,7 @@ class ManagerResource(Resource):
 def _path_parts(path: bytes) -> list[str]:
     """The parts of a path; an escaped slash stays inside its part."""
     parts = [part for part in path.split(b"/") if part]
-    return [unquote_to_bytes(part).decode("utf-8", "replace") for part in parts]
+    return [as_text(unquote_to_bytes(part)) for part in parts]
 
 
 def _fits(shape: tuple[str, ...], parts: list[str]) -> bool:

@@ -15,9 +15,16 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.executors.pool.pool import Framing, Outcome, ReadLimits
-from trough.model import Copy, check_segment_id
+from trough.model import Copy, check_segment_id, segment_word
 from trough.protocols.http.proxy import FORWARDED_HEADER, HOLDER_AWAY_HEADER, NoConnection, Proxy
-from trough.protocols.http.server import STATE_HEADER, Request, Resource, finished, write_response
+from trough.protocols.http.server import (
+    STATE_HEADER,
+    Request,
+    Resource,
+    as_text,
+    finished,
+    write_response,
+)
 from trough.protocols.line.arguments import parse_rows, parse_seconds
 from trough.worker.queries import QueryService, Reading
 
@@ -51,7 +58,7 @@ def query_parameters(request: Request, queries: QueryService) -> QueryParameters
         if len(values) != 1:
             raise errors.BadRequest(f"the parameter {name.decode()} is given {len(values)} times")
     if b"segment" in arguments:
-        segment = arguments[b"segment"][0].decode("utf-8", "replace")
+        segment = as_text(arguments[b"segment"][0])
     else:
         segment = _named_by_host(request)
     seconds, rows = _given(arguments, b"seconds"), _given(arguments, b"rows")
@@ -77,7 +84,7 @@ def _named_by_host(request: Request) -> str:
     hosts = request.requestHeaders.getRawHeaders(b"host", [])
     if len(hosts) > 1:
         raise errors.BadRequest("two Host headers name the segment", "add ?segment=ID to the URL")
-    host = (hosts[0] if hosts else b"").decode("utf-8", "replace")
+    host = as_text(hosts[0] if hosts else b"")
     segment, dot, _ = host.partition(".")
     if not dot or host.replace(".", "").partition(":")[0].isdigit():
         raise errors.BadRequest("no segment is named", "add ?segment=ID to the URL")
@@ -235,7 +242,7 @@ class WriteResource(Resource):
             self._write(request, parameters)
             return
         request.requestHeaders.setRawHeaders(FORWARDED_HEADER, [self._queries.node.encode()])
-        url = f"{holder.write_url}?segment={parameters.segment}"
+        url = f"{holder.write_url}?segment={segment_word(parameters.segment)}"
         await self._proxy.forward_write(request, url, parameters.limits.seconds)
 
     def _write(self, request: Request, parameters: QueryParameters) -> None:

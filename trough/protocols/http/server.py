@@ -388,6 +388,19 @@ def _path_of(target: bytes) -> bytes:
     return b"/" + rest.partition(b"/")[2] if separator and b"/" not in scheme else target
 
 
+def as_text(data: bytes) -> str:
+    """A name out of a request. What is not UTF-8 is refused: another name would be meant.
+
+    :raises trough.errors.BadRequest: it is not UTF-8
+    """
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise errors.BadRequest(
+            f"not UTF-8: {ascii(data[:80])[1:]}", "escape it in a URL: %C3%BC is one letter"
+        ) from error
+
+
 def finished(request: Request) -> bool:
     """Whether nothing can be written to `request` any more."""
     return bool(request.finished or request._disconnected)

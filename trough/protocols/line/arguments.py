@@ -11,12 +11,12 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trough import errors
-from trough.model import DEFAULT_SCHEMA, check_segment_id, is_segment_id
+from trough.model import DEFAULT_SCHEMA, check_segment_id, is_segment_id, segment_of_word
 from trough.protocols.limits import check_number_of_ids
 from trough.protocols.line.framing import MARK, Request
 from trough.protocols.line.values import Parameters, decode_parameters
@@ -260,7 +260,11 @@ def _text(data: bytes) -> str:
 @functools.lru_cache(maxsize=1 << 14)
 def _segment(word: bytes) -> str:
     # Remembered, for the same ones are asked over and over; what is no id is not.
-    return check_segment_id(_text(word))
+    if b"," in word:
+        raise errors.BadSegmentId(
+            f"several segments where one is meant: {word[:80]!a}", "a comma in an id is %2C"
+        )
+    return check_segment_id(segment_of_word(_text(word)))
 
 
 def _selection(word: bytes) -> Selection:
@@ -275,20 +279,24 @@ def _selection(word: bytes) -> Selection:
     return Selection(tuple(dict.fromkeys(_checked(segments))))
 
 
-def _checked(segments: Sequence[str]) -> Sequence[str]:
+def _checked(named: Sequence[Any], read: Callable[[Any], str] = segment_of_word) -> Sequence[str]:
+    segments = [read(each) for each in named]
     if not all(map(is_segment_id, segments)):
         for segment in segments:
             check_segment_id(segment)
     return segments
 
 
-async def checked_ids(segments: Sequence[str]) -> tuple[str, ...]:
+async def checked_ids(
+    segments: Sequence[Any], read: Callable[[Any], str] = segment_of_word
+) -> tuple[str, ...]:
     """The segments of a request as :class:`Selection` promises them, however many they are.
 
+    :param read: makes an id of what stands in the request
     :raises trough.errors.BadSegmentId: one of them is none
     """
     if len(segments) > SLICE:
-        segments = await in_slices(_checked, segments)
+        segments = await in_slices(functools.partial(_checked, read=read), segments)
     return tuple(dict.fromkeys(segments))
 
 

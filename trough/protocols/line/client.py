@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.model import check_segment_id
+from trough.model import check_segment_id, segment_word
 from trough.protocols.line.framing import FINAL, ReplyParser
 from trough.protocols.line.messages import (
     Greeting,
@@ -128,7 +128,7 @@ class LineConnection(Protocol):
         :raises trough.errors.BadRequest: as in `query`
         """
         options = format_options(seconds, None, parameters)
-        arguments = [check_segment_id(segment).encode(), *options]
+        arguments = [segment_word(check_segment_id(segment)).encode(), *options]
         arguments.append(format_text(sql.encode()))
         return self._command("WRITE", arguments, f"a write to segment {segment}")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from trough import errors
-from trough.model import check_segment_id, is_segment_id
+from trough.model import check_segment_id, is_segment_id, segment_word
 from trough.protocols.line.framing import MAX_LINE, MAX_LITERAL
 from trough.protocols.line.values import Parameters, encode_parameters
 
@@ -169,7 +169,7 @@ def format_segments(segments: Iterable[str] | Matching) -> bytes:
     if not all(map(is_segment_id, ids)):
         for segment in ids:
             check_segment_id(segment)
-    text = ",".join(ids)
+    text = ",".join(map(segment_word, ids))
     # A list that begins with a tilde would be taken for a pattern.
     return format_word((f",{text}" if text.startswith("~") else text).encode())
 

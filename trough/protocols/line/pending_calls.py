@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from trough import errors
+from trough.model import segment_of_word
 from trough.protocols.line.messages import parse_error, parse_fields
 from trough.protocols.line.values import Value, decode_names, decode_rows
 
@@ -152,15 +153,15 @@ class Call:
             if word in (b"END", b"ERR"):
                 self._fail(errors.Cancelled("cancelled by this client"))
             return
-        segment, _, body = rest.partition(b" ")
+        first, _, body = rest.partition(b" ")
         if word == b"ROWS":
-            listener.rows(segment.decode(), _decoded(decode_rows, body))
+            listener.rows(_segment(first), _decoded(decode_rows, body))
         elif word == b"COLS":
-            listener.columns(segment.decode(), _decoded(decode_names, body))
+            listener.columns(_segment(first), _decoded(decode_names, body))
         elif word == b"DONE":
-            listener.done(segment.decode(), int(body))
+            listener.done(_segment(first), int(body))
         elif word == b"FAIL":
-            listener.failed(segment.decode(), parse_error(body))
+            listener.failed(_segment(first), parse_error(body))
         elif word == b"END":
             self._end(rest)
         elif word == b"ERR":
@@ -264,3 +265,10 @@ class Raw:
     def broken(self, error: Exception) -> None:
         """See :class:`PendingRequest`."""
         raise error
+
+
+def _segment(word: bytes) -> str:
+    try:
+        return segment_of_word(word.decode())
+    except (UnicodeDecodeError, errors.BadSegmentId) as error:
+        raise errors.FramingLost(f"a segment's id that cannot be read: {word[:80]!a}") from error

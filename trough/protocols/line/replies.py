@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.defer import Deferred
 
 from trough import errors
+from trough.model import segment_word
 from trough.protocols.line import messages
 from trough.protocols.line.framing import Request
 
@@ -123,11 +124,19 @@ class Reply:
 
     def fail(self, segment: str, error: errors.TroughError) -> None:
         """Send ``tag FAIL segment code sentence``: one segment has no whole answer."""
-        self.data(b"%b FAIL %b " % (self.tag.encode(), segment.encode()) + _told(error))
+        self.data(
+            b"%b FAIL %b " % (self.tag.encode(), segment_word(segment).encode()) + _told(error)
+        )
 
     def miss(self, segment: str, error: errors.TroughError) -> None:
         """Send ``tag MISS segment code sentence``: the answer does without this segment."""
-        self.data(b"%b MISS %b " % (self.tag.encode(), segment.encode()) + _told(error))
+        self.data(
+            b"%b MISS %b " % (self.tag.encode(), segment_word(segment).encode()) + _told(error)
+        )
+
+    def _about(self, word: bytes, segment: str, error: errors.TroughError) -> None:
+        place = (self.tag.encode(), word, segment_word(segment).encode())
+        self.data(b"%b %b %b " % place + _told(error))
 
     def ok(self, document: object = None, /, **fields: object) -> None:
         """Answer ``tag OK``, with `fields` as ``key=value`` or `document` as JSON.

@@ -8,7 +8,7 @@ from trough import errors
 from trough.cluster_client.existing import existing
 from trough.gather.errors import SegmentsFailed
 from trough.metadata.schemas import Schemas
-from trough.model import READ, Copy, Worker
+from trough.model import READ, Copy, Worker, segment_word
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.line.arguments import (
     checked_ids,
@@ -149,7 +149,7 @@ def _say_where(
         for copy in copies:
             _say(reply, copy, workers)
         if not copies:
-            reply.line("NONE", segment)
+            reply.line("NONE", segment_word(segment))
     return counts
 
 
@@ -157,4 +157,4 @@ def _say(reply: Reply, copy: Copy, workers: dict[str, Worker]) -> None:
     worker = workers.get(copy.node)
     line = worker.line if worker is not None and worker.line else "-"
     role = "read" if copy.role == READ else "write"
-    reply.line("COPY", copy.segment, copy.node, line, copy.url, role)
+    reply.line("COPY", segment_word(copy.segment), copy.node, line, copy.url, role)

@@ -11,7 +11,7 @@ from trough import errors
 from trough.executors.pool.pool import Framing, Outcome
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata.patterns import matching
-from trough.model import Copy
+from trough.model import Copy, segment_word
 from trough.protocols.line.arguments import (
     QueryArguments,
     WriteArguments,
@@ -107,7 +107,7 @@ class WorkerVerbs:
         limits = self._queries.limits(arguments.seconds, arguments.rows, reply.connection.client)
         for target, mark in readings:
             if mark:
-                reply.line("STATE", target.segment, mark)
+                reply.line("STATE", segment_word(target.segment), mark)
         reply.follow(
             self._queries.read(
                 [reading.target for reading in readings],
@@ -174,7 +174,7 @@ class WorkerVerbs:
             return
         limits = self._queries.limits(arguments.seconds, arguments.rows, reply.connection.client)
         if mark := self._queries.cold_mark:
-            reply.line("STATE", segment, mark)
+            reply.line("STATE", segment_word(segment), mark)
         reply.follow(
             self._queries.read_cold(
                 target,

@@ -17,7 +17,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from trough.cli.safe_text import safe
-from trough.shell.command_registry import ArgumentKind, Command, Registry
+from trough.shell.command_registry import ArgumentKind, Command, Registry, last_word, quoted_word
 from trough.shell.input.known_names import Names
 from trough.shell.input.sql_kind import READS
 from trough.shell.input.statements import ParseMode
@@ -40,7 +40,9 @@ class ShellCompleter(Completer):
         self._session = session
         self._names = names
         self._candidates: dict[ArgumentKind, Callable[[str], Candidates]] = {
-            ArgumentKind.SEGMENT: lambda word: _all(self._names.segments(word), "segment"),
+            ArgumentKind.SEGMENT: lambda word: _all(
+                self._names.segments(_beginning(word)), "segment"
+            ),
             ArgumentKind.TABLE: lambda word: _all(self._names.tables, "table"),
             ArgumentKind.SCHEMA: lambda word: _all(self._names.schemas(), "schema"),
             ArgumentKind.FILE: _files,
@@ -80,8 +82,7 @@ class ShellCompleter(Completer):
                     )
 
     def _arguments(self, command: Command, text: str) -> Iterator[Completion]:
-        words = text.split()
-        word = "" if text[-1:].isspace() or not words else words.pop()
+        words, word = last_word(text)
         takes = command.completes
         if not takes:
             return
@@ -220,7 +221,7 @@ def _all(names: Iterable[str], kind: str) -> Candidates:
 
 
 def _matching(word: str, candidates: Candidates) -> Iterator[Completion]:
-    opening = word[:1] if word[:1] in _QUOTES else ""
+    opening = word[:1] if word[:1] in {*_QUOTES, "'"} else ""
     lower = word[len(opening) :].lower()
     for name, kind in candidates:
         if kind in _CASELESS:
@@ -228,9 +229,18 @@ def _matching(word: str, candidates: Candidates) -> Iterator[Completion]:
         # What could do harm when it is shown is not offered at all.
         if not name.lower().startswith(lower) or safe(name) != name:
             continue
-        text = quoted_name(name, opening) if kind in _QUOTABLE else name
+        if kind == "segment":
+            text = quoted_word(name, opening)
+        else:
+            text = quoted_name(name, opening) if kind in _QUOTABLE else name
         if text != word:
             yield Completion(text, -len(word), display=name, display_meta=kind)
+
+
+def _beginning(word: str) -> str:
+    """A word that is being typed, without the quote that is open before it."""
+    quote = word[:1]
+    return word[1:].replace(quote * 2, quote) if quote in ("'", '"') else word
 
 
 #: What may open a quoted name, with what closes it.
