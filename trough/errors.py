@@ -68,6 +68,11 @@ class ColdSegment(BadRequest):
     code = "cold"
 
 
+def cold_segment(segment: str) -> ColdSegment:
+    """The refusal of whatever would write a cold segment."""
+    return ColdSegment(f"segment {segment} belongs to the cold tier, which is never writable")
+
+
 class LockHeld(BadRequest):
     """Refused for as long as the segment has a write lock."""
 

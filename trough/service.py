@@ -289,6 +289,7 @@ def _cold_segments(common: _Common, pool: ExecutorPool) -> ColdSegments | None:
         common.storage,
         pool,
         common.threads,
+        common.reactor,
     )
 
 

@@ -159,9 +159,7 @@ class MasterSyncController(service.MultiService):
         """
         check_segment_id(segment)
         if self._is_cold(segment):
-            raise errors.ColdSegment(
-                f"segment {segment} belongs to the cold tier, which is never writable"
-            )
+            raise errors.cold_segment(segment)
         while (holder := await self._holders.holder_of(segment)) is not None:
             try:
                 answer = await self._provision_on(holder, segment, schema)
@@ -259,8 +257,11 @@ class MasterSyncController(service.MultiService):
         the answer.
 
         :raises trough.errors.NoSuchSegment: it is neither written nor in storage
+        :raises trough.errors.ColdSegment: it is in the cold tier
         """
         check_segment_id(segment)
+        if self._is_cold(segment):
+            raise errors.cold_segment(segment)
         lock = await self.metadata.lock_of(segment)
         if lock is None:
             assigned = await self.metadata.assignments_of_segment(segment)

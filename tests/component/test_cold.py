@@ -31,7 +31,13 @@ class Cache:
         self.threads = ThreadPoolService("work", 4, reactor)
         self.storage = open_storage(f"file://{self.canonical}", reactor)
         self.segments = ColdSegments(
-            self.directory, capacity, lambda segment: None, self.storage, pool, self.threads
+            self.directory,
+            capacity,
+            lambda segment: None,
+            self.storage,
+            pool,
+            self.threads,
+            reactor,
         )
 
     async def learn(self, segment, rows):
@@ -169,3 +175,55 @@ async def test_a_damaged_file_in_the_cache_is_fetched_anew(tmp_path, gone):
         await until(
             lambda: cache.bytes_on_disk() == cache.segments.status()["bytes"], "the room of it"
         )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_version_that_is_damaged_in_canonical_storage_is_fetched_once(tmp_path):
+    """Not for each query; a whole file in its place is fetched at once."""
+    async with running_cache(tmp_path, 200 << 10) as cache:
+        await cache.learn("s", 500)
+        damage(cache.canonical / "s.sqlite", 0, 1)
+        cache.pool.when_damaged = lambda segments: [cache.segments.discard(s) for s in segments]
+        with pytest.raises(AssertionError, match="corrupt"):
+            await cache.count("s")
+        for _ in range(3):
+            with pytest.raises(errors.CorruptSegment, match="put a whole file"):
+                await cache.count("s")
+        assert cache.segments.status()["fetches"] == 1
+        await cache.learn("s", 400)
+        assert await cache.count("s") == 400
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_query_waits_for_room(tmp_path):
+    """Until one that uses the cache ends; it is not refused at once."""
+    async with running_cache(tmp_path, 60 << 10) as cache:
+        await cache.learn("one", 500)
+        await cache.learn("two", 500)
+        used = await cache.segments.bring("one")
+        waiting = Deferred.fromCoroutine(cache.count("two"))
+        await until(lambda: cache.segments.status()["waiting"], "a query in line")
+        assert not waiting.called
+        cache.segments.done(used)
+        assert await waiting == 500
+
+
+@pytest_twisted.ensureDeferred
+async def test_storage_that_is_away_is_remembered(tmp_path):
+    """What is in the cache is answered; the rest is refused at once, until it is back."""
+    async with running_cache(tmp_path, 200 << 10) as cache:
+        await cache.learn("here", 1)
+        await cache.learn("there", 2)
+        assert await cache.count("here") == 1
+        away = tmp_path / "away"
+        cache.canonical.rename(away)
+        await cache.segments.storage.look()
+        assert "is it mounted" in cache.segments.storage.away
+        assert await cache.count("here") == 1
+        with pytest.raises(errors.Unavailable, match="canonical storage is away"):
+            await cache.count("there")
+        assert cache.segments.status()["storage_away"]
+        away.rename(cache.canonical)
+        await cache.segments.storage.look()
+        assert await cache.count("there") == 2
+        assert cache.segments.status()["storage_away"] is None

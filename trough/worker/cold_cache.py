@@ -3,8 +3,8 @@
 Either canonical storage is mounted, and a segment's file is read where it lies; or it is
 fetched into a bounded cache when somebody asks for it. Of the cache it is promised that
 queries which want one segment at the same time fetch it once, that a file in use stays,
-that the least recently used go first, and that a segment larger than the whole cache is
-refused with that reason.
+that the least recently used go first, that a query waits for room for some seconds, and that
+a segment larger than the whole cache is refused with that reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,8 +28,16 @@ from trough.storage import Storage
 from trough.util.keyed_lock import KeyedLock
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
+from trough.worker.storage_watch import SILENT, StorageWatch
 
 _log = Logger()
+
+#: Seconds for which a query waits until there is room in the cache: others end, and a fetch of a
+#: small segment takes 50 ms.
+LONGEST_WAIT = 10.0
+
+#: Seconds for which a damaged version is not fetched again: the damage may be here, after all.
+DAMAGED = 600.0
 
 
 @dataclass(slots=True)
@@ -42,6 +51,7 @@ class _Cached:
     wanted: tuple[int, int]
     version: tuple[int, int]
     size: int
+    checksum: str
     users: int = 0
 
 
@@ -61,13 +71,22 @@ class ColdSegments:
         storage: Storage,
         pool: ExecutorPool,
         threads: ThreadPoolService,
+        clock: IReactorTime,
     ) -> None:
         self._directory = directory
         self._capacity = capacity
         self._mounted = mounted
-        self._storage = storage
         self._pool = pool
         self._threads = threads
+        self._clock = clock
+        #: What is known of canonical storage.
+        self.storage = StorageWatch(storage, self._some_segment, clock)
+        #: By segment, the version that was found to be damaged, as it was known and as it was
+        #: fetched; and when.
+        self._damaged: dict[str, tuple[tuple[tuple[int, int], ...], float]] = {}
+        #: Queries that wait for room, in order.
+        self._waiting: list[Deferred[None]] = []
+        self._looking_at_mount = False
         self._known: dict[str, CanonicalCopy] = {}
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
         #: By path, files of earlier versions that queries under way still use.
@@ -95,10 +114,33 @@ class ColdSegments:
         self._known.pop(segment, None)
 
     def discard(self, segment: str) -> None:
-        """The file of a segment in the cache is damaged, or gone: fetch it for the next query."""
+        """The file of a segment in the cache is damaged, or gone: fetch it for the next query.
+
+        But where the file is what was fetched, canonical storage has it so: it would be fetched
+        for each query, and be damaged.
+        """
         cached = self._cached.pop(segment, None)
         if cached is not None:
-            self._retire(cached)
+            cached.users += 1  # the judge, who looks at the file
+            self._replaced[cached.target.path] = cached
+            judging = Deferred.fromCoroutine(self._judge(cached))
+            judging.addErrback(_not_removed, cached.target.path)
+
+    async def _judge(self, cached: _Cached) -> None:
+        """Remember a version that is damaged in canonical storage, and remove a damaged file."""
+        segment = cached.target.segment
+        async with self._fetching.hold(segment):
+            try:
+                _, content = await self._threads.run(
+                    local_files.content_of, Path(cached.target.path)
+                )
+            except (OSError, errors.TroughError):
+                content = ""
+            if content and content == cached.checksum:
+                versions = (cached.wanted, cached.version)
+                self._damaged[segment] = (versions, self._clock.seconds())
+                _log.error("{segment}: its canonical copy is damaged", segment=segment)
+            self.done(cached.target)
 
     def __contains__(self, segment: str) -> bool:
         return segment in self._known
@@ -110,6 +152,8 @@ class ColdSegments:
             "cached": len(self._cached),
             "bytes": self._reserved,
             "capacity": self._capacity,
+            "waiting": len(self._waiting),
+            "storage_away": self.storage.away or None,
             **self._counts,
         }
 
@@ -125,6 +169,7 @@ class ColdSegments:
         copy = self._known[segment]
         path = self._mounted(segment)
         if path is not None:
+            await self._check_mounted(segment, path)
             return Target(segment, path, copy.modified, False)
         async with self._fetching.hold(segment):
             cached = self._cached.get(segment)
@@ -142,6 +187,8 @@ class ColdSegments:
         cached = self._cached.get(target.segment)
         if cached is not None and cached.target is target:
             cached.users -= 1
+            if not cached.users:
+                self._wake()
             return
         replaced = self._replaced.get(target.path)
         if replaced is not None:
@@ -149,13 +196,25 @@ class ColdSegments:
             if not replaced.users:
                 self._retire(replaced)
 
+    def _check_not_damaged(self, copy: CanonicalCopy) -> None:
+        versions, at = self._damaged.get(copy.segment, ((), 0.0))
+        if copy.version not in versions or self._clock.seconds() - at > DAMAGED:
+            self._damaged.pop(copy.segment, None)
+            return
+        raise errors.CorruptSegment(
+            f"the canonical copy of cold segment {copy.segment} is damaged",
+            "put a whole file in its place; it is fetched again as soon as its version differs",
+        )
+
     async def _fetch(self, copy: CanonicalCopy) -> _Cached:
+        self._check_not_damaged(copy)
         if copy.size > self._capacity:
             raise errors.LimitExceeded(
                 f"segment {copy.segment} has {copy.size} bytes, and the cache for cold segments "
                 f"holds {self._capacity}",
                 "raise COLD_CACHE_BYTES, or mount canonical storage (COLD_STORAGE_PATH)",
             )
+        self.storage.check(copy.segment)
         await self._make_room(copy)
         # Taken before the transfer, so that two of them do not count on the same room.
         self._reserved += copy.size
@@ -163,35 +222,88 @@ class ColdSegments:
             # A name of its own: what removes an earlier file may come to it only later.
             number = next(self._generations)
             destination = self._directory / f"{copy.segment}.{number}.sqlite"
-            found = await self._storage.fetch(copy, destination)
+            found = await self.storage.fetch(copy, destination)
         except BaseException:
             self._reserved -= copy.size
+            self._wake()
             raise
         self._reserved += found.size - copy.size
         self._counts["fetches"] += 1
         target = Target(copy.segment, str(destination), number, False)
         older = self._cached.get(copy.segment)
         cached = self._cached[copy.segment] = _Cached(
-            target, copy.version, found.version, found.size
+            target, copy.version, found.version, found.size, found.checksum
         )
         if older is not None:
             self._retire(older)
         return cached
 
     async def _make_room(self, copy: CanonicalCopy) -> None:
+        ends = self._clock.seconds() + LONGEST_WAIT
         while self._reserved + copy.size > self._capacity:
             if self._going:
                 await self._remove(next(iter(self._going.values())))
                 continue
             victim = next((name for name, each in self._cached.items() if not each.users), None)
             if victim is None:
-                raise errors.Unavailable(
-                    f"no room for cold segment {copy.segment}: all of the cache is in use",
-                    "ask again when other queries have ended",
-                )
+                await self._wait_for_room(copy, ends - self._clock.seconds())
+                continue
             cached = self._cached.pop(victim)
             self._counts["evictions"] += 1
             self._going[cached.target.path] = cached
+
+    async def _wait_for_room(self, copy: CanonicalCopy, seconds: float) -> None:
+        """Wait until a file is used no more, or has gone."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        try:
+            await waiting.addTimeout(max(0.0, seconds), self._clock)
+        except TimeoutError:
+            raise errors.Unavailable(
+                f"no room for cold segment {copy.segment}: all of the cache is in use, for "
+                f"{LONGEST_WAIT:g} s",
+                "ask again when other queries have ended",
+            ) from None
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+
+    def _wake(self) -> None:
+        """Have those that wait for room look again, the first one first."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def _some_segment(self) -> CanonicalCopy | None:
+        return next(iter(self._known.values()), None)
+
+    async def _check_mounted(self, segment: str, path: str) -> None:
+        """Refuse what cannot be read where it is mounted; another cold worker may have it.
+
+        :raises trough.errors.Unavailable: the file is not there, or the mount hangs
+        """
+        hangs = errors.Unavailable(
+            f"cold segment {segment}: {path} does not answer", "is canonical storage mounted?"
+        )
+        if self._looking_at_mount and self.storage.away:
+            raise hangs  # one thread that waits in the kernel is enough
+        self._looking_at_mount = True
+        looking = self._threads.run(local_files.is_there, path)
+        looking.addBoth(self._looked_at_mount)
+        found: Deferred[bool] = Deferred()
+        looking.addBoth(_pass_on, found)
+        try:
+            there = await found.addTimeout(SILENT, self._clock)
+        except TimeoutError:
+            self.storage.note(str(hangs))
+            raise hangs from None
+        if not there:
+            raise errors.Unavailable(f"cold segment {segment} is not at {path}")
+
+    def _looked_at_mount(self, result: bool) -> bool:
+        self._looking_at_mount = False
+        self.storage.note("")
+        return result
 
     def _retire(self, cached: _Cached) -> None:
         """Remove a file that is of no use any more, once no query uses it."""
@@ -212,6 +324,13 @@ class ColdSegments:
                 await self._threads.run(local_files.remove, path)
                 del self._going[path]
                 self._reserved -= cached.size
+                self._wake()
+
+
+def _pass_on(result: Any, to: Deferred[bool]) -> None:
+    # Whoever waited for too long is told nothing more.
+    if not to.called:
+        to.callback(result)
 
 
 def _not_removed(failure: Failure, path: str) -> None:

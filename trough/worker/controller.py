@@ -36,6 +36,7 @@ from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
 from trough.worker.segments import Segments
 from trough.worker.status import status_of
+from trough.worker.storage_watch import SILENT
 from trough.worker.write_locks import WriteLockManager
 
 _log = Logger()
@@ -144,6 +145,9 @@ class LocalSyncController(service.MultiService):
         await self._until_it_works("local data", self.segments.load)
         if self.cold is not None:
             await self.cold.open()
+            Periodic(
+                "looking for canonical storage", SILENT, self.cold.storage.look, self._clock
+            ).setServiceParent(self)
         self.loaded = True
         self.confirmation.loaded()
         for segment in self.segments:
@@ -313,6 +317,8 @@ class LocalSyncController(service.MultiService):
 
         :raises trough.errors.CorruptSegment: the local copy is damaged, and aside by now
         """
+        if self.is_cold(segment):
+            raise errors.cold_segment(segment)
         try:
             return await self.writer.promote(segment)
         except errors.CorruptSegment:
@@ -344,9 +350,15 @@ class LocalSyncController(service.MultiService):
 
     @property
     def health(self) -> dict[str, Any]:
-        """Whether it is ready; and ``state``, the mark that its answers carry, if they do."""
+        """Whether it is ready; and what is amiss: ``state``, the mark that its answers carry,
+        and, of a cold worker, why canonical storage is away."""
         state = self.confirmation.state if self.ready else None
-        return {"ready": self.ready, **({"state": state} if state else {})}
+        away = self.cold.storage.away if self.cold is not None else ""
+        return {
+            "ready": self.ready,
+            **({"state": state} if state else {}),
+            **({"storage_away": away} if away else {}),
+        }
 
     async def status(self) -> dict[str, Any]:
         """See :func:`trough.worker.status.status_of`."""

@@ -264,6 +264,15 @@ def _database_of(path: str) -> str:
     return path
 
 
+def is_there(path: str) -> bool:
+    """Whether there is a file.
+
+    :raises trough.errors.Unavailable: that cannot be found out
+    """
+    with in_our_words(path):
+        return Path(path).is_file()
+
+
 class Transfer:
     """Shows a transfer in a table while it lasts; gives a progress callback.
 

@@ -64,9 +64,7 @@ class Provisioning(service.Service):
         """
         check_segment_id(segment)
         if self._worker.is_cold(segment) or self._worker.myself.cold_storage:
-            raise errors.ColdSegment(
-                f"segment {segment} belongs to the cold tier, which is never writable"
-            )
+            raise errors.cold_segment(segment)
         return await self._carry_out(segment, schema)
 
     async def take_again(self, segment: str) -> None:

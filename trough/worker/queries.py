@@ -8,6 +8,7 @@ that is not here costs a look into the metadata store.
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -269,8 +270,11 @@ class QueryService:
                 held[segment] = min(readable, key=lambda c: self._preference(c, writers))
         return held
 
-    def _preference(self, copy: Copy, writers: set[str]) -> tuple[bool, bool, float, str]:
-        return self.reach.is_away(copy.node), copy.node not in writers, copy.load, copy.node
+    def _preference(self, copy: Copy, writers: set[str]) -> tuple[bool, bool, float, int]:
+        # Each cold segment has its own cold worker, whose cache it stays in.
+        load = 0.0 if self.worker.is_cold(copy.segment) else copy.load
+        place = zlib.crc32(f"{copy.node} {copy.segment}".encode())
+        return self.reach.is_away(copy.node), copy.node not in writers, load, place
 
     async def _look_up(self, segments: Collection[str]) -> dict[str, list[Copy]]:
         if not segments:

@@ -32,9 +32,7 @@ class WriteRouter:
         :raises trough.errors.ColdSegment: `segment` belongs to the cold tier
         """
         if self._worker.is_cold(segment):
-            raise errors.ColdSegment(
-                f"segment {segment} belongs to the cold tier, which is never writable"
-            )
+            raise errors.cold_segment(segment)
 
     async def find(self, segment: str) -> Worker | None:
         """The other worker that writes `segment`; None where this one is to be asked, which

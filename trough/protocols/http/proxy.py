@@ -26,6 +26,7 @@ from twisted.web.http_headers import Headers
 from trough import errors
 from trough.protocols.http.server import (
     CODE_HEADER,
+    REASON_PREFIX,
     STATE_HEADER,
     Request,
     finished,
@@ -49,6 +50,23 @@ class NoConnection(errors.Unavailable):
     """Not one byte of an answer came: whoever asked can still be answered otherwise."""
 
 
+class Refused(errors.Unavailable):
+    """The other worker cannot answer now; another one may."""
+
+
+#: Codes of refusals for which another worker may not have the reason.
+_ELSEWHERE = {
+    cls.code
+    for cls in (
+        errors.Unavailable,
+        errors.CorruptSegment,
+        errors.DiskFull,
+        errors.NoSuchSegment,
+        errors.TroughError,
+    )
+}
+
+
 class Proxy:
     """Forwards requests; one for all requests of a port."""
 
@@ -59,10 +77,14 @@ class Proxy:
         self._agent = Agent(reactor, connectTimeout=PATIENCE, pool=self._connections)
         self._writing = Agent(reactor, connectTimeout=PATIENCE)
 
-    async def forward(self, request: Request, url: str, seconds: float) -> None:
+    async def forward(
+        self, request: Request, url: str, seconds: float, refusable: bool = False
+    ) -> None:
         """Send `request` to `url`, and its answer to the client.
 
         :param seconds: that the query may take over there
+        :param refusable: whether somebody else can be asked where this one cannot answer
+        :raises Refused: so it is, and it cannot; it is not the client's fault
         :raises NoConnection: the other worker cannot be connected to, or is silent
         :raises trough.errors.Moved: it has the segment no more, or not yet
         :raises trough.errors.Unavailable: it broke off
@@ -76,9 +98,13 @@ class Proxy:
             raise
         except Exception as failure:  # Twisted's connection errors share no base
             raise NoConnection(f"no answer from {url}: {failure}") from failure
-        if response.headers.getRawHeaders(CODE_HEADER) == [errors.Moved.code.encode()]:
+        code = (response.headers.getRawHeaders(CODE_HEADER) or [b""])[0].decode()
+        if code == errors.Moved.code:
             said = (await readBody(response)).decode("utf-8", "replace")
             raise errors.Moved(f"{url}: {said}", "")
+        if refusable and code in _ELSEWHERE:
+            said = (await readBody(response)).decode("utf-8", "replace")
+            raise Refused(f"{url}: {said.removeprefix(REASON_PREFIX.decode()).strip()}")
         request.setResponseCode(response.code)
         for name in _PASSED_BACK:
             for value in response.headers.getRawHeaders(name, []):

@@ -16,7 +16,13 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.executors.pool.pool import Framing, Outcome, ReadLimits
 from trough.model import Copy, check_segment_id, segment_word
-from trough.protocols.http.proxy import FORWARDED_HEADER, HOLDER_AWAY_HEADER, NoConnection, Proxy
+from trough.protocols.http.proxy import (
+    FORWARDED_HEADER,
+    HOLDER_AWAY_HEADER,
+    NoConnection,
+    Proxy,
+    Refused,
+)
 from trough.protocols.http.server import (
     STATE_HEADER,
     Request,
@@ -141,19 +147,35 @@ class ReadResource(Resource):
         receiver.watch()
 
     async def _read_cold(self, request: Request, parameters: QueryParameters) -> None:
-        target = await self._queries.bring(parameters.segment)
+        try:
+            target = await self._queries.bring(parameters.segment)
+        except (errors.Unavailable, errors.NoSuchSegment) as reason:
+            if request.requestHeaders.hasHeader(FORWARDED_HEADER):
+                raise  # whoever passed it on asks the next one
+            await self._elsewhere(request, parameters, reason)
+            return
         receiver = Streamed(self, request)
         _set_mark(request, self._queries.cold_mark)
         self._start(request, receiver, self._queries.read_cold, target, parameters)
 
-    async def _elsewhere(self, request: Request, parameters: QueryParameters) -> None:
+    async def _elsewhere(
+        self,
+        request: Request,
+        parameters: QueryParameters,
+        reason: errors.TroughError | None = None,
+    ) -> None:
         """Pass a read on, or answer as last promoted where the writer cannot be reached.
 
         Who has what is known with some delay, to this worker, to the store and to whoever
-        is asked; so another one is asked where one has the segment no more.
+        is asked; so another one is asked where one has the segment no more, or cannot read a
+        cold one.
+
+        :param reason: why this worker cannot read it itself, where it should
         """
         segment, asked_in_vain, moved_from = parameters.segment, set[str](), set[str]()
-        reason: errors.TroughError = errors.Unavailable(
+        if reason is not None:
+            asked_in_vain.add(self._queries.node)
+        reason = reason or errors.Unavailable(
             f"segment {segment} has just moved", "ask again in a second"
         )
         reading = self._read_for_another(request, segment)
@@ -166,6 +188,9 @@ class ReadResource(Resource):
                 moved_from.add(copy.node)
                 asked_in_vain.add(copy.node)
                 reading = self._queries.local(segment)
+            except Refused as failure:
+                reason = failure
+                asked_in_vain.add(copy.node)
             except NoConnection as failure:
                 reason = failure
                 asked_in_vain.add(copy.node)
@@ -212,7 +237,8 @@ class ReadResource(Resource):
         # One that answered that it writes the segment no more is not away.
         if holder is not None and holder.node not in {copy.node, *moved_from}:
             headers.setRawHeaders(HOLDER_AWAY_HEADER, [holder.node.encode()])
-        await self._proxy.forward(request, copy.url, parameters.limits.seconds)
+        refusable = self._queries.worker.is_cold(parameters.segment)
+        await self._proxy.forward(request, copy.url, parameters.limits.seconds, refusable)
 
 
 class WriteResource(Resource):
