@@ -31,6 +31,10 @@ class GatherPlan:
     :ivar reads: pairs of table and column that the text reads, as far as segments are known
     :ivar loose: it has a name that no table has a column for, an alias or a text in double
         quotes; it would mean a column that a segment not yet known turns out to have
+    :ivar pushed: how the query is divided as a whole
+    :ivar shipped: else, tables whose rows are sent; `parts`, SELECTs in it that are divided
+    :ivar final_text: runs at the end, where that is not the text itself
+    :ivar indexes: statements that create indexes for it
     """
 
     text: str
@@ -48,6 +52,7 @@ class GatherPlan:
     shipped: tuple[Shipped, ...] = ()
     parts: tuple[Pushdown, ...] = ()
     final_text: str = ""
+    indexes: tuple[str, ...] = ()
     with_segment: bool = False
     within: bool = False
     _asks: dict[Any, tuple[SegmentSchema, SegmentQuery | None]] = field(

@@ -27,6 +27,7 @@ from trough.gather.conflicts import deciding_conflict
 from trough.gather.dialect import names_all_columns, quotes_name
 from trough.gather.division import divided
 from trough.gather.gather_plan import GatherPlan
+from trough.gather.indexes import join_indexes
 from trough.gather.nondeterminism import OF_CONNECTIONS, stopped
 from trough.gather.normal_form import NormalForm, normal_form, with_segment_of_pragmas
 from trough.gather.parameters import bind
@@ -249,6 +250,7 @@ class _Planning:
             reads=prepared.reads,
             loose=form.loose,
             shipped=tuple(shipped),
+            indexes=join_indexes(tree, shipped),
             parts=composition.parts,
             final_text=composition.final,
             with_segment=catalogue.with_segment,
@@ -290,6 +292,7 @@ class _Planning:
             star=names_all_columns(self.text),
             reads=prepared.reads,
             shipped=tuple(shipped),
+            indexes=join_indexes(tree, shipped) if tree is not None else (),
             with_segment=catalogue.with_segment,
         )
 

@@ -28,6 +28,8 @@ _BUNCH = 5_000
 #: Values that one statement writes.
 _TOGETHER = 300
 _PAGE = 4096
+#: Rows from which on indexes are worth their time.
+_INDEXED = 1_000
 #: Below this many bytes nothing is written to disk.
 _CACHE = 32 << 20
 
@@ -145,10 +147,24 @@ class TempDatabase:
         return False
 
     def _run(self, text: str) -> Iterator[Sequence[Any]]:
-        sqlite_helpers.confine(self._connection, own=exact_sums.FUNCTIONS)
         stopped = self._stopped
         self._connection.set_progress_handler(lambda: stopped() is not None, sqlite_helpers.STEPS)
+        self._create_indexes()
+        sqlite_helpers.confine(self._connection, own=exact_sums.FUNCTIONS)
         yield from self._connection.execute(text, self._plan.parameters)
+
+    def _create_indexes(self) -> None:
+        if self._count < _INDEXED:
+            return
+        for statement in self._plan.indexes:
+            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+            # There is no journal: one that does not fit could not be taken back.
+            if pages * _PAGE * 2 > self._limits.bytes:
+                return
+            self._connection.execute(statement)
+        if self._plan.indexes:
+            self._connection.execute("PRAGMA analysis_limit = 1000")
+            self._connection.execute("ANALYZE")
 
     def _told(self, error: BaseException) -> errors.TroughError:
         stopped = self._stopped()

@@ -1,0 +1,44 @@
+"""Indexes for the final step over shipped rows.
+
+Segments have indexes, and the scratch database has none. SQLite makes one for itself where
+two tables are joined, though not below OR and anew for each row of a correlated subquery. So
+columns of tables that are compared with columns of other sources get one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlglot import exp
+
+from trough.gather import sqlite_helpers
+from trough.gather.shipping import Shipped
+
+#: In one query: each costs about as much as its table's rows did.
+_MOST = 8
+
+
+def join_indexes(tree: exp.Expr, shipped: Iterable[Shipped]) -> tuple[str, ...]:
+    """Statements that create indexes for what a query joins.
+
+    :param tree: in normal form
+    """
+    tables = {sqlite_helpers.folded(each.table.name): each for each in shipped}
+    sources = {
+        each.alias: sqlite_helpers.folded(each.name) for each in tree.find_all(exp.Table) if each.db
+    }
+    found: dict[tuple[str, str], None] = {}
+    for node in tree.find_all(exp.EQ):
+        sides = (node.this, node.expression)
+        columns = [side for side in sides if isinstance(side, exp.Column)]
+        if len(columns) < 2 or columns[0].table == columns[1].table:
+            continue
+        for column in columns:
+            table = sources.get(column.table)
+            if table in tables and column.name in tables[table].columns:
+                found[table, column.name] = None
+    return tuple(
+        f"CREATE INDEX `trough index {number}` ON "
+        f"{sqlite_helpers.name(tables[table].table.name)} ({sqlite_helpers.name(column)})"
+        for number, (table, column) in enumerate(list(found)[:_MOST])
+    )
