@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gather_support import Cluster, exact_rows, union_of
 
-from trough.gather import Gathering, Limits
+from trough.gather import GatherLimits, GatherSession
 
 SCRIPT = (
     "CREATE TABLE item (n INTEGER, k INTEGER, kind TEXT COLLATE NOCASE, day INTEGER);"
@@ -38,7 +38,7 @@ def test_correlated_subqueries_and_alternatives_are_answered_by_indexes() -> Non
     union = union_of(cluster, SCRIPT)
     for sql in (CORRELATED, ALTERNATIVES):
         expected = union.execute(sql).fetchall()
-        gathering = Gathering(sql, cluster.segments)
+        gathering = GatherSession(sql, cluster.segments)
         assert exact_rows(cluster.answer(gathering), True) == exact_rows(expected, True)
         assert gathering.plan is not None
         assert any("(`n`)" in statement for statement in gathering.plan.indexes)
@@ -48,5 +48,5 @@ def test_an_index_that_may_not_fit_is_left_out() -> None:
     """The limit on the temporary database is on rows, and not on what helps to read them."""
     cluster = many()
     expected = union_of(cluster, SCRIPT).execute(ALTERNATIVES).fetchall()
-    small = Limits(rows=10_000, bytes=150_000, kept_rows=1_000)
+    small = GatherLimits(rows=10_000, bytes=150_000, kept_rows=1_000)
     assert cluster.gather(ALTERNATIVES, limits=small) == expected
