@@ -262,6 +262,8 @@ def _executor_pool(common: _Common) -> ExecutorPool:
         max_write_executors=settings.max_write_executors,
         memory=settings.executor_memory,
         kept_handles=settings.kept_handles,
+        growth=settings.max_write_growth,
+        segment_size=settings.max_segment_size,
         bunch=common.bunch,
         tasks=common.tasks,
         confinement=_confinement(settings),

@@ -18,6 +18,7 @@ from segments_on_disk import content, make_segment
 from trough.executors import ipc
 from trough.executors.ipc import FrameParser, frame
 from trough.executors.shared_memory import MOST_WRITES, SharedProgressTable, create_memory
+from trough.util.confinement import Confinement
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 #: For a human's lifetime, and without SQLite calling anybody.
@@ -83,7 +84,8 @@ class Front:
         self.socket.settimeout(LONG)
         table = create_memory()
         self.table = SharedProgressTable(table)
-        arguments = [str(theirs.fileno()), str(table), str(memory), str(kept)]
+        arguments = [str(theirs.fileno()), str(table), str(memory), str(kept), "0", "0"]
+        arguments.append(Confinement().argument())
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trough.executors.child.main", *arguments],
             pass_fds=(theirs.fileno(), table),

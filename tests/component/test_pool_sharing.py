@@ -137,3 +137,41 @@ async def test_what_is_done_to_a_file_does_not_wait_for_a_long_query_on_another(
         assert not any(each.ends for each in endless)
         for each in endless:
             each.job.cancel()
+
+
+BLOB = "INSERT INTO crawled_url(url) VALUES (zeroblob({}))"
+MEGABYTE = 1 << 20
+
+
+@ensure
+async def test_a_write_may_add_so_much_and_no_more(tmp_path):
+    """What is refused is undone; those beside it, which share its transaction, are applied."""
+    async with running_pool(growth=16 * MEGABYTE) as pool:
+        (target,) = await segments(pool, tmp_path, 1)
+        writes = [
+            write(pool, target, BLOB.format(n * MEGABYTE), client=f"c{n}")
+            for n in (1, 10, 60, 2, 10)
+        ]
+        await gatherResults([each.outcome for each in writes])
+        refused = writes[2].ends[0].error
+        assert isinstance(refused, errors.LimitExceeded)
+        assert "MAX_WRITE_GROWTH" in str(refused)
+        assert [each.ends[0].error for each in writes if each is not writes[2]] == [None] * 4
+        sizes = content(target.path, "SELECT length(url) FROM crawled_url")
+        assert sorted(size for (size,) in sizes) == [n * MEGABYTE for n in (1, 2, 10, 10)]
+        many = f"INSERT INTO crawled_url(url) {ENDLESS.replace('count(*)', 'zeroblob(9999)')}"
+        assert isinstance((await write(pool, target, many).outcome).error, errors.LimitExceeded)
+        assert content(target.path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@ensure
+async def test_a_segment_may_grow_so_large_and_no_larger(tmp_path):
+    """By however many writes; what is deleted makes room."""
+    async with running_pool(segment_size=8 * MEGABYTE) as pool:
+        (target,) = await segments(pool, tmp_path, 1)
+        for n in range(3):
+            assert (await write(pool, target, BLOB.format(2 * MEGABYTE)).outcome).changes == 1, n
+        large = BLOB.format(4 * MEGABYTE)
+        assert isinstance((await write(pool, target, large).outcome).error, errors.LimitExceeded)
+        assert (await write(pool, target, "DELETE FROM crawled_url").outcome).changes == 3
+        assert (await write(pool, target, large).outcome).changes == 1

@@ -63,6 +63,8 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "WRITE_SECONDS": (30, "30", 30.0),
     "MAX_ROWS": (1000, "1000", 1000),
     "MAX_WRITE_BODY": ("8 MB", "8 MB", 8_000_000),
+    "MAX_WRITE_GROWTH": ("1 GiB", "1 GiB", 2**30),
+    "MAX_SEGMENT_SIZE": ("5 GB", "5 GB", 5 * 10**9),
     "MAX_SQL_LENGTH": (100_000, "100 kB", 100_000),
     "MAX_LINE": (8192, "8 KiB", 8192),
     "MAX_LITERAL": (4096, "4096 B", 4096),
@@ -162,6 +164,7 @@ WRONG: dict[str, list[object]] = {
             "MAX_LITERAL",
         )
     },
+    **{key: [-1, 1.5, True, "x", 2**63] for key in ("MAX_WRITE_GROWTH", "MAX_SEGMENT_SIZE")},
     "MAX_LINE": [0, 8191, "8 kB", 1.5, True, 2**63],
     "COLD_CACHE_BYTES": [-1, 1.5, True, "x", 2**63],
     "RUN_AS_COLD_STORAGE_NODE": [1, 0, "yes", "true"],

@@ -258,6 +258,12 @@ class Settings:
         Integer(0, 2**53), 0, "Rows that one segment may answer to one request; 0: no limit."
     )
     max_write_body: int = _key(Size(1024), "64 MiB", "Bytes of SQL in one write, at most.")
+    max_write_growth: int = _key(
+        Size(0), "256 MiB", "Bytes that one write may add to its segment; 0: no limit."
+    )
+    max_segment_size: int = _key(
+        Size(0), 0, "Bytes that a segment may have to be written to; 0: no limit."
+    )
     max_sql_length: int = _key(Size(1024), "4 MiB", "Bytes of SQL in one read, at most.")
     # What the protocol promises, so that a client may send that much before the greeting.
     max_line: int = _key(

@@ -22,13 +22,14 @@ class Handle:
     :ivar names: for each SQL text that was run on it, what its user noted of its columns
     :ivar cursor: for the query that has the handle; making one costs as much as a query
     :ivar generation: of the file
+    :ivar page_limit: pages that the file may grow to; 0 where nothing was said of that
     :ivar writable: whether the file is being written
     :ivar makes_json: whether it was given the function that JSON by SQLite needs
     """
 
     __slots__ = (
         *("connection", "cursor", "generation", "makes_json"),
-        *("names", "path", "segment", "writable"),
+        *("names", "page_limit", "path", "segment", "writable"),
     )
 
     def __init__(
@@ -42,6 +43,7 @@ class Handle:
         self.writable = writable
         self.names: dict[str, Any] = {}
         self.makes_json = False
+        self.page_limit = 0
 
 
 class Handles:

@@ -12,17 +12,25 @@ Refuses to know: who waits for it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import monotonic
 
 from trough import errors
 from trough.sql import sqlite
-from trough.sql.handles import Handles
+from trough.sql.handles import Handle, Handles
 from trough.sql.queries import Parameters
 from trough.sql.sqlite import Connection, Engine
 
 #: Seconds after which a commit is made though more writes are waiting.
 PATIENCE = 0.05
+
+#: Pages in whose multiples a segment's limit is set.
+_STEP = 1024
+
+#: Bytes that are free on a disk that is not full.
+_SPARE = 32 << 20
 
 
 class Write:
@@ -68,17 +76,65 @@ class Write:
         self.error: errors.TroughError | None = None
 
 
+class Quota:
+    """How much a segment may grow; SQLite itself keeps to it, page by page.
+
+    :param growth: bytes that one transaction may add
+    :param size: bytes that a segment may have; 0 for any number
+    """
+
+    def __init__(self, growth: int = 0, size: int = 0) -> None:
+        self._growth = growth
+        self._size = size
+
+    def apply(self, engine: Engine, handle: Handle) -> None:
+        """Limit what the transaction that was just begun may add; raises what SQLite raises."""
+        if not (self._growth or self._size):
+            return
+        connection = handle.connection
+        (page,) = engine.own(connection, "PRAGMA page_size").fetchone()
+        limit = self._size // page
+        if self._growth:
+            (pages,) = engine.own(connection, "PRAGMA page_count").fetchone()
+            # In steps, so that it seldom is another one.
+            grown = (pages + self._growth // page) // _STEP * _STEP + _STEP
+            limit = min(limit, grown) if limit else grown
+        if limit != handle.page_limit:
+            engine.own(connection, f"PRAGMA max_page_count={max(limit, 1)}")
+            handle.page_limit = limit
+
+    def explain(self, error: errors.TroughError, path: str) -> errors.TroughError:
+        """Tell a full segment from a full disk, for which SQLite has one error."""
+        if not (isinstance(error, errors.DiskFull) and (self._growth or self._size)):
+            return error
+        disk = os.statvfs(Path(path).parent)
+        if disk.f_bavail * disk.f_frsize < _SPARE:
+            return error
+        size = f" and a segment {self._size}" if self._size else ""
+        return errors.LimitExceeded(
+            f"the segment would grow too large: a write may add {self._growth} bytes{size}",
+            "nothing of it was applied; write less at once, or have MAX_WRITE_GROWTH or "
+            "MAX_SEGMENT_SIZE raised",
+        )
+
+
 class Writer:
     """Applies writes; one of a process.
 
     :param handles: connections that can write
     :param running: told which write runs from now on, or None, so that its deadline and
         its cancellation can interrupt it
+    :param quota: how much a segment may grow
     """
 
     def __init__(
-        self, engine: Engine, handles: Handles, running: Callable[[Write | None], None]
+        self,
+        engine: Engine,
+        handles: Handles,
+        running: Callable[[Write | None], None],
+        quota: Quota | None = None,
     ) -> None:
+        self._quota = quota or Quota()
         self._engine = engine
         self._handles = handles
         self._running = running
@@ -99,50 +155,56 @@ class Writer:
         except errors.TroughError as error:
             _fail(writes, error)
             return ()
-        connection = handle.connection
         end = monotonic() + PATIENCE
-        groups, rest = self._commit_together(connection, path, writes, end)
+        groups, rest = self._commit_together(handle, path, writes, end)
         while groups:
-            again, left = self._commit_together(connection, path, groups.pop(0), math.inf)
+            again, left = self._commit_together(handle, path, groups.pop(0), math.inf)
             groups[:0] = [*again, left] if left else again
         self._handles.give(handle)
         return rest
 
     def _commit_together(
-        self, connection: Connection, path: str, writes: Sequence[Write], end: float
+        self, handle: Handle, path: str, writes: Sequence[Write], end: float
     ) -> tuple[list[Sequence[Write]], Sequence[Write]]:
         """Run writes in one transaction.
 
         :return: groups of those that have to be run again, and those not yet looked at
         """
-        engine = self._engine
+        engine, connection = self._engine, handle.connection
         try:
             engine.own(connection, "BEGIN IMMEDIATE")
+            self._quota.apply(engine, handle)
         except sqlite.Error as error:
             _fail(writes, engine.error(error, path))
+            self._roll_back(connection)
             return [], ()
         applied: list[Write] = []
+        alone: list[Sequence[Write]] = []
         rest: Sequence[Write] = ()
         for place, write in enumerate(writes):
             try:
                 self._apply_one(connection, write, alone=len(writes) == 1)
                 applied.append(write)
             except (*sqlite.Error, errors.TroughError) as error:
-                write.error = engine.error(error, path)
+                write.error = self._quota.explain(engine.error(error, path), path)
+                if isinstance(write.error, errors.LimitExceeded) and len(writes) > 1:
+                    # Others in this transaction may have used what it may use.
+                    write.error = None
+                    alone.append([write])
                 if not connection.in_transaction:
-                    return [applied] if applied else [], writes[place + 1 :]
+                    return [applied, *alone] if applied else alone, writes[place + 1 :]
             if monotonic() > end:
                 rest = writes[place + 1 :]
                 break
         try:
             engine.own(connection, "COMMIT")
         except sqlite.Error as error:
-            told = engine.error(error, path)
+            told = self._quota.explain(engine.error(error, path), path)
             self._roll_back(connection)
             if len(applied) > 1:
-                return [[write] for write in applied], rest
+                return [*([write] for write in applied), *alone], rest
             _fail(applied, told)
-        return [], rest
+        return alone, rest
 
     def _apply_one(self, connection: Connection, write: Write, alone: bool) -> None:
         """Run one write inside the transaction; it leaves nothing if this raises.

@@ -113,6 +113,10 @@ class ColdSegments:
         """This worker answers for the segment no longer."""
         self._known.pop(segment, None)
 
+    def canonical(self, segment: str) -> CanonicalCopy | None:
+        """The canonical copy of a segment, as this worker knows it."""
+        return self._known.get(segment)
+
     def discard(self, segment: str) -> None:
         """The file of a segment in the cache is damaged, or gone: fetch it for the next query.
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -30,10 +30,10 @@ from trough.util.periodic import Periodic
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.confirmation import Confirmation
 from trough.worker.disk_counter import check_disk
-from trough.worker.local_copies import LocalCopy
 from trough.worker.provisioning import Provisioning
 from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
+from trough.worker.repair import Repair
 from trough.worker.segments import Segments
 from trough.worker.status import status_of
 from trough.worker.storage_watch import SILENT
@@ -120,6 +120,7 @@ class LocalSyncController(service.MultiService):
         self.beaten: float | None = None
         self._timing = timing
         self.confirmation = Confirmation(metadata, timing.heartbeat, clock)
+        self._repair = Repair(self, clock.seconds)
         self._watches: list[Watch] = []
         self._starting: Deferred[None] | None = None
         self.publisher = Publisher(
@@ -367,31 +368,5 @@ class LocalSyncController(service.MultiService):
     # -- what it does unasked ---------------------------------------------------
 
     async def damaged(self, segments: Iterable[str]) -> None:
-        """Replace copies that SQLite found to be damaged."""
-        for segment in segments:
-            copy = self.segments.get(segment)
-            if copy is None:
-                if self.cold is not None:
-                    self.cold.discard(segment)
-                continue
-            _log.error("{segment}: the local copy is damaged", segment=segment)
-            self.publisher.withdraw(segment)
-            try:
-                await self._replace_damaged(segment, copy)
-            except CancelledError:
-                raise
-            except Exception as reason:
-                # Whatever it is: the others are not to wait for that.
-                _log.warn("{segment}: not replaced yet: {reason}", segment=segment, reason=reason)
-                if self.segments.get(segment) is None:
-                    self.publisher.withdraw(segment)
-                self.reconciler.look_at([segment])
-
-    async def _replace_damaged(self, segment: str, damaged: LocalCopy) -> None:
-        if damaged.writable:
-            await self.writer.give_up(segment, damaged.entry.epoch, "the local copy is damaged")
-            return
-        await self.segments.fetch_anew(damaged)
-        copy = self.segments.get(segment)
-        if copy is not None:  # it may have been deleted meanwhile, or provisioned
-            self.publisher.serve(segment, copy.writable)
+        """See :meth:`trough.worker.repair.Repair.replace`."""
+        await self._repair.replace(segments)

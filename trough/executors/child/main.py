@@ -58,7 +58,7 @@ from trough.sql import segment_files, sqlite, statements
 from trough.sql.handles import Handles
 from trough.sql.queries import Framing, Parameters, Plan
 from trough.sql.reading import Reader
-from trough.sql.writing import Write, Writer
+from trough.sql.writing import Quota, Write, Writer
 from trough.util.confinement import Confinement, confine
 
 #: Seconds between two looks at the socket while there is something to do.
@@ -83,10 +83,15 @@ class ExecutorLoop:
     """The state and the loop of the process.
 
     :param kept_handles: connections for reads that are kept
+    :param quota: how much a segment may grow
     """
 
     def __init__(
-        self, channel: ParentSocket, table: SharedProgressTable, kept_handles: int
+        self,
+        channel: ParentSocket,
+        table: SharedProgressTable,
+        kept_handles: int,
+        quota: Quota,
     ) -> None:
         self._channel = channel
         #: Sends a message soon; see :meth:`trough.executors.child.parent_socket.ParentSocket.send`.
@@ -98,7 +103,7 @@ class ExecutorLoop:
         self._read_handles = Handles(engine.open_reader, kept_handles)
         self._write_handles = segment_files.writing_handles(engine, KEPT_WRITERS)
         self.reader = Reader(engine, self._read_handles)
-        self.writer = Writer(engine, self._write_handles, self._watch)
+        self.writer = Writer(engine, self._write_handles, self._watch, quota)
         self._plans: dict[str | bytes, Plan] = {}
         #: Work that can go on, in the order of its turns.
         self.ready: FairQueue[Task] = FairQueue()
@@ -355,16 +360,18 @@ def main(arguments: list[str]) -> None:
     """Run an executor.
 
     :param arguments: descriptors of the socket and of the shared memory, bytes that
-        SQLite may use, connections to keep; and the files that it may use
+        SQLite may use, connections to keep, bytes that a write may add and that a segment
+        may have; and the files that it may use
     """
     *numbers, files = arguments
-    descriptor, memory, limit, kept = map(int, numbers)
+    descriptor, memory, limit, kept, growth, size = map(int, numbers)
     ignore_signals()
     die_with_the_parent()
     _limit_resources(limit)
     sqlite.limit_memory(limit)
     channel = ParentSocket(socket.socket(fileno=descriptor))
-    executor = ExecutorLoop(channel, SharedProgressTable(memory), min(kept, _most_handles()))
+    kept = min(kept, _most_handles())
+    executor = ExecutorLoop(channel, SharedProgressTable(memory), kept, Quota(growth, size))
     signal.signal(signal.SIGALRM, executor.alarm)
     # SQLite's own system calls are to be taken up again after an alarm.
     signal.siginterrupt(signal.SIGALRM, False)

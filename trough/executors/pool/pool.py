@@ -74,6 +74,8 @@ class ExecutorPool(service.Service):
     :param max_write_executors: the same of processes that write
     :param memory: bytes that SQLite may use in each
     :param kept_handles: segments that each keeps open for reads
+    :param growth: bytes that a write may add to a segment; 0 for any number
+    :param segment_size: bytes that a segment may have; 0 for any number
     :param bunch: that of those who ask; None: of its own
     :param tasks: where new segments are made; None: of its own
     :ivar when_damaged: called with segments whose file turned out to be damaged
@@ -88,6 +90,8 @@ class ExecutorPool(service.Service):
         max_write_executors: int | None = None,
         memory: int = MEMORY,
         kept_handles: int = KEPT_HANDLES,
+        growth: int = 0,
+        segment_size: int = 0,
         bunch: FlushBatch | None = None,
         tasks: TaskPool | None = None,
         confinement: Confinement | None = None,
@@ -97,7 +101,9 @@ class ExecutorPool(service.Service):
         files = confinement or Confinement()
 
         def new(name: str) -> ExecutorProcess:
-            return ExecutorProcess(reactor, self, name, memory, kept_handles, files)
+            return ExecutorProcess(
+                reactor, self, name, memory, kept_handles, growth, segment_size, files
+            )
 
         self._reactor = reactor
         self.bunch = bunch or FlushBatch(reactor)

@@ -52,6 +52,8 @@ class ExecutorProcess:
     :param name: for logs and status
     :param memory: bytes that SQLite may use
     :param kept_handles: connections for reads that it keeps
+    :param growth: bytes that a write may add to a segment, 0 for any number
+    :param segment_size: bytes that a segment may have, 0 for any number
     :param confinement: the files that it may use
     :ivar outstanding: parts of queries that it was handed, by number
     :ivar writes: writes that it was given, by number
@@ -68,13 +70,16 @@ class ExecutorProcess:
         name: str,
         memory: int,
         kept_handles: int,
+        growth: int,
+        segment_size: int,
         confinement: Confinement,
     ) -> None:
         self._reactor = reactor
         self._pool = pool
         self.name = name
         # Its descriptors are as start() lays them out.
-        self._arguments = ["3", "4", str(memory), str(kept_handles), confinement.argument()]
+        limits = (memory, kept_handles, growth, segment_size)
+        self._arguments = ["3", "4", *map(str, limits), confinement.argument()]
         self._outgoing: list[Message] = []
         self._socket: ChildSocket | None = None
         self._process: Any = None

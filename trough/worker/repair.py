@@ -1,0 +1,92 @@
+"""Replacing damaged copies.
+
+A local copy in which SQLite finds damage is replaced by the canonical one, and what nobody
+promoted of it is kept aside. Where the canonical copy is damaged itself, it is fetched again
+ever more rarely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger
+
+from trough.model import CanonicalCopy
+from trough.worker.damaged_copies import DamagedCopies
+from trough.worker.local_copies import LocalCopy
+
+if TYPE_CHECKING:
+    from trough.worker.controller import LocalSyncController
+
+_log = Logger()
+
+
+class Repair:
+    """See the module.
+
+    :param now: seconds, by a clock that only counts
+    """
+
+    def __init__(self, worker: LocalSyncController, now: Callable[[], float]) -> None:
+        self._worker = worker
+        self._damaged = DamagedCopies(now)
+
+    async def replace(self, segments: Iterable[str]) -> None:
+        """Replace copies that SQLite found to be damaged."""
+        for segment in segments:
+            copy = self._worker.segments.get(segment)
+            canonical = self._canonical(segment, copy)
+            if canonical is not None and not self._damaged.may_fetch(canonical):
+                self._note_damage_in_storage(canonical)
+                continue
+            if copy is None:
+                if self._worker.cold is not None:
+                    self._worker.cold.discard(segment)
+                    if canonical is not None:
+                        self._damaged.was_fetched(canonical)
+                continue
+            _log.error("{segment}: the local copy is damaged", segment=segment)
+            self._worker.publisher.withdraw(segment)
+            try:
+                await self._replace_damaged(segment, copy)
+            except CancelledError:
+                raise
+            except Exception as reason:
+                # Whatever it is: the others are not to wait for that.
+                _log.warn("{segment}: not replaced yet: {reason}", segment=segment, reason=reason)
+                if self._worker.segments.get(segment) is None:
+                    self._worker.publisher.withdraw(segment)
+                self._worker.reconciler.look_at([segment])
+
+    def _canonical(self, segment: str, copy: LocalCopy | None) -> CanonicalCopy | None:
+        """What would be fetched in the place of a damaged copy."""
+        if copy is None:
+            return None if self._worker.cold is None else self._worker.cold.canonical(segment)
+        return None if copy.writable else copy.entry.canonical
+
+    def _note_damage_in_storage(self, canonical: CanonicalCopy) -> None:
+        segment = canonical.segment
+        if not self._damaged.is_damaged_in_storage(segment):
+            return
+        self._worker.publisher.withdraw(segment)
+        if self._damaged.is_to_be_reported(segment):
+            _log.error(
+                "{segment}: the canonical copy {path} is damaged: put a whole one there; until "
+                "then it is fetched again ever more rarely",
+                segment=segment,
+                path=canonical.path,
+            )
+
+    async def _replace_damaged(self, segment: str, damaged: LocalCopy) -> None:
+        if damaged.writable:
+            await self._worker.writer.give_up(
+                segment, damaged.entry.epoch, "the local copy is damaged"
+            )
+            return
+        await self._worker.segments.fetch_anew(damaged)
+        copy = self._worker.segments.get(segment)
+        if copy is not None:  # it may have been deleted meanwhile, or provisioned
+            self._damaged.was_fetched(copy.entry.canonical)
+            self._worker.publisher.serve(segment, copy.writable)
