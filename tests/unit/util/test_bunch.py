@@ -274,6 +274,9 @@ def test_an_answered_read_over_http_leaves_nothing_to_the_collector():
         def __init__(self, receiver):
             self.receiver = receiver
 
+        def cancel(self):
+            raise AssertionError("the client is still there")
+
     request, _ = asked_over_http(FlushBatch(Clock()))
     receiver = Streamed(Asked(), request)
     receiver.job = Going(receiver)

@@ -12,14 +12,19 @@ def test_a_directory_stays_with_its_worker(tmp_path):
     assert DataDirectory(tmp_path / "data", "w1").identity == first.identity
 
 
+def files_in(directory):
+    """What stands in the files of a directory, by name; its folders left out."""
+    return {path.name: path.read_text() for path in directory.iterdir() if path.is_file()}
+
+
 def test_another_name_is_refused_and_changes_nothing(tmp_path):
     """A renamed machine would lose its write locks: both names are told, and the way out."""
     DataDirectory(tmp_path, "w1")
-    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    before = files_in(tmp_path)
     with pytest.raises(errors.BadSettings, match="worker w1, and HOSTNAME is w2") as refusal:
         DataDirectory(tmp_path, "w2")
     assert "HOSTNAME: w1" in str(refusal.value)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+    assert files_in(tmp_path) == before
 
 
 def test_a_directory_can_be_given_another_name(tmp_path):
@@ -39,7 +44,7 @@ def test_a_file_that_a_crash_left_empty_is_written_anew(tmp_path):
     first = DataDirectory(tmp_path, "w1")
     assert first.identity
     assert DataDirectory(tmp_path, "w1").identity == first.identity
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["identity", "node"]
+    assert sorted(files_in(tmp_path)) == ["identity", "node"]
 
 
 def test_directories_that_lie_in_one_another_are_refused(tmp_path):

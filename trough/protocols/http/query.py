@@ -342,7 +342,7 @@ class Streamed:
             return
         self._over = True
         # It knows this in turn; left together, both would wait for the collector.
-        self.job = None
+        self.job = self._request.cancel_work = None
         if self._streaming:
             self._request.unregisterProducer()
         if outcome.error is not None:
@@ -374,6 +374,7 @@ class Written:
 
     def finished(self, outcome: Outcome) -> None:
         """The write is on disk, or is not."""
+        self._request.cancel_work = None
         if finished(self._request):
             return
         if outcome.error is not None:
