@@ -22,6 +22,7 @@ from waiting import until
 from trough import admin, errors, model
 from trough.admin.deciding import LOOK
 from trough.metadata.sqlite.store import SqliteMetadata
+from trough.protocols.line.server import LineServerFactory
 
 LEADER = model.Leader("sync", "1", url="http://sync:6111/", ttl=3600.0)
 W1 = model.Worker("w1", "id1", line="w1:6440", load=1.5, capacity=5 * 10**9, ttl=3600.0)
@@ -285,6 +286,7 @@ async def test_status_for_programs(registry):
     nothing = dict.fromkeys(("cold_storage", "load", "available_bytes", "capacity", "line"))
     w1 = {"cold_storage": False, "load": 1.5, "available_bytes": 0, "capacity": 5 * 10**9}
     w2 = {"cold_storage": True, "load": 0, "available_bytes": 0, "capacity": 0}
+    assert told.pop("clocks") == {"offsets": {}, "agree": True}
     assert told == {
         "healthy": False,
         "leader": {"node": "sync", "url": "http://sync:6111/", "generation": 1},
@@ -433,3 +435,30 @@ def test_a_store_that_is_silent_is_not_waited_for_in_silence():
             assert "waiting for the metadata store" in running.stderr.readline()
             running.send_signal(signal.SIGINT)
         assert running.wait(60) == 130
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_holder_that_answers_is_not_dead(registry):
+    """Whatever its row says: the clock of the store may be wrong."""
+    factory = LineServerFactory("worker", "w9", {}, reactor)
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    line = f"127.0.0.1:{port.getHost().port}"
+    store = registry.metadata
+    await store.register_worker(model.Worker("w9", "id9", line=line, ttl=0.001))
+    await store.take_lock("300009", "w9")
+
+    async def dead():
+        return not await store.workers()
+
+    await until(dead, "the end of its row")
+    status, text = await registry.run(admin.free_lock, segment="300009", yes=True)
+    assert status == admin.DONE
+    assert f"w9 answers at {line}, although" in text and "w9 is alive: promoting" in text
+    await store.take_lock("300009", "w9")
+    for command in (admin.free_locks, admin.forget):
+        with pytest.raises(errors.Conflict, match="w9 is alive"):
+            await registry.run(command, node="w9", yes=True)
+    assert await store.lock_of("300009") is not None
+    await port.stopListening()
+    status, text = await registry.run(admin.free_locks, node="w9", yes=True)
+    assert status == admin.DONE and "w9 is not alive" in text

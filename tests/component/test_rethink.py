@@ -522,3 +522,16 @@ def test_a_feed_with_gaps_is_given_up():
     """RethinkDB says so in a document, and goes on as if nothing were missing."""
     with pytest.raises(FeedError, match="skipped 17"):
         read([INITIAL, READY], [{"error": "Changefeed cache over array size limit, skipped 17"}])
+
+
+@pytest_twisted.ensureDeferred
+async def test_clocks_of_servers_of_one_machine_agree(rethinkdb_cluster):
+    """Each server that answers is asked; one that does not is left out."""
+    address = RethinkAddress(tuple(server.host for server in rethinkdb_cluster), "d")
+    store = RethinkMetadata(address, reactor)
+    await store.open()
+    offsets = await store.clock_offsets()
+    assert len(offsets) == 3 and all(abs(offset) < 1 for offset in offsets.values())
+    rethinkdb_cluster[2].kill()
+    assert len(await store.clock_offsets()) == 2
+    await store.close()

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from twisted.internet import task
 
 from trough import errors, model
+from trough.admin import probe
 from trough.admin.console import DONE, Console, insist, listed, moment
 from trough.metadata import Metadata
 
@@ -76,6 +77,8 @@ async def free_lock(console: Console, options: argparse.Namespace) -> int:
     if lock is None:
         raise errors.NotFound(f"nobody holds a write lock of segment {segment}")
     alive = any(worker.node == lock.node for worker in await metadata.workers())
+    if not alive:
+        alive = await _answers_itself(console, lock.node)
     console.say(_what_could_be_lost(lock, alive, await _last_promotion(metadata, segment)))
     if not options.yes:
         insist(console, "To free the lock, type the segment's id", segment)
@@ -91,7 +94,7 @@ async def free_locks(console: Console, options: argparse.Namespace) -> int:
     if not locks:
         raise errors.NotFound(f"{node} holds no write lock")
     hint = f"drain it, which loses nothing: trough-admin drain {node}"
-    await _refuse_alive(metadata, node, hint)
+    await _refuse_alive(console, node, hint)
     console.say(f"{node} is not alive and holds {len(locks)} write locks. {_INSTEAD}")
     await _warn_of_locks(console, node, locks)
     if not options.yes:
@@ -103,7 +106,7 @@ async def free_locks(console: Console, options: argparse.Namespace) -> int:
 async def forget(console: Console, options: argparse.Namespace) -> int:
     """Remove all that is known of a worker that is lost for good."""
     metadata, node = console.metadata, model.check_node_name(options.node)
-    await _refuse_alive(metadata, node, "it can be forgotten WORKER_TTL after it was stopped")
+    await _refuse_alive(console, node, "it can be forgotten WORKER_TTL after it was stopped")
     locks = await metadata.locks(node)
     ring = (await metadata.rings()).get(node)
     draining = node in await metadata.draining()
@@ -135,8 +138,20 @@ async def forget(console: Console, options: argparse.Namespace) -> int:
 _INSTEAD = "If it, or its disk, can be brought back,\ndo that instead."
 
 
-async def _refuse_alive(metadata: Metadata, node: str, hint: str) -> None:
-    if any(worker.node == node for worker in await metadata.workers()):
+async def _answers_itself(console: Console, node: str) -> bool:
+    """Whether a worker that the metadata store takes for dead answers; the person is told."""
+    line = await probe.answers(console.metadata, node, console.clock)
+    if line:
+        console.say(
+            f"{node} answers at {line}, although the metadata store takes it for dead: are the "
+            "clocks of the\nRethinkDB servers right, and does it reach them?"
+        )
+    return bool(line)
+
+
+async def _refuse_alive(console: Console, node: str, hint: str) -> None:
+    alive = any(worker.node == node for worker in await console.metadata.workers())
+    if alive or await _answers_itself(console, node):
         raise errors.Conflict(f"{node} is alive", hint)
 
 

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from trough.admin.console import DONE, FAILED, Console, listed, moment, size_of
+from trough.leader.server_clocks import TOLERATED, spread_of, warning_of
 from trough.metadata import Metadata
 from trough.model import Worker
 
@@ -28,8 +29,10 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
     alive = {worker["node"] for worker in workers if worker["alive"]}
     locks = await metadata.locks()
     orphaned = [lock for lock in locks if lock.node not in alive]
+    offsets = await metadata.clock_offsets()
+    agree = spread_of(offsets) < TOLERATED
     return {
-        "healthy": bool(leader and alive and not orphaned),
+        "healthy": bool(leader and alive and not orphaned and agree),
         "leader": {"node": leader.node, "url": leader.url, "generation": leader.generation}
         if leader
         else None,
@@ -39,6 +42,7 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
             "orphaned": [{"segment": lock.segment, "node": lock.node} for lock in orphaned],
         },
         "schemas": len(await metadata.schemas()),
+        "clocks": {"offsets": offsets, "agree": agree},
     }
 
 
@@ -82,6 +86,8 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     console.say(f"draining  {', '.join(drained) or 'none'}")
     console.say(f"locks     {locks['count']}{listed(orphaned, 'held by workers not alive')}")
     console.say(f"schemas   {told['schemas']}")
+    if not told["clocks"]["agree"]:
+        console.say(f"clocks    {warning_of(told['clocks']['offsets'])}")
 
 
 async def workers(console: Console, options: argparse.Namespace) -> int:

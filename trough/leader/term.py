@@ -23,6 +23,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.leader.placement.planner import Plan, Planner
+from trough.leader.server_clocks import ServerClocks
 from trough.leader.storage_scan import MOST_SKIPPED, StorageScan, report_skipped
 from trough.metadata import LockChanges, Metadata, Watch
 from trough.model import READ, CanonicalCopy, Leader, Lock
@@ -173,6 +174,7 @@ class LeaderTerm:
         self._looking: StorageScan | None = None
         self._looked_fully = float("-inf")
         self._reaped = float("-inf")
+        self._clocks = ServerClocks(metadata, clock)
         self._storage_away = False
         self._doubted_since: float | None = None
         self._allowance = 0.0
@@ -208,6 +210,7 @@ class LeaderTerm:
             else {},
             "storage_away": self._storage_away,
             "doubting_a_loss": self._doubted_since is not None,
+            "clocks_differ_by": self._clocks.spread,
             "placement": self._placement,
         }
 
@@ -256,7 +259,7 @@ class LeaderTerm:
         return planner
 
     async def _reap(self, planner: Planner) -> None:
-        for node in await self._metadata.reap(self.leader):
+        for node in await self._metadata.reap(self.leader, await self._clocks.slack()):
             _log.warn("{node}: is dead; its copies are no longer published", node=node)
         await self._see_forgotten(planner)
         self._reaped = self._clock.seconds()

@@ -116,6 +116,11 @@ class Metadata(ABC):
         """
         return None
 
+    async def clock_offsets(self) -> dict[str, float]:
+        """By how many seconds the clock of each of the store's servers is ahead of the others;
+        empty where one clock decides."""
+        return {}
+
     # -- leadership ------------------------------------------------------------
 
     @abstractmethod
@@ -171,6 +176,11 @@ class Metadata(ABC):
         """All live workers, by name. `draining` is as :meth:`set_draining` left it."""
 
     @abstractmethod
+    async def worker(self, node: str) -> Worker | None:
+        """The row that a worker wrote last, whether or not it counts as alive; None without
+        one. For whoever asks the worker itself."""
+
+    @abstractmethod
     async def set_draining(self, node: str, draining: bool) -> None:
         """Say that a worker is to be emptied, or no longer; outlives its restarts."""
 
@@ -179,9 +189,10 @@ class Metadata(ABC):
         """Names of the workers that are to be emptied, alive or not."""
 
     @abstractmethod
-    async def reap(self, leader: Leader) -> list[str]:
+    async def reap(self, leader: Leader, slack: float = 0.0) -> list[str]:
         """Remove rows and copies of every worker whose own row ran out.
 
+        :param slack: seconds by which the servers' clocks may differ
         :return: names of the workers reaped
         :raises trough.errors.NotLeader: `leader` leads no more; nothing was removed
         """

@@ -9,6 +9,7 @@ that is at fault itself fails at once, with the driver's error.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import StoreOutage
+from trough.metadata.rethinkdb import clocks
 from trough.metadata.rethinkdb.connection import PING, Connection, ConnectionLost, Feed, plain
 from trough.metadata.rethinkdb.terms import Refused
 from trough.metadata.url import RethinkAddress, host_and_port
@@ -134,6 +136,22 @@ class RethinkCluster:
                 ) from error
             await self.pause(pause)
             pause = min(1.0, pause * 2)
+
+    async def clock_offsets(self) -> dict[str, float]:
+        """See :meth:`trough.metadata.Metadata.clock_offsets`."""
+        return await clocks.offsets(
+            {
+                host_and_port(*host): Deferred.fromCoroutine(self._clock_offset(*host))
+                for host in self._hosts
+            }
+        )
+
+    async def _clock_offset(self, host: str, port: int) -> float:
+        connection = await self._connect(host, port)
+        try:
+            return await clocks.offset_of(connection, time.time)
+        finally:
+            connection.close()
 
     async def feed(self, term: Any, rows: Callable[[list], None]) -> Feed:
         """Start a changefeed on the present connection."""

@@ -70,6 +70,11 @@ def workers(view: View) -> Term:
     )
 
 
+def last_row(node: str) -> Term:
+    """A worker's row, or null."""
+    return STRICT.table("services").get(rows.worker_id(node))
+
+
 def worker_states(view: View) -> Term:
     """For each worker that has a row ``[node, alive, load]``."""
     return view.at(

@@ -187,14 +187,21 @@ class RethinkMetadata(Metadata):
     async def workers(self) -> list[Worker]:
         return rows.workers(await self._look(reads.workers))
 
+    async def worker(self, node: str) -> Worker | None:
+        row = await self._run(reads.last_row(node))
+        return None if row is None else rows.worker(row, ())
+
     async def set_draining(self, node: str, draining: bool) -> None:
         await self._decide(changes.set_draining(node, draining))
 
     async def draining(self) -> set[str]:
         return set(await self._look(reads.draining))
 
-    async def reap(self, leader: Leader) -> list[str]:
-        dead = await self._as_leader(leader, changes.as_leader(leader, changes.mark_dead()))
+    async def clock_offsets(self) -> dict[str, float]:
+        return await self._cluster.clock_offsets()
+
+    async def reap(self, leader: Leader, slack: float = 0.0) -> list[str]:
+        dead = await self._as_leader(leader, changes.as_leader(leader, changes.mark_dead(slack)))
         reaped = []
         for node in sorted(dead):
             await self._remove_copies(node, leader)

@@ -139,16 +139,19 @@ def retire_worker(worker: Worker) -> Term:
     )
 
 
-def mark_dead() -> Term:
-    """Mark the workers that ran out; answers with the names of all that are marked."""
+def mark_dead(slack: float) -> Term:
+    """Mark the workers that ran out; answers with the names of all that are marked.
+
+    :param slack: seconds by which the servers' clocks may differ
+    """
     nodes = r.table("services").between(*NODES)
 
     def marked(row: Term) -> Term:
         unmarked = row.has_fields("reaped_on").not_()
-        return r.branch((ends(row) <= r.now()) & unmarked, {"reaped_on": r.now()}, {})
+        return r.branch((ends(row) + slack <= r.now()) & unmarked, {"reaped_on": r.now()}, {})
 
     def dead(row: Term) -> Term:
-        return row.has_fields("reaped_on", "node") & (ends(row) <= r.now())
+        return row.has_fields("reaped_on", "node") & (ends(row) + slack <= r.now())
 
     return r.do(
         nodes.update(marked),

@@ -67,6 +67,15 @@ def worker(connection: sqlite3.Connection, now: float, node: str) -> Worker | No
     return _worker(row) if row else None
 
 
+def last_row(connection: sqlite3.Connection, now: float, node: str) -> Worker | None:
+    """One worker, alive or not."""
+    found = connection.execute(
+        _WORKER.partition("WHERE")[0] + " WHERE node = :node", {"node": node}
+    )
+    row = found.fetchone()
+    return _worker(row) if row else None
+
+
 def _worker(row: tuple) -> Worker:
     values = list(row)
     values[9], values[10] = bool(row[9]), bool(row[10])

@@ -149,13 +149,17 @@ class SqliteMetadata(Metadata):
     async def workers(self) -> list[Worker]:
         return await self._read(reads.workers)
 
+    async def worker(self, node: str) -> Worker | None:
+        return await self._read(reads.last_row, node)
+
     async def set_draining(self, node: str, draining: bool) -> None:
         await self._decide(changes.set_draining, node, draining)
 
     async def draining(self) -> set[str]:
         return await self._read(reads.draining)
 
-    async def reap(self, leader: Leader) -> list[str]:
+    async def reap(self, leader: Leader, slack: float = 0.0) -> list[str]:
+        # One machine has one clock: there is no slack.
         reaped = []
         for node in await self._decide(changes.mark_dead, leader):
             await self._remove_copies(node, leader)

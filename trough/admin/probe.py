@@ -1,0 +1,60 @@
+"""Asks a worker itself whether it is alive.
+
+The metadata store judges by its own clock, and a clock can be wrong: one RethinkDB server that was
+20 s ahead had living workers taken for dead. Before a lock is freed its holder is asked, by the
+line protocol, whose greeting tells its name to whoever connects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.protocol import Factory, connectionDone
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+
+from trough.metadata import Metadata
+
+#: Seconds for a worker to greet.
+PATIENCE = 3.0
+
+
+async def answers(metadata: Metadata, node: str, clock: Any) -> str:
+    """Where the worker `node` greets; empty where it does not, within some seconds.
+
+    :param clock: the reactor
+    """
+    row = await metadata.worker(node)
+    line = row.line if row is not None else ""
+    host, _, port = line.rpartition(":")
+    if not port.isdigit():
+        return ""
+    endpoint = HostnameEndpoint(clock, host.strip("[]"), int(port), timeout=PATIENCE)
+    try:
+        protocol: Any = await endpoint.connect(Factory.forProtocol(_Greeted))
+        words = await protocol.greeting.addTimeout(PATIENCE, clock)
+    except CancelledError:
+        raise
+    except (Exception, TimeoutError):  # Twisted's connection errors share no base
+        return ""
+    protocol.transport.abortConnection()
+    return line if words[:1] == ["TROUGH"] and words[2:4] == ["worker", node] else ""
+
+
+class _Greeted(LineOnlyReceiver):
+    """Keeps the first line."""
+
+    delimiter = b"\n"
+
+    def __init__(self) -> None:
+        self.greeting: Deferred[list[str]] = Deferred()
+
+    def lineReceived(self, line: bytes) -> None:
+        if not self.greeting.called:
+            self.greeting.callback(line.decode("utf-8", "replace").split(" "))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self.greeting.called:
+            self.greeting.errback(reason)
