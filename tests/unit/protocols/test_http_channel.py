@@ -4,7 +4,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import Clock, StringTransport
 
 from trough.protocols.http.server import (
+    BODY_SECONDS,
     CANCEL_SECONDS,
+    HEADER_SECONDS,
     LOOKS,
     UNSURE,
     Resource,
@@ -128,3 +130,46 @@ def test_a_shutdown_resets_what_does_not_end():
     assert not peer.transport.disconnected
     peer.clock.advance(CANCEL_SECONDS)
     assert draining.called and peer.transport.disconnected
+
+
+def test_headers_that_trickle_end_the_connection():
+    """Each byte ends the silence, and none of them the request."""
+    peer = Peer()
+    peer.channel.dataReceived(b"POST / HTTP/1.1\r\nX: ")
+    for _ in range(HEADER_SECONDS // 20):
+        assert not peer.transport.disconnected
+        peer.clock.advance(20)
+        peer.channel.dataReceived(b"x")
+    assert peer.transport.disconnected
+
+
+def test_a_body_that_trickles_ends_the_connection():
+    """It has longer than the headers."""
+    peer = Peer()
+    peer.channel.dataReceived(b"POST / HTTP/1.1\r\n")
+    peer.channel.dataReceived(b"Content-Length: 900\r\n\r\n")
+    for _ in range(BODY_SECONDS // 20):
+        assert not peer.transport.disconnected
+        peer.clock.advance(20)
+        peer.channel.dataReceived(b"x")
+    assert peer.transport.disconnected
+
+
+def test_a_request_in_time_leaves_no_clock_behind():
+    """In however many pieces it came; the connection goes on."""
+    peer = Peer()
+    for byte in (REQUEST % b"") * 2:
+        peer.channel.dataReceived(bytes([byte]))
+    assert peer.transport.value().count(b"here") == 2
+    peer.clock.advance(HEADER_SECONDS + 1)
+    assert not peer.transport.disconnected
+
+
+def test_a_stranger_takes_no_memory():
+    """What it sends is not kept; it is told why."""
+    peer = Peer(Answering("a-secret-token"))
+    peer.channel.dataReceived(b"POST / HTTP/1.1\r\nContent-Length: 900\r\n\r\n" + b"x" * 800)
+    (request,) = peer.channel.requests
+    assert request.body() == b""
+    peer.channel.dataReceived(b"x" * 100)
+    assert peer.transport.value().startswith(b"HTTP/1.1 401 ")

@@ -36,6 +36,9 @@ PATIENCE = 16
 #: Seconds that requests have to answer once a shutdown has cancelled them.
 CANCEL_SECONDS = 2.0
 
+#: Seconds in which the headers of a request have to come, all of them, and then its body.
+HEADER_SECONDS, BODY_SECONDS = 60, 600
+
 #: Seconds between two looks whether a client is there that has ended its side, and in which
 #: the answer has to begin to one of HTTP/1.0, which cannot be looked for.
 LOOKS, UNSURE = 1, 5
@@ -59,7 +62,7 @@ _UNREAD = (
 
 
 class _Discard(BytesIO):
-    """Takes the rest of a body that is too large."""
+    """Takes a body that nobody will read: it is too large, or from a stranger."""
 
     def write(self, data: Any) -> int:
         return len(data)
@@ -81,6 +84,9 @@ class Request(server.Request):
     def gotLength(self, length: int | None) -> None:
         if length is not None and length > self.max_body:
             self._refuse_body(length)
+        elif not self.channel.site.resource.is_authorized(self):
+            # The resource answers it; until then a stranger takes no memory.
+            self.content = _Discard()
         else:
             # In memory whatever its size: the limit bounds it, a temporary file on disk
             # would only be read back at once.
@@ -158,10 +164,40 @@ class Channel(http.HTTPChannel):
     transport: Any
     client = ""
     _peer_ended = False
+    _whole = False
+    _arrival: Any = None
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.client = peer_of(self.transport)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._stop_clock()
+        super().connectionLost(reason)
+
+    # A peer that sends a byte now and then is not silent, and would stay for ever.
+
+    def dataReceived(self, data: bytes) -> None:
+        self._whole = False
+        super().dataReceived(data)
+        if self._whole:
+            self._stop_clock()
+        elif self._arrival is None and not self._handlingRequest and self.transport.connected:
+            self._arrival = self.callLater(HEADER_SECONDS, self.forceAbortClient)
+
+    def allHeadersReceived(self) -> None:
+        if self._arrival is not None:
+            self._arrival.reset(BODY_SECONDS)
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        self._whole = True
+        super().allContentReceived()
+
+    def _stop_clock(self) -> None:
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and arrival.active():
+            arrival.cancel()
 
     def requestDone(self, request: http.Request) -> None:
         super().requestDone(request)
@@ -329,11 +365,15 @@ class Resource(resource.Resource):
         """
         raise NotImplementedError
 
-    def _authenticate(self, request: Request) -> None:
+    def is_authorized(self, request: Request) -> bool:
+        """Whether a request, of which only the headers need be here, has the token."""
         if not self._token:
-            return
+            return True
         given = request.getHeader(b"authorization") or b""
-        if not hmac.compare_digest(given, b"Bearer " + self._token):
+        return hmac.compare_digest(given, b"Bearer " + self._token)
+
+    def _authenticate(self, request: Request) -> None:
+        if not self.is_authorized(request):
             raise errors.Unauthorized(
                 "this server wants a token", "send the header Authorization: Bearer TOKEN"
             )
