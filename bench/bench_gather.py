@@ -109,6 +109,9 @@ class Counting:
     def __init__(self) -> None:
         self.count = 0
 
+    def state(self, segment: str, mark: str) -> None:
+        pass
+
     def columns(self, segment: str, names: Any) -> None:
         pass
 

@@ -105,6 +105,9 @@ def serve(sql: bool) -> None:
 class _Listener:
     """Takes decoded rows."""
 
+    def state(self, segment: str, mark: str) -> None:
+        pass
+
     def columns(self, segment: str, names: tuple[str, ...]) -> None:
         pass
 

@@ -130,3 +130,61 @@ async def test_a_segment_that_is_being_provisioned_is_waited_for(town, monkeypat
 
     monkeypatch.setattr(town.cluster, "unserved", look)
     assert (await gather(town, "^s")).rows == [(200,)]
+
+
+class Stale(Segments):
+    """Segments some of which answer with a mark."""
+
+    def __init__(self, **marks) -> None:
+        super().__init__()
+        self.marks = marks
+
+    def _answer(self, asked, segment) -> bool:
+        if segment in self.marks:
+            asked.say(f"STATE {segment} {self.marks[segment]}")
+        return super()._answer(asked, segment)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("sql", [COUNT, "SELECT n FROM t"])
+async def test_stale_segments_are_named(tmp_path, sql):
+    """An answer with segments that are not of the present state says so, or is refused."""
+    town = Town(tmp_path)
+    await town.cluster.open()
+    marks = {"s3": "last-promoted", "s5": "unconfirmed"}
+    async with LineServer(reactor, Stale(**marks).answer) as server:
+        await town.worker("w1", server, *NAMES)
+        cluster = town.cluster
+        result = await settled(Deferred.fromCoroutine(cluster.gather(["s3", "s5"], sql)))
+        assert result.stale == marks and result.rows and not result.missing
+        fresh = await settled(
+            Deferred.fromCoroutine(cluster.gather(["s1"], sql, refuse_stale=True))
+        )
+        assert fresh.rows and not fresh.stale
+        with pytest.raises(errors.Unavailable, match="last-promoted: s3; unconfirmed: s5") as no:
+            asked = cluster.gather(["s1", "s3", "s5"], sql, refuse_stale=True)
+            await settled(Deferred.fromCoroutine(asked))
+        assert "2 of 3 segments did not answer their present state" in no.value.message
+        found = await town.found(["s1", "s3"], sql="SELECT n FROM t")
+        assert found.marks == {"s3": "last-promoted"}
+    await town.cluster.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_mark_goes_with_the_answer_that_it_was_of(tmp_path):
+    """A worker that dies after its STATE line leaves no mark where another answers."""
+    town, stale = Town(tmp_path), Stale(s3="last-promoted")
+    stale.dies_at = "s3"
+    await town.cluster.open()
+    async with LineServer(reactor, stale.answer) as one:
+        await town.worker("w1", one, "s3")
+
+        def answer(asked):
+            stale.marks.clear()
+            stale.answer(asked)
+
+        async with LineServer(reactor, answer) as two:
+            await town.worker("w2", two, "s3", load=9.0)
+            result = await settled(Deferred.fromCoroutine(town.cluster.gather(["s3"], COUNT)))
+            assert result.rows == [(10,)] and not result.stale
+    await town.cluster.close()

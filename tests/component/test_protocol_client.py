@@ -35,6 +35,9 @@ class Listener:
     told: list[tuple[Any, ...]] = field(default_factory=list)
     call: Call | None = None
 
+    def state(self, segment: str, mark: str) -> None:
+        self.told.append(("state", segment, mark))
+
     def columns(self, segment: str, names: tuple[str, ...]) -> None:
         self.told.append(("columns", segment, names))
 

@@ -77,6 +77,9 @@ class Listener:
     ends: dict[str, Any] = field(default_factory=dict)
     call: Call | None = None
 
+    def state(self, segment: str, mark: str) -> None:
+        self.told.append(("state", segment, mark))
+
     def columns(self, segment: str, names: tuple[str, ...]) -> None:
         assert segment not in self.rows_of
         self.rows_of[segment] = []

@@ -797,3 +797,24 @@ async def test_segments_that_cannot_be_read_are_shown_and_named(desk_of):
     assert "a\nb\nlost\n" in await desk.typed("SHOW SEGMENTS")
     with pytest.raises(errors.Unavailable, match="which segments there are is not known"):
         await desk.script("SHOW SEGMENTS")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_stale_answer_is_warned_of(desk_of):
+    """A plain query shows the rows, and says which segments need not be up to date."""
+
+    def answer(asked):
+        for segment in asked.segments:
+            if segment == "b":
+                asked.say("STATE b last-promoted")
+            asked.say(f'COLS {segment} ["n"]', f"ROWS {segment} [[1]]", f"DONE {segment} 1")
+        asked.end()
+
+    desk = await desk_of()
+    async with LineServer(reactor, answer) as server:
+        await desk.worker("w1", server, "a", "b")
+        await desk.told("CONNECT a b")
+        told = await desk.told("SELECT n FROM t;")
+        assert "stale: 1 segment answered the last promoted state" in told and ": b\n" in told
+        await desk.told("CONNECT a")
+        assert "stale" not in await desk.told("SELECT n FROM t;")

@@ -24,6 +24,7 @@ class Found:
         self.names_of = {}
         self.counts = {}
         self.failures = {}
+        self.marks = {}
         self.events = []
         self._forgets = forgets
         self._waiting = []
@@ -45,6 +46,9 @@ class Found:
     def failed(self, segment, error):
         self._happened("failed", segment)
         self.failures[segment] = error
+
+    def state(self, segment, mark):
+        self.marks[segment] = mark
 
     def restarted(self, segment):
         self._happened("restarted", segment)

@@ -34,6 +34,9 @@ from trough.client.leader_requests import (
     RetryPolicy,
 )
 from trough.client.responses import (
+    STATE_HEADER,
+    GatheredRows,
+    Rows,
     TroughException,
     TroughOutcomeUnknown,
     TroughSegmentNotFound,
@@ -172,13 +175,12 @@ class TroughClient:
             if last or not lock_is_elsewhere(response):
                 raise unexpected(response, f"POST {url}", payload)
 
-    def read(
-        self, segment_id: str, sql_tmpl: str, values: Iterable[Any] | None = ()
-    ) -> list[dict[str, Any]]:
+    def read(self, segment_id: str, sql_tmpl: str, values: Iterable[Any] | None = ()) -> Rows:
         """Ask one segment.
 
         :param sql_tmpl: one query; this and `values` as for :meth:`write`
-        :return: a dict a row, by column name; BLOBs as bytes
+        :return: a dict a row, by column name; BLOBs as bytes; with an attribute ``state``,
+            which is not empty where the rows need not be the segment's present state
         :raises TroughSegmentNotFound: no worker serves the segment
         :raises TroughException: the query was refused or failed
         """
@@ -203,7 +205,7 @@ class TroughClient:
 
     async def async_read(
         self, segment_id: str, sql_tmpl: str, values: Iterable[Any] | None = ()
-    ) -> list[dict[str, Any]]:
+    ) -> Rows:
         """:meth:`read` for asyncio, on the running loop's default threads."""
         return await asyncio.to_thread(self.read, segment_id, sql_tmpl, values)
 
@@ -214,19 +216,25 @@ class TroughClient:
         values: Iterable[Any] | None = (),
         partial: bool = False,
         within: bool = False,
-    ) -> list[dict[str, Any]]:
+        stale: str = "allow",
+    ) -> GatheredRows:
         """Ask many segments as if they were one database, by way of a sync server.
 
         :param segments: ids, or a regular expression that is searched for in all ids
         :param sql_tmpl: one SELECT; this and `values` as for :meth:`write`
         :param partial: answer from the rest where segments fail, and log which ones
         :param within: rows of different segments never meet in a join
-        :return: a dict a row, by column name; BLOBs as bytes
+        :param stale: ``refuse`` fails where a segment cannot answer its present state;
+            ``allow`` answers, and logs which ones
+        :return: a dict a row, by column name; BLOBs as bytes; with attributes ``missing``
+            and ``stale``
         :raises TroughException: segments failed, or there is no exact answer
         """
         asked = {"matching": segments} if isinstance(segments, str) else {"segments": [*segments]}
         sql = _payload(sql_tmpl, values).decode()
         question = {**asked, "sql": sql, "partial": partial, "within": within}
+        if stale != "allow":
+            question["stale"] = stale
         payload = json.dumps(question).encode()
         response, what = self._leader.ask(
             "POST", "gather", payload, JSON, QUERY_SECONDS, "there is no answer"
@@ -241,25 +249,31 @@ class TroughClient:
             ) from error
         for segment, reason in missing.items():
             self.logger.warning("segment %r is missing from an answer: %s", segment, reason)
+        for segment, mark in rows.stale.items():
+            self.logger.warning("segment %r did not answer its present state: %s", segment, mark)
         return rows
 
     def _post(self, url: str, payload: bytes) -> Response:
         headers = _SQL | self._authorization
         return self._connections.request("POST", url, payload, headers, timeout=QUERY_SECONDS)
 
-    def _rows(
-        self, segment_id: str, response: Response, url: str, payload: bytes
-    ) -> list[dict[str, Any]]:
+    def _rows(self, segment_id: str, response: Response, url: str, payload: bytes) -> Rows:
         if response.status != 200:
             self._read_urls.pop(segment_id, None)
             raise unexpected(response, f"POST {url}", payload)
         try:
-            return rows_of(response.body)
+            rows = rows_of(response.body)
         except ValueError as error:
             self._read_urls.pop(segment_id, None)
             raise TroughException(
                 f"the answer of POST {url} is not JSON, or not whole: {error}", payload
             ) from error
+        rows.state = response.headers.get(STATE_HEADER, "")
+        if rows.state:
+            self.logger.warning(
+                "segment %r did not answer its present state: %s", segment_id, rows.state
+            )
+        return rows
 
     # -- where segments are ----------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trough import errors
@@ -16,6 +17,9 @@ from trough.client.http import Response
 #: The header in which an HTTP answer tells the code of its error (trough/errors.py).
 #: Workers of the original system do not send it.
 CODE_HEADER = "x-trough-error"
+
+#: The header that marks rows which need not be the segment's present state.
+STATE_HEADER = "x-trough-state"
 
 # How the original system's workers say that they do not hold the lock.
 _NO_LOCK_SENTENCE = "There is no write lock set"
@@ -58,12 +62,40 @@ class TroughOutcomeUnknown(TroughException):
     status = errors.OutcomeUnknown.status
 
 
-def rows_of(body: bytes) -> list[dict[str, Any]]:
+class Rows(list[dict[str, Any]]):
+    """The rows of one segment.
+
+    :ivar state: empty, or ``last-promoted`` or ``unconfirmed``: these rows need not be the
+        segment's present state
+    """
+
+    state = ""
+
+
+class GatheredRows(list[dict[str, Any]]):
+    """The rows of an answer over many segments.
+
+    :ivar missing: segments that are not in it, each with ``error`` and ``code``
+    :ivar stale: segments in it whose state need not be the present one, with their marks
+    """
+
+    def __init__(
+        self,
+        rows: Iterable[dict[str, Any]] = (),
+        missing: Mapping[str, dict[str, str]] | None = None,
+        stale: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(rows)
+        self.missing = dict(missing or {})
+        self.stale = dict(stale or {})
+
+
+def rows_of(body: bytes) -> Rows:
     """The rows of an answer, BLOBs as bytes.
 
     :raises ValueError: it is not JSON, or not whole
     """
-    rows: list[dict[str, Any]] = json.loads(body)
+    rows = Rows(json.loads(body))
     # A value that is an object is a BLOB; texts that hold JSON arrive as strings.
     if b'{"blob"' in body:
         for row in rows:
@@ -73,7 +105,7 @@ def rows_of(body: bytes) -> list[dict[str, Any]]:
     return rows
 
 
-def gathered(body: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def gathered(body: bytes) -> tuple[GatheredRows, dict[str, Any]]:
     """The rows of a GATHER's answer, and what is missing from it, by segment.
 
     :raises ValueError: it is not JSON, or not whole
@@ -81,7 +113,7 @@ def gathered(body: bytes) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     answer = json.loads(body, object_hook=_blob_or_object)
     names = answer["columns"]
     rows = [dict(zip(names, row, strict=True)) for row in answer["rows"]]
-    return rows, answer["missing"]
+    return GatheredRows(rows, answer["missing"], answer.get("stale")), answer["missing"]
 
 
 def _blob_or_object(value: dict[str, Any]) -> Any:

@@ -126,6 +126,7 @@ class Cluster:
         within: bool = False,
         seconds: float | None = None,
         receive: Receive | None = None,
+        refuse_stale: bool = False,
     ) -> GatherResult:
         """Answer one SELECT as if the tables of these segments were one.
 
@@ -139,7 +140,9 @@ class Cluster:
         :param receive: takes the names of the columns and some rows, at least once; the
             workers pause while what it returns is waited for. Without it, the rows are
             in the result
-        :return: ``names``, ``rows``, and ``missing``: the segments that failed, and why
+        :param refuse_stale: whether to fail where a segment did not answer its present state
+        :return: ``names``, ``rows``, ``missing``: the segments that failed, and why; and
+            ``stale``: those that did not answer their present state, with their marks
         :raises trough.errors.TroughError: there is no exact answer, or segments failed
         """
         return await self._gathers.run(
@@ -150,6 +153,7 @@ class Cluster:
             within=within,
             seconds=seconds,
             receive=receive,
+            refuse_stale=refuse_stale,
         )
 
     def matching(self, pattern: str | re.Pattern[str] | None) -> AsyncIterator[list[str]]:

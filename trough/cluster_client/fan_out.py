@@ -98,6 +98,8 @@ class FanOut:
         self._columns: dict[str, tuple[str, ...]] = {}
         self._held: dict[str, tuple[tuple[str, ...], list[list[Value]]]] = {}
         self._told: set[str] = set()
+        # Marks that the listener was not told of.
+        self._marks: dict[str, str] = {}
         self._over = False
         if question.seconds is not None:
             self._later("deadline", question.seconds + GRACE_SECONDS, self._pass_deadline)
@@ -195,6 +197,10 @@ class FanOut:
 
     # -- what workers say ------------------------------------------------------
 
+    def state(self, segment: str, mark: str) -> None:
+        """A segment's answer need not be its present state."""
+        self._marks[segment] = mark
+
     def columns(self, segment: str, names: tuple[str, ...]) -> None:
         """A segment begins to answer."""
         self._columns[segment] = names
@@ -218,6 +224,7 @@ class FanOut:
             return
         names = self._columns.pop(segment, None)
         if names is not None:
+            self._tell_mark(segment)
             self._listener.columns(segment, names)
         self._release(segment)
         self._told.discard(segment)
@@ -232,6 +239,7 @@ class FanOut:
             return
         self._columns.pop(segment, None)
         self._held.pop(segment, None)
+        self._marks.pop(segment, None)
         trouble = self._troubles.setdefault(segment, _FailureHistory())
         trouble.nodes.append(place.node)
         trouble.error = error
@@ -249,8 +257,14 @@ class FanOut:
         held = self._held.pop(segment, None)
         if held is not None:
             self._told.add(segment)
+            self._tell_mark(segment)
             self._listener.columns(segment, held[0])
             self._listener.rows(segment, held[1])
+
+    def _tell_mark(self, segment: str) -> None:
+        mark = self._marks.pop(segment, None)
+        if mark is not None:
+            self._listener.state(segment, mark)
 
     def _forgotten(self, segment: str) -> bool:
         """Whether no rows of the segment are with the listener, or are no longer."""
@@ -348,6 +362,7 @@ class _SubQuery:
 
     def __init__(self, fan_out: FanOut, place: WorkerAddress, routes: dict[str, Route]) -> None:
         self.unfinished = set(routes)
+        self.state = fan_out.state
         self.columns = fan_out.columns
         self.rows = fan_out.rows
         self._fan_out = fan_out

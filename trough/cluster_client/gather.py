@@ -73,6 +73,7 @@ class Gathers:
         within: bool,
         seconds: float | None,
         receive: Receive | None,
+        refuse_stale: bool,
     ) -> GatherResult:
         """See :meth:`trough.cluster_client.client.Cluster.gather`."""
         found = await segments_of(self._cluster, segments, partial, self._reactor)
@@ -97,6 +98,7 @@ class Gathers:
                 receive=receive,
                 in_thread=self._threads.run,
                 exist=found.exist,
+                refuse_stale=refuse_stale,
             )
         )
         self._running.add(running)

@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.gather.errors import stale_refused
 from trough.gather.session import GatherSession, SegmentRequest
 from trough.gather.temp_database import GatherLimits
 
@@ -59,11 +60,14 @@ class GatherResult:
     :ivar names: of its columns
     :ivar rows: all of them, if nobody else received them
     :ivar missing: segments that failed, where that was allowed, and why
+    :ivar stale: segments in the answer whose state need not be the present one, with their
+        marks: ``last-promoted`` or ``unconfirmed``
     """
 
     names: tuple[str, ...] = ()
     rows: Rows = field(default_factory=list)
     missing: Mapping[str, errors.TroughError] = field(default_factory=dict)
+    stale: Mapping[str, str] = field(default_factory=dict)
 
 
 async def gather(
@@ -81,6 +85,7 @@ async def gather(
     receive: Callable[[tuple[str, ...], Rows], Awaitable[None] | None] | None = None,
     in_thread: Callable[..., Deferred[Any]] = maybeDeferred,
     exist: bool = False,
+    refuse_stale: bool = False,
 ) -> GatherResult:
     """Answer `sql` over `segments` as if their tables were one.
 
@@ -95,6 +100,7 @@ async def gather(
         returns is waited for, the workers pause. Without it, rows are in the result
     :param in_thread: calls a blocking function with its arguments, on a thread
     :param exist: all of `segments` exist: one that is found nowhere cannot be read now
+    :param refuse_stale: whether to fail where a segment did not answer its present state
     :raises trough.errors.TroughError: there is no exact answer, or segments failed
     """
     gathering = GatherSession(
@@ -105,6 +111,8 @@ async def gather(
     running = _Running(cluster, gathering, clock, seconds, receive, in_thread, exist)
     try:
         await running.ask_everything()
+        if refuse_stale and running.stale:
+            raise stale_refused(running.stale, len(gathering.segments))
         await running.hand_on_result()
     except CancelledError:
         gathering.stop(errors.Cancelled("cancelled by this client"))
@@ -112,6 +120,7 @@ async def gather(
     finally:
         await running.close()
     result.names, result.missing = gathering.names, gathering.missing
+    result.stale = running.stale
     return result
 
 
@@ -146,6 +155,8 @@ class _Running:
         self._receive = receive
         self._in_thread = in_thread
         self._exist = exist
+        #: Marks of the segments whose state need not be the present one.
+        self.stale: dict[str, str] = {}
         self._late = None
         if seconds is not None:
             error = errors.DeadlineExceeded(f"no answer within {seconds:g} s")
@@ -202,6 +213,9 @@ class _Running:
 
     # -- what the segments say -------------------------------------------------------------
 
+    def state(self, segment: str, mark: str) -> None:
+        self.stale[segment] = mark
+
     def columns(self, segment: str, names: Sequence[str]) -> None:
         self._gathering.columns(segment, names)
 
@@ -225,9 +239,11 @@ class _Running:
                 f"segment {segment} exists, and no worker that is alive serves it",
                 "ask again in a moment; trough-admin status names workers that are gone",
             )
+        self.stale.pop(segment, None)
         self._gathering.failed(segment, error)
 
     def restarted(self, segment: str) -> bool:
+        self.stale.pop(segment, None)
         return self._gathering.restarted(segment)
 
     # -- handing on ------------------------------------------------------------------------

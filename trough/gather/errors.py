@@ -51,6 +51,21 @@ def failure(
     return SegmentsFailed(message, rest and len(missing) < asked)
 
 
+def stale_refused(stale: Mapping[str, str], asked: int) -> errors.Unavailable:
+    """The error for segments whose answers need not be their present state.
+
+    :param stale: their marks
+    """
+    marks: dict[str, list[str]] = {}
+    for segment, mark in stale.items():
+        marks.setdefault(mark, []).append(segment)
+    told = "; ".join(f"{mark}: {_some(segments)}" for mark, segments in sorted(marks.items()))
+    return errors.Unavailable(
+        f"{len(stale)} of {asked} segments did not answer their present state: {told}",
+        "without stale=refuse they are in the answer, and named",
+    )
+
+
 def _some(segments: Iterable[str]) -> str:
     names = list(segments)
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""

@@ -38,11 +38,13 @@ class Gathered:
     :ivar segments: how many it was about
     :ivar rows: how many were sent
     :ivar missing: of the segments, those that failed, where that was allowed, and why
+    :ivar stale: marks of those that did not answer their present state
     """
 
     segments: int
     rows: int
     missing: Mapping[str, errors.TroughError]
+    stale: Mapping[str, str]
 
 
 class Gatherer:
@@ -114,8 +116,9 @@ class Gatherer:
             within=asked.within,
             seconds=seconds,
             receive=receive,
+            refuse_stale=asked.refuse_stale,
         )
-        return Gathered(len(segments.ids), count, result.missing)
+        return Gathered(len(segments.ids), count, result.missing, result.stale)
 
 
 def _some_rows(rows: Sequence[Sequence[Any]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -22,7 +22,17 @@ from trough.errors import TroughError
 from trough.shell.output.results import Results
 from trough.shell.output.sections import counted
 from trough.shell.output.sinks import Sink
-from trough.shell.session import Columns, Done, Event, Failed, Progressed, Query, Restarted, Rows
+from trough.shell.session import (
+    Columns,
+    Done,
+    Event,
+    Failed,
+    Marked,
+    Progressed,
+    Query,
+    Restarted,
+    Rows,
+)
 
 #: Seconds between two looks at the progress while nothing comes.
 TICK = 0.1
@@ -39,6 +49,7 @@ class Outcome:
     """How a query went.
 
     :ivar segments: that answered whole
+    :ivar marks: of segments that did not answer their present state
     :ivar interrupted: by Ctrl-C; ``left``: the reader closed the pager or the pipe
     """
 
@@ -48,6 +59,7 @@ class Outcome:
     rows: int = 0
     seconds: float = 0.0
     failures: list[Failed] = field(default_factory=list)
+    marks: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
     left: bool = False
 
@@ -127,11 +139,14 @@ class Runner:
                 self._progress.step = step
             case Failed():
                 return self._fail(event)
+            case Marked(segment, mark):
+                self._outcome.marks[segment] = mark
             case Restarted(segment):
                 return self._restart(segment)
         return ""
 
     def _restart(self, segment: str) -> str:
+        self._outcome.marks.pop(segment, None)
         forgotten = self._results.restarted(segment)
         if forgotten is None:
             lost = "the worker was lost after some rows had been shown"
@@ -148,6 +163,7 @@ class Runner:
 
     def _fail(self, failed: Failed) -> str:
         self._outcome.failures.append(failed)
+        self._outcome.marks.pop(failed.segment, None)
         self._progress.done += 1
         self._progress.failed += 1
         return self._results.done(failed.segment, f"failed: {safe(failed.error.message)}")
@@ -212,6 +228,25 @@ def failure_lines(failures: Sequence[Failed], asked: int) -> list[str]:
         more = f" and {len(segments) - NAMED:,} more" if len(segments) > NAMED else ""
         lines.append(f"  {len(segments):,} x {code}: {cut(safe(reason), 300)}")
         lines.append(f"      {named}{more}")
+    return lines
+
+
+#: What marks mean, to a person.
+_MARKS = {
+    "last-promoted": "the last promoted state, as the worker that writes it is away",
+    "unconfirmed": "a state that its worker cannot confirm, being cut off from the metadata store",
+}
+
+
+def mark_lines(marks: Mapping[str, str]) -> list[str]:
+    """Which segments did not answer their present state, a line for each mark."""
+    lines = []
+    for mark in sorted(set(marks.values())):
+        segments = sorted(segment for segment, each in marks.items() if each == mark)
+        named = ", ".join(map(safe, segments[:NAMED]))
+        more = f" and {len(segments) - NAMED:,} more" if len(segments) > NAMED else ""
+        told = _MARKS.get(mark, safe(mark))
+        lines.append(f"stale: {counted(len(segments), 'segment')} answered {told}: {named}{more}")
     return lines
 
 

@@ -62,6 +62,17 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Marked:
+    """What a segment answers need not be its present state.
+
+    :ivar mark: ``last-promoted`` or ``unconfirmed``
+    """
+
+    segment: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """A segment is asked again elsewhere: its columns and rows come anew."""
 
@@ -81,7 +92,7 @@ class Progressed:
     segment: str = ""
 
 
-Event = Columns | Rows | Done | Failed | Restarted | Progressed
+Event = Columns | Rows | Done | Failed | Marked | Restarted | Progressed
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 

@@ -29,7 +29,7 @@ from trough.shell.output.results import Results
 from trough.shell.output.sections import counted, layout_for
 from trough.shell.output.sinks import Output
 from trough.shell.output.tables import show_rows
-from trough.shell.runner import Outcome, Runner, failure_lines, summary
+from trough.shell.runner import Outcome, Runner, failure_lines, mark_lines, summary
 from trough.shell.session import (
     Failed,
     ProgressEvent,
@@ -222,6 +222,8 @@ class Shell:
         self.last_outcome = outcome
         if outcome.rows or not outcome.failures:
             self.say(summary(outcome, name, session.timing))
+        for line in mark_lines(outcome.marks):
+            self.complain(line)
         if outcome.interrupted and not self.output.terminal:
             raise KeyboardInterrupt
         try:

@@ -23,6 +23,9 @@ class Listener:
         self.names: tuple[str, ...] = ()
         self.got: list[list[Any]] = []
 
+    def state(self, segment: str, mark: str) -> None:
+        self.told.append(("state", segment, mark))
+
     def columns(self, segment: str, names: tuple[str, ...]) -> None:
         self.names = names
 

@@ -183,6 +183,8 @@ class HttpQuery:
         response = await self._client.send("POST", url, self._sql, _SQL)
         if response.code != 200:
             raise error_of(response, await _content(response, url))
+        for mark in response.headers.getRawHeaders("x-trough-state", ()):
+            self._listener.state(segment, mark)
         body = RowLines(segment, self._listener, self._most, lambda: self.paused)
         self._bodies.add(body)
         try:

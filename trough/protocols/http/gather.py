@@ -18,7 +18,7 @@ from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.json_body import json_object
 from trough.protocols.http.server import Request, finished
 from trough.protocols.limits import check_number_of_ids
-from trough.protocols.line.arguments import GatherArguments, checked_ids
+from trough.protocols.line.arguments import GatherArguments, checked_ids, refuses_stale
 from trough.protocols.line.values import parameters_of
 from trough.sql.rows import names_json
 from trough.util.slices import SLICE, in_slices
@@ -26,13 +26,14 @@ from trough.util.slices import SLICE, in_slices
 #: Bytes of an answer that are kept until it is known to be whole.
 HELD = 4 * 1024 * 1024
 
-_OPTIONAL = {"segments", "matching", "parameters", "seconds", "partial", "within"}
+_OPTIONAL = {"segments", "matching", "parameters", "seconds", "partial", "within", "stale"}
 _KINDS: dict[str, tuple[type, ...]] = {
     "segments": (list,),
     "parameters": (list, dict),
     "seconds": (int, float),
     "partial": (bool,),
     "within": (bool,),
+    "stale": (str,),
 }
 
 
@@ -56,7 +57,11 @@ async def answer_gather(request: Request, gatherer: Gatherer) -> None:
         ),
         list(gathered.missing.items()),
     )
-    answer.finish(", ".join(missing))
+    stale = await in_slices(
+        lambda some: (f"{json.dumps(segment)}: {json.dumps(mark)}" for segment, mark in some),
+        list(gathered.stale.items()),
+    )
+    answer.finish(", ".join(missing), ", ".join(stale))
 
 
 def gather_arguments(request: Request) -> GatherArguments:
@@ -83,6 +88,7 @@ def gather_arguments(request: Request) -> GatherArguments:
         seconds,
         body.get("partial", False),
         body.get("within", False),
+        refuses_stale(body.get("stale", "allow")),
     )
 
 
@@ -107,12 +113,13 @@ class _Answer:
         if self._slow is not None:
             await self._slow
 
-    def finish(self, missing: str) -> None:
+    def finish(self, missing: str, stale: str) -> None:
         """All rows were taken.
 
-        :param missing: the members of an object, as JSON
+        :param missing: the members of an object, as JSON; likewise `stale`, if there are any
         """
-        self._write(f'],"missing":{{{missing}}}}}\n')
+        marks = f',"stale":{{{stale}}}' if stale else ""
+        self._write(f'],"missing":{{{missing}}}{marks}}}\n')
         if finished(self._request):
             return
         if self._streaming:

@@ -70,6 +70,7 @@ class GatherArguments:
 
     :ivar partial: whether to answer from the rest where segments fail
     :ivar within: whether rows of different segments never meet
+    :ivar refuse_stale: whether to fail where a segment did not answer its present state
     """
 
     segments: tuple[str, ...]
@@ -79,6 +80,7 @@ class GatherArguments:
     seconds: float | None = None
     partial: bool = False
     within: bool = False
+    refuse_stale: bool = False
 
 
 def parse_query_arguments(request: Request) -> QueryArguments:
@@ -103,7 +105,8 @@ def parse_write_arguments(request: Request) -> WriteArguments:
 
 
 def parse_gather_arguments(request: Request) -> GatherArguments:
-    """``GATHER <ids|~pattern> [partial=yes] [within=yes] [seconds=N] [bind=JSON] SQL``."""
+    """``GATHER <ids|~pattern> [partial=yes] [within=yes] [stale=refuse] [seconds=N] [bind=JSON]
+    SQL``."""
     words = _Words(request)
     segments, pattern = _selection(words.next("the segments"))
     given = words.options(_GATHER_OPTIONS)
@@ -116,7 +119,18 @@ def parse_gather_arguments(request: Request) -> GatherArguments:
         seconds,
         _yes_or_no(given, "partial"),
         _yes_or_no(given, "within"),
+        refuses_stale(_text(given.get("stale", b"allow"))),
     )
+
+
+def refuses_stale(word: str) -> bool:
+    """What the option ``stale`` means.
+
+    :raises trough.errors.BadRequest: it is neither ``refuse`` nor ``allow``
+    """
+    if word not in ("refuse", "allow"):
+        raise errors.BadRequest(f"stale is {word!r:.40}", "stale is refuse or allow")
+    return word == "refuse"
 
 
 def parse_where_arguments(request: Request) -> Selection:
@@ -174,7 +188,7 @@ def parse_no_arguments(request: Request) -> None:
 
 _QUERY_OPTIONS = ("seconds", "rows", "bind")
 _WRITE_OPTIONS = ("seconds", "bind")
-_GATHER_OPTIONS = ("partial", "within", "seconds", "bind")
+_GATHER_OPTIONS = ("partial", "within", "stale", "seconds", "bind")
 _PROVISION_OPTIONS = ("schema",)
 
 # No statement of SQL begins with a word and an equals sign.

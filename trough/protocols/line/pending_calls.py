@@ -54,10 +54,14 @@ class Asker(Protocol):
 class QueryListener(Protocol):
     """Is told what a query finds, segment by segment, in whatever order it is found.
 
-    Of one segment: `columns` once, `rows` any number of times, at last either `done` or
-    `failed`, which makes the rows before it an incomplete answer. A segment that cannot
-    be asked at all has only `failed`.
+    Of one segment: perhaps `state`, `columns` once, `rows` any number of times, at last
+    either `done` or `failed`, which makes the rows before it an incomplete answer. A segment
+    that cannot be asked at all has only `failed`.
     """
+
+    def state(self, segment: str, mark: str) -> None:
+        """What follows need not be the segment's present state: ``last-promoted`` or
+        ``unconfirmed``, see ``trough/protocols/PROTOCOL.rst``."""
 
     def columns(self, segment: str, names: tuple[str, ...]) -> None:
         """The names of the result's columns."""
@@ -162,6 +166,8 @@ class Call:
             listener.done(_segment(first), int(body))
         elif word == b"FAIL":
             listener.failed(_segment(first), parse_error(body))
+        elif word == b"STATE":
+            listener.state(_segment(first), body.decode())
         elif word == b"END":
             self._end(rest)
         elif word == b"ERR":

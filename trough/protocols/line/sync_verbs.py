@@ -42,8 +42,9 @@ class SyncVerbs:
         return table(
             Verb("WHERE", "<id>,<id>...|~<pattern>", "which workers can be asked for segments",
                  self._where, "1 WHERE ~^3000"),
-            Verb("GATHER", "<id>,<id>...|~<pattern> [partial=yes] [within=yes] [seconds=N] "
-                 "[bind=JSON] <SQL>", "answers one SELECT as if the segments were one database",
+            Verb("GATHER", "<id>,<id>...|~<pattern> [partial=yes] [within=yes] [stale=refuse] "
+                 "[seconds=N] [bind=JSON] <SQL>",
+                 "answers one SELECT as if the segments were one database",
                  self._gather, "1 GATHER ~^3000 SELECT host, count(*) FROM crawled_url GROUP BY 1"),
             Verb("PROVISION", "<id> [schema=NAME]", "makes a segment writable on one worker",
                  self._provision, "1 PROVISION 300001 schema=default"),
@@ -98,13 +99,20 @@ class SyncVerbs:
                 reply.miss(segment, error)
             return ()
 
+        def mark(some: Sequence[tuple[str, str]]) -> tuple[()]:
+            for segment, state in some:
+                reply.line("STATE", segment, state)
+            return ()
+
         await in_slices(miss, list(answered.missing.items()))
+        await in_slices(mark, list(answered.stale.items()))
         reply.end(
             segments=answered.segments,
             missing=len(answered.missing),
             rows=answered.rows,
             ms=reply.milliseconds,
             complete=not answered.missing,
+            **({"stale": len(answered.stale)} if answered.stale else {}),
         )
 
     async def _provision(self, request: Request, reply: Reply) -> None:

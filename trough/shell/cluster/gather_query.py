@@ -17,7 +17,17 @@ from typing import Any
 
 from trough.errors import Cancelled, TroughError
 from trough.gather import GatherSession, SegmentRequest
-from trough.shell.session import Columns, Done, Event, Failed, Progressed, Remote, Rows, rows_of
+from trough.shell.session import (
+    Columns,
+    Done,
+    Event,
+    Failed,
+    Marked,
+    Progressed,
+    Remote,
+    Rows,
+    rows_of,
+)
 
 #: Rows of the answer that are passed on at a time.
 _PAGE = 500
@@ -111,6 +121,10 @@ class GatherQuery:
             for event in query.events(tick):
                 if event is None:
                     yield None
+                    continue
+                if isinstance(event, Marked):
+                    # Not of this answer's only segment, which has no name, but of its own.
+                    yield event
                     continue
                 if self._tell(event):
                     done.add(event.segment)

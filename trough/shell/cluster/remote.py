@@ -26,6 +26,7 @@ from trough.shell.session import (
     Done,
     Event,
     Failed,
+    Marked,
     Parameters,
     ProgressEvent,
     Query,
@@ -97,6 +98,9 @@ class _Listener:
     def __init__(self, stream: Stream[Event], forgets: bool) -> None:
         self._stream = stream
         self._forgets = forgets
+
+    def state(self, segment: str, mark: str) -> None:
+        self._stream.put(Marked(segment, mark))
 
     def columns(self, segment: str, names: Sequence[str]) -> None:
         self._stream.put(Columns(segment, names))
