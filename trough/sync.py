@@ -146,12 +146,15 @@ class MasterSyncController(service.MultiService):
 
     # -- orders: provisioning ---------------------------------------------------
 
-    async def provision(self, segment: str, schema: str = "default") -> dict[str, Any]:
+    async def provision(
+        self, segment: str, schema: str = "default", client: str = ""
+    ) -> dict[str, Any]:
         """Have one worker write `segment`; the same one if there is one already.
 
         Chosen is the lock's holder, which is waited for while it is restarted, else the least
         loaded worker that has a copy, else the least loaded one.
 
+        :param client: a name under which the client may :meth:`undo_provision`
         :return: ``write_url``, ``result``, ``size`` (bytes), ``schema``
         :raises trough.errors.ColdSegment: it is in the cold tier
         :raises trough.errors.NoSuchSchema: nothing was locked or created
@@ -162,7 +165,7 @@ class MasterSyncController(service.MultiService):
             raise errors.cold_segment(segment)
         while (holder := await self._holders.holder_of(segment)) is not None:
             try:
-                answer = await self._provision_on(holder, segment, schema)
+                answer = await self._provision_on(holder, segment, schema, client)
             except errors.Unavailable:
                 # Killed, and alive by its row; or being started, or stopped.
                 if not self._holders.may_wait(holder.node):
@@ -178,12 +181,12 @@ class MasterSyncController(service.MultiService):
         )
         for worker in await self._candidates(segment, workers):
             try:
-                return await self._provision_on(worker, segment, schema)
+                return await self._provision_on(worker, segment, schema, client)
             except errors.Moved as moved:
                 holder = workers.get(moved.node)
                 if holder is None:
                     raise
-                return await self._provision_on(holder, segment, schema)
+                return await self._provision_on(holder, segment, schema, client)
             except errors.Unavailable as reason:
                 _log.warn(
                     "{segment}: {node} could not be provisioned: {reason}",
@@ -240,13 +243,32 @@ class MasterSyncController(service.MultiService):
             ),
         )
 
-    async def _provision_on(self, worker: Worker, segment: str, schema: str) -> dict[str, Any]:
-        return await self._peers.call(
-            "POST",
-            f"{worker.manager_url}provision",
-            {"segment": segment, "schema": schema},
-            PROVISION_TIMEOUT,
-        )
+    async def _provision_on(
+        self, worker: Worker, segment: str, schema: str, client: str
+    ) -> dict[str, Any]:
+        body = {"segment": segment, "schema": schema, **({"provisioner": client} if client else {})}
+        url = f"{worker.manager_url}provision"
+        return await self._peers.call("POST", url, body, PROVISION_TIMEOUT)
+
+    async def undo_provision(self, segment: str, client: str) -> None:
+        """Have the lock's holder remove a new segment into which nothing was stored.
+
+        :param client: the only one that provisioned the segment
+        :raises trough.errors.Conflict: it is used, or others provisioned it
+        """
+        holder = await self._holder(segment)
+        body = {"segment": segment, "provisioner": client}
+        await self._peers.call("POST", f"{holder.manager_url}provision/undo", body)
+
+    async def _holder(self, segment: str) -> Worker:
+        """Who writes a segment.
+
+        :raises trough.errors.NoWriteLock: nobody does
+        """
+        holder = await self._holders.holder_of(check_segment_id(segment))
+        if holder is None:
+            raise errors.NoWriteLock(f"nobody writes segment {segment}")
+        return holder
 
     # -- orders: promotion and deletion -----------------------------------------
 

@@ -103,8 +103,28 @@ async def test_a_segment_that_is_left_empty_is_named(run):
     async with NewSegment(run):
         run.segment.before_write = lambda: (503, b"disk full\n", ("x-trough-error", "disk-full"))
         assert await run("--table", "t", run.file("a.csv", "id,text\n1,a\n")) == load.STOPPED
-        assert "segment s was created and is empty" in run.printed
+        assert "segment s was created and is empty (in use)" in run.printed
         assert "disk full" in run.printed and "INSERT" not in run.printed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_provisioning_that_stored_nothing_is_undone(run):
+    """By the very client that provisioned; the rows of a next file provision again."""
+    async with NewSegment(run) as server:
+        run.segment.undo = 204, b""
+        run.segment.before_write = lambda: (400, b"no\n", ("x-trough-error", "bad-sql"))
+        made = ["--table", "made", "--create"]
+        assert await run(*made, run.file("a.csv", "id,text\n1,a\n")) == load.SOME_SKIPPED
+        assert "nothing was stored, so segment s was removed again" in run.printed
+        [undone] = [json.loads(body) for method, uri, body in server.requests if "undo" in uri]
+        provisioners = [
+            json.loads(body).get("provisioner")
+            for method, uri, body in server.requests
+            if uri == "/provision"
+        ]
+        assert undone["segment"] == "s" and set(provisioners) == {undone["provisioner"]} != {None}
+        # The table and its first rows are one transaction.
+        assert all("CREATE" in each and "INSERT" in each for each in run.segment.scripts)
 
 
 # -- any table -----------------------------------------------------------------------

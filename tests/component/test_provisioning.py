@@ -176,3 +176,73 @@ async def test_nothing_is_fetched_for_a_segment_that_another_one_writes(tmp_path
         with pytest.raises(errors.Moved, match="w2"):
             await worker.controller.provision("300001", "default")
         assert worker.segments.get("300001") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_segment_that_stored_nothing_can_be_undone(tmp_path):
+    """Refused writes leave nothing; neither file, lock, entry nor row stays."""
+    async with running_worker(tmp_path) as worker:
+        await worker.controller.provision("300001", "default", "loader")
+        refused = worker.write("300001", "INSERT INTO nowhere VALUES (1)")
+        assert (await refused.outcome).error is not None
+        await until(lambda: worker.segments.get("300001").writes.idle, "the end of the write")
+        await worker.controller.undo_provision("300001", "loader")
+        assert worker.segments.get("300001") is None
+        assert await worker.metadata.lock_of("300001") is None
+        assert not [*worker.directory.rglob("300001*")] and worker.segments.aside() == []
+        with pytest.raises(errors.Conflict):
+            await worker.controller.undo_provision("300001", "loader")
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "CREATE TABLE t (n)")
+
+
+async def _written(worker):
+    await worker.written("300001", "CREATE TABLE t (n)")
+
+
+async def _provisioned_by_another(worker):
+    await worker.controller.provision("300001", "default")
+
+
+async def _promoted(worker):
+    await worker.controller.promote("300001")
+
+
+@pytest.mark.parametrize("use", [_written, _provisioned_by_another, _promoted])
+@pytest_twisted.ensureDeferred
+async def test_what_somebody_uses_is_not_undone(tmp_path, use):
+    """Written to, promoted, or provisioned by another client that is about to write."""
+    async with running_worker(tmp_path) as worker:
+        await worker.controller.provision("300001", "default", "loader")
+        await use(worker)
+        with pytest.raises(errors.Conflict, match="unused"):
+            await worker.controller.undo_provision("300001", "loader")
+        await worker.written("300001", "CREATE TABLE u (n)")
+        assert (await worker.metadata.lock_of("300001")).node == "w1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_that_was_there_before_is_not_undone(tmp_path):
+    """Provisioned, but not created, by the client that wants it undone."""
+    async with running_worker(tmp_path) as worker:
+        worker.put_canonical("300001")
+        await worker.controller.provision("300001", "default", "loader")
+        with pytest.raises(errors.Conflict):
+            await worker.controller.undo_provision("300001", "loader")
+        assert worker.segments.get("300001").writable
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_provisioning_that_meets_the_undoing_makes_the_segment_anew(tmp_path):
+    """It waits, and its writes are stored."""
+    async with running_worker(tmp_path) as worker:
+        await worker.controller.provision("300001", "default", "loader")
+        releasing = HeldUp(worker.metadata, "release_lock")
+        undoing = Deferred.fromCoroutine(worker.controller.undo_provision("300001", "loader"))
+        await releasing.reached
+        again = Deferred.fromCoroutine(worker.controller.provision("300001", "default"))
+        releasing.go_on()
+        await undoing
+        await again
+        await worker.written("300001", "CREATE TABLE t (n)")
+        assert "t" in await asked(worker, "300001", TABLES)

@@ -43,10 +43,13 @@ class Segment:
         self.promoted = []
         self.before_write = lambda: None
         self.url = ""
+        self.undo = (409, b"in use\n")
 
     def __call__(self, method, uri, body):
         if uri == "/provision":
             return 200, json.dumps({"write_url": f"{self.url}write"}).encode()
+        if uri == "/provision/undo":
+            return self.undo
         if uri == "/promote":
             self.promoted.append(json.loads(body)["segment"])
             return 200, json.dumps({"remote_path": "/canonical/s.sqlite"}).encode()

@@ -77,6 +77,8 @@ class TroughClient:
         promotes the segments written to since the last round; None for no such thread
     :param token: what the servers want to be shown; None: the environment's
         ``AUTH_TOKEN``, if any, so that programs that know of none need no change
+    :param name: the servers know by it who provisioned a segment, so that
+        :meth:`undo_provision` works; no other client may have the same one
     :raises TroughException: `url` cannot be that of a metadata store
     """
 
@@ -88,11 +90,17 @@ class TroughClient:
     failover_pause = 0.5
 
     def __init__(
-        self, url: str, promotion_interval: float | None = None, *, token: str | None = None
+        self,
+        url: str,
+        promotion_interval: float | None = None,
+        *,
+        token: str | None = None,
+        name: str = "",
     ) -> None:
         with _as_trough_exception():
             self._metadata = open_blocking(url)
         self._authorization = _authorization(token)
+        self._name = name
         self._connections = Connections()
         self._read_urls: dict[str, str] = {}
         self._write_urls: dict[str, str] = {}
@@ -303,6 +311,8 @@ class TroughClient:
     def write_url_nocache(self, segment_id: str, schema_id: str = "default") -> str:
         """:meth:`write_url`, asked of the sync server."""
         body = {"segment": segment_id, "schema": schema_id}
+        if self._name:
+            body["provisioner"] = self._name
         url: str = self._leader.order("provision", body, "write_url")["write_url"]
         return url
 
@@ -410,6 +420,21 @@ class TroughClient:
             raise TroughSegmentNotFound(f"received 404 from {what}", None, response.text)
         if response.status != 204:
             raise unexpected(response, what)
+        self._forget(segment_id)
+
+    def undo_provision(self, segment_id: str) -> None:
+        """Remove a segment that this client alone provisioned, as a new one, and into which
+        nobody has stored anything.
+
+        :raises TroughException: it is not certain that nothing is lost; the segment stays
+        """
+        payload = json.dumps({"segment": segment_id, "provisioner": self._name}).encode()
+        response, what = self._leader.ask("POST", "provision/undo", payload, JSON, DELETE_SECONDS)
+        if response.status != 204:
+            raise unexpected(response, what, payload)
+        self._forget(segment_id)
+
+    def _forget(self, segment_id: str) -> None:
         self._read_urls.pop(segment_id, None)
         self._write_urls.pop(segment_id, None)
         if self._promoter is not None:

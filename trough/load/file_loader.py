@@ -156,10 +156,19 @@ class FileLoader:
         finally:
             loader.close()
             if loader.left_empty:
-                self._say(
-                    f"segment {self._segment} was created and is empty: load it again; or "
-                    "promote it, and delete it once its write lock is given back"
-                )
+                self._undo_provision()
+
+    def _undo_provision(self) -> None:
+        """Leave no empty segment behind, for which nobody asked."""
+        try:
+            self._client.undo_provision(self._segment)
+        except TroughException as error:
+            self._say(
+                f"segment {self._segment} was created and is empty ({tables.no_answer(error)}): "
+                "load it again; or promote it, and delete it once its write lock is given back"
+            )
+        else:
+            self._say(f"nothing was stored, so segment {self._segment} was removed again")
 
     def _wanted(self, records: Iterator[Record]) -> Iterator[Record]:
         """Records from the line on where loading begins."""

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import threading
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = _plan(options)
         url = metadata_url.registry_url(options.url, os.environ)
         token = metadata_url.access_token(os.environ)
-        with TroughClient(url, token=token) as client:
+        with TroughClient(url, token=token, name=uuid.uuid4().hex) as client:
             return _Run(client, options, sys.stderr).run(plan)
     except errors.TroughError as error:
         print(f"trough-load: {_reason(error)}", file=sys.stderr)

@@ -108,6 +108,7 @@ class SegmentLoader:
         self._batch: list[Insert] = []
         self._batch_bytes = 0
         self._before = ""  # SQL that goes before the next batch
+        self._with_rows = ""  # SQL that is stored together with the next rows
         self._refused_in_a_row = 0
         self._stopped = False
         self._storing: list[Future[None]] = []
@@ -225,7 +226,10 @@ class SegmentLoader:
         if self._stopped:
             return
         try:
-            if before:
+            if before and self._table.is_new:
+                # In one transaction with the first rows: without them it is not wanted.
+                self._with_rows += before
+            elif before:
                 self._write(before)
             if self._trial is not None:
                 batch = self._tried(batch)
@@ -252,7 +256,7 @@ class SegmentLoader:
         self._listener.sending(first, last, len(batch))
         self.doubtful = (first, last)
         try:
-            self._write(self._statements(batch))
+            self._write(self._with_rows + self._statements(batch))
         except _Refused as refused:
             self.doubtful = None
             self._listener.not_stored()
@@ -268,6 +272,7 @@ class SegmentLoader:
                 self._listener.not_stored()
             raise
         else:
+            self._with_rows = ""
             self.settled, self.doubtful = last, None
             self.loaded += len(batch)
             self._refused_in_a_row = 0

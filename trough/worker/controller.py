@@ -309,9 +309,13 @@ class LocalSyncController(service.MultiService):
 
     # -- this worker's part of what sync servers order -------------------------
 
-    async def provision(self, segment: str, schema: str) -> dict[str, object]:
+    async def provision(self, segment: str, schema: str, client: str = "") -> dict[str, object]:
         """See :meth:`trough.worker.provisioning.Provisioning.provision`."""
-        return await self.provisioning.provision(segment, schema)
+        return await self.provisioning.provision(segment, schema, client)
+
+    async def undo_provision(self, segment: str, client: str) -> None:
+        """See :meth:`trough.worker.provisioning.Provisioning.undo`."""
+        await self.provisioning.undo(segment, client)
 
     async def promote(self, segment: str) -> dict[str, object]:
         """See :meth:`trough.worker.write_locks.WriteLockManager.promote`.

@@ -22,21 +22,31 @@ class LocalCopy:
     :ivar target: what the executors are asked with; another one after each change
     :ivar writes: those of this copy that are under way, and how many there were
     :ivar noting: who waits until the catalogue knows that there are unpromoted writes
+    :ivar provisioned_by: the clients that provisioned a segment which this process created;
+        None where that is not known: the segment was there before, or before a restart
     """
 
-    __slots__ = ("counted", "entry", "noting", "target", "writes")
+    __slots__ = ("counted", "entry", "noting", "provisioned_by", "target", "writes")
 
     def __init__(self, entry: Entry, target: Target, now: float) -> None:
         self.entry = entry
         self.target = target
         self.writes = WriteTracker(now)
         self.noting: list[Deferred[None]] = []
+        self.provisioned_by: set[str] | None = None
         self.counted = 0
 
     @property
     def writable(self) -> bool:
         """Whether this worker writes the segment."""
         return self.entry.writable
+
+    def is_unused_but_by(self, client: str) -> bool:
+        """Whether `client` alone provisioned it, as a new segment, and nothing was stored."""
+        fresh = self.writable and not self.entry.modified and not self.entry.publishing
+        writes = self.writes
+        unwritten = writes.idle and not writes.committed and not writes.closed
+        return fresh and unwritten and self.provisioned_by == {client}
 
 
 class LocalCopies:

@@ -8,8 +8,9 @@ is being given up is waited for.
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.application import service
 from twisted.internet.defer import Deferred, DeferredList
@@ -53,36 +54,61 @@ class Provisioning(service.Service):
         """Keep a segment from being provisioned for as long as the context lasts."""
         return self._under_way.hold(segment)
 
-    async def provision(self, segment: str, schema: str) -> dict[str, object]:
+    async def provision(self, segment: str, schema: str, client: str = "") -> dict[str, object]:
         """Take the write lock and make the segment writable here. Idempotent.
 
         Cancelled, it goes on, and nobody is told how it ends: of a lock that was just asked
         for, say, it would not be known whether it has to be given back.
 
         :param schema: creates the tables if the segment is new
+        :param client: a name under which the client may :meth:`undo` it
         :raises trough.errors.Moved: another worker has the lock
         """
         check_segment_id(segment)
         if self._worker.is_cold(segment) or self._worker.myself.cold_storage:
             raise errors.cold_segment(segment)
-        return await self._carry_out(segment, schema)
+        return await self.carry_out(segment, self._provision(segment, schema, client))
+
+    async def undo(self, segment: str, client: str) -> None:
+        """Remove a new segment into which nothing was stored, and give its lock back.
+
+        :param client: the only one that provisioned the segment
+        :raises trough.errors.Conflict: it is used, or others provisioned it, or that is not
+            known any more; nothing is changed
+        """
+        check_segment_id(segment)
+        await self.carry_out(segment, self._undo(segment, client))
+
+    async def _undo(self, segment: str, client: str) -> dict[str, object]:
+        worker = self._worker
+        async with self.alone(segment):
+            copy = worker.segments.get(segment)
+            await worker.segments.discard_unused(segment, client)
+            assert copy is not None  # or there was nothing to discard
+            worker.publisher.withdraw(segment)
+            await worker.writer.release(Lock(segment, worker.myself.node, copy.entry.epoch))
+        _log.info("{segment}: removed, nothing was stored in it", segment=segment)
+        return {}
 
     async def take_again(self, segment: str) -> None:
         """As :meth:`provision`, of a segment that is there already.
 
         :raises trough.errors.NoWriteLock: it is not there any more
         """
-        await self._carry_out(segment, None)
+        await self.carry_out(segment, self._provision(segment, None, ""))
 
-    async def _carry_out(self, segment: str, schema: str | None) -> dict[str, object]:
+    async def carry_out(
+        self, segment: str, work: Coroutine[Any, Any, dict[str, object]]
+    ) -> dict[str, object]:
+        """Run `work` to its end, also where its client is gone by then."""
         told: Deferred[dict[str, object]] = Deferred()
-        order = Deferred.fromCoroutine(self._provision(segment, schema))
+        order = Deferred.fromCoroutine(work)
         ended = order.addBoth(_tell, told, segment)
         self._orders.add(ended)
         ended.addCallback(lambda _: self._orders.discard(ended))
         return await told
 
-    async def _provision(self, segment: str, schema: str | None) -> dict[str, object]:
+    async def _provision(self, segment: str, schema: str | None, client: str) -> dict[str, object]:
         worker = self._worker
         if worker.loaded and not worker.registered:
             # Also of what it writes: the client would be sent to a port that is being closed.
@@ -97,6 +123,9 @@ class Provisioning(service.Service):
                 await self._become_writer(segment, await self._sql_of(segment, schema))
                 worker.publisher.serve(segment, writable=True)
                 await worker.publisher.published()
+            copy = worker.segments.get(segment)
+            if copy is not None and copy.provisioned_by is not None:
+                copy.provisioned_by.add(client)
         return {
             "write_url": f"{worker.myself.write_url}?segment={segment_word(segment)}",
             "result": "success",
@@ -232,7 +261,7 @@ def _tell(
         told.callback(result)  # type: ignore[arg-type]
     elif isinstance(result, Failure):
         _log.warn(
-            "{segment}: not provisioned, and nobody waits for it any more: {reason}",
+            "{segment}: not done, and nobody waits for it any more: {reason}",
             segment=segment,
             reason=result.value,
         )

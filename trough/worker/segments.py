@@ -254,7 +254,33 @@ class Segments(service.Service):
                 await self._threads.run(local_files.remove, target.path)
                 await self._catalogue.forget(segment)
                 raise
-            self._copies.put(LocalCopy(entry, target, self._now()))
+            copy = LocalCopy(entry, target, self._now())
+            copy.provisioned_by = set()
+            self._copies.put(copy)
+
+    async def discard_unused(self, segment: str, client: str) -> None:
+        """Remove a new segment that `client` alone provisioned and nobody wrote to.
+
+        :raises trough.errors.Conflict: it is anything else; nothing is changed
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None or not copy.is_unused_but_by(client):
+                raise errors.Conflict(
+                    f"segment {segment} is not known to be new and unused here",
+                    "only a segment that one client provisioned and nobody wrote to is removed",
+                )
+            # Nothing is waited for in between, so no write can be accepted meanwhile.
+            copy.writes.closed = True
+            try:
+                # The entry goes first: a file without one is swept as a left-over.
+                await self._catalogue.forget(segment)
+            except BaseException:
+                copy.writes.closed = False
+                raise
+            self._copies.remove(segment)
+            await self._pool.forget(segment)
+            await self._threads.run(local_files.remove, copy.target.path)
 
     async def make_writable(self, segment: str, epoch: int) -> None:
         """Let the local copy be written, under the lock `epoch`.

@@ -18,6 +18,9 @@ from trough.executors.pool.pool import Job, Outcome, Receiver
 
 _log = Logger()
 
+# Errors that say for certain that a write stored nothing.
+_NOTHING_STORED = (errors.BadRequest, errors.DiskFull, errors.NoWriteLock)
+
 
 class WriteTracker:
     """The writes to one copy.
@@ -25,14 +28,16 @@ class WriteTracker:
     :ivar started: number of writes that were ever accepted
     :ivar last: when the last one was accepted, or the copy became what it is
     :ivar closed: whether further ones are to be refused
+    :ivar committed: whether one was stored, or may have been
     """
 
-    __slots__ = ("_finished", "_waiting", "closed", "last", "started")
+    __slots__ = ("_finished", "_waiting", "closed", "committed", "last", "started")
 
     def __init__(self, now: float) -> None:
         self.started = 0
         self.last = now
         self.closed = False
+        self.committed = False
         self._finished = 0
         self._waiting: list[Deferred[None]] = []
 
@@ -73,6 +78,8 @@ class CountedReceiver:
 
     def finished(self, outcome: Outcome) -> None:
         """The write has ended, well or not."""
+        if not isinstance(outcome.error, _NOTHING_STORED):
+            self._writes.committed = True
         try:
             self._receiver.finished(outcome)
         finally:  # or the copy would never come to rest again

@@ -30,7 +30,9 @@ class Manager(Protocol):
     def health(self) -> dict[str, Any]:
         """``ready``: whether it can serve; and what else a load balancer may want to see."""
 
-    async def provision(self, segment: str, schema: str) -> dict[str, Any]: ...
+    async def provision(self, segment: str, schema: str, client: str = "") -> dict[str, Any]: ...
+
+    async def undo_provision(self, segment: str, client: str) -> None: ...
 
     async def promote(self, segment: str) -> dict[str, Any]: ...
 
@@ -65,6 +67,7 @@ class ManagerResource(Resource):
         self._calls: dict[tuple[str, ...], Callable[..., Coroutine[Any, Any, Any]]] = {
             ("POST", "provision"): self._provision,
             ("POST",): self._provision_old,
+            ("POST", "provision", "undo"): self._undo_provision,
             ("POST", "promote"): self._promote,
             ("DELETE", "segment", "*"): self._delete,
             ("GET", "schema"): self._list_schemas,
@@ -108,9 +111,15 @@ class ManagerResource(Resource):
     # -- one method a call --------------------------------------------------------
 
     async def _provision(self, request: Request) -> Any:
-        body = json_object(request, {"segment"}, {"schema"}, _SEGMENT, ignore_others=True)
-        segment = segment_named(body["segment"])
-        return as_json(await self._manager.provision(segment, body.get("schema", "default")))
+        optional = {"schema", "provisioner"}
+        body = json_object(request, {"segment"}, optional, _SEGMENT, ignore_others=True)
+        segment, schema = segment_named(body["segment"]), body.get("schema", "default")
+        return as_json(await self._manager.provision(segment, schema, body.get("provisioner", "")))
+
+    async def _undo_provision(self, request: Request) -> Any:
+        body = json_object(request, {"segment", "provisioner"}, set())
+        await self._manager.undo_provision(body["segment"], body["provisioner"])
+        return 204, b"", b""
 
     async def _provision_old(self, request: Request) -> Any:
         segment = as_text(request.body()).strip("\r\n")
