@@ -67,6 +67,9 @@ from trough.worker.segments import Segments
 
 _log = Logger()
 
+#: Bytes of a disk that count as none: a write-ahead log grows by some megabytes.
+LEAST_FREE = 16 << 20
+
 #: Bytes of a body that carries an order or a schema.
 MAX_MANAGER_BODY = 16 * 1024 * 1024
 
@@ -351,8 +354,10 @@ def _measure(settings: Settings, segments: Segments) -> Callable[[], tuple[float
 
     def measure() -> tuple[float, int]:
         disk = os.statvfs(settings.local_data)
-        free = min(capacity - segments.used_bytes(), disk.f_frsize * disk.f_bavail)
-        return os.getloadavg()[0], max(0, free)
+        left = disk.f_frsize * disk.f_bavail
+        if left < min(LEAST_FREE, disk.f_frsize * disk.f_blocks // 100):
+            left = 0  # the next write may be refused
+        return os.getloadavg()[0], max(0, min(capacity - segments.used_bytes(), left))
 
     return measure
 

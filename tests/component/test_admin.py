@@ -1,6 +1,7 @@
 """trough-admin: its commands on a real registry, and the tool itself as a process."""
 
 import argparse
+import dataclasses
 import io
 import json
 import os
@@ -25,7 +26,9 @@ from trough.metadata.sqlite.store import SqliteMetadata
 from trough.protocols.line.server import LineServerFactory
 
 LEADER = model.Leader("sync", "1", url="http://sync:6111/", ttl=3600.0)
-W1 = model.Worker("w1", "id1", line="w1:6440", load=1.5, capacity=5 * 10**9, ttl=3600.0)
+W1 = model.Worker(
+    "w1", "id1", line="w1:6440", load=1.5, capacity=5 * 10**9, available_bytes=10**9, ttl=3600.0
+)
 W2 = model.Worker("w2", "id2", line="w2:6440", cold_storage=True, ttl=3600.0)
 TOOL = [sys.executable, "-c", "from trough.admin import main; main()"]
 
@@ -154,7 +157,7 @@ async def test_workers_and_draining(registry):
     assert [line.split() for line in text.splitlines()] == [
         ["WORKER", "STATE", "RING", "LOAD", "AVAILABLE", "CAPACITY", "ADDRESS"],
         ["gone", "not", "alive", "1", "-", "-", "-", "-"],
-        ["w1", "alive,", "draining", "0", "1.5", "0", "B", "5", "GB", "w1:6440"],
+        ["w1", "alive,", "draining", "0", "1.5", "1", "GB", "5", "GB", "w1:6440"],
         ["w2", "alive,", "cold", "1", "0", "0", "B", "0", "B", "w2:6440"],
     ]
     await registry.run(admin.undrain, node="w1")
@@ -284,8 +287,9 @@ async def test_status_for_programs(registry):
         False,
     ]
     nothing = dict.fromkeys(("cold_storage", "load", "available_bytes", "capacity", "line"))
-    w1 = {"cold_storage": False, "load": 1.5, "available_bytes": 0, "capacity": 5 * 10**9}
+    w1 = {"cold_storage": False, "load": 1.5, "available_bytes": 10**9, "capacity": 5 * 10**9}
     w2 = {"cold_storage": True, "load": 0, "available_bytes": 0, "capacity": 0}
+    assert told.pop("full") == []
     assert told.pop("clocks") == {"offsets": {}, "agree": True}
     assert told == {
         "healthy": False,
@@ -462,3 +466,13 @@ async def test_a_holder_that_answers_is_not_dead(registry):
     await port.stopListening()
     status, text = await registry.run(admin.free_locks, node="w9", yes=True)
     assert status == admin.DONE and "w9 is not alive" in text
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_whose_disk_is_full_is_named(registry):
+    """It refuses writes: the exit status says that something is amiss."""
+    await registry.fill()
+    await registry.metadata.beat(dataclasses.replace(W1, available_bytes=0))
+    status, text = await registry.run(admin.status)
+    assert status == admin.FAILED and "full      w1: no room" in text
+    assert json.loads((await registry.run(admin.status, json=True))[1])["full"] == ["w1"]

@@ -31,8 +31,9 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
     orphaned = [lock for lock in locks if lock.node not in alive]
     offsets = await metadata.clock_offsets()
     agree = spread_of(offsets) < TOLERATED
+    full = [each["node"] for each in workers if each["capacity"] and not each["available_bytes"]]
     return {
-        "healthy": bool(leader and alive and not orphaned and agree),
+        "healthy": bool(leader and alive and not orphaned and agree and not full),
         "leader": {"node": leader.node, "url": leader.url, "generation": leader.generation}
         if leader
         else None,
@@ -41,6 +42,7 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
             "count": len(locks),
             "orphaned": [{"segment": lock.segment, "node": lock.node} for lock in orphaned],
         },
+        "full": full,
         "schemas": len(await metadata.schemas()),
         "clocks": {"offsets": offsets, "agree": agree},
     }
@@ -86,6 +88,8 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     console.say(f"draining  {', '.join(drained) or 'none'}")
     console.say(f"locks     {locks['count']}{listed(orphaned, 'held by workers not alive')}")
     console.say(f"schemas   {told['schemas']}")
+    if told["full"]:
+        console.say(f"full      {', '.join(told['full'])}: no room on the disk, or in its share")
     if not told["clocks"]["agree"]:
         console.say(f"clocks    {warning_of(told['clocks']['offsets'])}")
 

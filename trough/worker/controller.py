@@ -30,6 +30,7 @@ from trough.util.periodic import Periodic
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.confirmation import Confirmation
 from trough.worker.disk_counter import check_disk
+from trough.worker.disk_report import DiskReport
 from trough.worker.provisioning import Provisioning
 from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
@@ -119,6 +120,7 @@ class LocalSyncController(service.MultiService):
         #: When the metadata store took the last heartbeat, in seconds since the epoch.
         self.beaten: float | None = None
         self._timing = timing
+        self.disk_report = DiskReport(clock)
         self.confirmation = Confirmation(metadata, timing.heartbeat, clock)
         self._repair = Repair(self, clock.seconds)
         self._watches: list[Watch] = []
@@ -328,6 +330,9 @@ class LocalSyncController(service.MultiService):
             return await self.writer.promote(segment)
         except errors.CorruptSegment:
             await self.damaged([segment])
+            raise
+        except errors.DiskFull as full:
+            self.disk_report.refused("promotions", full)
             raise
 
     async def delete(self, segment: str) -> None:

@@ -29,6 +29,7 @@ def status_of(worker: LocalSyncController, clock: IReactorTime) -> dict[str, Any
         "load": worker.myself.load,
         **_written(worker),
         "aside": worker.segments.aside(),
+        "disk": worker.disk_report.status(),
         "transfers": worker.segments.transfers,
         "storage": worker.storage.status(),
         "unpublished": worker.publisher.behind,

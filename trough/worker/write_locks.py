@@ -89,6 +89,7 @@ class WriteLockManager(service.MultiService):
         Should somebody else write the segment by now, it is in none of its later states.
         """
         if outcome.error is not None:
+            self._worker.disk_report.refused("writes", outcome.error)
             receiver.finished(outcome)
         elif self._attention.lapsed:
             Deferred.fromCoroutine(self._answer_late(copy, receiver, outcome))
