@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: search run shell check test cover lint docs man bench clean
+.PHONY: search run shell check test cover lint docs man bench checker clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -49,6 +49,10 @@ man: .venv/documented
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py
+
+# Half an hour of killed servers and deleted segments: is every answer the truth?
+checker: .venv/tested
+	TROUGH_COMPLETE_SECONDS=1800 $(BIN)/python -m pytest -q -s tests/cluster/test_complete_chaos.py
 
 clean:
 	rm -rf .venv .cache build dist *.egg-info
