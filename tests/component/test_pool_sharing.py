@@ -9,6 +9,7 @@ from waiting import until
 
 from trough import errors
 from trough.executors.pool.pool import Outcome, ReadLimits, Target
+from trough.sql.queries import Framing
 
 ensure = pytest_twisted.ensureDeferred
 INSERT = f"INSERT INTO crawled_url(id) {ENDLESS.replace('count(*)', 'i')}"
@@ -175,3 +176,18 @@ async def test_a_segment_may_grow_so_large_and_no_larger(tmp_path):
         assert isinstance((await write(pool, target, large).outcome).error, errors.LimitExceeded)
         assert (await write(pool, target, "DELETE FROM crawled_url").outcome).changes == 3
         assert (await write(pool, target, large).outcome).changes == 1
+
+
+@ensure
+async def test_a_large_row_waits_for_its_reader(targets):
+    """Of an object no more than a window is on its way; then all of it comes, as it is."""
+    async with running_pool(executors=1, max_executors=1) as pool:
+        text = "SELECT printf('%.*c', 20000000, 'y') x"
+        asked = ask(pool, targets[0], text, framing=Framing.OBJECTS)
+        asked.job.pause()
+        await asked.first
+        await ask(pool, targets[1], "SELECT 1").outcome
+        assert asked.size < MEGABYTE
+        asked.job.resume()
+        assert await asked.outcome == Outcome(segments=1, rows=1)
+        assert asked.text == f'[{{"x":"{"y" * 20_000_000}"}}]\n'

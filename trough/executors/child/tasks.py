@@ -23,6 +23,10 @@ from trough.sql.writing import Write
 if TYPE_CHECKING:
     from trough.executors.child.main import ExecutorLoop
 
+#: Bytes of a piece above which it is sent in pieces. A line of the line protocol is not,
+#: for the lines of other answers stand between the pieces.
+_LARGE = 4 * PIECE
+
 #: Segments of one part that are answered side by side, where their answers are large.
 SIDE_BY_SIDE = 4
 
@@ -112,6 +116,8 @@ class SingleSegmentRead(ReadPart):
     """A query of one segment; most are such."""
 
     _answer: Answer | None = None
+    #: What is left of a large row, which goes out no faster than its reader reads.
+    _rest: memoryview | None = None
 
     def turn(self, executor: ExecutorLoop, now: float) -> None:
         if self.cancelled:
@@ -129,13 +135,15 @@ class SingleSegmentRead(ReadPart):
                 piece = answer.first
             else:
                 answer = self._answer
-                piece = answer.go_on()
+                piece = self._cut(self._rest) if self._rest else answer.go_on()
+            if len(piece) > _LARGE and self.framing is Framing.OBJECTS:
+                piece = self._cut(memoryview(piece))
         except errors.TroughError as error:
             self._fail(executor, error)
             return
         finally:
             executor.watched = None
-        if answer.over:
+        if answer.over and not self._rest:
             del executor.parts[self.number]
             executor.send((ipc.ENDED, self.number, piece, answer.count), len(piece))
             return
@@ -145,6 +153,10 @@ class SingleSegmentRead(ReadPart):
             executor.ready.append(self)
         else:
             self.stalled = True
+
+    def _cut(self, rest: memoryview) -> bytes:
+        self._rest = rest[PIECE:]
+        return bytes(rest[:PIECE])
 
     def _fail(self, executor: ExecutorLoop, error: errors.TroughError) -> None:
         self.close()
