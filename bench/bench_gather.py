@@ -28,7 +28,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from trough.cluster_client.client import Cluster
-from trough.cluster_client.gather_driver import gather
 from trough.metadata.open import open_metadata
 from trough.model import canonical_path
 from trough.sql.sqlite import sqlite3
@@ -138,7 +137,7 @@ async def plain(cluster: Cluster, names: list[str], sql: str) -> float:
 async def gathered(cluster: Cluster, names: list[str], sql: str) -> tuple[float, list[Any]]:
     """Seconds of a GATHER, and its answer."""
     began = time.perf_counter()
-    result = await gather(cluster, names, sql, clock=reactor, now=time.time())
+    result = await cluster.gather(names, sql)
     return time.perf_counter() - began, result.rows
 
 

@@ -27,6 +27,7 @@ from trough.cluster_client.client import Cluster
 from trough.example import Example
 from trough.executors.pool.pool import ExecutorPool
 from trough.executors.pool.task_pool import TaskPool
+from trough.gather import leftovers
 from trough.leader.term import Leadership, Policy
 from trough.metadata import Metadata
 from trough.metadata import url as metadata_url
@@ -46,7 +47,6 @@ from trough.protocols.line.server import LineServerFactory, ServerLimits
 from trough.protocols.line.sync_verbs import SyncVerbs
 from trough.protocols.line.worker_verbs import WorkerVerbs
 from trough.settings import Settings
-from trough.sql.sqlite import limit_memory
 from trough.storage import Storage
 from trough.storage.open import directory_of, open_storage
 from trough.sync import MasterSyncController
@@ -380,8 +380,10 @@ def _add_sync(common: _Common) -> MasterSyncController:
         reactor,
     )
     StopHook(peers.close).setServiceParent(stack)
-    StartHook(lambda: limit_memory(settings.executor_memory)).setServiceParent(stack)  # of GATHER
-    cluster = Cluster(common.metadata, reactor, settings.auth_token)
+    cluster = Cluster(
+        common.metadata, reactor, settings.auth_token, gather_memory=settings.gather_memory
+    )
+    StartHook(lambda: _prepare_gathers(common, cluster)).setServiceParent(stack)
     # Before the controller, and so closed after it, for it takes the metadata store along.
     StopHook(cluster.close).setServiceParent(stack)
     gatherer = Gatherer(cluster, settings.query_seconds, settings.max_query_seconds, reactor)
@@ -394,6 +396,14 @@ def _add_sync(common: _Common) -> MasterSyncController:
     )
     _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY)
     return controller
+
+
+def _prepare_gathers(common: _Common, cluster: Cluster) -> None:
+    """Have a process for the first GATHER, and remove what killed ones left long ago."""
+    cluster.warm_gathers()
+    common.threads.run(leftovers.sweep).addErrback(
+        lambda failure: _log.failure("temporary files of GATHERs were not removed", failure)
+    )
 
 
 def _sync_row(settings: Settings) -> Leader:

@@ -16,10 +16,20 @@ if found := confinement.missing():
     pytest.skip(f"this kernel has no {found}", allow_module_level=True)
 
 
-def children(pid):
+def started_by(pid):
     """Processes that a process started."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [Path("/proc", each) for each in listed]
+
+
+def children(pid):
+    """Processes that a server started; for the fork server of GATHER, which runs no SQL and
+    has to make processes, those that it made."""
+    found = []
+    for process in started_by(pid):
+        is_fork_server = b"trough.gather.fork_server" in (process / "cmdline").read_bytes()
+        found += started_by(process.name) if is_fork_server else [process]
+    return found
 
 
 def is_confined(process):

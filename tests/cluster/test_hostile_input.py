@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import signal
 import socket
@@ -162,13 +163,93 @@ def test_a_pattern_stops_nobody(node):
     assert sum("1 ERR timeout" in each for each in answers) >= 6, answers
 
 
+GATHERS = [
+    f"SELECT {EVIL}",
+    "SELECT instr(zeroblob(40000000), zeroblob(10000000) || x'01')",
+    f"SELECT count(*) FROM crawled_url HAVING {EVIL}",
+    "SELECT sum(" + "+".join(["id"] * 900) + ") FROM crawled_url",
+    ENDLESS.format("1", "SELECT count(*) FROM c"),
+    "SELECT count(*) FROM crawled_url a, crawled_url b, crawled_url c, crawled_url d",
+]
+
+
+def gather(node: Node, sql: str, **options) -> tuple[int, dict]:
+    """The status and the answer of a GATHER over HTTP."""
+    body = json.dumps({"matching": "^example-", "sql": sql, **options}).encode()
+    status, answer = http("POST", node.url("SYNC_SERVER_PORT", "gather"), body)
+    return status, json.loads(answer) if answer.startswith(b"{") else {}
+
+
+def test_a_gather_stops_nobody(node):
+    """Many at once, over HTTP and the line protocol: others are answered, and each of them
+    ends at its deadline."""
+    asked = [
+        node.meanwhile(gather_status, node, number, f"{sql} -- {number}")
+        for number in range(4)
+        for sql in GATHERS
+    ]
+    for _ in range(3):
+        status, answer = gather(node, "SELECT count(*) > 0 AS n FROM crawled_url")
+        assert (status, answer.get("rows")) == (200, [[1]]), answer
+    node.check_that_others_are_served("gather")
+    ends = [each.result(GIVE_UP) for each in asked]
+    assert ends.count("timeout") > len(ends) // 2, ends
+    assert set(ends) <= {"timeout", "unavailable", "answered"}, ends
+
+
+def gather_status(node: Node, number: int, sql: str) -> str:
+    """How a GATHER of three seconds ends."""
+    if number % 2:
+        request = f"GATHER ~^example- seconds=3 {sql}"
+        answer = node.line("SYNC_LINE_PORT", request)
+        refusal = re.search("^1 ERR ([a-z-]+) ", answer, re.M)
+        return refusal[1] if refusal else "answered"
+    status, answer = gather(node, sql, seconds=3)
+    return "answered" if status == 200 else answer["code"]
+
+
+def test_a_gather_takes_no_memory_of_the_server(node):
+    """Values, sorts and plans of any size: refused, or answered by a process of its own."""
+    for sql in (
+        "SELECT zeroblob(900000000)",
+        "SELECT group_concat(printf('%.*c', 9000000, a.id)) FROM crawled_url a, "
+        "(SELECT 1 UNION SELECT 2) b",
+    ):
+        status, answer = gather(node, sql)
+        assert (status, answer["code"]) == (400, "limit"), answer
+
+
+def test_what_killed_processes_left_is_removed(node, tmp_path):
+    """At the start of a server; directories that are in use stay."""
+    left, used = tmp_path / "trough-gather-left", tmp_path / "trough-gather-used"
+    for each in (left, used):
+        each.mkdir()
+        (each / "rows").write_bytes(b"rows")
+        os.utime(each, (1, 1))
+    settings = {**QUICK, **ports_of_all(), "MINIMUM_ASSIGNMENTS": "1", "TMPDIR": str(tmp_path)}
+    with (used / "rows").open():
+        second = TroughProcess("trough", settings, ("--home", str(tmp_path / "home")))
+        try:
+            second.wait_ready()
+            until_blocking(lambda: not left.exists(), "the removal")
+            assert used.exists()
+        finally:
+            second.signal(signal.SIGKILL)
+            second.wait()
+
+
 def test_the_server_stays_small_and_stops(node):
     """After all of this: its memory is that of a server, and SIGTERM ends it."""
     for line in Path(f"/proc/{node.process.pid}/status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "VmHWM":
             assert int(value.split()[0]) < 300_000, line
-    evil = node.meanwhile(node.put_schema, "SYNC_SERVER_PORT", "last", SCHEMAS["pattern"])
-    until_blocking(lambda: evil.running(), "the last request")
+    last = [
+        node.meanwhile(node.put_schema, "SYNC_SERVER_PORT", "last", SCHEMAS["pattern"]),
+        node.meanwhile(gather, node, GATHERS[0]),
+        node.meanwhile(gather, node, GATHERS[4]),
+    ]
+    until_blocking(lambda: all(each.running() for each in last), "the last requests")
+    gather(node, "SELECT 1")
     node.process.signal(signal.SIGTERM)
     assert node.process.wait() in (0, -signal.SIGTERM)

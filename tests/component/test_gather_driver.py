@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 import pytest_twisted
 from line_servers import DIE, LineServer
-from towns import Found, Town, settled
-from twisted.internet import reactor, threads
+from towns import Town, settled
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
 from trough import errors
 from trough.cluster_client.gather_driver import gather
+from trough.cluster_client.gather_process import GatherProcesses
 from trough.gather import sqlite_helpers
 from trough.sql.sqlite import sqlite3
 
@@ -73,11 +76,20 @@ class Gatherer:
         self.town = town
         self.server = server
         self.segments = segments
+        self.processes = GatherProcesses(reactor)
 
     def gather(self, sql, *arguments, names=NAMES, **options):
         """The result, once it is there."""
-        one = gather(self.town.cluster, names, sql, *arguments, clock=reactor, **options)
-        return settled(Deferred.fromCoroutine(one))
+        return settled(Deferred.fromCoroutine(self._gather(names, sql, *arguments, **options)))
+
+    async def _gather(self, names, *arguments, **options):
+        process = self.processes.take()
+        try:
+            return await gather(
+                self.town.cluster, names, *arguments, process=process, clock=reactor, **options
+            )
+        finally:
+            await self.processes.give_back(process)
 
 
 @pytest_twisted.async_yield_fixture
@@ -87,36 +99,20 @@ async def gatherer(tmp_path):
     await town.cluster.open()
     async with LineServer(reactor, segments.answer) as server:
         await town.worker("w1", server, *NAMES)
-        yield Gatherer(town, server, segments)
+        made = Gatherer(town, server, segments)
+        yield made
+        made.processes.close()
     await town.cluster.close()
 
 
 @pytest_twisted.ensureDeferred
 async def test_groups_over_the_wire(gatherer):
-    """Partial results of real answers are merged, with a final step on a thread."""
+    """Partial results of real answers are merged, in a process."""
     sql = "SELECT k, count(*), sum(n), sum(r) FROM t WHERE n >= ? GROUP BY k ORDER BY k"
-    result = await gatherer.gather(sql, [0], in_thread=threads.deferToThread)
+    result = await gatherer.gather(sql, [0])
     assert result.names == ("k", "count(*)", "sum(n)", "sum(r)")
     assert result.rows == [("k0", 80, 3420, 90.0), ("k1", 60, 2280, 60.0), ("k2", 60, 2850, 75.0)]
     assert not result.missing
-
-
-@pytest_twisted.ensureDeferred
-async def test_planning_goes_to_a_thread_as_well(gatherer):
-    """Until the thread has said what to ask, nobody is asked; the reactor does not plan."""
-    turn = Deferred()
-
-    async def in_thread(function, *arguments):
-        await turn
-        return await threads.deferToThread(function, *arguments)
-
-    answer = gatherer.gather(
-        "SELECT max(n) FROM t", in_thread=lambda *call: Deferred.fromCoroutine(in_thread(*call))
-    )
-    await settled(gatherer.town.cluster.query(["s1"], "SELECT 1", listener=Found()).done)
-    assert [asked.sql for asked in gatherer.server.asked] == ["SELECT 1"]
-    turn.callback(None)
-    assert (await answer).rows == [(171,)]
 
 
 @pytest_twisted.ensureDeferred
@@ -194,26 +190,91 @@ async def test_the_deadline_is_for_all_of_it(gatherer):
 
 @pytest_twisted.ensureDeferred
 async def test_the_deadline_ends_the_final_step(gatherer):
-    """What never ends on the thread is interrupted there."""
+    """What never ends in the process is killed there."""
     endless = (
         "WITH RECURSIVE r(x) AS (SELECT n FROM t UNION ALL SELECT x + 1 FROM r) "
         "SELECT count(*) FROM r"
     )
     with pytest.raises(errors.DeadlineExceeded):
-        await gatherer.gather(endless, seconds=0.5, in_thread=threads.deferToThread)
+        await gatherer.gather(endless, seconds=0.5)
 
 
 @pytest_twisted.ensureDeferred
 async def test_cancelling_ends_the_queries(gatherer):
-    """Whoever waits no more has nothing left under way."""
+    """Whoever waits no more has nothing left under way, and the process can be used again."""
     gatherer.segments.held = held = Deferred()
-    running = Deferred.fromCoroutine(
-        gather(gatherer.town.cluster, NAMES, "SELECT max(n) FROM t", clock=reactor)
-    )
+    running = gatherer.gather("SELECT max(n) FROM t")
     await settled(held)
     running.cancel()
     with pytest.raises((errors.Cancelled, CancelledError)):
+        await running
+    gatherer.segments.held = None
+    assert (await gatherer.gather("SELECT max(n) FROM t")).rows == [(171,)]
+
+
+#: Steps that SQLite and Python do not interrupt, in planning, in the final step and in between.
+DEAF = [
+    "SELECT 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!' REGEXP '^(a+)+$'",
+    "SELECT instr(zeroblob(40000000), zeroblob(10000000) || x'01')",
+    "SELECT max(n) FROM t HAVING 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!' REGEXP '^(a+)+$'",
+    "SELECT 1 FROM t WHERE 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa!' || _segment REGEXP '^(a+)+$'",
+]
+
+
+@pytest.mark.parametrize("sql", DEAF)
+@pytest_twisted.ensureDeferred
+async def test_the_deadline_ends_what_nothing_interrupts(gatherer, sql):
+    """The reactor goes on meanwhile, the process is killed, and the next one answers."""
+    late = gatherer.gather(sql, seconds=2)
+    assert (await gatherer.gather("SELECT max(n) FROM t")).rows == [(171,)]
+    with pytest.raises(errors.DeadlineExceeded):
+        await late
+    assert (await gatherer.gather("SELECT max(n) FROM t")).rows == [(171,)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_memory_is_bounded(gatherer):
+    """A final step that needs too much is refused, and the process goes on."""
+    # None of this is asked of the segments, which are in this very process.
+    for sql in (
+        "SELECT group_concat(printf('%.*c', 9000000, 'x')) FROM (SELECT 1 UNION ALL SELECT 2 "
+        "UNION ALL SELECT 3 UNION ALL SELECT 4) a, (SELECT 1 UNION SELECT 2 UNION SELECT 3 "
+        "UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8) b",
+        "SELECT printf('%.*c', 700000000, 'x')",
+        "SELECT zeroblob(900000000)",
+    ):
+        with pytest.raises(errors.LimitExceeded, match="memory"):
+            await gatherer.gather(sql)
+    assert (await gatherer.gather("SELECT max(n) FROM t")).rows == [(171,)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_that_dies_is_an_error_that_may_pass(gatherer):
+    """Killed in the midst of a GATHER, as by the kernel for want of memory."""
+    gatherer.segments.held = held = Deferred()
+    process = gatherer.processes.take()
+    running = Deferred.fromCoroutine(
+        gather(gatherer.town.cluster, NAMES, "SELECT max(n) FROM t", process=process, clock=reactor)
+    )
+    await settled(held)
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(errors.Unavailable, match="died"):
         await settled(running)
+    await gatherer.processes.give_back(process)
+    gatherer.segments.held = None
+    assert (await gatherer.gather("SELECT max(n) FROM t")).rows == [(171,)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_process_is_used_again(gatherer):
+    """A GATHER after another one costs no start."""
+    pids = set()
+    for _ in range(3):
+        await gatherer.gather("SELECT count(*) FROM t a, t b")
+        process = gatherer.processes.take()
+        pids.add(process.pid)
+        await gatherer.processes.give_back(process)
+    assert len(pids) == 1
 
 
 @pytest_twisted.ensureDeferred

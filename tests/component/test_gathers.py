@@ -10,9 +10,9 @@ from line_servers import LineServer
 from towns import Town, settled
 from twisted.internet import defer, reactor
 from twisted.internet.testing import Clock
+from waiting import until
 
 from trough import errors
-from trough.cluster_client.gather import AT_ONCE
 from trough.protocols.gather_service import PATIENCE, Gatherer
 from trough.protocols.line.arguments import GatherArguments
 
@@ -84,6 +84,7 @@ async def test_whoever_takes_rows_is_let_go_when_it_is_cancelled(town):
     slow.cancel()
     with pytest.raises((defer.CancelledError, errors.Cancelled)):
         await settled(slow)
+    await until(lambda: let_go, "the end of the wait for the reader")
     assert len(let_go) == 1
 
 
@@ -106,9 +107,9 @@ async def never_read(names, rows):
 async def test_readers_that_never_read_keep_nobody_waiting_for_long(town):
     """With all turns of a server taken by such, one is ended for one who waits, and no more."""
     clock = Clock()
-    gatherer = Gatherer(town.cluster, 600, 600, clock)
+    gatherer = Gatherer(town.cluster, 600, 600, clock, short=3, long=0)
     asked = GatherArguments(("s1", "s2"), None, "SELECT a FROM t", None, None, False, False)
-    begun = [defer.Deferred() for _ in range(AT_ONCE)]
+    begun = [defer.Deferred() for _ in range(3)]
 
     def stuck(number):
         async def send(names, rows):
@@ -118,7 +119,7 @@ async def test_readers_that_never_read_keep_nobody_waiting_for_long(town):
 
         return defer.Deferred.fromCoroutine(gatherer.gather(asked, send))
 
-    slow = [stuck(number) for number in range(AT_ONCE)]
+    slow = [stuck(number) for number in range(3)]
     for each in begun:
         await settled(each)
     rows = []

@@ -143,10 +143,21 @@ async def test_cancelling_kills_the_call(pool):
 
 @ensureDeferred
 async def test_a_process_that_dies_is_replaced(pool):
-    """What it did failed, and may be asked again."""
+    """What it did is tried once more, fails then, and may be asked again."""
     with pytest.raises(errors.Unavailable, match="the process died"):
         await pool.run(1.0, os._exit, 1)
     assert await patterns.matching(pool, "^ait", IDS) == ["ait-1"]
+
+
+@ensureDeferred
+async def test_cancelling_hits_no_other_call(pool):
+    """A process that is killed for nothing answers no call after its last one."""
+    for _ in range(20):
+        cancelled = pool.run(1.0, patterns.matching_portion, "x", IDS)
+        others = [pool.run(1.0, patterns.matching_portion, "^ait", IDS) for _ in range(3)]
+        cancelled.addErrback(lambda _: None)
+        cancelled.cancel()
+        assert await gatherResults(others) == [["ait-1"]] * 3
 
 
 @ensureDeferred

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trough import errors
-from trough.gather import GatherLimits, GatherSession, sqlite_helpers
+from trough.gather import GatherSession, Limits, sqlite_helpers
 from trough.sql.sqlite import sqlite3
 
 
@@ -74,7 +74,7 @@ class Cluster:
         return self.answer(GatherSession(sql, self.segments, parameters, **options))
 
 
-SMALL = GatherLimits(rows=1_000_000, bytes=64 << 20, kept_rows=100_000)
+SMALL = Limits(rows=1_000_000, bytes=64 << 20, kept_rows=100_000)
 
 
 def union_of(cluster: Cluster, script: str) -> Any:

@@ -57,6 +57,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "MAX_EXECUTORS": (12, "12", 12),
     "MAX_WRITE_EXECUTORS": (12, "12", 12),
     "EXECUTOR_MEMORY": (2**28, "256 MiB", 2**28),
+    "GATHER_MEMORY": (2**29, "512 MiB", 2**29),
     "KEPT_HANDLES": (0, "0", 0),
     "QUERY_SECONDS": (20, "20", 20.0),
     "MAX_QUERY_SECONDS": (900, "900", 900.0),
@@ -159,6 +160,7 @@ WRONG: dict[str, list[object]] = {
         for key in (
             "STORAGE_IN_BYTES",
             "EXECUTOR_MEMORY",
+            "GATHER_MEMORY",
             "MAX_WRITE_BODY",
             "MAX_SQL_LENGTH",
             "MAX_LITERAL",

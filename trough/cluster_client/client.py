@@ -26,6 +26,7 @@ from trough.cluster_client.existing import SegmentSet, existing
 from trough.cluster_client.fan_out import FanOut
 from trough.cluster_client.gather import Gathers, Receive
 from trough.cluster_client.gather_driver import GatherResult
+from trough.cluster_client.gather_process import MEMORY as GATHER_MEMORY
 from trough.cluster_client.interfaces import Listener, QueryRequest, QueryStats, WorkerClientFactory
 from trough.cluster_client.router import SegmentRouter
 from trough.cluster_client.transports import Workers, refuse_parameters
@@ -55,9 +56,16 @@ class Cluster:
 
     :param metadata: opened and closed by this
     :param token: to authenticate with, where servers ask for it
+    :param gather_memory: bytes that SQLite may use in the process of each GATHER
     """
 
-    def __init__(self, metadata: Metadata, reactor: Any, token: str | None = None) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        reactor: Any,
+        token: str | None = None,
+        gather_memory: int = GATHER_MEMORY,
+    ) -> None:
         self.metadata = metadata
         self._reactor = reactor
         self._links = ConnectionPool(reactor, token)
@@ -65,7 +73,10 @@ class Cluster:
         self._workers = Workers(self._links, self._http)
         self._routes = SegmentRouter(metadata, reactor)
         self._gathers = Gathers(
-            self, lambda: Workers(ConnectionPool(reactor, token), self._http), reactor
+            self,
+            lambda: Workers(ConnectionPool(reactor, token), self._http),
+            reactor,
+            gather_memory,
         )
         self._holders: dict[str, _Holder] = {}
 
@@ -127,6 +138,7 @@ class Cluster:
         seconds: float | None = None,
         receive: Receive | None = None,
         refuse_stale: bool = False,
+        when_long: Callable[[], None] | None = None,
     ) -> GatherResult:
         """Answer one SELECT as if the tables of these segments were one.
 
@@ -141,6 +153,7 @@ class Cluster:
             workers pause while what it returns is waited for. Without it, the rows are
             in the result
         :param refuse_stale: whether to fail where a segment did not answer its present state
+        :param when_long: called once, if it needs much processor time
         :return: ``names``, ``rows``, ``missing``: the segments that failed, and why; and
             ``stale``: those that did not answer their present state, with their marks
         :raises trough.errors.TroughError: there is no exact answer, or segments failed
@@ -154,7 +167,12 @@ class Cluster:
             seconds=seconds,
             receive=receive,
             refuse_stale=refuse_stale,
+            when_long=when_long,
         )
+
+    def warm_gathers(self) -> None:
+        """Start the process of the first GATHER now, which takes half a second."""
+        self._gathers.processes.warm()
 
     def matching(self, pattern: str | re.Pattern[str] | None) -> AsyncIterator[list[str]]:
         """Pages of the ids of all segments that exist in which `pattern` is found, whether

@@ -1,9 +1,9 @@
-"""The Twisted client's GATHERs: their threads, their connections, and their end.
+"""The Twisted client's GATHERs: their processes, their connections, and their end.
 
-What blocks, the final step over the rows that were shipped, runs on threads of their own.
-Each has connections for itself while it goes on, as one whose rows are taken slowly stops
-reading from them. It promises that none is left half-done when the client is closed: those
-under way are cancelled, and their temporary files are gone before the threads are. It
+Planning, merging and the final step run in processes. Each GATHER has one for itself while it
+goes on, and connections, as one whose rows are taken slowly stops reading from them. One that
+needs much processor time steps back behind the others. It promises that none is left half-done
+when the client is closed: those under way are cancelled, and their processes are gone. It
 refuses to know how a GATHER is answered; see :mod:`trough.gather`.
 """
 
@@ -11,27 +11,25 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.task import LoopingCall, deferLater
 
 from trough import errors
 from trough.cluster_client.existing import UNKNOWN, SegmentSet, SetUnknown
-from trough.cluster_client.gather_driver import GatherResult, gather
+from trough.cluster_client.gather_driver import GatherResult, Receive, gather
+from trough.cluster_client.gather_process import MEMORY, GatherProcess, GatherProcesses
 from trough.cluster_client.transports import Workers
 from trough.protocols.line.values import Parameters
-from trough.util.threads import ThreadPoolService
 
 if TYPE_CHECKING:
     from trough.cluster_client.client import Cluster
     from trough.cluster_client.fan_out import FanOut
 
-#: GATHERs that run at once without one of them waiting for a thread, and the threads: one
-#: that is ended in the middle of a step waits for that on a second.
-AT_ONCE = 8
-THREADS = 2 * AT_ONCE
+#: GATHERs of one client at once, each with a process.
+AT_ONCE = 16
 
 # How often it is looked which segments there are, and seconds in between: a file that was
 # just put into canonical storage is assigned within a second or two.
@@ -42,8 +40,11 @@ _PAUSE = 0.4
 _LOOKS_FOR_COPIES = 5
 _PAUSE_FOR_COPIES = 0.2
 
-#: Takes the names of the columns and some rows; what it returns is waited for.
-Receive = Callable[[tuple[str, ...], list[Sequence[Any]]], Awaitable[None] | None]
+#: Seconds of processor time of its process after which a GATHER is a long one.
+LONG_SECONDS = 0.25
+
+#: Seconds between two looks at what processes have used.
+_LOOK = 0.1
 
 
 class Gathers:
@@ -51,15 +52,27 @@ class Gathers:
 
     :param cluster: which they ask
     :param new_workers: makes connections for one more at a time
+    :param memory: bytes that SQLite may use in the process of each
     """
 
-    def __init__(self, cluster: Cluster, new_workers: Callable[[], Workers], reactor: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        new_workers: Callable[[], Workers],
+        reactor: Any,
+        memory: int = MEMORY,
+    ) -> None:
         self._cluster = cluster
         self._new_workers = new_workers
         self._unused: list[Workers] = []
         self._reactor = reactor
-        self._threads = ThreadPoolService("trough-gather", THREADS, reactor)
+        self.processes = GatherProcesses(reactor, memory)
+        self._free = DeferredSemaphore(AT_ONCE)
         self._running: set[Deferred[GatherResult]] = set()
+        #: Processes at work, and what to call when one turns out to have much to do.
+        self._watched: dict[GatherProcess, Callable[[], None]] = {}
+        self._watching = LoopingCall(self._look)
+        self._watching.clock = reactor
         self._idle: Deferred[None] | None = None
         self._closed = False
 
@@ -73,34 +86,36 @@ class Gathers:
         within: bool,
         seconds: float | None,
         receive: Receive | None,
-        refuse_stale: bool,
+        refuse_stale: bool = False,
+        when_long: Callable[[], None] | None = None,
     ) -> GatherResult:
         """See :meth:`trough.cluster_client.client.Cluster.gather`."""
         found = await segments_of(self._cluster, segments, partial, self._reactor)
         if found.exist:
             await self._wait_for_copies(found.ids)
+        if not found.ids:
+            raise errors.BadRequest("there are no segments to gather from")
         if self._closed:
             raise errors.Cancelled("this client was closed")
-        if not self._threads.running:
-            self._threads.startService()
-        workers = self._unused.pop() if self._unused else self._new_workers()
-        running = Deferred.fromCoroutine(
-            gather(
+
+        async def run(process: GatherProcess, workers: Workers) -> GatherResult:
+            return await gather(
                 _DedicatedConnections(self._cluster, workers),
                 found.ids,
                 sql,
                 parameters,
+                process=process,
                 clock=self._reactor,
                 partial=partial,
                 within=within,
                 seconds=seconds,
                 now=time.time(),
                 receive=receive,
-                in_thread=self._threads.run,
                 exist=found.exist,
                 refuse_stale=refuse_stale,
             )
-        )
+
+        running = Deferred.fromCoroutine(self._run(run, when_long or _nothing))
         self._running.add(running)
         try:
             result = await running
@@ -108,11 +123,26 @@ class Gathers:
                 result.missing = {UNKNOWN: found.unknown, **result.missing}
             return result
         finally:
-            self._unused.append(workers)
             self._running.discard(running)
             if not self._running and self._idle is not None:
                 idle, self._idle = self._idle, None
                 idle.callback(None)
+
+    async def _run(self, run: Callable[..., Any], when_long: Callable[[], None]) -> GatherResult:
+        """Have a process and connections for the time of one GATHER."""
+        await self._free.acquire()
+        try:
+            process = self.processes.take()
+            workers = self._unused.pop() if self._unused else self._new_workers()
+            self._watch(process, when_long)
+            try:
+                return await run(process, workers)
+            finally:
+                del self._watched[process]
+                self._unused.append(workers)
+                await self.processes.give_back(process)
+        finally:
+            self._free.release()
 
     async def _wait_for_copies(self, segments: Sequence[str]) -> None:
         """Wait a second for copies of segments that exist and are served by nobody: they may
@@ -123,19 +153,40 @@ class Gathers:
                 return
             await deferLater(self._reactor, _PAUSE_FOR_COPIES)
 
+    # -- those that need much ----------------------------------------------------------
+
+    def _watch(self, process: GatherProcess, when_long: Callable[[], None]) -> None:
+        self._watched[process] = when_long
+        if not self._watching.running:
+            self._watching.start(_LOOK, now=False)
+
+    def _look(self) -> None:
+        if not self._watched:
+            self._watching.stop()
+        for process, when_long in list(self._watched.items()):
+            if not process.is_niced and process.session_time > LONG_SECONDS:
+                process.step_back()
+                when_long()
+
+    # -- the end -----------------------------------------------------------------------
+
     async def close(self) -> None:
         """Cancel what is under way, and wait for its end. Idempotent."""
         self._closed = True
         for running in list(self._running):
             running.cancel()
         if self._running:
-            # Each lets go of its files on a thread.
             self._idle = Deferred()
             await self._idle
-        if self._threads.running:
-            await self._threads.stopService()
+        if self._watching.running:
+            self._watching.stop()
+        self.processes.close()
         while self._unused:
             await self._unused.pop().close()
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 class _DedicatedConnections:

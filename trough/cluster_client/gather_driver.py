@@ -1,28 +1,26 @@
 """GATHER over the Twisted client.
 
-:func:`gather` asks what a :class:`trough.gather.GatherSession` wants asked, tells it what comes
-back, and hands on the answer as it takes shape. It knows no transport but the cluster's
-``query``, and plans and runs the final step where it is told to, for these block.
+:func:`gather` asks the segments what a GATHER process wants asked, sends it what comes back,
+and hands on the answer as it takes shape. It knows no transport but the cluster's ``query``,
+and runs no SQL: planning, merging and the final step are the process's
+(:mod:`trough.gather.process`). It promises that the reactor never waits for that process, and
+that what is on its way to it is bounded: the workers pause while it has enough to do.
 """
 
 from __future__ import annotations
 
-import itertools
-import threading
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.cluster_client.gather_process import GatherProcess
+from trough.gather import messages
 from trough.gather.errors import stale_refused
-from trough.gather.session import GatherSession, SegmentRequest
-from trough.gather.temp_database import GatherLimits
-
-#: Rows of the answer that are handed on at once.
-BUNCH = 1000
+from trough.gather.limits import Limits, size_of
 
 Rows = list[Sequence[Any]]
 
@@ -70,20 +68,24 @@ class GatherResult:
     stale: Mapping[str, str] = field(default_factory=dict)
 
 
+#: Takes the names and some rows; what it returns is waited for.
+Receive = Callable[[tuple[str, ...], Rows], Awaitable[None] | None]
+
+
 async def gather(
     cluster: GatherCluster,
     segments: Iterable[str],
     sql: str,
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
     *,
+    process: GatherProcess,
     clock: Any,
     partial: bool = False,
     within: bool = False,
     seconds: float | None = None,
     now: float | None = None,
-    limits: GatherLimits | None = None,
-    receive: Callable[[tuple[str, ...], Rows], Awaitable[None] | None] | None = None,
-    in_thread: Callable[..., Deferred[Any]] = maybeDeferred,
+    limits: Limits | None = None,
+    receive: Receive | None = None,
     exist: bool = False,
     refuse_stale: bool = False,
 ) -> GatherResult:
@@ -91,6 +93,7 @@ async def gather(
 
     Cancelling the Deferred that this becomes ends it everywhere.
 
+    :param process: one that has no session; the caller closes it
     :param clock: the reactor, for the deadline
     :param partial: answer from the segments that do not fail
     :param within: rows of different segments never meet
@@ -98,28 +101,34 @@ async def gather(
     :param now: see :func:`trough.gather.planner.plan`
     :param receive: takes the names and some rows at a time, at least once; while what it
         returns is waited for, the workers pause. Without it, rows are in the result
-    :param in_thread: calls a blocking function with its arguments, on a thread
     :param exist: all of `segments` exist: one that is found nowhere cannot be read now
     :param refuse_stale: whether to fail where a segment did not answer its present state
     :raises trough.errors.TroughError: there is no exact answer, or segments failed
     """
-    gathering = GatherSession(
-        sql, segments, parameters, partial=partial, within=within, now=now, limits=limits
-    )
     result = GatherResult()
-    receive = receive or _collector(result)
-    running = _Running(cluster, gathering, clock, seconds, receive, in_thread, exist)
+    running = _Running(cluster, process, clock, seconds, receive or _collector(result), exist)
+    if isinstance(parameters, Mapping):
+        parameters = dict(parameters)
+    elif parameters is not None:
+        parameters = list(parameters)
+    ids = tuple(segments)
+    process.begin(
+        sql,
+        ids,
+        parameters,
+        partial,
+        within,
+        now,
+        None if limits is None else astuple(limits),
+    )
     try:
         await running.ask_everything()
         if refuse_stale and running.stale:
-            raise stale_refused(running.stale, len(gathering.segments))
+            raise stale_refused(running.stale, len(ids))
         await running.hand_on_result()
-    except CancelledError:
-        gathering.stop(errors.Cancelled("cancelled by this client"))
-        raise
     finally:
-        await running.close()
-    result.names, result.missing = gathering.names, gathering.missing
+        running.close()
+    result.names, result.missing = running.names, running.missing
     result.stale = running.stale
     return result
 
@@ -132,51 +141,60 @@ def _collector(result: GatherResult) -> Callable[[tuple[str, ...], Rows], None]:
 
 
 class _Running:
-    """One gathering under way; the listener of its queries.
+    """One GATHER under way; the listener of its queries.
 
-    Rows that may be handed on go one bunch after the other, and the queries are paused
+    Rows that may be handed on go one portion after the other, and the queries are paused
     while one is waited for.
+
+    :ivar names: of the answer's columns, once they are known
+    :ivar missing: segments that failed, once the answer is whole
     """
 
     def __init__(
         self,
         cluster: GatherCluster,
-        gathering: GatherSession,
+        process: GatherProcess,
         clock: Any,
         seconds: float | None,
-        receive: Callable[[tuple[str, ...], Rows], Awaitable[None] | None],
-        in_thread: Callable[..., Deferred[Any]],
+        receive: Receive,
         exist: bool,
     ) -> None:
-        self._cluster = cluster
-        self._gathering = gathering
-        self._clock = clock
-        self._end = None if seconds is None else clock.seconds() + seconds
-        self._receive = receive
-        self._in_thread = in_thread
         self._exist = exist
         #: Marks of the segments whose state need not be the present one.
         self.stale: dict[str, str] = {}
+        self.names: tuple[str, ...] = ()
+        self.missing: Mapping[str, errors.TroughError] = {}
+        self._cluster = cluster
+        self._process = process
+        self._clock = clock
+        self._end = None if seconds is None else clock.seconds() + seconds
+        self._receive = receive
         self._late = None
         if seconds is not None:
             error = errors.DeadlineExceeded(f"no answer within {seconds:g} s")
             self._late = clock.callLater(seconds, self._stop, error)
         self._calls: list[GatherCall] = []
+        self._pauses: set[str] = set()
+        self._satisfied = False
+        self._stopped: errors.TroughError | None = None
+        self._ready: Rows = []
         self._handing_on: Deferred[None] | None = None
         self._refusal: Failure | None = None
-        # A step may be under way on a thread when everything is closed.
-        self._lock = threading.Lock()
         self._received = False
         self._closed = False
+        process.passed = self._passed
+        process.satisfied = self._cancel_unneeded
+        process.flow = lambda full: self._pause("process", full)
+        process.lost = self._stop
 
     # -- asking ----------------------------------------------------------------------------
 
     async def ask_everything(self) -> None:
         """Go round after round, until nothing is left to ask."""
-        while requests := await self._in_thread(self._next_requests):
+        while requests := await self._next_requests():
             try:
-                for request in requests:
-                    self._calls.append(self._ask(request))
+                for segments, sql, parameters in requests:
+                    self._calls.append(self._ask(segments, sql, parameters))
                 for call in self._calls:
                     await self._over(call)
                 await self._handed_on()
@@ -184,54 +202,93 @@ class _Running:
                 for call in self._calls:
                     call.cancel()
                 self._calls = []
+        # Rows of the last round came before the answer that there is no further one.
+        await self._handed_on()
 
-    def _next_requests(self) -> list[SegmentRequest]:
-        with self._lock:
-            return self._gathering.next_requests()
+    async def _next_requests(self) -> list[tuple[tuple[str, ...], str, Any]]:
+        _, requests, names = await self._answer(messages.NEXT)
+        self.names = names
+        return requests
 
-    def _ask(self, request: SegmentRequest) -> GatherCall:
+    async def _answer(self, question: int) -> Any:
+        """Ask the process something.
+
+        :raises trough.errors.TroughError: why there is no answer
+        """
+        self._check()
+        try:
+            answer = await self._process.ask(question)
+        except errors.TroughError:
+            self._check()
+            raise
+        self._check()
+        if answer[0] != messages.REFUSED:
+            return answer
+        code, message, hint, rest, *_ = answer[1:]
+        raise messages.error_of(code, message, hint, rest)
+
+    def _check(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+
+    def _ask(self, segments: tuple[str, ...], sql: str, parameters: Any) -> GatherCall:
         left = None if self._end is None else max(0.001, self._end - self._clock.seconds())
-        return self._cluster.query(
-            request.segments, request.sql, request.parameters, listener=self, seconds=left
-        )
+        call = self._cluster.query(segments, sql, parameters, listener=self, seconds=left)
+        if self._pauses:
+            call.pause()
+        return call
 
     async def _over(self, call: GatherCall) -> None:
         try:
             await call.done
         except errors.Cancelled:
-            # By us: the answer is whole, or the gathering itself will say what is wrong.
-            if self._refusal is None and not self._gathering.satisfied:
+            self._check()
+            # By us: the answer is whole, or the process itself will say what is wrong.
+            if self._refusal is None and not self._satisfied:
                 raise
 
     def _stop(self, error: errors.TroughError) -> None:
-        self._gathering.stop(error)
+        """End everything with this error."""
+        if self._stopped is None:
+            self._stopped = error
+            self._cancel_calls()
+            if self._handing_on is not None:
+                self._handing_on.cancel()
+            # Whatever it is doing, nothing else ends it for sure.
+            self._process.abandon()
+
+    def _cancel_unneeded(self) -> None:
+        self._satisfied = True
         self._cancel_calls()
 
     def _cancel_calls(self) -> None:
         for call in list(self._calls):
             call.cancel()
 
-    # -- what the segments say -------------------------------------------------------------
+    def _pause(self, reason: str, wanted: bool) -> None:
+        """Pause the workers while there is any reason to."""
+        before = bool(self._pauses)
+        (self._pauses.add if wanted else self._pauses.discard)(reason)
+        if bool(self._pauses) != before:
+            for call in self._calls:
+                if wanted:
+                    call.pause()
+                else:
+                    call.resume()
+
+    # -- what the segments send ------------------------------------------------------------
 
     def state(self, segment: str, mark: str) -> None:
         self.stale[segment] = mark
 
     def columns(self, segment: str, names: Sequence[str]) -> None:
-        self._gathering.columns(segment, names)
+        """A segment's answer begins."""
 
     def rows(self, segment: str, rows: list[list[Any]]) -> None:
-        self._gathering.rows(segment, rows)
-        self._look()
+        self._process.send((messages.ROWS, segment, rows), size_of(rows))
 
     def done(self, segment: str, count: int) -> None:
-        self._gathering.done(segment, count)
-        self._look()
-
-    def _look(self) -> None:
-        if self._gathering.streams:
-            self._hand_on()
-        if self._gathering.satisfied:
-            self._cancel_calls()
+        self._process.send((messages.DONE, segment, count))
 
     def failed(self, segment: str, error: errors.TroughError) -> None:
         if self._exist and isinstance(error, errors.NoSuchSegment):
@@ -240,38 +297,40 @@ class _Running:
                 "ask again in a moment; trough-admin status names workers that are gone",
             )
         self.stale.pop(segment, None)
-        self._gathering.failed(segment, error)
+        self._process.send((messages.FAILED, segment, error.code, error.message, error.hint))
 
     def restarted(self, segment: str) -> bool:
         self.stale.pop(segment, None)
-        return self._gathering.restarted(segment)
+        # Where what came before cannot be forgotten, the process takes the segment for failed.
+        self._process.send((messages.RESTARTED, segment))
+        return True
 
     # -- handing on ------------------------------------------------------------------------
 
+    def _passed(self, rows: Rows) -> None:
+        self._ready += rows
+        self._hand_on()
+
     def _hand_on(self) -> None:
         """Hand on what is ready, unless that is being done already."""
-        if self._handing_on is not None:
+        if self._handing_on is not None or self._closed or not self._ready:
             return
-        rows = self._gathering.take()
-        if not rows:
-            return
-        self._handing_on = Deferred.fromCoroutine(self._hand_on_from(rows))
-        self._handing_on.addErrback(self._refused)
-        if self._handing_on.called:
+        rows, self._ready = self._ready, []
+        handing_on = self._handing_on = Deferred.fromCoroutine(self._hand_on_from(rows))
+        handing_on.addErrback(self._refused)
+        if handing_on.called:
             self._handing_on = None
-            return
-        if self._closed:  # by who was given the rows
-            self._handing_on.cancel()
-        for call in self._calls:
-            call.pause()
+        elif self._closed:  # by whoever was given the rows
+            handing_on.cancel()
+        else:
+            self._pause("reader", True)
 
     async def _hand_on_from(self, rows: Rows) -> None:
         while rows:
             await self._pass(rows)
-            rows = self._gathering.take()
+            rows, self._ready = self._ready, []
         self._handing_on = None
-        for call in self._calls:
-            call.resume()
+        self._pause("reader", False)
 
     def _refused(self, failure: Failure) -> None:
         self._handing_on = None
@@ -281,37 +340,32 @@ class _Running:
     async def _handed_on(self) -> None:
         if self._handing_on is not None:
             await self._handing_on
+        self._check()
         if self._refusal is not None:
             self._refusal.raiseException()
 
     async def _pass(self, rows: Rows) -> None:
         self._received = True
-        waited_for = self._receive(self._gathering.names, rows)
+        waited_for = self._receive(self.names, rows)
         if waited_for is not None:
             await waited_for
 
     async def hand_on_result(self) -> None:
         """Run the final step, and hand on its rows."""
-        rows = self._gathering.result()
-        while bunch := await self._in_thread(self._some_of, rows):
-            await self._pass(bunch)
+        missing = None
+        while missing is None:
+            _, rows, missing = await self._answer(messages.MORE)
+            if rows:
+                await self._pass(rows)
+        self.missing = messages.failures_of(missing)
         if not self._received:
             await self._pass([])
 
-    def _some_of(self, rows: Iterator[Sequence[Any]]) -> Rows:
-        with self._lock:
-            return list(itertools.islice(rows, BUNCH))
-
-    async def close(self) -> None:
-        """Let go of everything, once no step is under way."""
+    def close(self) -> None:
+        """Let go of everything but the process."""
         self._closed = True
         if self._late is not None and self._late.active():
             self._late.cancel()
         if self._handing_on is not None:
             # Whoever takes its time to receive rows need not any more, and gets no others.
             self._handing_on.cancel()
-        await self._in_thread(self._close)
-
-    def _close(self) -> None:
-        with self._lock:
-            self._gathering.close()

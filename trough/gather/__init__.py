@@ -10,16 +10,16 @@ runs it over the Twisted client. See ``docs/gather.rst`` for what is answered ho
 """
 
 from trough.gather.gather_plan import GatherPlan
+from trough.gather.limits import Limits
 from trough.gather.merger import Merger
 from trough.gather.planner import plan
 from trough.gather.schema import read_schema, unite
 from trough.gather.session import GatherSession, SegmentRequest
-from trough.gather.temp_database import GatherLimits
 
 __all__ = [
-    "GatherLimits",
     "GatherPlan",
     "GatherSession",
+    "Limits",
     "Merger",
     "SegmentRequest",
     "plan",

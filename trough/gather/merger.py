@@ -15,8 +15,9 @@ from typing import Any
 
 from trough import errors
 from trough.gather.gather_plan import GatherPlan
+from trough.gather.limits import Limits
 from trough.gather.segment_sql import SegmentQuery
-from trough.gather.temp_database import GatherLimits, TempDatabase
+from trough.gather.temp_database import TempDatabase
 
 #: Rows of unfinished segments that are kept beside the scratch database.
 _KEPT = 20_000
@@ -56,10 +57,10 @@ class Merger:
     """
 
     def __init__(
-        self, plan: GatherPlan, limits: GatherLimits | None = None, partial: bool = False
+        self, plan: GatherPlan, limits: Limits | None = None, partial: bool = False
     ) -> None:
         self.plan = plan
-        self.limits = limits or GatherLimits()
+        self.limits = limits or Limits()
         self.failures: dict[str, errors.TroughError] = {}
         self.spoilt = False
         self._partial = partial

@@ -16,11 +16,11 @@ from trough import errors
 from trough.gather import sqlite_helpers
 from trough.gather.errors import failure
 from trough.gather.gather_plan import GatherPlan
+from trough.gather.limits import Limits
 from trough.gather.merger import Merger
 from trough.gather.planner import plan
 from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
 from trough.gather.segment_sql import SegmentQuery, guard_only
-from trough.gather.temp_database import GatherLimits
 from trough.gather.union_database import SEGMENT
 from trough.sql.statements import quoted
 
@@ -65,7 +65,7 @@ class GatherSession:
         partial: bool = False,
         within: bool = False,
         now: float | None = None,
-        limits: GatherLimits | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.sql = sql
         self.segments = tuple(dict.fromkeys(segments))

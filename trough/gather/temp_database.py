@@ -9,16 +9,17 @@ file holds, which has a limit of its own.
 from __future__ import annotations
 
 import itertools
-import shutil
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trough import errors
 from trough.gather import exact_sums, sqlite_helpers
 from trough.gather.gather_plan import GatherPlan
+from trough.gather.leftovers import PREFIX
+from trough.gather.limits import Limits
 from trough.gather.pushdown import PARTIAL, Pushdown
 from trough.gather.sqlite_helpers import sqlite3
 from trough.gather.union_database import SEGMENT
@@ -34,21 +35,6 @@ _INDEXED = 1_000
 _CACHE = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class GatherLimits:
-    """What a merge may take.
-
-    :ivar rows: shipped or partial rows in all
-    :ivar bytes: of the temporary file
-    :ivar kept_rows: of a plain query, rows that wait until their segment is done, where
-        segments may be missing; a segment with more than that may not be
-    """
-
-    rows: int = 20_000_000
-    bytes: int = 1 << 30
-    kept_rows: int = 200_000
-
-
 class TempDatabase:
     """See the module.
 
@@ -59,19 +45,21 @@ class TempDatabase:
     def __init__(
         self,
         plan: GatherPlan,
-        limits: GatherLimits,
+        limits: Limits,
         stopped: Callable[[], errors.TroughError | None] = lambda: None,
     ) -> None:
         self._plan = plan
         self._limits = limits
         self._stopped = stopped
         self._landings = plan.landings
-        self._directory = Path(tempfile.mkdtemp(prefix="trough-gather-"))
+        descriptor, path = tempfile.mkstemp(prefix=PREFIX)
+        os.close(descriptor)
         try:
-            self._connection = self._created()
-        except BaseException:
-            shutil.rmtree(self._directory, ignore_errors=True)
-            raise
+            self._connection = self._created(path)
+        finally:
+            # The file has no name once it is open, so that nothing is left of it when this
+            # process is killed. SQLite needs its name no more: there is no journal.
+            Path(path).unlink()
         # Rows that wait to be written, all of them in the cheap form or all in the exact.
         self._buffers: list[list[Sequence[Any]]] = [[] for _ in self._landings]
         self._exactly = plan.starts_exact
@@ -80,8 +68,8 @@ class TempDatabase:
         self._count = 0
         self._discarded: list[tuple[int, int, int]] = []
 
-    def _created(self) -> Any:
-        connection = sqlite_helpers.connect(str(self._directory / "rows"))
+    def _created(self, path: str) -> Any:
+        connection = sqlite_helpers.connect(path)
         connection.execute(f"PRAGMA page_size = {_PAGE}")
         connection.execute("PRAGMA journal_mode = OFF")
         connection.execute("PRAGMA synchronous = OFF")
@@ -175,9 +163,8 @@ class TempDatabase:
         return sqlite_helpers.refused(error, self._plan.text)
 
     def close(self) -> None:
-        """Remove the temporary file. Idempotent."""
+        """Let go of the temporary file. Idempotent."""
         self._connection.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     # -- writing -------------------------------------------------------------------------
 

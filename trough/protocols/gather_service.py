@@ -25,6 +25,8 @@ from trough.sql.rows import Row, array_of_rows
 PIECE = 65536
 #: Seconds for which an answer's reader may keep others waiting.
 PATIENCE = 30.0
+#: GATHERs at once that are short, or not known to be long; the others may be long.
+SHORT = 8
 
 #: Takes the names of the columns and rows as JSON arrays with commas between them, and
 #: waits until the reader has taken most of what was sent.
@@ -48,20 +50,29 @@ class Gathered:
 
 
 class Gatherer:
-    """Answers GATHERs, a few at once: each may have a temporary file of a gigabyte.
+    """Answers GATHERs, a few at once: each has a process, and perhaps a file of a gigabyte.
 
     :param cluster: the client to ask with; connected by the first request
     :param seconds: the deadline of a request that does not say one
     :param max_seconds: the most that a request may ask for
     :param clock: the reactor, for deadlines
+    :param short: GATHERs at once, beside `long` ones that have gone on for a while
     """
 
-    def __init__(self, cluster: Cluster, seconds: float, max_seconds: float, clock: Any) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        seconds: float,
+        max_seconds: float,
+        clock: Any,
+        short: int = SHORT,
+        long: int = AT_ONCE - SHORT,
+    ) -> None:
         self._cluster = cluster
         self._seconds = seconds
         self._max_seconds = max_seconds
         self._clock = clock
-        self._turns = AdmissionQueue(AT_ONCE, PATIENCE, clock)
+        self._turns = AdmissionQueue(short, PATIENCE, clock, long)
 
     async def gather(self, asked: GatherArguments, send: Send) -> Gathered:
         """Answer one; see :meth:`trough.cluster_client.client.Cluster.gather`.
@@ -84,6 +95,10 @@ class Gatherer:
         except (CancelledError, errors.Cancelled):
             if not turn.lost:
                 raise
+            if turn.is_too_long:
+                raise errors.Unavailable(
+                    "too many long GATHERs at once, and others waited", "ask again later"
+                ) from None
             raise errors.DeadlineExceeded(
                 f"this answer was not read for {self._turns.patience:g} s, and others waited"
             ) from None
@@ -117,6 +132,7 @@ class Gatherer:
             seconds=seconds,
             receive=receive,
             refuse_stale=asked.refuse_stale,
+            when_long=turn.becomes_long,
         )
         return Gathered(len(segments.ids), count, result.missing, result.stale)
 

@@ -1,9 +1,15 @@
-"""Turns at something of which only a few may go on at once, with readers that may fall asleep.
+"""Turns at something of which only a few may go on at once, so that short ones never wait long.
 
-Who has a turn says when it only waits for its reader. That costs nobody anything, however
+There are *short* turns and *long* ones. Everybody begins with a short one. A turn that goes on
+for some seconds, or that is reported to need much (:meth:`Slot.becomes_long`), becomes a long
+one where there is room for that, and frees its short turn for others. Where there is none it
+stays; but while somebody waits, only half of the short turns may be held by such: the one that
+came last to need much is ended.
+
+Whoever has a turn reports when it only waits for its reader. That costs nobody anything, however
 long it takes, until somebody else waits for a turn: then the one whose reader has been
 waited for longest gives up its own, if it has been waited for long enough. So nobody's turn
-depends on strangers who do not read.
+depends on strangers who do not read, or whose requests do not end.
 
 It refuses to know what a turn is for, and what whoever loses one tells its reader.
 """
@@ -15,19 +21,33 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, DeferredSemaphore
 
+#: Seconds after which a turn is a long one in any case.
+LONG_AFTER = 3.0
+
+#: Seconds after which a turn counts as one that needs much, without a report. Longer than
+#: anybody's patience with a reader.
+MUCH_AFTER = 60.0
+
 
 class AdmissionQueue:
     """See the module.
 
-    :param count: of turns at once
+    :param count: of short turns at once
     :param patience: seconds for which a reader may be waited for while others wait for turns
     :param clock: the reactor
+    :param long: turns that may be long ones, beside the short ones; 0: a turn lasts as long as
+        it likes
     """
 
-    def __init__(self, count: int, patience: float, clock: Any) -> None:
+    def __init__(self, count: int, patience: float, clock: Any, long: int = 0) -> None:
         self.patience = patience
-        self._clock = clock
+        self.clock = clock
         self._free = DeferredSemaphore(count)
+        self._most_overdue = max(1, count // 2)
+        self._most_long = long
+        self._long = 0
+        # Turns that need much and have found no long turn, in the order in which they did.
+        self._overdue: dict[Slot, None] = {}
         # Turns that wait for their readers and since when, longest first.
         self._asleep: dict[Slot, float] = {}
         self._leaving: set[Slot] = set()
@@ -48,13 +68,36 @@ class AdmissionQueue:
             raise
         return Slot(self, leave)
 
-    def _give_back(self, turn: Slot) -> None:
+    def give_back(self, turn: Slot) -> None:
+        """End a turn."""
         self._leaving.discard(turn)
-        self._free.release()
+        self._overdue.pop(turn, None)
+        if turn.is_long:
+            self._long -= 1
+        else:
+            self._free.release()
+        for overdue in list(self._overdue):
+            self.lengthen(overdue)
         self._look()
 
-    async def _wait(self, turn: Slot, reader: Awaitable[None]) -> None:
-        self._asleep[turn] = self._clock.seconds()
+    def lengthen(self, turn: Slot) -> bool:
+        """Make a long turn of one, where there is room; whether it is a long one now."""
+        if not turn.is_long and self._long < self._most_long:
+            turn.is_long = True
+            self._long += 1
+            self._overdue.pop(turn, None)
+            self._free.release()
+        return turn.is_long
+
+    def needs_much(self, turn: Slot) -> None:
+        """Take note that a turn is not over soon."""
+        if not self.lengthen(turn) and self._most_long:
+            self._overdue[turn] = None
+            self._look()
+
+    async def wait(self, turn: Slot, reader: Awaitable[None]) -> None:
+        """Wait for the reader of whoever has a turn."""
+        self._asleep[turn] = self.clock.seconds()
         self._look()
         try:
             await reader
@@ -67,33 +110,64 @@ class AdmissionQueue:
             self._later.cancel()
         self._later = None
         # Whoever leaves may do so at once, and changes all of this.
-        while self._asleep and len(self._free.waiting) > len(self._leaving):
-            turn, since = next(iter(self._asleep.items()))
-            left = since + self.patience - self._clock.seconds()
+        while len(self._overdue) > self._most_overdue and self._is_wanted:
+            last, _ = self._overdue.popitem()
+            self._asleep.pop(last, None)
+            last.is_too_long = True
+            self._end(last)
+        while self._is_wanted and (turn := self._sleeper()) is not None:
+            since = self._asleep[turn]
+            left = since + self.patience - self.clock.seconds()
             if left > 0:
-                self._later = self._clock.callLater(left, self._look)
+                self._later = self.clock.callLater(left, self._look)
                 return
             del self._asleep[turn]
-            self._leaving.add(turn)
-            turn.lost = True
-            turn.leave()
+            self._overdue.pop(turn, None)
+            self._end(turn)
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether somebody waits for a turn for whom none is being given back."""
+        return len(self._free.waiting) > len(self._leaving)
+
+    def _sleeper(self) -> Slot | None:
+        """Whose reader has been waited for longest, of those whose end would give a turn."""
+        return next((each for each in self._asleep if not each.is_long or self._overdue), None)
+
+    def _end(self, turn: Slot) -> None:
+        self._leaving.add(turn)
+        turn.lost = True
+        turn.leave()
 
 
 class Slot:
     """One that was taken.
 
     :ivar lost: it was wanted back
+    :ivar is_long: it is a long one
+    :ivar is_too_long: it was wanted back because it needed much
     """
 
     def __init__(self, turns: AdmissionQueue, leave: Callable[[], None]) -> None:
-        self.lost = False
+        self.lost = self.is_long = self.is_too_long = False
         self.leave = leave
         self._turns = turns
+        self._timers = [
+            turns.clock.callLater(LONG_AFTER, turns.lengthen, self),
+            turns.clock.callLater(MUCH_AFTER, turns.needs_much, self),
+        ]
+
+    def becomes_long(self) -> None:
+        """Report that much is needed until the end."""
+        self._turns.needs_much(self)
 
     async def wait_for(self, reader: Awaitable[None]) -> None:
         """Wait for one's reader."""
-        await self._turns._wait(self, reader)
+        await self._turns.wait(self, reader)
 
     def give_back(self) -> None:
         """End the turn; once."""
-        self._turns._give_back(self)
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        self._turns.give_back(self)

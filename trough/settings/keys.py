@@ -238,7 +238,12 @@ class Settings:
     executor_memory: int = _key(
         Size(16 * 2**20),
         "1 GiB",
-        "Bytes that SQLite may use in one such process, and in a sync server for GATHER.",
+        "Bytes that SQLite may use in one such process.",
+    )
+    gather_memory: int = _key(
+        Size(16 * 2**20),
+        "256 MiB",
+        "Bytes that SQLite may use for one GATHER, in a process of its own.",
     )
     kept_handles: int = _key(
         Integer(0, 1_000_000), 6000, "Segments that one such process keeps open, each some 70 kB."

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,3 +74,37 @@ def environment() -> dict[str, str]:
     paths = [str(Path(trough.__file__).parent.parent), found.get("PYTHONPATH", "")]
     found["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return found
+
+
+def start_with_socket(
+    module: str, *arguments: object
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a child process that speaks over a socket.
+
+    :param module: its whole name; its first argument is the socket's descriptor
+    :return: the process, and this end of the socket
+    :raises trough.errors.Unavailable: the system starts no process
+    """
+    with started():
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, left_alone():
+                process = subprocess.Popen(
+                    command(module, theirs.fileno(), *arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env=environment(),
+                    pass_fds=(theirs.fileno(),),
+                )
+        except BaseException:
+            ours.close()
+            raise
+    return process, ours
+
+
+def reaped(process: subprocess.Popen[bytes]) -> int:
+    """The status of a process that closed its socket, which it must not outlive."""
+    # The kernel closes files a moment before a process counts as ended. The status of one that
+    # is ending already stays what it is.
+    process.kill()
+    return process.wait()

@@ -9,7 +9,7 @@ import pytest
 from gather_support import Cluster
 
 from trough import errors
-from trough.gather import GatherLimits, GatherSession, Merger, plan, read_schema, unite
+from trough.gather import GatherSession, Limits, Merger, plan, read_schema, unite
 from trough.gather.errors import failure
 from trough.gather.temp_database import TempDatabase
 
@@ -204,7 +204,7 @@ def test_a_mistake_in_the_query_is_told_as_one() -> None:
 def test_a_large_segment_streams_in_a_partial_answer() -> None:
     """What is too much to be kept until the segment's end is passed on, and then the
     segment can no longer be missing."""
-    limits = GatherLimits(kept_rows=4)
+    limits = Limits(kept_rows=4)
     cluster = cluster_of(2)
     assert len(cluster.gather("SELECT a FROM t", partial=True, limits=limits)) == 20
     cluster.broken["s1"] = errors.Unavailable("gone")
@@ -233,11 +233,11 @@ def test_too_much_to_ship_is_refused() -> None:
     """The limit, and why the query needs so much, are told."""
     cluster = cluster_of(5)
     with pytest.raises(errors.LimitExceeded, match=r"at most 20 rows.*as .*join"):
-        cluster.gather("SELECT count(*) FROM t x, t y", limits=GatherLimits(rows=20))
+        cluster.gather("SELECT count(*) FROM t x, t y", limits=Limits(rows=20))
     with pytest.raises(errors.LimitExceeded, match="at most 0 MiB"):
         rows = [(1, "x" * 50_000)] * 20
         wide = cluster_of(3, rows=rows)
-        wide.gather("SELECT max(x.b) FROM t x, t y", limits=GatherLimits(bytes=500_000))
+        wide.gather("SELECT max(x.b) FROM t x, t y", limits=Limits(bytes=500_000))
 
 
 def test_tables_that_keep_changing_are_given_up() -> None:
@@ -352,7 +352,7 @@ def test_an_interrupt_of_the_final_step_is_one() -> None:
         for number in stop:  # as Ctrl-C does, once
             signal.raise_signal(number)
 
-    scratch = TempDatabase(plan(endless, union), GatherLimits(), stopped)
+    scratch = TempDatabase(plan(endless, union), Limits(), stopped)
     scratch.insert(0, False, [[]])
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import Clock
 
-from trough.protocols.gather_slots import AdmissionQueue, Slot
+from trough.protocols.gather_slots import LONG_AFTER, AdmissionQueue, Slot
 
 
 class Holder:
@@ -118,3 +118,49 @@ def test_one_who_takes_long_to_leave_is_enough(turns: AdmissionQueue, clock: Clo
     assert (first.turn.lost, second.left, third.turn) == (True, 0, None)
     first.turn.give_back()
     assert third.turn is not None
+
+
+def test_a_turn_that_goes_on_gives_room_to_short_ones(clock: Clock) -> None:
+    """It becomes a long one, of which there are so many and no more."""
+    turns = AdmissionQueue(2, 10, clock, long=1)
+    first, second = Holder(turns), Holder(turns)
+    waiting = [Holder(turns), Holder(turns)]
+    clock.advance(LONG_AFTER)
+    assert [each.turn is not None for each in waiting] == [True, False]
+    assert first.turn is not None and first.turn.is_long
+    assert [each.left for each in (first, second)] == [0, 0]
+    first.turn.give_back()
+    assert waiting[1].turn is None
+    clock.advance(LONG_AFTER)
+    assert waiting[1].turn is not None
+
+
+def test_those_that_need_much_hold_half_of_the_short_turns_at_most(clock: Clock) -> None:
+    """Beyond that, and while somebody waits, the last one is ended; nobody is without need."""
+    turns = AdmissionQueue(4, 10, clock, long=1)
+    holders = [Holder(turns) for _ in range(4)]
+    for each in holders:
+        assert each.turn is not None
+        each.turn.becomes_long()
+    assert [each.left for each in holders] == [0, 0, 0, 0]
+    short = Holder(turns)
+    assert short.turn is not None and not short.turn.is_long
+    another = Holder(turns)
+    assert [each.left for each in holders] == [0, 0, 0, 1]
+    assert holders[3].turn is not None and holders[3].turn.is_too_long
+    assert another.turn is not None
+
+
+def test_the_end_of_a_long_turn_makes_room_for_one_that_needs_much(clock: Clock) -> None:
+    """Which frees its short turn."""
+    turns = AdmissionQueue(1, 10, clock, long=1)
+    first = Holder(turns)
+    assert first.turn is not None
+    first.turn.becomes_long()
+    second, third = Holder(turns), Holder(turns)
+    assert second.turn is not None
+    second.turn.becomes_long()
+    assert third.turn is None
+    first.turn.give_back()
+    assert second.turn.is_long and third.turn is not None
+    assert not second.left

@@ -18,8 +18,6 @@ end of a process is seen at its socket.
 from __future__ import annotations
 
 import signal
-import socket
-import subprocess
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -155,7 +153,8 @@ class TaskPool:
     def answered(self, process: _TaskProcess, task: _Task, answer: ipc.Message) -> None:
         """Called when a process is free again."""
         self._busy.discard(process)
-        self._idle.append(process)
+        if not process.is_doomed:  # else its answer was faster than its end
+            self._idle.append(process)
         if answer[0] == ipc.TASK_RETURNED:
             task.succeed(answer[1])
         else:
@@ -170,7 +169,11 @@ class TaskPool:
         if task is not None and not task.deferred.called:
             if status != -signal.SIGPROF and not process.was_late:
                 _log.error("a task process died ({status}) at {task}", status=status, task=task)
-                task.fail(errors.Unavailable(f"the process died that did this: {task}"))
+                if task.may_die:
+                    task.may_die = False
+                    self._quick.append(task)
+                else:
+                    task.fail(errors.Unavailable(f"the process died that did this: {task}"))
             elif task.is_slow:
                 task.fail(errors.DeadlineExceeded(f"it took more than {task.budget:g} s"))
             else:
@@ -183,7 +186,11 @@ class _Task:
     """One call.
 
     :ivar is_slow: it has used up its first slice
+    :ivar may_die: no process has died with it, other than at its budget; it is not to blame for
+        what somebody else kills
     """
+
+    may_die = True
 
     def __init__(
         self, pool: TaskPool, function: str, arguments: tuple[Any, ...], budget: float
@@ -216,6 +223,7 @@ class _TaskProcess:
 
     :ivar task: what it does
     :ivar was_late: it was killed because it took too long by the clock
+    :ivar is_doomed: it was killed, and is still there
     :raises trough.errors.Unavailable: the system starts no process
     """
 
@@ -225,8 +233,8 @@ class _TaskProcess:
         self._parser = ipc.FrameParser()
         self._late: Any = None
         self.task: _Task | None = None
-        self.was_late = False
-        self._process, ours = started(
+        self.was_late = self.is_doomed = False
+        self._process, ours = child_process.start_with_socket(
             "trough.executors.child.task_main", pool.memory, pool.confinement.argument()
         )
         self._socket = ChildSocket(reactor, ours, self._received, self._ended)
@@ -245,13 +253,14 @@ class _TaskProcess:
 
     def kill(self) -> None:
         """End the process at once; its pool hears of that later."""
+        self.is_doomed = True
         self._process.kill()
 
     def end(self) -> None:
         """Kill the process, and let go of everything. Its pool does not hear of that."""
         self._free()
         self._socket.close()
-        reaped(self._process)
+        child_process.reaped(self._process)
 
     def _received(self, data: bytes) -> None:
         for answer in self._parser.receive_data(data):
@@ -266,40 +275,8 @@ class _TaskProcess:
         return task
 
     def _ended(self) -> None:
-        status = reaped(self._process)
+        status = child_process.reaped(self._process)
         self._pool.ended(self, self._free(), status)
-
-
-def started(module: str, *arguments: object) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a child process that speaks over a socket.
-
-    :param module: its whole name; its first argument is the socket's descriptor
-    :return: the process, and this end of the socket
-    :raises trough.errors.Unavailable: the system starts no process
-    """
-    with child_process.started():
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs, child_process.left_alone():
-                process = subprocess.Popen(
-                    child_process.command(module, theirs.fileno(), *arguments),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    env=child_process.environment(),
-                    pass_fds=(theirs.fileno(),),
-                )
-        except BaseException:
-            ours.close()
-            raise
-    return process, ours
-
-
-def reaped(process: subprocess.Popen[bytes]) -> int:
-    """The status of a process that closed its socket, which it must not outlive."""
-    # The kernel closes files a moment before a process counts as ended. The status of one that
-    # is ending already stays what it is.
-    process.kill()
-    return process.wait()
 
 
 def _closed() -> errors.Cancelled:

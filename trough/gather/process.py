@@ -1,0 +1,251 @@
+"""A process that answers GATHERs, one at a time: it plans, merges, and runs the final step.
+
+All of that runs SQL of users, and rows of segments fill its memory. So it has a memory limit,
+and is killed by its parent at the deadline: some functions of SQLite, and regular expressions,
+can be stopped in no other way. It does no other I/O than to its parent and a temporary file; the
+parent asks the segments. It keeps the promises of :class:`trough.gather.session.GatherSession`.
+
+The parent is :mod:`trough.cluster_client.gather_process`, which has it made by a fork server
+(:mod:`trough.gather.fork_server`), or :mod:`trough.gather.blocking`, which starts it by itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import socket
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from trough import errors
+from trough.executors.child.parent_socket import ParentSocket
+from trough.executors.child.process_limits import die_with_the_parent, ignore_signals, limit_data
+from trough.executors.ipc import Message
+from trough.gather import messages
+from trough.gather.limits import Limits, size_of
+from trough.gather.session import GatherSession
+from trough.sql import sqlite
+
+#: Bytes of Python's own that the process may have beside SQLite's: rows that wait for the end of
+#: their segment, and of a plan.
+PYTHON_MEMORY = 256 << 20
+
+#: Rows, and bytes of values, that are sent at once.
+ROWS, BYTES = 1000, 1 << 18
+
+
+class Session:
+    """One GATHER, and nothing between two.
+
+    :param channel: to the parent
+    """
+
+    def __init__(self, channel: ParentSocket) -> None:
+        self._channel = channel
+        self._gathering: GatherSession | None = None
+        self._problem: errors.TroughError | None = None
+        self._result: Iterator[Sequence[Any]] | None = None
+        #: Segments that sent what cannot be forgotten, and then began again.
+        self._lost: set[str] = set()
+        self._satisfied = False
+        self._events = {
+            messages.ROWS: self._rows,
+            messages.DONE: self._done,
+            messages.FAILED: self._failed,
+            messages.RESTARTED: self._restarted,
+        }
+        self._questions = {
+            messages.NEXT: self._next,
+            messages.MORE: self._more,
+            messages.EXPLAIN: self._explain,
+        }
+
+    def run(self) -> None:
+        """Serve until the parent is gone."""
+        while True:
+            for message in self._channel.wait(None):
+                self._receive(message[0], message[1:])
+            self._report()
+            self._channel.flush()
+
+    def _receive(self, kind: int, arguments: Message) -> None:
+        if kind == messages.BEGIN:
+            self._begin(*arguments)
+        elif kind == messages.CLOSE:
+            self._close()
+        elif kind == messages.MARK:
+            self._report()
+            self._channel.send((messages.TAKEN, *arguments))
+        elif kind in self._events:
+            self._guard(self._events[kind], *arguments)
+        else:
+            # What segments sent before comes first.
+            self._report()
+            answer = self._guard(self._ask, kind)
+            if answer is None:
+                assert self._problem is not None
+                answer = self._refusal(self._problem)
+            self._channel.send(answer)
+
+    def _guard(self, function: Any, *arguments: Any) -> Any:
+        """Call a function, unless there is no answer any more; keep why there is none."""
+        if self._problem is not None:
+            return None
+        try:
+            return function(*arguments)
+        except errors.TroughError as error:
+            self._problem = error
+        except MemoryError:
+            self._problem = errors.LimitExceeded(
+                "it needs more memory than GATHER may have",
+                "ask for less at once, or shorter values",
+            )
+        except RecursionError:
+            self._problem = errors.BadSql("it is nested too deeply for GATHER")
+        except Exception as error:  # ours; whoever asked must get an answer
+            traceback.print_exc()
+            self._problem = errors.TroughError(f"GATHER failed: {type(error).__name__}: {error}")
+        return None
+
+    # -- life ----------------------------------------------------------------------------
+
+    def _begin(self, *arguments: Any) -> None:
+        self._guard(self._open, *arguments)
+
+    def _open(
+        self,
+        sql: str,
+        segments: tuple[str, ...],
+        parameters: Any,
+        partial: bool,
+        within: bool,
+        now: float | None,
+        limits: tuple[int, int, int] | None,
+    ) -> None:
+        self._gathering = GatherSession(
+            sql,
+            segments,
+            parameters,
+            partial=partial,
+            within=within,
+            now=now,
+            limits=None if limits is None else Limits(*limits),
+        )
+
+    def _close(self) -> None:
+        if self._gathering is not None:
+            self._gathering.close()
+        self._gathering = self._problem = self._result = None
+        self._lost.clear()
+        self._satisfied = False
+        gc.collect()
+        self._channel.send((messages.CLOSED,))
+
+    @property
+    def _session(self) -> GatherSession:
+        assert self._gathering is not None
+        return self._gathering
+
+    # -- what segments send --------------------------------------------------------------
+
+    def _rows(self, segment: str, rows: list[list[Any]]) -> None:
+        if segment not in self._lost:
+            self._session.rows(segment, rows)
+
+    def _done(self, segment: str, count: int) -> None:
+        if segment not in self._lost:
+            self._session.done(segment, count)
+
+    def _failed(self, segment: str, code: str, message: str, hint: str) -> None:
+        if segment not in self._lost:
+            ((_, error),) = messages.failures_of([(segment, code, message, hint)]).items()
+            self._session.failed(segment, error)
+
+    def _restarted(self, segment: str) -> None:
+        if segment not in self._lost and not self._session.restarted(segment):
+            self._lost.add(segment)
+            self._session.failed(
+                segment,
+                errors.Unavailable("its worker was lost after rows of it were passed on"),
+            )
+
+    def _report(self) -> None:
+        """Pass on rows that may be, and tell when queries are not needed any more."""
+        gathering = self._gathering
+        if gathering is None:
+            return
+        if self._problem is None and gathering.streams:
+            rows = self._guard(gathering.take)
+            if rows:
+                self._channel.send((messages.PASSED, rows), size_of(rows))
+        if not self._satisfied and (self._problem is not None or gathering.satisfied):
+            self._satisfied = True
+            self._channel.send((messages.SATISFIED,))
+
+    # -- questions -----------------------------------------------------------------------
+
+    def _ask(self, kind: int) -> Message:
+        return self._questions[kind]()
+
+    def _next(self) -> Message:
+        self._lost.clear()
+        asked = self._session.next_requests()
+        requests = [(each.segments, each.sql, as_plain(each.parameters)) for each in asked]
+        return messages.REQUESTS, requests, tuple(self._session.names)
+
+    def _more(self) -> Message:
+        if self._result is None:
+            self._result = self._session.result()
+        rows: list[Sequence[Any]] = []
+        size = 0
+        for row in self._result:
+            rows.append(row)
+            size += size_of([row])
+            if len(rows) >= ROWS or size >= BYTES:
+                return messages.RESULT, rows, None
+        return messages.RESULT, rows, messages.missing_of(self._session.missing)
+
+    def _explain(self) -> Message:
+        plan = self._session.plan
+        return messages.PLAN, None if plan is None else "\n".join(plan.explain())
+
+    def _refusal(self, error: errors.TroughError) -> Message:
+        gathering = self._gathering
+        if gathering is None:
+            return messages.refusal(error, False, {})
+        return messages.refusal(error, gathering.too_few, gathering.missing)
+
+
+def as_plain(parameters: Any) -> Any:
+    """Parameters in a form that can be sent."""
+    return dict(parameters) if parameters is not None else None
+
+
+def prepare(memory: int) -> None:
+    """Set the limits of this process, and of those that it makes.
+
+    :param memory: bytes that SQLite may use
+    """
+    limit_data(memory + PYTHON_MEMORY)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sqlite.limit_memory(memory)
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def main(arguments: list[str]) -> None:
+    """Serve one parent.
+
+    :param arguments: descriptor of the socket, and bytes that SQLite may use
+    """
+    descriptor, memory = map(int, arguments)
+    ignore_signals()
+    die_with_the_parent()
+    prepare(memory)
+    Session(ParentSocket(socket.socket(fileno=descriptor))).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
