@@ -21,8 +21,10 @@ FUNCTIONS = (
     "strftime('%Y', {})", "likely({})", "ifnull({}, {})", "hex({})", "instr({}, 'x')",
     "round({}, 1)", "json_array({})", "sign({})",
 )  # fmt: skip
+#: TRUE is not among them: where an aggregate is sorted by, SQLite 3.53 takes IS NOT TRUE for
+#: IS TRUE.
 LITERALS = (
-    "1", "0", "2", "-1", "'x'", "'1'", "2.5", "NULL", "x'78'", "''", "0x1", "1e0", ".5", "TRUE",
+    "1", "0", "2", "-1", "'x'", "'1'", "2.5", "NULL", "x'78'", "''", "0x1", "1e0", ".5",
     '"nope"', "'now'", "+1", "(1)",
 )  # fmt: skip
 AGGREGATES = (

@@ -102,8 +102,8 @@ class Relation:
                 node.replace(exp.Literal.number(1))
 
     def _only_table(self) -> str:
-        first = self.tree.args["from_"].this
-        if not _is_base(first):
+        first = row_source(self.tree.args["from_"].this, self.catalogue.aggregates)
+        if first is None:
             return ""
         # json_each(t.x) beside t has rows for each row of t, and none of its own.
         own = all(
@@ -115,7 +115,12 @@ class Relation:
         return folded(first.name) if own else ""
 
     def _check_one_table(self) -> None:
-        if any(node is not self.tree for node in self.tree.find_all(*QUERIES)):
+        source: exp.Expr = self.tree.args["from_"].this
+        allowed = [self.tree]
+        while isinstance(source, exp.Subquery) and self.only_table:
+            allowed.append(source.this)
+            source = source.this.args["from_"].this
+        if any(all(node is not one for one in allowed) for node in self.tree.find_all(*QUERIES)):
             raise NotPushed("a view, a subquery or a WITH table reads the tables of all segments")
         if not self.only_table:
             raise NotPushed("rows of one segment may join rows of another")
@@ -181,6 +186,10 @@ class Relation:
         source = write(adapt(bare))
         return f"{text}SELECT {items}{source.removeprefix('SELECT NULL')}"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is left after planning, for another process."""
+        return {**self.__dict__, "catalogue": None, "_texts": {}, "_kept": []}
+
     def normal(self, node: exp.Expr) -> str:
         """A text that is equal for expressions that mean the same by their names."""
         if id(node) not in self._texts:
@@ -208,6 +217,33 @@ class Relation:
 
 def _is_base(source: exp.Expr) -> bool:
     return isinstance(source, exp.Table) and bool(source.db)
+
+
+#: Clauses with which a SELECT gives other rows than one for each row of its source.
+_NOT_ROW_BY_ROW = (
+    *("with_", "joins", "distinct", "group", "having", "windows", "order", "limit", "offset"),
+)
+
+
+def row_source(source: exp.Expr, aggregates: frozenset[str]) -> exp.Table | None:
+    """The table whose rows a term of FROM has, one by one: itself, or what a view of it or a
+    subquery filters and computes; None for anything else.
+
+    :param aggregates: names of SQLite's aggregate functions
+    """
+    while isinstance(source, exp.Subquery):
+        select = source.this
+        if not isinstance(select, exp.Select) or any(map(select.args.get, _NOT_ROW_BY_ROW)):
+            return None
+        from_, where = select.args.get("from_"), select.args.get("where")
+        computed = [*select.expressions, *([where] if where is not None else [])]
+        calls = {call.name.lower() for each in computed for call in each.find_all(exp.Anonymous)}
+        if from_ is None or calls & aggregates:
+            return None
+        if any(each.find(*QUERIES, exp.Window) is not None for each in computed):
+            return None
+        source = from_.this
+    return source if isinstance(source, exp.Table) and source.db else None
 
 
 def conjuncts(node: exp.Expr) -> list[exp.Expr]:

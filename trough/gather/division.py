@@ -50,6 +50,9 @@ def _divided_rows(relation: Relation, table: str) -> Pushdown:
 
 def _check_segment(relation: Relation) -> None:
     """Refuse what segments cannot say about their own name."""
+    from_ = relation.tree.args.get("from_")
+    if from_ is not None and relation.mentions_segment(from_):
+        raise NotPushed(f"{SEGMENT} is inside a subquery")
     where = relation.tree.args.get("where")
     if where is not None and relation.mentions_segment(where):
         raise NotPushed(f"{SEGMENT} and columns are in one condition")

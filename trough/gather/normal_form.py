@@ -369,6 +369,8 @@ class _Resolver(FromClauses):
                     child.replace(bare)
                 if isinstance(bare, exp.Column):
                     bare.replace(self._column(bare, scope))
+                elif isinstance(bare, exp.Boolean):
+                    bare.replace(self._truth(bare, scope))
                 elif isinstance(bare, exp.In):
                     self._in(bare, scope, tables)
                     waiting.append(bare)
@@ -395,6 +397,13 @@ class _Resolver(FromClauses):
             self.loose = True
             return exp.Literal.string(column.name)
         raise Unresolved(f"{column.sql()} is not the name of a column")
+
+    def _truth(self, node: exp.Boolean, scope: Scope) -> exp.Expr:
+        """TRUE and FALSE are columns where one is called so."""
+        name = exp.Column(this=exp.Identifier(this="true" if node.this else "false"))
+        found = scope.find(name)
+        self.loose = True
+        return node.copy() if found is None else found.node
 
     def _in(self, node: exp.In, scope: Scope, tables: Tables) -> None:
         field_ = node.args.get("field")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from typing import Any
 
@@ -76,7 +77,11 @@ def core(sql: str, **options: Any) -> str:
         ("SELECT url FROM crawled_url WHERE host IN (SELECT host FROM hosts)", "shipped"),
         ("SELECT host FROM crawled_url UNION SELECT host FROM hosts", "shipped"),
         ("WITH w AS (SELECT size FROM crawled_url) SELECT sum(size) FROM w", "shipped"),
-        ("SELECT count(*) FROM good", "shipped"),
+        ("SELECT count(*) FROM good", "divided"),
+        ("SELECT url FROM good WHERE size > 3", "plain"),
+        ("SELECT count(*) FROM (SELECT size + 1 AS s FROM good) WHERE s < 9", "divided"),
+        ("SELECT count(*) FROM (SELECT size FROM good LIMIT 3)", "shipped"),
+        ("SELECT a.url FROM good a, good b", "shipped"),
         ("SELECT url FROM crawled_url WHERE random() > 0", "shipped"),
         ("SELECT url, datetime('now') FROM crawled_url", "shipped"),
         ("SELECT url FROM crawled_url WHERE size > length(_segment)", "shipped"),
@@ -332,3 +337,19 @@ def test_a_statement_without_end_is_refused() -> None:
     listed = ", ".join(map(str, range(60_000)))
     found = planned(f"SELECT count(*) FROM crawled_url WHERE size IN ({listed})")
     assert found.kind == "shipped" and "could not be read" in found.reason
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT host, sum(size) FROM good GROUP BY 1",
+        "SELECT count(*) FROM crawled_url UNION ALL SELECT count(*) FROM hosts",
+        "SELECT h.owner FROM hosts h JOIN crawled_url c ON c.host = h.host",
+    ],
+)
+def test_a_plan_can_be_sent_to_another_process(sql: str) -> None:
+    """And asks there what it asks here."""
+    found = planned(sql)
+    other = pickle.loads(pickle.dumps(found))
+    assert other.shape == found.shape
+    assert other.ask(UNION, True) == found.ask(UNION, True)

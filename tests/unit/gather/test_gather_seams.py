@@ -185,6 +185,15 @@ PARTS = [
     "WITH w AS (SELECT a AS x FROM t) SELECT * FROM vw ORDER BY a",
     "SELECT * FROM vj ORDER BY a",
     "SELECT i, count(*) FROM vu GROUP BY i ORDER BY i",
+    "SELECT q, count(*) FROM vn WHERE \"n n\" <> 'x' GROUP BY q ORDER BY q",
+    "SELECT b, max(a), sum(c) FROM v WHERE b = 'x' GROUP BY b",
+    "SELECT DISTINCT k FROM (SELECT b COLLATE NOCASE AS k FROM t) ORDER BY k COLLATE NOCASE, 1",
+    "SELECT k, count(*) FROM (SELECT lower(b) AS k, a FROM v WHERE a > 1) GROUP BY k ORDER BY k",
+    "SELECT count(*) FROM (SELECT k FROM n) WHERE k = 'A'",
+    "SELECT k = 'A', count(*) FROM (SELECT k FROM n) GROUP BY 1 ORDER BY 1",
+    "SELECT max(k) = '7', count(*) FROM (SELECT a AS k FROM t)",
+    "SELECT m FROM (SELECT max(a, 2) AS m FROM t) ORDER BY m",
+    "SELECT m FROM (SELECT max(a) AS m FROM t)",
     "SELECT v.*, u.y FROM v LEFT JOIN u ON u.x = v.a ORDER BY v.a",
     "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM r WHERE i < 4)"
     " SELECT i, (SELECT count(*) FROM t WHERE a > i) FROM r ORDER BY i",
@@ -330,6 +339,21 @@ def test_a_name_may_be_a_column_of_a_later_segment() -> None:
         "SELECT -a AS z FROM t GROUP BY z",
         "SELECT a FROM t WHERE EXISTS (SELECT 1 FROM u WHERE x = a)",
         "SELECT a FROM t WHERE a IN (SELECT x FROM u)",
+    ):
+        expected = union.execute(sql).fetchall()
+        assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
+
+
+def test_true_may_be_a_column_of_some_segments() -> None:
+    """SQLite takes TRUE for a name first."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (a)", {"t": [(1,), (0,), (None,)]})
+    cluster.add("two", 'CREATE TABLE t (a, "true")', {"t": [(2, 2), (3, 0)]})
+    union = union_of(cluster, 'CREATE TABLE t (a, "true")')
+    for sql in (
+        "SELECT a IS TRUE, a = true, a IS NOT FALSE FROM t",
+        "SELECT count(*) FROM t WHERE a IS TRUE",
+        "SELECT a FROM t WHERE true",
     ):
         expected = union.execute(sql).fetchall()
         assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
