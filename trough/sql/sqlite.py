@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from trough.sql.library import MMAP_SIZE, DatabaseHandles
 from trough.sql.queries import Parameters
 from trough.sql.rows import ROW_JSON, row_json
 from trough.sql.sandbox import Mode, Sandbox
+from trough.util.confined_files import ConfinedRoot, Unusable, check_whole
 
 if TYPE_CHECKING:
     # pysqlite3 has no types of its own, and the ways of the standard library's module.
@@ -96,10 +97,12 @@ class Engine:
 
     :param tick: called while a statement runs; another value than 0 interrupts it, in
         which case :attr:`stopped` says why
+    :param mounts: directories into which others put files
     :ivar stopped: the error that an interrupted statement ends with, or None
     """
 
-    def __init__(self, tick: Callable[[], int] | None = None) -> None:
+    def __init__(self, tick: Callable[[], int] | None = None, mounts: Sequence[str] = ()) -> None:
+        self.mounts = mounts
         self.sandbox = Sandbox(virtual_tables=_handles.available)
         self.functions = Functions()
         self.stopped: errors.TroughError | None = None
@@ -114,12 +117,29 @@ class Engine:
         :param writable: the file is in WAL mode and may be written meanwhile; else it
             never changes, and SQLite neither locks it nor looks for a journal
         """
+        if not writable:
+            self._check_mounted(path)
         connection = self._connect(path, _read_only(writable))
         self._map(connection)
         if writable:
             # What is in the WAL is not mapped but kept: little, for there are many handles.
             self.own(connection, "PRAGMA cache_size=-256")
         return connection
+
+    def _check_mounted(self, path: str) -> None:
+        """Refuse a file of a mount that leads out of it, or lacks rows.
+
+        :raises trough.errors.UnusableFile: naming the reason
+        """
+        for root in self.mounts:
+            if path.startswith(f"{root.rstrip('/')}/"):
+                try:
+                    with ConfinedRoot(Path(root)).locate(path[len(root) :]) as located:
+                        check_whole(located)
+                except Unusable as reason:
+                    raise errors.UnusableFile(f"{path}: {reason}") from reason
+                except OSError:
+                    return  # SQLite says what is wrong
 
     def open_writer(self, path: str, create: bool = False) -> Connection:
         """A connection that can write, and whose commits are on disk when they return."""

@@ -7,6 +7,7 @@ parts.
 from __future__ import annotations
 
 from trough import errors, model
+from trough.util.confined_files import COMPANIONS
 
 #: What a segment's file ends in.
 SUFFIX = ".sqlite"
@@ -31,10 +32,6 @@ def segment_of(name: str) -> str | None:
     return segment
 
 
-#: What SQLite keeps beside a database until all of it is in the one file.
-COMPANIONS = ("-wal", "-journal")
-
-
 def database_of(name: str) -> str | None:
     """The segment's file that a write-ahead log or a rollback journal belongs to.
 
@@ -44,18 +41,6 @@ def database_of(name: str) -> str | None:
         if name.endswith(SUFFIX + companion):
             return name.removesuffix(companion)
     return None
-
-
-def half_a_database(companion: str) -> str:
-    """Why a segment's file is skipped that has such a file with content beside it.
-
-    :param companion: the name of that file
-    """
-    return (
-        f"not all of it is in the one file: {companion} lies beside it; run "
-        f'sqlite3 {companion.removesuffix("-wal").removesuffix("-journal")} "PRAGMA '
-        'journal_mode=DELETE" there, or put a whole file in its place'
-    )
 
 
 def reason_to_skip_directory(name: str) -> str:

@@ -40,6 +40,10 @@ NOT_PLAIN = "not a plain file"
 OWN = "one of Trough's own files"
 
 
+#: What SQLite keeps beside a database until all of it is in the one file.
+COMPANIONS = ("-wal", "-journal")
+
+
 class Unusable(Exception):
     """Something lies at a path that must not be opened; the message is the reason."""
 
@@ -240,6 +244,28 @@ class _Walk:
                 del self._entered[1:]
                 return target[len(root.rstrip("/")) :].split("/")
         raise Unusable(LEADS_OUT)
+
+
+def half_a_database(companion: str) -> str:
+    """Why a segment's file is skipped that has such a file with content beside it.
+
+    :param companion: the name of that file
+    """
+    return (
+        f"not all of it is in the one file: {companion} lies beside it; run "
+        f'sqlite3 {companion.removesuffix("-wal").removesuffix("-journal")} "PRAGMA '
+        'journal_mode=DELETE" there, or put a whole file in its place'
+    )
+
+
+def check_whole(located: Located) -> None:
+    """Refuse a database whose last transactions are in a file beside it.
+
+    :raises Unusable: naming that file
+    """
+    for companion in COMPANIONS:
+        if located.size_beside(companion):
+            raise Unusable(half_a_database(located.name + companion))
 
 
 class OwnFiles:

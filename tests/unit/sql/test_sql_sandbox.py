@@ -423,6 +423,25 @@ def test_without_the_library_none_can_be_made():
     assert (answer, rule.refused) == (sandbox.DENIED, "CREATE VIRTUAL TABLE x USING fts5")
 
 
+# -- files of a mount -----------------------------------------------------------------
+
+
+def test_a_file_of_a_mount_is_looked_at_first(tmp_path):
+    """Others put files there: a link that leads out is not followed, and a database with a log
+    beside it lacks rows."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    engine = sqlite.Engine(mounts=(str(mount),))
+    path = make_segment(mount / "s.sqlite")
+    engine.open_reader(path, False).close()
+    (mount / "out.sqlite").symlink_to(make_segment(tmp_path / "out.sqlite"))
+    with pytest.raises(errors.UnusableFile, match="leads out of the storage"):
+        engine.open_reader(str(mount / "out.sqlite"), False)
+    (mount / "s.sqlite-wal").write_bytes(b"rows")
+    with pytest.raises(errors.UnusableFile, match="lies beside it"):
+        engine.open_reader(path, False)
+
+
 # -- the rule itself ------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -84,6 +84,7 @@ class ExecutorLoop:
 
     :param kept_handles: connections for reads that are kept
     :param quota: how much a segment may grow
+    :param mounts: directories of cold segments, into which others put files
     """
 
     def __init__(
@@ -92,12 +93,13 @@ class ExecutorLoop:
         table: SharedProgressTable,
         kept_handles: int,
         quota: Quota,
+        mounts: Sequence[str] = (),
     ) -> None:
         self._channel = channel
         #: Sends a message soon; see :meth:`trough.executors.child.parent_socket.ParentSocket.send`.
         self.send = channel.send
         self.table = table
-        engine = self._engine = sqlite.Engine(self.tick)
+        engine = self._engine = sqlite.Engine(self.tick, mounts)
         engine.functions.before_matching = self._set_alarm
         self._alarm_set = False
         self._read_handles = Handles(engine.open_reader, kept_handles)
@@ -365,20 +367,23 @@ def main(arguments: list[str]) -> None:
     """
     *numbers, files = arguments
     descriptor, memory, limit, kept, growth, size = map(int, numbers)
+    confinement = Confinement.of_argument(files)
     ignore_signals()
     die_with_the_parent()
     _limit_resources(limit)
     sqlite.limit_memory(limit)
     channel = ParentSocket(socket.socket(fileno=descriptor))
     kept = min(kept, _most_handles())
-    executor = ExecutorLoop(channel, SharedProgressTable(memory), kept, Quota(growth, size))
+    executor = ExecutorLoop(
+        channel, SharedProgressTable(memory), kept, Quota(growth, size), confinement.read
+    )
     signal.signal(signal.SIGALRM, executor.alarm)
     # SQLite's own system calls are to be taken up again after an alarm.
     signal.siginterrupt(signal.SIGALRM, False)
     # What is made for a request is gone with it, by counting references alone.
     gc.freeze()
     gc.set_threshold(100_000, 50, 100)
-    confine(Confinement.of_argument(files))
+    confine(confinement)
     executor.run()
 
 

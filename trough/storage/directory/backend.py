@@ -28,12 +28,12 @@ from typing import BinaryIO
 from trough import errors
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
-from trough.storage.directory.scan import DirectoryScan, check_whole
+from trough.storage.directory.scan import DirectoryScan
 from trough.storage.listing import Directory, Walk, changes_since
 from trough.storage.paths import below, shown
 from trough.storage.threaded import Staged
 from trough.util import atomic_files
-from trough.util.confined_files import ConfinedRoot, Located, OwnFiles, Unusable
+from trough.util.confined_files import ConfinedRoot, Located, OwnFiles, Unusable, check_whole
 from trough.util.private_files import GroupAccess, warn_of_access
 from trough.util.threads import Cancellation
 

@@ -16,11 +16,9 @@ from trough import errors
 from trough.model import is_segment_id
 from trough.storage.listing import AT_ONCE, NEVER, Directory, files_but_halves
 from trough.storage.paths import (
-    COMPANIONS,
     SUFFIX,
     below,
     database_of,
-    half_a_database,
     reason_to_skip_directory,
     segment_of,
     shown,
@@ -32,8 +30,9 @@ from trough.util.confined_files import (
     NOT_PLAIN,
     OWN,
     ConfinedRoot,
-    Located,
     Unusable,
+    check_whole,
+    half_a_database,
 )
 
 #: Seconds within which two changes may leave one modification time: FAT's and some
@@ -186,16 +185,6 @@ class DirectoryScan:
         except PermissionError as error:
             # No reason to tell nothing of the segments beside it.
             self._skipped[entry.name] = f"left over, and not to be removed: {error.strerror}"
-
-
-def check_whole(located: Located) -> None:
-    """Refuse a database whose last transactions are in a file beside it.
-
-    :raises Unusable: naming that file
-    """
-    for companion in COMPANIONS:
-        if located.size_beside(companion):
-            raise Unusable(half_a_database(located.name + companion))
 
 
 def _leads_to_directory(entry: os.DirEntry[str]) -> bool:

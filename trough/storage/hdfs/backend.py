@@ -29,9 +29,10 @@ from trough.storage import Changes, Listing, Progress
 from trough.storage.hdfs.scan import HdfsScan, State, state_of
 from trough.storage.hdfs.webhdfs import PIECE, Changed, FileStatus, NotThere, WebHdfs
 from trough.storage.listing import Directory, Walk, changes_since
-from trough.storage.paths import COMPANIONS, below, half_a_database
+from trough.storage.paths import below
 from trough.storage.threaded import Staged
 from trough.util import atomic_files
+from trough.util.confined_files import COMPANIONS, half_a_database
 from trough.util.threads import Cancellation
 
 #: Entries that a NameNode gives at once unless configured otherwise (dfs.ls.limit).

@@ -11,12 +11,12 @@ from trough.storage.paths import (
     SUFFIX,
     below,
     database_of,
-    half_a_database,
     reason_to_skip_directory,
     segment_of,
     shown,
 )
 from trough.util import atomic_files
+from trough.util.confined_files import half_a_database
 
 #: Seconds: two changes of a directory within one millisecond, seen by a clock that is
 #: known to a second.
