@@ -279,6 +279,7 @@ def _worker_timing(settings: Settings) -> Timing:
         retry=min(settings.sync_loop_timing, 10.0),
         full=max(settings.sync_loop_timing, 60.0),
         lock_idle=settings.write_lock_idle,
+        promote_after=settings.promote_after,
     )
 
 

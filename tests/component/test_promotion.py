@@ -2,15 +2,19 @@
 
 import shutil
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
 import pytest_twisted
 from segments_on_disk import damage
+from twisted.internet import reactor
+from waiting import until
 from worker_parts import running_worker
 
 from trough import errors
 from trough.model import canonical_path
+from trough.worker.auto_promotion import AutoPromotion
 
 
 def rows_of(path):
@@ -87,3 +91,35 @@ async def test_rows_that_break_a_constraint_are_no_damage(tmp_path):
         await worker.written("300001", "INSERT INTO t VALUES (1)")
         await worker.controller.promote("300001")
         assert rows_of(path) == [(9,), (1,)]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_nobody_promotes_is_promoted_after_a_time(tmp_path):
+    """Without a client, and again after each further write; how long it waited is kept."""
+    async with running_worker(tmp_path, promote_after=0.2) as worker:
+        await worker.controller.provision("300001", "default")
+        await worker.written("300001", "CREATE TABLE t (n); INSERT INTO t VALUES (0)")
+        entry = worker.segments.get("300001").entry
+        canonical = worker.canonical / canonical_path("300001")
+        for number in (0, 1):
+            await until(lambda: not entry.unpromoted, "the promotion")
+            assert entry.dirty_since == 0.0
+            assert rows_of(canonical)[-1] == (number,)
+            await worker.written("300001", f"INSERT INTO t VALUES ({number + 1})")
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_promoted_before_its_time(tmp_path):
+    """The oldest is due first; what was promoted is not due."""
+    async with running_worker(tmp_path) as worker:
+        for segment in ("old", "older", "promoted"):
+            await worker.writable(segment)
+            await worker.written(segment, "INSERT INTO t VALUES (1)")
+        worker.segments.get("older").entry.dirty_since -= 50
+        worker.segments.get("old").entry.dirty_since -= 20
+        await worker.controller.promote("promoted")
+        now = time.time()
+        promoting = AutoPromotion(worker.controller, 30.0, reactor)
+        assert promoting.due(now) == ["older"]
+        assert promoting.due(now + 20) == ["older", "old"]
+        assert promoting.due(now + 1000) == ["older", "old"]

@@ -38,6 +38,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "LISTING_INTERVAL": (0.5, "0.5", 0.5),
     "FULL_LISTING_INTERVAL": (600, "600", 600.0),
     "WRITE_LOCK_IDLE": (0, "0", 0.0),
+    "PROMOTE_AFTER": (60, "60", 60.0),
     "HOLDER_WAIT": (60, "60", 60.0),
     "MESSAGE_SECONDS": (5, "5", 5.0),
     "SHUTDOWN_SECONDS": (3, "3", 3.0),
@@ -141,7 +142,13 @@ WRONG: dict[str, list[object]] = {
     },
     **{
         key: [-0.1, "10", True, float("nan")]
-        for key in ("WRITE_LOCK_IDLE", "HOLDER_WAIT", "SHUTDOWN_SECONDS", "MOVE_GRACE")
+        for key in (
+            "WRITE_LOCK_IDLE",
+            "PROMOTE_AFTER",
+            "HOLDER_WAIT",
+            "SHUTDOWN_SECONDS",
+            "MOVE_GRACE",
+        )
     },
     **{
         key: [0, 65, 2.0, True, "2", "lambda s: 2"]

@@ -169,6 +169,11 @@ class Settings:
         "Seconds without a write after which a promoted segment's write lock is given up; "
         "0: never.",
     )
+    promote_after: float = _key(
+        Seconds(0),
+        900,
+        "Seconds after which a worker promotes writes that no client has promoted; 0: never.",
+    )
     holder_wait: float = _key(
         Seconds(0),
         None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 
 
 @contextmanager
@@ -26,3 +27,28 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") 
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def numbered_scripts(package: str, name: str) -> list[str]:
+    """The scripts ``NAME_1.sql``, ``NAME_2.sql`` ... of a package: each makes the next version
+    of a database out of the one before, the first out of nothing."""
+    found: list[str] = []
+    directory = resources.files(package)
+    while (script := directory / f"{name}_{len(found) + 1}.sql").is_file():
+        found.append(script.read_text(encoding="utf-8"))
+    return found
+
+
+def statements_of(script: str) -> Iterator[str]:
+    """The statements of a script, for a transaction around all of them.
+
+    ``executescript()`` would commit it.
+    """
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        yield statement

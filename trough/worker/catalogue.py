@@ -15,14 +15,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
-from importlib import resources
 from pathlib import Path
 
 from trough import errors
 from trough.model import CanonicalCopy
-from trough.util.sqlite_transaction import transaction
-
-VERSION = 1
+from trough.util.sqlite_transaction import numbered_scripts, statements_of, transaction
 
 
 @dataclass(slots=True)
@@ -39,6 +36,7 @@ class Entry:
     publishing: str = ""
     file_size: int = 0
     file_modified: int = 0
+    dirty_since: float = 0.0
 
     @property
     def writable(self) -> bool:
@@ -83,15 +81,21 @@ class Catalogue:
     def _open(self) -> None:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
-        if not self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            script = resources.files("trough.worker").joinpath("catalogue.sql").read_text()
-            self._database.executescript(f"BEGIN; {script} COMMIT;")
-        (number,) = self._database.execute("SELECT number FROM catalogue_version").fetchone()
-        if number != VERSION:
+        scripts = numbered_scripts("trough.worker", "catalogue")
+        number = 0
+        if self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            (number,) = self._database.execute("SELECT number FROM catalogue_version").fetchone()
+        if number > len(scripts):
             raise errors.BadSettings(
-                f"{self._path} has version {number}, and this Trough knows version {VERSION}",
-                "run the version of Trough that wrote it, or a later one",
+                f"{self._path} has version {number}; this Trough knows up to {len(scripts)}",
+                "it was written by a later Trough: use that one",
             )
+        if number < len(scripts):
+            with transaction(self._database):
+                for script in scripts[number:]:
+                    for statement in statements_of(script):
+                        self._database.execute(statement)
+                self._database.execute("UPDATE catalogue_version SET number = ?", (len(scripts),))
 
     def close(self) -> None:
         """Let go of the database."""

@@ -27,6 +27,7 @@ from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
 from trough.model import Lock, Worker, check_segment_id
 from trough.storage import Storage
 from trough.util.periodic import Periodic
+from trough.worker.auto_promotion import AutoPromotion
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.confirmation import Confirmation
 from trough.worker.disk_counter import check_disk
@@ -55,12 +56,14 @@ class Timing:
     :ivar full: between comparisons of everything
     :ivar lock_idle: without a write, after which a wholly promoted segment is retired;
         0: never
+    :ivar promote_after: after which a write is promoted, if nobody has done so; 0: never
     """
 
     heartbeat: float
     retry: float
     full: float
     lock_idle: float
+    promote_after: float = 0.0
 
     def is_idle(self, unwritten: float, draining: bool) -> bool:
         """Whether a wholly promoted segment is given up by its writer.
@@ -132,6 +135,7 @@ class LocalSyncController(service.MultiService):
         self.provisioning = Provisioning(self)
         self.provisioning.setServiceParent(self)
         self.writer = WriteLockManager(self, timing, clock)
+        self._auto_promotion = AutoPromotion(self, timing.promote_after, clock)
         self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
 
     # -- life ------------------------------------------------------------------
@@ -177,6 +181,7 @@ class LocalSyncController(service.MultiService):
             "full comparison", self._timing.full, self.reconciler.everything, self._clock
         )
         comparing.setServiceParent(self)
+        self._auto_promotion.setServiceParent(self)
         self._watches.append(
             self.metadata.watch_assignments(self.myself.node, self._assignments_changed)
         )

@@ -13,6 +13,7 @@ anything (:mod:`trough.worker.queries`).
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -245,6 +246,7 @@ class Segments(service.Service):
                 raise errors.Conflict(f"segment {segment} has a local copy already")
             # The entry comes first: a file without one is swept as a left-over.
             entry = Entry(segment, canonical_path(segment), epoch=epoch, unpromoted=True)
+            entry.dirty_since = time.time()
             await self._catalogue.put(entry)
             target = self._new_target(entry)
             try:
@@ -376,7 +378,7 @@ class Segments(service.Service):
         waiting: Deferred[None] = Deferred()
         copy.noting.append(waiting)
         if len(copy.noting) == 1:
-            copy.entry.unpromoted = True
+            copy.entry.unpromoted, copy.entry.dirty_since = True, time.time()
             maybeDeferred(self._catalogue.put, copy.entry).addBoth(self._noted, copy)
         await waiting
 
@@ -409,13 +411,14 @@ class Segments(service.Service):
             await self._promotion.check_overwritten(entry)
             # Only writes that were answered before the snapshot are surely in it.
             mark = copy.writes.started if copy.writes.idle else None
+            began = time.time()
             published = await self._promotion.publish(copy.target, entry, guard)
             entry.adopt(published)
             entry.file_size = published.size
             self._copies.put(copy)
             entry.publishing = ""
-            if mark is not None and mark == copy.writes.started:
-                entry.unpromoted = False
+            entry.unpromoted = mark is None or mark != copy.writes.started
+            entry.dirty_since = began if entry.unpromoted else 0.0
             await self._catalogue.put(entry)
             return published
 

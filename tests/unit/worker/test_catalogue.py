@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from trough import errors
+from trough.util.sqlite_transaction import numbered_scripts
 from trough.worker.catalogue import Catalogue, Entry
 
 
@@ -74,7 +75,7 @@ def test_later_version_is_refused(tmp_path):
     Catalogue(path).close()
     with sqlite3.connect(path) as database:
         database.execute("UPDATE catalogue_version SET number = 99")
-    with pytest.raises(errors.BadSettings, match="version 99"):
+    with pytest.raises(errors.BadSettings, match=r"version 99; .*use that one"):
         Catalogue(path)
 
 
@@ -95,3 +96,24 @@ def test_what_put_returned_from_outlives_kill(tmp_path):
     process.stdin.close()
     process.stdout.close()
     assert Catalogue(path).entries() == [Entry("a", "a.sqlite", unpromoted=True)]
+
+
+def test_a_file_of_every_released_version_is_opened(tmp_path):
+    """Also one of the first version, with all that it says."""
+    scripts = numbered_scripts("trough.worker", "catalogue")
+    for version in range(1, len(scripts) + 1):
+        path = tmp_path / f"{version}.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            for script in scripts[:version]:
+                database.executescript(script)
+            database.execute("UPDATE catalogue_version SET number = ?", (version,))
+            values = "'a', 'a.sqlite', 5, 6, 'sha256:00', 3, 1, 'sha256:11', 7, 8"
+            columns = "segment, path, modified, size, checksum, epoch, unpromoted, publishing"
+            database.execute(
+                f"INSERT INTO local_copy ({columns}, file_size, file_modified) VALUES ({values})"
+            )
+        for _ in range(2):
+            catalogue = Catalogue(path)
+            entry = Entry("a", "a.sqlite", 5, 6, "sha256:00", 3, True, "sha256:11", 7, 8)
+            assert catalogue.entries() == [entry]
+            catalogue.close()

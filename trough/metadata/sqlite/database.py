@@ -16,13 +16,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from trough import errors
 from trough.util.idle_pool import IdlePool
-from trough.util.sqlite_transaction import transaction
+from trough.util.sqlite_transaction import numbered_scripts, statements_of, transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,11 +36,7 @@ BUSY_SECONDS = 15.0
 
 def scripts() -> list[str]:
     """The scripts that make a registry, one a version, the first from nothing."""
-    found: list[str] = []
-    directory = resources.files("trough.metadata.sqlite")
-    while (script := directory / f"schema_{len(found) + 1}.sql").is_file():
-        found.append(script.read_text(encoding="utf-8"))
-    return found
+    return numbered_scripts("trough.metadata.sqlite", "schema")
 
 
 class Database:
@@ -240,18 +235,6 @@ def upgrade(connection: sqlite3.Connection, known: Sequence[str], path: Path) ->
     with transaction(connection):
         # Again, for another process may have done it while we waited.
         for number in range(check_version(connection, known, path), len(known)):
-            for statement in _statements(known[number]):
+            for statement in statements_of(known[number]):
                 connection.execute(statement)
             connection.execute("UPDATE version SET version = ?", (number + 1,))
-
-
-def _statements(script: str) -> Iterator[str]:
-    # executescript() would commit the transaction that makes this all or nothing.
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-    if statement.strip():
-        yield statement

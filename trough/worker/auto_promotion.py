@@ -1,0 +1,86 @@
+"""A worker promotes by itself what has waited too long for its client to do so.
+
+Until it is promoted, a write is on one disk and nowhere else. A client that forgets to promote
+would leave months of work there. Promotions of this kind go one after the other, the oldest
+first, so that a thousand segments that are due together do not fill storage's queue.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from twisted.application import service
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.util.periodic import Periodic
+
+if TYPE_CHECKING:
+    from trough.worker.controller import LocalSyncController
+
+_log = Logger()
+
+#: Seconds between two searches for segments that are due.
+INTERVAL = 5.0
+
+#: Promotions of one search, at most. What is due is found again.
+PORTION = 100
+
+#: Seconds until a promotion that failed is tried again.
+PAUSE = 60.0
+
+
+class AutoPromotion(service.MultiService):
+    """Promotes what has waited for longer than `after` seconds.
+
+    :param after: 0: never
+    """
+
+    def __init__(self, worker: LocalSyncController, after: float, clock: IReactorTime) -> None:
+        super().__init__()
+        self._worker = worker
+        self._after = after
+        self._clock = clock
+        self._failed: dict[str, float] = {}
+        if after:
+            search = Periodic("promoting", min(INTERVAL, after), self._promote_due, clock)
+            search.setServiceParent(self)
+
+    def due(self, now: float) -> list[str]:
+        """Segments that have waited too long at the time of day `now`, the oldest first."""
+        waiting = [
+            (entry.dirty_since, entry.segment)
+            for entry in self._worker.segments.writable()
+            if entry.unpromoted and now - entry.dirty_since >= self._after
+        ]
+        return [segment for _, segment in sorted(waiting)]
+
+    async def _promote_due(self) -> None:
+        if not self._worker.ready:
+            return
+        now = self._clock.seconds()
+        self._failed = {each: at for each, at in self._failed.items() if now - at < PAUSE}
+        promoted = 0
+        failures: list[tuple[str, errors.TroughError]] = []
+        for segment in self.due(time.time()):
+            if segment in self._failed or promoted + len(failures) >= PORTION:
+                continue
+            try:
+                await self._worker.promote(segment)
+                promoted += 1
+            except errors.TroughError as failure:
+                self._failed[segment] = self._clock.seconds()
+                failures.append((segment, failure))
+        if promoted:
+            _log.info("promoted {count} segments that nobody else had promoted", count=promoted)
+        if failures:
+            segment, reason = failures[0]
+            _log.error(
+                "{count} segments that are due cannot be promoted, {segment} for one: {reason}; "
+                "see Promotions fail in docs/operations.rst",
+                count=len(failures),
+                segment=segment,
+                reason=reason,
+            )
