@@ -267,7 +267,9 @@ class MasterSyncController(service.MultiService):
         """
         holder = await self._holders.holder_of(check_segment_id(segment))
         if holder is None:
-            raise errors.NoWriteLock(f"nobody writes segment {segment}")
+            raise errors.NoWriteLock(
+                f"nobody writes segment {segment}", "what can be read is its last promoted state"
+            )
         return holder
 
     # -- orders: promotion and deletion -----------------------------------------
@@ -300,6 +302,19 @@ class MasterSyncController(service.MultiService):
         return await self._peers.call(
             "POST", f"{holder.manager_url}promote", {"segment": segment}, PROMOTION_TIMEOUT
         )
+
+    async def revert(self, segment: str, preview: bool = False) -> dict[str, Any]:
+        """Have the lock's holder return a segment to its last promoted state.
+
+        See :meth:`trough.worker.reverting.Reverting.revert`.
+
+        :raises trough.errors.NoWriteLock: nobody writes it, so it is in that state
+        """
+        holder = await self._holder(segment)
+        body = {"segment": segment, "preview": preview}
+        url = f"{holder.manager_url}revert"
+        # It fetches the canonical copy, which takes as long as it takes a provisioning.
+        return await self._peers.call("POST", url, body, PROVISION_TIMEOUT)
 
     async def delete(self, segment: str) -> None:
         """Remove a segment everywhere: canonical copy, local copies, rows.

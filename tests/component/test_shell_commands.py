@@ -73,6 +73,8 @@ WRONG = {
     "FORMAT CSV MERGED now": "does not take now",
     "PROMOTE": "PROMOTE is refused in read-only mode",
     "PROMOTE a": "does not take a",
+    "REVERT": "REVERT is refused in read-only mode",
+    "REVERT a b": "does not take",
     "REGISTER": "something is missing",
     "REGISTER SCHEMA name": "something is missing",
     "REGISTER SCHEMA name /nowhere/file": "/nowhere/file: No such file or directory",
@@ -449,6 +451,46 @@ async def test_promoting_tells_partial_failure(desk_of):
         assert "2 of 3 segments promoted\n" in await desk.typed("PROMOTE")
         told = await desk.told("PROMOTE")
         assert "1 x no-lock: nobody writes it\n      b\n" in told
+
+
+def reverted(asked):
+    """A sync server's answer: ``a`` has unpromoted writes, ``b`` has none."""
+    told = {"node": "w1", "promoted_at": 1.0, "size": 4096, "writable": True}
+    told["unpromoted"] = asked.words[0] == "a"
+    told["aside"] = None if "preview=yes" in asked.words else "a.1.2.sqlite"
+    asked.say(f"OK {json.dumps(told)}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_reverting_says_what_is_given_up_and_asks(desk_of):
+    """Only yes reverts, and only what has unpromoted writes."""
+    desk = await desk_of(person=["no", "y"], writable=True)
+    async with LineServer(reactor, reverted) as server:
+        await desk.lead(server)
+        desk.shell.session.connect(["a", "b"])
+        assert "nothing was changed" in await desk.told("REVERT")
+        assert all("preview=yes" in asked.words for asked in server.asked)
+        [question] = desk.questions
+        assert "a: since 1970-01-01 00:00:01 UTC; the copy has 4,096 bytes" in question
+        assert "b:" not in question
+        shown = await desk.typed("REVERT")
+        assert "kept in a.1.2.sqlite on w1" in shown
+        changing = [asked.words[0] for asked in server.asked if "preview=no" in asked.words]
+        assert changing == ["a"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_reverts_has_to_say_yes(desk_of):
+    """Where nobody can be asked, nothing is reverted without --yes."""
+    desk = await desk_of(writable=True)
+    async with LineServer(reactor, reverted) as server:
+        await desk.lead(server)
+        desk.shell.session.connect(["a"])
+        with pytest.raises(errors.BadRequest, match="add --yes"):
+            await desk.script("REVERT")
+        assert server.asked == []
+        await desk.script("REVERT --yes")
+        assert [asked.words[1] for asked in server.asked] == ["preview=yes", "preview=no"]
 
 
 @pytest_twisted.ensureDeferred

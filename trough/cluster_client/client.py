@@ -284,6 +284,22 @@ class Cluster:
             ("POST", "promote", {"segment": segment}),
         )
 
+    async def revert(self, segment: str, preview: bool = False) -> dict[str, Any]:
+        """Return a written segment to its last promoted state; what is given up is kept aside.
+
+        :param preview: change nothing, and only say what would be given up
+        :return: see :meth:`trough.worker.reverting.Reverting.revert`
+        :raises trough.errors.NoWriteLock: nobody writes it
+        """
+        check_segment_id(segment)
+        if not preview:
+            self._holders.pop(segment, None)
+        return await self._order(
+            lambda line: line.command("REVERT", segment, preview="yes" if preview else "no"),
+            ("POST", "revert", {"segment": segment, "preview": preview}),
+            repeat=False,  # a second one would give up what was written since the first
+        )
+
     async def delete(self, segment: str) -> None:
         """Delete a segment everywhere, for ever.
 
@@ -344,7 +360,7 @@ class Cluster:
     async def _order(
         self,
         ask: Callable[[LineConnection], Deferred[Any]],
-        http: tuple[str, str, Mapping[str, str] | None],
+        http: tuple[str, str, Mapping[str, object] | None],
         repeat: bool = True,
     ) -> Any:
         """Ask the sync server that leads, waiting for one while a lost one is replaced.
@@ -370,7 +386,7 @@ class Cluster:
         self,
         leader: Leader,
         ask: Callable[[LineConnection], Deferred[Any]],
-        http: tuple[str, str, Mapping[str, str] | None],
+        http: tuple[str, str, Mapping[str, object] | None],
         repeat: bool,
     ) -> Any:
         if leader.line:

@@ -177,6 +177,13 @@ class Remote(Protocol):
         """Promote segments, several at a time, in no order; None while nothing happens."""
         ...
 
+    def revert(self, segment: str, preview: bool) -> dict[str, Any]:
+        """Return a segment to its last promoted state, or only say what would be given up.
+
+        :return: see :meth:`trough.cluster_client.client.ClusterClient.revert`
+        """
+        ...
+
     def delete(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
         """Delete segments everywhere, likewise."""
         ...

@@ -77,7 +77,7 @@ class ShellSettings:
     confirm: bool = _key(
         True,
         _flag,
-        "Whether to ask before DELETE and UPDATE without WHERE, DROP and SHRED SEGMENT.",
+        "Whether to ask before DELETE and UPDATE without WHERE, DROP, REVERT and SHRED SEGMENT.",
     )
     null_as: str = _key("<null>", _text, "What stands for NULL in results for people.")
     max_column_width: int = _key(

@@ -36,6 +36,7 @@ from trough.worker.provisioning import Provisioning
 from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
 from trough.worker.repair import Repair
+from trough.worker.reverting import Reverting
 from trough.worker.segments import Segments
 from trough.worker.status import status_of
 from trough.worker.storage_watch import SILENT
@@ -134,6 +135,7 @@ class LocalSyncController(service.MultiService):
         self.reconciler = Reconciler(self, timing.retry, clock)
         self.provisioning = Provisioning(self)
         self.provisioning.setServiceParent(self)
+        self._reverting = Reverting(self)
         self.writer = WriteLockManager(self, timing, clock)
         self._auto_promotion = AutoPromotion(self, timing.promote_after, clock)
         self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
@@ -323,6 +325,10 @@ class LocalSyncController(service.MultiService):
     async def undo_provision(self, segment: str, client: str) -> None:
         """See :meth:`trough.worker.provisioning.Provisioning.undo`."""
         await self.provisioning.undo(segment, client)
+
+    async def revert(self, segment: str, preview: bool = False) -> dict[str, object]:
+        """See :meth:`trough.worker.reverting.Reverting.revert`."""
+        return await self._reverting.revert(segment, preview)
 
     async def promote(self, segment: str) -> dict[str, object]:
         """See :meth:`trough.worker.write_locks.WriteLockManager.promote`.

@@ -244,20 +244,22 @@ class WriteLockManager(service.MultiService):
             heard is not None and heard.draining and node in await self._worker.metadata.draining()
         )
 
-    async def give_up(self, segment: str, epoch: int, why: str) -> None:
+    async def give_up(self, segment: str, epoch: int, why: str) -> str | None:
         """Stop writing a segment, keep what was not promoted, release its lock.
 
         :param epoch: of the lock that is given up; a later one stays
+        :return: the name of the file in ``aside/``, or None where nothing went there
         """
         # Several may find out at once that it has to be; the first one does it.
         async with self._giving_up.hold(segment):
             copy = self._worker.segments.get(segment)
             if copy is not None and copy.writable and copy.entry.epoch == epoch:
-                await self._retire(segment, epoch, why)
+                return await self._retire(segment, epoch, why)
+        return None
 
-    async def _retire(self, segment: str, epoch: int, why: str) -> None:
+    async def _retire(self, segment: str, epoch: int, why: str) -> str | None:
         lock = Lock(segment, self._worker.myself.node, epoch)
-        await self._worker.segments.retire(segment)
+        aside = await self._worker.segments.retire(segment)
         if self._worker.segments.get(segment) is None:
             self._worker.publisher.withdraw(segment)
         else:
@@ -265,6 +267,7 @@ class WriteLockManager(service.MultiService):
         _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
         await self.release(lock)
         self._worker.reconciler.look_at([segment])
+        return aside
 
 
 class _Answer:

@@ -89,7 +89,7 @@ class HttpClient:
         except Exception as error:  # the transport's own, of many kinds
             raise errors.OutcomeUnknown(f"no answer from {url}: {_reason(error)}") from error
 
-    async def order(self, method: str, url: str, document: Mapping[str, str] | None) -> Any:
+    async def order(self, method: str, url: str, document: Mapping[str, object] | None) -> Any:
         """Ask a sync server; its JSON, or None where it says nothing.
 
         :raises trough.errors.TroughError: the leaf that the server's answer means

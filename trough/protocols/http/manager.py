@@ -36,6 +36,8 @@ class Manager(Protocol):
 
     async def promote(self, segment: str) -> dict[str, Any]: ...
 
+    async def revert(self, segment: str, preview: bool) -> dict[str, Any]: ...
+
     async def delete(self, segment: str) -> None: ...
 
     async def status(self) -> dict[str, Any]: ...
@@ -69,6 +71,7 @@ class ManagerResource(Resource):
             ("POST",): self._provision_old,
             ("POST", "provision", "undo"): self._undo_provision,
             ("POST", "promote"): self._promote,
+            ("POST", "revert"): self._revert,
             ("DELETE", "segment", "*"): self._delete,
             ("GET", "schema"): self._list_schemas,
             ("GET", "schema", "*"): self._get_schema,
@@ -129,6 +132,10 @@ class ManagerResource(Resource):
     async def _promote(self, request: Request) -> Any:
         body = json_object(request, {"segment"}, set(), _SEGMENT, ignore_others=True)
         return as_json(await self._manager.promote(segment_named(body["segment"])))
+
+    async def _revert(self, request: Request) -> Any:
+        body = json_object(request, {"segment"}, {"preview"}, {"preview": (bool,)})
+        return as_json(await self._manager.revert(body["segment"], body.get("preview", False)))
 
     async def _delete(self, request: Request, segment: str) -> Any:
         await self._manager.delete(segment)

@@ -151,6 +151,15 @@ def parse_provision_arguments(request: Request) -> tuple[str, str]:
     return segment, DEFAULT_SCHEMA.id if schema is None else _text(schema)
 
 
+def parse_revert_arguments(request: Request) -> tuple[str, bool]:
+    """``REVERT <id> [preview=yes]``: the segment, and whether nothing is to be changed."""
+    words = _Words(request)
+    segment = _segment(words.next("the segment"))
+    given = words.options(_REVERT_OPTIONS)
+    words.end()
+    return segment, _yes_or_no(given, "preview")
+
+
 def parse_segment_argument(request: Request) -> str:
     """``PROMOTE <id>``, ``DELETE <id>``: the segment."""
     words = _Words(request)
@@ -190,6 +199,7 @@ _QUERY_OPTIONS = ("seconds", "rows", "bind")
 _WRITE_OPTIONS = ("seconds", "bind")
 _GATHER_OPTIONS = ("partial", "within", "stale", "seconds", "bind")
 _PROVISION_OPTIONS = ("schema",)
+_REVERT_OPTIONS = ("preview",)
 
 # No statement of SQL begins with a word and an equals sign.
 _OPTION = re.compile(rb"([A-Za-z][A-Za-z\-]*+)=([^ ]*+)(?: ++|\Z)")

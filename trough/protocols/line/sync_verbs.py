@@ -16,6 +16,7 @@ from trough.protocols.line.arguments import (
     parse_no_arguments,
     parse_provision_arguments,
     parse_put_schema_arguments,
+    parse_revert_arguments,
     parse_segment_argument,
     parse_where_arguments,
     parse_word,
@@ -50,6 +51,8 @@ class SyncVerbs:
                  self._provision, "1 PROVISION 300001 schema=default"),
             Verb("PROMOTE", "<id>", "makes a written segment's state its canonical copy",
                  self._promote, "1 PROMOTE 300001"),
+            Verb("REVERT", "<id> [preview=yes]", "gives up what was written since the promotion",
+                 self._revert, "1 REVERT 300001 preview=yes"),
             Verb("DELETE", "<id>", "removes a segment everywhere, for ever",
                  self._delete, "1 DELETE 300001"),
             Verb("SCHEMAS", "", "names of all schemas", self._list, "1 SCHEMAS"),
@@ -121,6 +124,10 @@ class SyncVerbs:
 
     async def _promote(self, request: Request, reply: Reply) -> None:
         reply.ok(await self._controller.promote(parse_segment_argument(request)))
+
+    async def _revert(self, request: Request, reply: Reply) -> None:
+        segment, preview = parse_revert_arguments(request)
+        reply.ok(await self._controller.revert(segment, preview))
 
     async def _delete(self, request: Request, reply: Reply) -> None:
         await self._controller.delete(parse_segment_argument(request))

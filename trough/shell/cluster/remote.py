@@ -176,6 +176,9 @@ class ClusterRemote:
     def promote(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
         return self._each(segments, self._cluster.promote)
 
+    def revert(self, segment: str, preview: bool) -> dict[str, Any]:
+        return self._bridge.call(self._cluster.revert, segment, preview)
+
     def delete(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
         return self._each(segments, self._cluster.delete)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
 
 from trough import errors
 from trough.cli.progress import Progress
@@ -148,6 +150,60 @@ def promote(shell: Shell, arguments: Arguments) -> None:
     shell.each(shell.remote.promote(segments), segments, "promoted")
 
 
+@command("REVERT", "REVERT [--yes]", group=Group.SEGMENTS, destroys=True, most=1)
+def revert(shell: Shell, arguments: Arguments) -> None:
+    """Return the connected segments to their last promoted state; read-write mode (-w) only.
+
+    Everything written since is given up. The worker deletes nothing: it moves its copy with
+    these writes into aside/ in its data directory, and the shell names the file. A person is
+    asked first, unless the setting confirm is off; a script has to give --yes. A segment that
+    was never promoted is refused.
+    """
+    shell.session.check_writable("REVERT")
+    if [*arguments.words] not in ([], ["--yes"]):
+        raise UsageError(f"REVERT does not take {arguments.words[0]}", revert.how())
+    segments = shell.session.connected()
+    if not arguments.words and shell.confirm is None:
+        raise errors.BadRequest(
+            "REVERT asks before it gives up writes, and nobody is there", "add --yes"
+        )
+    found = {segment: shell.remote.revert(segment, True) for segment in segments}
+    for segment, seen in found.items():
+        if not seen["unpromoted"]:
+            shell.say(f"{segment}: nothing was written since it was promoted")
+    losing = {segment: seen for segment, seen in found.items() if seen["unpromoted"]}
+    if losing and not arguments.words and shell.settings.confirm:
+        _confirm_revert(shell, losing)
+    for segment in losing:
+        told = shell.remote.revert(segment, False)
+        kept = (
+            f"; the writes are kept in {told['aside']} on {told['node']}" if told["aside"] else ""
+        )
+        later = "" if told["writable"] else "; it is not writable yet: the next write tries again"
+        shell.say(f"{segment} is as it was promoted at {_moment(told)}{kept}{later}")
+
+
+def _confirm_revert(shell: Shell, losing: Mapping[str, dict[str, Any]]) -> None:
+    assert shell.confirm is not None
+    lines = [
+        f"  {segment}: since {_moment(seen)}; the copy has {seen['size']:,} bytes now"
+        for segment, seen in list(losing.items())[:NAMED]
+    ]
+    if len(losing) > NAMED:
+        lines.append(f"  and {len(losing) - NAMED:,} more")
+    what = "\n".join(lines)
+    answer = shell.confirm(
+        f"This gives up all that was written and not promoted:\n{what}\nGo on? [y/N] "
+    )
+    if answer.strip().lower() not in ("y", "yes"):
+        raise errors.Cancelled("nothing was changed")
+
+
+def _moment(told: Mapping[str, Any]) -> str:
+    moment = datetime.fromtimestamp(told["promoted_at"], UTC)
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 @command(
     "SHRED SEGMENT",
     "SHRED SEGMENT segment ... [--yes]",
@@ -203,4 +259,4 @@ def listed(segments: Iterable[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-COMMANDS = (connect, create_segment, disconnect, promote, shred, shred_what)
+COMMANDS = (connect, create_segment, disconnect, promote, revert, shred, shred_what)
