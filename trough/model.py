@@ -204,6 +204,7 @@ class Worker:
     :ivar load: requests under way and runnable processes, in any unit that is the
         same on all workers; smaller is better
     :ivar ttl: seconds after which a row that was not renewed counts as dead
+    :ivar trouble: what an operator has to look at, and where the guide speaks of it; empty: nothing
     """
 
     node: str
@@ -220,6 +221,7 @@ class Worker:
     ttl: float = 30.0
     first_heartbeat: float = 0.0
     last_heartbeat: float = 0.0
+    trouble: str = ""
 
 
 READ = "trough-read"
@@ -296,6 +298,7 @@ class Leader:
     :ivar line: ``host:port`` of its line protocol
     :ivar generation: grows by one with every change of leadership
     :ivar ttl: seconds that the lease runs from its last renewal
+    :ivar trouble: why its rounds fail, or empty
     """
 
     node: str
@@ -304,6 +307,7 @@ class Leader:
     line: str = ""
     generation: int = 0
     ttl: float = 10.0
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ who leads.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.application import service
@@ -92,6 +94,9 @@ class MasterSyncController(service.MultiService):
     @property
     def health(self) -> dict[str, Any]:
         """What ``/health`` answers."""
+        stopped = self.leadership.stopped if self.leads else ""
+        if stopped:
+            return {"ready": False, "reason": stopped}
         return {"ready": self.ready}
 
     @property
@@ -111,7 +116,9 @@ class MasterSyncController(service.MultiService):
                     ("looking who lives", self._overview.look),
                 ):
                     Periodic(name, self.myself.ttl, work, self._clock).setServiceParent(self)
-            self.leader = await self.metadata.campaign(self.myself)
+            self.leader = await self.metadata.campaign(
+                replace(self.myself, trouble=self.leadership.trouble)
+            )
             self._heard = asked
         except errors.Unavailable:
             # A lease that could not be renewed ends by our own clock at the latest.
@@ -232,7 +239,7 @@ class MasterSyncController(service.MultiService):
         hot = {node: worker for node, worker in workers.items() if not worker.cold_storage}
         copies = (await self.metadata.copies_of([segment])).get(segment, [])
         having = {copy.node for copy in copies if copy.role == READ}
-        return sorted(
+        found = sorted(
             hot.values(),
             key=lambda worker: (
                 worker.draining,
@@ -242,6 +249,24 @@ class MasterSyncController(service.MultiService):
                 worker.node,
             ),
         )
+        if having & hot.keys():
+            return found
+        chosen = await self._less_burdened(found)
+        return chosen + [worker for worker in found if worker not in chosen]
+
+    async def _less_burdened(self, workers: list[Worker]) -> list[Worker]:
+        """One or none of the workers that may take a new segment.
+
+        Of two chosen at random, the one with fewer write locks, or else with more room. Loads are
+        as old as the last heartbeats: by these alone, all segments of a burst went to one worker.
+        """
+        able = [each for each in workers if not each.draining and each.available_bytes > 0]
+        pair = random.sample(able, min(2, len(able)))
+        ranked = [
+            (await self.metadata.count_locks(each.node), -each.available_bytes, each.node)
+            for each in pair
+        ]
+        return [each for each in pair if each.node == min(ranked)[2]] if pair else []
 
     async def _provision_on(
         self, worker: Worker, segment: str, schema: str, client: str

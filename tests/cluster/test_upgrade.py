@@ -143,6 +143,8 @@ def test_every_schema_of_the_original_makes_a_segment(cluster):
         client.write(segment, "INSERT INTO mine VALUES (%s)", (number,))
         assert client.read(segment, "SELECT n FROM mine") == [{"n": number}], schema
     client.close()
+    holders = [lock.node for lock in cluster.store.locks() if lock.segment.startswith("new ")]
+    assert set(holders) == {"w1", "w2"}, "new segments are spread"
 
 
 def test_an_original_segment_can_be_deleted(cluster):

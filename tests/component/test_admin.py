@@ -113,6 +113,17 @@ async def test_status(registry):
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_servers_report_is_amiss(registry):
+    """The status shows it beside the server's name, and exits with 1."""
+    await registry.fill()
+    (worker, *_) = await registry.metadata.workers()
+    await registry.metadata.beat(dataclasses.replace(worker, trouble="2 files (see What is aside)"))
+    status, text = await registry.run(admin.status)
+    assert status == admin.FAILED
+    assert "trouble   w1: 2 files (see What is aside)" in text.splitlines()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_worker_that_was_drained_and_stopped_is_not_amiss(registry):
     """It is told among those that are drained, for somebody wanted it gone."""
     await registry.fill()
@@ -290,6 +301,8 @@ async def test_status_for_programs(registry):
     w1 = {"cold_storage": False, "load": 1.5, "available_bytes": 10**9, "capacity": 5 * 10**9}
     w2 = {"cold_storage": True, "load": 0, "available_bytes": 0, "capacity": 0}
     assert told.pop("full") == []
+    assert told.pop("troubles") == {}
+    assert [worker.pop("trouble") for worker in told["workers"]] == [None, "", ""]
     assert told.pop("clocks") == {"offsets": {}, "agree": True}
     assert told == {
         "healthy": False,

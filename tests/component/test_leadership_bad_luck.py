@@ -8,6 +8,7 @@ from twisted.internet.defer import ensureDeferred
 from waiting import until
 
 from trough import errors
+from trough.leader import term
 from trough.model import Assignment, canonical_path
 
 
@@ -56,3 +57,27 @@ async def test_another_storage_with_as_many_segments_is_doubted(house):
     rounds = house.leadership.status()["rounds"]
     await until(lambda: house.leadership.status()["rounds"] > rounds + 3, "further rounds")
     assert await house.assigned(known[-1]) == ["w1"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_rounds_that_fail_are_reported(house, monkeypatch):
+    """In the leader's trouble, once they fail for longer than a hiccup, with the reason; and
+    no more once they go on."""
+    monkeypatch.setattr(term, "HICCUP", 0.2)
+    await house.open("w1")
+    workers, failing = house.metadata.workers, [True]
+
+    async def fail():
+        if failing:
+            raise RuntimeError("a row that nobody expected")
+        return await workers()
+
+    monkeypatch.setattr(house.metadata, "workers", fail)
+    await house.lead()
+    assert house.leadership.stopped == ""
+    await until(lambda: house.leadership.stopped, "the report")
+    assert "a row that nobody expected" in house.leadership.trouble
+    assert "see The leader's rounds fail" in house.leadership.trouble
+    assert house.leadership.status()["stopped"] == house.leadership.stopped
+    failing.clear()
+    await until(lambda: house.leadership.trouble == "", "a round")

@@ -755,6 +755,7 @@ async def test_locks_are_counted(stores):
     assert await store.count_locks() == 0
     taken = [await store.take_lock(s, n) for s, n in (("b", "w1"), ("a", "w1"), ("c", "w2"))]
     assert await store.count_locks() == 3
+    assert [await store.count_locks(node) for node in ("w1", "w2", "w3")] == [2, 1, 0]
     await store.release_lock(taken[0])
     assert await store.count_locks() == 2
 
@@ -1085,3 +1086,17 @@ async def test_the_blocking_side_reads_the_same(stores):
         blocking.schema("nope")
     with pytest.raises(errors.BadRequest):
         list(blocking.segments_matching("("))
+
+
+# -- what servers report -------------------------------------------------------------
+
+
+@async_test
+async def test_a_servers_trouble_is_kept_as_long_as_it_reports_it(stores):
+    """The leader's with its lease, a worker's with its heartbeat."""
+    store = await stores.open()
+    for trouble in ("rounds fail", ""):
+        assert (await store.campaign(replace(candidate("s1"), trouble=trouble))).trouble == trouble
+        assert (await store.leader()).trouble == trouble
+        await store.beat(worker("w1", trouble=trouble))
+        assert [each.trouble for each in await store.workers()] == [trouble]

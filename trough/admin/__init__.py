@@ -140,7 +140,7 @@ def _add_looking(command: Callable[[str, Command, str], argparse.ArgumentParser]
         "status",
         status,
         "who leads, how many workers live, what is amiss; the exit status is 1 where nobody "
-        "leads, no worker lives, or a lock's holder does not",
+        "leads, no worker lives, a lock's holder does not, or a server reports a trouble",
     ).add_argument("--json", action="store_true", help="as one JSON object, for programs")
     command("workers", workers, "all workers, with state, hash ring, load and space")
     command(

@@ -32,8 +32,11 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
     offsets = await metadata.clock_offsets()
     agree = spread_of(offsets) < TOLERATED
     full = [each["node"] for each in workers if each["capacity"] and not each["available_bytes"]]
+    troubles = {each["node"]: each["trouble"] for each in workers if each["trouble"]}
+    if leader and leader.trouble:
+        troubles[leader.node] = leader.trouble
     return {
-        "healthy": bool(leader and alive and not orphaned and agree and not full),
+        "healthy": bool(leader and alive and not orphaned and agree and not full and not troubles),
         "leader": {"node": leader.node, "url": leader.url, "generation": leader.generation}
         if leader
         else None,
@@ -43,6 +46,7 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
             "orphaned": [{"segment": lock.segment, "node": lock.node} for lock in orphaned],
         },
         "full": full,
+        "troubles": troubles,
         "schemas": len(await metadata.schemas()),
         "clocks": {"offsets": offsets, "agree": agree},
     }
@@ -67,8 +71,8 @@ async def _all_workers(metadata: Metadata) -> list[dict[str, Any]]:
 
 def _told(worker: Worker | None) -> dict[str, Any]:
     """What a worker says of itself; None for all that a dead one does not."""
-    fields = ("cold_storage", "load", "available_bytes", "capacity", "line", "last_heartbeat")
-    return {field: getattr(worker, field, None) for field in fields}
+    fields = ("cold_storage", "load", "available_bytes", "capacity", "line")
+    return {field: getattr(worker, field, None) for field in (*fields, "last_heartbeat", "trouble")}
 
 
 def _tell_status(console: Console, told: dict[str, Any]) -> None:
@@ -90,6 +94,8 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     console.say(f"schemas   {told['schemas']}")
     if told["full"]:
         console.say(f"full      {', '.join(told['full'])}: no room on the disk, or in its share")
+    for node, trouble in told["troubles"].items():
+        console.say(f"trouble   {node}: {trouble}")
     if not told["clocks"]["agree"]:
         console.say(f"clocks    {warning_of(told['clocks']['offsets'])}")
 

@@ -78,4 +78,5 @@ def _told(worker: Worker) -> dict[str, Any]:
         "cold_storage": worker.cold_storage,
         "draining": worker.draining,
         "last_heartbeat": worker.last_heartbeat,
+        "trouble": worker.trouble,
     }

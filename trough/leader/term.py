@@ -33,6 +33,9 @@ from trough.util.threads import ThreadPoolService
 
 _log = Logger()
 
+#: Seconds for which failing rounds are not reported: most failures pass.
+HICCUP = 10.0
+
 #: Steps that are planned, and written, at once.
 STEPS = 500
 
@@ -135,6 +138,16 @@ class Leadership:
         that counts last; None while this server does not lead, or has not looked yet."""
         return self._reign.files_of(segment) if self._reign is not None else None
 
+    @property
+    def stopped(self) -> str:
+        """Why this leader's rounds fail, for longer than a hiccup; or empty."""
+        return self._reign.stopped if self._reign is not None else ""
+
+    @property
+    def trouble(self) -> str:
+        """What an operator has to look at, and the section of the guide; or empty."""
+        return self._reign.trouble if self._reign is not None else ""
+
     def status(self) -> dict[str, Any] | None:
         """Counters for people; None while this server does not lead."""
         return self._reign.status() if self._reign is not None else None
@@ -200,10 +213,30 @@ class LeaderTerm:
         """See :meth:`Leadership.files_of`."""
         return self._storage.files_of(segment, self._listing) if self._listing else None
 
+    @property
+    def stopped(self) -> str:
+        """See :meth:`Leadership.stopped`."""
+        failing = self._rounds.failing
+        if failing is None or self._clock.seconds() - failing[0] < HICCUP:
+            return ""
+        return f"the leader's rounds fail, and nothing is assigned: {failing[1]}"
+
+    @property
+    def trouble(self) -> str:
+        """See :meth:`Leadership.trouble`."""
+        found = [
+            self.stopped and f"{self.stopped} (see The leader's rounds fail)",
+            self._storage_away and "canonical storage is away (see HDFS is away)",
+            self._doubted_since is not None
+            and "very many segments are missing from canonical storage, and their loss is doubted",
+        ]
+        return "; ".join(each for each in found if each)
+
     def status(self) -> dict[str, Any]:
         """Counters for people; JSON-able."""
         return {
             "generation": self.leader.generation,
+            "stopped": self.stopped or None,
             **self._counts,
             "skipped_files": dict(islice(self._listing.skipped.items(), MOST_SKIPPED))
             if self._listing

@@ -300,8 +300,8 @@ class Metadata(ABC):
         """All write locks, or those of one worker, by segment."""
 
     @abstractmethod
-    async def count_locks(self) -> int:
-        """How many write locks there are; none of them is read for that."""
+    async def count_locks(self, node: str | None = None) -> int:
+        """How many write locks there are, or one worker has; none of them is read for that."""
 
     @abstractmethod
     async def release_lock(self, lock: Lock) -> None:

@@ -38,6 +38,13 @@ class Periodic(service.Service):
         self._loop.clock = clock
         self._current: Deferred[None] | None = None
         self._failing = False
+        self._failing_since = 0.0
+        self._reason = ""
+
+    @property
+    def failing(self) -> tuple[float, str] | None:
+        """Since when each round fails, by `clock`, and why the last one did; None: none does."""
+        return (self._failing_since, self._reason) if self._failing else None
 
     def startService(self) -> None:
         super().startService()
@@ -70,8 +77,10 @@ class Periodic(service.Service):
         if not self.running:
             return
         # The same trouble every second would bury everything else in the log.
+        self._reason = str(failure.value) or repr(failure.value)
         if not self._failing:
             self._failing = True
+            self._failing_since = self._loop.clock.seconds()
             _log.warn("{name}: {reason}", name=self._name, reason=failure.value)
             _log.debug("{trace}", trace=failure.getTraceback())
 

@@ -48,6 +48,13 @@ class AutoPromotion(service.MultiService):
             search = Periodic("promoting", min(INTERVAL, after), self._promote_due, clock)
             search.setServiceParent(self)
 
+    @property
+    def trouble(self) -> str:
+        """What cannot be promoted, and the section of the guide; or empty."""
+        if not self._failed:
+            return ""
+        return f"{len(self._failed)} segments cannot be promoted (see Promotions fail)"
+
     def due(self, now: float) -> list[str]:
         """Segments that have waited too long at the time of day `now`, the oldest first."""
         waiting = [

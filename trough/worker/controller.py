@@ -264,7 +264,9 @@ class LocalSyncController(service.MultiService):
 
     async def _beat(self) -> None:
         load, available = self._measure()
-        self.myself = replace(self.myself, load=load, available_bytes=available)
+        self.myself = replace(
+            self.myself, load=load, available_bytes=available, trouble=self._trouble()
+        )
         self.publisher.load = load
         now, asked = time.time(), self._clock.seconds()
         published = await self.metadata.beat(self.myself)
@@ -274,6 +276,15 @@ class LocalSyncController(service.MultiService):
             self.publisher.serve_all_again()
         await self._look_who_lives()
         self.confirmation.heard(asked)
+
+    def _trouble(self) -> str:
+        """What an operator has to look at, and the section of the guide; or empty."""
+        aside = len(self.segments.aside())
+        found = [
+            aside and f"{aside} files of unpromoted writes are in aside/ (see What is aside)",
+            self._auto_promotion.trouble,
+        ]
+        return "; ".join(str(each) for each in found if each)
 
     async def _look_who_lives(self) -> None:
         self.workers = {worker.node: worker for worker in await self.metadata.workers()}

@@ -288,9 +288,11 @@ def locks_of_worker(node: str) -> Term:
     return STRICT.table("lock").get_all(node, index="node").coerce_to("array")
 
 
-def count_locks() -> Term:
-    """How many write locks there are."""
-    return STRICT.table("lock").between(*LOCKS).count()
+def count_locks(node: str | None = None) -> Term:
+    """How many write locks there are, or one worker has."""
+    table = STRICT.table("lock")
+    found = table.between(*LOCKS) if node is None else table.get_all(node, index="node")
+    return found.count()
 
 
 def watch_locks() -> Term:

@@ -121,6 +121,7 @@ def leader_row(leader: Leader) -> dict[str, Any]:
         "ttl": leader.ttl,
         "identity": leader.identity,
         "line": leader.line,
+        "trouble": leader.trouble,
     }
 
 
@@ -135,6 +136,7 @@ def leader(row: Row | None) -> Leader | None:
         _field(row, "line", ""),
         _field(row, "generation", 0),
         _field(row, "ttl", 0.0),
+        _field(row, "trouble", ""),
     )
 
 
@@ -150,6 +152,7 @@ _WORKER_DEFAULTS: dict[str, Any] = {
     "available_bytes": 0,
     "load": 0.0,
     "cold_storage": False,
+    "trouble": "",
 }
 
 

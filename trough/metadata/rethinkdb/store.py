@@ -330,8 +330,8 @@ class RethinkMetadata(Metadata):
             key=lambda lock: lock.segment,
         )
 
-    async def count_locks(self) -> int:
-        return await self._run(reads.count_locks())
+    async def count_locks(self, node: str | None = None) -> int:
+        return await self._run(reads.count_locks(node))
 
     async def release_lock(self, lock: Lock) -> None:
         left = rows.lock(await self._decide(changes.release_lock(lock)))

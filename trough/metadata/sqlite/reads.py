@@ -29,7 +29,7 @@ _COPY = """
 _WORKER = """
     SELECT node, identity, line, read_url, write_url, manager_url, capacity, available_bytes,
            load, cold_storage, node IN (SELECT node FROM draining), ttl, first_heartbeat,
-           last_heartbeat
+           last_heartbeat, trouble
       FROM worker
      WHERE NOT reaped AND last_heartbeat + ttl > :now
 """
@@ -45,7 +45,7 @@ def leader(connection: sqlite3.Connection, now: float) -> Leader | None:
     A lease from the future is that of a clock that was set back since, and would never end.
     """
     row = connection.execute(
-        "SELECT node, identity, url, line, generation, ttl FROM leader"
+        "SELECT node, identity, url, line, generation, ttl, trouble FROM leader"
         " WHERE identity != '' AND renewed_on - ttl <= ?1 AND renewed_on + ttl > ?1",
         (now,),
     ).fetchone()
@@ -209,9 +209,13 @@ def locks(connection: sqlite3.Connection, now: float, node: str | None) -> list[
     return [Lock(*row) for row in rows]
 
 
-def count_locks(connection: sqlite3.Connection, now: float) -> int:
-    """How many write locks there are."""
-    return connection.execute("SELECT count(*) FROM lock WHERE node IS NOT NULL").fetchone()[0]
+def count_locks(connection: sqlite3.Connection, now: float, node: str | None = None) -> int:
+    """How many write locks there are, or one worker has."""
+    of_worker = "AND node = ?" if node is not None else ""
+    return connection.execute(
+        f"SELECT count(*) FROM lock WHERE node IS NOT NULL {of_worker}",
+        () if node is None else (node,),
+    ).fetchone()[0]
 
 
 # -- assignments -------------------------------------------------------------------

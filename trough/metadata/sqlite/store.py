@@ -240,8 +240,8 @@ class SqliteMetadata(Metadata):
     async def locks(self, node: str | None = None) -> list[Lock]:
         return await self._read(reads.locks, node)
 
-    async def count_locks(self) -> int:
-        return await self._read(reads.count_locks)
+    async def count_locks(self, node: str | None = None) -> int:
+        return await self._read(reads.count_locks, node)
 
     async def release_lock(self, lock: Lock) -> None:
         await self._decide(changes.release_lock, lock)

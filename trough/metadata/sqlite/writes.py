@@ -34,7 +34,7 @@ def campaign(connection: sqlite3.Connection, now: float, candidate: Leader) -> L
         last = connection.execute("SELECT generation FROM leader").fetchone()
         generation = last[0] + 1 if last else 1
     connection.execute(
-        "INSERT OR REPLACE INTO leader VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO leader VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             candidate.node,
             candidate.identity,
@@ -43,6 +43,7 @@ def campaign(connection: sqlite3.Connection, now: float, candidate: Leader) -> L
             generation,
             candidate.ttl,
             now,
+            candidate.trouble,
         ),
     )
     found = reads.leader(connection, now)
@@ -76,13 +77,14 @@ def beat(connection: sqlite3.Connection, now: float, worker: Worker) -> bool:
 def _write_worker(connection: sqlite3.Connection, now: float, worker: Worker, reaped: bool) -> None:
     conditions.refuse_other_worker(reads.worker(connection, now, worker.node), worker)
     connection.execute(
-        "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (node) DO UPDATE SET identity = excluded.identity, line = excluded.line,"
         " read_url = excluded.read_url, write_url = excluded.write_url,"
         " manager_url = excluded.manager_url, capacity = excluded.capacity,"
         " available_bytes = excluded.available_bytes, load = excluded.load,"
         " cold_storage = excluded.cold_storage, ttl = excluded.ttl,"
-        " last_heartbeat = excluded.last_heartbeat, reaped = excluded.reaped",
+        " last_heartbeat = excluded.last_heartbeat, reaped = excluded.reaped,"
+        " trouble = excluded.trouble",
         (
             worker.node,
             worker.identity,
@@ -98,6 +100,7 @@ def _write_worker(connection: sqlite3.Connection, now: float, worker: Worker, re
             now,
             now,
             reaped,
+            worker.trouble,
         ),
     )
 
