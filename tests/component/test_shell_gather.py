@@ -130,7 +130,10 @@ async def test_a_kept_gather_is_given_values(desk, tmp_path, monkeypatch):
     assert await desk.typed("\\f big 1 x") == "s\t?2\n2\tx\n3\tx\n2 rows from 3 segments\n"
     await desk.typed(f"EXPORT {tmp_path}/big.csv")
     assert (tmp_path / "big.csv").read_text() == "s,?2\n2,x\n3,x\n"
-    assert "no value for the parameter ?2" in await desk.told("\\f big")
+    assert "no value for the parameter ?2" in await desk.told("\\f big 1")
+    answers = iter(["2", "y"])
+    desk.shell.confirm = lambda question: next(answers)  # asked for what is missing
+    assert await desk.typed("\\f big") == "s\t?2\n3\ty\n1 row from 3 segments\n"
     await desk.typed("\\fs write INSERT INTO t VALUES (?1, 1);")
     assert "only queries take values" in await desk.told("\\f write 1")
 
