@@ -191,6 +191,8 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
 def _confinement(settings: Settings) -> Confinement:
     """The files that processes which run SQL may use."""
     folders = tuple(str(Path(settings.local_data) / name) for name in local_files.FOLDERS)
+    if (elsewhere := _snapshots(settings)) is not None:
+        folders += (str(elsewhere),)
     mount = settings.cold_root
     return Confinement((mount,) if mount else (), folders, files=True)
 
@@ -225,12 +227,18 @@ def _add_worker(common: _Common) -> LocalSyncController:
     storage_root = directory_of(settings.storage_url)
     if storage_root is not None:
         check_apart(directory, storage_root, _registry(settings))
-    data = DataDirectory(directory, settings.hostname)
+    data = DataDirectory(directory, settings.hostname, _snapshots(settings))
     tighten(directory)
     catalogue_thread = ThreadPoolService("trough-catalogue", 1, reactor)
     pool = _executor_pool(common)
     segments = Segments(
-        directory, common.storage, pool, common.threads, catalogue_thread, reactor.seconds
+        directory,
+        common.storage,
+        pool,
+        common.threads,
+        catalogue_thread,
+        reactor.seconds,
+        _snapshots(settings),
     )
     controller = LocalSyncController(
         _worker_row(settings, data.identity),
@@ -253,6 +261,13 @@ def _add_worker(common: _Common) -> LocalSyncController:
     # Last, and so the first to stop: nobody should still be sent here once ports are closed.
     StopHook(controller.sign_off).setServiceParent(stack)
     return controller
+
+
+def _snapshots(settings: Settings) -> Path | None:
+    """A directory of this worker alone, for it is emptied at the start."""
+    if settings.snapshot_directory is None:
+        return None
+    return Path(settings.snapshot_directory) / f"trough-snapshots-{settings.hostname}"
 
 
 def _executor_pool(common: _Common) -> ExecutorPool:

@@ -268,6 +268,26 @@ def test_a_full_disk_refuses_writes_and_keeps_the_segment_whole(tmp_path, small_
         assert got == [{"n": answered}]
 
 
+def test_a_full_disk_is_told_and_promotions_go_on_by_another_one(tmp_path, small_disk):
+    """With SNAPSHOT_DIRECTORY elsewhere: what was answered is published, and can be let go."""
+    with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
+        machine.sync("s1").wait_ready()
+        elsewhere = {"LOCAL_DATA": str(small_disk), "SNAPSHOT_DIRECTORY": str(tmp_path)}
+        worker = machine.worker("w1", **elsewhere).wait_ready()
+        url = machine.provision("s1", "full")["write_url"]
+        write(url, "CREATE TABLE t (x)")
+        insert, answered = f"INSERT INTO t VALUES ('{'x' * 100_000}')".encode(), 0
+        while http("POST", url, insert)[0] == 200:
+            answered += 1
+            assert answered < 1000
+        assert "writes refused" in worker.wait_for("the disk is full: 1 ")
+        assert machine.status("w1")["disk"]["refused_writes"] == 1
+        canonical = Path(machine.promote("s1", "full")["remote_path"])
+        with closing(sqlite3.connect(canonical)) as database:
+            assert database.execute("SELECT count(*) FROM t").fetchone() == (answered,)
+        assert list((tmp_path / "trough-snapshots-w1").iterdir()) == []
+
+
 def test_copies_that_a_disk_has_no_room_for_wait_until_it_has(tmp_path, small_disk):
     """They are put off, which is said once of each; what is there is answered, new segments
     can still be written, and with room again the rest arrives."""

@@ -10,6 +10,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "BIND_ADDRESS": ("0.0.0.0", "0.0.0.0", "0.0.0.0"),
     "EXTERNAL_IP": ("w07.example", "w07.example", "w07.example"),
     "LOCAL_DATA": ("/data/trough/", "/data/trough/", "/data/trough"),
+    "SNAPSHOT_DIRECTORY": ("/fast/", "/fast/", "/fast"),
     "METADATA_URL": ("rethinkdb://a,b:2/t", "rethinkdb://a,b:2/t", "rethinkdb://a,b:2/t"),
     "RETHINKDB_HOSTS": (["a", "[::1]:28015"], "a, [::1]:28015", ("a", "[::1]:28015")),
     "HTTP_HOSTS": (["a.example.org", "b"], "a.example.org,b", ("a.example.org", "b")),
@@ -93,7 +94,10 @@ WRONG: dict[str, list[object]] = {
         *("", "a b", "http://x", 1.5, True, "w07:6444", "10.0.0.7:6444", "a:b:c", "1.2.3"),
         *("300.1.1.1", "0.0.0.0", "::", "224.0.0.1"),
     ],
-    **{key: ["", "./var", "~", "/a\nb", 3] for key in ("LOCAL_DATA", "HDFS_PATH", "RETHINKDB_TLS")},
+    **{
+        key: ["", "./var", "~", "/a\nb", 3]
+        for key in ("LOCAL_DATA", "SNAPSHOT_DIRECTORY", "HDFS_PATH", "RETHINKDB_TLS")
+    },
     "METADATA_URL": [
         "",
         "sqlite:///",

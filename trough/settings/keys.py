@@ -65,6 +65,10 @@ class Settings:
         AbsolutePath(), "/var/lib/trough", "Directory for the local copies of a worker."
     )
 
+    snapshot_directory: str | None = _key(
+        AbsolutePath(), None, "Directory on another disk for states that are being promoted."
+    )
+
     # -- where everything is written down, and where segments are kept --
     metadata_url: str = _key(
         Url(("sqlite:///path", "rethinkdb://host[:port],host[:port]/database")),

@@ -60,6 +60,10 @@ _PUT = "INSERT OR REPLACE INTO local_copy ({}) VALUES ({})".format(
 )
 
 
+#: Bytes that are taken at the start for when the disk is full.
+ROOM = 256 << 10
+
+
 class Catalogue:
     """The database of local copies at `path`.
 
@@ -96,6 +100,23 @@ class Catalogue:
                     for statement in statements_of(script):
                         self._database.execute(statement)
                 self._database.execute("UPDATE catalogue_version SET number = ?", (len(scripts),))
+        self._take_room()
+
+    def _take_room(self) -> None:
+        """Have free pages, and a log of some length, for when the disk is full: what a promotion
+        notes must find room then, for promotions are the way out."""
+        try:
+            with transaction(self._database):
+                self._database.execute("CREATE TABLE room (room)")
+                self._database.execute("INSERT INTO room VALUES (zeroblob(?))", (ROOM,))
+                self._database.execute("DROP TABLE room")
+            self._start_log_again()
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+
+    def _start_log_again(self) -> None:
+        self._database.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def close(self) -> None:
         """Let go of the database."""
@@ -117,8 +138,17 @@ class Catalogue:
         :raises trough.errors.DiskFull: no room; nothing changed
         :raises trough.errors.Unavailable: the disk cannot be written; nothing changed
         """
-        with self._change():
-            self._database.executemany(_PUT, [astuple(entry) for entry in entries])
+        rows = [astuple(entry) for entry in entries]
+        try:
+            with self._change():
+                self._database.executemany(_PUT, rows)
+        except errors.DiskFull:
+            try:
+                self._start_log_again()
+            except sqlite3.OperationalError as error:
+                raise self._no_room(error) from error
+            with self._change():  # from the beginning of the log, which is long enough
+                self._database.executemany(_PUT, rows)
 
     def remove(self, segments: Iterable[str]) -> None:
         """Forget entries, all in one commit; those that are unknown are passed over.

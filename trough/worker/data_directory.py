@@ -77,13 +77,22 @@ class DataDirectory(service.Service):
     another one everything that was not promoted would have to go aside.
 
     :param node: the worker's name
+    :param snapshots: a directory of this worker elsewhere, made like those in `path`
     :ivar identity: random, made at the first start and kept; tells this worker from
         another one that was given the same name
     """
 
-    def __init__(self, path: Path, node: str) -> None:
+    def __init__(self, path: Path, node: str, snapshots: Path | None = None) -> None:
         self._path = path
         self._lock: int | None = None
+        if snapshots is not None:
+            try:
+                snapshots.mkdir(parents=True, exist_ok=True)
+            except OSError as reason:
+                raise errors.BadSettings(
+                    f"SNAPSHOT_DIRECTORY: {snapshots} cannot be made: {reason.strerror}",
+                    "name a directory that this user may write to",
+                ) from reason
         try:
             path.mkdir(parents=True, exist_ok=True)
             for name in local_files.FOLDERS:  # before the executors that are let into them

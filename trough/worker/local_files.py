@@ -63,9 +63,9 @@ def path_text(directory: Path, segment: str) -> str:
     return f"{directory}/segments/{canonical_path(segment)}"
 
 
-def snapshot_path(directory: Path, segment: str) -> Path:
+def snapshot_path(snapshots: Path, segment: str) -> Path:
     """Where a state of `segment` is put on its way to or from canonical storage."""
-    return directory / "snapshots" / f"{segment}.sqlite"
+    return snapshots / f"{segment}.sqlite"
 
 
 def make_way(path: Path) -> None:
@@ -102,7 +102,7 @@ def make_room_for_snapshot(snapshot: Path, source: str) -> None:
     :raises trough.errors.DiskFull: there is too little room
     """
     with in_our_words(snapshot):
-        snapshot.parent.mkdir(exist_ok=True)  # whoever tidied up may have removed it
+        make_directories(snapshot.parent)  # whoever tidied up may have removed it
         size = Path(source).stat().st_size if Path(source).exists() else 0
     check_room(snapshot.parent, size)
 

@@ -31,20 +31,21 @@ REMEMBERED = 16
 class Promotion:
     """The promotions of one worker, one at a time for a segment.
 
+    :param snapshots: a directory for states that are being promoted
     :param remember: has the catalogue remember an entry
     :param transfers: where those under way are shown, by segment id
     """
 
     def __init__(
         self,
-        directory: Path,
+        snapshots: Path,
         storage: Storage,
         pool: ExecutorPool,
         threads: ThreadPoolService,
         remember: Callable[[Entry], Awaitable[None]],
         transfers: dict[str, dict[str, object]],
     ) -> None:
-        self._directory = directory
+        self._snapshots = snapshots
         self._storage = storage
         self._pool = pool
         self._threads = threads
@@ -93,7 +94,7 @@ class Promotion:
                 raise _unseen(entry)
             await guard()
 
-        snapshot = local_files.snapshot_path(self._directory, entry.segment)
+        snapshot = local_files.snapshot_path(self._snapshots, entry.segment)
         await self._threads.run(local_files.make_room_for_snapshot, snapshot, target.path)
         try:
             await self._pool.snapshot(target, str(snapshot))
@@ -118,7 +119,7 @@ class Promotion:
         # To know the content of a large file costs its transfer.
         if not known or (not entry.publishing and found.size != entry.size):
             return False
-        look = local_files.snapshot_path(self._directory, entry.segment)
+        look = local_files.snapshot_path(self._snapshots, entry.segment)
         try:
             found = await self._storage.fetch(found, look)
             _, content = await self._threads.run(local_files.content_of, look)

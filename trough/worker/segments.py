@@ -45,6 +45,7 @@ class Segments(service.Service):
     :param directory: the worker's data directory
     :param threads: for work on files
     :param catalogue_thread: a pool of one thread, for what is remembered
+    :param snapshots: for states that are being promoted, emptied at the start; None: in `directory`
     :param now: seconds, by the clock by which it is told how long nobody wrote
     """
 
@@ -56,6 +57,7 @@ class Segments(service.Service):
         threads: ThreadPoolService,
         catalogue_thread: ThreadPoolService,
         now: Callable[[], float],
+        snapshots: Path | None = None,
     ) -> None:
         self._directory = directory
         self._storage = storage
@@ -69,8 +71,9 @@ class Segments(service.Service):
         self.disk_counter = DiskCounter(directory, threads)
         #: Bytes done of every transfer under way, by segment id; shown in the status.
         self.transfers: dict[str, dict[str, object]] = {}
+        self._snapshots = snapshots or directory / "snapshots"
         self._promotion = Promotion(
-            directory, storage, pool, threads, self._catalogue.put, self.transfers
+            self._snapshots, storage, pool, threads, self._catalogue.put, self.transfers
         )
         self._aside = Quarantine(directory, self._copies, pool, threads, self._catalogue.forget)
 
@@ -87,6 +90,7 @@ class Segments(service.Service):
         Left-overs of a crash are removed; a file that is not what the catalogue says is
         fetched anew if it was only read, and moved aside if it may hold writes.
         """
+        await self._threads.run(local_files.empty, self._snapshots)
         await self._catalogue.open(self._take_up)
 
     def _take_up(self, entries: list[Entry]) -> None:
