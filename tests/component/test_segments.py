@@ -17,6 +17,7 @@ from worker_parts import HeldUp, WorkerParts, occupied, running_worker
 from trough import errors
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Assignment, Leader, canonical_path
+from trough.worker.catalogue import ROOM
 
 
 def noted(worker, segment):
@@ -134,12 +135,20 @@ async def test_a_copy_that_the_catalogue_has_no_room_for_takes_none_either(tmp_p
             arrived = HeldUp(worker.storage, "fetch", done=True)
             fetching = Deferred.fromCoroutine(worker.segments.fetch(wanted))
             await arrived.reached
-            with (disk / "filling").open("wb", buffering=0) as file, suppress(OSError):
-                while True:
-                    file.write(bytes(4096))
-            arrived.go_on()
-            with pytest.raises(errors.DiskFull, match="no room for the catalogue"):
-                await fetching
+            # Another connection has taken the room that the catalogue keeps for itself.
+            with closing(sqlite3.connect(disk / "catalogue.db")) as greedy, suppress(OSError):
+                greedy.execute("BEGIN")
+                greedy.execute(
+                    "SELECT * FROM local_copy"
+                ).fetchall()  # the log does not begin again
+                with closing(sqlite3.connect(disk / "catalogue.db")) as writer, writer:
+                    writer.execute("CREATE TABLE greed AS SELECT zeroblob(?)", (2 * ROOM,))
+                with (disk / "filling").open("wb", buffering=0) as file, suppress(OSError):
+                    while True:
+                        file.write(bytes(4096))
+                arrived.go_on()
+                with pytest.raises(errors.DiskFull, match="no room for the catalogue"):
+                    await fetching
             assert not list((disk / "segments").rglob("*.sqlite"))
             (disk / "filling").unlink()
             await worker.segments.fetch(wanted)

@@ -63,12 +63,13 @@ class Segments(service.Service):
         self._storage = storage
         self._pool = pool
         self._threads = threads
+        self._catalogue_thread = catalogue_thread
         self._now = now
         self._copies = LocalCopies()
         self._busy = KeyedLock()
         self._generations = itertools.count(1)
         self._catalogue = AsyncCatalogue(directory, catalogue_thread)
-        self.disk_counter = DiskCounter(directory, threads)
+        self.disk_counter = DiskCounter(directory, catalogue_thread)
         #: Bytes done of every transfer under way, by segment id; shown in the status.
         self.transfers: dict[str, dict[str, object]] = {}
         self._snapshots = snapshots or directory / "snapshots"
@@ -90,7 +91,7 @@ class Segments(service.Service):
         Left-overs of a crash are removed; a file that is not what the catalogue says is
         fetched anew if it was only read, and moved aside if it may hold writes.
         """
-        await self._threads.run(local_files.empty, self._snapshots)
+        await self._catalogue_thread.run(local_files.empty, self._snapshots)
         await self._catalogue.open(self._take_up)
 
     def _take_up(self, entries: list[Entry]) -> None:
