@@ -193,6 +193,9 @@ class _Grouping:
     def _check_bare_columns(self) -> None:
         if not self._bare:
             return
+        if not self._group and not self.relation.base_tables_only and not self.relation.within:
+            # Of no rows SQLite may give the value of a constant, where it has put that in.
+            raise NotPushed("a column of a subquery beside aggregates, which may have no rows")
         if len(self._divider.extremes) > 1 or self._divider.filtered_extreme:
             raise NotPushed("a column beside several min or max comes from any of their rows")
 

@@ -118,11 +118,26 @@ class _Composer:
             raise NotPushed("its rows are as many as are shipped")
         listed = ", ".join(sqlite_helpers.name(name) for name in names)
         last = pushed.exact_final or pushed.final or _all_rows(pushed)
-        text = f"WITH `trough part`({listed}) AS ({last}) SELECT * FROM `trough part`"
+        outputs = ", ".join(self._outputs(bare, names))
+        text = f"WITH `trough part`({listed}) AS ({last}) SELECT {outputs} FROM `trough part`"
         if not self._is_alike(bare, pushed, text):
             raise NotPushed("how a column of an inner SELECT compares: put a CAST around it")
         self.parts.append(pushed)
         select.replace(Part(this=text))
+
+    def _outputs(self, select: exp.Select, names: list[str]) -> list[str]:
+        """A part's columns; one of an expression without affinity is no column, which compares
+        in another way than a column without one."""
+        mine = f"SELECT * FROM ({write(select)})"
+        affinities = self._catalogue.affinities(mine, self._parameters)
+        if affinities is None or len(affinities) != len(names):
+            raise NotPushed("the affinity of an inner SELECT's column is not known")
+        return [
+            sqlite_helpers.name(name)
+            if affinity or isinstance(item, (exp.Column, CastAs))
+            else f"+{sqlite_helpers.name(name)} AS {sqlite_helpers.name(name)}"
+            for name, affinity, item in zip(names, affinities, select.expressions, strict=True)
+        ]
 
     def _try_whole(self, select: exp.Select) -> None:
         try:

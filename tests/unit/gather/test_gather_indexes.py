@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gather_support import Cluster, exact_rows, union_of
 
-from trough.gather import GatherLimits, GatherSession
+from trough.gather import GatherSession, Limits
 
 SCRIPT = (
     "CREATE TABLE item (n INTEGER, k INTEGER, kind TEXT COLLATE NOCASE, day INTEGER);"
@@ -48,5 +48,5 @@ def test_an_index_that_may_not_fit_is_left_out() -> None:
     """The limit on the temporary database is on rows, and not on what helps to read them."""
     cluster = many()
     expected = union_of(cluster, SCRIPT).execute(ALTERNATIVES).fetchall()
-    small = GatherLimits(rows=10_000, bytes=150_000, kept_rows=1_000)
+    small = Limits(rows=10_000, bytes=150_000, kept_rows=1_000)
     assert cluster.gather(ALTERNATIVES, limits=small) == expected
