@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
@@ -35,7 +36,8 @@ NODE_NAME_RULE = (
 # unfinished work; a control character, the end of a line or a change of direction would break
 # or falsify lines of text; half a surrogate pair is no text, and U+FFFD is what is left where
 # text was decoded wrongly. The client library of HDFS reads ``#LATEST`` as another file.
-# Case matters, and nothing is normalised: other code points are another id.
+# WebHDFS normalises names to NFC: an id that is not in this form would be another one there.
+# Case matters, and Trough normalises nothing: other code points are another id.
 _PLAIN_ID = re.compile(rf"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]{{0,{MAX_SEGMENT_ID - 1}}}")
 _UNSAFE = re.compile(
     "[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffd\ud800-\udfff]|#LATEST"
@@ -72,6 +74,8 @@ def why_no_segment_id(text: object) -> str:
             return f"it has {name}"
     if unsafe := unsafe_text(text):
         return f"it has {unsafe}"
+    if not unicodedata.is_normalized("NFC", text):
+        return "it has letters in parts, of which HDFS makes composed ones (Unicode's NFC)"
     size = len(text.encode())
     return f"it has {size} bytes" if size > MAX_SEGMENT_ID else ""
 

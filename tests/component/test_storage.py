@@ -598,3 +598,43 @@ async def test_half_a_database_is_skipped(storage, hand, source, tmp_path, compa
     assert "b.sqlite" in [copy.path for copy in third.present]
     assert third.listing.skipped == {}
     assert (await storage.find("b", "b.sqlite")).size == 4
+
+
+# -- any id ----------------------------------------------------------------------
+
+ODD_IDS = ["crawl 2026", " a ", "omü", "\u00e1b", "\U0001f577 web", "x" * 116, "ü" * 58]
+ODD_IDS += [f"odd{character}id" for character in " !\"#$%&'()*+,;<=>?@[\\]^_`{|}~"]
+ODD_IDS += [
+    "%41",
+    "a%2Fb",
+    "~a",
+    "-a",
+    "a..",
+    "a*",
+    "?",
+    "new",
+    "NEW",
+    "a.sqlite",
+    "\u200c\u0645 x",
+]
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_segment_id_is_a_file_of_its_own(storage, hand, source, tmp_path):
+    """Each can be published, found, listed, fetched and deleted, and none is another one."""
+    contents = {segment: segment.encode() * 3 for segment in ODD_IDS}
+    for segment, content in contents.items():
+        await storage.publish(source(content), segment)
+    listed = (await storage.changes(None)).present
+    assert sorted(copy.segment for copy in listed) == sorted(ODD_IDS)
+    for segment, content in contents.items():
+        found = await storage.find(segment)
+        assert found is not None and found.size == len(content), segment
+        await storage.fetch(found, tmp_path / "fetched")
+        assert (tmp_path / "fetched").read_bytes() == content, segment
+        (tmp_path / "fetched").unlink()
+        assert hand.read(found.path) == content
+    for segment in ODD_IDS:
+        await storage.delete(await storage.find(segment))
+        assert await storage.find(segment) is None
+    assert hand.names() == []

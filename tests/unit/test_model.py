@@ -53,7 +53,6 @@ GOOD_IDS += [
     "a|b",
     "a$b",
     "omü",
-    "a\u0301",
     "\u0661",
     "\u200b",
     "\u3000",
@@ -86,6 +85,8 @@ BAD_IDS += [
     "a\x85",
     "a:b",
     "*",
+    "a\u0301",
+    "\u2126",
     ".hidden",
 ]
 BAD_IDS += ["a\udc80", "\u2028", "\u202e", "\u2066", "\ufeffa", "\ufffd", "a#LATEST"]

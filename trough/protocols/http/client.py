@@ -30,6 +30,7 @@ from twisted.web.iweb import IResponse
 from trough import errors
 from trough.protocols.http.row_stream import RowLines
 from trough.protocols.line.pending_calls import QueryListener
+from trough.util.error_text import error_text
 
 #: Seconds within which a server has to take a connection.
 CONNECT_SECONDS = 5.0
@@ -87,7 +88,7 @@ class HttpClient:
         except (ConnectError, DNSLookupError) as error:
             raise errors.Unavailable(f"cannot connect to {url}: {error}") from error
         except Exception as error:  # the transport's own, of many kinds
-            raise errors.OutcomeUnknown(f"no answer from {url}: {_reason(error)}") from error
+            raise errors.OutcomeUnknown(f"no answer from {url}: {error_text(error)}") from error
 
     async def order(self, method: str, url: str, document: Mapping[str, object] | None) -> Any:
         """Ask a sync server; its JSON, or None where it says nothing.
@@ -254,7 +255,7 @@ async def _content(response: IResponse, url: str) -> bytes:
     except CancelledError:
         raise
     except Exception as error:
-        raise errors.OutcomeUnknown(f"no whole answer from {url}: {_reason(error)}") from error
+        raise errors.OutcomeUnknown(f"no whole answer from {url}: {error_text(error)}") from error
 
 
 class _Body(Protocol):
@@ -281,8 +282,3 @@ class _Body(Protocol):
             self.done.callback(b"".join(self._parts))
         else:
             self.done.errback(reason)
-
-
-def _reason(error: Exception) -> str:
-    inner = getattr(error, "reasons", None)  # of an Agent's failures, which say little
-    return str(inner[0].value if inner else error) or type(error).__name__

@@ -15,6 +15,7 @@ from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, read
 from twisted.web.http_headers import Headers
 
 from trough import errors
+from trough.util.error_text import error_text
 
 #: Seconds to establish a connection; a machine that is gone does not refuse one.
 CONNECT_TIMEOUT = 5.0
@@ -71,7 +72,7 @@ class ManagerClient:
             )
             return response.code, await readBody(response)
         except Exception as failure:  # Twisted's connection errors share no base
-            raise errors.Unavailable(f"no answer from {url}: {_reason(failure)}") from failure
+            raise errors.Unavailable(f"no answer from {url}: {error_text(failure)}") from failure
 
     async def close(self) -> None:
         """Close the connections that were kept."""
@@ -82,10 +83,6 @@ def _pass_on(result: Any, to: defer.Deferred[Any]) -> None:
     # Whoever was cancelled, or waited for too long, is told nothing more.
     if not to.called:
         to.callback(result)
-
-
-def _reason(failure: BaseException) -> str:
-    return str(failure) or type(failure).__name__
 
 
 def _answer(url: str, status: int, content: bytes) -> dict[str, Any]:

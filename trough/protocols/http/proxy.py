@@ -32,6 +32,7 @@ from trough.protocols.http.server import (
     finished,
     write_response,
 )
+from trough.util.error_text import error_text
 
 #: Names the worker that passed a request on; such a request is not passed on again.
 FORWARDED_HEADER = b"x-trough-forwarded-by"
@@ -97,7 +98,7 @@ class Proxy:
         except CancelledError:
             raise
         except Exception as failure:  # Twisted's connection errors share no base
-            raise NoConnection(f"no answer from {url}: {failure}") from failure
+            raise NoConnection(f"no answer from {url}: {error_text(failure)}") from failure
         code = (response.headers.getRawHeaders(CODE_HEADER) or [b""])[0].decode()
         if code == errors.Moved.code:
             said = (await readBody(response)).decode("utf-8", "replace")
@@ -134,11 +135,12 @@ class Proxy:
             content = await readBody(response)
         except ConnectError as failure:
             raise errors.NoWriteLock(
-                f"{url} cannot be connected to: {failure}", "provision the segment again"
+                f"{url} cannot be connected to: {error_text(failure)}",
+                "provision the segment again",
             ) from failure
         except (Exception, CancelledError) as failure:
             raise errors.OutcomeUnknown(
-                f"the write was passed on to {url}, and no answer came: {failure}",
+                f"the write was passed on to {url}, and no answer came: {error_text(failure)}",
                 "it may be on disk or not: look before writing again",
             ) from failure
         for name in _PASSED_BACK:

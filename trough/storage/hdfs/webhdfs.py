@@ -28,6 +28,7 @@ from hdfs.client import _Request
 
 from trough import errors
 from trough.storage.hdfs.abortable_http import AbortableSession
+from trough.util.error_text import error_text
 from trough.util.threads import Cancellation
 
 T = TypeVar("T")
@@ -399,6 +400,5 @@ def _unknown_operation(error: errors.Unavailable) -> bool:
 
 def _shown(error: Exception) -> str:
     """One line about an error; a server's may be a page of HTML or a stack trace."""
-    text = str(error).strip() or type(error).__name__
     kind = getattr(error, "exception", None)
-    return (f"{kind}: " if kind else "") + " ".join(text.split())[:300]
+    return (f"{kind}: " if kind else "") + error_text(error)[:300]

@@ -1,0 +1,38 @@
+"""What clients read of an error never names an object of Python."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.python.failure import Failure
+from twisted.web.client import RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError, ReadTimeoutError
+
+from trough.util.error_text import error_text
+
+POOL = HTTPConnectionPool("nn1", 9870)
+REFUSED = NewConnectionError(HTTPConnection("nn1", 9870), "Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("plain"), "plain"),
+        (ValueError(), "ValueError"),
+        (ResponseNeverReceived([Failure(Refused("no"))]), "no"),
+        (ResponseFailed([Failure(RequestTransmissionFailed([Failure(OSError("cut"))]))]), "cut"),
+        (REFUSED, "Connection refused"),
+        (requests.ConnectionError(MaxRetryError(POOL, "/x", REFUSED)), "Connection refused"),
+        (ReadTimeoutError(POOL, "/x", "Read timed out."), "Read timed out."),
+        (requests.ReadTimeout(ReadTimeoutError(POOL, "/", "Read timed out.")), "Read timed out."),
+        (ProtocolError("Connection aborted.", OSError("reset by peer")), "reset by peer"),
+    ],
+)
+def test_an_errors_text(error: Exception, text: str) -> None:
+    """That of the innermost error, without addresses."""
+    found = error_text(error)
+    assert text in found
+    assert "object at" not in found and "Failure" not in found and "Pool(" not in found

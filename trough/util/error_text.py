@@ -1,0 +1,37 @@
+"""What an exception says, for people: without the names of Python's objects.
+
+Libraries wrap the one error that tells something in several that do not, and show objects by
+their addresses. Clients see such texts.
+"""
+
+from __future__ import annotations
+
+import re
+
+# "<urllib3.connection.HTTPConnection object at 0x7f...>: " and "HTTPPool(host='h', port=1): "
+_OBJECTS = re.compile(r"<[^<>]*\bat 0x[0-9a-f]+[^<>]*>:? ?|\b\w*Pool\(host=[^)]*\):? ?")
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The error that the others wrap."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        error = _wrapped(error) or error
+    return error
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    reasons = getattr(error, "reasons", None)  # Failures, of Twisted's HTTP client
+    if isinstance(reasons, list | tuple) and reasons:
+        return getattr(reasons[0], "value", None)
+    reason = getattr(error, "reason", None)  # urllib3's
+    if isinstance(reason, BaseException):
+        return reason
+    return next((each for each in error.args if isinstance(each, BaseException)), None)
+
+
+def error_text(error: BaseException) -> str:
+    """One line: what the innermost error says, or else its kind."""
+    found = innermost(error)
+    return " ".join(_OBJECTS.sub("", str(found)).split()) or type(found).__name__
