@@ -57,17 +57,29 @@ checker: .venv/tested
 clean:
 	rm -rf .venv .cache build dist *.egg-info
 
-# An editable installation has to be of the compatible kind: the other one hides
-# twisted/plugins from twistd.
-.venv/installed: setup.cfg pyproject.toml
+# Every package that make installs has its version and its hashes in requirements/. An editable
+# installation has to be of the compatible kind: the other one hides twisted/plugins from twistd.
+.venv/installed: setup.cfg pyproject.toml requirements/run.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable . --config-settings editable_mode=compat
+	$(BIN)/pip install --quiet --require-hashes -r requirements/run.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . \
+	    --config-settings editable_mode=compat
 	@touch $@
 
-.venv/tested: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[test]' --config-settings editable_mode=compat
+.venv/tested: .venv/installed requirements/test.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt
 	@touch $@
 
-.venv/documented: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[docs]' --config-settings editable_mode=compat
+.venv/documented: .venv/installed requirements/docs.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/docs.txt
 	@touch $@
+
+# Resolve setup.cfg again, for each of the three environments.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-header --upgrade setup.cfg requirements/build.in
+
+lock: .venv/installed
+	$(BIN)/pip install --quiet uv
+	$(LOCK) --output-file requirements/run.txt
+	$(LOCK) --extra test --output-file requirements/test.txt
+	$(LOCK) --extra docs --output-file requirements/docs.txt
