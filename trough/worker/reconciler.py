@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.metadata import AssignmentChanges
 from trough.model import READ, Assignment
+from trough.util.log_digest import LogDigest
 from trough.util.periodic import Periodic
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Reconciler(service.MultiService):
         self._stopped = False
         self._filling = False
         self._soon: IDelayedCall | None = None
+        self._digest = LogDigest(clock.seconds, _report_more)
         Periodic("segments put off", retry, self._again, clock).setServiceParent(self)
 
     # -- what there is to do ----------------------------------------------------
@@ -157,6 +159,7 @@ class Reconciler(service.MultiService):
     # -- one at a time ----------------------------------------------------------
 
     async def _again(self) -> None:
+        self._digest.flush()
         self._try_again(TRIES)
 
     def _try_again(self, count: int) -> None:
@@ -238,6 +241,8 @@ class Reconciler(service.MultiService):
             return
         self._reasons[segment] = kind
         if failure.check(errors.TroughError):
+            if not self._digest.is_first(f"put off ({kind})"):
+                return
             _log.warn("{segment}: put off: {reason}", segment=segment, reason=failure.value)
         else:
             _log.failure("{segment}: put off", failure=failure, segment=segment)
@@ -318,7 +323,8 @@ class Reconciler(service.MultiService):
         async with worker.provisioning.alone(segment):
             worker.publisher.withdraw(segment)
             await worker.segments.drop(segment)
-        _log.info("{segment}: local copy deleted, others hold it", segment=segment)
+        if self._digest.is_first(_DELETED):
+            _log.info("{segment}: {done}", segment=segment, done=_DELETED)
 
     async def _is_deleted_or_cold(self, segment: str) -> bool:
         copy = self._worker.segments.get(segment)
@@ -326,3 +332,10 @@ class Reconciler(service.MultiService):
             return False
         found = await self._worker.storage.find(segment, copy.entry.path)
         return found is None or self._worker.is_cold(segment)
+
+
+_DELETED = "local copy deleted, others hold it"
+
+
+def _report_more(cause: str, count: int) -> None:
+    _log.info("{count} more segments: {cause}", count=count, cause=cause)

@@ -1,0 +1,51 @@
+"""One line in the log for each cause and minute, however many things it befalls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: Seconds for which what has the same cause is counted.
+PERIOD = 60.0
+
+
+@dataclass(slots=True)
+class _Counted:
+    since: float
+    more: int = 0
+
+
+class LogDigest:
+    """Counts what has the same cause.
+
+    The first one is for its caller to log; of the others, a line each period tells the number.
+
+    :param now: seconds, by a clock that only goes on
+    :param report: logs a cause and how many more there were
+    """
+
+    def __init__(self, now: Callable[[], float], report: Callable[[str, int], None]) -> None:
+        self._now = now
+        self._report = report
+        self._causes: dict[str, _Counted] = {}
+
+    def is_first(self, cause: str) -> bool:
+        """Whether this is to be logged by itself; else it is counted."""
+        known = self._causes.get(cause)
+        if known is None:
+            self._causes[cause] = _Counted(self._now())
+            return True
+        known.more += 1
+        return False
+
+    def flush(self) -> None:
+        """Report what was counted for a period; to be called now and then."""
+        now = self._now()
+        for cause, counted in list(self._causes.items()):
+            if now - counted.since < PERIOD:
+                continue
+            if counted.more:
+                self._report(cause, counted.more)
+                self._causes[cause] = _Counted(now)
+            else:
+                del self._causes[cause]
