@@ -312,6 +312,20 @@ def quotes_name(sql: str, name: str) -> bool:
     return any(each.text.lower() == name for each in names)
 
 
+def without_limit(sql: str) -> str:
+    """`sql` up to its outermost LIMIT, or to the semicolon that ends it."""
+    try:
+        tokens = sqlglot.tokenize(sql, read=Verbatim)
+    except SqlglotError:
+        return sql
+    depth = 0
+    for token in tokens:
+        depth += (token.token_type == TokenType.L_PAREN) - (token.token_type == TokenType.R_PAREN)
+        if not depth and token.token_type in (TokenType.LIMIT, TokenType.SEMICOLON):
+            return sql[: token.start]
+    return sql
+
+
 # A star after one of these is no multiplication, and not that of count(*).
 _BEFORE_ALL = frozenset(
     {TokenType.SELECT, TokenType.DISTINCT, TokenType.ALL, TokenType.COMMA, TokenType.DOT}

@@ -15,6 +15,7 @@ from typing import Any
 
 from trough import errors
 from trough.gather import sqlite_helpers
+from trough.gather.dialect import without_limit
 from trough.gather.schema import SegmentSchema, TableShape
 from trough.sql.sandbox import Action
 
@@ -89,9 +90,7 @@ class UnionDatabase:
         # Over empty tables only a query that reads none of them runs for long.
         self._connection.set_progress_handler(lambda: 1, 1000 * sqlite_helpers.STEPS)
         try:
-            cursor = self._connection.execute(sql, parameters)
-            description = cursor.description
-            cursor.close()
+            description = self._description(sql, parameters)
         except sqlite_helpers.Error as error:
             raise self._explained(error, sql) from error
         finally:
@@ -105,6 +104,40 @@ class UnionDatabase:
         return Prepared(
             tuple(item[0] for item in description), frozenset(reads), frozenset(functions)
         )
+
+    def _description(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> Any:
+        """The cursor's description of the columns of `sql`.
+
+        The module steps a statement before it describes it. Over empty tables a step may fail
+        where rows would make it succeed: ``LIMIT (SELECT max(n) FROM t)`` is NULL there. Then
+        the columns are those of the same text with LIMIT 0, which computes nothing.
+        """
+        try:
+            return self._described(sql, parameters)
+        except sqlite_helpers.Error as error:
+            if sqlite_helpers.was_interrupted(error) or not self._compiles(sql, parameters):
+                raise
+            positional = bool(parameters) and not isinstance(parameters, Mapping)
+            highest = f"?{len(parameters)}" if positional else "0"
+            try:
+                # The number keeps the count of positional parameters that a LIMIT names.
+                return self._described(f"{without_limit(sql)}\nLIMIT 0 AND {highest}", parameters)
+            except sqlite_helpers.Error:
+                raise error from None
+
+    def _described(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> Any:
+        cursor = self._connection.execute(sql, parameters)
+        try:
+            return cursor.description
+        finally:
+            cursor.close()
+
+    def _compiles(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> bool:
+        try:
+            self._connection.execute(f"EXPLAIN {sql}", parameters).close()
+        except sqlite_helpers.Error:
+            return False
+        return True
 
     def _opened(self, program: list[tuple]) -> set[tuple[str, str]]:
         """The columns of tables that a program reads.
