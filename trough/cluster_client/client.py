@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
@@ -24,19 +24,20 @@ from trough import errors
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.existing import SegmentSet, existing
 from trough.cluster_client.fan_out import FanOut
-from trough.cluster_client.gather import Gathers, Receive
-from trough.cluster_client.gather_driver import GatherResult
-from trough.cluster_client.gather_process import MEMORY as GATHER_MEMORY
 from trough.cluster_client.interfaces import Listener, QueryRequest, QueryStats, WorkerClientFactory
 from trough.cluster_client.router import SegmentRouter
 from trough.cluster_client.transports import Workers, refuse_parameters
 from trough.metadata import Metadata
 from trough.model import Copy, Leader, Schema, Worker, check_segment_id, segment_word
-from trough.protocols.http.client import HttpClient
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.values import Parameters
 
-__all__ = ["Cluster", "FanOut", "GatherResult", "Listener", "QueryStats"]
+if TYPE_CHECKING:
+    from trough.cluster_client.gather import Gathers, Receive
+    from trough.cluster_client.gather_driver import GatherResult
+    from trough.protocols.http.client import HttpClient
+
+__all__ = ["Cluster", "FanOut", "Listener", "QueryStats"]
 
 #: Seconds to wait for a sync server to lead again after the last leader was lost, and
 #: between two looks for it.
@@ -56,7 +57,8 @@ class Cluster:
 
     :param metadata: opened and closed by this
     :param token: to authenticate with, where servers ask for it
-    :param gather_memory: bytes that SQLite may use in the process of each GATHER
+    :param gather_memory: bytes that SQLite may use in the process of each GATHER; None: as
+        :mod:`trough.cluster_client.gather_process` has it
     """
 
     def __init__(
@@ -64,21 +66,43 @@ class Cluster:
         metadata: Metadata,
         reactor: Any,
         token: str | None = None,
-        gather_memory: int = GATHER_MEMORY,
+        gather_memory: int | None = None,
     ) -> None:
         self.metadata = metadata
         self._reactor = reactor
         self._links = ConnectionPool(reactor, token)
-        self._http = HttpClient(reactor, token)
+        self._token = token
+        self._gather_memory = gather_memory
+        self._closed = False
+        self._made_http: HttpClient | None = None
+        self._made_gathers: Gathers | None = None
         self._workers = Workers(self._links, self._http)
         self._routes = SegmentRouter(metadata, reactor)
-        self._gathers = Gathers(
-            self,
-            lambda: Workers(ConnectionPool(reactor, token), self._http),
-            reactor,
-            gather_memory,
-        )
         self._holders: dict[str, _Holder] = {}
+
+    # A short query of the shell must not wait for the import of what it does not use.
+
+    def _http(self) -> HttpClient:
+        if self._made_http is None:
+            from trough.protocols.http.client import HttpClient
+
+            self._made_http = HttpClient(self._reactor, self._token)
+        return self._made_http
+
+    def _gathers(self) -> Gathers:
+        if self._made_gathers is None:
+            from trough.cluster_client.gather import Gathers
+            from trough.cluster_client.gather_process import MEMORY
+
+            if self._closed:
+                raise errors.Cancelled("this client was closed")
+            self._made_gathers = Gathers(
+                self,
+                lambda: Workers(ConnectionPool(self._reactor, self._token), self._http),
+                self._reactor,
+                MEMORY if self._gather_memory is None else self._gather_memory,
+            )
+        return self._made_gathers
 
     async def open(self) -> None:
         """Connect to the metadata store; servers are connected to as they are needed.
@@ -89,9 +113,12 @@ class Cluster:
 
     async def close(self) -> None:
         """Let go of all connections; what is under way fails. Idempotent."""
-        await self._gathers.close()
+        self._closed = True
+        if self._made_gathers is not None:
+            await self._made_gathers.close()
         await self._links.close()
-        await self._http.close()
+        if self._made_http is not None:
+            await self._made_http.close()
         await self.metadata.close()
 
     # -- reading ---------------------------------------------------------------
@@ -158,7 +185,7 @@ class Cluster:
             ``stale``: those that did not answer their present state, with their marks
         :raises trough.errors.TroughError: there is no exact answer, or segments failed
         """
-        return await self._gathers.run(
+        return await self._gathers().run(
             segments,
             sql,
             parameters,
@@ -172,7 +199,7 @@ class Cluster:
 
     def warm_gathers(self) -> None:
         """Start the process of the first GATHER now, which takes half a second."""
-        self._gathers.processes.warm()
+        self._gathers().processes.warm()
 
     def matching(self, pattern: str | re.Pattern[str] | None) -> AsyncIterator[list[str]]:
         """Pages of the ids of all segments that exist in which `pattern` is found, whether
@@ -257,7 +284,7 @@ class Cluster:
             answer = await connection.write(segment, sql, parameters, seconds=seconds)
             return int(answer.fields.get("changes", 0))
         refuse_parameters(holder.node, parameters)
-        await self._http.write(holder.url, sql)
+        await self._http().write(holder.url, sql)
         return 0
 
     # -- what sync servers do --------------------------------------------------
@@ -403,7 +430,7 @@ class Cluster:
                     raise _LeaderAway(error) from error
                 raise
         method, path, document = http
-        return await self._http.order(method, f"{leader.url.rstrip('/')}/{path}", document)
+        return await self._http().order(method, f"{leader.url.rstrip('/')}/{path}", document)
 
 
 @dataclass(frozen=True, slots=True)

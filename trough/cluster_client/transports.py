@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from trough import errors
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.interfaces import QueryHandle, QueryRequest, WorkerClient
 from trough.cluster_client.router import Route, WorkerAddress
-from trough.protocols.http.client import HttpClient
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.pending_calls import QueryListener
 from trough.protocols.line.values import Parameters
+
+if TYPE_CHECKING:
+    from trough.protocols.http.client import HttpClient
 
 
 class LineSource:
@@ -49,9 +52,12 @@ class HttpSource:
 
 
 class Workers:
-    """Workers by place; see :class:`trough.cluster_client.interfaces.WorkerClientFactory`."""
+    """Workers by place; see :class:`trough.cluster_client.interfaces.WorkerClientFactory`.
 
-    def __init__(self, links: ConnectionPool, http: HttpClient) -> None:
+    :param http: called at the first worker that speaks HTTP alone
+    """
+
+    def __init__(self, links: ConnectionPool, http: Callable[[], HttpClient]) -> None:
         self._links = links
         self._http = http
 
@@ -62,7 +68,7 @@ class Workers:
         """
         if place.line:
             return LineSource(await self._links.to(place.line))
-        return HttpSource(self._http, place.node)
+        return HttpSource(self._http(), place.node)
 
     async def close(self) -> None:
         """Close the connections of the line protocol. Idempotent."""

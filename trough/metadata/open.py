@@ -7,11 +7,13 @@ asks for it, so that one machine needs no RethinkDB driver in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import Metadata
 from trough.metadata.url import SqliteAddress, parse
+
+if TYPE_CHECKING:
+    from trough.executors.pool.task_pool import TaskPool
 
 
 def open_metadata(

@@ -12,11 +12,13 @@ Clients that look into the store themselves match in their own process
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from trough import errors
-from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import conditions
+
+if TYPE_CHECKING:
+    from trough.executors.pool.task_pool import TaskPool
 
 P = ParamSpec("P")
 T = TypeVar("T")

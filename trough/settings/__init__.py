@@ -25,10 +25,11 @@ from trough.errors import BadSettings
 from trough.settings.checks import check_together, clash
 from trough.settings.keys import KEYS, REPLACED, Key, Settings
 from trough.settings.kinds import ValidationError
+from trough.util.default_paths import SETTINGS_FILE
 
 __all__ = ["DEFAULT_FILE", "KEYS", "Key", "Settings", "load_settings", "settings_from"]
 
-DEFAULT_FILE = "/etc/trough/settings.yml"
+DEFAULT_FILE = SETTINGS_FILE
 ENVIRONMENT = "environment"
 
 _USER_AND_PASSWORD = re.compile(r"://\S*:\S*@")

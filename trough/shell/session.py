@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from trough import errors
 from trough.errors import TroughError
@@ -18,17 +18,17 @@ from trough.shell.output.formats import Choice
 
 # -- what a query tells while it runs -------------------------------------------
 
+# Named tuples, for they take a fifth of the time that dataclasses take to be imported.
 
-@dataclass(frozen=True, slots=True)
-class Columns:
+
+class Columns(NamedTuple):
     """A segment begins."""
 
     segment: str
     names: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(NamedTuple):
     """Further rows of a segment.
 
     :ivar size: characters in them, about
@@ -53,16 +53,14 @@ class Done:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """A segment failed; whatever came of it is not the whole answer."""
 
     segment: str
     error: TroughError
 
 
-@dataclass(frozen=True, slots=True)
-class Marked:
+class Marked(NamedTuple):
     """What a segment answers need not be its present state.
 
     :ivar mark: ``last-promoted`` or ``unconfirmed``
@@ -72,15 +70,13 @@ class Marked:
     mark: str
 
 
-@dataclass(frozen=True, slots=True)
-class Restarted:
+class Restarted(NamedTuple):
     """A segment is asked again elsewhere: its columns and rows come anew."""
 
     segment: str
 
 
-@dataclass(frozen=True, slots=True)
-class Progressed:
+class Progressed(NamedTuple):
     """How far a query is that has one answer for many segments.
 
     :ivar step: what is being done with what they said, if that is all that is left to do
@@ -114,22 +110,19 @@ class Query(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """A write was committed: how many rows it changed."""
 
     changes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """One segment's turn has come, of many that something is done to."""
 
     segment: str
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """How one segment fared of many that something was done to."""
 
     segment: str

@@ -10,13 +10,15 @@ from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
 from time import process_time
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import conditions, patterns
 from trough.metadata.sqlite import reads
 from trough.metadata.sqlite.database import Database
 from trough.model import Copy
+
+if TYPE_CHECKING:
+    from trough.executors.pool.task_pool import TaskPool
 
 #: Seconds of processor time after which a task gives back what it has found: well below its
 #: first slice.

@@ -13,12 +13,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 
 from trough import errors
-from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch, conditions
 from trough.metadata.sqlite import reads
 from trough.metadata.sqlite import writes as changes
@@ -27,6 +26,9 @@ from trough.metadata.sqlite.regex import existing_pages, matching_pages
 from trough.metadata.sqlite.watch import Watcher, assignment_source, lock_changes
 from trough.model import Assignment, CanonicalCopy, Copy, Inventory, Leader, Lock, Schema, Worker
 from trough.util.threads import ThreadPoolService
+
+if TYPE_CHECKING:
+    from trough.executors.pool.task_pool import TaskPool
 
 T = TypeVar("T")
 
@@ -53,7 +55,7 @@ class SqliteMetadata(Metadata):
         self._clock = clock
         self._writing = ThreadPoolService("registry-write", 1, reactor)
         self._reading = ThreadPoolService("registry-read", 2, reactor)
-        self._tasks = tasks or TaskPool(reactor)
+        self._given_tasks = tasks
         self._owns_tasks = tasks is None
         self._reactor = reactor
         self._is_open = False
@@ -61,6 +63,14 @@ class SqliteMetadata(Metadata):
         self._opening = DeferredLock()
 
     # -- life ------------------------------------------------------------------
+
+    def _tasks(self) -> TaskPool:
+        if self._given_tasks is None:
+            # Imported late: a short query of the shell names no pattern.
+            from trough.executors.pool.task_pool import TaskPool
+
+            self._given_tasks = TaskPool(self._reactor)
+        return self._given_tasks
 
     async def open(self) -> None:
         # Worker and sync server of one process both open the store that they share;
@@ -93,8 +103,8 @@ class SqliteMetadata(Metadata):
 
     async def _stop_threads(self) -> None:
         self._is_open = False
-        if self._owns_tasks:
-            await self._tasks.close()
+        if self._owns_tasks and self._given_tasks is not None:
+            await self._given_tasks.close()
         for threads in (self._reading, self._writing):
             await threads.stopService()
 
@@ -202,7 +212,7 @@ class SqliteMetadata(Metadata):
     def segments_matching(self, pattern: str | None) -> AsyncIterator[list[Copy]]:
         if pattern is None:
             return self._pages(reads.readable_page, conditions.matcher(None))
-        return matching_pages(self._tasks, self._path, pattern, PORTION)
+        return matching_pages(self._tasks(), self._path, pattern, PORTION)
 
     async def _pages(
         self, function: Callable[..., Any], *args: Any, first: Any = ("", "")
@@ -219,7 +229,7 @@ class SqliteMetadata(Metadata):
         if pattern is None:
             every = conditions.matcher(None)
             return self._pages(reads.existing_page, every, ("", None), first="")
-        return existing_pages(self._tasks, self._path, pattern, PORTION)
+        return existing_pages(self._tasks(), self._path, pattern, PORTION)
 
     async def inventory(self) -> Inventory:
         return await self._read(reads.inventory)
