@@ -206,7 +206,7 @@ class _Grouping:
                 continue
             if not self.relation.base_tables_only:
                 raise NotPushed("how a subquery's column compares: put a CAST around it")
-            partial.typed = True
+            partial.give_type()
 
     def _choose_first_form(self) -> None:
         """Ask in the exact form at once where a sum's argument is of type REAL."""

@@ -161,7 +161,7 @@ class _Composer:
             if isinstance(meant, CastAs) or (
                 isinstance(meant, exp.Column) and meant.table in relation.base_sources
             ):
-                partial.typed = True
+                partial.give_type()
         return pushed
 
     def _is_alike(self, select: exp.Select, pushed: Pushdown, text: str) -> bool:

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
-from trough.gather.dialect import Part, Plus, write
+from trough.gather.dialect import CastAs, Part, Plus, write
 from trough.gather.union_database import SEGMENT
 
 #: The scratch table of partial rows. No table of a segment can be called so.
@@ -92,6 +92,17 @@ class Partial:
     def meant(self) -> exp.Expr:
         """The first part of the user's text that the column is about."""
         return self.piece.parts[0]
+
+    def give_type(self) -> None:
+        """Have the column keep its affinity, as a comparison depends on it.
+
+        :raises NotPushed: the column would change values: a CAST AS NUMERIC leaves 3.0 as it
+            is, and a column of that affinity (which CREATE TABLE AS calls NUM) stores 3
+        """
+        bare = self.meant.this if isinstance(self.meant, exp.Collate) else self.meant
+        if isinstance(bare, CastAs) and self.affinity == "NUM":
+            raise NotPushed("CAST AS NUMERIC of an inner SELECT: CAST AS REAL or INTEGER")
+        self.typed = True
 
     @property
     def declaration(self) -> str:

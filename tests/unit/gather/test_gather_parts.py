@@ -71,6 +71,9 @@ SHIPPED = [
     "SELECT n, k FROM u JOIN (SELECT h, count(*) AS k FROM t GROUP BY h) q ON q.h = u.h ORDER BY 1",
     "SELECT n, k FROM u JOIN (SELECT h, count(*) AS k FROM t GROUP BY h) q ON u.h = q.h ORDER BY 1",
     "SELECT h FROM u UNION SELECT max(h) FROM t ORDER BY 1",
+    "SELECT 1, h FROM u EXCEPT SELECT 1, 'z' UNION SELECT DISTINCT 3, CAST(t.c AS NUMERIC) FROM t",
+    "SELECT k, typeof(k) FROM (SELECT CAST(c AS NUMERIC) AS k FROM t GROUP BY 1) WHERE k < 'a'",
+    "SELECT CAST(c AS NUMERIC) AS k, count(*) FROM t GROUP BY k HAVING k < 'a'",
     "SELECT a, (SELECT count(*) FROM u) FROM t ORDER BY a",
     "SELECT a, (SELECT count(*) FROM u WHERE u.h = t.h) FROM t ORDER BY a",
 ]  # fmt: skip
