@@ -359,13 +359,15 @@ async def test_a_retirement_that_takes_long_holds_up_no_other_segment(tmp_path):
             await worker.written(segment, "INSERT INTO t VALUES (1)")
         await worker.metadata.release_lock(await worker.metadata.lock_of("300001"))
     worker = WorkerParts(tmp_path)
-    worker.threads.startService()
+    retiring = HeldUp(worker.pool, "retire")
     try:
-        with occupied(worker.threads):
-            await worker.start()
-            await worker.written("300002", "INSERT INTO t VALUES (2)")
-            with pytest.raises(errors.NoWriteLock):
-                worker.write("300001", "INSERT INTO t VALUES (2)")
+        await worker.start()
+        await retiring.reached
+        await worker.written("300002", "INSERT INTO t VALUES (2)")
+        with pytest.raises(errors.NoWriteLock):
+            worker.write("300001", "INSERT INTO t VALUES (2)")
+        assert not worker.segments.aside()
+        retiring.go_on()
         await until(worker.segments.aside, "the file that goes aside")
     finally:
         await worker.stop()
