@@ -98,11 +98,22 @@ class Front:
     def send(self, *messages):
         self.socket.sendall(frame(list(messages)))
 
-    def ask(self, number, text, *targets, limit=0, framing=0, seconds=LONG, window=1 << 20):
+    def ask(
+        self,
+        number,
+        text,
+        *targets,
+        limit=0,
+        framing=0,
+        seconds=LONG,
+        window=1 << 20,
+        client="client",
+        stays=False,
+    ):
         """Send a query."""
         deadline = time.monotonic() + seconds
         shape = (deadline, limit, framing, "t", window)
-        self.send((ipc.READ, number, text, None, *shape, "client", list(targets)))
+        self.send((ipc.READ, number, text, None, *shape, client, stays, list(targets)))
 
     def next(self):
         """The next message."""
@@ -263,8 +274,8 @@ def test_what_is_cancelled_or_dropped_before_it_began_is_not_begun(front, target
     deadline = time.monotonic() + LONG
     shape = (deadline, 0, 0, "t", 1 << 20)
     front.send(
-        (ipc.READ, 1, "SELECT 1", None, *shape, "a", [target]),
-        (ipc.READ, 2, "SELECT 1", None, *shape, "b", missing),
+        (ipc.READ, 1, "SELECT 1", None, *shape, "a", False, [target]),
+        (ipc.READ, 2, "SELECT 1", None, *shape, "b", False, missing),
         (ipc.CANCEL, 1),
         (ipc.DROP, 2, frozenset({0, 2})),
     )
@@ -402,3 +413,20 @@ def test_ten_thousand_segments_fit_into_two_executors(tmp_path):
         (anonymous,) = (line.split()[1] for line in status if line.startswith("RssAnon"))
     assert int(anonymous) < 300_000
     front.close()
+
+
+@pytest.mark.parametrize("segments", [1, 3])
+def test_a_long_read_is_handed_back_when_another_client_waits(front, target, segments):
+    """Not for what the same client asks; and never one that is to stay."""
+    front.ask(1, ENDLESS, *[target] * segments)
+    front.ask(2, "SELECT 1", target)
+    front.wait_until_it_runs(1)
+    front.ask(3, "SELECT 1", target, client="another")
+    assert front.next() == (ipc.HANDED_BACK, 1)
+    assert {front.next()[1] for _ in range(2)} == {2, 3}
+    front.ask(4, ENDLESS, *[target] * segments, stays=True, seconds=1)
+    front.wait_until_it_runs(4)
+    front.ask(5, "SELECT 1", target, client="another")
+    came = [front.next(), front.next()]
+    assert {message[1] for message in came} == {4, 5}
+    assert not any(message[0] == ipc.HANDED_BACK for message in came)

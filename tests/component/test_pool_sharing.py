@@ -53,6 +53,37 @@ async def test_endless_reads_leave_room_for_short_ones(targets, long):
             each.job.cancel()
 
 
+@pytest.mark.parametrize("most", [2, 8])
+@ensure
+async def test_a_short_read_does_not_wait_for_a_dozen_endless_ones(targets, most):
+    """Neither while these begin nor later, whether or not there may be more executors."""
+    async with running_pool(executors=2, max_executors=most) as pool:
+        await gatherResults([ask(pool, target, "SELECT 1").outcome for target in targets])
+        endless = [ask(pool, targets[n], f"{ENDLESS} -- {n}", client=f"c{n}") for n in range(12)]
+        within = ReadLimits(2.0)
+        for n in range(40):
+            read = ask(pool, targets[n % 16], "SELECT 1", client="other", limits=within)
+            assert await read.outcome == Outcome(segments=1, rows=1), n
+        several = ask(pool, targets, "SELECT 1", client="other", limits=within)
+        assert await several.outcome == Outcome(segments=16, rows=16)
+        assert not any(each.ends for each in endless)
+        for each in endless:
+            each.job.cancel()
+
+
+@ensure
+async def test_what_is_handed_back_is_asked_again_once(targets):
+    """Of every segment one answer, however often others had their turn meanwhile."""
+    async with running_pool(executors=2, max_executors=4) as pool:
+        long = [ask(pool, targets[:4], LONG, client=f"c{n}") for n in range(3)]
+        alone = ask(pool, targets[0], LONG, client="alone", framing=Framing.OBJECTS)
+        while not all(each.ends for each in (*long, alone)):
+            await gatherResults([ask(pool, each, "SELECT 1").outcome for each in targets[:4]])
+        assert {each.ends[0] for each in long} == {Outcome(segments=4, rows=4)}
+        assert [each.text.count("[[700000]]") for each in long] == [4] * 3
+        assert alone.text == '[{"max(i)":700000}]\n'
+
+
 @ensure
 async def test_long_reads_that_had_to_wait_are_answered(targets):
     """By the same rows, whoever was taken off an executor meanwhile."""

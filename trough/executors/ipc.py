@@ -16,8 +16,8 @@ Message = tuple[Any, ...]
 
 # -- from the front to an executor ------------------------------------------------------
 
-#: part, text, parameters, deadline, row limit, framing, tag, window, client, targets; a
-#: target is segment, path, generation, writable
+#: part, text, parameters, deadline, row limit, framing, tag, window, client, whether it is
+#: never handed back, targets; a target is segment, path, generation, writable
 READ = 1
 #: number, place in the table of begun writes, text, parameters, deadline, seconds that it
 #: may run, client, segment, path, generation
@@ -52,6 +52,9 @@ WRITTEN = 6
 REFUSED = 7
 #: number: a call is done
 RETURNED = 8
+#: part: stopped so that others get their turn; everything of it that was not sent is to be
+#: asked again
+HANDED_BACK = 9
 
 # -- from a task process to its pool, as answer to (function, seconds, arguments) ---------
 

@@ -67,6 +67,9 @@ LOOK = 0.002
 #: Seconds between two such looks while a regular expression is being matched.
 ALARM = 0.02
 
+#: Seconds that a read may run before its first row while another client's work waits here.
+SLICE = 0.02
+
 #: SQL texts whose plans are kept.
 KEPT_PLANS = 1000
 
@@ -121,6 +124,7 @@ class ExecutorLoop:
         self.segment: str | None = None
         self._writing = 0
         self._next_look = 0.0
+        self._turn_began = 0.0
         self._receivers: dict[int, Callable[..., None]] = {
             ipc.WRITE: self._write,
             ipc.CALL: self._call,
@@ -149,6 +153,7 @@ class ExecutorLoop:
                 self._look(now)
             else:
                 work = ready.popleft()
+                self._turn_began = now
                 try:
                     work.turn(self, now)
                 except Exception as error:  # ours; whoever asked must not wait for ever
@@ -228,7 +233,18 @@ class ExecutorLoop:
         if now > watched.deadline:
             self._engine.stopped = out_of_time()
             return 1
+        if self._has_to_yield(watched, now):
+            self._engine.stopped = errors.Cancelled("others have their turn")
+            return 1
         return 0
+
+    def _has_to_yield(self, watched: Task | Write, now: float) -> bool:
+        """Whether to stop a read, so that the front can ask it where nobody waits behind it."""
+        if not isinstance(watched, ReadPart) or not watched.movable:
+            return False
+        if now - self._turn_began >= SLICE and self.ready.others(watched.client):
+            watched.handed_back = True
+        return watched.handed_back
 
     def _set_alarm(self) -> None:
         if not self._alarm_set:

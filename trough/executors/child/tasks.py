@@ -44,12 +44,17 @@ class Task:
     :ivar deadline: by :func:`time.monotonic`
     :ivar cancelled: nobody wants it any more
     :ivar stalled: it waits for credit
+    :ivar movable: it can be stopped now and asked again elsewhere, for nothing of what it
+        does was sent
+    :ivar handed_back: it was stopped for that
     """
 
     client = ""
     deadline = float("inf")
     cancelled = False
     stalled = False
+    movable = False
+    handed_back = False
 
     def turn(self, executor: ExecutorLoop, now: float) -> None:
         """Do a little, and get in line again if that was not all."""
@@ -61,6 +66,7 @@ class ReadPart(Task, Query):
 
     :ivar number: by which the front knows it
     :ivar window: bytes that may be on their way
+    :ivar stays: it is never handed back
     :ivar targets: all that it was given
     """
 
@@ -75,9 +81,11 @@ class ReadPart(Task, Query):
         tag: str,
         window: int,
         client: str,
+        stays: bool,
         targets: list[Target],
     ) -> None:
         self.client = client
+        self.stays = stays
         self.number = number
         self.plan = plan
         self.parameters = parameters
@@ -96,6 +104,12 @@ class ReadPart(Task, Query):
         if self.stalled and self.unacknowledged < self.window:
             self.stalled = False
             executor.ready.append(self)
+
+    def hand_back(self, executor: ExecutorLoop) -> None:
+        """Leave the rest to the front, which asks for it again."""
+        self.close()
+        executor.parts.pop(self.number, None)
+        executor.send((ipc.HANDED_BACK, self.number))
 
     def drop(self, places: frozenset[int]) -> None:
         """Forget those of these targets that have not been asked."""
@@ -131,7 +145,9 @@ class SingleSegmentRead(ReadPart):
             if now > self.deadline:
                 raise out_of_time()
             if self._answer is None:
+                self.movable = not self.stays
                 answer = self._answer = executor.reader.begin(self, *self.targets[0])
+                self.handed_back = False
                 piece = answer.first
             else:
                 answer = self._answer
@@ -139,10 +155,14 @@ class SingleSegmentRead(ReadPart):
             if len(piece) > _LARGE and self.framing is Framing.OBJECTS:
                 piece = self._cut(memoryview(piece))
         except errors.TroughError as error:
-            self._fail(executor, error)
+            if self.handed_back:
+                self.hand_back(executor)
+            else:
+                self._fail(executor, error)
             return
         finally:
             executor.watched = None
+            self.movable = False
         if answer.over and not self._rest:
             del executor.parts[self.number]
             executor.send((ipc.ENDED, self.number, piece, answer.count), len(piece))
@@ -196,7 +216,10 @@ class MultiSegmentRead(ReadPart):
             self._begin(executor)
         elif self._under_way:
             self._go_on(executor)
-        if not self._targets and not self._under_way:
+        if self.handed_back:
+            self.tell(executor)
+            self.hand_back(executor)
+        elif not self._targets and not self._under_way:
             self.tell(executor)
             executor.send((ipc.FINISHED, self.number))
             executor.parts.pop(self.number, None)
@@ -223,12 +246,17 @@ class MultiSegmentRead(ReadPart):
         executor.segment = target[0]
         executor.table.runs(self.number, place)
         try:
+            # What has sent some rows cannot be asked again.
+            self.movable = not (self.stays or self._under_way)
             answer = executor.reader.begin(self, *target)
+            self.handed_back = False
         except errors.TroughError as error:
-            self._add(executor, place, *self._failure(executor, target[0], error))
+            if not self.handed_back:
+                self._add(executor, place, *self._failure(executor, target[0], error))
             return
         finally:
             executor.watched = None
+            self.movable = False
         if answer.over:
             self._add(executor, place, answer.first, answer.count)
         else:

@@ -35,6 +35,11 @@ class FairQueue(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self._order)
 
+    def others(self, client: str) -> bool:
+        """Whether something of another client is in line."""
+        order = self._order
+        return len(order) > 1 or (len(order) == 1 and order[0] != client)
+
     def append(self, item: T) -> None:
         """Put an item at the end of its client's line."""
         line = self._lines.get(item.client)

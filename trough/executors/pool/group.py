@@ -48,7 +48,7 @@ class ExecutorGroup:
 
     def have_one_free(self) -> None:
         """Start a helper for the next request if all executors are blocked."""
-        if all(each.held_up for each in self.all()):
+        if all(each.occupied for each in self.all()):
             self.start_helper()
 
     def dismiss_helpers(self, now: float) -> None:

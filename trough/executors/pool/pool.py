@@ -127,6 +127,7 @@ class ExecutorPool(service.Service):
             ipc.PIECES: self._pieces,
             ipc.FINISHED: self._finished,
             ipc.FAILED: self._failed,
+            ipc.HANDED_BACK: self._handed_back,
             ipc.WRITTEN: self._written,
             ipc.REFUSED: self._refused,
             ipc.RETURNED: self._returned,
@@ -413,6 +414,17 @@ class ExecutorPool(service.Service):
             job.fail(error, (part.targets[0].segment,))
         else:
             job.fail(error)
+
+    def _handed_back(self, executor: ExecutorProcess, number: int) -> None:
+        part = executor.take_out(number)
+        if part is None:
+            return
+        rest = self._reads.rest_of(part)
+        if self._changing.isdisjoint(each.segment for each in rest):
+            self._reads.put_off(part.job, rest)
+        else:
+            self._wait(part.job, rest)
+        self._supervisor.look_now()
 
     def _written(self, executor: ExecutorProcess, number: int, changes: int) -> None:
         job = executor.write_answered(number)

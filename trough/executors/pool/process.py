@@ -61,6 +61,7 @@ class ExecutorProcess:
     :ivar load: segments of queries, writes and calls that it was handed
     :ivar dismissed: whether it is to have no successor
     :ivar held_up: whether it has been running one and the same step for long
+    :ivar resident: a long query that was given to it, beside which it gets nothing
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ExecutorProcess:
         self.calls: dict[int, tuple[str, defer.Deferred[None]]] = {}
         self.load = 0
         self.held_up = False
+        self.resident: ReadTask | None = None
         self.dismissed = False
         self.idle_since = 0.0
         self.starts = 0
@@ -216,6 +218,19 @@ class ExecutorProcess:
     def running(self) -> bool:
         """Whether there is a process."""
         return self._process is not None
+
+    @property
+    def occupied(self) -> bool:
+        """Whether a new request would have to wait here for a long query."""
+        resident = self.resident
+        if resident is not None and (resident.said or resident.number not in self.outstanding):
+            resident = self.resident = None
+        return self.held_up or resident is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether its process has begun to work."""
+        return self.table is not None and self.table.running()[2] > 0
 
     # -- messages ----------------------------------------------------------------------
 

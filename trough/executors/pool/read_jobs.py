@@ -124,8 +124,11 @@ class ReadJob(Job):
         self._segments = segments
         self._when_damaged = when_damaged
 
-    def message(self, number: int, targets: Sequence[Target]) -> ipc.Message:
-        """What hands a part over."""
+    def message(self, number: int, targets: Sequence[Target], stays: bool = False) -> ipc.Message:
+        """What hands a part over.
+
+        :param stays: whether the executor never hands it back
+        """
         return (
             ipc.READ,
             number,
@@ -137,6 +140,7 @@ class ReadJob(Job):
             self.tag,
             WINDOW,
             self.client,
+            stays,
             [(each.segment, each.path, each.generation, each.writable) for each in targets],
         )
 

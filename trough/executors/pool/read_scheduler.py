@@ -3,6 +3,8 @@
 A segment prefers one executor, so that its connection stays open there; a request for
 many is split by the same rule. An executor that is held up by one long step gets nothing
 new, and what it has not begun is moved to others, or to a helper that is started for it.
+A read that runs for long while others wait behind it is handed back by the executor, and
+starts again where nobody waits. One executor always stays free of such reads.
 
 How many executors long queries may block, and what waits beyond that, is in
 :mod:`trough.executors.pool.long_queries`.
@@ -49,7 +51,7 @@ class ReadScheduler:
         executors, number = self._executors, self._number
         if len(targets) == 1:
             executor = executors[hash(targets[0].segment) % number]
-            if executor.held_up or executor.load > _SPREAD:
+            if executor.occupied or executor.load > _SPREAD:
                 executor = self._less_busy(executor)
             self._hand(job, executor, targets)
             return
@@ -62,7 +64,7 @@ class ReadScheduler:
     def _without_held_up(
         self, shares: dict[ExecutorProcess, list[Target]]
     ) -> dict[ExecutorProcess, list[Target]]:
-        if not any(executor.held_up for executor in shares):
+        if not any(executor.occupied for executor in shares):
             return shares
         free = self._free()
         if not free:
@@ -79,17 +81,18 @@ class ReadScheduler:
 
     def _less_busy(self, preferred: ExecutorProcess) -> ExecutorProcess:
         """Another one than the preferred, if that is held up or has much more to do."""
-        if preferred.held_up:
+        if preferred.occupied:
             return min(self._free(), key=_load, default=preferred)
         most = preferred.load - _SPREAD
         for other in self._executors:
-            if other.load < most and not other.held_up:
+            if other.load < most and not other.occupied:
                 return other
         return preferred
 
     def _free(self) -> list[ExecutorProcess]:
-        """Those that are not held up."""
-        return [each for each in self.all() if not each.held_up and each.running]
+        """Those that are not occupied; of them those that have started, if any have."""
+        free = [each for each in self.all() if not each.occupied and each.running]
+        return [each for each in free if each.ready] or free
 
     def _hand(
         self,
@@ -97,6 +100,7 @@ class ReadScheduler:
         executor: ExecutorProcess,
         targets: Sequence[Target],
         attempts: int = 0,
+        stays: bool = False,
     ) -> ReadTask:
         number = next(self._numbers)
         part = ReadTask(job, executor, number, targets)
@@ -105,7 +109,7 @@ class ReadScheduler:
         job.parts.append(part)
         executor.outstanding[number] = part
         executor.load += len(targets)
-        executor.send(job.message(number, targets))
+        executor.send(job.message(number, targets, stays))
         return part
 
     def try_again(self, job: ReadJob, target: Target, attempts: int) -> None:
@@ -150,15 +154,26 @@ class ReadScheduler:
         while (part := long.excess(self.all(), now)) is not None:
             self._park(part, self.long.occupied(self.all(), now).get(part, 0))
             self._park_client(part)
-        while (parked := long.next(self.all(), now)) is not None:
+        while long and self._has_room_for_a_long_one():
+            parked = long.next(self.all(), now)
+            if parked is None:
+                break
             if parked.job.over:
                 continue
-            executor = min(self._free(), key=_load, default=None) or self.group.start_helper()
-            if executor is None:
-                long.park(parked.job, parked.targets, parked.level)
-                break
-            long.resumed(self._hand(parked.job, executor, parked.targets), parked.level)
+            executor = min(self._free(), key=_load)
+            part = self._hand(parked.job, executor, parked.targets, stays=True)
+            executor.resident = part
+            long.resumed(part, parked.level)
         self.group.have_one_free()
+
+    def _has_room_for_a_long_one(self) -> bool:
+        """Whether an executor stays free beside one that a long query gets; if not, start
+        one more."""
+        spare = min(2, self.group.most)
+        free = [each for each in self.all() if each.running and not each.occupied]
+        if len(free) < spare and self.group.start_helper() is None:
+            spare = min(spare, len(self.all()))
+        return sum(each.ready for each in free) >= spare
 
     def _park_client(self, part: ReadTask) -> None:
         """Take off an executor what else it has of a client whose query has to wait."""
@@ -168,14 +183,20 @@ class ReadScheduler:
                 self._park(other, 0)
 
     def _park(self, part: ReadTask, level: int) -> None:
-        job = part.job
-        halves, rest = part.half_said(), [part.targets[place] for place in part.unsaid()]
         part.executor.withdraw(part.number)
-        job.parts.remove(part)
-        if rest:
-            self.long.park(job, rest, level)
-        for place in halves:
-            job.fail_segment(part.targets[place], _too_many(part.targets[place].segment))
+        self.put_off(part.job, self.rest_of(part), level)
+
+    def rest_of(self, part: ReadTask) -> list[Target]:
+        """Take a part that no executor has any more out of its job; what is left of it."""
+        part.job.parts.remove(part)
+        for place in part.half_said():
+            part.job.fail_segment(part.targets[place], _too_many(part.targets[place].segment))
+        return [part.targets[place] for place in part.unsaid()]
+
+    def put_off(self, job: ReadJob, targets: list[Target], level: int = 0) -> None:
+        """Have targets of a job wait until an executor can be given to a long query."""
+        if targets and not job.over:
+            self.long.park(job, targets, level)
         job.end_if_answered()
 
     def take_back(self, segment: str) -> list[tuple[ReadJob, list[Target]]]:

@@ -81,6 +81,13 @@ class Supervisor:
         if not self.will_look and not self._stopped:
             self._look_after(_LOOK)
 
+    def look_now(self) -> None:
+        """Say that an executor has become free for what waits."""
+        if self.will_look and not self._stopped:
+            self._next_look.reset(0)
+        else:
+            self.look_soon()
+
     def _look_after(self, seconds: float) -> None:
         self.will_look = True
         self._next_look = self._reactor.callLater(seconds, self._look)
