@@ -12,6 +12,7 @@ the functions that they could in a segment, and no more.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from trough import errors
@@ -69,6 +70,9 @@ def confine(
             allowed = (name := str(second).lower()) in FUNCTIONS or name in own
         elif action == Action.PRAGMA:
             allowed = pragmas and str(first).lower() in DESCRIBING
+        elif action == Action.READ and (pragma := _pragma_function(str(first))):
+            # Its PRAGMA is compiled when it runs; a text is refused when it is compiled.
+            allowed = pragmas and pragma in DESCRIBING
         else:
             allowed = action in _READING
         if allowed and watcher is not None:
@@ -76,6 +80,21 @@ def confine(
         return ALLOWED if allowed else DENIED
 
     connection.set_authorizer(authorize)
+
+
+def _pragma_function(table: str) -> str:
+    """The pragma that a table in FROM stands for, in lower case, or empty."""
+    pragma = folded(table).removeprefix("pragma_")
+    return pragma if pragma != folded(table) and pragma in _all_pragmas() else ""
+
+
+@lru_cache(maxsize=1)
+def _all_pragmas() -> frozenset[str]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        return frozenset(row[0] for row in connection.execute("PRAGMA pragma_list"))
+    finally:
+        connection.close()
 
 
 def release(connection: Connection) -> None:
