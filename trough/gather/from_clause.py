@@ -162,7 +162,8 @@ class FromClauses:
         if self.catalogue.with_segment and SEGMENT not in known.column_names:
             listed.append(SEGMENT)
         made = exp.Table(this=quoted(known.name), db=quoted("main"))
-        columns = {folded(each): each for each in listed}
+        named = [*listed, *(column.name for column in known.hidden)]
+        columns = {folded(each): each for each in named}
         self._aliased(made, alias, columns, listed, scope)
         scope.sources[-1].table = key
         scope.sources[-1].has_rowid = True
@@ -187,6 +188,8 @@ class FromClauses:
 
     def _function(self, node: exp.Table, scope: Scope) -> exp.Expr:
         function = node.this.name if isinstance(node.this, exp.Anonymous) else node.name
+        if folded(function) in self.catalogue.schema.tables:
+            raise Unresolved(f"{function} is no function: {function} MATCH '...' in WHERE searches")
         described = self.catalogue.columns_of_function(function)
         if described is None:
             raise Unresolved(f"{function} is not a table of the union")

@@ -114,7 +114,7 @@ class _Composer:
         names = [item.alias or f"c{place}" for place, item in enumerate(select.expressions)]
         bare = _without_names(select)
         pushed = self._pushed(bare, within)
-        if pushed.kind == "stream" and not within:
+        if pushed.kind == "stream" and not within and not self._reads_index(select):
             raise NotPushed("its rows are as many as are shipped")
         listed = ", ".join(sqlite_helpers.name(name) for name in names)
         last = pushed.exact_final or pushed.final or _all_rows(pushed)
@@ -124,6 +124,13 @@ class _Composer:
             raise NotPushed("how a column of an inner SELECT compares: put a CAST around it")
         self.parts.append(pushed)
         select.replace(Part(this=text))
+
+    def _reads_index(self, select: exp.Select) -> bool:
+        """Whether its rows come from a full-text index, which cannot be shipped."""
+        return any(
+            source.db and self._catalogue.schema.tables[sqlite_helpers.folded(source.name)].is_index
+            for source in select.find_all(exp.Table)
+        )
 
     def _outputs(self, select: exp.Select, names: list[str]) -> list[str]:
         """A part's columns; one of an expression without affinity is no column, which compares

@@ -26,6 +26,7 @@ from trough.gather.analysis import NotPushed, Relation
 from trough.gather.conflicts import deciding_conflict
 from trough.gather.dialect import names_all_columns, quotes_name
 from trough.gather.division import divided
+from trough.gather.full_text import check_hidden, check_ranks, check_shipped
 from trough.gather.gather_plan import GatherPlan
 from trough.gather.indexes import join_indexes
 from trough.gather.nondeterminism import OF_CONNECTIONS, stopped
@@ -98,6 +99,7 @@ class _Planning:
         catalogue, prepared = self._prepared()
         try:
             self._check(prepared)
+            check_ranks(prepared, self.schema, self.within)
             self._check_conflicts(prepared, catalogue.with_segment)
             return self._plan(catalogue, prepared)
         finally:
@@ -168,6 +170,7 @@ class _Planning:
         form, reason = None, ""
         try:
             form = normal_form(self.text, catalogue, self.parameters)
+            check_hidden(form.tree, self.schema)
             if self._tables(prepared, form) or form.has_pragmas:
                 return self._divided(catalogue, prepared, form)
         except (Unresolved, NotPushed) as error:
@@ -238,6 +241,7 @@ class _Planning:
             for each in shipped_tables(prepared, catalogue, tree, self.parameters)
             if sqlite_helpers.folded(each.table.name) in left
         ]
+        check_shipped(shipped, reason)
         return GatherPlan(
             self.text,
             self.schema,
@@ -274,6 +278,7 @@ class _Planning:
             self._check_segment_column(prepared)
         tree = form.tree if form is not None else None
         shipped = shipped_tables(prepared, catalogue, tree, self.parameters)
+        check_shipped(shipped, reason)
         for each in shipped:
             if each.table.column_names.issuperset(ROWIDS):
                 raise errors.BadSql(

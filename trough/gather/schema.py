@@ -57,12 +57,18 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class TableShape:
-    """A table, or a view (then without columns, and `sql` is all there is to it)."""
+    """A table, or a view (then without columns, and `sql` is all there is to it).
+
+    :ivar is_index: it is a full-text index of fts5, a virtual table
+    :ivar hidden: its columns that ``*`` leaves out: one called as the index is, and ``rank``
+    """
 
     name: str
     sql: str
     columns: tuple[Column, ...] = ()
     is_view: bool = False
+    is_index: bool = False
+    hidden: tuple[Column, ...] = ()
 
     @property
     def column_names(self) -> frozenset[str]:
@@ -100,20 +106,53 @@ def read_schema(text: str) -> SegmentSchema:
     # A text is a stranger's. Whatever it is, it creates something or nothing.
     connection.set_progress_handler(lambda: 1, 100 * sqlite_helpers.STEPS)
     try:
+        # An index of fts5 makes the tables that it keeps its content in.
+        virtual = [each for each in objects if each[2].startswith("CREATE VIRTUAL TABLE ")]
+        for _, table, sql in virtual:
+            _add_index(schema, connection, table, sql)
+        for shadow, owner in _shadows(connection):
+            schema.unusable[shadow] = f"{owner} keeps its content in it"
         for kind, table, sql in objects:
-            _add(schema, connection, kind, table, sql)
+            if sqlite_helpers.folded(table) not in {*schema.tables, *schema.unusable}:
+                _add(schema, connection, kind, table, sql)
     finally:
         connection.close()
     return schema
+
+
+def _add_index(schema: SegmentSchema, connection: Any, table: str, sql: str) -> None:
+    key = sqlite_helpers.folded(table)
+    connection.set_authorizer(_creates_index)
+    try:
+        connection.execute(sql)
+    except sqlite_helpers.Error:
+        schema.unusable[key] = "it is a virtual table, whose content does not lie in rows"
+        return
+    finally:
+        connection.set_authorizer(None)
+    described = connection.execute(f"PRAGMA table_xinfo({sqlite_helpers.name(table)})").fetchall()
+    columns = [Column(row[1], "", "BINARY") for row in described if not row[6]]
+    hidden = [Column(row[1], "", "BINARY") for row in described if row[6]]
+    schema.tables[key] = TableShape(table, sql, tuple(columns), is_index=True, hidden=tuple(hidden))
+
+
+def _creates_index(action: int, first: Any, second: Any, *_: Any) -> int:
+    if action == Action.CREATE_VTABLE:
+        return ALLOWED if str(second).lower() == "fts5" else DENIED
+    return _creates_only(action)
+
+
+def _shadows(connection: Any) -> list[tuple[str, str]]:
+    """Tables that an index keeps its content in, in lower case, and the index."""
+    listed = connection.execute("PRAGMA table_list").fetchall()
+    names = [sqlite_helpers.folded(row[1]) for row in listed if row[2] == "shadow"]
+    return [(name, name.rpartition("_")[0]) for name in names]
 
 
 def _add(schema: SegmentSchema, connection: Any, kind: str, table: str, sql: str) -> None:
     key = sqlite_helpers.folded(table)
     if kind == "view" and sql.startswith("CREATE VIEW "):
         schema.tables[key] = TableShape(table, sql, is_view=True)
-        return
-    if not sql.startswith("CREATE TABLE "):
-        schema.unusable[key] = "it is a virtual table, whose content does not lie in rows"
         return
     connection.set_authorizer(_creates_only)
     try:
@@ -175,6 +214,10 @@ def _united(union: SegmentSchema, known: TableShape, other: TableShape) -> Table
     if known.is_view or other.is_view:
         if (known.is_view, known.sql) != (other.is_view, other.sql):
             union.unusable[key] = "segments define this view differently, or as a table"
+        return known
+    if known.is_index or other.is_index:
+        if known.sql != other.sql:
+            union.unusable[key] = "segments define this full-text index differently"
         return known
     columns = {sqlite_helpers.folded(column.name): column for column in known.columns}
     for column in other.columns:

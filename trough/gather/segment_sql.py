@@ -20,6 +20,7 @@ from trough.gather import sqlite_helpers
 from trough.gather.dialect import CastAs
 from trough.gather.pushdown import Adapt, Pushdown
 from trough.gather.schema import SCHEMA_VALUE, Column, SegmentSchema, TableShape
+from trough.gather.scopes import ROWIDS
 from trough.gather.scopes import quoted as quoted_name
 from trough.sql.statements import quoted
 
@@ -131,7 +132,8 @@ def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Ada
 def _lacking(whole: TableShape, table: TableShape | None) -> dict[str, Column]:
     """Columns of the union's table that a segment's does not have, by name in lower case."""
     mine = table.column_names if table is not None else frozenset()
-    named = {sqlite_helpers.folded(column.name): column for column in whole.columns}
+    columns = (*whole.columns, *(whole.hidden if table is None else ()))
+    named = {sqlite_helpers.folded(column.name): column for column in columns}
     return {name: column for name, column in named.items() if name not in mine}
 
 
@@ -150,10 +152,15 @@ def _look_alike(whole: TableShape, table: TableShape | None, node: exp.Table) ->
         exp.Alias(this=_nothing(column), alias=quoted_name(column.name))
         if sqlite_helpers.folded(column.name) in lacking
         else exp.Column(this=quoted_name(column.name))
-        for column in whole.columns
+        for column in (*whole.columns, *whole.hidden)
     ]
     query = exp.Select(expressions=items)
     if table is None:
+        # It has no rows, and so no rowids, but the text may name them.
+        rowids = [name for name in ROWIDS if name not in whole.column_names]
+        nothing = _nothing(Column("", "INT", "BINARY"))
+        items += [exp.Alias(this=nothing.copy(), alias=quoted_name(name)) for name in rowids]
+        query.set("expressions", items)
         query.set("where", exp.Where(this=exp.Literal.number(0)))
     else:
         source = exp.Table(this=node.this.copy(), db=node.args["db"].copy())

@@ -62,6 +62,9 @@ class UnionDatabase:
         self._connection = sqlite_helpers.connect()
         for table in schema.tables.values():
             self._connection.execute(definition(table, with_segment))
+        listed = self._connection.execute("PRAGMA table_list").fetchall()
+        self._shadows = {sqlite_helpers.folded(row[1]) for row in listed if row[2] == "shadow"}
+        self._indexes = self._opened_as()
         #: Functions that texts may call besides those of any text.
         self.own: frozenset[str] = frozenset()
         self._aggregates: frozenset[str] | None = None
@@ -69,6 +72,16 @@ class UnionDatabase:
     def close(self) -> None:
         """Let go of the database."""
         self._connection.close()
+
+    def _opened_as(self) -> dict[bytes, str]:
+        """What a program of this connection calls each full-text index, and its name."""
+        found = {}
+        for key, table in self.schema.tables.items():
+            if table.is_index:
+                text = f"EXPLAIN SELECT * FROM {sqlite_helpers.name(table.name)}"
+                rows = self._connection.execute(text).fetchall()
+                found.update({row[5].encode(): key for row in rows if row[1] == "VOpen"})
+        return found
 
     def prepare(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]) -> Prepared:
         """Let SQLite read `sql`, and run it on empty tables.
@@ -80,6 +93,9 @@ class UnionDatabase:
 
         def watch(action: int, first: Any, second: Any, *_: Any) -> None:
             if action == Action.READ:
+                if sqlite_helpers.folded(str(first)) in self._shadows:
+                    # The index's own statement; _opened refuses one of the text.
+                    return
                 reads.add(
                     (sqlite_helpers.folded(str(first)), sqlite_helpers.folded(str(second or "")))
                 )
@@ -144,15 +160,21 @@ class UnionDatabase:
 
         The authorizer is not asked about columns that USING and NATURAL name.
         """
+        listed = self._connection.execute(
+            "SELECT lower(name), rootpage FROM sqlite_schema WHERE type = 'table'"
+        ).fetchall()
         roots = {
-            root: self.schema.tables[name]
-            for name, root in self._connection.execute(
-                "SELECT lower(name), rootpage FROM sqlite_schema WHERE type = 'table'"
-            )
+            root: self.schema.tables[name] for name, root in listed if name not in self._shadows
         }
+        shadows = {root: name for name, root in listed if name in self._shadows}
         reads: set[tuple[str, str]] = set()
         cursors: dict[int, TableShape] = {}
         for operation, cursor, second, *_ in program:
+            if operation == b"OpenRead" and second in shadows:
+                raise errors.BadSql(
+                    f"a full-text index keeps its content in table {shadows[second]}",
+                    "ask for the columns of the index itself",
+                )
             if operation == b"OpenRead" and second in roots:
                 cursors[cursor] = roots[second]
                 reads.add((sqlite_helpers.folded(roots[second].name), ""))
@@ -207,7 +229,7 @@ class UnionDatabase:
         finally:
             sqlite_helpers.release(self._connection)
             self._connection.text_factory = str
-        return _renumbered(rows)
+        return _renumbered(rows, self._indexes)
 
     def takes(self, sql: str, parameters: Mapping[str, Any]) -> bool:
         """Whether SQLite takes `sql`."""
@@ -275,7 +297,7 @@ _SECOND = frozenset({b"OpenDup"})
 _THIRD = frozenset({b"SorterData", b"DeferredSeek"})
 
 
-def _renumbered(rows: list[tuple]) -> list[tuple]:
+def _renumbered(rows: list[tuple], indexes: Mapping[bytes, str]) -> list[tuple]:
     numbers: dict[int, int] = {}
 
     def number(cursor: int) -> int:
@@ -289,6 +311,8 @@ def _renumbered(rows: list[tuple]) -> list[tuple]:
         if operation == b"BeginSubrtn":
             # The subquery's number, which a view before it changes.
             fourth = fourth and fourth.partition(b",")[2]
+        if operation == b"VOpen":
+            fourth = indexes.get(fourth, fourth)
         if operation in _CURSORS:
             first = number(first)
         if operation in _SECOND:
@@ -309,6 +333,10 @@ def definition(table: TableShape, with_segment: bool) -> str:
     """The statement that creates a table of the union: columns and no constraints."""
     if table.is_view:
         return table.sql
+    if table.is_index:
+        # Options may stand between its columns, so that the end is a place for one more.
+        more = f", {SEGMENT} UNINDEXED" if with_segment else ""
+        return f"{table.sql.rstrip().removesuffix(')')}{more})"
     columns = [column.declaration for column in table.columns]
     if with_segment and SEGMENT not in table.column_names:
         columns.append(f"{SEGMENT} TEXT")

@@ -286,8 +286,8 @@ def test_types_that_compare_alike_agree() -> None:
 
 
 def test_a_virtual_table_is_refused_by_name() -> None:
-    """The rows of a full-text index are not its content."""
-    union = unite([schema("CREATE VIRTUAL TABLE pages USING fts5(text)")])
+    """The content of an R-tree does not lie in rows."""
+    union = unite([schema("CREATE VIRTUAL TABLE pages USING rtree(id, low, high)")])
     with pytest.raises(errors.BadSql, match="table pages cannot be gathered: it is a virtual"):
         plan("SELECT * FROM pages", union)
 
