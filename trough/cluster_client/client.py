@@ -33,8 +33,8 @@ from trough.protocols.line.client import LineConnection
 from trough.protocols.line.values import Parameters
 
 if TYPE_CHECKING:
-    from trough.cluster_client.gather import Gathers, Receive
-    from trough.cluster_client.gather_driver import GatherResult
+    from trough.cluster_client.gather import Gathers
+    from trough.cluster_client.gather_driver import GatherResult, Receive
     from trough.protocols.http.client import HttpClient
 
 __all__ = ["Cluster", "FanOut", "Listener", "QueryStats"]

@@ -13,8 +13,8 @@ from typing import Any
 from sqlglot import exp
 
 from trough.gather.dialect import Place, Plus, texts_of, write
+from trough.gather.from_clause import QUERIES
 from trough.gather.nondeterminism import is_moving
-from trough.gather.normal_form import QUERIES
 from trough.gather.sqlite_helpers import folded
 from trough.gather.union_database import SEGMENT, UnionDatabase
 
@@ -171,7 +171,9 @@ class Relation:
         """Whether the column that names a row's segment is anywhere in `node`."""
         return any(self.is_segment(each) for each in node.find_all(exp.Column))
 
-    def source_select(self, items: str, adapt: Callable | None = None, where: bool = False) -> str:
+    def source_select(
+        self, items: str, adapt: Callable[[exp.Expr], exp.Expr] | None = None, where: bool = False
+    ) -> str:
         """``[WITH] SELECT items FROM ... [WHERE ...]`` over the rows' source."""
         adapt = adapt or (lambda node: node)
         with_ = self.tree.args.get("with_")

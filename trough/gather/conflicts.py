@@ -74,7 +74,7 @@ def _declared(schema: SegmentSchema, columns: Mapping[tuple[str, str], Column]) 
 
 def _program(
     sql: str, parameters: Mapping[str, Any], schema: SegmentSchema, with_segment: bool
-) -> list[tuple] | None:
+) -> list[tuple[Any, ...]] | None:
     catalogue = UnionDatabase(schema, with_segment)
     try:
         return catalogue.program(sql, parameters)

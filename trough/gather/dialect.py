@@ -182,11 +182,11 @@ class Verbatim(SQLite):
 
     class Parser(SQLiteParser):
         # A function that sqlglot does not know is kept by name.
-        FUNCTIONS: ClassVar[dict] = {}
+        FUNCTIONS: ClassVar[dict[Any, Any]] = {}
         FUNCTION_PARSERS = {"CAST": lambda self: self.parse_cast_as()}
-        NO_PAREN_FUNCTIONS: ClassVar[dict] = {}
+        NO_PAREN_FUNCTIONS: ClassVar[dict[Any, Any]] = {}
         # f(x -> 'a') is JSON here and no function of x.
-        LAMBDAS: ClassVar[dict] = {}
+        LAMBDAS: ClassVar[dict[Any, Any]] = {}
         NO_PAREN_FUNCTION_PARSERS = {"CASE": SQLiteParser.NO_PAREN_FUNCTION_PARSERS["CASE"]}
         UNARY_PARSERS = {
             **SQLiteParser.UNARY_PARSERS,
@@ -203,7 +203,7 @@ class Verbatim(SQLite):
             ),
         }
 
-        def _parse_join(self, *args, **kwargs):
+        def _parse_join(self, *args: Any, **kwargs: Any) -> Any:
             comma = self._curr is not None and self._curr.token_type == TokenType.COMMA
             join = super()._parse_join(*args, **kwargs)
             if comma and isinstance(join, exp.Join):
@@ -223,7 +223,7 @@ class Verbatim(SQLite):
             return self.expression(CastAs(this=this, to=" ".join(words)))
 
     class Generator(SQLiteGenerator):
-        def __init__(self, *args, **kwargs):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             #: The text of each node that was written, by its identity.
             self.texts: dict[int, str] = {}
@@ -245,7 +245,7 @@ class Verbatim(SQLite):
             exp.Escape: _escape,
         }
 
-        def sql(self, expression, key=None, comment=True):
+        def sql(self, expression: Any, key: str | None = None, comment: bool = True) -> str:
             """Every operator in parentheses: what is sent leaves nothing to precedence."""
             text = super().sql(expression, key, comment)
             if key is not None or not isinstance(expression, exp.Expr):

@@ -39,7 +39,7 @@ class ExactSum:
         self._odd = 0
         self._infinities: set[float] = set()
 
-    def add(self, row: tuple) -> None:
+    def add(self, row: tuple[Any, ...]) -> None:
         """Add one partial row."""
         lean, count, high, low, first, second, reals, odd, times = row
         # Without a count, it only matters whether there was anything.

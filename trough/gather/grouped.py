@@ -14,7 +14,7 @@ from trough.gather import sqlite_helpers
 from trough.gather.aggregates import Divider, aggregate_name, read_call
 from trough.gather.analysis import NotPushed, Relation, without_affinity
 from trough.gather.dialect import CastAs, Part, Place, Plus, gives_json, takes_json, write
-from trough.gather.normal_form import QUERIES
+from trough.gather.from_clause import QUERIES
 from trough.gather.pushdown import (
     PARTIAL,
     Partial,

@@ -19,7 +19,9 @@ from trough.gather.dialect import Verbatim
 PREFIX = "trough_"
 
 
-def bind(sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None) -> tuple[str, dict]:
+def bind(
+    sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
     """`sql` with every parameter written ``:name``, and the values by name.
 
     :param parameters: a sequence for ``?`` and ``?NNN``, a mapping for ``:name``,

@@ -17,9 +17,9 @@ from trough.gather import exact_sums, sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
 from trough.gather.dialect import CastAs, Part, gives_json, write
 from trough.gather.division import divided
+from trough.gather.from_clause import QUERIES
 from trough.gather.landings import of_partial_rows
 from trough.gather.nondeterminism import is_moving
-from trough.gather.normal_form import QUERIES
 from trough.gather.pushdown import PARTIAL, Pushdown, describe
 from trough.gather.schema import SegmentSchema
 from trough.gather.union_database import UnionDatabase

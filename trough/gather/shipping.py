@@ -17,8 +17,8 @@ from sqlglot import exp
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import conjuncts
 from trough.gather.dialect import Part, gives_json, write
+from trough.gather.from_clause import QUERIES
 from trough.gather.nondeterminism import is_moving
-from trough.gather.normal_form import QUERIES
 from trough.gather.pushdown import Pushdown
 from trough.gather.schema import SegmentSchema, TableShape
 from trough.gather.scopes import ROWIDS, quoted

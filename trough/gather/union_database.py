@@ -155,7 +155,7 @@ class UnionDatabase:
             return False
         return True
 
-    def _opened(self, program: list[tuple]) -> set[tuple[str, str]]:
+    def _opened(self, program: list[tuple[Any, ...]]) -> set[tuple[str, str]]:
         """The columns of tables that a program reads.
 
         The authorizer is not asked about columns that USING and NATURAL name.
@@ -213,7 +213,7 @@ class UnionDatabase:
 
     def program(
         self, sql: str, parameters: Mapping[str, Any] | Sequence[Any]
-    ) -> list[tuple] | None:
+    ) -> list[tuple[Any, ...]] | None:
         """What SQLite compiles `sql` into, or None where it does not take it.
 
         Cursors are numbered in the order in which the program comes to them: SQLite's own
@@ -297,7 +297,7 @@ _SECOND = frozenset({b"OpenDup"})
 _THIRD = frozenset({b"SorterData", b"DeferredSeek"})
 
 
-def _renumbered(rows: list[tuple], indexes: Mapping[bytes, str]) -> list[tuple]:
+def _renumbered(rows: list[tuple[Any, ...]], indexes: Mapping[bytes, str]) -> list[tuple[Any, ...]]:
     numbers: dict[int, int] = {}
 
     def number(cursor: int) -> int:

@@ -11,8 +11,8 @@ from sqlglot import exp
 
 from trough.gather.analysis import NotPushed, Relation, conjuncts
 from trough.gather.dialect import gives_json, takes_json, write
+from trough.gather.from_clause import QUERIES
 from trough.gather.nondeterminism import is_moving
-from trough.gather.normal_form import QUERIES
 from trough.gather.pushdown import PARTIAL, Partial, Pushdown, describe, whole
 from trough.gather.union_database import SEGMENT
 

@@ -18,7 +18,7 @@ import importlib
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult
 
 from twisted.internet.interfaces import IReactorFromThreads
@@ -186,7 +186,7 @@ def _client_maker(
 
 def _kerberos(url: str, namenodes: str) -> MakeClient:
     try:
-        client: Callable = importlib.import_module("hdfs.ext.kerberos").KerberosClient
+        client: Callable[..., Any] = importlib.import_module("hdfs.ext.kerberos").KerberosClient
     except ImportError as error:
         raise _refused(
             url, f"Kerberos is not installed: {error}", "pip install 'trough[kerberos]'"

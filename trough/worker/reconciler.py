@@ -26,7 +26,7 @@ from trough.util.periodic import Periodic
 if TYPE_CHECKING:
     from trough.worker.cold_cache import ColdSegments
     from trough.worker.controller import LocalSyncController
-    from trough.worker.segments import LocalCopy
+    from trough.worker.local_copies import LocalCopy
 
 _log = Logger()
 

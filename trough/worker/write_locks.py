@@ -27,7 +27,7 @@ from trough.worker.write_tracking import PendingWrite
 if TYPE_CHECKING:
     from trough.worker.catalogue import Entry
     from trough.worker.controller import LocalSyncController, Timing
-    from trough.worker.segments import LocalCopy
+    from trough.worker.local_copies import LocalCopy
 
 _log = Logger()
 

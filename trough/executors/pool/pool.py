@@ -32,7 +32,6 @@ from trough.executors.pool.group import ExecutorGroup
 from trough.executors.pool.jobs import (
     Job,
     Outcome,
-    Parameters,
     ReadLimits,
     Receiver,
     Target,
@@ -46,7 +45,7 @@ from trough.executors.pool.supervisor import Supervisor
 from trough.executors.pool.task_pool import TaskPool
 from trough.executors.pool.write_scheduler import WriteScheduler
 from trough.sql import segment_files
-from trough.sql.queries import Framing
+from trough.sql.queries import Framing, Parameters
 from trough.sql.sqlite import SCHEMA_SECONDS, schema_runs_too_long
 from trough.util.confinement import Confinement
 from trough.util.flush_batch import FlushBatch

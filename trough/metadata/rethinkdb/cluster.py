@@ -153,7 +153,7 @@ class RethinkCluster:
         finally:
             connection.close()
 
-    async def feed(self, term: Any, rows: Callable[[list], None]) -> Feed:
+    async def feed(self, term: Any, rows: Callable[[list[Any]], None]) -> Feed:
         """Start a changefeed on the present connection."""
         return (await self.connected(self.deadline)).feed(term, rows)
 

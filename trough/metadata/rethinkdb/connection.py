@@ -59,7 +59,9 @@ class Feed:
     :ivar ended: fires, always with a failure, when it is over
     """
 
-    def __init__(self, connection: Connection, query: Query, rows: Callable[[list], None]) -> None:
+    def __init__(
+        self, connection: Connection, query: Query, rows: Callable[[list[Any]], None]
+    ) -> None:
         self.ended: Deferred[None] = Deferred()
         self.rows = rows
         self._connection = connection
@@ -134,7 +136,7 @@ class Connection(Protocol):
             seconds, self._reactor, lambda result, after: _silent(self.peer, result, after)
         )
 
-    def feed(self, term: Any, rows: Callable[[list], None]) -> Feed:
+    def feed(self, term: Any, rows: Callable[[list[Any]], None]) -> Feed:
         """Start a changefeed.
 
         :param rows: called with each batch

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection
+from typing import Any
 
 from trough import errors
 from trough.metadata.conditions import Matches
@@ -76,7 +77,7 @@ def last_row(connection: sqlite3.Connection, now: float, node: str) -> Worker | 
     return _worker(row) if row else None
 
 
-def _worker(row: tuple) -> Worker:
+def _worker(row: tuple[Any, ...]) -> Worker:
     values = list(row)
     values[9], values[10] = bool(row[9]), bool(row[10])
     return Worker(*values)
