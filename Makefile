@@ -15,9 +15,11 @@ run: .venv/installed
 shell: .venv/installed
 	@$(BIN)/trough-shell -u "sqlite:///$$(realpath "$(TROUGH_HOME)")/registry.db"
 
+# Unit tests touch nothing that others could want, so they run side by side.
 test: .venv/tested
 	$(BIN)/python tests/support/fetch_hadoop.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q -n auto tests/unit
+	$(BIN)/python -m pytest tests/component tests/cluster tests/docs
 
 # Lint, types and the tests that need no process, no socket and no reactor: under a minute.
 check: .venv/tested lint
