@@ -209,6 +209,10 @@ class Worker:
         same on all workers; smaller is better
     :ivar ttl: seconds after which a row that was not renewed counts as dead
     :ivar trouble: what an operator has to look at, and where the guide speaks of it; empty: nothing
+    :ivar unpromoted: segments that it writes with writes that are in no canonical copy
+    :ivar unpromoted_bytes: that the files of these take
+    :ivar unpromoted_since: since when the oldest of these writes waits, in seconds since the epoch;
+        0: nothing waits, or it is not known
     """
 
     node: str
@@ -226,6 +230,9 @@ class Worker:
     first_heartbeat: float = 0.0
     last_heartbeat: float = 0.0
     trouble: str = ""
+    unpromoted: int = 0
+    unpromoted_bytes: int = 0
+    unpromoted_since: float = 0.0
 
 
 READ = "trough-read"

@@ -124,6 +124,18 @@ async def test_what_servers_report_is_amiss(registry):
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_not_promoted_is_shown(registry):
+    """How many segments, how many bytes, and since when; it is not amiss by itself."""
+    await registry.fill()
+    waiting = {"unpromoted": 3, "unpromoted_bytes": 2 * 10**6, "unpromoted_since": 86400.0}
+    await registry.metadata.beat(dataclasses.replace(W1, **waiting))
+    status, text = await registry.run(admin.status)
+    assert status == admin.DONE
+    line = "waiting   w1: 3 unpromoted segments, 2 MB, since 1970-01-02 00:00:00 UTC"
+    assert line in text.splitlines()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_worker_that_was_drained_and_stopped_is_not_amiss(registry):
     """It is told among those that are drained, for somebody wanted it gone."""
     await registry.fill()
@@ -303,6 +315,9 @@ async def test_status_for_programs(registry):
     assert told.pop("full") == []
     assert told.pop("troubles") == {}
     assert [worker.pop("trouble") for worker in told["workers"]] == [None, "", ""]
+    for field in ("unpromoted", "unpromoted_bytes", "unpromoted_since"):
+        assert [worker.pop(field) for worker in told["workers"]] == [None, 0, 0], field
+        assert f"``{field}``" in (ROOT / "docs" / "operations.rst").read_text()
     assert told.pop("clocks") == {"offsets": {}, "agree": True}
     assert told == {
         "healthy": False,

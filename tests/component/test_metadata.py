@@ -1098,5 +1098,9 @@ async def test_a_servers_trouble_is_kept_as_long_as_it_reports_it(stores):
     for trouble in ("rounds fail", ""):
         assert (await store.campaign(replace(candidate("s1"), trouble=trouble))).trouble == trouble
         assert (await store.leader()).trouble == trouble
-        await store.beat(worker("w1", trouble=trouble))
+        waiting = {"unpromoted": 3, "unpromoted_bytes": 4096, "unpromoted_since": 1.5}
+        sent = worker("w1", trouble=trouble, **(waiting if trouble else {}))
+        await store.beat(sent)
+        (found,) = await store.workers()
+        assert all(getattr(found, field) == getattr(sent, field) for field in waiting)
         assert [each.trouble for each in await store.workers()] == [trouble]

@@ -9,12 +9,14 @@ import pytest
 import pytest_twisted
 from segments_on_disk import damage
 from twisted.internet import reactor
+from twisted.internet.defer import maybeDeferred
 from waiting import until
 from worker_parts import running_worker
 
 from trough import errors
 from trough.model import canonical_path
 from trough.worker.auto_promotion import AutoPromotion
+from trough.worker.unpromoted import Unpromoted
 
 
 def rows_of(path):
@@ -123,3 +125,47 @@ async def test_nothing_is_promoted_before_its_time(tmp_path):
         assert promoting.due(now) == ["older"]
         assert promoting.due(now + 20) == ["older", "old"]
         assert promoting.due(now + 1000) == ["older", "old"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_waits_for_a_promotion_is_counted(tmp_path):
+    """With bytes and the oldest age; an operator hears of what has waited far too long."""
+    async with running_worker(tmp_path) as worker:
+        assert Unpromoted(worker.controller, 30.0, reactor).status() == {
+            "count": 0,
+            "bytes": 0,
+            "oldest": None,
+        }
+        for segment in ("old", "older", "promoted"):
+            await worker.writable(segment)
+            await worker.written(segment, "INSERT INTO t VALUES (1)")
+        await worker.controller.promote("promoted")
+        oldest = worker.segments.get("older").entry.dirty_since = 1000.0
+        unpromoted = Unpromoted(worker.controller, 30.0, reactor)
+        unpromoted.startService()
+        try:
+            await until(lambda: unpromoted.bytes, "a look at the files")
+        finally:
+            await maybeDeferred(unpromoted.stopService)
+        expected = await worker.segments.size_of("old") + await worker.segments.size_of("older")
+        assert unpromoted.status() == {"count": 2, "bytes": expected, "oldest": oldest}
+        waiting = unpromoted.waiting()
+        assert unpromoted.trouble(waiting, oldest + 120) == ""
+        assert unpromoted.trouble(waiting, oldest + 121) == (
+            "writes have waited for a promotion since 1970-01-01 00:16 UTC (see Promotions fail)"
+        )
+        never = Unpromoted(worker.controller, 0.0, reactor)
+        assert never.trouble(waiting, oldest + 10**6) == ""
+        told = (await worker.controller.status())["unpromoted"]
+        assert (told["count"], told["oldest"]) == (2, oldest)
+        await until_beat(worker, oldest)
+
+
+async def until_beat(worker, oldest):
+    """Wait until the worker's row says since when its oldest write waits."""
+
+    async def seen():
+        rows = await worker.controller.metadata.workers()
+        return [(row.unpromoted, row.unpromoted_since) for row in rows] == [(2, oldest)]
+
+    await until(seen, "the heartbeat")

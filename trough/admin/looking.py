@@ -11,6 +11,9 @@ from trough.leader.server_clocks import TOLERATED, spread_of, warning_of
 from trough.metadata import Metadata
 from trough.model import Worker
 
+#: What a worker tells of its writes that are in no canonical copy.
+UNPROMOTED = ("unpromoted", "unpromoted_bytes", "unpromoted_since")
+
 
 async def status(console: Console, options: argparse.Namespace) -> int:
     """Who leads, how many workers live, and what is amiss."""
@@ -71,7 +74,7 @@ async def _all_workers(metadata: Metadata) -> list[dict[str, Any]]:
 
 def _told(worker: Worker | None) -> dict[str, Any]:
     """What a worker says of itself; None for all that a dead one does not."""
-    fields = ("cold_storage", "load", "available_bytes", "capacity", "line")
+    fields = ("cold_storage", "load", "available_bytes", "capacity", "line", *UNPROMOTED)
     return {field: getattr(worker, field, None) for field in (*fields, "last_heartbeat", "trouble")}
 
 
@@ -92,12 +95,24 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     console.say(f"draining  {', '.join(drained) or 'none'}")
     console.say(f"locks     {locks['count']}{listed(orphaned, 'held by workers not alive')}")
     console.say(f"schemas   {told['schemas']}")
+    for worker in workers:
+        if worker["unpromoted"]:
+            console.say(f"waiting   {_unpromoted_of(worker)}")
     if told["full"]:
         console.say(f"full      {', '.join(told['full'])}: no room on the disk, or in its share")
     for node, trouble in told["troubles"].items():
         console.say(f"trouble   {node}: {trouble}")
     if not told["clocks"]["agree"]:
         console.say(f"clocks    {warning_of(told['clocks']['offsets'])}")
+
+
+def _unpromoted_of(worker: dict[str, Any]) -> str:
+    """One line about what a worker has that is on its disk alone."""
+    since = worker["unpromoted_since"]
+    return (
+        f"{worker['node']}: {worker['unpromoted']} unpromoted segments, "
+        f"{size_of(worker['unpromoted_bytes'])}{f', since {moment(since)}' if since else ''}"
+    )
 
 
 async def workers(console: Console, options: argparse.Namespace) -> int:

@@ -40,6 +40,7 @@ from trough.worker.reverting import Reverting
 from trough.worker.segments import Segments
 from trough.worker.status import status_of
 from trough.worker.storage_watch import SILENT
+from trough.worker.unpromoted import Unpromoted, Waiting
 from trough.worker.write_locks import WriteLockManager
 
 _log = Logger()
@@ -138,6 +139,7 @@ class LocalSyncController(service.MultiService):
         self._reverting = Reverting(self)
         self.writer = WriteLockManager(self, timing, clock)
         self._auto_promotion = AutoPromotion(self, timing.promote_after, clock)
+        self.unpromoted = Unpromoted(self, timing.promote_after, clock)
         self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
 
     # -- life ------------------------------------------------------------------
@@ -184,6 +186,7 @@ class LocalSyncController(service.MultiService):
         )
         comparing.setServiceParent(self)
         self._auto_promotion.setServiceParent(self)
+        self.unpromoted.setServiceParent(self)
         self._watches.append(
             self.metadata.watch_assignments(self.myself.node, self._assignments_changed)
         )
@@ -264,8 +267,15 @@ class LocalSyncController(service.MultiService):
 
     async def _beat(self) -> None:
         load, available = self._measure()
+        waiting = self.unpromoted.waiting()
         self.myself = replace(
-            self.myself, load=load, available_bytes=available, trouble=self._trouble()
+            self.myself,
+            load=load,
+            available_bytes=available,
+            trouble=self._trouble(waiting),
+            unpromoted=waiting.count,
+            unpromoted_bytes=self.unpromoted.bytes if waiting.count else 0,
+            unpromoted_since=waiting.oldest,
         )
         self.publisher.load = load
         now, asked = time.time(), self._clock.seconds()
@@ -277,12 +287,13 @@ class LocalSyncController(service.MultiService):
         await self._look_who_lives()
         self.confirmation.heard(asked)
 
-    def _trouble(self) -> str:
+    def _trouble(self, waiting: Waiting) -> str:
         """What an operator has to look at, and the section of the guide; or empty."""
         aside = len(self.segments.aside())
         found = [
             aside and f"{aside} files of unpromoted writes are in aside/ (see What is aside)",
             self._auto_promotion.trouble,
+            self.unpromoted.trouble(waiting, time.time()),
         ]
         return "; ".join(str(each) for each in found if each)
 

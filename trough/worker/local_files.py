@@ -145,13 +145,14 @@ def _identity(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def size_on_disk(path: str) -> int:
-    """Bytes of a copy's file, and of its write-ahead log where it is written; 0 for one that
-    is gone."""
+def size_on_disk(*paths: str) -> int:
+    """Bytes of copies' files, and of their write-ahead logs where they are written; 0 for those
+    that are gone."""
     size = 0
-    for each in (path, f"{path}-wal"):
-        with in_our_words(path), contextlib.suppress(FileNotFoundError):
-            size += Path(each).stat().st_size
+    for path in paths:
+        for each in (path, f"{path}-wal"):
+            with in_our_words(path), contextlib.suppress(FileNotFoundError):
+                size += Path(each).stat().st_size
     return size
 
 

@@ -126,12 +126,11 @@ class Segments(service.Service):
         """Names of the files that were moved aside with unpromoted writes in them."""
         return self._aside.names()
 
-    async def size_of(self, segment: str) -> int:
-        """Bytes that the local copy takes by now; 0 without one."""
-        copy = self._copies.get(segment)
-        if copy is None:
-            return 0
-        return await self._threads.run(local_files.size_on_disk, copy.target.path)
+    async def size_of(self, *segments: str) -> int:
+        """Bytes that the local copies take by now; 0 without any."""
+        copies = [self._copies.get(segment) for segment in segments]
+        paths = [copy.target.path for copy in copies if copy is not None]
+        return await self._threads.run(local_files.size_on_disk, *paths)
 
     # -- read copies -----------------------------------------------------------
 

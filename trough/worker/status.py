@@ -28,6 +28,7 @@ def status_of(worker: LocalSyncController, clock: IReactorTime) -> dict[str, Any
         "capacity": worker.myself.capacity,
         "load": worker.myself.load,
         **_written(worker),
+        "unpromoted": worker.unpromoted.status(),
         "aside": worker.segments.aside(),
         "disk": worker.disk_report.status(),
         "transfers": worker.segments.transfers,

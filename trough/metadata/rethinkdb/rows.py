@@ -153,6 +153,9 @@ _WORKER_DEFAULTS: dict[str, Any] = {
     "load": 0.0,
     "cold_storage": False,
     "trouble": "",
+    "unpromoted": 0,
+    "unpromoted_bytes": 0,
+    "unpromoted_since": 0.0,
 }
 
 

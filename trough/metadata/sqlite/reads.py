@@ -30,7 +30,7 @@ _COPY = """
 _WORKER = """
     SELECT node, identity, line, read_url, write_url, manager_url, capacity, available_bytes,
            load, cold_storage, node IN (SELECT node FROM draining), ttl, first_heartbeat,
-           last_heartbeat, trouble
+           last_heartbeat, trouble, unpromoted, unpromoted_bytes, unpromoted_since
       FROM worker
      WHERE NOT reaped AND last_heartbeat + ttl > :now
 """

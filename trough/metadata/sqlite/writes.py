@@ -77,14 +77,16 @@ def beat(connection: sqlite3.Connection, now: float, worker: Worker) -> bool:
 def _write_worker(connection: sqlite3.Connection, now: float, worker: Worker, reaped: bool) -> None:
     conditions.refuse_other_worker(reads.worker(connection, now, worker.node), worker)
     connection.execute(
-        "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (node) DO UPDATE SET identity = excluded.identity, line = excluded.line,"
         " read_url = excluded.read_url, write_url = excluded.write_url,"
         " manager_url = excluded.manager_url, capacity = excluded.capacity,"
         " available_bytes = excluded.available_bytes, load = excluded.load,"
         " cold_storage = excluded.cold_storage, ttl = excluded.ttl,"
         " last_heartbeat = excluded.last_heartbeat, reaped = excluded.reaped,"
-        " trouble = excluded.trouble",
+        " trouble = excluded.trouble, unpromoted = excluded.unpromoted,"
+        " unpromoted_bytes = excluded.unpromoted_bytes,"
+        " unpromoted_since = excluded.unpromoted_since",
         (
             worker.node,
             worker.identity,
@@ -101,6 +103,9 @@ def _write_worker(connection: sqlite3.Connection, now: float, worker: Worker, re
             now,
             reaped,
             worker.trouble,
+            worker.unpromoted,
+            worker.unpromoted_bytes,
+            worker.unpromoted_since,
         ),
     )
 
