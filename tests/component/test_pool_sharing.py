@@ -210,6 +210,34 @@ async def test_a_segment_may_grow_so_large_and_no_larger(tmp_path):
 
 
 @ensure
+async def test_a_client_that_does_not_read_is_sent_no_answers_ahead(targets):
+    """Of its thousand queries all that are left wait, and those of others do not."""
+    async with running_pool(executors=2, max_executors=2) as pool:
+        text = "SELECT printf('%.*c', 60000, 'y') x"
+        slow = [ask(pool, targets[n % 16], text, client="slow") for n in range(1000)]
+        await slow[0].first
+        for each in slow:
+            each.job.pause()
+        # Two rounds: the first one is behind what was sent before the pause arrived.
+        for _ in range(2):
+            others = [ask(pool, target, "SELECT 1", client="other") for target in targets]
+            await gatherResults([each.outcome for each in others])
+        sent = sum(each.size for each in slow)
+        assert sent < 40 * MEGABYTE
+        await gatherResults(
+            [ask(pool, each, "SELECT 1", client="other").outcome for each in targets]
+        )
+        assert sum(each.size for each in slow) == sent
+        late = ask(pool, targets[0], text, client="slow", limits=ReadLimits(1.0))
+        late.job.pause()
+        assert "timeout" in (await late.outcome and late.text)
+        for each in slow:
+            each.job.resume()
+        await gatherResults([each.outcome for each in slow if not each.ends])
+        assert all(each.ends == [Outcome(segments=1, rows=1)] for each in slow)
+
+
+@ensure
 async def test_a_large_row_waits_for_its_reader(targets):
     """Of an object no more than a window is on its way; then all of it comes, as it is."""
     async with running_pool(executors=1, max_executors=1) as pool:

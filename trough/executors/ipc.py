@@ -30,6 +30,10 @@ CANCEL = 4
 CREDIT = 5
 #: part, places: these targets are asked elsewhere; without effect on those begun
 DROP = 6
+#: client: it has enough to read; its reads wait
+HOLD = 7
+#: client: its reads go on
+RELEASE = 8
 
 # -- from an executor to the front ------------------------------------------------------
 

@@ -118,6 +118,8 @@ class ExecutorLoop:
         self.untold: list[MultiSegmentRead] = []
         #: Writes that wait for a commit, by segment, path and generation.
         self.waiting_writes: dict[tuple[str, str, int], SegmentWrites] = {}
+        #: Reads of clients that have enough to read.
+        self._held: dict[str, list[ReadPart]] = {}
         #: What a tick interrupts where it has to.
         self.watched: Task | Write | None = None
         #: The segment that a statement runs on; None where it may be any.
@@ -131,6 +133,8 @@ class ExecutorLoop:
             ipc.CANCEL: self._cancel,
             ipc.CREDIT: self._credit,
             ipc.DROP: self._drop,
+            ipc.HOLD: self._hold,
+            ipc.RELEASE: self._release,
         }
         self._procedures: dict[str, Callable[..., Any]] = {
             "make_writable": self._make_writable,
@@ -153,6 +157,8 @@ class ExecutorLoop:
                 self._look(now)
             else:
                 work = ready.popleft()
+                if self._held and self._waits_for_its_client(work, now):
+                    continue
                 self._turn_began = now
                 try:
                     work.turn(self, now)
@@ -332,6 +338,27 @@ class ExecutorLoop:
         part = self.parts.get(number)
         if part is not None:
             part.drop(places)
+
+    def _hold(self, client: str) -> None:
+        self._held.setdefault(client, [])
+
+    def _release(self, client: str) -> None:
+        for part in self._held.pop(client, ()):
+            # One that was cancelled or got credit meanwhile is in line already.
+            if part.stalled:
+                part.stalled = False
+                self.ready.append(part)
+
+    def _waits_for_its_client(self, work: Task, now: float) -> bool:
+        """Put a read aside whose client has to read first what it was sent."""
+        waiting = self._held.get(work.client)
+        if waiting is None or not isinstance(work, ReadPart):
+            return False
+        if work.cancelled or now > work.deadline:
+            return False
+        work.stalled = True
+        waiting.append(work)
+        return True
 
     # -- procedures: what is done to a file as a whole -----------------------------------
 

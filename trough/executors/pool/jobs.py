@@ -93,6 +93,12 @@ class Executor(Protocol):
     def send(self, message: ipc.Message) -> None:
         """Send a message with the next frame."""
 
+    def hold(self, client: str) -> None:
+        """Have a client's reads wait, once more."""
+
+    def release(self, client: str) -> None:
+        """Undo one :meth:`hold`."""
+
     def withdraw(self, number: int) -> None:
         """Forget a part of a query, and have the executor forget it."""
 

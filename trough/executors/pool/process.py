@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
@@ -93,6 +94,8 @@ class ExecutorProcess:
         self.held_up = False
         self.resident: ReadTask | None = None
         self.dismissed = False
+        #: Paused jobs of each client whose reads wait.
+        self._held: Counter[str] = Counter()
         self.idle_since = 0.0
         self.starts = 0
         self.started_at = 0.0
@@ -211,6 +214,7 @@ class ExecutorProcess:
             self.table.close()
             self.table = None
         self._outgoing.clear()
+        self._held.clear()
         self._free_places = None
         self.load = 0
 
@@ -250,6 +254,21 @@ class ExecutorProcess:
         """Forget a part of a query, and have the executor forget it."""
         if self.take_out(number) is not None:
             self.send((ipc.CANCEL, number))
+
+    def hold(self, client: str) -> None:
+        """Have a client's reads wait, once more."""
+        self._held[client] += 1
+        if self._held[client] == 1:
+            self.send((ipc.HOLD, client))
+
+    def release(self, client: str) -> None:
+        """Undo one :meth:`hold`; without effect if the process is another one by now."""
+        if client not in self._held:
+            return
+        self._held[client] -= 1
+        if not self._held[client]:
+            del self._held[client]
+            self.send((ipc.RELEASE, client))
 
     def take_out(self, number: int) -> ReadTask | None:
         """Forget a part of a query, if it is known."""

@@ -95,6 +95,8 @@ class ReadJob(Job):
     over = False
     #: How often it waits for a segment before it can ask that.
     waiting = 0
+    #: Executors that hold the client's reads for this job.
+    _held: tuple[Executor, ...] = ()
     _failed = 0
     _rows = 0
     _corrupt: tuple[str, ...] = ()
@@ -150,11 +152,26 @@ class ReadJob(Job):
         self.fail(errors.Cancelled("the query was cancelled"))
 
     def pause(self) -> None:
-        self.paused = True
+        if not (self.paused or self.over):
+            self.paused = True
+            for part in self.parts:
+                self.hold(part.executor)
+
+    def hold(self, executor: Executor) -> None:
+        """Have an executor begin nothing for a client that does not read what it has."""
+        if self.client and executor not in self._held:
+            self._held += (executor,)
+            executor.hold(self.client)
+
+    def _release(self) -> None:
+        held, self._held = self._held, ()
+        for executor in held:
+            executor.release(self.client)
 
     def resume(self) -> None:
         if self.paused:
             self.paused = False
+            self._release()
             for part in self.parts:
                 part.give_credit()
 
@@ -255,6 +272,8 @@ class ReadJob(Job):
             _log.failure("a receiver failed to take data of {tag}", tag=self.tag)
 
     def _finish(self, outcome: Outcome) -> None:
+        if self._held:
+            self._release()
         try:
             if outcome.corrupt:
                 self._when_damaged(outcome.corrupt)

@@ -110,6 +110,8 @@ class ReadScheduler:
         executor.outstanding[number] = part
         executor.load += len(targets)
         executor.send(job.message(number, targets, stays))
+        if job.paused:
+            job.hold(executor)
         return part
 
     def try_again(self, job: ReadJob, target: Target, attempts: int) -> None:
