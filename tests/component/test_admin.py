@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 from waiting import until
 
 from trough import admin, errors, model
-from trough.admin.deciding import LOOK
+from trough.admin.deciding import LOOK, REPORT
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.protocols.line.server import LineServerFactory
 
@@ -164,11 +164,40 @@ async def test_draining_waits_until_nothing_is_left(registry):
     await told("w1 still has write locks (1); promote: 300001\n")
     await registry.metadata.release_lock(lock)
     clock.advance(LOOK)
-    await told("w1 still has copies of segments\n")
+    await until(lambda: clock.calls, "the next look")
+    clock.advance(REPORT)
+    await told("w1 still has copies of 1 segment\n")
     await registry.metadata.change_assignments(leader, [], [("w1", "300002")])
     clock.advance(LOOK)
     assert await draining == admin.DONE
     assert output.getvalue().endswith("w1 is empty, and can be stopped.\n")
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest_twisted.ensureDeferred
+async def test_draining_shows_at_a_terminal_how_long_it_takes(registry):
+    """How many segments were moved, of how many, and about how long the rest takes."""
+    await registry.fill()
+    leader = await registry.metadata.leader()
+    rows = [model.Assignment(str(n), "w1", 0, f"{n}.sqlite", 10, 1) for n in range(4)]
+    await registry.metadata.change_assignments(leader, rows, [])
+    clock, output = Clock(), _Terminal()
+    console = admin.Console(registry.metadata, io.StringIO(), output, clock)
+    draining = Deferred.fromCoroutine(
+        admin.drain(console, argparse.Namespace(node="w1", wait=True))
+    )
+    await until(lambda: clock.calls, "the first look")
+    await registry.metadata.change_assignments(leader, [], [("w1", "0")])
+    clock.advance(2 * LOOK)
+    await until(lambda: "1 of 4 segments moved, 2.0 s, about 6.0 s left" in output.getvalue(), "it")
+    await until(lambda: clock.calls, "the next look")
+    await registry.metadata.change_assignments(leader, [], [("w1", str(n)) for n in (1, 2, 3)])
+    clock.advance(LOOK)
+    assert await draining == admin.DONE
 
 
 @pytest_twisted.ensureDeferred

@@ -13,10 +13,19 @@ from twisted.internet import task
 from trough import errors, model
 from trough.admin import probe
 from trough.admin.console import DONE, Console, insist, listed, moment
+from trough.cli.progress import Progress
 from trough.metadata import Metadata
+from trough.shell.output.sections import counted
 
-#: Seconds between two looks at a worker that is being drained.
+#: Seconds between two looks at a worker that is being drained, at least, and how many times
+#: longer than a look the pause after it is.
 LOOK = 1.0
+_REST = 5.0
+
+#: Seconds between two lines about that where there is no terminal.
+REPORT = 60.0
+
+_INTERRUPT = "Ctrl-C stops waiting"
 
 
 async def drain(console: Console, options: argparse.Namespace) -> int:
@@ -33,24 +42,53 @@ async def drain(console: Console, options: argparse.Namespace) -> int:
 
 
 async def _until_empty(console: Console, node: str) -> None:
-    told = ""
-    while missing := await _what_it_has(console.metadata, node):
-        if missing != told:
-            console.say(f"{node} still has {missing}")
-            told = missing
-        await task.deferLater(console.clock, LOOK)
+    report = _DrainReport(console, node)
+    try:
+        while True:
+            begun = console.clock.seconds()
+            locks = [lock.segment for lock in await console.metadata.locks(node)]
+            copies = 0
+            async for page in console.metadata.assignments(node):
+                copies += len(page)
+            if not locks and not copies:
+                break
+            report.has(locks, copies)
+            # Counting a million copies takes long, and must not become the store's main work.
+            spent = console.clock.seconds() - begun
+            await task.deferLater(console.clock, max(LOOK, _REST * spent))
+    finally:
+        report.progress.clear()
     console.say(f"{node} is empty, and can be stopped.")
 
 
-async def _what_it_has(metadata: Metadata, node: str) -> str:
-    """Locks first: as long as there is one, its segment stays as well."""
-    locks = [lock.segment for lock in await metadata.locks(node)]
-    if locks:
-        return f"write locks ({len(locks)}){listed(locks, 'promote')}"
-    async for page in metadata.assignments(node):
-        if page:
-            return "copies of segments"
-    return ""
+class _DrainReport:
+    """Says what a worker still has: on a terminal by a line that is drawn again, elsewhere by a
+    line a minute."""
+
+    def __init__(self, console: Console, node: str) -> None:
+        self._console = console
+        self._node = node
+        self._locks: list[str] = []
+        self._most = 0
+        self._said = -REPORT
+        terminal = console.output if console.output.isatty() else None
+        self.progress = Progress(terminal, None, "moved", console.clock.seconds, _INTERRUPT)
+
+    def has(self, locks: list[str], copies: int) -> None:
+        """It has write locks of these segments, and so many copies."""
+        now = self._console.clock.seconds()
+        if copies and not self._console.output.isatty() and now - self._said >= REPORT:
+            self._said = now
+            self._console.say(f"{self._node} still has copies of {counted(copies, 'segment')}")
+        if locks and locks != self._locks:
+            # As long as there is one, its segment stays as well.
+            self.progress.clear()
+            named = f"write locks ({len(locks)}){listed(locks, 'promote')}"
+            self._console.say(f"{self._node} still has {named}")
+        self._locks = locks
+        self._most = self.progress.total = max(copies, self._most)
+        self.progress.done = self._most - copies
+        self.progress.draw()
 
 
 async def undrain(console: Console, options: argparse.Namespace) -> int:

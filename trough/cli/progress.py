@@ -30,6 +30,8 @@ class Progress:
     :param stream: a terminal, or None to draw nothing
     :param total: segments to do; None where nobody knows
     :param clock: monotonic seconds
+    :param interrupt: what Ctrl-C does
+    :ivar total: as given; may change
     :ivar done: segments that are through, failed ones included
     :ivar failed: segments that failed
     :ivar rows: rows that came
@@ -42,9 +44,11 @@ class Progress:
         total: int | None,
         verb: str = "answered",
         clock: Callable[[], float] = time.monotonic,
+        interrupt: str = "Ctrl-C cancels",
     ) -> None:
+        self._interrupt = interrupt
         self._stream = stream
-        self._total = total
+        self.total = total
         self._verb = verb
         self._clock = clock
         self._begun = clock()
@@ -92,7 +96,7 @@ class Progress:
 
     def line(self) -> str:
         """What is drawn where there is room for it."""
-        total = self._total
+        total = self.total
         of = "" if total is None else f"{self.done:,} of "
         parts = [f"{of}{counted(self.done if total is None else total, 'segment')} {self._verb}"]
         if self.rows:
@@ -105,12 +109,12 @@ class Progress:
         if total and TELLING * total <= self.done < total and self.done:
             left = self.seconds / self.done * (total - self.done)
             parts.append(f"about {duration(left)} left")
-        return ", ".join(parts) + "; Ctrl-C cancels"
+        return f"{', '.join(parts)}; {self._interrupt}"
 
     def _short_line(self) -> str:
         failed = f", {self.failed:,} failed" if self.failed else ""
-        count = f"{self.done:,}" + ("" if self._total is None else f"/{self._total:,}")
-        return f"{count}{failed}, {duration(self.seconds)}; Ctrl-C cancels"
+        count = f"{self.done:,}" + ("" if self.total is None else f"/{self.total:,}")
+        return f"{count}{failed}, {duration(self.seconds)}; {self._interrupt}"
 
 
 def duration(seconds: float) -> str:
