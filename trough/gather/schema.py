@@ -125,8 +125,13 @@ def _add_index(schema: SegmentSchema, connection: Any, table: str, sql: str) -> 
     connection.set_authorizer(_creates_index)
     try:
         connection.execute(sql)
-    except sqlite_helpers.Error:
-        schema.unusable[key] = "it is a virtual table, whose content does not lie in rows"
+    except sqlite_helpers.Error as error:
+        # An option or a tokenizer that this SQLite does not have; or another module.
+        schema.unusable[key] = (
+            "it is a virtual table, whose content does not lie in rows"
+            if "not authorized" in str(error)
+            else f"its definition does not work here: {error}"
+        )
         return
     finally:
         connection.set_authorizer(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from gather_support import Cluster, exact_rows
 
 from trough import errors
 from trough.gather import sqlite_helpers
+from trough.gather.schema import read_schema
 
 INDEX = "CREATE VIRTUAL TABLE f USING fts5(url UNINDEXED, body, tokenize='porter');"
 TABLE = "CREATE TABLE t (id INTEGER PRIMARY KEY, host TEXT);"
@@ -97,7 +99,7 @@ def test_segments_search_in_their_own_index(
     ],
 )
 def test_within_segments_an_index_is_a_table(
-    cluster: Cluster, sql: str, expected: list[tuple]
+    cluster: Cluster, sql: str, expected: list[tuple[Any, ...]]
 ) -> None:
     """It joins tables of the same segment, and has ranks and rowids."""
     assert cluster.gather(sql, within=True) == expected
@@ -155,3 +157,10 @@ def test_a_rowid_of_a_table_that_a_segment_lacks() -> None:
     cluster.add("b", TABLE, {"t": [(1, "h2")]})
     sql = "SELECT host, x FROM t LEFT JOIN u ON u.rowid = t.id ORDER BY host"
     assert cluster.gather(sql, within=True) == [("h1", 7), ("h2", None)]
+
+
+def test_an_index_that_does_not_work_here_is_refused_with_sqlites_reason() -> None:
+    """An option or a tokenizer that a segment's writer had, and this SQLite has not."""
+    text = "CREATE VIRTUAL TABLE f USING fts5(a, tokenize='nope')"
+    schema = read_schema(json.dumps([["table", "f", text]]))
+    assert schema.unusable == {"f": "its definition does not work here: no such tokenizer: nope"}
