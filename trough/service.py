@@ -36,6 +36,7 @@ from trough.metadata.schemas import Schemas
 from trough.model import Leader, Worker
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.browser_guard import BrowserGuard
+from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.http.manager import ManagerResource
 from trough.protocols.http.manager_client import ManagerClient
 from trough.protocols.http.proxy import Proxy
@@ -43,7 +44,11 @@ from trough.protocols.http.query import ReadResource, WriteResource
 from trough.protocols.http.server import Site
 from trough.protocols.line.framing import FramingLimits as LineLimits
 from trough.protocols.line.replies import Verb
-from trough.protocols.line.server import LineServerFactory, ServerLimits
+from trough.protocols.line.server import (
+    LineServerFactory,
+    ServerLimits,
+    most_line_connections,
+)
 from trough.protocols.line.sync_verbs import SyncVerbs
 from trough.protocols.line.worker_verbs import WorkerVerbs
 from trough.settings import Settings
@@ -87,6 +92,7 @@ class _Common:
     stack: ServiceStack
     bunch: FlushBatch
     tasks: TaskPool
+    connections: ConnectionTable
 
 
 def build_worker(settings: Settings, reactor: Any) -> service.IService:
@@ -183,8 +189,10 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     StopHook(lambda: _awaited(storage.close())).setServiceParent(stack)
     StopHook(tasks.close).setServiceParent(stack)
     schemas = Schemas(metadata, tasks)
+    connections = ConnectionTable(reactor.seconds)
+    bunch = FlushBatch(reactor)
     return _Common(
-        settings, reactor, metadata, storage, threads, schemas, stack, FlushBatch(reactor), tasks
+        settings, reactor, metadata, storage, threads, schemas, stack, bunch, tasks, connections
     )
 
 
@@ -454,7 +462,8 @@ def _leadership(common: _Common) -> Leadership:
 
 
 def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> None:
-    site = Site(root, common.reactor, max_body, common.bunch, _guard(common.settings))
+    guard = _guard(common.settings)
+    site = Site(root, common.reactor, max_body, common.bunch, guard, common.connections)
     StopHook(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, site)
 
@@ -477,6 +486,7 @@ def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -
         limits=ServerLimits(
             LineLimits(settings.max_line, settings.max_literal),
             half_message=settings.message_seconds,
+            connections=most_line_connections(),
         ),
     )
     StopHook(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)

@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from trough import errors
 from trough.protocols.http.browser_guard import BrowserGuard
+from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.peer import peer_of
 from trough.util.flush_batch import FlushBatch
 
@@ -170,9 +171,15 @@ class Channel(http.HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.client = peer_of(self.transport)
+        self.site.connections.joined(self)
+
+    def make_room(self) -> None:
+        """Close at once, for there are too many connections."""
+        self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._stop_clock()
+        self.site.connections.left(self)
         super().connectionLost(reason)
 
     # A peer that sends a byte now and then is not silent, and would stay for ever.
@@ -188,6 +195,7 @@ class Channel(http.HTTPChannel):
     def allHeadersReceived(self) -> None:
         if self._arrival is not None:
             self._arrival.reset(BODY_SECONDS)
+        self.site.connections.began(self)
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
@@ -201,6 +209,8 @@ class Channel(http.HTTPChannel):
 
     def requestDone(self, request: http.Request) -> None:
         super().requestDone(request)
+        if not self._handlingRequest:
+            self.site.connections.became_idle(self)
         self.site.bunch.at_end(self._send_now)
         if not self.persistent:
             self.setTimeout(self.site.timeOut)  # of a peer that does not take the rest
@@ -255,6 +265,7 @@ class Site(server.Site):
 
     :param max_body: bytes; a greater body is answered with 413
     :param guard: refuses what browsers send for web pages
+    :param connections: of all sites of the process; None: of this one
     :ivar bunch: of whatever answers the requests
     """
 
@@ -268,6 +279,7 @@ class Site(server.Site):
         max_body: int,
         bunch: FlushBatch | None = None,
         guard: BrowserGuard | None = None,
+        connections: ConnectionTable | None = None,
     ) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
         # Clients such as curl say that SQL is a form; taken for one, each ``=`` in it would
@@ -283,6 +295,8 @@ class Site(server.Site):
         self._clock = reactor
         self.bunch = bunch or FlushBatch(reactor)
         self.guard = guard or BrowserGuard()
+        # An empty table is false.
+        self.connections = ConnectionTable(reactor.seconds) if connections is None else connections
         self._under_way: set[Request] = set()
         self._idle: Deferred[None] | None = None
 

@@ -8,6 +8,7 @@ not read from; and that a lost connection cancels whatever went on for it.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,6 +67,12 @@ class ServerLimits:
     idle: float = 3600.0
     linger: float = 2.0
     connections: int = 10000
+
+
+def most_line_connections() -> int:
+    """Connections of one port: HTTP has half of the descriptors, and two ports a third."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(min(ServerLimits().connections, files // 6), 16)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -363,7 +370,11 @@ class LineServerFactory(Factory):
             connection.drain()
         elif len(self._connections) > self.limits.connections:
             most = self.limits.connections
-            connection.throw_out(errors.Unavailable(f"{most} connections, which is all"))
+            if len(self._connections) > most + max(most // 8, 1):
+                # Many are being told so, and each takes a descriptor until it has read it.
+                connection.transport.abortConnection()
+            else:
+                connection.throw_out(errors.Unavailable(f"{most} connections, which is all"))
 
     def left(self, connection: LineServer) -> None:
         """A connection is gone."""

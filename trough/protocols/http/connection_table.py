@@ -1,0 +1,95 @@
+"""How many HTTP connections a process keeps, and which one makes room for a new one.
+
+Descriptors are shared by all ports, and a process without a free one answers nobody. So there is
+one table for all HTTP ports. When it is full, the connection goes that has been idle longest;
+those that never asked anything go before those that were served. Connections with a request under
+way stay; if all are such, the new one is refused. Rules only; closing is the connections' own.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+_log = Logger()
+
+#: The share of a process's descriptors that HTTP connections may take.
+_SHARE = 2
+
+#: Seconds between two entries in the log about a full table.
+_LOG_EVERY = 60.0
+
+
+class Connection(Protocol):
+    """What the table needs of a connection."""
+
+    def make_room(self) -> None:
+        """Close it now; it is idle, or is not served at all."""
+
+
+class ConnectionTable:
+    """The HTTP connections of a process.
+
+    :param seconds: a clock that only counts
+    :param most: connections; None: half of the descriptors that the process may have
+    """
+
+    def __init__(self, seconds: Callable[[], float], most: int | None = None) -> None:
+        if most is None:
+            files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            most = max(files // _SHARE, 16)
+        self.most = most
+        self._seconds = seconds
+        self._all: set[Connection] = set()
+        # Both in the order in which they became idle.
+        self._strangers: dict[Connection, None] = {}
+        self._idle: dict[Connection, None] = {}
+        self._log_after = 0.0
+        self._closed = 0
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def joined(self, connection: Connection) -> None:
+        """Count a new connection; close another one, or it, if there is no room for it."""
+        if len(self._all) >= self.most:
+            self._log_that_it_is_full()
+            oldest = next(iter(self._strangers or self._idle), None)
+            if oldest is None:
+                connection.make_room()
+                return
+            self.left(oldest)
+            oldest.make_room()
+        self._all.add(connection)
+        self._strangers[connection] = None
+
+    def began(self, connection: Connection) -> None:
+        """A request has come, at least its headers: the connection is not idle."""
+        self._strangers.pop(connection, None)
+        self._idle.pop(connection, None)
+
+    def became_idle(self, connection: Connection) -> None:
+        """The request is answered."""
+        if connection in self._all:
+            self._idle[connection] = None
+
+    def left(self, connection: Connection) -> None:
+        """The connection is gone; without effect on one that made room."""
+        self._all.discard(connection)
+        self.began(connection)
+
+    def _log_that_it_is_full(self) -> None:
+        self._closed += 1
+        now: Any = self._seconds()
+        if now < self._log_after:
+            return
+        self._log_after = now + _LOG_EVERY
+        _log.warn(
+            "{most} HTTP connections, which is all: {closed} were closed or refused so far; "
+            "idle ones make room for new ones. LimitNOFILE allows more.",
+            most=self.most,
+            closed=self._closed,
+        )
