@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 
 import pyarrow.parquet
 import pytest
@@ -41,9 +42,13 @@ def rendered(name, columns=COLUMNS, rows=ROWS, **options):
 def test_chart_draws_names_as_bars_and_dates_as_a_line():
     """The longest bar belongs to the largest number; dates are in their order."""
     bars = rendered("CHART", ["host", "n"], [["x.org", 40], ["y\x1b", 10]]).splitlines()
-    assert bars[0].startswith("x.org") and bars[0].endswith("40.00")
+    assert bars[0].startswith("x.org") and bars[0].endswith(" 40")
     assert bars[0].count("▇") > 3 * bars[1].count("▇") > 0
     assert "\x1b" not in "".join(bars)
+    many = [["example.com", 53], ["b", 0], ["c", 1.25], ["d", 1234567]]
+    bars = rendered("CHART", ["host", "n"], many).splitlines()
+    assert [bar.split()[-1] for bar in bars] == ["53", "0", "1.25", "1234567"]
+    assert max(map(len, bars)) <= shutil.get_terminal_size().columns
     line = rendered("CHART", ["day", "n"], [["2024-02-01", 3], ["2024-01-01", 1]])
     assert line.index("2024-01-01") < line.index("2024-02-01")
     assert rendered("CHART", ["a", "b"], []) == "(no rows)\n"

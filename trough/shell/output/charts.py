@@ -72,9 +72,13 @@ class Chart(Renderer):
         import plotext
 
         labels = [cut(show_value(name, self.options.null), _LABEL) for name, _ in self._rows]
+        numbers = [number for _, number in self._rows]
+        shown = [_shown(number) for number in numbers]
         plotext.clear_figure()
-        plotext.simple_bar(labels, [number for _, number in self._rows], width=_columns())
-        return self._drawn()
+        # plotext writes each number with two decimals, and makes no room for them.
+        plotext.simple_bar(labels, numbers, width=max(1, _columns() - max(map(len, shown)) - 3))
+        bars = [line.rpartition(" ")[0] for line in self._drawn().splitlines()]
+        return "".join(f"{bar} {text}\n" for bar, text in zip(bars, shown, strict=True))
 
     def _line(self, places: Sequence[float], names: Sequence[Any]) -> str:
         import plotext
@@ -93,6 +97,10 @@ class Chart(Renderer):
         plotext.theme("clear")
         text = str(plotext.uncolorize(plotext.build()))
         return "".join(f"{line.rstrip()}\n" for line in text.rstrip("\n").split("\n"))
+
+
+def _shown(number: float) -> str:
+    return f"{number:.0f}" if number.is_integer() else f"{number:.6g}"
 
 
 def _columns() -> int:
