@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from executor_pools import LIMITS, Collected, answer
-from small_disk import mounted
+from small_disk import mounted, without_room
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
@@ -17,7 +17,6 @@ from worker_parts import HeldUp, WorkerParts, occupied, running_worker
 from trough import errors
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Assignment, Leader, canonical_path
-from trough.worker.catalogue import ROOM
 
 
 def noted(worker, segment):
@@ -135,22 +134,11 @@ async def test_a_copy_that_the_catalogue_has_no_room_for_takes_none_either(tmp_p
             arrived = HeldUp(worker.storage, "fetch", done=True)
             fetching = Deferred.fromCoroutine(worker.segments.fetch(wanted))
             await arrived.reached
-            # Another connection has taken the room that the catalogue keeps for itself.
-            with closing(sqlite3.connect(disk / "catalogue.db")) as greedy, suppress(OSError):
-                greedy.execute("BEGIN")
-                greedy.execute(
-                    "SELECT * FROM local_copy"
-                ).fetchall()  # the log does not begin again
-                with closing(sqlite3.connect(disk / "catalogue.db")) as writer, writer:
-                    writer.execute("CREATE TABLE greed AS SELECT zeroblob(?)", (2 * ROOM,))
-                with (disk / "filling").open("wb", buffering=0) as file, suppress(OSError):
-                    while True:
-                        file.write(bytes(4096))
+            with without_room(disk):
                 arrived.go_on()
                 with pytest.raises(errors.DiskFull, match="no room for the catalogue"):
                     await fetching
             assert not list((disk / "segments").rglob("*.sqlite"))
-            (disk / "filling").unlink()
             await worker.segments.fetch(wanted)
             assert worker.segments.get("300001") is not None
 

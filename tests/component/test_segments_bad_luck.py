@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from executor_pools import LIMITS, Collected, answer
-from small_disk import mounted
+from small_disk import mounted, without_room
 from twisted.internet import defer, reactor
 from twisted.internet.defer import Deferred
 from waiting import until
@@ -153,11 +153,10 @@ async def test_a_copy_is_known_for_the_version_that_it_is_of(tmp_path):
             arrived = HeldUp(worker.storage, "fetch", done=True)
             fetching = Deferred.fromCoroutine(worker.segments.fetch(newer))
             await arrived.reached
-            filling = fill(disk)
-            arrived.go_on()
-            with pytest.raises(errors.DiskFull, match="no room for the catalogue"):
-                await fetching
-            filling.unlink()
+            with without_room(disk):
+                arrived.go_on()
+                with pytest.raises(errors.DiskFull, match="no room for the catalogue"):
+                    await fetching
             assert worker.segments.get("300001").entry.canonical.version == newer.version
             await worker.controller.provision("300001", "default")
             await worker.written("300001", "DELETE FROM crawled_url")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from trough.sql.sqlite import sqlite3
+from trough.worker.catalogue import ROOM
 
 
 @contextmanager
@@ -26,6 +29,22 @@ def mounted(place: Path, size: str) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@contextmanager
+def without_room(disk: Path) -> Iterator[None]:
+    """No byte is left on `disk`, nor in the room that a worker's catalogue keeps for itself."""
+    catalogue = disk / "catalogue.db"
+    with closing(sqlite3.connect(catalogue)) as reader, suppress(OSError):
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM local_copy").fetchall()  # the log does not begin again
+        with closing(sqlite3.connect(catalogue)) as writer, writer:
+            writer.execute("CREATE TABLE greed AS SELECT zeroblob(?)", (2 * ROOM,))
+        with (disk / "filling").open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        yield
+    (disk / "filling").unlink()
 
 
 @pytest.fixture
