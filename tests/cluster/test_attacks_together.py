@@ -1,0 +1,64 @@
+"""Several attacks at once, while another client's point reads are answered."""
+
+from __future__ import annotations
+
+import re
+import resource
+import signal
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from processes import QUICK, TroughProcess, ports_of_all, read
+from waiting import GIVE_UP
+
+#: Bytes that the process of the reactor may have had at its peak.
+MOST_MEMORY = 300 << 20
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+def peak(pid: int) -> int:
+    """Bytes of memory that a process had at most."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+def test_many_attacks_at_once_stop_nobody(tmp_path):
+    """Endless reads, answers that nobody reads, large rows, and idle connections on each port."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ports = ports_of_all()
+    settings = {**QUICK, **ports, "MINIMUM_ASSIGNMENTS": "1", "EXECUTORS": "2"}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(600, hard), hard))
+    try:  # so that few connections are too many for the server
+        trough = TroughProcess("trough", settings, ("--home", str(tmp_path), "--example"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    with ExitStack() as stack:
+        stack.callback(trough.wait)
+        stack.callback(trough.signal, signal.SIGKILL)
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        trough.wait_ready()
+        trough.wait_for("example-1', 'SELECT url")
+
+        def connect(key: str) -> socket.socket:
+            address = ("127.0.0.1", int(ports[key]))
+            return stack.enter_context(socket.create_connection(address, GIVE_UP))
+
+        for number in range(12):
+            text = f"1 QUERY example-1 {ENDLESS} -- {number}\n"
+            connect("LINE_PORT").sendall(text.encode())
+        unread = "".join(
+            f"{n} QUERY example-1 SELECT printf('%.*c', 60000, 'y')\n" for n in range(5000)
+        )
+        connect("LINE_PORT").sendall(unread.encode())
+        large = b"SELECT printf('%.*c', 50000000, 'y') x"
+        for _ in range(8):
+            head = b"POST /?segment=example-1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+            connect("READ_PORT").sendall(b"%b%d\r\n\r\n%b" % (head, len(large), large))
+        for key in ("READ_PORT", "WRITE_PORT", "SYNC_SERVER_PORT", "SYNC_LOCAL_PORT"):
+            for _ in range(200):
+                connect(key)
+            for _ in range(10):
+                url = f"http://127.0.0.1:{ports['READ_PORT']}/?segment=example-1"
+                assert read(url, "SELECT 1 AS one") == [{"one": 1}]
+        assert peak(trough.pid) < MOST_MEMORY
