@@ -25,14 +25,13 @@ from trough.leader.lock_holders import LockHolders
 from trough.leader.term import Leadership
 from trough.metadata import Metadata
 from trough.model import READ, Leader, Worker, canonical_path, check_segment_id, segment_word
-from trough.protocols.http.manager_client import ManagerClient
+from trough.protocols.http.manager_client import PROMOTION_TIMEOUT, ManagerClient
 from trough.storage import Storage
 from trough.util.periodic import Periodic
 
 _log = Logger()
 
-#: Seconds that existing clients wait for a promotion, and a bit less than for provisioning.
-PROMOTION_TIMEOUT = 6 * 3600.0
+#: A bit less than the seconds that existing clients wait for provisioning.
 PROVISION_TIMEOUT = 590.0
 
 #: Seconds for the leader to say what it knows.

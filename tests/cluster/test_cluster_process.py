@@ -269,20 +269,24 @@ def steady(request, tmp_path):
 
 
 def test_a_drained_worker_ends_up_empty_with_every_segment_copied_all_the_time(steady):
-    """While a worker is drained, at no look does a segment have fewer than two copies."""
+    """While a worker is drained, at no look does a segment have fewer than two copies. What
+    nobody promoted is promoted."""
     cluster = steady
     segments = [f"drained-{number}" for number in range(12)]
     for segment in segments:
-        begin(cluster, segment)
+        write(begin(cluster, segment), "INSERT INTO t VALUES (2)")
     watch = _Watch(cluster, segments, least=2)
     drained = cluster.holder(cluster.provision("s1", segments[0])["write_url"])
     try:
-        result = cluster.admin("drain", drained)
+        result = cluster.admin("drain", "--promote", drained)
         assert result.returncode == 0, result.stderr
+        assert "are promoted, 0 are not." in result.stdout
         until_blocking(lambda: cluster.status(drained)["segments"] == 0, "an empty worker")
     finally:
         looks = watch.stop()
     assert watch.too_few == [] and looks > 0
+    (reader, *_) = cluster.readers(segments[0])
+    assert cluster.answers(reader, segments[0], "SELECT count(*) AS n FROM t", [{"n": 2}])
     assert "draining" in cluster.admin("workers").stdout
     assert cluster.admin("undrain", drained).returncode == 0
 

@@ -52,7 +52,7 @@ class Registry:
         output = io.StringIO()
         person = io.StringIO() if typed is None else Typed(typed)
         console = admin.Console(self.metadata, person, output, reactor)
-        given = {"worker": None, "wait": False, "json": False, **options}
+        given = {"worker": None, "wait": False, "promote": False, "json": False, **options}
         status = await command(console, argparse.Namespace(**given))
         return status, output.getvalue()
 
@@ -155,7 +155,7 @@ async def test_draining_waits_until_nothing_is_left(registry):
     await registry.metadata.change_assignments(leader, [row], [])
     clock, output = Clock(), io.StringIO()
     console = admin.Console(registry.metadata, io.StringIO(), output, clock)
-    options = argparse.Namespace(node="w1", wait=True)
+    options = argparse.Namespace(node="w1", wait=True, promote=False)
     draining = Deferred.fromCoroutine(admin.drain(console, options))
 
     async def told(text):
@@ -198,6 +198,20 @@ async def test_draining_shows_at_a_terminal_how_long_it_takes(registry):
     await registry.metadata.change_assignments(leader, [], [("w1", str(n)) for n in (1, 2, 3)])
     clock.advance(LOOK)
     assert await draining == admin.DONE
+
+
+@pytest_twisted.ensureDeferred
+async def test_draining_names_what_cannot_be_promoted(registry):
+    """With the reason, and status 1; a worker that is not alive is refused."""
+    await registry.fill()
+    await registry.metadata.take_lock("300001", "w1")
+    status, text = await registry.run(admin.drain, node="w1", promote=True)
+    assert status == admin.FAILED
+    assert "  300001: POST promote: the row of the worker in question names no manager" in text
+    assert text.endswith("w1 writes 1 segments: 0 are promoted, 1 are not.\n")
+    with pytest.raises(errors.Unavailable, match="gone is not alive"):
+        await registry.run(admin.drain, node="gone", promote=True)
+    assert await registry.metadata.draining() == {"w1"}
 
 
 @pytest_twisted.ensureDeferred

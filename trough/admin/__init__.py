@@ -165,6 +165,9 @@ def _add_deciding(command: Callable[[str, Command, str], argparse.ArgumentParser
     emptying = on_worker(
         "drain", drain, "have a worker emptied, without a moment of too few copies"
     )
+    emptying.add_argument(
+        "--promote", action="store_true", help="have it promote all that it writes, at once"
+    )
     emptying.add_argument("--wait", action="store_true", help="return once it is empty")
     on_worker("undrain", undrain, "let a drained worker have copies again")
     free = command(

@@ -12,7 +12,8 @@ from twisted.internet import task
 
 from trough import errors, model
 from trough.admin import probe
-from trough.admin.console import DONE, Console, insist, listed, moment
+from trough.admin.console import DONE, FAILED, Console, insist, listed, moment
+from trough.admin.promoting import living_worker, promote_all
 from trough.cli.progress import Progress
 from trough.metadata import Metadata
 from trough.shell.output.sections import counted
@@ -31,11 +32,15 @@ _INTERRUPT = "Ctrl-C stops waiting"
 async def drain(console: Console, options: argparse.Namespace) -> int:
     """Have a worker emptied."""
     await _known(console.metadata, options.node)
+    promoting = await living_worker(console.metadata, options.node) if options.promote else None
     await console.metadata.set_draining(options.node, True)
     console.say(
         f"{options.node} is being drained: the leader moves its copies to other workers, and "
         "it gets no new ones. `trough-admin undrain` takes that back."
     )
+    # It gets no new segments from here on, so that there is an end to what it writes.
+    if promoting is not None and not await promote_all(console, promoting):
+        return FAILED
     if options.wait:
         await _until_empty(console, options.node)
     return DONE

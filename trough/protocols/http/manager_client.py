@@ -20,6 +20,9 @@ from trough.util.error_text import error_text
 #: Seconds to establish a connection; a machine that is gone does not refuse one.
 CONNECT_TIMEOUT = 5.0
 
+#: Seconds that existing clients wait for a promotion.
+PROMOTION_TIMEOUT = 6 * 3600.0
+
 
 class ManagerClient:
     """Calls to other Trough processes.

@@ -1,0 +1,67 @@
+"""Has a worker promote all that it writes, through its manager's port."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from trough import errors
+from trough.admin.console import Console
+from trough.cli import metadata_url
+from trough.metadata import Metadata
+from trough.model import Worker
+from trough.protocols.http.manager_client import PROMOTION_TIMEOUT, ManagerClient
+
+#: Failures that are shown; they often have one cause.
+SHOWN = 10
+
+
+async def living_worker(metadata: Metadata, node: str) -> Worker:
+    """The row of the worker `node`.
+
+    :raises trough.errors.Unavailable: it is not alive
+    """
+    worker = await metadata.worker(node)
+    if worker is None:
+        raise errors.Unavailable(
+            f"{node} is not alive, and can promote nothing", "start it again, or see free-locks"
+        )
+    return worker
+
+
+async def promote_all(console: Console, worker: Worker) -> bool:
+    """Promote each segment that a worker writes; the person is told of failures.
+
+    :return: whether all of it is promoted
+    """
+    node = worker.node
+    segments = [lock.segment for lock in await console.metadata.locks(node)]
+    manager = ManagerClient(console.clock, metadata_url.access_token(os.environ) or "")
+    try:
+        failed = await _promote(console, manager, worker, segments)
+    finally:
+        await manager.close()
+    for segment, reason in list(failed.items())[:SHOWN]:
+        console.say(f"  {segment}: {reason}")
+    console.say(
+        f"{node} writes {len(segments)} segments: {len(segments) - len(failed)} are promoted, "
+        f"{len(failed)} are not."
+    )
+    return not failed
+
+
+async def _promote(
+    console: Console, manager: ManagerClient, worker: Worker, segments: Iterable[str]
+) -> dict[str, str]:
+    """What cannot be promoted, and why."""
+    failed = {}
+    url = f"{worker.manager_url}promote"
+    for segment in segments:
+        try:
+            await manager.call("POST", url, {"segment": segment}, PROMOTION_TIMEOUT)
+        except errors.TroughError as reason:
+            lock = await console.metadata.lock_of(segment)
+            # A worker that is drained gives up a lock as soon as its segment is promoted.
+            if lock is not None and lock.node == worker.node:
+                failed[segment] = " ".join(str(reason).split())
+    return failed
