@@ -188,7 +188,7 @@ async def test_draining_shows_at_a_terminal_how_long_it_takes(registry):
     clock, output = Clock(), _Terminal()
     console = admin.Console(registry.metadata, io.StringIO(), output, clock)
     draining = Deferred.fromCoroutine(
-        admin.drain(console, argparse.Namespace(node="w1", wait=True))
+        admin.drain(console, argparse.Namespace(node="w1", wait=True, promote=False))
     )
     await until(lambda: clock.calls, "the first look")
     await registry.metadata.change_assignments(leader, [], [("w1", "0")])
