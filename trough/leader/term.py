@@ -224,11 +224,13 @@ class LeaderTerm:
     @property
     def trouble(self) -> str:
         """See :meth:`Leadership.trouble`."""
+        cold = self._planner.cold_trouble if self._planner is not None else ""
         found = [
             self.stopped and f"{self.stopped} (see The leader's rounds fail)",
             self._storage_away and "canonical storage is away (see HDFS is away)",
             self._doubted_since is not None
             and "very many segments are missing from canonical storage, and their loss is doubted",
+            cold and f"{cold} (see No cold worker lives)",
         ]
         return "; ".join(each for each in found if each)
 

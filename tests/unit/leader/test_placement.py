@@ -722,6 +722,27 @@ def test_cold_segments_go_to_cold_workers() -> None:
     assert site.moves == 0
 
 
+def test_cold_segments_without_a_living_cold_worker_are_reported() -> None:
+    """From the last one's death on, with the names that are known; hot ones do not matter."""
+    site = Site(2)
+    site.write("y1")
+    site.settle()
+    assert site.planner.cold_trouble == ""
+    site.write("x1", "x2")
+    site.settle()
+    expected = "2 cold segments have no living cold worker ({})"
+    assert site.planner.cold_trouble == expected.format("none is known")
+    for name in ("cold1", "cold2"):
+        site.add(name, cold=True)
+    site.see_workers()
+    site.kill("cold1")
+    site.see_workers()
+    assert site.planner.cold_trouble == ""
+    site.kill("cold2")
+    site.see_workers()
+    assert site.planner.cold_trouble == expected.format("cold1, cold2")
+
+
 def test_a_segment_that_became_cold_keeps_its_copies_until_it_can_be_read_elsewhere() -> None:
     """Hot copies of a cold segment go only once a cold worker publishes it."""
     site = Site(3)

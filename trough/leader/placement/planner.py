@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from trough.leader.placement.decisions import Decisions, Steps
-from trough.leader.placement.nodes import COLD, ClusterState, Node, Nodes
+from trough.leader.placement.nodes import COLD, ClusterState, Node, Nodes, State
 from trough.leader.placement.segment_table import LEAVE_ALONE, NOTHING, SegmentTable
 from trough.model import Assignment, CanonicalCopy, Lock, Worker, canonical_path
 
@@ -274,6 +274,19 @@ class Planner:
                 self._table.copies[row] = self._cluster.joined(self._table.copies[row], node)
                 node.counted += self._table.weight(row)
             self._dirty[row] = None
+
+    @property
+    def cold_trouble(self) -> str:
+        """That there are cold segments and no living cold worker; empty: not so."""
+        # Asked while another thread plans: each of these is read in one piece.
+        cold = [node for node in list(self._cluster.nodes.values()) if node.cold]
+        if any(node.state in (State.LIVE, State.DRAINING) for node in cold):
+            return ""
+        count = self._table.wanted.tobytes().count(COLD)
+        if not count:
+            return ""
+        lost = ", ".join(sorted(node.name for node in cold)) or "none is known"
+        return f"{count} cold segments have no living cold worker ({lost})"
 
     def status(self) -> dict[str, object]:
         """Counters for people; JSON-able."""
