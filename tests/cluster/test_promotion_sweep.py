@@ -8,11 +8,11 @@ from processes import Machine, http, read, until_blocking, write
 STEPS = [
     "trough.worker.promotion:Promotion.check_overwritten",
     "trough.executors.pool.pool:ExecutorPool.snapshot",
-    "trough.worker.threaded_catalogue:ThreadedCatalogue.put",
-    "trough.metadata.sqlite.store:EmbeddedMetadata.check_lock",
+    "trough.worker.threaded_catalogue:AsyncCatalogue.put",
+    "trough.metadata.sqlite.store:SqliteMetadata.check_lock",
     "trough.storage.directory.backend:DirectoryBackend.stage",
     "trough.storage.directory.backend:DirectoryBackend.commit",
-    "trough.metadata.sqlite.store:EmbeddedMetadata.announce_version",
+    "trough.metadata.sqlite.store:SqliteMetadata.announce_version",
 ]
 
 SWEPT = b'{"segment": "swept"}'
@@ -69,7 +69,7 @@ def test_a_lock_under_which_nothing_came_to_be_is_given_back(tmp_path):
     """A worker that died between taking it and making the segment frees it at its return."""
     with Machine(tmp_path, MINIMUM_ASSIGNMENTS="1") as machine:
         machine.sync("s1").wait_ready()
-        step = "trough.metadata.sqlite.store:EmbeddedMetadata.take_lock"
+        step = "trough.metadata.sqlite.store:SqliteMetadata.take_lock"
         doomed = machine.worker_killed_at("w1", step, "after").wait_ready()
         sync = machine.url("s1", "SYNC_SERVER_PORT")
         assert http("POST", sync + "provision", b'{"segment": "unmade"}')[0] != 200
