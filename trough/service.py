@@ -58,6 +58,7 @@ from trough.sync import MasterSyncController
 from trough.util import confinement
 from trough.util.confined_files import OwnFiles
 from trough.util.confinement import Confinement
+from trough.util.descriptors import raise_limit
 from trough.util.flush_batch import FlushBatch
 from trough.util.private_files import GroupAccess, make_private, tighten, tighten_database
 from trough.util.readiness import ReadinessNotifier
@@ -155,6 +156,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
             "RETHINKDB_TLS is set, and RethinkDB cannot be spoken to over TLS yet",
             "leave it out, and have a tunnel or a private network between the machines",
         )
+    raise_limit()  # before the ports take their shares of it
     stack = ServiceStack()
     # Again, for twistd sets the mask that its --umask asks for when all is built.
     StartHook(make_private).setServiceParent(stack)

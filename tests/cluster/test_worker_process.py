@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from urllib.parse import unquote
 
 import pytest
 from processes import Machine, TroughProcess, http, read, until_blocking, write
@@ -86,16 +87,16 @@ def test_what_is_no_read_is_refused_with_the_reason(machine, sql, status, reason
     assert got == status and answer.startswith(b"500 Server Error: ") and reason in answer
 
 
-@pytest.mark.parametrize("segment", ["", "a%2Fb", "..", ".a", "a%20b", "a" * 65, "a%00"])
+@pytest.mark.parametrize("segment", ["", "a%2Fb", "..", ".a", "a" * 117, "a%00", "a%0Ab", "a:b"])
 def test_what_is_no_segment_id_is_refused_everywhere(machine, segment):
     """One rule for ids, told by the read port, the write port and provisioning alike."""
     for port in ("READ_PORT", "WRITE_PORT"):
         status, answer = http("POST", machine.url("w1", port) + f"?segment={segment}", b"SELECT 1")
         assert status == 400
         assert b"a segment id is" in answer or b"no segment is named" in answer
-    body = json.dumps({"segment": segment.replace("%2F", "/")}).encode()
+    body = json.dumps({"segment": unquote(segment)}).encode()
     status, answer = http("POST", machine.url("s1", "SYNC_SERVER_PORT") + "provision", body)
-    assert status == 400 and ("%" in segment or b"a segment id is" in answer)
+    assert status == 400 and b"a segment id is" in answer
 
 
 def test_a_script_may_end_its_side_once_it_has_said_quit(machine):
