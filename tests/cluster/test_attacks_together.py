@@ -6,6 +6,7 @@ import re
 import resource
 import signal
 import socket
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -28,11 +29,11 @@ def test_many_attacks_at_once_stop_nobody(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ports = ports_of_all()
     settings = {**QUICK, **ports, "MINIMUM_ASSIGNMENTS": "1", "EXECUTORS": "2"}
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(600, hard), hard))
-    try:  # so that few connections are too many for the server
-        trough = TroughProcess("trough", settings, ("--home", str(tmp_path), "--example"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    # So few that the connections below are too many for the server, which raises a soft limit.
+    twistd = ("prlimit", "--nofile=600:600", str(Path(sys.executable).with_name("twistd")))
+    arguments = ("--home", str(tmp_path), "--example")
+    trough = TroughProcess("trough", settings, arguments, twistd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     with ExitStack() as stack:
         stack.callback(trough.wait)
         stack.callback(trough.signal, signal.SIGKILL)
