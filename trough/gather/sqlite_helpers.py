@@ -48,8 +48,7 @@ _READING = frozenset({Action.SELECT, Action.READ, Action.RECURSIVE})
 def connect(path: str = ":memory:") -> Connection:
     """A connection that may do anything, for our own statements."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    for name, (arguments, function) in Functions().registry.items():
-        connection.create_function(name, arguments, function, deterministic=True)
+    Functions().add_to(connection)
     return connection
 
 

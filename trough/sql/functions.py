@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trough import errors
+from trough.sql.percentiles import PERCENTILES
 
 #: Characters that the pattern of REGEXP may have.
 MAX_PATTERN = 10_000
@@ -42,6 +43,31 @@ class Functions:
             "SEEDCRAWLEDSTATUS": (1, self._keeping_problem(seed_crawled_status)),
             "BUILDREDIRECTARRAY": (4, self._keeping_problem(build_redirect_array)),
         }
+        #: Each aggregate and window function likewise.
+        self.aggregates: Mapping[str, tuple[int, type]] = {
+            name: (arguments, self._aggregate_keeping_problem(made))
+            for name, (arguments, made) in PERCENTILES.items()
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name.upper() in self.registry or name.upper() in self.aggregates
+
+    def add_to(self, connection: Any) -> None:
+        """Let a connection of pysqlite3 call all of them."""
+        for name, (arguments, function) in self.registry.items():
+            connection.create_function(name, arguments, function, deterministic=True)
+        for name, (arguments, aggregate) in self.aggregates.items():
+            connection.create_window_function(name, arguments, aggregate)
+
+    def _aggregate_keeping_problem(self, made: type) -> type:
+        methods = ("step", "inverse", "value", "finalize")
+        return type(
+            made.__name__, (made,), {name: self._keeping(getattr(made, name)) for name in methods}
+        )
+
+    def _keeping(self, method: Callable[..., Value]) -> Callable[..., Value]:
+        keeping = self._keeping_problem(method)
+        return lambda *arguments: keeping(*arguments)  # a function, which is bound as a method
 
     def _keeping_problem(self, function: Callable[..., Value]) -> Callable[..., Value]:
         def call(*arguments: Value) -> Value:

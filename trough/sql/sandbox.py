@@ -112,8 +112,9 @@ FUNCTIONS = _names(
     json_set json_type json_valid jsonb jsonb_array jsonb_array_insert jsonb_extract
     jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_patch jsonb_remove
     jsonb_replace jsonb_set julianday lag last_insert_rowid last_value lead length like
-    likelihood likely ln log log10 log2 lower ltrim match matchinfo max min mod nth_value
-    ntile nullif octet_length offsets percent_rank pi pow power printf quote radians random
+    likelihood likely ln log log10 log2 lower ltrim match matchinfo max median min mod nth_value
+    ntile nullif octet_length offsets percent_rank percentile percentile_cont
+    percentile_disc pi pow power printf quote radians random
     randomblob rank replace round row_number rtreedepth rtreenode rtrim sign sin sinh
     snippet soundex sqlite_compileoption_get sqlite_compileoption_used sqlite_source_id
     sqlite_version sqrt strftime string_agg substr substring subtype sum tan tanh time

@@ -248,9 +248,8 @@ class Engine:
     def _add_what_is_missing(self, connection: Connection, mode: Mode, message: str) -> bool:
         """Give a connection what a statement failed for; whether there was something."""
         found = _NO_SUCH_FUNCTION.search(message)
-        if found is not None and found[1].upper() in self.functions.registry:
-            for name, (arguments, function) in self.functions.registry.items():
-                connection.create_function(name, arguments, function, deterministic=True)
+        if found is not None and found[1] in self.functions:
+            self.functions.add_to(connection)
             return True
         return mode == Mode.READ and self.sandbox.wanted_to_write and self._open_tables(connection)
 
