@@ -221,7 +221,7 @@ async def test_a_receiver_that_never_reads_is_ended_at_its_deadline(large):
 @pytest.mark.parametrize("framing", Framing)
 @ensure
 async def test_a_deadline_ends_an_endless_query(targets, framing):
-    """The executor stays the same."""
+    """The executor stays the same; another one may have been started for short queries."""
     async with running_pool(executors=1) as pool:
         before = pids(pool)
         text, outcome = await answer(
@@ -229,7 +229,7 @@ async def test_a_deadline_ends_an_endless_query(targets, framing):
         )
         assert outcome.failed == 1
         assert isinstance(outcome.error, errors.DeadlineExceeded) or " timeout " in text
-        assert pids(pool) == before
+        assert set(before) <= set(pids(pool))
 
 
 @ensure
