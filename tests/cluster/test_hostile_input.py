@@ -194,7 +194,8 @@ def test_a_gather_stops_nobody(node):
     node.check_that_others_are_served("gather")
     ends = [each.result(GIVE_UP) for each in asked]
     assert ends.count("timeout") > len(ends) // 2, ends
-    assert set(ends) <= {"timeout", "unavailable", "answered"}, ends
+    # One that reads no table is refused by the planner, where that has the time for it.
+    assert set(ends) <= {"timeout", "unavailable", "answered", "bad-sql"}, ends
 
 
 def gather_status(node: Node, number: int, sql: str) -> str:

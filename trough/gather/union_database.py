@@ -196,7 +196,7 @@ class UnionDatabase:
     def _explained(self, error: Exception, sql: str) -> errors.BadRequest:
         if sqlite_helpers.was_interrupted(error):
             return errors.BadSql(
-                "it does not end, not even over empty tables", sqlite_helpers.shown(sql)
+                "it runs too long, even over empty tables", sqlite_helpers.shown(sql)
             )
         told = sqlite_helpers.refused(error, sql)
         if not isinstance(told, errors.BadSql):
