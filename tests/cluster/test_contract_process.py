@@ -102,8 +102,8 @@ def test_reads_have_rows_and_errors_as_clients_parse_them(machine):
     assert answer == b"500 Server Error: no such table: nowhere\n"
 
 
-def test_any_worker_answers_and_one_takes_writes(machine):
-    """By parameter and by Host: reads are passed on to the lock's holder, writes are not."""
+def test_any_worker_answers_and_takes_writes(machine):
+    """By parameter and by Host: any worker forwards reads and writes to the lock's holder."""
     url = machine.provision("s1", "anywhere", "t")["write_url"]
     write(url, "INSERT INTO t (name) VALUES ('here')")
     for name in ("w1", "w2"):
@@ -112,10 +112,21 @@ def test_any_worker_answers_and_one_takes_writes(machine):
         assert http("POST", f"{reading}?segment=anywhere", b"SELECT name FROM t") == rows
         by_host = {"Host": "anywhere.example.org:6444"}
         assert http("POST", reading, b"SELECT name FROM t", by_host) == rows
-        if name != _holder(machine, url):
-            writing = f"{machine.url(name, 'WRITE_PORT')}?segment=anywhere"
-            status, answer = http("POST", writing, b"INSERT INTO t (name) VALUES ('there')")
-            assert status != 200 and answer.startswith(b"500 Server Error: ")
+    for name in ("w1", "w2"):
+        writing = f"{machine.url(name, 'WRITE_PORT')}?segment=anywhere"
+        sql = f"INSERT INTO t (name) VALUES ('by {name}')".encode()
+        assert http("POST", writing, sql) == (200, b"OK\n")
+    reading = f"{machine.url(_holder(machine, url), 'READ_PORT')}?segment=anywhere"
+    names = [row["name"] for row in read(reading, "SELECT name FROM t ORDER BY id")]
+    assert names == ["here", "by w1", "by w2"]
+
+
+def test_a_write_to_a_segment_that_is_nowhere_is_refused(machine):
+    """A worker creates no segment: that needs a schema, which provisioning names."""
+    for name in ("w1", "w2"):
+        writing = f"{machine.url(name, 'WRITE_PORT')}?segment=nowhere"
+        status, answer = http("POST", writing, b"INSERT INTO t (name) VALUES ('x')")
+        assert status != 200 and answer.startswith(b"500 Server Error: ")
 
 
 def test_a_write_of_megabytes_without_its_last_semicolon(machine):

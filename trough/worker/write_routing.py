@@ -49,14 +49,23 @@ class WriteRouter:
         if holder is not None:
             return holder
         lock = worker.locks.get(segment)
-        held = lock is not None and lock.node != worker.myself.node
-        if held or not await self._may_take(segment):
+        if lock is not None and lock.node != worker.myself.node:
             return None
+        if not await self._may_take(segment):
+            return await self._holder_in_store(segment)
         try:
             await worker.provisioning.take_again(segment)
         except errors.Moved as moved:
             return worker.workers.get(moved.node)
         return None
+
+    async def _holder_in_store(self, segment: str) -> Worker | None:
+        """The live holder of a lock that this worker's list of locks does not have yet."""
+        worker = self._worker
+        lock = await worker.metadata.lock_of(segment)
+        if lock is None or lock.node == worker.myself.node:
+            return None
+        return worker.workers.get(lock.node)
 
     async def _may_take(self, segment: str) -> bool:
         worker = self._worker
