@@ -51,8 +51,11 @@ man: .venv/documented
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/bench_gather.py
 
-# Half an hour of killed servers and deleted segments: is every answer the truth?
+# Half an hour of servers that are killed, frozen, cut off and drained, damaged copies, new and
+# deleted segments: is every answer the truth? TROUGH_COMPLETE_PAIR=rethinkdb+hdfs asks other
+# engines.
 checker: .venv/tested
 	TROUGH_COMPLETE_SECONDS=1800 $(BIN)/python -m pytest -q -s tests/cluster/test_complete_chaos.py
 

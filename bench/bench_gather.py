@@ -1,27 +1,30 @@
-"""GATHER beside the plain fan-out: python bench/bench_gather.py [--segments N] [--rows N]
+"""GATHER beside SQLite over one file with all rows: python bench/bench_gather.py
 
-A Trough of its own serves the segments. The same Twisted client asks the same query of all
-of them, once as a plain fan-out whose rows are counted and dropped, once as GATHER, in turn;
-the machine is shared, so what counts is the ratio of the two medians, and the peak of
-memory that the client grew by. The last lines are GATHER's other ways, each beside SQLite
-on one database with all the rows.
+A Trough of its own, with two executors, serves the segments, and the Twisted client asks. Each
+line is measured in one run with its baseline, GATHER and SQLite in turn: the machine is shared,
+so what counts is the ratio of the two medians. Answers are compared, too. There are two worlds,
+200 segments of 20,000 rows and 10,000 segments of 200 rows, and the tables of TPC-H over 16
+segments, which SQLite has indexes for.
+
+    python bench/bench_gather.py [--world few|many|tpch] [--repeat N] [--part SHARE] [--only WORD]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import sys
 import tempfile
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import tpch
 from trough_server import Server
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
@@ -30,6 +33,7 @@ from twisted.internet.task import react
 from trough.cluster_client.client import Cluster
 from trough.metadata.open import open_metadata
 from trough.model import canonical_path
+from trough.sql.functions import Functions
 from trough.sql.sqlite import sqlite3
 
 reactor: Any = installed_reactor
@@ -38,21 +42,86 @@ SCHEMA = (
     "CREATE TABLE crawled_url (id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp DATETIME,"
     " status_code INTEGER, size BIGINT, seconds REAL, url VARCHAR(4000), host VARCHAR(255))"
 )
+INSERT = (
+    "INSERT INTO crawled_url (timestamp, status_code, size, seconds, url, host) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
 GROUPED = "SELECT status_code, count(*), sum(size) FROM crawled_url GROUP BY status_code"
-OTHERS = {
-    "group by 97 hosts, avg, having, top 10": (
+TOP3 = (
+    "SELECT status_code, size, url FROM (SELECT status_code, size, url, row_number() OVER "
+    "(PARTITION BY status_code ORDER BY size DESC, url, seconds) AS r FROM crawled_url) "
+    "WHERE r <= 3 ORDER BY 1, 2, 3"
+)
+SHARE = (
+    "SELECT status_code, count(*) * 1.0 / (SELECT count(*) FROM crawled_url) "
+    "FROM crawled_url GROUP BY 1"
+)
+JOIN = (
+    "SELECT a.host, count(*) FROM crawled_url a JOIN (SELECT host, max(size) AS most "
+    "FROM crawled_url GROUP BY host) b ON a.host = b.host AND a.size = b.most GROUP BY 1"
+)
+
+
+@dataclass(frozen=True)
+class Query:
+    """A line of the table.
+
+    :ivar goals: for few large segments, and for many small ones
+    """
+
+    what: str
+    sql: str
+    goals: tuple[float, float]
+
+
+QUERIES = (
+    Query("GROUP BY status", GROUPED, (0.5, 1.0)),
+    Query(
+        "top 10 hosts, HAVING, avg",
         "SELECT host, count(*), avg(size) FROM crawled_url WHERE status_code = 200 "
-        "GROUP BY host HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 10"
+        "GROUP BY host HAVING count(*) > 1 ORDER BY 2 DESC, 1 LIMIT 10",
+        (0.5, 1.0),
     ),
-    "exact sum of reals": "SELECT status_code, sum(seconds) FROM crawled_url GROUP BY 1",
-    "count(DISTINCT)": "SELECT count(DISTINCT host), count(DISTINCT size) FROM crawled_url",
-    "top 10 by size": "SELECT size, url FROM crawled_url ORDER BY size DESC, url LIMIT 10",
-    "a filter that few rows pass": "SELECT url FROM crawled_url WHERE size = 7 AND id % 50 = 1",
-    "shipped: window function": (
-        "SELECT status_code, max(r) FROM (SELECT status_code, rank() OVER "
-        "(PARTITION BY status_code ORDER BY size) AS r FROM crawled_url) GROUP BY 1"
+    Query("LIKE", "SELECT count(*) FROM crawled_url WHERE url LIKE '%page/19%'", (0.5, 1.0)),
+    Query("REGEXP", "SELECT count(*) FROM crawled_url WHERE url REGEXP 'e/1.*9$'", (0.5, 1.0)),
+    Query(
+        "a filter that few rows pass",
+        "SELECT url FROM crawled_url WHERE size = 7 AND status_code = 404 ORDER BY url",
+        (0.5, 1.0),
     ),
-}
+    Query(
+        "exact sum of reals",
+        "SELECT status_code, sum(seconds) FROM crawled_url GROUP BY 1",
+        (0.5, 1.0),
+    ),
+    Query(
+        "top 10 by size",
+        "SELECT size, url FROM crawled_url ORDER BY 1 DESC, 2 LIMIT 10",
+        (0.5, 1.0),
+    ),
+    Query("count(*)", "SELECT count(*) FROM crawled_url", (1.0, 10.0)),
+    Query("count(DISTINCT host)", "SELECT count(DISTINCT host) FROM crawled_url", (1.2, 2.0)),
+    Query(
+        "UNION ALL of two counts",
+        "SELECT 'ok', count(*) FROM crawled_url WHERE status_code = 200 UNION ALL "
+        "SELECT 'gone', count(*) FROM crawled_url WHERE status_code = 404",
+        (0.6, 0.6),
+    ),
+    Query(
+        "WITH one grouped SELECT",
+        f"WITH g(s, n, b) AS ({GROUPED}) SELECT s, n FROM g WHERE n > 1 ORDER BY n DESC, s",
+        (0.6, 0.6),
+    ),
+    Query("FROM one grouped SELECT", f"SELECT count(*) FROM ({GROUPED})", (0.6, 0.6)),
+    Query("share of a total", SHARE, (0.6, 0.6)),
+    Query("window: top 3 of each group", TOP3, (1.2, 1.2)),
+    Query("median", "SELECT status_code, median(size) FROM crawled_url GROUP BY 1", (1.2, 1.2)),
+    Query("join with a grouped SELECT", JOIN, (1.2, 1.2)),
+)
+TPCH = (
+    Query("TPC-H Q19", tpch.Q19, (10.0, 10.0)),
+    Query("TPC-H Q21", tpch.Q21, (10.0, 10.0)),
+)
 
 
 def rows_of(segment: int, count: int) -> list[tuple[Any, ...]]:
@@ -70,26 +139,50 @@ def rows_of(segment: int, count: int) -> list[tuple[Any, ...]]:
     ]
 
 
-INSERT = (
-    "INSERT INTO crawled_url (timestamp, status_code, size, seconds, url, host) "
-    "VALUES (?, ?, ?, ?, ?, ?)"
-)
+def connect(path: Path) -> Any:
+    """A database in a file, with the functions that Trough adds to SQL."""
+    connection = sqlite3.connect(path, check_same_thread=False)
+    Functions().add_to(connection)
+    return connection
 
 
-def make_segments(home: Path, names: list[str], rows: int) -> sqlite3.Connection:
-    """Segments in canonical storage; one database in memory with all their rows."""
-    union = sqlite3.connect(":memory:", check_same_thread=False)
-    union.execute(SCHEMA)
-    for number, name in enumerate(names):
-        path = home / "canonical" / canonical_path(name)
+class World:
+    """Segments in canonical storage below `home`, and a file with all of their rows."""
+
+    def __init__(self, home: Path, count: int) -> None:
+        self.home = home
+        self.names = [f"{300_000 + number}" for number in range(count)]
+        self.union = connect(home / "union.sqlite")
+
+    def segment(self, name: str) -> Any:
+        """The canonical copy of a segment, to be filled."""
+        path = self.home / "canonical" / canonical_path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(path)
-        with database:
-            database.execute(SCHEMA)
-            database.executemany(INSERT, rows_of(number, rows))
-        database.close()
-        union.executemany(INSERT, rows_of(number, rows))
-    return union
+        return sqlite3.connect(path)
+
+    def fill(self, rows: int) -> None:
+        """Rows of a crawl, for each segment."""
+        self.union.execute(SCHEMA)
+        for number, name in enumerate(self.names):
+            mine = rows_of(number, rows)
+            database = self.segment(name)
+            with database:
+                database.execute(SCHEMA)
+                database.executemany(INSERT, mine)
+            database.close()
+            self.union.executemany(INSERT, mine)
+        self.union.commit()
+
+    def fill_tpch(self, orders: int) -> None:
+        """TPC-H's rows, dealt out; SQLite has indexes for its queries."""
+        made = tpch.rows(orders)
+        tpch.fill(self.union, made)
+        self.union.executescript(tpch.INDEXES + "ANALYZE;")
+        for number, name in enumerate(self.names):
+            database = self.segment(name)
+            with database:
+                tpch.fill(database, made, slice(number, None, len(self.names)))
+            database.close()
 
 
 def wait_until_served(server: Server, count: int) -> None:
@@ -102,38 +195,6 @@ def wait_until_served(server: Server, count: int) -> None:
         time.sleep(0.2)
 
 
-class Counting:
-    """A listener that counts rows and drops them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def state(self, segment: str, mark: str) -> None:
-        pass
-
-    def columns(self, segment: str, names: Any) -> None:
-        pass
-
-    def rows(self, segment: str, rows: list[Any]) -> None:
-        self.count += len(rows)
-
-    def done(self, segment: str, count: int) -> None:
-        pass
-
-    def failed(self, segment: str, error: Exception) -> None:
-        raise error
-
-    def restarted(self, segment: str) -> bool:
-        return True
-
-
-async def plain(cluster: Cluster, names: list[str], sql: str) -> float:
-    """Seconds of a plain fan-out."""
-    began = time.perf_counter()
-    await cluster.query(names, sql, listener=Counting()).done
-    return time.perf_counter() - began
-
-
 async def gathered(cluster: Cluster, names: list[str], sql: str) -> tuple[float, list[Any]]:
     """Seconds of a GATHER, and its answer."""
     began = time.perf_counter()
@@ -141,74 +202,88 @@ async def gathered(cluster: Cluster, names: list[str], sql: str) -> tuple[float,
     return time.perf_counter() - began, result.rows
 
 
+def bare(union: Any, sql: str) -> tuple[float, list[Any]]:
+    """Seconds of SQLite over one file, and its answer."""
+    began = time.perf_counter()
+    rows = union.execute(sql).fetchall()
+    return time.perf_counter() - began, rows
+
+
 def comparable(rows: list[Any]) -> list[str]:
-    """Rows without order, and reals without their last bit."""
+    """Rows without order, and reals without their last bits."""
     return sorted(
-        repr([float(f"{value:.14g}") if isinstance(value, float) else value for value in row])
+        repr([float(f"{value:.12g}") if isinstance(value, float) else value for value in row])
         for row in rows
     )
 
 
-def megabytes() -> float:
-    """The client's peak of memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-async def measure(arguments: argparse.Namespace, home: Path) -> None:
-    """Everything, on a server below `home`."""
-    names = [f"{300_000 + number}" for number in range(arguments.segments)]
-    union = make_segments(home, names, arguments.rows)
-    server = Server(home, EXECUTORS="2", KEPT_HANDLES="6000")
+async def measure(world: World, queries: list[Query], place: int, repeat: int) -> None:
+    """All queries, on a server."""
+    server = Server(world.home, EXECUTORS="2", KEPT_HANDLES="6000")
     server.start()
-    cluster = Cluster(open_metadata(f"sqlite://{home}/registry.db", reactor), reactor)
+    cluster = Cluster(open_metadata(f"sqlite://{world.home}/registry.db", reactor), reactor)
     try:
-        wait_until_served(server, len(names))
+        wait_until_served(server, len(world.names))
         await cluster.open()
-        await compare(cluster, names, arguments.repeat)
-        await others(cluster, names, union)
+        for query in queries:
+            await line(cluster, world, query, query.goals[place], repeat)
     finally:
         await cluster.close()
         server.stop()
 
 
-async def compare(cluster: Cluster, names: list[str], repeat: int) -> None:
-    """The GROUP BY that the goal is about."""
-    for _ in range(2):
-        await plain(cluster, names, GROUPED)
-        await gathered(cluster, names, GROUPED)
-    before = megabytes()
-    fan_out, merged = [], []
+async def line(cluster: Cluster, world: World, query: Query, goal: float, repeat: int) -> None:
+    """One line of the table."""
+    # The first time, SQLite reads the file, and executors may open the segments.
+    _, expected = bare(world.union, query.sql)
+    _, rows = await gathered(cluster, world.names, query.sql)
+    assert comparable(rows) == comparable(expected), query.what
+    seconds, others = [], []
     for _ in range(repeat):
-        fan_out.append(await plain(cluster, names, GROUPED))
-        merged.append((await gathered(cluster, names, GROUPED))[0])
-    one, other = statistics.median(fan_out), statistics.median(merged)
-    print(f"{GROUPED}\n  over {len(names)} segments, medians of {repeat}:")
-    print(f"  plain fan-out {one:.3f} s, {len(names) / one:,.0f} segments/s")
-    print(f"  GATHER        {other:.3f} s, {len(names) / other:,.0f} segments/s")
-    print(f"  ratio         {other / one:.2f}, the goal is at most 1.3")
-    print(f"  the client's memory grew by {megabytes() - before:.0f} MB")
+        seconds.append((await gathered(cluster, world.names, query.sql))[0])
+        others.append(bare(world.union, query.sql)[0])
+    mine, other = statistics.median(seconds), statistics.median(others)
+    met = "" if mine / other <= goal else "  missed"
+    print(
+        f"  {query.what:28} {mine:8.3f} s {other:8.3f} s {mine / other:7.2f} {goal:6g}{met}",
+        flush=True,
+    )
 
 
-async def others(cluster: Cluster, names: list[str], union: sqlite3.Connection) -> None:
-    """The other ways of answering, beside one database with everything."""
-    for what, sql in OTHERS.items():
-        seconds, rows = await gathered(cluster, names, sql)
-        began = time.perf_counter()
-        expected = union.execute(sql).fetchall()
-        bare = time.perf_counter() - began
-        assert comparable(rows) == comparable(expected), what
-        print(f"{what}: {seconds:.3f} s; one SQLite with all rows in memory: {bare:.3f} s")
+async def run(arguments: argparse.Namespace) -> None:
+    """One world after the other."""
+    worlds = ("few", "many", "tpch") if arguments.world is None else (arguments.world,)
+    for name in worlds:
+        queries = [
+            each for each in (TPCH if name == "tpch" else QUERIES) if arguments.only in each.what
+        ]
+        with tempfile.TemporaryDirectory(prefix="trough-bench-") as home:
+            segments, rows = {"few": (200, 20_000), "many": (10_000, 200), "tpch": (16, 15_000)}[
+                name
+            ]
+            segments = max(2, int(segments * arguments.part))
+            world = World(Path(home), segments)
+            if name == "tpch":
+                world.fill_tpch(rows)
+            else:
+                world.fill(rows)
+            what = (
+                f"{segments:,} segments x {rows:,} {'orders in all' if name == 'tpch' else 'rows'}"
+            )
+            print(f"{what:30} {'GATHER':>10} {'SQLite':>10} {'ratio':>7} {'goal':>6}", flush=True)
+            await measure(world, queries, int(name == "many"), arguments.repeat)
+            world.union.close()
 
 
 def main() -> None:
     """Parse the arguments, and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--segments", type=int, default=10_000)
-    parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--world", choices=("few", "many", "tpch"))
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--part", type=float, default=1.0, help="of the segments")
+    parser.add_argument("--only", default="", help="a word of the lines that are measured")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="trough-bench-") as home:
-        react(lambda _: Deferred.fromCoroutine(measure(arguments, Path(home))))
+    react(lambda _: Deferred.fromCoroutine(run(arguments)))
 
 
 if __name__ == "__main__":

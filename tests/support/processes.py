@@ -187,6 +187,8 @@ class Machine:
         self.storage_url = storage_url or f"file://{self.canonical}"
         self._settings = {**QUICK, **settings}
         self.processes: dict[str, TroughProcess] = {}
+        #: Settings of single processes, by name.
+        self.settings_of: dict[str, dict[str, str]] = {}
 
     def __enter__(self) -> Machine:
         return self
@@ -238,6 +240,7 @@ class Machine:
                 "METADATA_URL": self.metadata_url,
                 "STORAGE_URL": self.storage_url,
                 "LOCAL_DATA": str(self.directory / name),
+                **self.settings_of.get(name, {}),
                 **settings,
             },
             twistd=twistd,

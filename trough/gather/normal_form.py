@@ -31,7 +31,14 @@ from trough.gather.dialect import (
     write,
 )
 from trough.gather.from_clause import QUERIES, FromClauses, Tables, is_pragma
-from trough.gather.normal_terms import integer, name_of, stripped, term_of, unwrapped
+from trough.gather.normal_terms import (
+    check_no_position,
+    integer,
+    name_of,
+    stripped,
+    term_of,
+    unwrapped,
+)
 from trough.gather.scopes import FromItem, Scope, Unresolved, quoted, reference
 from trough.gather.sqlite_helpers import folded
 from trough.gather.union_database import SEGMENT, UnionDatabase
@@ -321,6 +328,7 @@ class _Resolver(FromClauses):
                 self.loose = True
                 place = scope.places[name]
         if place is None:
+            check_no_position(bare)
             return self._resolved(term, scope, tables)
         bare.replace(Place(this=place))
         return holder.expressions[0]
@@ -336,6 +344,7 @@ class _Resolver(FromClauses):
             if place is not None:
                 holder.set("this", Place(this=place))
             else:
+                check_no_position(bare)
                 self._expressions(term, scope, tables)
 
     def _join_conditions(self, node: exp.Select, scope: Scope, tables: Tables) -> None:

@@ -57,6 +57,21 @@ def integer(node: exp.Expr) -> int | None:
     return None
 
 
+def check_no_position(term: exp.Expr) -> None:
+    """Refuse a term of ORDER BY or GROUP BY that SQLite may turn into a number.
+
+    It takes ``'x' NOT NULL`` for 1, and that for a position.
+
+    :raises Unresolved: it is constant, and more than one value
+    """
+    plain = (exp.Literal, exp.Null, exp.Placeholder, exp.HexString)
+    if not isinstance(term, plain) and term.find(exp.Column, *_NOT_CONSTANT) is None:
+        raise Unresolved("a constant in ORDER BY or GROUP BY may be a position")
+
+
+_NOT_CONSTANT = (exp.Anonymous, exp.Select, exp.Window)
+
+
 def stripped(node: exp.Expr) -> exp.Expr:
     while isinstance(node, exp.Paren):
         node = node.this

@@ -72,7 +72,8 @@ POSITIONS = [
     f"SELECT b, count(*) FROM t GROUP BY {term}"
     for term in (
         "(1)", "((1))", "+1", "+ +1", "(+1)", "1", "b", "(b)", '"b"', "t.b", "b || ''",
-        "1 COLLATE NOCASE",
+        "1 COLLATE NOCASE", "'x' NOTNULL", "('x') NOT NULL, +1 <= b", "1 IS NOT NULL", "1 IN (1)",
+        "likely(1)", "NOT 0", "1 + 0",
     )
 ] + [
     f"SELECT a, b FROM t ORDER BY {term} LIMIT 2"
