@@ -23,7 +23,7 @@ LAYERS = [
     ["model"],
     ["settings"],
     ["leader/placement"],
-    ["sql"],
+    ["sql", "formats"],
     ["executors", "executors/child"],
     ["executors/pool"],
     ["metadata*"],
@@ -42,7 +42,7 @@ LAYERS = [
 
 #: Cores: functions of values, without a clock, a socket, a thread or a framework.
 PURE = ["errors", "model", "settings*", "leader.placement*", "metadata.conditions"]
-PURE += ["storage.listing", "storage.paths", "worker.read_rule"]
+PURE += ["formats*", "storage.listing", "storage.paths", "worker.read_rule"]
 PURE += ["protocols.line.framing", "protocols.line.messages", "protocols.line.values"]
 IMPURE = {"twisted", "time", "socket", "select", "selectors", "threading", "subprocess"}
 IMPURE |= {"asyncio", "random", "multiprocessing", "requests", "urllib.request"}

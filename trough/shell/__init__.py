@@ -11,7 +11,8 @@ is plain blocking code on the main thread, which waits for it (`bridge.py`). Who
   which it touches the cluster; `remote.py` and `gathering.py` carry that out, and
   `outage.py` and `reach.py` tell of a metadata store that is away;
 * `tokens.py`, `statements.py`, `batches.py` and `sql_kind.py` cut and sort what is typed;
-  `formats.py`, `safe_text.py`, `sections.py` and `results.py` make text of what comes.
+  `formats.py`, `sections.py` and `results.py` make text of what comes, with the renderers of
+  :mod:`trough.formats`.
   All of these are values in, values out: no terminal, no reactor;
 * `runner.py` takes one query to its end, `output.py` leads to the terminal or a pager, and
   `progress.py` draws how far it is;

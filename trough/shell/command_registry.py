@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trough import errors
-from trough.cli.safe_text import safe
 from trough.shell.input.sql_kind import DESTROYING
 from trough.shell.input.statements import ParseMode, Statement
+from trough.util.safe_text import safe
 
 if TYPE_CHECKING:
     from trough.shell.shell import Shell

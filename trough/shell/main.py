@@ -28,11 +28,11 @@ from trough import __version__, errors
 from trough.cli import metadata_url
 from trough.cli.completion import add_completion
 from trough.errors import BadSettings, TroughError
+from trough.formats import columnar
 from trough.shell.commands import all_commands
 from trough.shell.commands.segments import connect_matching, connect_named
 from trough.shell.input.batches import lines_as_they_come
 from trough.shell.input.statements import lines_of
-from trough.shell.output import columnar
 from trough.shell.output.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
 from trough.shell.output.sinks import Output, find_pager
 from trough.shell.session import Remote, Session

@@ -17,7 +17,6 @@ from typing import TextIO
 
 from trough import errors
 from trough.cli.progress import Progress, duration
-from trough.cli.safe_text import cut, safe
 from trough.errors import TroughError
 from trough.shell.output.results import Results
 from trough.shell.output.sections import counted
@@ -33,6 +32,7 @@ from trough.shell.session import (
     Restarted,
     Rows,
 )
+from trough.util.safe_text import cut, safe
 
 #: Seconds between two looks at the progress while nothing comes.
 TICK = 0.1

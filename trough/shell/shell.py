@@ -16,15 +16,15 @@ from typing import Any, TextIO, cast
 
 from trough import errors
 from trough.cli.progress import Progress
-from trough.cli.safe_text import safe_lines
 from trough.errors import TroughError
+from trough.formats import columnar
+from trough.formats.text import RenderOptions
 from trough.model import DEFAULT_SCHEMA
 from trough.shell.command_registry import Registry
 from trough.shell.input.batches import Batch, joined
 from trough.shell.input.sql_kind import writes
 from trough.shell.input.statements import Splitter, Statement
-from trough.shell.output import columnar
-from trough.shell.output.formats import Choice, RenderOptions
+from trough.shell.output.formats import Choice
 from trough.shell.output.results import Results
 from trough.shell.output.sections import counted, layout_for
 from trough.shell.output.sinks import Output
@@ -41,6 +41,7 @@ from trough.shell.session import (
     Written,
 )
 from trough.shell.settings import ShellSettings
+from trough.util.safe_text import safe_lines
 
 #: Files that read files that read files: deeper than this is a circle.
 MAX_DEPTH = 10

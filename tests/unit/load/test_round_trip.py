@@ -6,12 +6,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from trough.formats.text import RenderOptions
 from trough.load import formats
 from trough.load.lines import numbered
 from trough.load.records import Reading
 from trough.load.segment_loader import rendered
 from trough.load.tables import TargetTable
-from trough.shell.output.formats import FORMATS, RenderOptions
+from trough.shell.output.formats import FORMATS
 
 TYPES = {"a": "", "i": "INTEGER", "r": "REAL", "t": "TEXT", "b": "BLOB", "n": "NUMERIC", "v": "ANY"}
 READ_AS = {"CSV": "csv", "TSV": "tsv", "JSONL": "jsonl", "RAW": "json", "PRETTY": "json"}

@@ -15,16 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import feather
 
 from trough import errors
-from trough.shell.output.formats import (
-    BINARY,
-    FORMATS,
-    SUMMARIES,
-    TABLE_LOOKAHEAD,
-    Choice,
-    RenderOptions,
-    distinct,
-    parse_choice,
-)
+from trough.formats.text import TABLE_LOOKAHEAD, RenderOptions, distinct
+from trough.shell.output.formats import BINARY, FORMATS, SUMMARIES, Choice, parse_choice
 
 COLUMNS = ["id", "url", "note"]
 ROWS = [

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from trough import errors
-from trough.shell.output.formats import Choice, RenderOptions
+from trough.formats.text import RenderOptions
+from trough.shell.output.formats import Choice
 from trough.shell.output.results import Results
 from trough.shell.output.sections import counted, layout_for
 

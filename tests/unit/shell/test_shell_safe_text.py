@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trough.cli.safe_text import cut, padded, safe, safe_json, safe_lines, show_value, width
+from trough.util.safe_text import cut, padded, safe, safe_json, safe_lines, show_value, width
 
 anything = st.text(st.characters(codec=None, exclude_categories=()))  # lone surrogates too
 

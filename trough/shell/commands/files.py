@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TextIO
 
 from trough import errors
+from trough.formats import columnar
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands import queries
 from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.named_queries import NamedQueries, parameter, parameters
-from trough.shell.output import columnar
 from trough.shell.output.formats import BY_SUFFIX, Choice, parse_choice
 from trough.shell.output.sections import counted
 from trough.shell.output.sinks import Output

@@ -11,7 +11,6 @@ from typing import Any
 
 from trough import errors
 from trough.cli.progress import Progress
-from trough.cli.safe_text import safe
 from trough.cluster_client.existing import SetUnknown
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands.segments import listed, pattern_of
@@ -20,6 +19,7 @@ from trough.shell.runner import TICK
 from trough.shell.session import Done, Failed, Restarted, Rows
 from trough.shell.shell import Shell
 from trough.sql.text import sql_value
+from trough.util.safe_text import safe
 
 _TABLES = (
     "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')"

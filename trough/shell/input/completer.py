@@ -16,7 +16,6 @@ from pathlib import Path
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
-from trough.cli.safe_text import safe
 from trough.shell.command_registry import ArgumentKind, Command, Registry, last_word, quoted_word
 from trough.shell.input.known_names import Names
 from trough.shell.input.sql_kind import READS
@@ -28,6 +27,7 @@ from trough.shell.output.formats import FORMATS
 from trough.shell.output.sections import SEGMENT_COLUMN
 from trough.shell.session import Session
 from trough.shell.settings import queries_path
+from trough.util.safe_text import safe
 
 Candidates = Iterable[tuple[str, str]]  # each with what it is
 

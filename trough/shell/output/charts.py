@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from trough import errors
-from trough.cli.safe_text import cut, safe, show_value
-from trough.shell.output.formats import Renderer, RenderOptions
+from trough.formats.text import Renderer, RenderOptions
+from trough.util.safe_text import cut, safe, show_value
 
 MOST_ROWS = 1000
 _MOST_BARS = 200

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trough import errors
-from trough.cli.safe_text import safe
-from trough.shell.output.formats import FORMATS, Choice, Markdown, Renderer, RenderOptions, Table
+from trough.formats.text import Markdown, Renderer, RenderOptions, Table
+from trough.shell.output.formats import FORMATS, Choice
+from trough.util.safe_text import safe
 
 #: The column that names a row's segment where all segments make one result set.
 SEGMENT_COLUMN = "_segment"

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Protocol, TextIO
 
-from trough.cli.safe_text import width
+from trough.util.safe_text import width
 
 #: For a pager that is ``less`` and has no LESS of its user's: do not wrap lines, and leave
 #: what was read on the screen. Lines of a text are wrapped.

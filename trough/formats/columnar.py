@@ -6,18 +6,18 @@ Needs pyarrow (the extra ``arrow``).
 
 A renderer returns text. The bytes of these formats travel in it by ``surrogateescape``, and a
 file that is opened with the same error handler gets them back exactly
-(https://peps.python.org/pep-0383/).
+(https://peps.python.org/pep-0383/). Who wants bytes takes a :class:`ColumnarWriter`.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from trough import errors
-from trough.cli.safe_text import safe
-from trough.shell.output.formats import Renderer, RenderOptions, distinct
+from trough.formats.text import Renderer, RenderOptions, distinct
+from trough.util.safe_text import safe
 
 #: The error handler of a file that one of these formats is written to.
 ERRORS = "surrogateescape"
@@ -25,72 +25,115 @@ ERRORS = "surrogateescape"
 #: Rows that are looked at for the types of the columns, and rows of one row group.
 _BATCH = 20_000
 
+#: Bytes of rows, as their source counts them, after which a batch is written before it is full.
+_BATCH_SIZE = 8 << 20
 
-class Columnar(Renderer):
-    """Rows to a typed file; no more than a batch of them is held."""
 
-    for_programs = True
-    is_document = True
+class ColumnarWriter:
+    """Rows to the bytes of a typed format; no more than a batch of them is held.
 
-    def __init__(self, columns: Sequence[str], options: RenderOptions) -> None:
-        super().__init__(columns, options)
+    :param open_writer: makes pyarrow's writer for a file and a schema
+    """
+
+    def __init__(self, columns: Sequence[str], open_writer: Callable[[Any, Any], Any]) -> None:
+        self._columns = columns
+        self._open = open_writer
         self._held: list[Sequence[Any]] = []
+        self._size = 0
         self._bytes = io.BytesIO()
         self._schema: Any = None
         self._writer: Any = None
 
-    def rows(self, rows: Sequence[Sequence[Any]]) -> str:
+    def rows(self, rows: Sequence[Sequence[Any]], size: int = 0) -> bytes:
+        """Take rows, and return bytes that are ready.
+
+        :param size: about how many bytes the rows have
+        :raises trough.errors.BadRequest: a column has values of several types
+        """
         self._held += rows
-        return self._write() if len(self._held) >= _BATCH else ""
+        self._size += size
+        full = len(self._held) >= _BATCH or self._size >= _BATCH_SIZE
+        return self._write() if full else b""
 
-    def end(self) -> str:
-        text = self._write()
+    def end(self) -> bytes:
+        """The last bytes."""
+        data = self._write() if self._held or self._writer is None else b""
         self._writer.close()
-        return text + self._taken()
+        return data + self._taken()
 
-    def _write(self) -> str:
+    def _write(self) -> bytes:
         import pyarrow
 
-        names = distinct(self.columns)
+        names = distinct(self._columns)
         columns = list(zip(*self._held, strict=True)) or [()] * len(names)
         if self._schema is None:
             types = [_type_of(pyarrow, values) for values in columns]
             self._schema = pyarrow.schema(list(zip(names, types, strict=True)))
-            self._writer = self._open(self._schema)
+            self._writer = self._open(_Forward(self._bytes), self._schema)
         arrays = [
             _array(pyarrow, field, values)
             for field, values in zip(self._schema, columns, strict=True)
         ]
-        self._held = []
+        self._held, self._size = [], 0
         self._writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self._schema))
         return self._taken()
 
-    def _taken(self) -> str:
-        text = self._bytes.getvalue().decode("utf-8", ERRORS)
+    def _taken(self) -> bytes:
+        data = self._bytes.getvalue()
         self._bytes.seek(0)
         self._bytes.truncate()
-        return text
+        return data
 
-    def _open(self, schema: Any) -> Any:
-        raise NotImplementedError
+
+def open_parquet(file: Any, schema: Any) -> Any:
+    """A writer of a Parquet file."""
+    from pyarrow.parquet import ParquetWriter
+
+    return ParquetWriter(file, schema, compression="zstd")
+
+
+def open_arrow_file(file: Any, schema: Any) -> Any:
+    """A writer of an Arrow IPC file."""
+    from pyarrow import ipc
+
+    return ipc.new_file(file, schema)
+
+
+def open_arrow_stream(file: Any, schema: Any) -> Any:
+    """A writer of an Arrow IPC stream."""
+    from pyarrow import ipc
+
+    return ipc.new_stream(file, schema)
+
+
+class Columnar(Renderer):
+    """A typed file as the shell writes it."""
+
+    for_programs = True
+    is_document = True
+    _open_writer: Callable[[Any, Any], Any]
+
+    def __init__(self, columns: Sequence[str], options: RenderOptions) -> None:
+        super().__init__(columns, options)
+        self._writer = ColumnarWriter(columns, type(self)._open_writer)
+
+    def rows(self, rows: Sequence[Sequence[Any]]) -> str:
+        return self._writer.rows(rows).decode("utf-8", ERRORS)
+
+    def end(self) -> str:
+        return self._writer.end().decode("utf-8", ERRORS)
 
 
 class Parquet(Columnar):
     """A Parquet file."""
 
-    def _open(self, schema: Any) -> Any:
-        from pyarrow.parquet import ParquetWriter
-
-        return ParquetWriter(_Forward(self._bytes), schema, compression="zstd")
+    _open_writer = staticmethod(open_parquet)
 
 
 class Arrow(Columnar):
     """An Arrow IPC file."""
 
-    def _open(self, schema: Any) -> Any:
-        from pyarrow import ipc
-
-        return ipc.new_file(_Forward(self._bytes), schema)
+    _open_writer = staticmethod(open_arrow_file)
 
 
 class _Forward(io.RawIOBase):
