@@ -26,7 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import load_clients as clients
-from table import Line, Table
+from table import Table, Work, machine
 from trough_server import Server
 
 from trough.model import canonical_path
@@ -64,13 +64,17 @@ QUICK = Scale(300, 50, 300, 3_000, 300, 20_000, 50, 300, 1_000, 5)
 
 
 class Bench:
-    """The measurements, on one server."""
+    """The measurements, on one server.
 
-    def __init__(self, home: Path, scale: Scale) -> None:
+    :param tree: whose Trough is measured; None for that of this file
+    """
+
+    def __init__(self, home: Path, scale: Scale, tree: Path | None = None) -> None:
         self.home = home
         self.scale = scale
-        self.server = Server(home, EXECUTORS="2", WRITE_LOCK_IDLE="86400", KEPT_HANDLES="6000")
-        self.table = Table(self.server)
+        self.server = Server(
+            home, tree, EXECUTORS="2", WRITE_LOCK_IDLE="86400", KEPT_HANDLES="6000"
+        )
         self.names = [f"{300_000 + number}" for number in range(scale.segments)]
 
     # -- preparing ----------------------------------------------------------------
@@ -135,7 +139,7 @@ class Bench:
 
     # -- measuring -------------------------------------------------------------------
 
-    def point_reads_http(self) -> Line:
+    def point_reads_http(self) -> Work:
         """16 connections, keep-alive."""
         count = self.scale.http_reads
         requests = [
@@ -143,16 +147,16 @@ class Bench:
             for number in range(count)
         ]
         port = self.server.ports["READ_PORT"]
-        return self.table.line(
+        return Work(
             "point reads over HTTP, 16 connections", "reads/s", count, "2,500",
             lambda: self._bare_points(count), lambda: clients.http(port, requests, 16),
             PASSES,
         )  # fmt: skip
 
-    def point_reads_pipelined(self) -> Line:
+    def point_reads_pipelined(self) -> Work:
         """One connection, a thousand requests under way."""
         count = self.scale.line_reads
-        return self.table.line(
+        return Work(
             "point reads over the protocol, pipelined", "reads/s", count, "40,000",
             lambda: self._bare_points(count),
             lambda: clients.line_pipelined(
@@ -161,10 +165,10 @@ class Bench:
             PASSES,
         )  # fmt: skip
 
-    def point_reads_sequential(self) -> Line:
+    def point_reads_sequential(self) -> Work:
         """One connection, one request at a time."""
         count = self.scale.sequential_reads
-        return self.table.line(
+        return Work(
             "point reads over the protocol, sequential", "reads/s", count, "3,500",
             lambda: self._bare_points(count),
             lambda: clients.line_sequential(
@@ -194,25 +198,34 @@ class Bench:
             database.close()
         return seconds
 
-    def group_by_cold(self) -> Line:
+    def group_by_cold(self) -> Work:
         """One request for all segments, right after a restart."""
-        self.server.stop()
-        self.server.start()
-        return self._group_by("cold handles", "6,000", self._bare_group_by)
+        return self._group_by("cold handles", "6,000", self._bare_group_by, self._restart)
 
-    def group_by_kept(self) -> Line:
+    def group_by_kept(self) -> Work:
         """The same again, with the executors' handles open."""
         return self._group_by("kept handles", "15,000", self._bare_group_by_kept)
 
-    def _group_by(self, how: str, goal: str, bare: Callable[[], float]) -> Line:
+    def _restart(self) -> None:
+        self.server.stop()
+        self.server.start()
+
+    def _group_by(
+        self,
+        how: str,
+        goal: str,
+        bare: Callable[[], float],
+        before: Callable[[], None] | None = None,
+    ) -> Work:
         ids = ",".join(self.names).encode()
         request = b"g QUERY {%d}\n%b %b\n" % (len(ids), ids, GROUP_BY.encode())
         count = len(self.names)
-        return self.table.line(
+        return Work(
             f"GROUP BY over {count} segments, {how}", "segments/s", count, goal, bare,
             lambda: clients.line_sequential(
                 self.server.ports["LINE_PORT"], [request], b"g END "
             ),
+            before=before,
         )  # fmt: skip
 
     def _bare_group_by(self) -> float:
@@ -237,7 +250,7 @@ class Bench:
             database.close()
         return seconds
 
-    def export(self) -> Line:
+    def export(self) -> Work:
         """Many rows as JSON; the baseline is the command line shell's JSON mode."""
         count = self.scale.export_rows
         request = clients.http_request("export", b"SELECT * FROM crawled_url")
@@ -253,33 +266,33 @@ class Bench:
             return time.perf_counter() - began
 
         clients.http_download(port, request)
-        return self.table.line(
+        return Work(
             f"{count} rows to an HTTP client; bare: sqlite3 -json", "rows/s", count,
             "1/1.3 of it", bare, lambda: clients.http_download(port, request)[0],
         )  # fmt: skip
 
-    def writes_http_1(self) -> Line:
+    def writes_http_1(self) -> Work:
         """One client, each write answered after its fsync."""
         return self._writes_http(1, self.scale.http_writes, "1,000")
 
-    def writes_http_64(self) -> Line:
+    def writes_http_64(self) -> Work:
         """64 clients at once."""
         return self._writes_http(64, self.scale.http_writes_shared, "2,000")
 
-    def _writes_http(self, connections: int, count: int, goal: str) -> Line:
+    def _writes_http(self, connections: int, count: int, goal: str) -> Work:
         name = f"writes-http-{connections}"
         self._provision(name)
         requests = [
             clients.http_request(name, INSERT.format(number).encode()) for number in range(count)
         ]
         port = self.server.ports["WRITE_PORT"]
-        return self.table.line(
+        return Work(
             f"single-row writes, HTTP, {connections} clients", "writes/s", count, goal,
             lambda: self._bare_writes(min(count, 2000)) * count / min(count, 2000),
             lambda: clients.http(port, requests, connections),
         )  # fmt: skip
 
-    def writes_pipelined(self) -> Line:
+    def writes_pipelined(self) -> Work:
         """The line protocol, a thousand writes under way."""
         count, name = self.scale.line_writes, "writes-line"
         self._provision(name)
@@ -287,7 +300,7 @@ class Bench:
             b"w%d WRITE %b %b\n" % (number, name.encode(), INSERT.format(number).encode())
             for number in range(count)
         ]
-        return self.table.line(
+        return Work(
             "single-row writes, protocol, pipelined", "writes/s", count, "10,000",
             lambda: self._bare_writes(min(count, 2000)) * count / min(count, 2000),
             lambda: clients.line_pipelined(
@@ -295,7 +308,7 @@ class Bench:
             ),
         )  # fmt: skip
 
-    def writes_batched(self) -> Line:
+    def writes_batched(self) -> Work:
         """1,000 rows in one INSERT, one client."""
         count, name = self.scale.batches, "writes-batched"
         self._provision(name)
@@ -313,7 +326,7 @@ class Bench:
                     database.execute(sql)
                 return time.perf_counter() - began
 
-        return self.table.line(
+        return Work(
             "batches of 1,000 rows, HTTP, 1 client", "rows/s", count * 1000, "222,000", bare,
             lambda: clients.http(port, requests, 1),
         )  # fmt: skip
@@ -333,6 +346,21 @@ class Bench:
         database.execute(SCHEMA)
         return database
 
+    def measurements(self) -> list[Callable[[], Work]]:
+        """All measurements, in the order of the table."""
+        return [
+            self.point_reads_http,
+            self.point_reads_pipelined,
+            self.point_reads_sequential,
+            self.group_by_cold,
+            self.group_by_kept,
+            self.export,
+            self.writes_http_1,
+            self.writes_http_64,
+            self.writes_pipelined,
+            self.writes_batched,
+        ]
+
 
 def main() -> None:
     """Measure, and print the table."""
@@ -340,26 +368,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     parser.add_argument("--only", default="", help="measurements whose name has this in it")
     arguments = parser.parse_args()
+    print(machine())
     with tempfile.TemporaryDirectory(prefix="trough-bench-") as home:
         bench = Bench(Path(home), QUICK if arguments.quick else Scale())
         bench.prepare()
-        measurements = [
-            bench.point_reads_http,
-            bench.point_reads_pipelined,
-            bench.point_reads_sequential,
-            bench.group_by_cold,
-            bench.group_by_kept,
-            bench.export,
-            bench.writes_http_1,
-            bench.writes_http_64,
-            bench.writes_pipelined,
-            bench.writes_batched,
-        ]
+        table = Table(bench.server)
         try:
-            bench.table.print_head()
-            for measure in measurements:
+            table.print_head()
+            for measure in bench.measurements():
                 if arguments.only in measure.__name__:
-                    bench.table.print_line(measure())
+                    table.print_line(table.measure(measure()))
         finally:
             bench.server.stop()
 

@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from trough_server import Server
+
+from trough.sql.sqlite import sqlite3
+
+
+def machine() -> str:
+    """What else decides about the figures: processors, and the builds of Python and SQLite.
+
+    The same Python built without optimisation is a fifth slower.
+    """
+    flags = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    optimised = [name for name in ("--enable-optimizations", "--with-lto") if name in flags]
+    return (
+        f"{os.cpu_count()} processors; {platform.python_implementation()} "
+        f"{platform.python_version()}, {platform.python_compiler()}, "
+        f"{' '.join(optimised) or 'not optimised'}; SQLite {sqlite3.sqlite_version}"
+    )
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of work that can be measured.
+
+    :ivar count: units
+    :ivar bare: does it without a server; seconds
+    :ivar trough: has it done by the server; seconds
+    :ivar passes: of which the fastest counts, for both; memory is the peak of all
+    :ivar before: is called before each pass
+    """
+
+    work: str
+    unit: str
+    count: int
+    goal: str
+    bare: Callable[[], float]
+    trough: Callable[[], float]
+    passes: int = 1
+    before: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -24,42 +64,36 @@ class Line:
 class Table:
     """Measures and prints lines.
 
-    :param server: whose memory and CPU are told
+    :param server: whose memory and CPU are measured
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    def line(
-        self,
-        work: str,
-        unit: str,
-        count: int,
-        goal: str,
-        bare: Callable[[], float],
-        trough: Callable[[], float],
-        passes: int = 1,
-    ) -> Line:
-        """Measure one piece of work, bare and served, right after each other.
-
-        :param bare: does it without a server; seconds
-        :param trough: has it done by the server; seconds
-        :param passes: of which the fastest counts, for both; memory is the peak of all
-        """
+    def measure(self, work: Work) -> Line:
+        """Measure one piece of work, bare and served, right after each other."""
+        if work.before is not None:
+            work.before()
         self._server.reset_peak()
-        found = [self._pass(count, bare, trough) for _ in range(passes)]
+        found = [self._pass(work) for _ in range(work.passes)]
         bare_seconds = min(each[0] for each in found)
         seconds, cpu = min(each[1:] for each in found)
-        peak = self._server.peak()
-        return Line(work, unit, count / bare_seconds, count / seconds, goal, peak, cpu)
+        count = work.count
+        return Line(
+            work.work,
+            work.unit,
+            count / bare_seconds,
+            count / seconds,
+            work.goal,
+            self._server.peak(),
+            cpu,
+        )
 
-    def _pass(
-        self, count: int, bare: Callable[[], float], trough: Callable[[], float]
-    ) -> tuple[float, float, float]:
-        bare_seconds = bare()
-        before = self._server.cpu()
-        seconds = trough()
-        return bare_seconds, seconds, (self._server.cpu() - before) / count
+    def _pass(self, work: Work) -> tuple[float, float, float]:
+        bare_seconds = work.bare()
+        before = sum(self._server.cpu())
+        seconds = work.trough()
+        return bare_seconds, seconds, (sum(self._server.cpu()) - before) / work.count
 
     def print_head(self) -> None:
         """Print what the columns are."""

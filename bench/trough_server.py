@@ -22,7 +22,11 @@ def free_ports(count: int) -> list[int]:
 
 
 class Server:
-    """``twistd trough`` below `home`, on ports of its own."""
+    """``twistd trough`` below `home`, on ports of its own.
+
+    :param tree: a directory with the Trough to start; None for this one. Where it has a
+        ``.venv``, that one's packages are used.
+    """
 
     PORTS = (
         "READ_PORT",
@@ -33,24 +37,26 @@ class Server:
         "SYNC_LINE_PORT",
     )
 
-    def __init__(self, home: Path, **settings: str) -> None:
+    def __init__(self, home: Path, tree: Path | None = None, **settings: str) -> None:
         self.home = home
+        self._tree = tree or Path(__file__).parents[1]
         self.ports = dict(zip(self.PORTS, free_ports(len(self.PORTS)), strict=True))
         self._settings = {name: str(port) for name, port in self.ports.items()} | settings
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it, and return once it can serve."""
+        own = self._tree / ".venv" / "bin" / "twistd"
         self._process = subprocess.Popen(
             [
-                str(Path(sys.executable).with_name("twistd")),
+                str(own if own.exists() else Path(sys.executable).with_name("twistd")),
                 "--nodaemon",
                 "--pidfile=",
                 "trough",
                 "--home",
                 str(self.home),
             ],
-            env={**os.environ, **self._settings},
+            env={**os.environ, "PYTHONPATH": str(self._tree), **self._settings},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -79,13 +85,10 @@ class Server:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         return [self._process.pid, *map(int, children.read_text().split())]
 
-    def cpu(self) -> float:
-        """Seconds of CPU that all processes together have used so far."""
-        ticks = 0
-        for pid in self.pids():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+    def cpu(self) -> tuple[float, float]:
+        """Seconds of CPU that the front and its child processes have used so far."""
+        front, *children = map(_cpu, self.pids())
+        return front, sum(children)
 
     def reset_peak(self) -> None:
         """Begin to measure the peak of memory anew."""
@@ -100,3 +103,8 @@ class Server:
                 if line.startswith("VmHWM:"):
                     total += int(line.split()[1]) * 1024
         return total
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
