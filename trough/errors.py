@@ -276,3 +276,13 @@ def from_code(code: str, message: str) -> TroughError:
         node, _, line = message.partition(" ")
         return Moved(message, node, line)
     return cls(message)
+
+
+def may_pass(error: TroughError | None) -> bool:
+    """Whether a read that failed so may succeed with another copy, or the same one elsewhere.
+
+    A deadline and a limit would only be met again, and a cancelled query is not wanted.
+    """
+    return isinstance(error, Unavailable | NoSuchSegment) and not isinstance(
+        error, DeadlineExceeded | HolderLost | DiskFull
+    )

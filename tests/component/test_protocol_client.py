@@ -22,7 +22,8 @@ from waiting import until
 from trough import errors
 from trough.protocols.line.client import LineConnection, connect
 from trough.protocols.line.messages import Matching
-from trough.protocols.line.pending_calls import Call, Summary
+from trough.protocols.line.pending_calls import Call
+from trough.protocols.line.query_replies import Summary
 from trough.protocols.line.server import LineServerFactory, ServerLimits
 
 reactor: Any = installed_reactor

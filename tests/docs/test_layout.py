@@ -44,6 +44,7 @@ LAYERS = [
 PURE = ["errors", "model", "settings*", "leader.placement*", "metadata.conditions"]
 PURE += ["formats*", "storage.listing", "storage.paths", "worker.read_rule"]
 PURE += ["protocols.line.framing", "protocols.line.messages", "protocols.line.values"]
+PURE += ["protocols.line.query_replies"]
 IMPURE = {"twisted", "time", "socket", "select", "selectors", "threading", "subprocess"}
 IMPURE |= {"asyncio", "random", "multiprocessing", "requests", "urllib.request"}
 

@@ -51,11 +51,6 @@ BUNDLE_SECONDS = 0.02
 #: Seconds past the deadline after which a worker that did not keep it is given up.
 GRACE_SECONDS = 2.0
 
-# Failures after which another copy, or the same segment elsewhere, may well answer. A
-# deadline and a limit would only be met again, and a cancelled query is not wanted.
-_ELSEWHERE = (errors.Unavailable, errors.NoSuchSegment)
-_FINAL = (errors.DeadlineExceeded, errors.HolderLost, errors.DiskFull)
-
 
 class FanOut:
     """A query under way.
@@ -353,8 +348,7 @@ class _FailureHistory:
     @property
     def may_pass(self) -> bool:
         """Whether asking once more may be of use."""
-        may_pass = isinstance(self.error, _ELSEWHERE) and not isinstance(self.error, _FINAL)
-        return may_pass and len(self.nodes) < MAX_TRIES
+        return errors.may_pass(self.error) and len(self.nodes) < MAX_TRIES
 
 
 class _SubQuery:

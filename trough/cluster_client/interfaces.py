@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 
 from trough import errors
 from trough.cluster_client.router import Route, WorkerAddress
-from trough.protocols.line.pending_calls import QueryListener
+from trough.protocols.line.query_replies import QueryListener
 from trough.protocols.line.values import Parameters
 
 

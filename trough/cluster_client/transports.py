@@ -10,7 +10,7 @@ from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.interfaces import QueryHandle, QueryRequest, WorkerClient
 from trough.cluster_client.router import Route, WorkerAddress
 from trough.protocols.line.client import LineConnection
-from trough.protocols.line.pending_calls import QueryListener
+from trough.protocols.line.query_replies import QueryListener
 from trough.protocols.line.values import Parameters
 
 if TYPE_CHECKING:

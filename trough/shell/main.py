@@ -113,7 +113,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     url = metadata_url.registry_url(options.url, os.environ)
     token = metadata_url.access_token(os.environ)
     try:
-        remote = stack.enter_context(_connected(url, token, options.verbose))
+        remote = stack.enter_context(_connected(url, token, options.verbose, interactive))
     except errors.Unavailable as error:
         return _fail(error, UNREACHABLE)
     session = Session(options.writable, options.schema, choice, timing=settings.timing)
@@ -199,14 +199,24 @@ def _writing(name: str, binary: bool) -> TextIO:
 
 
 @contextlib.contextmanager
-def _connected(url: str, token: str | None, verbose: bool) -> Iterator[Remote]:
-    from trough.shell.cluster.remote import connect
+def _connected(url: str, token: str | None, verbose: bool, interactive: bool) -> Iterator[Remote]:
+    remote: Remote
+    if interactive or verbose:
+        remote = _whole(url, token, verbose)
+    else:
+        from trough.shell.cluster import direct
 
-    remote = connect(url, token, verbose)
+        remote = direct.connect(url, token, lambda: _whole(url, token, verbose))
     try:
         yield remote
     finally:
         remote.close()
+
+
+def _whole(url: str, token: str | None, verbose: bool) -> Remote:
+    from trough.shell.cluster.remote import connect
+
+    return connect(url, token, verbose)
 
 
 def _fail(error: Exception, status: int) -> int:

@@ -148,7 +148,9 @@ def read_settings(path: Path) -> ShellSettings:
         return ShellSettings()
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"{path}: {error}") from error
-    import yaml  # takes its time, and mostly there is nothing to read
+    if all(line.startswith("#") or not line.strip() for line in text.splitlines()):
+        return ShellSettings()  # as it was made; importing YAML takes its time
+    import yaml
 
     try:
         given = yaml.safe_load(text)

@@ -14,22 +14,20 @@ NOT_NEEDED = {
     "rethinkdb",
     "trough.settings",
     "trough.executors.pool.task_pool",
-    "twisted.web.client",
+    "twisted.internet",
 }
 QUERY = """
 import sys
-import trough.shell.entry, trough.shell.main, trough.shell.cluster.remote
-import trough.metadata.sqlite.store
-from twisted.internet import reactor
+import trough.shell.entry, trough.shell.main, trough.shell.cluster.direct
 print(*sys.modules)
 """
 
 
 def test_a_short_query_imports_no_more_than_it_needs():
-    """The parser of SQL, settings, the line editor and HTTP are imported when they are used."""
+    """The reactor, the parser of SQL, settings and the editor are imported when they are used."""
     found = subprocess.run([sys.executable, "-c", QUERY], capture_output=True, check=True)
     modules = set(found.stdout.decode().split())
-    assert "trough.cluster_client.client" in modules
+    assert "trough.protocols.line.blocking" in modules
     assert modules & NOT_NEEDED == set()
 
 

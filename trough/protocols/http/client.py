@@ -29,7 +29,7 @@ from twisted.web.iweb import IResponse
 
 from trough import errors
 from trough.protocols.http.row_stream import RowLines
-from trough.protocols.line.pending_calls import QueryListener
+from trough.protocols.line.query_replies import QueryListener
 from trough.util.error_text import error_text
 
 #: Seconds within which a server has to take a connection.

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import PotentialDataLoss, ResponseDone
 
 from trough import errors
-from trough.protocols.line.pending_calls import QueryListener
+from trough.protocols.line.query_replies import QueryListener
 from trough.protocols.line.values import Value
 
 #: Bytes of one row.

@@ -33,6 +33,7 @@ from trough.protocols.line.messages import (
     Greeting,
     Matching,
     format_options,
+    format_query,
     format_request,
     format_segments,
     format_text,
@@ -45,9 +46,9 @@ from trough.protocols.line.pending_calls import (
     Call,
     Command,
     PendingRequest,
-    QueryListener,
     Raw,
 )
+from trough.protocols.line.query_replies import QueryListener
 from trough.protocols.line.values import Parameters
 from trough.protocols.line.write_buffer import WriteBuffer
 from trough.util.flush_batch import FlushBatch
@@ -108,11 +109,10 @@ class LineConnection(Protocol):
         :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that
             cannot be one; nothing was sent
         """
-        arguments = [format_segments(segments), *format_options(seconds, rows, parameters)]
-        arguments.append(format_text(sql.encode()))
         tag = self._tag()
+        request = format_query(tag, segments, sql, parameters, seconds, rows)
         call = Call(self, tag, listener)
-        self._ask(tag, call, format_request(tag, b"QUERY", *arguments))
+        self._ask(tag, call, request)
         return call
 
     def write(

@@ -191,6 +191,23 @@ def format_options(
     return options
 
 
+def format_query(
+    tag: bytes,
+    segments: Iterable[str] | Matching,
+    sql: str,
+    parameters: Parameters | None = None,
+    seconds: float | None = None,
+    rows: int | None = None,
+) -> bytes:
+    """A query as it is sent.
+
+    :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that cannot
+        be one
+    """
+    arguments = [format_segments(segments), *format_options(seconds, rows, parameters)]
+    return format_request(tag, b"QUERY", *arguments, format_text(sql.encode()))
+
+
 # What a server would not take as it is: the end of a line, the carriage return that it
 # strips, a NUL, outer blanks, and an end that may look like the announcement of a literal.
 _UNSAFE = re.compile(rb"[\r\n\0]|\}\Z|\A | \Z")

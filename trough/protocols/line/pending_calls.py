@@ -7,7 +7,6 @@ when the connection is lost. They turn lines into values; they refuse to know so
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,9 +14,14 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from trough import errors
-from trough.model import segment_of_word
 from trough.protocols.line.messages import parse_error, parse_fields
-from trough.protocols.line.values import Value, decode_names, decode_rows
+from trough.protocols.line.query_replies import (
+    QueryListener,
+    Summary,
+    decoded,
+    deliver,
+    parse_summary,
+)
 
 
 class PendingRequest(Protocol):
@@ -51,48 +55,6 @@ class Asker(Protocol):
         """Read on, unless another call is paused."""
 
 
-class QueryListener(Protocol):
-    """Is told what a query finds, segment by segment, in whatever order it is found.
-
-    Of one segment: perhaps `state`, `columns` once, `rows` any number of times, at last
-    either `done` or `failed`, which makes the rows before it an incomplete answer. A segment
-    that cannot be asked at all has only `failed`.
-    """
-
-    def state(self, segment: str, mark: str) -> None:
-        """What follows need not be the segment's present state: ``last-promoted`` or
-        ``unconfirmed``, see ``trough/protocols/PROTOCOL.rst``."""
-
-    def columns(self, segment: str, names: tuple[str, ...]) -> None:
-        """The names of the result's columns."""
-
-    def rows(self, segment: str, rows: list[list[Value]]) -> None:
-        """Some rows, in the order of the result."""
-
-    def done(self, segment: str, count: int) -> None:
-        """The segment has answered whole, with `count` rows in all."""
-
-    def failed(self, segment: str, error: errors.TroughError) -> None:
-        """The segment has no whole answer. :class:`trough.errors.Moved` says where it is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a query ended.
-
-    :ivar segments: that were asked
-    :ivar failed: of those, the ones without a whole answer
-    :ivar milliseconds: that the server took
-    :ivar complete: whether every segment answered whole
-    """
-
-    segments: int
-    failed: int
-    rows: int
-    milliseconds: int
-    complete: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to a command.
@@ -105,13 +67,6 @@ class Answer:
     lines: list[tuple[str, str]]
     fields: dict[str, int | str]
     document: Any = None
-
-
-# What version 1 sends; later fields follow these, or whatever order they come in is
-# parsed the long way.
-_PLAIN_END = re.compile(
-    rb"segments=([0-9]+) failed=([0-9]+) rows=([0-9]+) ms=([0-9]+) complete=(yes|no)(?: |\Z)"
-)
 
 
 class Call:
@@ -157,21 +112,13 @@ class Call:
             if word in (b"END", b"ERR"):
                 self._fail(errors.Cancelled("cancelled by this client"))
             return
-        first, _, body = rest.partition(b" ")
-        if word == b"ROWS":
-            listener.rows(_segment(first), _decoded(decode_rows, body))
-        elif word == b"COLS":
-            listener.columns(_segment(first), _decoded(decode_names, body))
-        elif word == b"DONE":
-            listener.done(_segment(first), int(body))
-        elif word == b"FAIL":
-            listener.failed(_segment(first), parse_error(body))
-        elif word == b"STATE":
-            listener.state(_segment(first), body.decode())
-        elif word == b"END":
-            self._end(rest)
+        if word == b"END":
+            self._listener = None
+            self.done.callback(parse_summary(rest))
         elif word == b"ERR":
             self._fail(parse_error(rest))
+        else:
+            deliver(listener, word, rest)
 
     def lost(self, error: errors.Unavailable, sent: bool) -> None:
         """See :class:`PendingRequest`."""
@@ -182,20 +129,6 @@ class Call:
         self.cancel()
         self._fail(error)
 
-    def _end(self, rest: bytes) -> None:
-        self._listener = None
-        plain = _PLAIN_END.match(rest)
-        if plain is not None:
-            segments, failed, rows, ms = map(int, plain.groups()[:4])
-            complete = plain[5] == b"yes"
-        else:
-            told = parse_fields(rest.decode())
-            segments, failed, rows, ms = (
-                int(told.get(name, 0)) for name in ("segments", "failed", "rows", "ms")
-            )
-            complete = told.get("complete") == "yes"
-        self.done.callback(Summary(segments, failed, rows, ms, complete))
-
     def _fail(self, error: Exception) -> None:
         self._listener = None
         if not self.done.called:
@@ -204,13 +137,6 @@ class Call:
     def _cancelled(self, _: Deferred[Summary]) -> None:
         self.cancel()
         self._fail(errors.Cancelled("cancelled by this client"))
-
-
-def _decoded(decode: Callable[[bytes], Any], text: bytes) -> Any:
-    try:
-        return decode(text)
-    except ValueError as error:
-        raise errors.ProtocolError(f"the server sent no JSON: {text[:80]!a}") from error
 
 
 class Command:
@@ -236,7 +162,7 @@ class Command:
             self.done.errback(parse_error(rest))
         elif word in (b"OK", b"END"):
             if rest[:1] in (b"{", b"["):
-                self.done.callback(Answer(self._lines, {}, _decoded(json.loads, rest)))
+                self.done.callback(Answer(self._lines, {}, decoded(json.loads, rest)))
             else:
                 self.done.callback(Answer(self._lines, parse_fields(rest.decode())))
         else:
@@ -271,10 +197,3 @@ class Raw:
     def broken(self, error: Exception) -> None:
         """See :class:`PendingRequest`."""
         raise error
-
-
-def _segment(word: bytes) -> str:
-    try:
-        return segment_of_word(word.decode())
-    except (UnicodeDecodeError, errors.BadSegmentId) as error:
-        raise errors.FramingLost(f"a segment's id that cannot be read: {word[:80]!a}") from error

@@ -19,22 +19,17 @@ from trough.errors import TroughError
 from trough.metadata.open import open_metadata
 from trough.metadata.url import parse
 from trough.model import Copy, Lock, Schema, Worker
+from trough.shell.cluster.events import EventListener
 from trough.shell.cluster.probe import check_reachable
 from trough.shell.cluster.reactor_bridge import Bridge, Stream, run_reactor
 from trough.shell.session import (
-    Columns,
-    Done,
     Event,
-    Failed,
-    Marked,
     Parameters,
     ProgressEvent,
     Query,
-    Restarted,
     Result,
     Started,
     Written,
-    rows_of,
 )
 
 #: Segments promoted or deleted at the same time.
@@ -92,37 +87,6 @@ class _Running:
             self._call.resume()
 
 
-class _Listener:
-    """Puts what the cluster's client tells into a stream."""
-
-    def __init__(self, stream: Stream[Event], forgets: bool) -> None:
-        self._stream = stream
-        self._forgets = forgets
-
-    def state(self, segment: str, mark: str) -> None:
-        self._stream.put(Marked(segment, mark))
-
-    def columns(self, segment: str, names: Sequence[str]) -> None:
-        self._stream.put(Columns(segment, names))
-
-    def rows(self, segment: str, rows: list[list[Any]]) -> None:
-        event = rows_of(segment, rows)
-        self._stream.put(event, event.size)
-
-    def done(self, segment: str, count: int) -> None:
-        self._stream.put(Done(segment, count))
-
-    def failed(self, segment: str, error: TroughError) -> None:
-        self._stream.put(Failed(segment, error))
-
-    def restarted(self, segment: str) -> bool:
-        # What was written to a screen cannot be forgotten, but that is known only when the
-        # event is taken out, in its order.
-        if self._forgets:
-            self._stream.put(Restarted(segment))
-        return self._forgets
-
-
 class ClusterRemote:
     """See :class:`trough.shell.session.Remote`."""
 
@@ -140,7 +104,7 @@ class ClusterRemote:
         forgets: bool = True,
     ) -> Query:
         def start(stream: Stream[Event]) -> Any:
-            listener = _Listener(stream, forgets)
+            listener = EventListener(stream.put, forgets)
             return self._cluster.query(segments, sql, parameters or None, listener=listener)
 
         return _Running(self._bridge, start)

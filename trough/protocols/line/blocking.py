@@ -1,0 +1,159 @@
+"""The line protocol's client for programs that wait: one query at a time, on one connection.
+
+It promises what :class:`trough.protocols.line.client.LineConnection` promises about a query,
+and imports no reactor, which takes longer than a short query. Whoever takes nothing out of
+an answer leaves it in the socket, so that the server stops sending. A lost connection is
+:class:`trough.errors.Unavailable`; nothing is asked twice.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Iterable, Iterator
+
+from trough import errors
+from trough.protocols.line.framing import ReplyParser
+from trough.protocols.line.messages import (
+    format_query,
+    format_request,
+    format_word,
+    parse_error,
+    parse_greeting,
+)
+from trough.protocols.line.query_replies import QueryListener, Summary, deliver, parse_summary
+from trough.protocols.line.values import Parameters
+
+#: Seconds within which a server has to take a connection and greet.
+CONNECT_SECONDS = 5.0
+
+#: Seconds without a byte after which the server is pinged; as many more, and it is given up.
+SILENCE_SECONDS = 30.0
+
+_CHUNK = 1 << 18
+_IGNORED = b"-"  # tag of what is sent without wanting an answer
+
+
+class BlockingConnection:
+    """A connection to one server of the line protocol. For one thread.
+
+    :param address: ``host:port``
+    :param token: to authenticate with, where the server asks for it
+    :ivar address: see above
+    :raises trough.errors.Unavailable: nobody answers there, or it is no Trough
+    :raises trough.errors.Unauthorized: the token is missing or wrong
+    """
+
+    def __init__(
+        self, address: str, token: str | None = None, silence: float = SILENCE_SECONDS
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        self.address = address
+        self._silence = silence
+        self._last_tag = 0
+        self._parser = ReplyParser()
+        try:
+            self._socket = socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            raise errors.Unavailable(f"{address}: cannot connect: {error}") from error
+        try:
+            self._socket.settimeout(silence)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._poll = select.poll()  # and not select(), which knows 1024 descriptors
+            self._poll.register(self._socket, select.POLLIN)
+            self._be_greeted(token)
+        except BaseException:
+            self.close()
+            raise
+
+    def query(
+        self,
+        segments: Iterable[str],
+        sql: str,
+        parameters: Parameters | None,
+        listener: QueryListener,
+        tick: float,
+    ) -> Iterator[Summary | None]:
+        """Ask segments that the server holds; the listener is called between two steps.
+
+        Leaving it before its end makes the connection useless: close it.
+
+        :param tick: seconds that a step may wait
+        :return: None after each line and each tick, the summary at the end
+        :raises trough.errors.TroughError: the query as a whole failed
+        """
+        self._last_tag += 1
+        tag = b"%d" % self._last_tag
+        self._send(format_query(tag, segments, sql, parameters))
+        for found in self._replies(tick):
+            if found is None:
+                yield None
+            elif found[0] == tag and found[1] == b"END":
+                yield parse_summary(found[2])
+                return
+            elif found[0] == tag and found[1] == b"ERR":
+                raise parse_error(found[2])
+            elif found[0] == tag:
+                deliver(listener, found[1], found[2])
+                yield None
+
+    def close(self) -> None:
+        """Close the connection, which ends what is under way. Idempotent."""
+        self._socket.close()
+
+    def _be_greeted(self, token: str | None) -> None:
+        replies = self._replies(CONNECT_SECONDS)
+        greeting = parse_greeting(_first(replies))
+        if greeting.auth == "none":
+            return
+        if token is None:
+            raise errors.Unauthorized(f"{greeting.node} wants a token", "none is configured")
+        self._send(format_request(b"0", b"AUTH", format_word(token.encode())))
+        _, word, rest = _first(replies)
+        if word != b"OK":
+            raise parse_error(rest)
+
+    def _replies(self, tick: float) -> Iterator[tuple[bytes, bytes, bytes] | None]:
+        """Tag, word and rest of what comes; None after `tick` seconds in which nothing did."""
+        heard, pinged = time.monotonic(), False
+        while True:
+            for reply in self._parser.replies():
+                if reply[1] == b"BYE":
+                    raise errors.Unavailable(f"the server said goodbye: {parse_error(reply[2])}")
+                yield reply
+            if self._poll.poll(tick * 1000):
+                self._parser.receive_data(self._receive())
+                heard, pinged = time.monotonic(), False
+                continue
+            silent = time.monotonic() - heard
+            if silent > 2 * self._silence:
+                raise errors.Unavailable(f"the server was silent for {silent:.0f} s")
+            if silent > self._silence and not pinged:
+                pinged = True
+                self._send(b"%b PING\n" % _IGNORED)
+            yield None
+
+    def _receive(self) -> bytes:
+        try:
+            data = self._socket.recv(_CHUNK)
+        except OSError as error:
+            raise errors.Unavailable(f"the connection was lost: {error}") from error
+        if not data:
+            raise errors.Unavailable("the server closed the connection")
+        return data
+
+    def _send(self, request: bytes) -> None:
+        try:
+            self._socket.sendall(request)
+        except OSError as error:
+            raise errors.Unavailable(f"the connection was lost: {error}") from error
+
+
+def _first(
+    replies: Iterator[tuple[bytes, bytes, bytes] | None],
+) -> tuple[bytes, bytes, bytes]:
+    found = next(replies)
+    if found is None:
+        raise errors.Unavailable(f"no greeting came within {CONNECT_SECONDS:g} s")
+    return found

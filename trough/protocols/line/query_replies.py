@@ -1,0 +1,116 @@
+"""What comes back of a query: lines of the protocol into calls of a listener.
+
+Functions of values: they refuse to know sockets, and whether whoever asked waits or has a
+reactor. What has not been answered yet is kept in :mod:`trough.protocols.line.pending_calls`,
+or by whoever asks one query at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trough import errors
+from trough.model import segment_of_word
+from trough.protocols.line.messages import parse_error, parse_fields
+from trough.protocols.line.values import Value, decode_names, decode_rows
+
+
+class QueryListener(Protocol):
+    """Is told what a query finds, segment by segment, in whatever order it is found.
+
+    Of one segment: perhaps `state`, `columns` once, `rows` any number of times, at last
+    either `done` or `failed`, which makes the rows before it an incomplete answer. A segment
+    that cannot be asked at all has only `failed`.
+    """
+
+    def state(self, segment: str, mark: str) -> None:
+        """What follows need not be the segment's present state: ``last-promoted`` or
+        ``unconfirmed``, see ``trough/protocols/PROTOCOL.rst``."""
+
+    def columns(self, segment: str, names: tuple[str, ...]) -> None:
+        """The names of the result's columns."""
+
+    def rows(self, segment: str, rows: list[list[Value]]) -> None:
+        """Some rows, in the order of the result."""
+
+    def done(self, segment: str, count: int) -> None:
+        """The segment has answered whole, with `count` rows in all."""
+
+    def failed(self, segment: str, error: errors.TroughError) -> None:
+        """The segment has no whole answer. :class:`trough.errors.Moved` says where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a query ended.
+
+    :ivar segments: that were asked
+    :ivar failed: of those, the ones without a whole answer
+    :ivar milliseconds: that the server took
+    :ivar complete: whether every segment answered whole
+    """
+
+    segments: int
+    failed: int
+    rows: int
+    milliseconds: int
+    complete: bool
+
+
+def deliver(listener: QueryListener, word: bytes, rest: bytes) -> None:
+    """Hand a line of an answer, any but the last one, to the listener.
+
+    :raises trough.errors.ProtocolError: it cannot be read
+    """
+    first, _, body = rest.partition(b" ")
+    if word == b"ROWS":
+        listener.rows(_segment(first), decoded(decode_rows, body))
+    elif word == b"COLS":
+        listener.columns(_segment(first), decoded(decode_names, body))
+    elif word == b"DONE":
+        listener.done(_segment(first), int(body))
+    elif word == b"FAIL":
+        listener.failed(_segment(first), parse_error(body))
+    elif word == b"STATE":
+        listener.state(_segment(first), body.decode())
+
+
+# What version 1 sends; later fields follow these, or whatever order they come in is
+# parsed the long way.
+_PLAIN_END = re.compile(
+    rb"segments=([0-9]+) failed=([0-9]+) rows=([0-9]+) ms=([0-9]+) complete=(yes|no)(?: |\Z)"
+)
+
+
+def parse_summary(rest: bytes) -> Summary:
+    """How a query ended, out of the rest of its ``END``."""
+    plain = _PLAIN_END.match(rest)
+    if plain is not None:
+        segments, failed, rows, ms = map(int, plain.groups()[:4])
+        return Summary(segments, failed, rows, ms, plain[5] == b"yes")
+    told = parse_fields(rest.decode())
+    segments, failed, rows, ms = (
+        int(told.get(name, 0)) for name in ("segments", "failed", "rows", "ms")
+    )
+    return Summary(segments, failed, rows, ms, told.get("complete") == "yes")
+
+
+def decoded(decode: Callable[[bytes], Any], text: bytes) -> Any:
+    """JSON of a line.
+
+    :raises trough.errors.ProtocolError: it is none
+    """
+    try:
+        return decode(text)
+    except ValueError as error:
+        raise errors.ProtocolError(f"the server sent no JSON: {text[:80]!a}") from error
+
+
+def _segment(word: bytes) -> str:
+    try:
+        return segment_of_word(word.decode())
+    except (UnicodeDecodeError, errors.BadSegmentId) as error:
+        raise errors.FramingLost(f"a segment's id that cannot be read: {word[:80]!a}") from error

@@ -1,0 +1,212 @@
+"""The cluster, as a script asks it: short queries without a reactor.
+
+Importing Twisted takes longer than a short query. So a query of one segment is asked of its
+worker on a connection that blocks. Whatever else is asked, and whatever goes wrong there, is
+the whole client's task (:mod:`trough.shell.cluster.remote`), which is made then: it knows
+other copies, cold segments, failures and writes. It promises the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+from trough import errors
+from trough.cli import metadata_url
+from trough.metadata.blocking import BlockingMetadata, open_blocking
+from trough.metadata.url import SqliteAddress, parse
+from trough.model import READ, WRITE, Copy
+from trough.protocols.line.blocking import BlockingConnection
+from trough.shell.cluster.events import EventListener
+from trough.shell.session import (
+    Done,
+    Event,
+    Failed,
+    Parameters,
+    Query,
+    Remote,
+    Restarted,
+    Rows,
+)
+
+
+class DirectRemote:
+    """See :class:`trough.shell.session.Remote`; what is not here is the whole client's.
+
+    :param token: to show to servers that want one
+    :param whole: makes the whole client, when it is needed first
+    """
+
+    def __init__(
+        self, metadata: BlockingMetadata, token: str | None, whole: Callable[[], Remote]
+    ) -> None:
+        self._metadata = metadata
+        self._token = token
+        self._make_whole = whole
+        self._whole: Remote | None = None
+        self._kept: tuple[str, BlockingConnection] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole(), name)
+
+    def whole(self) -> Remote:
+        """The whole client, which is asked everything from now on."""
+        if self._whole is None:
+            self._whole = self._make_whole()
+            self._leave()
+        return self._whole
+
+    def query(
+        self,
+        segments: Sequence[str],
+        sql: str,
+        parameters: Parameters = None,
+        forgets: bool = True,
+    ) -> Query:
+        if len(segments) != 1 or self._whole is not None:
+            return self.whole().query(segments, sql, parameters, forgets)
+        return _DirectQuery(self, segments[0], sql, parameters, forgets)
+
+    def copies(self, segments: Sequence[str]) -> dict[str, list[Copy]]:
+        found = self._metadata.copies_of(segments)
+        readable = {
+            segment: [copy for copy in copies if copy.role == READ]
+            for segment, copies in found.items()
+        }
+        return {segment: copies for segment, copies in readable.items() if copies}
+
+    def close(self) -> None:
+        self._leave()
+        self._metadata.close()
+        if self._whole is not None:
+            self._whole.close()
+
+    # -- for queries ---------------------------------------------------------------------
+
+    def connection(self, segment: str) -> BlockingConnection:
+        """A connection to a worker that serves a segment; whoever takes it gives it back.
+
+        :raises trough.errors.TroughError: there is none, or none that is easily found
+        """
+        copies = self._metadata.copies_of([segment]).get(segment, [])
+        readable = [copy for copy in copies if copy.role == READ]
+        writers = {copy.node for copy in copies if copy.role == WRITE}
+        # What is being written is newest where it is written.
+        for copy in [copy for copy in readable if copy.node in writers] or readable:
+            for worker in self._metadata.workers():
+                if worker.node == copy.node and worker.line:
+                    return self._connected(worker.line)
+        raise errors.NoSuchSegment(f"no worker serves segment {segment}")
+
+    def _connected(self, address: str) -> BlockingConnection:
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == address:
+            return kept[1]
+        if kept is not None:
+            kept[1].close()
+        return BlockingConnection(address, self._token)
+
+    def give_back(self, connection: BlockingConnection, usable: bool) -> None:
+        """Take a connection back, for the next query if it can serve one."""
+        if usable and self._whole is None:
+            self._kept = (connection.address, connection)
+        else:
+            connection.close()
+
+    def _leave(self) -> None:
+        if self._kept is not None:
+            self._kept[1].close()
+            self._kept = None
+
+
+class _DirectQuery:
+    """A query of one segment; see :class:`trough.shell.session.Query`."""
+
+    def __init__(
+        self,
+        remote: DirectRemote,
+        segment: str,
+        sql: str,
+        parameters: Parameters,
+        forgets: bool,
+    ) -> None:
+        self._remote = remote
+        self._segment = segment
+        self._sql = sql
+        self._parameters = parameters
+        self._forgets = forgets
+        self._connection: BlockingConnection | None = None
+
+    def __enter__(self) -> _DirectQuery:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def events(self, tick: float) -> Iterator[Event | None]:
+        """See :class:`trough.shell.session.Query`."""
+        told = False
+        # The first rows wait for more, or for the end: a short answer cut off leaves no trace.
+        held: list[Event] = []
+        try:
+            for event in self._direct(tick):
+                if event is None:
+                    yield None
+                    continue
+                more = isinstance(event, Rows) and any(isinstance(each, Rows) for each in held)
+                held.append(event)
+                if told or more or isinstance(event, Done | Failed):
+                    told = True
+                    yield from held
+                    held.clear()
+            return
+        except errors.TroughError as error:
+            if told and not self._forgets:
+                yield Failed(self._segment, error)
+                return
+        if told:
+            yield Restarted(self._segment)
+        again = self._remote.whole().query(
+            [self._segment], self._sql, self._parameters, self._forgets
+        )
+        with again as query:
+            yield from query.events(tick)
+
+    def _direct(self, tick: float) -> Iterator[Event | None]:
+        """What the worker answers.
+
+        :raises trough.errors.TroughError: another one may answer, or the query is refused
+        """
+        heard: list[Event] = []
+        listener = EventListener(lambda event, _: heard.append(event), self._forgets)
+        connection = self._connection = self._remote.connection(self._segment)
+        steps = connection.query([self._segment], self._sql, self._parameters, listener, tick)
+        for step in steps:
+            for event in heard:
+                if isinstance(event, Failed) and errors.may_pass(event.error):
+                    raise event.error
+                yield event
+            if not heard:
+                yield None
+            heard.clear()
+            if step is not None:
+                self._connection = None
+                self._remote.give_back(connection, usable=True)
+
+
+def connect(url: str, token: str | None, whole: Callable[[], Remote]) -> Remote:
+    """The cluster that `url` means, for a script.
+
+    :param whole: makes the whole client
+    :raises trough.errors.BadSettings: naming what is wrong about the URL
+    :raises trough.errors.Unavailable: naming the store, and why it cannot be reached
+    """
+    address = parse(url)
+    if not isinstance(address, SqliteAddress):
+        # Its driver takes as long to be imported as the reactor.
+        return whole()
+    metadata_url.check_file(address)
+    metadata = open_blocking(url)
+    metadata.workers()  # which it cannot tell if it is no registry
+    return cast(Remote, DirectRemote(metadata, token, whole))
