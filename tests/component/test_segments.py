@@ -265,7 +265,7 @@ async def test_a_write_that_is_refused_is_not_waited_for(tmp_path):
         await worker.written("300001", "INSERT INTO t VALUES (1)")
         nothing = Collected()
         with pytest.raises(errors.BadRequest):
-            worker.segments.write("300001", "DELETE FROM t", [object()], LIMITS, nothing)
+            worker.controller.writer.write("300001", "DELETE FROM t", [object()], LIMITS, nothing)
         await worker.controller.promote("300001")
         assert (
             await Deferred.fromCoroutine(worker.segments.retire("300001")).addTimeout(30, reactor)

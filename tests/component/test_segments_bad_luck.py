@@ -122,7 +122,7 @@ async def test_an_answer_that_cannot_be_told_holds_nothing_up(tmp_path):
     async with running_worker(tmp_path) as worker:
         await worker.writable("300001")
         failing = Failing()
-        worker.segments.write("300001", "INSERT INTO t VALUES (1)", None, LIMITS, failing)
+        worker.controller.writer.write("300001", "INSERT INTO t VALUES (1)", None, LIMITS, failing)
         assert (await failing.outcome).error is None
         await worker.controller.promote("300001")
         retiring = Deferred.fromCoroutine(worker.segments.retire("300001"))

@@ -53,7 +53,7 @@ class Example:
     async def _make(self, job: str) -> None:
         await self._controller.provision(job, SCHEMA)
         written = _Written()
-        self._worker.segments.write(job, _rows(job), None, ReadLimits(60.0), written)
+        self._worker.writer.write(job, _rows(job), None, ReadLimits(60.0), written)
         await written.done
         await self._controller.promote(job)
 

@@ -41,6 +41,16 @@ class LocalCopy:
         """Whether this worker writes the segment."""
         return self.entry.writable
 
+    @property
+    def takes_writes(self) -> bool:
+        """Whether a write may be acknowledged now: the lock is not being given up."""
+        return self.entry.writable and not self.writes.closed
+
+    @property
+    def noted(self) -> bool:
+        """Whether the catalogue records durably that the copy has unpromoted writes."""
+        return self.entry.unpromoted and not self.noting
+
     def is_unused_but_by(self, client: str) -> bool:
         """Whether `client` alone provisioned it, as a new segment, and nothing was stored."""
         fresh = self.writable and not self.entry.modified and not self.entry.publishing

@@ -33,7 +33,7 @@ from trough.worker.local_copies import LocalCopy
 from trough.worker.peer_reachability import PeerReachability
 from trough.worker.read_rule import Holder, Knowledge, decide
 from trough.worker.write_routing import WriteRouter
-from trough.worker.write_tracking import PendingWrite
+from trough.worker.writing import Write
 
 _log = Logger()
 
@@ -333,7 +333,7 @@ class QueryService:
         parameters: Any,
         limits: ReadLimits,
         receiver: Receiver,
-    ) -> Job | PendingWrite:
+    ) -> Write:
         """Run `sql` in one transaction; `receiver` is told once it is on disk.
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment

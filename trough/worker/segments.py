@@ -36,7 +36,6 @@ from trough.worker.local_copies import LocalCopies, LocalCopy
 from trough.worker.promotion import Promotion
 from trough.worker.quarantine import Quarantine
 from trough.worker.threaded_catalogue import AsyncCatalogue
-from trough.worker.write_tracking import CountedReceiver, PendingWrite
 
 
 class Segments(service.Service):
@@ -344,37 +343,21 @@ class Segments(service.Service):
 
     # -- writing and promoting -------------------------------------------------
 
-    def write(
+    def submit(
         self,
-        segment: str,
+        target: Target,
         sql: str | bytes,
         parameters: Any,
         limits: ReadLimits,
         receiver: Receiver,
-    ) -> Job | PendingWrite:
-        """Run `sql` in one transaction; `receiver` is told once it is on disk.
+    ) -> Job:
+        """Hand a write to an executor; only :mod:`trough.worker.writing` knows when it may.
 
-        :raises trough.errors.NoWriteLock: this worker does not write the segment
+        See :meth:`trough.executors.pool.pool.ExecutorPool.write`.
         """
-        copy = self._copies.get(segment)
-        if copy is None or not copy.writable or copy.writes.closed:
-            raise errors.NoWriteLock(
-                f"this worker does not hold the write lock of segment {segment}",
-                "provision the segment and write to the URL that comes back",
-            )
-        counted = CountedReceiver(copy.writes, receiver)
+        return self._pool.write(target, sql, parameters, limits, receiver)
 
-        def submit() -> Job:
-            return self._pool.write(copy.target, sql, parameters, limits, counted)
-
-        if copy.entry.unpromoted and not copy.noting:
-            job = submit()  # what is refused here does not count
-            copy.writes.begun(self._now())
-            return job
-        copy.writes.begun(self._now())
-        return PendingWrite(self._note_unpromoted(copy), submit, counted)
-
-    async def _note_unpromoted(self, copy: LocalCopy) -> None:
+    async def note_unpromoted(self, copy: LocalCopy) -> None:
         """Return once the catalogue says that the copy may hold unpromoted writes.
 
         All that come until then wait together: none may be on disk before.

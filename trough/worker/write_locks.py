@@ -17,17 +17,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from trough import errors
-from trough.executors.pool.pool import Job, Outcome, ReadLimits, Receiver
+from trough.executors.pool.pool import ReadLimits, Receiver
 from trough.model import Lock, check_segment_id
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
 from trough.worker.stall_guard import StallDetector
-from trough.worker.write_tracking import PendingWrite
+from trough.worker.writing import Write, WriteRequest, WriteSteps
 
 if TYPE_CHECKING:
     from trough.worker.catalogue import Entry
     from trough.worker.controller import LocalSyncController, Timing
-    from trough.worker.local_copies import LocalCopy
 
 _log = Logger()
 
@@ -50,6 +49,16 @@ class WriteLockManager(service.MultiService):
         # Half of what makes others take this worker for dead: heartbeats are rarer than that.
         self._attention = StallDetector(worker.myself.ttl / 2, self._confirm_locks, clock)
         self._attention.setServiceParent(self)
+        self._steps = WriteSteps(
+            node=worker.myself.node,
+            stalled=lambda: self._attention.lapsed,
+            confirm=self.attentive,
+            copy_of=worker.segments.get,
+            note=worker.segments.note_unpromoted,
+            submit=worker.segments.submit,
+            report=lambda error: worker.disk_report.refused("writes", error),
+            now=clock.seconds,
+        )
         Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
         Periodic("disk counter", timing.heartbeat, self._count_on, clock).setServiceParent(self)
         # One that could not be released when it was given up would stay for ever.
@@ -64,58 +73,15 @@ class WriteLockManager(service.MultiService):
         parameters: Any,
         limits: ReadLimits,
         receiver: Receiver,
-    ) -> Job | PendingWrite:
-        """Run `sql` in one transaction; `receiver` is told once it is on disk.
-
-        After a standstill it is first found out whether this worker may still write, and
-        the same goes for answers.
+    ) -> Write:
+        """Run `sql` in one transaction; `receiver` is called once that is on disk.
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment
+        :raises trough.errors.BadRequest: a parameter that SQLite could not store
         """
-        write, copy = self._worker.segments.write, self._worker.segments.get(segment)
-        if copy is not None:
-            receiver = _Answer(self, copy, receiver)
-            if self._attention.lapsed:
-                return PendingWrite(
-                    self.attentive(),
-                    lambda: write(segment, sql, parameters, limits, receiver),
-                    receiver,
-                )
-        return write(segment, sql, parameters, limits, receiver)
-
-    def answer(self, copy: LocalCopy, receiver: Receiver, outcome: Outcome) -> None:
-        """Tell `receiver` how a write to `copy` ended.
-
-        Should somebody else write the segment by now, it is in none of its later states.
-        """
-        if outcome.error is not None:
-            self._worker.disk_report.refused("writes", outcome.error)
-            receiver.finished(outcome)
-        elif self._attention.lapsed:
-            Deferred.fromCoroutine(self._answer_late(copy, receiver, outcome))
-        elif copy.writes.closed:
-            receiver.finished(self._doubtful(copy))
-        else:
-            receiver.finished(outcome)
-
-    async def _answer_late(self, copy: LocalCopy, receiver: Receiver, outcome: Outcome) -> None:
-        """Answer a write during which this process stood still."""
-        entry = copy.entry
-        try:
-            await self.attentive()
-            now = self._worker.segments.get(entry.segment)
-            lost = now is None or now.entry.epoch != entry.epoch or now.writes.closed
-        except errors.TroughError:
-            lost = True
-        receiver.finished(self._doubtful(copy) if lost else outcome)
-
-    def _doubtful(self, copy: LocalCopy) -> Outcome:
-        segment = copy.entry.segment
-        error = errors.OutcomeUnknown(
-            f"segment {segment} was written while its write lock was lost, or may be",
-            f"if it was, the write is in a file that {self._worker.myself.node} keeps aside",
-        )
-        return Outcome(failed=1, error=error)
+        write = Write(self._steps, WriteRequest(segment, sql, parameters, limits), receiver)
+        write.begin()
+        return write
 
     async def attentive(self) -> None:
         """Return once it is known which write locks this worker has.
@@ -268,19 +234,3 @@ class WriteLockManager(service.MultiService):
         await self.release(lock)
         self._worker.reconciler.look_at([segment])
         return aside
-
-
-class _Answer:
-    """Passes the end of a write on, unless it is doubtful by then."""
-
-    __slots__ = ("_copy", "_receiver", "_writer", "data")
-
-    def __init__(self, writer: WriteLockManager, copy: LocalCopy, receiver: Receiver) -> None:
-        self._writer = writer
-        self._copy = copy
-        self._receiver = receiver
-        self.data = receiver.data
-
-    def finished(self, outcome: Outcome) -> None:
-        """The write has ended, well or not."""
-        self._writer.answer(self._copy, self._receiver, outcome)

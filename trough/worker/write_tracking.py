@@ -7,19 +7,7 @@ two counters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
-
-from trough import errors
-from trough.executors.pool.pool import Job, Outcome, Receiver
-
-_log = Logger()
-
-# Errors that say for certain that a write stored nothing.
-_NOTHING_STORED = (errors.BadRequest, errors.DiskFull, errors.NoWriteLock)
 
 
 class WriteTracker:
@@ -47,7 +35,7 @@ class WriteTracker:
         return self.started == self._finished
 
     def begun(self, now: float) -> None:
-        """Count a write in, whose :class:`CountedReceiver` counts it out."""
+        """Count a write in; each is counted out by one call of :meth:`ended`."""
         self.started += 1
         self.last = now
 
@@ -58,77 +46,10 @@ class WriteTracker:
             self._waiting.append(waiting)
             await waiting
 
-    def _one_finished(self) -> None:
+    def ended(self) -> None:
+        """Count a write out, whose outcome is known."""
         self._finished += 1
         if self.idle and self._waiting:
             waiting, self._waiting = self._waiting, []
             for deferred in waiting:
                 deferred.callback(None)
-
-
-class CountedReceiver:
-    """Passes everything on, and counts the write out at its end."""
-
-    __slots__ = ("_receiver", "_writes", "data")
-
-    def __init__(self, writes: WriteTracker, receiver: Receiver) -> None:
-        self._writes = writes
-        self._receiver = receiver
-        self.data = receiver.data
-
-    def finished(self, outcome: Outcome) -> None:
-        """The write has ended, well or not."""
-        if not isinstance(outcome.error, _NOTHING_STORED):
-            self._writes.committed = True
-        try:
-            self._receiver.finished(outcome)
-        finally:  # or the copy would never come to rest again
-            self._writes._one_finished()
-
-
-class PendingWrite:
-    """A write that waits for a preparation, and can be treated as a job meanwhile.
-
-    :param prepare: awaited first
-    :param submit: hands the write on
-    """
-
-    def __init__(
-        self,
-        prepare: Coroutine[Any, Any, None],
-        submit: Callable[[], Job | PendingWrite],
-        receiver: Receiver,
-    ) -> None:
-        self._job: Job | PendingWrite | None = None
-        self._cancelled = False
-        Deferred.fromCoroutine(self._run(prepare, submit, receiver))
-
-    async def _run(
-        self,
-        prepare: Coroutine[Any, Any, None],
-        submit: Callable[[], Job | PendingWrite],
-        receiver: Receiver,
-    ) -> None:
-        try:
-            await prepare
-            if self._cancelled:
-                raise errors.Cancelled("the write was cancelled before it began")
-            self._job = submit()
-        except errors.TroughError as refusal:
-            receiver.finished(Outcome(failed=1, error=refusal))
-        except Exception as failure:
-            _log.failure("a write could not be begun")
-            unknown = errors.Unavailable(f"the write could not be begun: {failure}")
-            receiver.finished(Outcome(failed=1, error=unknown))
-
-    def cancel(self) -> None:
-        """Give the write up; without effect once it is being committed."""
-        self._cancelled = True
-        if self._job is not None:
-            self._job.cancel()
-
-    def pause(self) -> None:
-        """A write sends nothing that could be held back."""
-
-    def resume(self) -> None:
-        """See :meth:`pause`."""
