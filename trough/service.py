@@ -25,6 +25,7 @@ from twisted.web.resource import Resource
 from trough import __version__, errors
 from trough.cluster_client.client import Cluster
 from trough.example import Example
+from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import ExecutorPool
 from trough.executors.pool.task_pool import TaskPool
 from trough.gather import leftovers
@@ -94,6 +95,7 @@ class _Common:
     bunch: FlushBatch
     tasks: TaskPool
     connections: ConnectionTable
+    encoders: EncoderPool
 
 
 def build_worker(settings: Settings, reactor: Any) -> service.IService:
@@ -193,8 +195,20 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     schemas = Schemas(metadata, tasks)
     connections = ConnectionTable(reactor.seconds)
     bunch = FlushBatch(reactor)
+    encoders = EncoderPool(reactor)
+    StopHook(encoders.close).setServiceParent(stack)
     return _Common(
-        settings, reactor, metadata, storage, threads, schemas, stack, bunch, tasks, connections
+        settings,
+        reactor,
+        metadata,
+        storage,
+        threads,
+        schemas,
+        stack,
+        bunch,
+        tasks,
+        connections,
+        encoders,
     )
 
 
@@ -348,7 +362,8 @@ def _listen_as_worker(
     _listen_http(
         common, "WRITE_PORT", WriteResource(queries, proxy, token), settings.max_write_body
     )
-    _listen_http(common, "READ_PORT", ReadResource(queries, proxy, token), settings.max_sql_length)
+    reads = ReadResource(queries, proxy, common.encoders, token)
+    _listen_http(common, "READ_PORT", reads, settings.max_sql_length)
 
 
 def _worker_row(settings: Settings, identity: str) -> Worker:
@@ -418,7 +433,12 @@ def _add_sync(common: _Common) -> MasterSyncController:
     _listen_line(common, "SYNC_LINE_PORT", "sync", verbs)
     token = settings.auth_token or ""
     manager = ManagerResource(
-        controller, common.schemas, token, gatherer, controller.leadership.files_of
+        controller,
+        common.schemas,
+        token,
+        gatherer,
+        controller.leadership.files_of,
+        common.encoders,
     )
     _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY)
     return controller
@@ -473,7 +493,7 @@ def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> No
 def _guard(settings: Settings) -> BrowserGuard:
     machine = os.uname().nodename
     names = [settings.hostname, settings.external_ip, machine, machine.partition(".")[0]]
-    return BrowserGuard([*names, *(settings.http_hosts or ())])
+    return BrowserGuard([*names, *(settings.http_hosts or ())], settings.http_origins or ())
 
 
 def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -> None:

@@ -101,8 +101,12 @@ def test_sql_is_sql_whatever_its_content_type(machine, content_type):
             b"",
         ),
         (_request(b"Transfer-Encoding: chunked", body=b"what\r\n"), 400, b""),
-        (b"OPTIONS /?segment=odd HTTP/1.1\r\nConnection: close\r\n\r\n", 405, b"Allow: POST\r\n"),
-        (b"HEAD /?segment=odd HTTP/1.1\r\nConnection: close\r\n\r\n", 405, b"Allow: POST\r\n"),
+        (
+            b"OPTIONS /?segment=odd HTTP/1.1\r\nConnection: close\r\n\r\n",
+            405,
+            b"Allow: GET, HEAD, POST\r\n",
+        ),
+        (b"HEAD /?segment=odd HTTP/1.1\r\nConnection: close\r\n\r\n", 400, b"X-Trough-Error"),
         (b"hello\r\n\r\n", 400, b""),
     ],
 )

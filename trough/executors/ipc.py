@@ -67,6 +67,24 @@ TASK_RETURNED = 1
 #: code, message, hint
 TASK_FAILED = 2
 
+# -- between an encoder process and its pool; a number stands for one answer ---------------
+
+#: number, format, compression
+ENCODE_BEGIN = 1
+#: number, bytes: a portion of the answer
+ENCODE_DATA = 2
+#: number: that was all of it
+ENCODE_END = 3
+#: number: nobody wants it any more
+ENCODE_DROP = 4
+
+#: number, bytes, size: what became of a portion of `size` bytes
+ENCODED = 1
+#: number, bytes: the last ones
+ENCODE_ENDED = 2
+#: number, code, message, hint
+ENCODE_FAILED = 3
+
 # A count is the number of a segment's rows, or one of these.
 #: The segment failed.
 COUNT_FAILED = -1

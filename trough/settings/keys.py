@@ -20,6 +20,7 @@ from trough.settings.kinds import (
     Integer,
     Kind,
     NodeName,
+    Origins,
     PathTemplate,
     Pattern,
     PublishedHost,
@@ -133,6 +134,11 @@ class Settings:
         Hosts(),
         None,
         "Further names under which browsers may ask this server over HTTP.",
+    )
+    http_origins: tuple[str, ...] | None = _key(
+        Origins(),
+        None,
+        "Origins of web pages that may read by GET, such as https://notebook.example.org.",
     )
     auth_token: str | None = _key(
         Pattern("8 to 256 printable ASCII characters, no blank", r"[!-~]{8,256}"),

@@ -307,9 +307,22 @@ class Hosts(Kind):
         if not isinstance(value, list) or not value:
             raise ValidationError
         for host in value:
-            if not isinstance(host, str) or not _is_host_port(host):
+            if not isinstance(host, str) or not self._is_one(host):
                 raise ValidationError(f"{host!r} is none")
         return tuple(value)
+
+    def _is_one(self, text: str) -> bool:
+        return _is_host_port(text)
+
+
+class Origins(Hosts):
+    """A list of origins of web pages, as browsers send them."""
+
+    allowed = "a list of origins such as https://notebook.example.org, without a path"
+
+    def _is_one(self, text: str) -> bool:
+        scheme, separator, host = text.partition("://")
+        return bool(separator) and scheme in ("http", "https") and _is_host_port(host)
 
 
 class Url(Kind):

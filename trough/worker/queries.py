@@ -124,6 +124,13 @@ class QueryService:
         """
         return self._local(segment, self.worker.confirmation.knowledge, asked_for)
 
+    def version(self, segment: str) -> str:
+        """Names the content of the local copy, on all workers alike; empty where it changes."""
+        copy = self.worker.segments.get(segment)
+        if copy is None or copy.writable or not copy.entry.modified:
+            return ""
+        return f"{segment} {copy.entry.modified} {copy.entry.size}"
+
     def all_local(self, segments: Iterable[str]) -> list[Reading]:
         """Those of the segments that are to be answered here, in their order."""
         knowledge = self.worker.confirmation.knowledge

@@ -108,3 +108,61 @@ def test_a_segment_in_front_of_a_known_name():
         check("POST", headers)
         with pytest.raises(errors.ForeignPage):
             check("POST", headers, False)
+
+
+SHARING = BrowserGuard(["w1"], ["https://notebook.example.org"])
+OTHER = {"host": "127.0.0.1", "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"}
+
+
+def headers_of(headers):
+    return lambda name: [headers[name]] if name in headers else []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "w1"},
+        {"host": "w1:6444", "origin": "http://w1:6444", **CHROME},
+        {"host": "w1", "sec-fetch-site": "same-origin"},
+        {"host": "w1", "sec-fetch-site": "none", "sec-fetch-mode": "navigate"},
+        {**OTHER, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
+        {**OTHER, "origin": "https://notebook.example.org"},
+    ],
+)
+def test_a_read_by_a_program_a_link_or_a_configured_page_is_served(headers):
+    """Also by what is typed into the browser's own bar."""
+    SHARING.check_read(headers_of(headers))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        OTHER,
+        {**OTHER, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "script"},
+        {**OTHER, "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+        {**OTHER, "origin": "https://evil.example"},
+        {**OTHER, "origin": "http://notebook.example.org"},
+        {**OTHER, "origin": "null"},
+        {"host": "w1", "origin": "http://evil.example", **CHROME},
+        {"host": "w1", "sec-fetch-site": "same-site"},
+    ],
+)
+def test_a_read_for_a_page_of_another_origin_is_refused(headers):
+    """Unless it is one of those that are configured, to the letter."""
+    with pytest.raises(errors.ForeignPage, match="HTTP_ORIGINS"):
+        SHARING.check_read(headers_of(headers))
+
+
+def test_only_a_configured_page_may_ask_before_a_get():
+    """And it may ask for nothing else but GET."""
+    asks = {"host": "w1", "origin": "https://notebook.example.org"}
+    get = {**asks, "access-control-request-method": "GET"}
+    SHARING.check("OPTIONS", headers_of(get))
+    for headers in (
+        {**asks, "access-control-request-method": "POST"},
+        {**get, "origin": "https://evil.example"},
+    ):
+        with pytest.raises(errors.ForeignPage):
+            SHARING.check("OPTIONS", headers_of(headers))
+    with pytest.raises(errors.ForeignPage):
+        SHARING.check("POST", headers_of(asks))

@@ -7,6 +7,9 @@ clients are programs, and what a browser always sends tells the two apart:
 
 * A request other than GET that a browser sends for a page of another origin is refused: by
   ``Sec-Fetch-Site``, by ``Origin``, or because its body is one that a form can send.
+* A GET that a page of another origin sends is refused as far as it shows, unless that is a
+  link which somebody follows, or the settings list the origin. Where it does not show (a picture
+  over plain HTTP from another machine) the page cannot read the answer.
 * From a browser, ``Host`` has to name this server: an address, ``localhost``, the server's own
   names, or one that the settings list; on the query ports also with a segment's id in front
   (``ID.name``). A rebound name is none of these. ``ID.anything`` stays open to programs, which
@@ -42,9 +45,11 @@ class BrowserGuard:
     """Refuses requests of web pages.
 
     :param names: under which this server is reached, besides addresses and ``localhost``
+    :param origins: of pages that may read by GET, such as ``https://notebook.example.org``
     """
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
+        self._origins = frozenset(origins)
         self._names = frozenset(_plain(name) for name in names) | {"localhost"}
 
     def check(self, method: str, header: Header, segment_in_host: bool = False) -> None:
@@ -61,8 +66,35 @@ class BrowserGuard:
                     f"a browser asks for {host[:80]!a}, which is no name of this server",
                     "if it is one, add it to HTTP_HOSTS",
                 )
-        if method not in _READING:
+        if method not in _READING and not (method == "OPTIONS" and self.is_preflight(header)):
             _check_origin(header)
+
+    def check_read(self, header: Header) -> None:
+        """Check a GET that runs a query. :meth:`check` was called before.
+
+        :raises trough.errors.ForeignPage: a page sends it, and may not read the answer
+        """
+        if self.shared_with(header):
+            return
+        follows = list(header("sec-fetch-mode")) == ["navigate"]
+        if follows and list(header("sec-fetch-dest")) == ["document"]:
+            return
+        for site in header("sec-fetch-site"):
+            if site not in ("same-origin", "none"):
+                raise _foreign_read(f"Sec-Fetch-Site: {site}")
+        for origin in header("origin"):
+            if not _is_own(origin, header):
+                raise _foreign_read(f"Origin: {origin}")
+
+    def shared_with(self, header: Header) -> str:
+        """The origin of the page that sends this and may read the answer; mostly empty."""
+        origins = header("origin")
+        return origins[0] if len(origins) == 1 and origins[0] in self._origins else ""
+
+    def is_preflight(self, header: Header) -> bool:
+        """Whether a browser asks, for such a page, if it may send a GET."""
+        asked = list(header("access-control-request-method"))
+        return asked == ["GET"] and bool(self.shared_with(header))
 
     def _is_known(self, name: str, segment_in_host: bool) -> bool:
         if name in self._names or name.endswith(".localhost") or _is_address(name):
@@ -82,12 +114,23 @@ def _check_origin(header: Header) -> None:
         if site not in ("same-origin", "none"):
             raise _foreign(f"Sec-Fetch-Site: {site}")
     for origin in header("origin"):
-        scheme, separator, host = origin.partition("://")
-        if not separator or scheme not in ("http", "https") or [host] != list(header("host")):
+        if not _is_own(origin, header):
             raise _foreign(f"Origin: {origin}")
     for content_type in header("content-type"):
         if content_type.partition(";")[0].strip().lower() in _FORMS:
             raise _foreign(f"a form, Content-Type: {content_type}")
+
+
+def _is_own(origin: str, header: Header) -> bool:
+    scheme, separator, host = origin.partition("://")
+    return bool(separator) and scheme in ("http", "https") and [host] == list(header("host"))
+
+
+def _foreign_read(what: str) -> errors.ForeignPage:
+    return errors.ForeignPage(
+        f"a page of another origin asks this ({what[:80]!a})",
+        "if it may read here, add its origin to HTTP_ORIGINS",
+    )
 
 
 def _foreign(what: str) -> errors.ForeignPage:

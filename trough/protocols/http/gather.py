@@ -1,4 +1,4 @@
-"""GATHER over HTTP: ``POST /gather`` of a sync server.
+"""GATHER over HTTP: ``POST /gather`` and ``GET /gather?...`` of a sync server.
 
 An answer of up to :data:`HELD` bytes is complete before its first byte is sent, so that
 whatever fails is told as an error. A longer one streams, no faster than the client reads;
@@ -8,23 +8,39 @@ what fails then resets the connection, so that nobody takes the rest for a whole
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from itertools import islice
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from trough import errors
+from trough.executors.pool.encoder_pool import EncoderPool
 from trough.gather.errors import SegmentsFailed
-from trough.model import segment_named
-from trough.protocols.gather_service import Gatherer
+from trough.model import segment_named, segment_of_word, segment_word
+from trough.protocols.gather_service import Gathered, Gatherer
+from trough.protocols.http.encoded_body import EncodedBody
 from trough.protocols.http.json_body import json_object
-from trough.protocols.http.server import Request, finished
+from trough.protocols.http.server import STATE_HEADER, Request, finished, prepare_read
+from trough.protocols.http.url_query import UrlQuery, answer_head, url_query
 from trough.protocols.limits import check_number_of_ids
-from trough.protocols.line.arguments import GatherArguments, checked_ids, refuses_stale
+from trough.protocols.line.arguments import (
+    GatherArguments,
+    checked_ids,
+    parse_seconds,
+    refuses_stale,
+)
 from trough.protocols.line.values import parameters_of
 from trough.sql.rows import names_json
 from trough.util.slices import SLICE, in_slices
 
 #: Bytes of an answer that are kept until it is known to be whole.
 HELD = 4 * 1024 * 1024
+
+#: Segments that a header names.
+_NAMED = 20
+
+_URL_OPTIONS = frozenset({"segments", "matching", "seconds", "partial", "within", "stale"})
 
 _OPTIONAL = {"segments", "matching", "parameters", "seconds", "partial", "within", "stale"}
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -44,24 +60,80 @@ async def answer_gather(request: Request, gatherer: Gatherer) -> None:
     """
     asked = gather_arguments(request)
     asked.segments = await checked_ids(asked.segments, segment_named)
-    answer = _Answer(request)
+    await _answer_as_json(gatherer, asked, _Answer(request), "partial: true")
+
+
+async def answer_gather_url(request: Request, gatherer: Gatherer, encoders: EncoderPool) -> None:
+    """Answer a GET, in any format.
+
+    :raises trough.errors.TroughError: see :func:`answer_gather`
+    """
+    prepare_read(request)
+    request.setHeader(b"cache-control", b"no-store")
+    query = url_query(request, _URL_OPTIONS)
+    asked = gather_url_arguments(query)
+    if request.method == b"HEAD":
+        answer_head(request, query)
+    elif query.reply.is_plain:
+        asked.segments = await checked_ids(asked.segments, segment_of_word)
+        await _answer_as_json(gatherer, asked, _Answer(request), "partial=yes")
+    else:
+        asked.segments = await checked_ids(asked.segments, segment_of_word)
+        await _answer_encoded(gatherer, asked, _EncodedAnswer(request, query, encoders))
+
+
+async def _answer_as_json(
+    gatherer: Gatherer, asked: GatherArguments, answer: _Answer, offer: str
+) -> None:
     try:
         gathered = await gatherer.gather(asked, answer.send)
     except SegmentsFailed as failed:
-        failed.offer("partial: true")
+        failed.offer(offer)
         raise
-    missing = await in_slices(
-        lambda some: (
-            f"{json.dumps(segment)}: {json.dumps({'error': str(error), 'code': error.code})}"
-            for segment, error in some
-        ),
-        list(gathered.missing.items()),
+    answer.finish(*await _members(gathered))
+
+
+async def _answer_encoded(
+    gatherer: Gatherer, asked: GatherArguments, answer: _EncodedAnswer
+) -> None:
+    try:
+        await answer.finish(await gatherer.gather(asked, answer.send))
+    except BaseException as reason:
+        if isinstance(reason, SegmentsFailed):
+            reason.offer("partial=yes")
+        answer.abandon()
+        raise
+
+
+def gather_url_arguments(query: UrlQuery) -> GatherArguments:
+    """The URL of a request, checked.
+
+    :raises trough.errors.BadRequest: naming the parameter
+    """
+    options = query.options
+    if ("segments" in options) == ("matching" in options):
+        raise errors.BadRequest("the URL has to have one of segments= and matching=")
+    named = options.get("segments")
+    segments = () if named is None else tuple(named.split(","))
+    check_number_of_ids(len(segments))
+    seconds = options.get("seconds")
+    return GatherArguments(
+        segments,
+        options.get("matching"),
+        query.sql,
+        query.parameters,
+        None if seconds is None else parse_seconds(seconds),
+        _is_yes(options, "partial"),
+        _is_yes(options, "within"),
+        refuses_stale(options.get("stale", "allow")),
     )
-    stale = await in_slices(
-        lambda some: (f"{json.dumps(segment)}: {json.dumps(mark)}" for segment, mark in some),
-        list(gathered.stale.items()),
-    )
-    answer.finish(", ".join(missing), ", ".join(stale))
+
+
+def _is_yes(options: Mapping[str, str], name: str) -> bool:
+    value = options.get(name, "no").lower()
+    if value not in ("yes", "no"):
+        raise errors.BadRequest(f"{name}={value[:40]}", "yes or no")
+    return value == "yes"
 
 
 def gather_arguments(request: Request) -> GatherArguments:
@@ -92,6 +164,112 @@ def gather_arguments(request: Request) -> GatherArguments:
     )
 
 
+class _EncodedAnswer:
+    """An answer on its way through an encoder.
+
+    Its formats have no place for segments that are missing. Headers name them where the answer
+    is short enough to be held back; a longer one is cut off.
+    """
+
+    def __init__(self, request: Request, query: UrlQuery, encoders: EncoderPool) -> None:
+        self._request = request
+        self._as_json = query.reply.format == "json"
+        self._separator = ""
+        self._slow: Deferred[None] | None = None
+        self._failure: Failure | None = None
+        self._over: Deferred[None] = Deferred()
+        self._body = EncodedBody(request, query.reply, encoders, self._failed, self._flow, HELD)
+        request.notifyFinish().addBoth(self._end)
+
+    async def send(self, names: tuple[str, ...], rows: str) -> None:
+        """Encode some rows, and wait until the encoder and the client have taken most.
+
+        :raises trough.errors.TroughError: they do not fit the format
+        """
+        if self._as_json:
+            text = f"{self._separator}{rows}" if rows else _head(names)
+            self._separator = ",\n" if rows else ""
+        else:
+            text = f"r ROWS - [{rows}]\n" if rows else f"r COLS - {names_json(names)}\n"
+        self._body.write(text.encode("utf-8", "replace"))
+        if self._body.is_paused:
+            self._slow = Deferred()
+            await self._slow
+        if self._failure is not None:
+            self._failure.raiseException()
+
+    async def finish(self, gathered: Gathered) -> None:
+        """All rows were taken; return when the answer has ended.
+
+        :raises trough.errors.Unavailable: there is no way left to say what is missing
+        """
+        if self._as_json:
+            self._body.write(_tail(*await _members(gathered)).encode("utf-8", "replace"))
+        elif gathered.missing or gathered.stale:
+            self._set_headers(gathered)
+        self._body.end()
+        await self._over
+
+    def _set_headers(self, gathered: Gathered) -> None:
+        missing = gathered.missing
+        if missing and self._body.is_streaming:
+            raise errors.Unavailable(
+                f"{len(missing)} segments are missing from an answer that is under way",
+                "format=json names them at its end",
+            )
+        if missing:
+            named = ",".join(map(segment_word, islice(missing, _NAMED)))
+            self._request.setHeader(b"x-trough-missing", b"%d" % len(missing))
+            self._request.setHeader(b"x-trough-missing-segments", named.encode())
+        if gathered.stale:
+            marks = ",".join(sorted(set(gathered.stale.values())))
+            self._request.setHeader(STATE_HEADER, marks.encode())
+
+    def abandon(self) -> None:
+        """There will be no whole answer."""
+        self._body.abandon()
+
+    def _flow(self, pause: bool) -> None:
+        if not pause and self._slow is not None:
+            slow, self._slow = self._slow, None
+            if not slow.called:
+                slow.callback(None)
+
+    def _failed(self, failure: Failure) -> None:
+        self._failure = failure
+        self._flow(False)
+        self._end(failure)
+
+    def _end(self, result: object) -> None:
+        if not self._over.called:
+            self._over.callback(result if result is self._failure else None)
+
+
+def _head(names: tuple[str, ...]) -> str:
+    return f'{{"columns":{names_json(names)},"rows":['
+
+
+def _tail(missing: str, stale: str) -> str:
+    marks = f',"stale":{{{stale}}}' if stale else ""
+    return f'],"missing":{{{missing}}}{marks}}}\n'
+
+
+async def _members(gathered: Gathered) -> tuple[str, str]:
+    """What is missing, and what is stale, as members of JSON objects."""
+    missing = await in_slices(
+        lambda some: (
+            f"{json.dumps(segment)}: {json.dumps({'error': str(error), 'code': error.code})}"
+            for segment, error in some
+        ),
+        list(gathered.missing.items()),
+    )
+    stale = await in_slices(
+        lambda some: (f"{json.dumps(segment)}: {json.dumps(mark)}" for segment, mark in some),
+        list(gathered.stale.items()),
+    )
+    return ", ".join(missing), ", ".join(stale)
+
+
 class _Answer:
     """The answer while it is being written; a producer once it streams."""
 
@@ -106,7 +284,7 @@ class _Answer:
     async def send(self, names: tuple[str, ...], rows: str) -> None:
         """Send some rows, and wait until the client has read what it has to."""
         if not rows:
-            self._write(f'{{"columns":{names_json(names)},"rows":[')
+            self._write(_head(names))
             return
         self._write(f"{self._separator}{rows}")
         self._separator = ",\n"
@@ -118,8 +296,7 @@ class _Answer:
 
         :param missing: the members of an object, as JSON; likewise `stale`, if there are any
         """
-        marks = f',"stale":{{{stale}}}' if stale else ""
-        self._write(f'],"missing":{{{missing}}}{marks}}}\n')
+        self._write(_tail(missing, stale))
         if finished(self._request):
             return
         if self._streaming:

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from trough import errors
+from trough.executors.pool.encoder_pool import EncoderPool
 from trough.metadata.schemas import Schemas
 from trough.model import check_segment_id, segment_named
 from trough.protocols.gather_service import Gatherer
-from trough.protocols.http.gather import answer_gather
+from trough.protocols.http.gather import answer_gather, answer_gather_url
 from trough.protocols.http.json_body import json_object
 from trough.protocols.http.server import Request, Resource, as_json, as_text
 
@@ -49,7 +50,8 @@ class ManagerResource(Resource):
     The paths are few and their names come from outside (a segment's id, a schema's name),
     so that a table of shapes is clearer than a tree of resources.
 
-    :param gatherer: answers ``POST /gather``; None where that is not offered
+    :param gatherer: answers ``/gather``; None where that is not offered
+    :param encoders: write its answers in other formats than JSON
     :param files_of: what a leader knows of a segment's files, for the other sync servers
     """
 
@@ -60,8 +62,10 @@ class ManagerResource(Resource):
         token: str = "",
         gatherer: Gatherer | None = None,
         files_of: Callable[[str], list[str] | None] | None = None,
+        encoders: EncoderPool | None = None,
     ) -> None:
         super().__init__(token)
+        self._encoders = encoders
         self._gatherer = gatherer
         self._files_of = files_of
         self._manager = manager
@@ -83,6 +87,7 @@ class ManagerResource(Resource):
         }
         if gatherer is not None:
             self._calls["POST", "gather"] = self._gather
+            self._calls["GET", "gather"] = self._calls["HEAD", "gather"] = self._gather_url
         if files_of is not None:
             self._calls["GET", "segment", "*", "files"] = self._files
 
@@ -148,6 +153,10 @@ class ManagerResource(Resource):
     async def _gather(self, request: Request) -> None:
         assert self._gatherer is not None
         await answer_gather(request, self._gatherer)
+
+    async def _gather_url(self, request: Request) -> None:
+        assert self._gatherer is not None and self._encoders is not None
+        await answer_gather_url(request, self._gatherer, self._encoders)
 
     async def _list_schemas(self, request: Request) -> Any:
         return as_json(await self._schemas.names())

@@ -41,7 +41,12 @@ FORWARDED_HEADER = b"x-trough-forwarded-by"
 HOLDER_AWAY_HEADER = b"x-trough-holder-away"
 
 _PASSED_ON = (b"authorization", b"content-type", FORWARDED_HEADER, HOLDER_AWAY_HEADER)
-_PASSED_BACK = (b"content-type", STATE_HEADER, CODE_HEADER)
+#: Of a GET, besides.
+_PASSED_ON_OF_GET = (b"accept", b"accept-encoding", b"if-none-match")
+_PASSED_BACK = (
+    *(b"content-type", STATE_HEADER, CODE_HEADER),
+    *(b"content-encoding", b"etag", b"cache-control"),
+)
 
 #: Seconds to establish a connection, and beyond a query's own for its answer to begin.
 PATIENCE = 5.0
@@ -91,8 +96,10 @@ class Proxy:
         :raises trough.errors.Unavailable: it broke off
         """
         headers = _passed_on(request)
-        body = FileBodyProducer(BytesIO(request.body()))
-        asking: Deferred[Any] = self._agent.request(b"POST", url.encode(), headers, body)
+        reads = request.method == b"GET"
+        body = None if reads else FileBodyProducer(BytesIO(request.body()))
+        method = b"GET" if reads else b"POST"
+        asking: Deferred[Any] = self._agent.request(method, url.encode(), headers, body)
         try:
             response = await asking.addTimeout(seconds + PATIENCE, self._reactor)
         except CancelledError:
@@ -157,7 +164,8 @@ class Proxy:
 def _passed_on(request: Request) -> Headers:
     """The headers of a request that the other worker is to see."""
     headers = Headers()
-    for name in _PASSED_ON:
+    names = _PASSED_ON + _PASSED_ON_OF_GET if request.method == b"GET" else _PASSED_ON
+    for name in names:
         for value in request.requestHeaders.getRawHeaders(name, []):
             headers.addRawHeader(name, value)
     return headers

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import Framing, Outcome, ReadLimits
 from trough.model import Copy, check_segment_id, segment_word
+from trough.protocols.http import url_reads
 from trough.protocols.http.proxy import (
     FORWARDED_HEADER,
     HOLDER_AWAY_HEADER,
@@ -29,8 +32,11 @@ from trough.protocols.http.server import (
     Resource,
     as_text,
     finished,
+    prepare_read,
     write_response,
 )
+from trough.protocols.http.url_query import answer_head, url_query
+from trough.protocols.http.url_reads import UrlParameters
 from trough.protocols.line.arguments import parse_rows, parse_seconds
 from trough.worker.queries import QueryService, Reading
 
@@ -67,13 +73,19 @@ def query_parameters(request: Request, queries: QueryService) -> QueryParameters
         segment = as_text(arguments[b"segment"][0])
     else:
         segment = _named_by_host(request)
-    seconds, rows = _given(arguments, b"seconds"), _given(arguments, b"rows")
-    limits = queries.limits(
+    limits = _limits(request, queries, partial(_given, arguments))
+    return QueryParameters(check_segment_id(segment), limits)
+
+
+def _limits(
+    request: Request, queries: QueryService, given: Callable[[str], str | None]
+) -> ReadLimits:
+    seconds, rows = given("seconds"), given("rows")
+    return queries.limits(
         None if seconds is None else parse_seconds(seconds),
         None if rows is None else parse_rows(rows),
         request.channel.client,
     )
-    return QueryParameters(check_segment_id(segment), limits)
 
 
 def _set_mark(request: Request, mark: str) -> None:
@@ -81,8 +93,8 @@ def _set_mark(request: Request, mark: str) -> None:
         request.setHeader(STATE_HEADER, mark.encode())
 
 
-def _given(arguments: dict[bytes, list[bytes]], name: bytes) -> str | None:
-    values = arguments.get(name)
+def _given(arguments: dict[bytes, list[bytes]], name: str) -> str | None:
+    values = arguments.get(name.encode())
     return None if values is None else values[0].decode("utf-8", "replace")
 
 
@@ -97,29 +109,60 @@ def _named_by_host(request: Request) -> str:
     return segment
 
 
+#: What the URL of a GET may say besides what each may.
+_READ_OPTIONS = frozenset({"segment", "seconds", "rows"})
+
+#: What a read asks for, by POST or by GET.
+Parameters = QueryParameters | UrlParameters
+
+
 class ReadResource(Resource):
-    """``POST /?segment=ID`` with one SELECT: its rows as a JSON array of objects."""
+    """``POST /?segment=ID`` with one SELECT: its rows as a JSON array of objects.
+
+    ``GET /?segment=ID&sql=SELECT...``: the same, or another format.
+    """
 
     error_as_json = False
     segment_in_host = True
 
-    def __init__(self, queries: QueryService, proxy: Proxy, token: str = "") -> None:
+    def __init__(
+        self, queries: QueryService, proxy: Proxy, encoders: EncoderPool, token: str = ""
+    ) -> None:
         super().__init__(token)
         self._queries = queries
         self._proxy = proxy
+        self._encoders = encoders
 
     def handler(self, request: Request) -> Callable[[Request], None]:
-        _only_post(request)
-        parameters = query_parameters(request, self._queries)
+        if request.method == b"POST":
+            return self._handler(query_parameters(request, self._queries))
+        if request.method in (b"GET", b"HEAD"):
+            return self._url_handler(request)
+        raise _not_allowed(request, b"GET, HEAD, POST")
+
+    def _url_handler(self, request: Request) -> Callable[[Request], None]:
+        prepare_read(request)
+        parameters = self._url_parameters(request)
+        if request.method == b"HEAD":
+            return lambda request: answer_head(request, parameters.query)
+        return self._handler(parameters)
+
+    def _handler(self, parameters: Parameters) -> Callable[[Request], None]:
         if self._queries.has_to_wait:
             return lambda request: self.run(request, self._wait(request, parameters))
         return lambda request: self._serve(request, parameters)
 
-    async def _wait(self, request: Request, parameters: QueryParameters) -> None:
+    def _url_parameters(self, request: Request) -> UrlParameters:
+        query = url_query(request, _READ_OPTIONS)
+        segment = query.options.get("segment") or _named_by_host(request)
+        limits = _limits(request, self._queries, query.options.get)
+        return UrlParameters(check_segment_id(segment), limits, query)
+
+    async def _wait(self, request: Request, parameters: Parameters) -> None:
         await self._queries.wait()
         self._serve(request, parameters)
 
-    def _serve(self, request: Request, parameters: QueryParameters) -> None:
+    def _serve(self, request: Request, parameters: Parameters) -> None:
         reading = self._queries.local(parameters.segment)
         if reading is not None:
             self._read(request, reading, parameters)
@@ -128,25 +171,29 @@ class ReadResource(Resource):
         else:
             self.run(request, self._elsewhere(request, parameters))
 
-    def _read(self, request: Request, reading: Reading, parameters: QueryParameters) -> None:
-        receiver = Streamed(self, request)
+    def _read(self, request: Request, reading: Reading, parameters: Parameters) -> None:
         _set_mark(request, reading.mark)
-        self._start(request, receiver, self._queries.read, [reading.target], parameters)
+        if isinstance(parameters, UrlParameters):
+            version = self._queries.version(parameters.segment)
+            if url_reads.is_unmodified(request, url_reads.etag_of(version, parameters.query)):
+                return
+        self._start(request, self._queries.read, [reading.target], parameters)
 
     def _start(
-        self,
-        request: Request,
-        receiver: Streamed,
-        read: Callable[..., Any],
-        what: Any,
-        parameters: QueryParameters,
+        self, request: Request, read: Callable[..., Any], what: Any, parameters: Parameters
     ) -> None:
-        receiver.job = read(
-            what, request.body(), None, parameters.limits, Framing.OBJECTS, "", receiver
-        )
+        if isinstance(parameters, QueryParameters):
+            sql, bound = request.body(), None
+        elif parameters.query.reply.is_plain:
+            sql, bound = parameters.query.sql.encode(), parameters.query.parameters
+        else:
+            url_reads.start(self, request, self._encoders, parameters, read, what)
+            return
+        receiver = Streamed(self, request)
+        receiver.job = read(what, sql, bound, parameters.limits, Framing.OBJECTS, "", receiver)
         receiver.watch()
 
-    async def _read_cold(self, request: Request, parameters: QueryParameters) -> None:
+    async def _read_cold(self, request: Request, parameters: Parameters) -> None:
         try:
             target = await self._queries.bring(parameters.segment)
         except (errors.Unavailable, errors.NoSuchSegment) as reason:
@@ -154,14 +201,13 @@ class ReadResource(Resource):
                 raise  # whoever passed it on asks the next one
             await self._elsewhere(request, parameters, reason)
             return
-        receiver = Streamed(self, request)
         _set_mark(request, self._queries.cold_mark)
-        self._start(request, receiver, self._queries.read_cold, target, parameters)
+        self._start(request, self._queries.read_cold, target, parameters)
 
     async def _elsewhere(
         self,
         request: Request,
-        parameters: QueryParameters,
+        parameters: Parameters,
         reason: errors.TroughError | None = None,
     ) -> None:
         """Pass a read on, or answer as last promoted where the writer cannot be reached.
@@ -229,7 +275,7 @@ class ReadResource(Resource):
             raise
 
     async def _pass_on(
-        self, request: Request, copy: Copy, parameters: QueryParameters, moved_from: set[str]
+        self, request: Request, copy: Copy, parameters: Parameters, moved_from: set[str]
     ) -> None:
         headers = request.requestHeaders
         headers.setRawHeaders(FORWARDED_HEADER, [self._queries.node.encode()])
@@ -238,7 +284,10 @@ class ReadResource(Resource):
         if holder is not None and holder.node not in {copy.node, *moved_from}:
             headers.setRawHeaders(HOLDER_AWAY_HEADER, [holder.node.encode()])
         refusable = self._queries.worker.is_cold(parameters.segment)
-        await self._proxy.forward(request, copy.url, parameters.limits.seconds, refusable)
+        url = copy.url
+        if isinstance(parameters, UrlParameters):
+            url = url_reads.forwarded_url(url, parameters, request)
+        await self._proxy.forward(request, url, parameters.limits.seconds, refusable)
 
 
 class WriteResource(Resource):
@@ -253,7 +302,8 @@ class WriteResource(Resource):
         self._proxy = proxy
 
     def handler(self, request: Request) -> Callable[[Request], None]:
-        _only_post(request)
+        if request.method != b"POST":
+            raise _not_allowed(request, b"POST")
         parameters = query_parameters(request, self._queries)
         if self._queries.writers.is_here(parameters.segment):
             return lambda request: self._write(request, parameters)
@@ -283,13 +333,12 @@ class WriteResource(Resource):
         request.cancel_work = job.cancel
 
 
-def _only_post(request: Request) -> None:
-    if request.method != b"POST":
-        request.setHeader(b"allow", b"POST")
-        raise errors.MethodNotAllowed(
-            f"{request.method.decode('ascii', 'replace')} is not for this port",
-            "POST the SQL to /?segment=ID",
-        )
+def _not_allowed(request: Request, allowed: bytes) -> errors.MethodNotAllowed:
+    request.setHeader(b"allow", allowed)
+    return errors.MethodNotAllowed(
+        f"{request.method.decode('ascii', 'replace')} is not for this port",
+        "POST the SQL to /?segment=ID",
+    )
 
 
 class Streamed:

@@ -53,6 +53,20 @@ CODE_HEADER = b"x-trough-error"
 #: In which it says that its rows are the last promoted state.
 STATE_HEADER = b"x-trough-state"
 
+#: Headers that tell about rows, and not about an error.
+_OF_ANSWERS = (b"etag", b"cache-control", b"content-encoding")
+
+#: No page may run or show what is answered, nor take it for another type.
+_PROTECTING = {
+    b"vary": b"Accept, Accept-Encoding, Origin",
+    b"x-content-type-options": b"nosniff",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
+
+#: Headers that a page of a configured origin may see.
+_EXPOSED = b"etag, x-trough-error, x-trough-state, x-trough-missing"
+
 _UNREAD = (
     b"HTTP/1.1 413 Request Entity Too Large\r\n"
     b"Connection: close\r\n"
@@ -366,6 +380,8 @@ class Resource(resource.Resource):
             request.site.guard.check(
                 request.method.decode("ascii", "replace"), request.header, self.segment_in_host
             )
+            if request.method == b"OPTIONS" and _answer_preflight(request):
+                return server.NOT_DONE_YET
             self._authenticate(request)
             self.handler(request)(request)
         except Exception:
@@ -425,6 +441,8 @@ class Resource(resource.Resource):
             _log.warn("{uri}: cut off: {reason}", uri=request.uri, reason=error)
             request.abort()
             return
+        for name in _OF_ANSWERS:
+            request.responseHeaders.removeHeader(name)
         request.setHeader(CODE_HEADER, error.code.encode())
         if self.error_as_json:
             said: dict[str, str] = {"error": str(error), "code": error.code}
@@ -434,6 +452,35 @@ class Resource(resource.Resource):
         else:
             body = REASON_PREFIX + str(error).encode("utf-8", "replace") + b"\n"
             write_response(request, error.status, b"text/plain; charset=utf-8", body)
+
+
+def prepare_read(request: Request) -> None:
+    """Say who may read the answer to a GET that runs a query.
+
+    :raises trough.errors.ForeignPage: a web page sends it, and may not
+    """
+    guard = request.site.guard
+    guard.check_read(request.header)
+    origin = guard.shared_with(request.header).encode()
+    for name, value in _PROTECTING.items():
+        request.setHeader(name, value)
+    if origin:
+        request.setHeader(b"access-control-allow-origin", origin)
+        request.setHeader(b"access-control-expose-headers", _EXPOSED)
+        request.setHeader(b"cross-origin-resource-policy", b"cross-origin")
+
+
+def _answer_preflight(request: Request) -> bool:
+    """Let a page of a configured origin send its GET; whether this is such a page."""
+    guard = request.site.guard
+    if not guard.is_preflight(request.header):
+        return False
+    request.setHeader(b"access-control-allow-origin", guard.shared_with(request.header).encode())
+    request.setHeader(b"access-control-allow-methods", b"GET")
+    request.setHeader(b"access-control-allow-headers", b"authorization, if-none-match")
+    request.setHeader(b"vary", b"Origin")
+    write_response(request, http.NO_CONTENT, b"", b"")
+    return True
 
 
 def _path_of(target: bytes) -> bytes:
