@@ -8,6 +8,7 @@ All tables of a segment come in one statement, and so in one state of the segmen
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -134,23 +135,22 @@ def shipping_text(
 def _conditions(
     tree: exp.Expr | None, parameters: Mapping[str, Any], name: str
 ) -> tuple[str, tuple[exp.Expr, ...]]:
-    """The table's name in the normal form, and what WHERE asks of it alone."""
+    """The table's name in the normal form, and what the query asks of its rows alone.
+
+    A row is needed if one mention of the table needs it, so several mentions are alternatives.
+    """
     found = _sources(tree, name) if tree is not None else []
-    if len(found) != 1:
-        # Rows that one mention does not need another one may.
+    asked = [_asked_of(source, parameters) for source in found]
+    if not found or not all(asked):
         return "", ()
-    source = found[0]
-    select = source.find_ancestor(exp.Select)
-    where = select.args.get("where") if select is not None else None
-    if select is None or where is None or not _is_preserved(source, select):
-        return "", ()
-    called = source.alias
-    parts = [
-        part
-        for part in conjuncts(where.this)
-        if _is_about(part, called) and not is_moving(part, parameters)
+    called = found[0].alias
+    if len(found) == 1:
+        return called, tuple(asked[0])
+    alternatives = [
+        _renamed(_all_of(parts), source.alias, called)
+        for source, parts in zip(found, asked, strict=True)
     ]
-    return called, tuple(parts)
+    return called, (_any_of(alternatives),)
 
 
 def _sources(tree: exp.Expr, name: str) -> list[exp.Table]:
@@ -159,11 +159,68 @@ def _sources(tree: exp.Expr, name: str) -> list[exp.Table]:
     return [each for each in tables if each.db and sqlite_helpers.folded(each.name) == name]
 
 
+def _asked_of(source: exp.Table, parameters: Mapping[str, Any]) -> list[exp.Expr]:
+    """What WHERE, and ON of inner joins, ask of one source alone."""
+    select = source.find_ancestor(exp.Select)
+    if select is None or not _is_preserved(source, select):
+        return []
+    where = select.args.get("where")
+    joins = [join.args.get("on") for join in select.args.get("joins") or ()]
+    asking = [where.this if where is not None else None, *joins]
+    return [
+        implied
+        for each in asking
+        if each is not None
+        for part in conjuncts(each)
+        if (implied := _implied(part, source.alias, parameters)) is not None
+    ]
+
+
+def _implied(part: exp.Expr, called: str, parameters: Mapping[str, Any]) -> exp.Expr | None:
+    """A condition on one source that is true wherever `part` is; None for none."""
+    if _is_about(part, called):
+        return None if is_moving(part, parameters) else part.copy()
+    if not isinstance(part, exp.Or):
+        return None
+    alternatives = []
+    for alternative in _disjuncts(part):
+        found = [_implied(each, called, parameters) for each in conjuncts(alternative)]
+        asked = [each for each in found if each is not None]
+        if not asked:
+            return None
+        alternatives.append(_all_of(asked))
+    return _any_of(alternatives)
+
+
+def _disjuncts(node: exp.Expr) -> list[exp.Expr]:
+    """The conditions that OR holds together; a long one leans to the left."""
+    found = []
+    while isinstance(node, exp.Or):
+        found.append(node.expression)
+        node = node.this
+    return [node, *reversed(found)]
+
+
+def _all_of(parts: list[exp.Expr]) -> exp.Expr:
+    return functools.reduce(lambda one, other: exp.And(this=one, expression=other), parts)
+
+
+def _any_of(parts: list[exp.Expr]) -> exp.Expr:
+    return functools.reduce(lambda one, other: exp.Or(this=one, expression=other), parts)
+
+
+def _renamed(part: exp.Expr, before: str, after: str) -> exp.Expr:
+    for column in part.find_all(exp.Column):
+        if column.table == before:
+            column.set("table", quoted(after))
+    return part
+
+
 def _is_preserved(source: exp.Table, select: exp.Select) -> bool:
     """Whether no join can put a row of NULLs in place of the table's."""
     from_ = select.args.get("from_")
     joins = select.args.get("joins") or []
-    if from_ is None or any(join.args.get("side") for join in joins):
+    if from_ is None or any(join.args.get("side") or join.kind == "FULL" for join in joins):
         return False
     return from_.this is source or any(join.this is source for join in joins)
 

@@ -1,0 +1,85 @@
+"""Of the tables that are shipped no more rows travel than the query can need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from gather_support import Cluster, exact_rows, union_of
+
+SCRIPT = "CREATE TABLE item (n INTEGER, k INTEGER, kind TEXT); CREATE TABLE sale (n INTEGER, day)"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Cluster:
+    """Three segments."""
+    cluster = Cluster()
+    for segment in range(3):
+        items: list[Any] = [(row % 40, row, "abc"[row % 3]) for row in range(segment, 300, 3)]
+        items.append((None, None, None))
+        sales = [(row % 50, row % 7) for row in range(segment, 100, 3)]
+        cluster.add(f"s{segment}", SCRIPT, {"item": items, "sale": sales})
+    return cluster
+
+
+@pytest.mark.parametrize(
+    ("sql", "conditions"),
+    [
+        (
+            "SELECT sum(k) FROM item, sale WHERE (item.n = sale.n AND kind = 'a' AND day < 2)"
+            " OR (item.n = sale.n AND kind = 'b' AND k BETWEEN 5 AND 50 AND day = 3)",
+            [
+                "((\"item\".\"kind\" = 'a') OR ((\"item\".\"kind\" = 'b') AND "
+                '("item"."k" BETWEEN 5 AND 50)))',
+                '(("sale"."day" < 2) OR ("sale"."day" = 3))',
+            ],
+        ),
+        (
+            "SELECT count(*) FROM item i JOIN sale s ON i.n = s.n AND s.day = 1 AND i.k > 7",
+            ['("i"."k" > 7)', '("s"."day" = 1)'],
+        ),
+        (
+            "SELECT count(*) FROM item i, sale s WHERE i.n = s.n AND i.kind = 'a' AND EXISTS"
+            " (SELECT 1 FROM item o WHERE o.n = i.n AND o.kind = 'c' AND o.k > 9)",
+            ["((\"i\".\"kind\" = 'a') OR ((\"i\".\"kind\" = 'c') AND (\"i\".\"k\" > 9)))"],
+        ),
+    ],
+)
+def test_what_any_way_through_a_query_asks_is_asked_of_segments(
+    cluster: Cluster, sql: str, conditions: list[str]
+) -> None:
+    """Alternatives of OR, ON of inner joins, and several mentions of one table."""
+    agrees(cluster, sql)
+    asked = cluster.asked[-1][0]
+    for condition in conditions:
+        assert condition in asked
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        # One of the alternatives says nothing of the table.
+        "SELECT count(*) FROM item i, sale s WHERE (i.k = 1 AND s.day = 2) OR i.n = s.n",
+        # One mention needs all rows.
+        "SELECT count(*) FROM item i, item o WHERE i.n = o.n AND i.kind = 'a'",
+        # NULLs of an outer join.
+        "SELECT count(*) FROM item i LEFT JOIN sale s ON i.n = s.n AND i.k > 3"
+        " WHERE s.day IS NULL OR s.day = 3",
+        "SELECT count(*) FROM item i FULL JOIN sale s ON i.n = s.n AND s.day = 3 AND i.k > 3",
+        # NOT of alternatives, and what may fail for a row.
+        "SELECT count(*) FROM item i, sale s WHERE NOT (i.k = 1 OR s.day = 2) AND i.n = s.n",
+        "SELECT count(*) FROM item i, sale s WHERE i.n = s.n AND"
+        " (abs(i.k) = 3 AND s.day = 1 OR json(i.k) = '4' AND s.day = 2)",
+        # The same names in an inner query.
+        "SELECT count(*) FROM sale s WHERE s.day = 2 AND EXISTS"
+        " (SELECT 1 FROM sale s WHERE s.day = 3 OR s.n = 4)",
+    ],
+)
+def test_what_is_not_asked_of_all_ways_changes_nothing(cluster: Cluster, sql: str) -> None:
+    """The answer is SQLite's where only some rows are asked about."""
+    agrees(cluster, sql)
+
+
+def agrees(cluster: Cluster, sql: str) -> None:
+    expected = union_of(cluster, SCRIPT).execute(sql).fetchall()
+    assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
