@@ -12,7 +12,9 @@ segments, which SQLite has indexes for.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -202,6 +204,30 @@ async def gathered(cluster: Cluster, names: list[str], sql: str) -> tuple[float,
     return time.perf_counter() - began, result.rows
 
 
+class Processors:
+    """Seconds of processor time: of the server, its executors, this client, its GATHER processes.
+
+    Others use the machine, too, and wall time tells of them as well.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._sessions = {os.getsid(0), os.getsid(server.pids()[0])}
+        self._before = self._now()
+
+    def _now(self) -> float:
+        ticks = 0
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = path.read_text().rpartition(")")[2].split()
+                if int(fields[3]) in self._sessions:
+                    ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def used(self) -> float:
+        """Since it was made."""
+        return self._now() - self._before
+
+
 def bare(union: Any, sql: str) -> tuple[float, list[Any]]:
     """Seconds of SQLite over one file, and its answer."""
     began = time.perf_counter()
@@ -226,26 +252,34 @@ async def measure(world: World, queries: list[Query], place: int, repeat: int) -
         wait_until_served(server, len(world.names))
         await cluster.open()
         for query in queries:
-            await line(cluster, world, query, query.goals[place], repeat)
+            await line(cluster, world, query, query.goals[place], repeat, server)
     finally:
         await cluster.close()
         server.stop()
 
 
-async def line(cluster: Cluster, world: World, query: Query, goal: float, repeat: int) -> None:
+async def line(
+    cluster: Cluster, world: World, query: Query, goal: float, repeat: int, server: Server
+) -> None:
     """One line of the table."""
     # The first time, SQLite reads the file, and executors may open the segments.
     _, expected = bare(world.union, query.sql)
     _, rows = await gathered(cluster, world.names, query.sql)
     assert comparable(rows) == comparable(expected), query.what
     seconds, others = [], []
+    mine_used = others_used = 0.0
     for _ in range(repeat):
+        processors = Processors(server)
         seconds.append((await gathered(cluster, world.names, query.sql))[0])
+        mine_used += processors.used()
+        before = time.process_time()
         others.append(bare(world.union, query.sql)[0])
+        others_used += time.process_time() - before
     mine, other = statistics.median(seconds), statistics.median(others)
     met = "" if mine / other <= goal else "  missed"
     print(
-        f"  {query.what:28} {mine:8.3f} s {other:8.3f} s {mine / other:7.2f} {goal:6g}{met}",
+        f"  {query.what:28} {mine:8.3f} s {other:8.3f} s {mine / other:7.2f} {goal:6g}"
+        f" {mine_used / repeat:8.3f} s {others_used / repeat:8.3f} s{met}",
         flush=True,
     )
 
@@ -270,7 +304,10 @@ async def run(arguments: argparse.Namespace) -> None:
             what = (
                 f"{segments:,} segments x {rows:,} {'orders in all' if name == 'tpch' else 'rows'}"
             )
-            print(f"{what:30} {'GATHER':>10} {'SQLite':>10} {'ratio':>7} {'goal':>6}", flush=True)
+            print(
+                f"{what:30} {'GATHER':>10} {'SQLite':>10} {'ratio':>7} {'goal':>6} CPU of both",
+                flush=True,
+            )
             await measure(world, queries, int(name == "many"), arguments.repeat)
             world.union.close()
 

@@ -56,4 +56,8 @@ def test_every_answer_is_the_truth(tmp_path, request):
             f"seed {SEED}, {PAIR}: {checker.answered} answers, {checker.refused} refusals, "
             f"{dict(disturber.done)}"
         )
-        assert not checker.wrong, f"seed {SEED}: {checker.wrong[:3]}"
+        if checker.wrong:
+            print(*disturber.log[-40:], *checker.wrong[:3], sep="\n")
+            for name, process in cluster.processes.items():
+                print(name, *process.lines[-60:], sep="\n  ")
+        assert not checker.wrong, f"seed {SEED}"

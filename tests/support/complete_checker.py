@@ -120,7 +120,11 @@ class Checker(threading.Thread):
             values = [row[0] for row in rows]
             right = len(set(values)) == len(values) and sure <= set(values) <= possible
         if not right:
-            self.wrong.append(f"{sql}: {sorted(sure)} to {sorted(possible)}: {answer!r}")
+            values = {str(row[0]) for row in rows}
+            self.wrong.append(
+                f"{time.strftime('%X')} {sql}: lacks {sorted(sure - values)}, has too many "
+                f"{sorted(values - possible)}; of {len(sure)} to {len(possible)}: {answer!r}"
+            )
 
     def stop(self) -> None:
         """End, and wait for the end."""
@@ -133,6 +137,7 @@ class Disturber:
 
     :param links: of each process to its metadata store, by name; none for a registry
     :ivar done: how often each disturbance was tried
+    :ivar log: what was done when
     """
 
     def __init__(
@@ -143,6 +148,7 @@ class Disturber:
         links: dict[str, CutLink],
     ) -> None:
         self.done: Counter[str] = Counter()
+        self.log: list[str] = []
         self._cluster = cluster
         self._segments = segments
         self._dice = dice
@@ -169,15 +175,20 @@ class Disturber:
         self.done[disturbance.__name__] += 1
         disturbance()
 
+    def _note(self, what: str) -> None:
+        self.log.append(f"{time.strftime('%X')} {what}")
+
     def kill(self) -> None:
         """Kill a process, and start it again."""
         name = self._dice.choice([*self._cluster.syncs, *self._cluster.workers])
+        self._note(f"kill {name}")
         self._cluster.processes[name].kill()
         self._cluster.revive()
 
     def freeze(self) -> None:
         """Have a process stand still for a while."""
         name = self._dice.choice([*self._cluster.syncs, *self._cluster.workers])
+        self._note(f"freeze {name}")
         self._cluster.processes[name].signal(SIGSTOP)
         self._pause()
         self._cluster.processes[name].signal(SIGCONT)
@@ -185,11 +196,14 @@ class Disturber:
     def cut(self) -> None:
         """Cut a process off from its metadata store; a registry is locked for all."""
         if self._links:
-            link = self._links[self._dice.choice(sorted(self._links))]
+            name = self._dice.choice(sorted(self._links))
+            self._note(f"cut {name}")
+            link = self._links[name]
             link.cut()
             self._pause()
             link.mend()
             return
+        self._note("lock the registry")
         path = self._cluster.metadata_url.removeprefix("sqlite://")
         with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as registry:
             registry.execute("BEGIN EXCLUSIVE")
@@ -199,6 +213,7 @@ class Disturber:
     def damage(self) -> None:
         """Damage some of a worker's local copies."""
         worker = self._dice.choice(self._cluster.workers)
+        self._note(f"damage copies of {worker}")
         locked = {lock.segment for lock in self._locks()}
         for name in sorted(self._segments.sure - locked):
             path = self._cluster.directory / worker / "segments" / canonical_path(name)
@@ -211,6 +226,7 @@ class Disturber:
     def drain(self) -> None:
         """Drain a worker, and take that back some time later."""
         worker = self._dice.choice(self._cluster.workers)
+        self._note(f"drain {worker}")
         self._cluster.admin("drain", worker)
         self._pause()
         until_blocking(
@@ -229,10 +245,14 @@ class Disturber:
     def _delete(self, segment: str) -> None:
         self._segments.going(segment)
         url = self._cluster.url(self._dice.choice(self._cluster.syncs), "SYNC_SERVER_PORT")
+
+        def deleted() -> bool:
+            status, answer = http("DELETE", f"{url}segment/{segment}")
+            self._note(f"delete {segment} at {url}: {status} {answer!r}")
+            return status in (204, 404)
+
         # Until it answers, the segment may be there or not.
-        until_blocking(
-            lambda: http("DELETE", f"{url}segment/{segment}")[0] in (204, 404), f"{segment} deleted"
-        )
+        until_blocking(deleted, f"{segment} deleted")
         self._segments.gone(segment)
 
     def _locks(self) -> Iterable:

@@ -20,7 +20,7 @@ from trough import errors
 from trough.cluster_client.gather_process import GatherProcess
 from trough.gather import messages
 from trough.gather.errors import stale_refused
-from trough.gather.limits import Limits, size_of
+from trough.gather.limits import Limits
 
 Rows = list[Sequence[Any]]
 
@@ -285,7 +285,8 @@ class _Running:
         """A segment's answer begins."""
 
     def rows(self, segment: str, rows: list[list[Any]]) -> None:
-        self._process.send((messages.ROWS, segment, rows), size_of(rows))
+        packed = messages.pack(rows)
+        self._process.send((messages.ROWS, segment, packed), len(packed))
 
     def done(self, segment: str, count: int) -> None:
         self._process.send((messages.DONE, segment, count))

@@ -7,6 +7,7 @@ Messages are handled in their order. Both ends are one version of one program.
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from trough.gather.errors import SegmentsFailed
 
 #: sql, segments, parameters, partial, within, now, limits: a session begins
 BEGIN = 1
-#: segment, rows
+#: segment, rows, packed or as they are
 ROWS = 2
 #: segment, count
 DONE = 3
@@ -94,3 +95,13 @@ def _error(code: str, message: str, hint: str) -> errors.TroughError:
     error = errors.from_code(code, message)
     error.hint = hint
     return error
+
+
+def pack(rows: list[list[Any]]) -> bytes:
+    """Rows for :data:`ROWS`: their size is known at once, and sending copies no value again."""
+    return marshal.dumps(rows)
+
+
+def unpack(rows: list[list[Any]] | bytes) -> list[list[Any]]:
+    """What :func:`pack` packed, or rows as they are."""
+    return marshal.loads(rows) if isinstance(rows, bytes) else rows

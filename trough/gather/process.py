@@ -150,9 +150,9 @@ class Session:
 
     # -- what segments send --------------------------------------------------------------
 
-    def _rows(self, segment: str, rows: list[list[Any]]) -> None:
+    def _rows(self, segment: str, rows: list[list[Any]] | bytes) -> None:
         if segment not in self._lost:
-            self._session.rows(segment, rows)
+            self._session.rows(segment, messages.unpack(rows))
 
     def _done(self, segment: str, count: int) -> None:
         if segment not in self._lost:

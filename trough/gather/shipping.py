@@ -21,6 +21,7 @@ from trough.gather.dialect import Part, gives_json, write
 from trough.gather.from_clause import QUERIES
 from trough.gather.nondeterminism import is_moving
 from trough.gather.pushdown import Pushdown
+from trough.gather.ranking import Ranking, ranking_of
 from trough.gather.schema import SegmentSchema, TableShape
 from trough.gather.scopes import ROWIDS, quoted
 from trough.gather.segment_sql import SegmentQuery, adapter, guarded
@@ -31,7 +32,7 @@ from trough.gather.union_database import SEGMENT, Prepared, UnionDatabase
 _HARMLESS = (
     "char coalesce concat date datetime glob hex if ifnull iif instr julianday length like likely "
     "lower ltrim max min nullif quote replace round rtrim seedcrawledstatus sign strftime substr "
-    "substring time trim typeof unicode unixepoch unlikely upper"
+    "substring time trim typeof unicode unixepoch unlikely upper row_number rank dense_rank"
 )
 _NEVER_FAIL = frozenset(_HARMLESS.split())
 
@@ -42,12 +43,14 @@ class Shipped:
 
     :ivar columns: names of the columns that are sent
     :ivar conditions: on its rows, in normal form; they speak of the table as `called`
+    :ivar ranking: only the first of the rows that meet these are sent
     """
 
     table: TableShape
     columns: tuple[str, ...]
     conditions: tuple[exp.Expr, ...] = ()
     called: str = ""
+    ranking: Ranking | None = None
 
     @property
     def source(self) -> exp.Table:
@@ -75,11 +78,13 @@ def shipped_tables(
         if table is None or table.is_view:
             continue
         read = {column for owner, column in prepared.reads if owner == name}
+        read -= _unused(tree, name) if tree is not None else set()
         columns = tuple(
             each.name for each in table.columns if sqlite_helpers.folded(each.name) in read
         )
         called, conditions = _conditions(tree, parameters, name)
-        shipped.append(Shipped(table, columns, conditions, called))
+        ranking = _ranking(tree, parameters, name, catalogue) if tree is not None else None
+        shipped.append(Shipped(table, columns, conditions, called, ranking))
     return shipped
 
 
@@ -109,12 +114,7 @@ def shipping_text(
             for column in each.columns
         ]
         items += ["NULL"] * (width - len(items))
-        source = each.source
-        adapt = adapter(source, union, variant)
-        adapted = [adapt(exp.Tuple(expressions=[part.copy()])) for part in each.conditions]
-        conditions = " AND ".join(write(part.expressions[0]) for part in adapted)
-        where = f" WHERE {conditions}" if adapted else ""
-        arms.append(f"SELECT {', '.join(items)} FROM {write(source)}{where}")
+        arms.append(_arm(each, items, union, variant))
     for number, pushed in enumerate(parts, len(shipped)):
         relation = pushed.relation
         if relation.only_table and relation.only_table not in variant.tables:
@@ -127,6 +127,48 @@ def shipping_text(
         return None
     core = " UNION ALL ".join(arms)
     return guarded(core, tables, variant, width)
+
+
+def _unused(tree: exp.Expr, name: str) -> set[str]:
+    """Columns of a table that are only items of SELECTs of which nothing is asked but whether
+    they have a row, in lower case; ``EXISTS (SELECT * ...)``."""
+    used: dict[str, bool] = {}
+    sources = {source.alias for source in _sources(tree, name)}
+    for column in tree.find_all(exp.Column):
+        if column.table in sources:
+            key = sqlite_helpers.folded(column.name)
+            used[key] = used.get(key, False) or not _is_item_of_exists(column)
+    return {column for column, is_used in used.items() if not is_used}
+
+
+def _is_item_of_exists(column: exp.Column) -> bool:
+    select = column.parent_select
+    item: exp.Expr = column
+    while item.parent is not None and item.parent is not select:
+        item = item.parent
+    return (
+        isinstance(select, exp.Select)
+        and isinstance(select.parent, exp.Exists)
+        and select.args.get("distinct") is None
+        and any(each is item for each in select.expressions)
+    )
+
+
+def _arm(each: Shipped, items: list[str], union: SegmentSchema, variant: SegmentSchema) -> str:
+    """The SELECT that sends a table's rows."""
+    source = each.source
+    adapt = adapter(source, union, variant)
+
+    def adapted(part: exp.Expr) -> str:
+        return write(adapt(exp.Tuple(expressions=[part.copy()])).expressions[0])
+
+    conditions = " AND ".join(map(adapted, each.conditions))
+    from_ = f"{write(source)} WHERE {conditions}" if conditions else write(source)
+    if each.ranking is not None:
+        number = sqlite_helpers.name("trough number")
+        numbered = f"SELECT *, {adapted(each.ranking.window)} AS {number} FROM {from_}"
+        from_ = f"({numbered}) WHERE {number} <= {each.ranking.most}"
+    return f"SELECT {', '.join(items)} FROM {from_}"
 
 
 # -- conditions -------------------------------------------------------------------------
@@ -151,6 +193,39 @@ def _conditions(
         for source, parts in zip(found, asked, strict=True)
     ]
     return called, (_any_of(alternatives),)
+
+
+def _ranking(
+    tree: exp.Expr, parameters: Mapping[str, Any], name: str, catalogue: UnionDatabase
+) -> Ranking | None:
+    """Which rows of a table are enough, where the query asks for the first of each group."""
+    found = _sources(tree, name)
+    if len(found) != 1 or catalogue.schema.tables[name].is_index:
+        return None
+    select = found[0].find_ancestor(exp.Select)
+    where = select.args.get("where") if select is not None else None
+    parts = conjuncts(where.this) if where is not None else []
+    if not all(
+        _is_about(part, found[0].alias) and not is_moving(part, parameters) for part in parts
+    ):
+        # What is not asked of the segments would leave out rows that are numbered here.
+        return None
+    ranking = ranking_of(found[0], tree, parameters, catalogue.aggregates)
+    if (
+        ranking is None
+        or _may_fail(ranking.window)
+        or not _names_only(ranking.window, found[0].alias)
+    ):
+        return None
+    return ranking
+
+
+def _names_only(node: exp.Expr, source: str) -> bool:
+    """Whether it names columns of one source alone, and no rowid or segment."""
+    return all(
+        column.table == source and sqlite_helpers.folded(column.name) not in (SEGMENT, *ROWIDS)
+        for column in node.find_all(exp.Column)
+    )
 
 
 def _sources(tree: exp.Expr, name: str) -> list[exp.Table]:
@@ -230,10 +305,7 @@ def _is_about(part: exp.Expr, called: str) -> bool:
     columns = list(part.find_all(exp.Column))
     if not columns or part.find(*QUERIES, Part) is not None or _may_fail(part):
         return False
-    return all(
-        column.table == called and sqlite_helpers.folded(column.name) not in (SEGMENT, *ROWIDS)
-        for column in columns
-    )
+    return _names_only(part, called)
 
 
 def _may_fail(part: exp.Expr) -> bool:

@@ -29,7 +29,7 @@ def cluster() -> Cluster:
             "SELECT sum(k) FROM item, sale WHERE (item.n = sale.n AND kind = 'a' AND day < 2)"
             " OR (item.n = sale.n AND kind = 'b' AND k BETWEEN 5 AND 50 AND day = 3)",
             [
-                "((\"item\".\"kind\" = 'a') OR ((\"item\".\"kind\" = 'b') AND "
+                '(("item"."kind" = \'a\') OR (("item"."kind" = \'b\') AND '
                 '("item"."k" BETWEEN 5 AND 50)))',
                 '(("sale"."day" < 2) OR ("sale"."day" = 3))',
             ],
@@ -41,7 +41,7 @@ def cluster() -> Cluster:
         (
             "SELECT count(*) FROM item i, sale s WHERE i.n = s.n AND i.kind = 'a' AND EXISTS"
             " (SELECT 1 FROM item o WHERE o.n = i.n AND o.kind = 'c' AND o.k > 9)",
-            ["((\"i\".\"kind\" = 'a') OR ((\"i\".\"kind\" = 'c') AND (\"i\".\"k\" > 9)))"],
+            ['(("i"."kind" = \'a\') OR (("i"."kind" = \'c\') AND ("i"."k" > 9)))'],
         ),
     ],
 )
