@@ -200,6 +200,21 @@ async def test_a_mistyped_name_creates_no_segment(desk_of):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_mistyped_schema_is_answered_with_those_there_are(desk_of):
+    """CREATE SEGMENT names what it could have been created from."""
+
+    def answer(asked):
+        asked.say("ERR no-schema there is no schema 'craw'")
+
+    desk = await desk_of(person="", writable=True)
+    await desk.metadata.put_schema(model.Schema("crawl", "CREATE TABLE t (a);"))
+    async with LineServer(reactor, answer) as server:
+        await desk.lead(server)
+        complaint = await desk.told("CREATE SEGMENT new SCHEMA craw")
+    assert complaint == "there is no schema craw; known: crawl, default\n"
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_typing_error_is_never_taken_for_what_destroys(desk_of):
     """A suggestion is typed without a second look, so it must do no harm."""
     desk = await desk_of(person="", writable=True)
@@ -737,10 +752,12 @@ async def test_named_queries(desk_of):
         assert server.asked[-1].query.parameters == [2**63 - 1, -(2**63)]
         await desk.typed("\\f one 9223372036854775808 -1.5e3")
         assert [type(value) for value in server.asked[-1].query.parameters] == [float, float]
-        answers = iter(["7", "x"])
+        answers = iter(["7", "x", "y"])
         desk.shell.confirm = lambda question: next(answers)
         await desk.typed("\\f one")  # asks for what is missing
         assert server.asked[-1].query.parameters == [7, "x"]
+        await desk.typed("\\f one 8")
+        assert server.asked[-1].query.parameters == [8, "y"]
         await desk.typed("SELECT a FROM u; \\fs two")
         assert await desk.typed("\\f two") == "a\n1\n2\n2 rows from a\n"
         assert server.asked[-1].sql == "SELECT a FROM u"

@@ -151,8 +151,8 @@ def named(shell: Shell, arguments: Arguments) -> None:
         return
     name, *values = arguments.words
     sql = _named().get(name)
-    if not values and shell.confirm is not None:
-        values = [shell.confirm(f"{each} = ") for each in parameters(sql)]
+    if shell.confirm is not None:
+        values += [shell.confirm(f"{each} = ") for each in parameters(sql)[len(values) :]]
     if values:
         queries.ask_kept(shell, sql, arguments, [parameter(value) for value in values])
     else:

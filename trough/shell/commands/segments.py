@@ -126,7 +126,11 @@ def create_segment(shell: Shell, arguments: Arguments) -> None:
     if shell.remote.copies([segment]):
         raise errors.BadRequest(f"{segment} exists already", f"CONNECT {segment} connects to it")
     schema = rest[1] if rest else shell.session.schema or DEFAULT_SCHEMA.id
-    shell.remote.create(segment, schema)
+    try:
+        shell.remote.create(segment, schema)
+    except errors.NoSuchSchema as error:
+        known = ", ".join(shell.remote.schemas())
+        raise errors.NoSuchSchema(f"there is no schema {schema}; known: {known}") from error
     shell.session.connect([segment])
     shell.say(f"{segment} created from the schema {schema}")
 
