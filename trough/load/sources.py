@@ -1,8 +1,8 @@
 """Files and standard input, decompressed where they are compressed.
 
 What can be decompressed is given before the damage behind it is raised, as
-:class:`trough.load.records.DamagedEnd`. The end of a member of a gzip file ends a line:
-crawlers write members whose last line has no end, one after the other.
+:class:`trough.load.records.DamagedEnd`. The end of a member of a gzip file ends a line, unless
+the next one goes on with it (:mod:`trough.load.seams`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 
 from trough import errors
 from trough.load.records import DamagedEnd
+from trough.load.seams import LOOKED_AT, Seams
 
 STDIN = "-"
 
@@ -26,6 +27,10 @@ CHUNK = 1 << 18
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
 _EARLY = "the file ends early"
+_WRONG_SUM = (
+    "the compressed data is damaged, as its check sum tells: what was read of this gzip member, "
+    "the last one, may be wrong"
+)
 
 
 class Source:
@@ -86,9 +91,32 @@ class Source:
 
 
 def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    members = _Members(pieces)
+    members, seams = _Members(pieces), Seams()
     while members.next():
-        yield from members.content()
+        # Within a line that the last member cut off: what comes until this one is known to go on.
+        held: bytes | None = b"" if seams.within_line and not members.blocked else None
+        damage = None
+        try:
+            for content in members.content():
+                if held is not None:
+                    held += content
+                    if b"\n" not in held and len(held) < LOOKED_AT:
+                        continue
+                    content, held = _after_seam(seams, held), None
+                seams.feed(content)
+                yield content
+        except DamagedEnd as error:
+            damage = error
+        if held:
+            content = _after_seam(seams, held)
+            seams.feed(content)
+            yield content
+        if damage is not None:
+            raise damage
+
+
+def _after_seam(seams: Seams, content: bytes) -> bytes:
+    return content if seams.goes_on(content) else b"\n" + content
 
 
 class _Members:
@@ -113,27 +141,25 @@ class _Members:
             raise DamagedEnd("after a member of this gzip file comes something that is no gzip")
         return True
 
+    @property
+    def blocked(self) -> bool:
+        """Whether it is blocked gzip (bgzip), which divides a file anywhere and says so."""
+        return self._data[3:4] == b"\4" and self._data[12:14] == b"BC"
+
     def _fill(self, data: bytes, size: int) -> None:
         while len(data) < size and (piece := next(self._pieces, None)) is not None:
             data += piece
         self._data = data
 
     def content(self) -> Iterator[bytes]:
-        """What is in the member, with a line end at its end."""
-        # Blocked gzip (bgzip) divides a file anywhere, and says so in the header.
-        blocked = self._data[3:4] == b"\4" and self._data[12:14] == b"BC"
+        """What is in the member."""
         member = zlib.decompressobj(wbits=31)
-        last = b""
         while not member.eof:
             if not self._data and not (piece := next(self._pieces, b"")):
                 raise DamagedEnd(_EARLY)
             data, self._data = self._data or piece, b""
-            for content in _inflated(member, data):
-                last = content[-1:]
-                yield content
+            yield from _inflated(member, data)
         self._data = member.unused_data
-        if not blocked and last not in (b"", b"\n"):
-            yield b"\n"
 
 
 def _inflated(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
@@ -143,6 +169,8 @@ def _inflated(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
             content = member.decompress(data, CHUNK)
         except zlib.error as error:
             yield from _before_damage(before, data)
+            if "data check" in str(error):
+                raise DamagedEnd(_WRONG_SUM) from error
             raise DamagedEnd(f"the compressed data is damaged: {error}") from error
         data = member.unconsumed_tail
         if content:

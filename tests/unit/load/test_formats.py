@@ -264,7 +264,11 @@ def test_cdxj_of_openwayback():
         ('com,example)/ 20140127171200 {"url": "a", "url": "b"}', "the key 'url' is there twice"),
         ('com,example)/ 20140127171200 {"url": "\\ud800"}', "not JSON"),
         ('com,example)/ 2014 {"url": "http://a"}', "timestamp is not 14 digits"),
-        ('com,example)/ 20140127171200 {"url": "http://a", "status": []}', "status is no number"),
+        (
+            'com,example)/ 20140127171200 {"url": "http://a", "status": []}',
+            "neither text nor number",
+        ),
+        ('com,example)/ 20140127171200 {"url": ["http://a"]}', "url is neither text nor number"),
         ('com,example)/ 20140127171200 {"x": ' + "[" * 100_000, "not JSON"),
     ],
 )
@@ -282,12 +286,42 @@ def test_the_real_cdxj_is_whole():
     assert revisits and all(row["status_code"] is None for row in revisits)
 
 
+def test_each_header_of_files_put_together_counts():
+    """The second header names other fields of the lines behind it; --fields wins over both."""
+    text = " CDX b a s\n20140127171200 http://a 200\n CDX b s a\n20140127171200 404 http://b\n"
+    rows = [(row["url"], row["status_code"]) for _, _, row in read("cdx", text)]
+    assert rows == [("http://a", 200), ("http://b", 404)]
+    [row, skipped] = read("cdx", text, fields=("b", "a", "s"))
+    assert row[2]["status_code"] == 200 and "is no number" in skipped.reason
+
+
 # -- crawl.log -----------------------------------------------------------------
 
 LOG = (
     "2026-01-02T03:04:06.100Z   200       1270 http://h.example/ LE http://v.example/ text/html "
     "#002 20260102030405900+180 sha1:3I42 http://s.example/ "
 )
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (LOG.replace("h.example/", "h.example/a b"), "no thread and time"),
+        (LOG.replace("text/html", "text/html; x"), "no thread and time"),
+        (LOG.replace("#002", "002"), "no thread and time"),
+    ],
+)
+def test_a_blank_in_a_field_of_crawl_log_invents_no_row(line, reason):
+    """Fields behind it would be taken for others."""
+    [skipped] = read("crawl-log", f"{line}-\n")
+    assert reason in skipped.reason
+
+
+def test_annotations_of_a_crawl_log_without_seeds():
+    """The first releases of Heritrix wrote none."""
+    line = LOG.replace("http://s.example/ ", "3t,content-size:7\n")
+    [(_, _, row)] = read("crawl-log", line)
+    assert (row["seed"], row["payload_size"]) == (None, 7)
 
 
 def test_crawl_log():
@@ -554,6 +588,48 @@ def test_members_without_a_line_end_do_not_run_together(tmp_path):
     assert len(loaded(path)[0]) == 3
 
 
+CUT = {
+    "t.csv": 'id,text,"a, b"\r\n1,hello,x\r\n2,"a, ""b""\r\nc",y\r\n,,\r\n4,é,z\r\n',
+    "t.tsv": "id\ttext\n1\ta\n2\tb, c\n",
+    "t.jsonl": '{"id": 1, "text": "a, b"}\n{"id": 2, "text": {"c": [1]}}\n',
+    "t.json": '[{"id": 1, "text": "a, b"},\n {"id": 2,\n"text": null}]\n',
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_members_that_divide_a_line_are_joined(tmp_path, name):
+    """Wherever a file was divided before it was compressed, it is read as if it had not been."""
+    content = CUT[name].encode()
+    whole, cut = tmp_path / name, tmp_path / f"{name}.gz"
+    whole.write_bytes(content)
+    expected = loaded(whole)[0]
+    for place in range(1, len(content)):
+        cut.write_bytes(gzip.compress(content[:place]) + gzip.compress(content[place:]))
+        # A line end more may be counted where the last one of the file is cut off.
+        assert [each[2] for each in loaded(cut)[0]] == [each[2] for each in expected], place
+
+
+def test_members_of_a_record_each(tmp_path):
+    """A table of which each record has a member of its own, without a line end."""
+    path = tmp_path / "t.csv.gz"
+    records = ["id,text", '1,"a,b"', "2,b"]
+    path.write_bytes(b"".join(gzip.compress(each.encode()) for each in records))
+    assert [each[2] for each in loaded(path)[0]] == [
+        {"id": "1", "text": "a,b"},
+        {"id": "2", "text": "b"},
+    ]
+
+
+def test_a_wrong_check_sum_is_reported(tmp_path):
+    """What was read before it is kept, and nobody has to guess that it may be wrong."""
+    data = bytearray(gzip.compress(b"id,text\n1,a\n"))
+    data[-8] ^= 1
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(data)
+    found, _, damage = loaded(path)
+    assert len(found) == 1 and "check sum" in damage and "may be wrong" in damage
+
+
 COMPRESSIONS = [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)]
 
 
@@ -565,8 +641,7 @@ def test_compressed_files(tmp_path, suffix, compress):
     path.write_bytes(compress(content[:50_000]) + compress(content[50_000:]))
     found, name, damage = loaded(path)
     assert (name, damage) == ("cdxj", None)
-    expected = len(LINES) + (suffix == "gz")  # a member's end in the middle of a line
-    assert len(found) == expected
+    assert len(found) == len(LINES)
     noise = "".join(f'{line[:-2]}, "x": "{zlib.crc32(line.encode())}"}}\n' for line in LINES)
     data = compress(noise.encode())
     path.write_bytes(data[: len(data) * 2 // 3])
@@ -648,6 +723,64 @@ def test_warc(tmp_path, compressed):
     assert len(loaded(path)[0]) >= 1
 
 
+RECORD = (
+    "WARC/1.1\r\nWARC-Type: {kind}\r\nWARC-Target-URI: http://h.example/{name}\r\n"
+    "WARC-Date: 2026-01-02T03:04:05.123Z\r\nContent-Type: application/http\r\n"
+    "Content-Length: {length}\r\n\r\n{block}\r\n\r\n"
+)
+HTTP = "HTTP/1.1 404\r\ncontent-type: text/html\r\n\r\nhello"
+
+
+def warc_record(name, block=HTTP, kind="response", length=None):
+    """One record of a WARC file, right or wrong."""
+    length = len(block) if length is None else length
+    return RECORD.format(name=name, block=block, kind=kind, length=length)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (warc_record("a", length=len(HTTP) - 3), "Content-Length is wrong"),
+        (warc_record("a").replace("WARC-Target-URI", "X"), "no url"),
+        (warc_record("a").replace("2026-01", "2026-13"), "no such time"),
+    ],
+)
+def test_a_damaged_record_costs_no_other(tmp_path, wrong, reason):
+    """It is skipped, with the reason, and what follows it is stored."""
+    pytest.importorskip("warcio", reason="warcio is not installed")
+    path = tmp_path / "a.warc"
+    path.write_text(wrong + warc_record("b", "no HTTP") + warc_record("c"), newline="")
+    [skipped, other, row], _, damage = loaded(path)
+    assert reason in skipped.reason and damage is None
+    assert (other[2]["status_code"], other[2]["mimetype"]) == (None, None)
+    assert (other[2]["payload_size"], row[2]["payload_size"]) == (7, 5)
+    assert (row[2]["status_code"], row[2]["mimetype"]) == (404, "text/html")
+
+
+@pytest.mark.parametrize("kind", ["response", "request"])
+@pytest.mark.parametrize("left_out", [1, 20, 60, 150, 190])
+def test_a_warc_file_that_is_cut_off(tmp_path, kind, left_out):
+    """What is cut off is no row, and the end is reported, whatever the record was."""
+    pytest.importorskip("warcio", reason="warcio is not installed")
+    path = tmp_path / "a.warc"
+    whole = warc_record("a") + warc_record("b", kind=kind).removesuffix("\r\n\r\n")
+    path.write_text(whole[:-left_out], newline="")
+    [row], _, damage = loaded(path)
+    assert row[2]["url"] == "http://h.example/a" and damage is not None
+
+
+def test_no_warc_is_refused_without_its_bytes(tmp_path):
+    """Also one that is compressed as a whole, which has no places of records."""
+    pytest.importorskip("warcio", reason="warcio is not installed")
+    path = tmp_path / "a.warc.gz"
+    path.write_bytes(gzip.compress((warc_record("a") + warc_record("b")).encode()))
+    assert "in one gzip member" in loaded(path)[2]
+    for content, reason in ((b"id,text\n", "no WARC or ARC"), (b"BZh9\x31", "not compressed with")):
+        path.write_bytes(content)
+        with pytest.raises(errors.BadRequest, match=reason):
+            loaded(path, "warc")
+
+
 def test_parquet_and_arrow(tmp_path):
     """Values come as SQLite has them; what it has not is refused."""
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
@@ -727,6 +860,10 @@ def test_formats_are_recognised(tmp_path, name, text, format_name):
         ("a.loc", b"a.cdx.gz\t/data/a.cdx.gz\n", "load the .cdx files it lists"),
         ("a.wacz", b"PK\3\4", "unpack it"),
         ("a", "a,b\n".encode("utf-16"), "UTF-16"),
+        ("a.gz", gzip.compress("a,b\n".encode("utf-16")), "UTF-16"),
+        ("a.csv", "id,text\n".encode("utf-16-le"), "UTF-16LE"),
+        ("a.csv", "id,text\n".encode("utf-16-be"), "UTF-16BE"),
+        ("a", "a,b\n".encode("utf-32"), "UTF-32"),
         ("a.db", b"SQLite format 3\0", "SQLite database"),
         ("a.csv", b"<!DOCTYPE html>\n", "HTML"),
         ("a.csv.gz", gzip.compress(b"<html>\n"), "HTML"),

@@ -111,9 +111,15 @@ _REFUSED = {
         "unpack it, and load what is in it: of a WACZ, indexes/index.cdx.gz or archive/*",
     ),
     b"7z\xbc\xaf\x27\x1c": ("this is a 7z archive", "unpack it first"),
+    b"\xff\xfe\0\0": ("this is UTF-32", "convert it first: iconv -f UTF-32 -t UTF-8"),
+    b"\0\0\xfe\xff": ("this is UTF-32", "convert it first: iconv -f UTF-32 -t UTF-8"),
     b"\xff\xfe": ("this is UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8"),
     b"\xfe\xff": ("this is UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8"),
     b"%PDF-": ("this is a PDF", "load a file of records"),
+}
+_UTF_16 = {
+    "UTF-16LE": re.compile(rb"(?:[\t -~]\0){4}"),
+    "UTF-16BE": re.compile(rb"(?:\0[\t -~]){4}"),
 }
 _MARKUP = re.compile(rb"\s*<(!doctype|html|\?xml|head|body)", re.IGNORECASE)
 _TAR = slice(257, 262)
@@ -123,6 +129,11 @@ def _refuse(head: bytes) -> None:
     for magic, (what, hint) in _REFUSED.items():
         if head.startswith(magic):
             raise errors.BadRequest(what, hint)
+    for name, sign in _UTF_16.items():
+        if sign.match(head):
+            raise errors.BadRequest(
+                f"this is {name}", f"convert it first: iconv -f {name} -t UTF-8"
+            )
     if head[_TAR] == b"ustar":
         raise errors.BadRequest("this is a tar archive", "unpack it first")
     if _MARKUP.match(head):
@@ -152,6 +163,8 @@ def _of_file(source: Source) -> str | None:
 
 _ZIPNUM = re.compile(r"\S+ [0-9]{14}\t\S+\t[0-9]+\t[0-9]+(\t[0-9]+)?")
 _BY_SUFFIX = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+# Only where the lines do not tell: .cdx is the name of many things.
+_CAPTURES_BY_SUFFIX = {".cdx": "cdx", ".cdxj": "cdxj"}
 _MARKS = {
     "cdxj": re.compile(r"!|@|\S+[ \t](\S{14}|\S{17,30})[ \t]([a-z]+[ \t])?\{"),
     "cdx": re.compile(
@@ -172,18 +185,15 @@ def _of_lines(first: list[Line], source: Source, asked: str | None) -> str:
         beginning = shown[0].strip() if shown else "["
         # An object on several lines begins with its brace, or has its end elsewhere.
         return "json" if beginning[0] == "[" or beginning[-1] != "}" else "jsonl"
-    if shown:
-        _refuse(shown[0].encode())
+    if first:
+        _refuse(first[0].data)
     for suffix, name in _BY_SUFFIX.items():
         if source.plain_name.endswith(suffix):
             return name
     if not shown:
         return "csv"
     if shown[0].startswith("WARC/"):
-        raise errors.BadRequest(
-            "this is a WARC file that is not compressed with gzip, record by record",
-            "decompress it first",
-        )
+        raise errors.BadRequest(*warc.NOT_BY_RECORD)
     if any(_ZIPNUM.match(text) for text in shown[:5]):
         raise errors.BadRequest("this is a zipnum index", "load the .cdx files it lists")
     if source.plain_name.endswith(".loc"):
@@ -194,6 +204,9 @@ def _of_lines(first: list[Line], source: Source, asked: str | None) -> str:
         for name, mark in _MARKS.items():
             if mark.match(text.rstrip("\r\n")):
                 return name
+    for suffix, name in _CAPTURES_BY_SUFFIX.items():
+        if source.plain_name.endswith(suffix):
+            return name
     for delimiter, name in {",": "csv", "\t": "tsv"}.items():
         if delimiter in shown[0]:
             return name

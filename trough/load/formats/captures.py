@@ -160,6 +160,8 @@ def by_name(line: int, found: Mapping[str, Any], **more: str) -> Row:
     for name, value in found.items():
         letter = LETTERS.get(name)
         if letter and value is not None and known(fields.get(letter)) is None:
+            if not isinstance(value, str | int | float) or isinstance(value, bool):
+                raise Unusable(f"{name} is neither text nor number: {shown(value)}")
             fields[letter] = str(value)
     ref = found.get("ref")
     if isinstance(ref, str) and ref.startswith("warcfile:"):

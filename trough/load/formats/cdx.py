@@ -48,13 +48,15 @@ def cdx(lines: Iterable[Line], reading: Reading) -> Records:
 
     :raises trough.errors.BadRequest: a header without the original URL
     """
-    delimiter, fields = " ", _named(reading.fields)
+    named = _named(reading.fields)
+    delimiter, fields = " ", named
     for line in texts(lines, reading.max_record):
         if isinstance(line, Skipped):
             yield line
         elif header := HEADER.fullmatch(line.text):
             delimiter = "\t" if "\t" in line.text else " "
-            fields = fields or _of_header(line, header[1].split())
+            # Files that were put together each have their own.
+            fields = named or _of_header(line, header[1].split())
         elif line.text.strip():
             yield _record(line, delimiter, fields)
 

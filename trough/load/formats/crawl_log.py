@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from trough.load.formats.captures import host_of, integer, known, moment
+from trough.load.formats.captures import host_of, integer, known, moment, shown
 from trough.load.formats.json_text import json_object
 from trough.load.lines import Line, texts
 from trough.load.records import Reading, Records, Row, Skipped, Unusable, count_of_fields
@@ -33,6 +33,9 @@ COLUMNS = (
     "warc_offset",
     "host",
 )
+_THREAD = re.compile(r"#-?[0-9]+|-")
+_BEGUN = re.compile(r"[0-9]{14,17}(\+(-?[0-9]+|-))?|-")
+_ANNOTATION = re.compile(r"([0-9]+t|[a-z]+[A-Za-z]*:[0-9]+|duplicate.*|unwritten)(,|$)")
 _CONTENT_SIZE = re.compile(r"(?:^|[\s,])content-size:([0-9]{1,18})(?=[\s,]|$)")
 _DUPLICATE = re.compile(r"(?:^|[\s,])(?:duplicate:|warcRevisit:)")
 
@@ -50,12 +53,14 @@ def crawl_log(lines: Iterable[Line], reading: Reading) -> Records:
 
 
 def _record(number: int, text: str) -> Row:
-    parts = text.split(None, 11)
+    parts = text.split(None, 10)
     if len(parts) < 10:
         raise Unusable(f"{count_of_fields(len(parts))}; a line of crawl.log has at least 10")
-    time, status, size, url, hops, via, mimetype, _, _, digest, *rest = parts
-    seed = rest[0] if rest else None
-    annotations, brace, extra = (rest[1] if len(rest) > 1 else "").partition("{")
+    time, status, size, url, hops, via, mimetype, thread, begun, digest, *rest = parts
+    if not (_THREAD.fullmatch(thread) and _BEGUN.fullmatch(begun)):
+        # A blank in a field would shift all that follow it.
+        raise Unusable(f"fields 8 and 9 are no thread and time: {shown(f'{thread} {begun}')}")
+    seed, annotations, brace, extra = _rest(rest[0] if rest else "")
     found: dict[str, Any] = json_object(brace + extra) if brace else {}
     content_size = _CONTENT_SIZE.search(annotations)
     values = (
@@ -68,13 +73,22 @@ def _record(number: int, text: str) -> Row:
         known(via),
         known(mimetype),
         known(digest),
-        known(seed),
+        seed,
         int(bool(_DUPLICATE.search(annotations))),
         _text(found, "warcFilename"),
         _number(found, "warcFileOffset"),
         host_of(url),
     )
     return Row(number, number, COLUMNS, values)
+
+
+def _rest(text: str) -> tuple[str | None, str, str, str]:
+    """Seed, annotations, and the brace and the rest of the JSON behind them."""
+    before, brace, extra = text.partition("{")
+    seed, _, annotations = before.partition(" ")
+    if _ANNOTATION.match(seed):  # the first releases had no seed
+        seed, annotations = "-", before
+    return known(seed), annotations, brace, extra
 
 
 def _number(found: dict[str, Any], name: str) -> int | None:

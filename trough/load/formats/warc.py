@@ -5,12 +5,13 @@ Needs ``warcio`` (the extra ``warc``). A record's number takes the place of a li
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from trough import errors
-from trough.load.formats.captures import host_of, integer, moment
+from trough.load.formats.captures import host_of, moment
 from trough.load.records import DamagedEnd, Reading, Records, Row, Skipped, Unusable
 from trough.load.sources import Source
 
@@ -30,9 +31,16 @@ COLUMNS = (
 )
 
 
+#: Bytes of a record in which its HTTP headers have to end.
+_HEAD = 1 << 18
+_HTTP_END = re.compile(rb"\r?\n\r?\n")
+_OTHERWISE_COMPRESSED = (b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18")
+
+
 def warc(source: Source, reading: Reading) -> Records:
     """Rows of a WARC or ARC file, compressed record by record or not at all.
 
+    :raises trough.errors.BadRequest: it is none
     :raises DamagedEnd: after all that could be read
     """
     try:
@@ -41,44 +49,97 @@ def warc(source: Source, reading: Reading) -> Records:
         raise errors.BadRequest(
             "WARC files need warcio, which is not installed", "pip install 'trough[warc]'"
         ) from error
+    if source.head.startswith(_OTHERWISE_COMPRESSED):
+        raise errors.BadRequest(*NOT_BY_RECORD)
+    # HTTP is parsed here, as what is wrong with it must not cost the records behind it.
+    records = ArchiveIterator(source.raw, no_record_parse=True, arc2warc=True)
+    records.INC_RECORD = ""  # what it would write to the terminal
+    return _rows(records, reading, Path(source.path).name)
+
+
+#: What a WARC file is that no record can be found in by its place, and what to do.
+NOT_BY_RECORD = (
+    "this is a WARC file that is not compressed with gzip, record by record",
+    "decompress it first",
+)
+
+
+def _rows(records: Any, reading: Reading, filename: str) -> Records:
     others: Counter[str] = Counter()
     number = 0
-    records = ArchiveIterator(source.raw, arc2warc=True)
     try:
         for record in records:
             number += 1
+            head = _read_whole(number, record)
             if record.rec_type not in ("response", "revisit"):
-                others[record.rec_type] += 1
+                others[str(record.rec_type)] += 1
                 continue
             try:
-                yield _row(number, record, records, Path(source.path).name)
+                yield _row(number, record, head, records, filename)
             except Unusable as reason:
                 yield Skipped(number, number, str(reason))
+    except (DamagedEnd, GeneratorExit):
+        raise
     except Exception as error:
         # warcio raises its own, zlib's, and whatever a damaged header makes int() raise.
-        raise DamagedEnd(f"cannot be read behind record {number}: {error}") from error
+        raise _damage(number, error) from error
     if others:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
         reading.note(f"records that are no responses and are not stored: {counts}")
 
 
-def _row(number: int, record: Any, records: Any, filename: str) -> Row:
-    headers, http = record.rec_headers, record.http_headers
+def _damage(number: int, error: Exception) -> errors.TroughError:
+    """What an error of warcio means, without the bytes that it found."""
+    text = " ".join(str(error).split())
+    if "non-chunked gzip" in text:
+        return DamagedEnd(
+            f"record {number} is followed by another one in one gzip member, so that their places "
+            "cannot be known",
+            "decompress the file, or: warcio recompress OLD NEW",
+        )
+    if "first line" in text and not number:
+        return errors.BadRequest("this is no WARC or ARC file", "--format names what it is")
+    if "first line" in text:
+        return DamagedEnd(f"what follows record {number} is no record")
+    return DamagedEnd(f"cannot be read behind record {number}: {text[:100]}")
+
+
+def _read_whole(number: int, record: Any) -> bytes:
+    """Read a record to its end; its first bytes.
+
+    :raises DamagedEnd: the file ends before
+    """
+    content = record.rec_headers.get_header("Content-Length")
+    if record.length is None or not _is_number(content):
+        raise DamagedEnd(
+            f"record {number} has no Content-Length, or the file ends within it: "
+            "where the next one begins is unknown"
+        )
+    head, length = b"", 0
+    while piece := record.raw_stream.read(_HEAD):
+        length += len(piece)
+        head += piece[: _HEAD - len(head)]
+    if length < record.length:
+        raise DamagedEnd(f"the file ends early, within record {number}")
+    return head
+
+
+def _row(number: int, record: Any, head: bytes, records: Any, filename: str) -> Row:
+    headers = record.rec_headers
     url = headers.get_header("WARC-Target-URI") or "-"
     url = url.removeprefix("<").removesuffix(">")
-    status = http.get_statuscode() if http else None
-    mimetype = http.get_header("Content-Type") if http else headers.get_header("Content-Type")
-    # The payload has to be read before the record's place and length are known.
-    payload = _length(record.raw_stream)
+    mimetype, status, payload = _content(record, head, url)
+    before = records.err_count
     offset, size = records.get_record_offset(), records.get_record_length()
-    content = headers.get_header("Content-Length")
+    if records.err_count > before:
+        raise Unusable("its Content-Length is wrong: no record follows its end")
     return Row(
         number,
         number,
         COLUMNS,
         (
             moment(headers.get_header("WARC-Date") or ""),
-            integer("status", status) if status and status.isdigit() else None,
+            status,
             size,
             payload,
             url,
@@ -87,17 +148,43 @@ def _row(number: int, record: Any, records: Any, filename: str) -> Row:
             int(record.rec_type == "revisit"),
             filename,
             offset,
-            integer("Content-Length", content),
+            int(headers.get_header("Content-Length")),
             host_of(url),
         ),
     )
 
 
-def _length(stream: Any) -> int:
-    size = 0
-    while piece := stream.read(65536):
-        size += len(piece)
-    return size
+def _is_number(text: str | None) -> bool:
+    return text is not None and text.isascii() and text.isdigit() and len(text) < 19
+
+
+def _content(record: Any, head: bytes, url: str) -> tuple[str | None, int | None, int]:
+    """Media type, HTTP status and length of the payload.
+
+    :param head: the first bytes of the record
+    """
+    mimetype = record.rec_headers.get_header("Content-Type")
+    if not url.lower().startswith(("http:", "https:")):
+        return mimetype, None, record.length
+    # The record's own type is that of HTTP.
+    end = _HTTP_END.search(head)
+    if end is None or not head.startswith(b"HTTP"):
+        return None, None, record.length
+    lines = head[: end.start()].decode("latin-1").splitlines()
+    found = _STATUS.match(lines[0])
+    status = int(found[1]) if found else None
+    return _header(lines[1:], "content-type"), status, record.length - end.end()
+
+
+_STATUS = re.compile(r"HTTP\S*\s+([0-9]{3})(?!\d)")
+
+
+def _header(lines: list[str], name: str) -> str | None:
+    for line in lines:
+        key, colon, value = line.partition(":")
+        if colon and key.strip().lower() == name:
+            return value.strip()
+    return None
 
 
 def _media_type(text: str | None) -> str | None:
