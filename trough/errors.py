@@ -99,6 +99,13 @@ class Unauthorized(BadRequest):
     status = 401
 
 
+class Forbidden(BadRequest):
+    """The caller's token lacks the right, or is not for this segment."""
+
+    code = "forbidden"
+    status = 403
+
+
 class ForeignPage(BadRequest):
     """A browser sends this for a web page that is not Trough's; over HTTP only."""
 

@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 
 from trough import __version__, errors
+from trough.access.gate import RELOAD_SECONDS, Gate
 from trough.cluster_client.client import Cluster
 from trough.example import Example
 from trough.executors.pool.encoder_pool import EncoderPool
@@ -61,6 +62,7 @@ from trough.util.confined_files import OwnFiles
 from trough.util.confinement import Confinement
 from trough.util.descriptors import raise_limit
 from trough.util.flush_batch import FlushBatch
+from trough.util.periodic import Periodic
 from trough.util.private_files import GroupAccess, make_private, tighten, tighten_database
 from trough.util.readiness import ReadinessNotifier
 from trough.util.services import FatalExit, Listener, ServiceStack, StartHook, StopHook
@@ -96,6 +98,7 @@ class _Common:
     tasks: TaskPool
     connections: ConnectionTable
     encoders: EncoderPool
+    gate: Gate
 
 
 def build_worker(settings: Settings, reactor: Any) -> service.IService:
@@ -160,6 +163,8 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         )
     raise_limit()  # before the ports take their shares of it
     stack = ServiceStack()
+    gate = _gate(settings, reactor)
+    Periodic("token file", RELOAD_SECONDS, gate.look, reactor).setServiceParent(stack)
     # Again, for twistd sets the mask that its --umask asks for when all is built.
     StartHook(make_private).setServiceParent(stack)
     group = GroupAccess[settings.group_access.upper()]
@@ -209,6 +214,17 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         tasks,
         connections,
         encoders,
+        gate,
+    )
+
+
+def _gate(settings: Settings, reactor: Any) -> Gate:
+    path = settings.tokens_file
+    return Gate(
+        settings.auth_token,
+        settings.peer_token,
+        None if path is None else Path(path),
+        seconds=reactor.seconds,
     )
 
 
@@ -352,17 +368,15 @@ def _listen_as_worker(
     common: _Common, controller: LocalSyncController, queries: QueryService
 ) -> None:
     settings, reactor = common.settings, common.reactor
-    token = settings.auth_token or ""
-    proxy = Proxy(reactor)
+    gate = common.gate
+    proxy = Proxy(reactor, gate.credential)
     StopHook(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.tasks).table()
     _listen_line(common, "LINE_PORT", "worker", verbs)
-    manager = ManagerResource(controller, common.schemas, token)
+    manager = ManagerResource(controller, common.schemas, gate)
     _listen_http(common, "SYNC_LOCAL_PORT", manager, MAX_MANAGER_BODY)
-    _listen_http(
-        common, "WRITE_PORT", WriteResource(queries, proxy, token), settings.max_write_body
-    )
-    reads = ReadResource(queries, proxy, common.encoders, token)
+    _listen_http(common, "WRITE_PORT", WriteResource(queries, proxy, gate), settings.max_write_body)
+    reads = ReadResource(queries, proxy, common.encoders, gate)
     _listen_http(common, "READ_PORT", reads, settings.max_sql_length)
 
 
@@ -408,7 +422,7 @@ def _measure(settings: Settings, segments: Segments) -> Callable[[], tuple[float
 
 def _add_sync(common: _Common) -> MasterSyncController:
     settings, reactor, stack = common.settings, common.reactor, common.stack
-    peers = ManagerClient(reactor, settings.auth_token or "")
+    peers = ManagerClient(reactor, common.gate.credential)
     controller = MasterSyncController(
         _sync_row(settings),
         common.metadata,
@@ -422,7 +436,7 @@ def _add_sync(common: _Common) -> MasterSyncController:
     )
     StopHook(peers.close).setServiceParent(stack)
     cluster = Cluster(
-        common.metadata, reactor, settings.auth_token, gather_memory=settings.gather_memory
+        common.metadata, reactor, common.gate.credential, gather_memory=settings.gather_memory
     )
     StartHook(lambda: _prepare_gathers(common, cluster)).setServiceParent(stack)
     # Before the controller, and so closed after it, for it takes the metadata store along.
@@ -431,11 +445,10 @@ def _add_sync(common: _Common) -> MasterSyncController:
     controller.setServiceParent(stack)
     verbs = SyncVerbs(controller, common.schemas, gatherer).table()
     _listen_line(common, "SYNC_LINE_PORT", "sync", verbs)
-    token = settings.auth_token or ""
     manager = ManagerResource(
         controller,
         common.schemas,
-        token,
+        common.gate,
         gatherer,
         controller.leadership.files_of,
         common.encoders,
@@ -503,7 +516,7 @@ def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -
         settings.hostname,
         verbs,
         common.reactor,
-        token=settings.auth_token,
+        gate=common.gate,
         bunch=common.bunch,
         limits=ServerLimits(
             LineLimits(settings.max_line, settings.max_literal),
@@ -517,6 +530,7 @@ def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -
 
 def _listen(common: _Common, key: str, factory: IProtocolFactory) -> None:
     address, port = common.settings.bind_address, getattr(common.settings, key.lower())
+    common.gate.serve(f"{common.settings.url_host}:{port}")
     kind = "tcp6" if ":" in address else "tcp"
     listening = strports.service(
         f"{kind}:{port}:interface={quoteStringArgument(address)}:backlog=1024",

@@ -20,6 +20,8 @@ from twisted.python.failure import Failure
 from waiting import until
 
 from trough import errors
+from trough.access.gate import Gate
+from trough.access.tokens import Credential
 from trough.protocols.line.client import LineConnection, connect
 from trough.protocols.line.messages import Matching
 from trough.protocols.line.pending_calls import Call
@@ -70,22 +72,32 @@ class Site:
         return server
 
 
+#: What the server publishes, wherever it listens.
+ADDRESS = "w01.example:6440"
+
+
 @asynccontextmanager
 async def site(
-    limits: ServerLimits | None = None, token: str | None = None, told: str | None = None
+    limits: ServerLimits | None = None,
+    token: str | None = None,
+    told: str | None = None,
+    address: str = ADDRESS,
 ) -> AsyncIterator[Site]:
     """A server with both roles on a port of its own.
 
     :param token: that the server wants; `told` is the one that the client has
+    :param address: that the client takes for the server's
     """
     counts, sql = CountRole(reactor), SqlRole()
     verbs = {**counts.verbs(), **sql.verbs()}
-    factory = LineServerFactory("worker", "w01", verbs, reactor, limits, token)
+    gate = Gate(token, addresses=[ADDRESS])
+    factory = LineServerFactory("worker", "w01", verbs, reactor, limits, gate)
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     connection = None
     try:
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
-        connection = await connect(endpoint, reactor, told)
+        credential = Credential.of(told) if told else None
+        connection = await connect(endpoint, reactor, credential, address)
         yield Site(counts, sql, factory, connection)
     finally:
         if connection is not None:
@@ -380,7 +392,7 @@ async def test_the_server_drains() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_authentication() -> None:
-    """The token is told when it is asked for; without it, or with another, nothing is."""
+    """The token is proved when it is asked for; without it, or with another, nothing is."""
     async with site(token="s3cret words", told="s3cret words") as here:
         assert (await here.connection.command("ECHO", "x")).lines == [("INFO", "x")]
     for told in (None, "other"):
@@ -389,6 +401,16 @@ async def test_authentication() -> None:
                 pass
     async with site(told="needless") as here:
         await here.connection.command("PING")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_proof_is_for_one_address() -> None:
+    """A listener that passes a challenge of this server on cannot use what it gets."""
+    with pytest.raises(errors.Unauthorized):
+        async with site(token="s3cret", told="s3cret", address="elsewhere.example:6440"):
+            pass
+    async with site(token="s3cret", told="s3cret", address=ADDRESS.upper()) as here:
+        await here.connection.command("ECHO", "x")
 
 
 @pytest_twisted.ensureDeferred
@@ -409,9 +431,9 @@ async def test_nobody_listens() -> None:
 class Client:
     """A client, seen from the server's side."""
 
-    def __init__(self, token: str | None = None) -> None:
+    def __init__(self, credential: Credential | None = None) -> None:
         self.clock = Clock()
-        self.connection = LineConnection(self.clock, token)
+        self.connection = LineConnection(self.clock, credential, ADDRESS)
         self.wire = Wire()
         self.connection.makeConnection(self.wire)
 
@@ -434,12 +456,15 @@ def _error(deferred: Deferred[Any]) -> Exception:
 
 
 def test_requests_wait_for_the_greeting() -> None:
-    """What is asked too early is sent when the server is ready, after AUTH."""
-    client = Client("s3cret")
+    """What is asked too early is sent when the server is ready, after the proof."""
+    credential = Credential.of("s3cret")
+    client = Client(credential)
     client.connection.command("PING")
     assert client.wire.take() == []
-    assert client.hear(GREETING + "token") == ["2 AUTH s3cret"]
-    assert client.hear("2 OK") == ["1 PING"]
+    assert client.hear(GREETING + "token") == ["2 CHALLENGE"]
+    proof = credential.proof("a.b", ADDRESS)
+    assert client.hear("2 OK nonce=a.b") == [f"3 PROVE chosen a.b {proof}"]
+    assert client.hear("3 OK") == ["1 PING"]
     assert client.connection.greeting.called
 
 

@@ -19,6 +19,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.access.gate import Gate
 from trough.protocols.line.framing import FramingLimits
 from trough.protocols.line.replies import QueryReply, Reply, WriteReply
 from trough.protocols.line.server import (
@@ -38,7 +39,7 @@ class Peer:
         self.clock = Clock()
         self.role = CountRole(self.clock)
         self.factory = LineServerFactory(
-            "worker", "w01", self.role.verbs(), self.clock, limits, token
+            "worker", "w01", self.role.verbs(), self.clock, limits, Gate(token)
         )
         self.server, self.wire = self.join()
         self.greeting = self.wire.take()

@@ -22,6 +22,7 @@ LAYERS = [
     ["util"],
     ["model"],
     ["settings"],
+    ["access"],
     ["leader/placement"],
     ["sql", "formats"],
     ["executors", "executors/child"],
@@ -42,6 +43,7 @@ LAYERS = [
 
 #: Cores: functions of values, without a clock, a socket, a thread or a framework.
 PURE = ["errors", "model", "settings*", "leader.placement*", "metadata.conditions"]
+PURE += ["access.rights", "access.tokens"]
 PURE += ["formats*", "storage.listing", "storage.paths", "worker.read_rule"]
 PURE += ["protocols.line.framing", "protocols.line.messages", "protocols.line.values"]
 PURE += ["protocols.line.query_replies"]

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 import trough.protocols
 from trough import errors
+from trough.access.gate import Gate
 from trough.protocols.line.common_verbs import common_verbs
 from trough.protocols.line.framing import FINAL
 from trough.protocols.line.messages import Greeting
@@ -106,7 +107,7 @@ async def _sites(machine: Machine) -> AsyncIterator[dict[str, int]]:
     """Ports of the servers that the transcripts are about."""
     role = SqlRole()
     role.add("example-1", "")
-    factory = LineServerFactory("worker", "w01", role.verbs(), reactor, token="secret")
+    factory = LineServerFactory("worker", "w01", role.verbs(), reactor, gate=Gate("secret"))
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     try:
         yield {

@@ -36,6 +36,8 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "SYNC_SERVER_PORT": (7005, "7005", 7005),
     "SYNC_LINE_PORT": (7006, "7006", 7006),
     "AUTH_TOKEN": ("correct-horse", "correct-horse", "correct-horse"),
+    "TOKENS_FILE": ("/etc/trough/tokens.json",) * 3,
+    "PEER_TOKEN": (f"trough_{'0' * 16}_{'x' * 43}",) * 3,
     "ELECTION_CYCLE": (2, "2", 2.0),
     "WORKER_TTL": (60, "60", 60.0),
     "HEARTBEAT_INTERVAL": (1.5, "1.5", 1.5),
@@ -86,6 +88,8 @@ COMPANIONS: dict[str, dict[str, object]] = {
     "HDFS_HOST": {"HDFS_PATH": "/x"},
     "HDFS_PATH": {"HDFS_HOST": "x"},
     "HDFS_PORT": {"HDFS_PATH": "/x", "HDFS_HOST": "x"},
+    "TOKENS_FILE": {"AUTH_TOKEN": "correct-horse"},
+    "PEER_TOKEN": {"AUTH_TOKEN": "correct-horse"},
 }
 
 # For each kind of key a few values of other types and out of bounds.
@@ -101,7 +105,7 @@ WRONG: dict[str, list[object]] = {
     ],
     **{
         key: ["", "./var", "~", "/a\nb", 3]
-        for key in ("LOCAL_DATA", "SNAPSHOT_DIRECTORY", "HDFS_PATH", "RETHINKDB_TLS")
+        for key in ("LOCAL_DATA", "SNAPSHOT_DIRECTORY", "HDFS_PATH", "RETHINKDB_TLS", "TOKENS_FILE")
     },
     "METADATA_URL": [
         "",
@@ -132,6 +136,7 @@ WRONG: dict[str, list[object]] = {
     "RETHINKDB_PASSWORD": ["", "a b", 1.5],
     "HDFS_USER": ["", "a b", True],
     "HDFS_PROXY": ["", "proxy:3128", "ftp://proxy", True],
+    "PEER_TOKEN": ["correct-horse", "trough_0_x", 1.5],
     "AUTH_TOKEN": ["short", "has a blank in it", "€uro-token", "a" * 257, 1.5],
     **{
         key: [0, -1, "soon", "10", True, float("nan"), float("inf")]
@@ -227,6 +232,11 @@ WRONG: dict[str, list[object]] = {
 
 
 CLASHES: list[tuple[dict[str, object], str]] = [
+    ({"TOKENS_FILE": "/t.json"}, "TOKENS_FILE is given, and servers have no token for each other"),
+    (
+        {"PEER_TOKEN": f"trough_{'0' * 16}_{'x' * 43}"},
+        "PEER_TOKEN is given, and clients have no token",
+    ),
     ({"HEARTBEAT_INTERVAL": 15}, "HEARTBEAT_INTERVAL is 15 and WORKER_TTL is 30"),
     ({"WORKER_TTL": 10}, "HEARTBEAT_INTERVAL is 5 and WORKER_TTL is 10"),
     ({"COPY_TTL": 29}, "WORKER_TTL is 30 and COPY_TTL is 29"),

@@ -24,6 +24,7 @@ from trough.admin.checking import check_original
 from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
 from trough.admin.deciding import drain, forget, free_lock, free_locks, undrain
 from trough.admin.looking import locks, status, workers
+from trough.admin.tokens import add_token_commands
 from trough.cli import metadata_url
 from trough.cli.completion import add_completion
 from trough.metadata import Metadata
@@ -58,10 +59,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = command_line().parse_args(arguments)
     # Ctrl-C stops the reactor, which is no success of what was asked.
     outcome = [INTERRUPTED]
+    if "local" in options:
+        raise SystemExit(_run_local(options))
     try:
         task.react(lambda reactor: Deferred.fromCoroutine(_run(reactor, options, outcome)))
     except SystemExit as end:
         raise SystemExit(end.code or outcome[0]) from None
+
+
+def _run_local(options: argparse.Namespace) -> int:
+    """Run a command that needs no store; its exit status."""
+    try:
+        status: int = options.local(sys.stdout, options)
+    except errors.TroughError as error:
+        print(f"trough-admin: {' '.join(str(error).split())}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return status
 
 
 async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) -> None:
@@ -132,6 +148,9 @@ def command_line() -> argparse.ArgumentParser:
 
     _add_looking(command)
     _add_deciding(command)
+    add_token_commands(
+        lambda name, text: commands.add_parser(name, help=text, description=f"{text}.")
+    )
     return parser
 
 

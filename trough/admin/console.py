@@ -35,11 +35,7 @@ class Console:
 
     def table(self, *rows: Iterable[object]) -> None:
         """Print rows in columns, the first row being the heading."""
-        texts = [[str(cell) for cell in row] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-        for row in texts:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            self.say("  ".join(cells).rstrip())
+        print_table(rows, self.output)
 
     def ask(self, question: str) -> str:
         """What the person answers."""
@@ -51,6 +47,15 @@ class Console:
             return self.input.readline().strip()
         finally:
             signal.signal(signal.SIGINT, former)
+
+
+def print_table(rows: Iterable[Iterable[object]], output: TextIO) -> None:
+    """Print rows in columns, the first row being the heading."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip(), file=output, flush=True)
 
 
 def insist(console: Console, question: str, answer: str) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 
 from trough import errors
+from trough.access.tokens import Credential
 from trough.admin.console import Console
 from trough.cli import metadata_url
 from trough.metadata import Metadata
@@ -36,7 +37,8 @@ async def promote_all(console: Console, worker: Worker) -> bool:
     """
     node = worker.node
     segments = [lock.segment for lock in await console.metadata.locks(node)]
-    manager = ManagerClient(console.clock, metadata_url.access_token(os.environ) or "")
+    token = metadata_url.access_token(os.environ)
+    manager = ManagerClient(console.clock, Credential.of(token) if token else None)
     try:
         failed = await _promote(console, manager, worker, segments)
     finally:

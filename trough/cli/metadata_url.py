@@ -60,7 +60,8 @@ def access_token(environ: Mapping[str, str]) -> str | None:
     :raises trough.errors.BadSettings: a settings file that cannot be used
     """
     if _has_settings_file(environ) or environ.get("AUTH_TOKEN"):
-        return _settings(environ).auth_token
+        settings = _settings(environ)
+        return settings.auth_token or settings.peer_token
     return None
 
 

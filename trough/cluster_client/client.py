@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from trough import errors
+from trough.access.tokens import Credential
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.existing import SegmentSet, existing
 from trough.cluster_client.fan_out import FanOut
@@ -56,7 +57,7 @@ class Cluster:
     """All workers and sync servers that a metadata store knows.
 
     :param metadata: opened and closed by this
-    :param token: to authenticate with, where servers ask for it
+    :param credential: to prove where servers ask for it
     :param gather_memory: bytes that SQLite may use in the process of each GATHER; None: as
         :mod:`trough.cluster_client.gather_process` has it
     """
@@ -65,13 +66,13 @@ class Cluster:
         self,
         metadata: Metadata,
         reactor: Any,
-        token: str | None = None,
+        credential: Credential | None = None,
         gather_memory: int | None = None,
     ) -> None:
         self.metadata = metadata
         self._reactor = reactor
-        self._links = ConnectionPool(reactor, token)
-        self._token = token
+        self._links = ConnectionPool(reactor, credential)
+        self._credential = credential
         self._gather_memory = gather_memory
         self._closed = False
         self._made_http: HttpClient | None = None
@@ -86,7 +87,7 @@ class Cluster:
         if self._made_http is None:
             from trough.protocols.http.client import HttpClient
 
-            self._made_http = HttpClient(self._reactor, self._token)
+            self._made_http = HttpClient(self._reactor)
         return self._made_http
 
     def _gathers(self) -> Gathers:
@@ -98,7 +99,7 @@ class Cluster:
                 raise errors.Cancelled("this client was closed")
             self._made_gathers = Gathers(
                 self,
-                lambda: Workers(ConnectionPool(self._reactor, self._token), self._http),
+                lambda: Workers(ConnectionPool(self._reactor, self._credential), self._http),
                 self._reactor,
                 MEMORY if self._gather_memory is None else self._gather_memory,
             )

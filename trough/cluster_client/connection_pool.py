@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 
 from trough import errors
+from trough.access.tokens import Credential
 from trough.protocols.line.client import LineConnection, connect
 
 #: Seconds within which a server has to take a connection.
@@ -27,12 +28,12 @@ RETRY_SECONDS = 1.0
 class ConnectionPool:
     """Connections by address.
 
-    :param token: to authenticate with, where a server asks for it
+    :param credential: to prove where a server asks for it
     """
 
-    def __init__(self, reactor: Any, token: str | None = None) -> None:
+    def __init__(self, reactor: Any, credential: Credential | None = None) -> None:
         self._reactor = reactor
-        self._token = token
+        self._credential = credential
         self._open: dict[str, LineConnection] = {}
         self._opening: dict[str, list[Deferred[LineConnection]]] = {}
         self._failed: dict[str, tuple[float, errors.TroughError]] = {}
@@ -81,7 +82,7 @@ class ConnectionPool:
         except ValueError as error:
             raise errors.Unavailable(f"not the address of a server: {address!r}") from error
         try:
-            connection = await connect(endpoint, self._reactor, self._token)
+            connection = await connect(endpoint, self._reactor, self._credential, address)
         except errors.TroughError as error:
             self._failed[address] = (self._reactor.seconds(), _naming(error, address))
             raise self._failed[address][1] from error

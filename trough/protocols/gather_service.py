@@ -15,6 +15,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.access.many_segments import check_many
+from trough.access.rights import ANYBODY, Grant
 from trough.cluster_client.client import Cluster
 from trough.cluster_client.gather import AT_ONCE, segments_of
 from trough.protocols.gather_slots import AdmissionQueue, Slot
@@ -74,22 +76,27 @@ class Gatherer:
         self._clock = clock
         self._turns = AdmissionQueue(short, PATIENCE, clock, long)
 
-    async def gather(self, asked: GatherArguments, send: Send) -> Gathered:
+    async def gather(self, asked: GatherArguments, send: Send, grant: Grant = ANYBODY) -> Gathered:
         """Answer one; see :meth:`trough.cluster_client.client.Cluster.gather`.
 
         The deadline is for all of it: waiting for a turn, and for a slow reader too.
 
         :param send: called at least once, the first time without rows
+        :param grant: what the client may do
+        :raises trough.errors.Forbidden: there are segments that it is not for
         :raises trough.errors.TroughError: there is no exact answer, or segments failed
         """
         seconds = min(asked.seconds or self._seconds, self._max_seconds)
         late = errors.DeadlineExceeded(f"no whole answer within {seconds:g} s")
-        answering = Deferred.fromCoroutine(self._answer(asked, seconds, send))
+        answering = Deferred.fromCoroutine(self._answer(asked, seconds, send, grant))
         return await answering.addTimeout(seconds, self._clock, lambda *_: Failure(late))
 
-    async def _answer(self, asked: GatherArguments, seconds: float, send: Send) -> Gathered:
+    async def _answer(
+        self, asked: GatherArguments, seconds: float, send: Send, grant: Grant
+    ) -> Gathered:
+        await check_many(grant, asked.segments)
         turn = await self._turns.take(lambda: running.cancel())
-        running = Deferred.fromCoroutine(self._run(asked, seconds, send, turn))
+        running = Deferred.fromCoroutine(self._run(asked, seconds, send, turn, grant))
         try:
             return await running
         except (CancelledError, errors.Cancelled):
@@ -106,12 +113,14 @@ class Gatherer:
             turn.give_back()
 
     async def _run(
-        self, asked: GatherArguments, seconds: float, send: Send, turn: Slot
+        self, asked: GatherArguments, seconds: float, send: Send, turn: Slot, grant: Grant
     ) -> Gathered:
         await self._cluster.open()
         pattern = asked.pattern
         wanted = asked.segments if pattern is None else pattern
         segments = await segments_of(self._cluster, wanted, asked.partial, self._clock)
+        if pattern is not None:
+            await check_many(grant, segments.ids, found=True)
         count = -1  # until the columns are told
 
         async def receive(names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:

@@ -27,7 +27,15 @@ from trough.settings.keys import KEYS, REPLACED, Key, Settings
 from trough.settings.kinds import ValidationError
 from trough.util.default_paths import SETTINGS_FILE
 
-__all__ = ["DEFAULT_FILE", "KEYS", "Key", "Settings", "load_settings", "settings_from"]
+__all__ = [
+    "DEFAULT_FILE",
+    "KEYS",
+    "Key",
+    "Settings",
+    "load_settings",
+    "one_setting",
+    "settings_from",
+]
 
 DEFAULT_FILE = SETTINGS_FILE
 ENVIRONMENT = "environment"
@@ -62,6 +70,19 @@ def load_settings(
     given = _from_file(path) if path is not None else {}
     given |= _from_environment(environ)
     return _complete(given, hostname, cores or len(os.sched_getaffinity(0)))
+
+
+def one_setting(name: str, environ: Mapping[str, str]) -> Any:
+    """The value of one key, without a look at whether it fits the others; None: not given.
+
+    For tools that make what the other keys need.
+
+    :raises trough.errors.BadSettings: as :func:`load_settings`
+    """
+    path = environ.get("TROUGH_SETTINGS") or (DEFAULT_FILE if Path(DEFAULT_FILE).exists() else None)
+    given = _from_file(path) if path is not None else {}
+    given |= _from_environment(environ)
+    return given[name].value if name in given else None
 
 
 def settings_from(values: Mapping[str, object], hostname: str, cores: int = 1) -> Settings:

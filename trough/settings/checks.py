@@ -45,6 +45,7 @@ def check_together(values: Mapping[str, Any], sources: Mapping[str, str]) -> Non
     :param sources: for the keys that were given, by which file, or the environment
     :raises trough.errors.BadSettings: naming the keys and what they are
     """
+    _check_tokens(values, sources)
     for small, large, why in _ORDERED:
         if values[small] > values[large]:
             raise clash(
@@ -124,6 +125,21 @@ def _check_reachable(values: Mapping[str, Any], sources: Mapping[str, str]) -> N
             f"EXTERNAL_IP is {published} and BIND_ADDRESS is {bound}",
             f"nobody reaches this process at {published} unless it listens there: set "
             f"BIND_ADDRESS to {published}, or to 0.0.0.0 or :: for every address",
+        )
+
+
+def _check_tokens(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    if values["TOKENS_FILE"] and not values["AUTH_TOKEN"] and not values["PEER_TOKEN"]:
+        raise clash(
+            _blamed(sources, "TOKENS_FILE"),
+            "TOKENS_FILE is given, and servers have no token for each other",
+            "give PEER_TOKEN what trough-admin token add NAME --right peer prints",
+        )
+    if values["PEER_TOKEN"] and not values["AUTH_TOKEN"] and not values["TOKENS_FILE"]:
+        raise clash(
+            _blamed(sources, "PEER_TOKEN"),
+            "PEER_TOKEN is given, and clients have no token",
+            "give TOKENS_FILE or AUTH_TOKEN, too",
         )
 
 

@@ -147,6 +147,16 @@ class Settings:
         secret=True,
     )
 
+    tokens_file: str | None = _key(
+        AbsolutePath(), None, "File with tokens that have rights, for trough-admin token."
+    )
+    peer_token: str | None = _key(
+        Pattern("a token that trough-admin token made", r"trough_[0-9a-f]{16}_[A-Za-z0-9_\-]{43}"),
+        None,
+        "Token that servers prove to each other; without it, AUTH_TOKEN.",
+        secret=True,
+    )
+
     # -- timing --
     election_cycle: float = _key(
         Seconds(0.1), 5, "Seconds between two renewals of the leadership; it lasts three of them."

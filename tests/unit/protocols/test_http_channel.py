@@ -3,6 +3,7 @@
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import Clock, StringTransport
 
+from trough.access.gate import Gate
 from trough.protocols.http.server import (
     BODY_SECONDS,
     CANCEL_SECONDS,
@@ -167,7 +168,7 @@ def test_a_request_in_time_leaves_no_clock_behind():
 
 def test_a_stranger_takes_no_memory():
     """What it sends is not kept; it is told why."""
-    peer = Peer(Answering("a-secret-token"))
+    peer = Peer(Answering(Gate("a-secret-token")))
     peer.channel.dataReceived(b"POST / HTTP/1.1\r\nContent-Length: 900\r\n\r\n" + b"x" * 800)
     (request,) = peer.channel.requests
     assert request.body() == b""

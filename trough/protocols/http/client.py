@@ -56,16 +56,16 @@ class Answered:
 class HttpClient:
     """Kept connections to any number of HTTP servers.
 
-    :param token: shown to each of them
+    Only servers of the original system are asked so, which know no tokens. None is shown: the
+    addresses come from the registry, which others may write.
     """
 
-    def __init__(self, reactor: Any, token: str | None = None) -> None:
+    def __init__(self, reactor: Any) -> None:
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = REQUESTS_AT_ONCE
         # Below what servers wait: a request that meets the closing has an unknown outcome.
         self._pool.cachedConnectionTimeout = 20
         self._agent = Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=self._pool)
-        self._authorization = f"Bearer {token}" if token else ""
 
     async def close(self) -> None:
         """Close the connections that were kept."""
@@ -78,8 +78,6 @@ class HttpClient:
         :raises trough.errors.Unavailable: it was not sent
         """
         headers = Headers({"content-type": [content_type]})
-        if self._authorization:
-            headers.addRawHeader("authorization", self._authorization)
         producer = FileBodyProducer(BytesIO(body))
         try:
             return await self._agent.request(method.encode(), url.encode(), headers, producer)
@@ -97,7 +95,7 @@ class HttpClient:
         """
         body = b"" if document is None else json.dumps(document).encode()
         response = await self.send(method, url, body, _JSON)
-        content = await _content(response, url)
+        content = await read_content(response, url)
         if response.code not in (200, 201, 204):
             raise error_of(response, content)
         return json.loads(content) if content.startswith((b"{", b"[")) else None
@@ -109,7 +107,7 @@ class HttpClient:
         :raises trough.errors.TroughError: the leaf that the worker's answer means
         """
         response = await self.send("POST", url, sql.encode(), _SQL)
-        content = await _content(response, url)
+        content = await read_content(response, url)
         if response.code != 200:
             raise error_of(response, content)
 
@@ -183,7 +181,7 @@ class HttpQuery:
     async def _read(self, segment: str, url: str) -> int:
         response = await self._client.send("POST", url, self._sql, _SQL)
         if response.code != 200:
-            raise error_of(response, await _content(response, url))
+            raise error_of(response, await read_content(response, url))
         for mark in response.headers.getRawHeaders("x-trough-state", ()):
             self._listener.state(segment, mark)
         body = RowLines(segment, self._listener, self._most, lambda: self.paused)
@@ -243,8 +241,8 @@ def _refusal_of_the_original(text: str) -> errors.TroughError:
     return errors.BadSql(text)
 
 
-async def _content(response: IResponse, url: str) -> bytes:
-    """The whole body.
+async def read_content(response: IResponse, url: str) -> bytes:
+    """The whole body, up to :data:`MAX_ANSWER`.
 
     :raises trough.errors.OutcomeUnknown: it did not come whole
     """

@@ -86,7 +86,7 @@ async def _answer_as_json(
     gatherer: Gatherer, asked: GatherArguments, answer: _Answer, offer: str
 ) -> None:
     try:
-        gathered = await gatherer.gather(asked, answer.send)
+        gathered = await gatherer.gather(asked, answer.send, answer.grant)
     except SegmentsFailed as failed:
         failed.offer(offer)
         raise
@@ -97,7 +97,7 @@ async def _answer_encoded(
     gatherer: Gatherer, asked: GatherArguments, answer: _EncodedAnswer
 ) -> None:
     try:
-        await answer.finish(await gatherer.gather(asked, answer.send))
+        await answer.finish(await gatherer.gather(asked, answer.send, answer.grant))
     except BaseException as reason:
         if isinstance(reason, SegmentsFailed):
             reason.offer("partial=yes")
@@ -173,6 +173,7 @@ class _EncodedAnswer:
 
     def __init__(self, request: Request, query: UrlQuery, encoders: EncoderPool) -> None:
         self._request = request
+        self.grant = request.allowed
         self._as_json = query.reply.format == "json"
         self._separator = ""
         self._slow: Deferred[None] | None = None
@@ -275,6 +276,7 @@ class _Answer:
 
     def __init__(self, request: Request) -> None:
         self._request = request
+        self.grant = request.allowed
         self._held: list[bytes] = []
         self._size = 0
         self._separator = ""

@@ -6,12 +6,24 @@ sync servers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 from trough import errors
+from trough.access.gate import Gate
+from trough.access.rights import (
+    ADMIN,
+    DELETE,
+    EVERY_RIGHT,
+    PEER,
+    PROMOTE,
+    PROVISION,
+    READ,
+    SCHEMA,
+)
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.metadata.schemas import Schemas
 from trough.model import check_segment_id, segment_named
@@ -22,6 +34,17 @@ from trough.protocols.http.server import Request, Resource, as_json, as_text
 
 #: What a segment's id may come as; which of these name one, the model knows.
 _SEGMENT = {"segment": (str, int, float, bool)}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One call.
+
+    :ivar needs: rights of which the client has to have one
+    """
+
+    call: Callable[..., Coroutine[Any, Any, Any]]
+    needs: int
 
 
 class Manager(Protocol):
@@ -59,54 +82,66 @@ class ManagerResource(Resource):
         self,
         manager: Manager,
         schemas: Schemas,
-        token: str = "",
+        gate: Gate | None = None,
         gatherer: Gatherer | None = None,
         files_of: Callable[[str], list[str] | None] | None = None,
         encoders: EncoderPool | None = None,
     ) -> None:
-        super().__init__(token)
+        super().__init__(gate)
         self._encoders = encoders
         self._gatherer = gatherer
         self._files_of = files_of
         self._manager = manager
         self._schemas = schemas
-        self._calls: dict[tuple[str, ...], Callable[..., Coroutine[Any, Any, Any]]] = {
-            ("POST", "provision"): self._provision,
-            ("POST",): self._provision_old,
-            ("POST", "provision", "undo"): self._undo_provision,
-            ("POST", "promote"): self._promote,
-            ("POST", "revert"): self._revert,
-            ("DELETE", "segment", "*"): self._delete,
-            ("GET", "schema"): self._list_schemas,
-            ("GET", "schema", "*"): self._get_schema,
-            ("GET", "schema", "*", "sql"): self._get_schema_sql,
-            ("PUT", "schema", "*"): self._put_schema,
-            ("PUT", "schema", "*", "sql"): self._put_schema_sql,
-            ("GET", "status"): self._status,
-            ("GET", "health"): self._health,
+        self._routes = {
+            ("POST", "provision"): Route(self._provision, PROVISION | PEER),
+            ("POST",): Route(self._provision_old, PROVISION | PEER),
+            ("POST", "provision", "undo"): Route(self._undo_provision, PROVISION | PEER),
+            ("POST", "promote"): Route(self._promote, PROMOTE | PEER),
+            ("POST", "revert"): Route(self._revert, DELETE | PEER),
+            ("DELETE", "segment", "*"): Route(self._delete, DELETE | PEER),
+            ("GET", "schema"): Route(self._list_schemas, EVERY_RIGHT),
+            ("GET", "schema", "*"): Route(self._get_schema, EVERY_RIGHT),
+            ("GET", "schema", "*", "sql"): Route(self._get_schema_sql, EVERY_RIGHT),
+            ("PUT", "schema", "*"): Route(self._put_schema, SCHEMA),
+            ("PUT", "schema", "*", "sql"): Route(self._put_schema_sql, SCHEMA),
+            ("GET", "status"): Route(self._status, ADMIN | PEER),
+            ("GET", "health"): Route(self._health, EVERY_RIGHT),
         }
         if gatherer is not None:
-            self._calls["POST", "gather"] = self._gather
-            self._calls["GET", "gather"] = self._calls["HEAD", "gather"] = self._gather_url
+            self._routes["POST", "gather"] = Route(self._gather, READ)
+            self._routes["GET", "gather"] = Route(self._gather_url, READ)
+            self._routes["HEAD", "gather"] = Route(self._gather_url, READ)
         if files_of is not None:
-            self._calls["GET", "segment", "*", "files"] = self._files
+            self._routes["GET", "segment", "*", "files"] = Route(self._files, PEER)
+
+    @property
+    def routes(self) -> Mapping[tuple[str, ...], Route]:
+        """All calls by method and path, in which a star stands for a name."""
+        return self._routes
 
     def _authenticate(self, request: Request) -> None:
         # Whoever watches over the process need not hold a token.
-        if request.path != b"/health":
+        if not self._is_health(request):
             super()._authenticate(request)
+
+    @staticmethod
+    def _is_health(request: Request) -> bool:
+        return request.path == b"/health"
 
     def handler(self, request: Request) -> Callable[[Request], None]:
         method = request.method.decode("ascii", "replace")
         method = "GET" if method == "HEAD" else method
         parts = _path_parts(request.path)
-        for shape, call in self._calls.items():
+        for shape, route in self._routes.items():
             if shape[0] == method and _fits(shape[1:], parts):
+                if not self._is_health(request):
+                    request.allowed.check(route.needs)
                 pairs = zip(shape[1:], parts, strict=True)
                 names = [part for wanted, part in pairs if wanted == "*"]
-                return partial(self._call, call, names)
+                return partial(self._call, route.call, names)
         path = request.path.decode("utf-8", "replace")
-        if allowed := {shape[0] for shape in self._calls if _fits(shape[1:], parts)}:
+        if allowed := {shape[0] for shape in self._routes if _fits(shape[1:], parts)}:
             request.setHeader(b"allow", ", ".join(sorted(allowed)).encode())
             raise errors.MethodNotAllowed(f"{method} is not for {path}")
         raise errors.NotFound(f"there is no {path} here")
@@ -121,28 +156,31 @@ class ManagerResource(Resource):
     async def _provision(self, request: Request) -> Any:
         optional = {"schema", "provisioner"}
         body = json_object(request, {"segment"}, optional, _SEGMENT, ignore_others=True)
-        segment, schema = segment_named(body["segment"]), body.get("schema", "default")
+        segment, schema = _segment(request, body), body.get("schema", "default")
         return as_json(await self._manager.provision(segment, schema, body.get("provisioner", "")))
 
     async def _undo_provision(self, request: Request) -> Any:
         body = json_object(request, {"segment", "provisioner"}, set())
-        await self._manager.undo_provision(body["segment"], body["provisioner"])
+        await self._manager.undo_provision(_segment(request, body), body["provisioner"])
         return 204, b"", b""
 
     async def _provision_old(self, request: Request) -> Any:
         segment = as_text(request.body()).strip("\r\n")
+        request.allowed.check_segment(segment)
         answer = await self._manager.provision(segment, "default")
         return 200, b"text/plain; charset=utf-8", str(answer["write_url"]).encode()
 
     async def _promote(self, request: Request) -> Any:
         body = json_object(request, {"segment"}, set(), _SEGMENT, ignore_others=True)
-        return as_json(await self._manager.promote(segment_named(body["segment"])))
+        return as_json(await self._manager.promote(_segment(request, body)))
 
     async def _revert(self, request: Request) -> Any:
         body = json_object(request, {"segment"}, {"preview"}, {"preview": (bool,)})
-        return as_json(await self._manager.revert(body["segment"], body.get("preview", False)))
+        segment = _segment(request, body)
+        return as_json(await self._manager.revert(segment, body.get("preview", False)))
 
     async def _delete(self, request: Request, segment: str) -> Any:
+        request.allowed.check_segment(segment)
         await self._manager.delete(segment)
         return 204, b"", b""
 
@@ -193,6 +231,16 @@ class ManagerResource(Resource):
     async def _health(self, request: Request) -> Any:
         health = self._manager.health
         return as_json(health, 200 if health["ready"] else 503)
+
+
+def _segment(request: Request, body: Mapping[str, Any]) -> str:
+    """The segment that a body names, if the client's token is for it.
+
+    :raises trough.errors.Forbidden: it is not
+    """
+    segment = segment_named(body["segment"])
+    request.allowed.check_segment(segment)
+    return segment
 
 
 def _path_parts(path: bytes) -> list[str]:

@@ -7,14 +7,16 @@ a forwarded request fails as if it had been served here. Every call has a deadli
 from __future__ import annotations
 
 import json
-from io import BytesIO
 from typing import Any
 
 from twisted.internet import defer
-from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, readBody
+from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.http_headers import Headers
 
 from trough import errors
+from trough.access.tokens import Credential
+from trough.protocols.http.client import read_content
+from trough.protocols.http.credentials import ProvingAgent
 from trough.util.error_text import error_text
 
 #: Seconds to establish a connection; a machine that is gone does not refuse one.
@@ -27,17 +29,16 @@ PROMOTION_TIMEOUT = 6 * 3600.0
 class ManagerClient:
     """Calls to other Trough processes.
 
-    :param token: sent along where authentication is configured
+    :param credential: proved where the other side asks for it
     """
 
-    def __init__(self, reactor: Any, token: str = "") -> None:
+    def __init__(self, reactor: Any, credential: Credential | None = None) -> None:
         self._reactor = reactor
         self._connections = HTTPConnectionPool(reactor, persistent=True)
         self._connections.maxPersistentPerHost = 8
-        self._agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=self._connections)
+        agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=self._connections)
+        self._agent = ProvingAgent(agent, credential, reactor)
         self._headers = Headers({"Content-Type": ["application/json"]})
-        if token:
-            self._headers.addRawHeader("Authorization", f"Bearer {token}")
 
     async def call(
         self, method: str, url: str, body: object = None, seconds: float = 60.0
@@ -54,26 +55,22 @@ class ManagerClient:
                 f"{method} {url}: the row of the worker in question names no manager",
                 "it is of an original installation, which has to be upgraded as a whole",
             )
-        producer = FileBodyProducer(BytesIO(json.dumps(body).encode())) if body else None
-        exchange = defer.Deferred.fromCoroutine(self._exchange(method, url, producer))
+        content = json.dumps(body).encode() if body else b""
+        exchange = defer.Deferred.fromCoroutine(self._exchange(method, url, content))
         answered: defer.Deferred[tuple[int, bytes]] = defer.Deferred()
         exchange.addBoth(_pass_on, answered)
         try:
-            status, content = await answered.addTimeout(seconds, self._reactor)
+            status, answer = await answered.addTimeout(seconds, self._reactor)
         except defer.TimeoutError:
             raise errors.Unavailable(f"no answer from {url} within {seconds:g} s") from None
         finally:
             exchange.cancel()
-        return _answer(url, status, content)
+        return _answer(url, status, answer)
 
-    async def _exchange(
-        self, method: str, url: str, producer: FileBodyProducer | None
-    ) -> tuple[int, bytes]:
+    async def _exchange(self, method: str, url: str, body: bytes) -> tuple[int, bytes]:
         try:
-            response = await self._agent.request(
-                method.encode(), url.encode(), self._headers, producer
-            )
-            return response.code, await readBody(response)
+            response = await self._agent.request(method.encode(), url.encode(), self._headers, body)
+            return response.code, await read_content(response, url)
         except Exception as failure:  # Twisted's connection errors share no base
             raise errors.Unavailable(f"no answer from {url}: {error_text(failure)}") from failure
 

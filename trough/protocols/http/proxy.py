@@ -7,23 +7,19 @@ here.
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    FileBodyProducer,
-    HTTPConnectionPool,
-    ResponseDone,
-    readBody,
-)
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http_headers import Headers
 
 from trough import errors
+from trough.access.tokens import Credential
+from trough.protocols.http.client import read_content
+from trough.protocols.http.credentials import ProvingAgent
 from trough.protocols.http.server import (
     CODE_HEADER,
     REASON_PREFIX,
@@ -40,7 +36,8 @@ FORWARDED_HEADER = b"x-trough-forwarded-by"
 #: Names the holder of the write lock, beside the former, if that could not be reached.
 HOLDER_AWAY_HEADER = b"x-trough-holder-away"
 
-_PASSED_ON = (b"authorization", b"content-type", FORWARDED_HEADER, HOLDER_AWAY_HEADER)
+# Not the client's token, which is for this worker alone.
+_PASSED_ON = (b"content-type", FORWARDED_HEADER, HOLDER_AWAY_HEADER)
 #: Of a GET, besides.
 _PASSED_ON_OF_GET = (b"accept", b"accept-encoding", b"if-none-match")
 _PASSED_BACK = (
@@ -74,14 +71,18 @@ _ELSEWHERE = {
 
 
 class Proxy:
-    """Forwards requests; one for all requests of a port."""
+    """Forwards requests; one for all requests of a port.
 
-    def __init__(self, reactor: Any) -> None:
+    :param credential: proved to the other worker, which then takes the client for allowed
+    """
+
+    def __init__(self, reactor: Any, credential: Credential | None = None) -> None:
         self._reactor = reactor
         self._connections = HTTPConnectionPool(reactor, persistent=True)
         self._connections.maxPersistentPerHost = 16
-        self._agent = Agent(reactor, connectTimeout=PATIENCE, pool=self._connections)
-        self._writing = Agent(reactor, connectTimeout=PATIENCE)
+        kept = Agent(reactor, connectTimeout=PATIENCE, pool=self._connections)
+        self._agent = ProvingAgent(kept, credential, reactor)
+        self._writing = ProvingAgent(Agent(reactor, connectTimeout=PATIENCE), credential, reactor)
 
     async def forward(
         self, request: Request, url: str, seconds: float, refusable: bool = False
@@ -95,11 +96,10 @@ class Proxy:
         :raises trough.errors.Moved: it has the segment no more, or not yet
         :raises trough.errors.Unavailable: it broke off
         """
-        headers = _passed_on(request)
-        reads = request.method == b"GET"
-        body = None if reads else FileBodyProducer(BytesIO(request.body()))
-        method = b"GET" if reads else b"POST"
-        asking: Deferred[Any] = self._agent.request(method, url.encode(), headers, body)
+        method, body = (b"GET", b"") if request.method == b"GET" else (b"POST", request.body())
+        asking: Deferred[Any] = Deferred.fromCoroutine(
+            self._agent.request(method, url.encode(), _passed_on(request), body)
+        )
         try:
             response = await asking.addTimeout(seconds + PATIENCE, self._reactor)
         except CancelledError:
@@ -108,10 +108,10 @@ class Proxy:
             raise NoConnection(f"no answer from {url}: {error_text(failure)}") from failure
         code = (response.headers.getRawHeaders(CODE_HEADER) or [b""])[0].decode()
         if code == errors.Moved.code:
-            said = (await readBody(response)).decode("utf-8", "replace")
+            said = (await read_content(response, url)).decode("utf-8", "replace")
             raise errors.Moved(f"{url}: {said}", "")
         if refusable and code in _ELSEWHERE:
-            said = (await readBody(response)).decode("utf-8", "replace")
+            said = (await read_content(response, url)).decode("utf-8", "replace")
             raise Refused(f"{url}: {said.removeprefix(REASON_PREFIX.decode()).strip()}")
         request.setResponseCode(response.code)
         for name in _PASSED_BACK:
@@ -131,15 +131,13 @@ class Proxy:
         :raises trough.errors.NoWriteLock: the other worker cannot be connected to
         :raises trough.errors.OutcomeUnknown: it was sent, and no answer came
         """
-        asking = self._writing.request(
-            b"POST",
-            f"{url}&seconds={seconds:g}".encode(),
-            _passed_on(request),
-            FileBodyProducer(BytesIO(request.body())),
+        target = f"{url}&seconds={seconds:g}".encode()
+        asking: Deferred[Any] = Deferred.fromCoroutine(
+            self._writing.request(b"POST", target, _passed_on(request), request.body())
         )
         try:
             response = await asking.addTimeout(seconds + PATIENCE, self._reactor)
-            content = await readBody(response)
+            content = await read_content(response, url)
         except ConnectError as failure:
             raise errors.NoWriteLock(
                 f"{url} cannot be connected to: {error_text(failure)}",

@@ -15,6 +15,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.access.gate import Gate
+from trough.access.rights import PEER, READ, WRITE
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import Framing, Outcome, ReadLimits
 from trough.model import Copy, check_segment_id, segment_word
@@ -74,7 +76,8 @@ def query_parameters(request: Request, queries: QueryService) -> QueryParameters
     else:
         segment = _named_by_host(request)
     limits = _limits(request, queries, partial(_given, arguments))
-    return QueryParameters(check_segment_id(segment), limits)
+    request.allowed.check_segment(check_segment_id(segment))
+    return QueryParameters(segment, limits)
 
 
 def _limits(
@@ -124,11 +127,16 @@ class ReadResource(Resource):
 
     error_as_json = False
     segment_in_host = True
+    needs = READ | PEER
 
     def __init__(
-        self, queries: QueryService, proxy: Proxy, encoders: EncoderPool, token: str = ""
+        self,
+        queries: QueryService,
+        proxy: Proxy,
+        encoders: EncoderPool,
+        gate: Gate | None = None,
     ) -> None:
-        super().__init__(token)
+        super().__init__(gate)
         self._queries = queries
         self._proxy = proxy
         self._encoders = encoders
@@ -156,7 +164,8 @@ class ReadResource(Resource):
         query = url_query(request, _READ_OPTIONS)
         segment = query.options.get("segment") or _named_by_host(request)
         limits = _limits(request, self._queries, query.options.get)
-        return UrlParameters(check_segment_id(segment), limits, query)
+        request.allowed.check_segment(check_segment_id(segment))
+        return UrlParameters(segment, limits, query)
 
     async def _wait(self, request: Request, parameters: Parameters) -> None:
         await self._queries.wait()
@@ -295,9 +304,10 @@ class WriteResource(Resource):
 
     error_as_json = False
     segment_in_host = True
+    needs = WRITE | PEER
 
-    def __init__(self, queries: QueryService, proxy: Proxy, token: str = "") -> None:
-        super().__init__(token)
+    def __init__(self, queries: QueryService, proxy: Proxy, gate: Gate | None = None) -> None:
+        super().__init__(gate)
         self._queries = queries
         self._proxy = proxy
 

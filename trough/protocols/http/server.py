@@ -8,20 +8,26 @@ begins with ``500 Server Error: ``, whatever the status: existing clients look o
 
 from __future__ import annotations
 
-import hmac
 import json
 from collections.abc import Callable, Coroutine
 from io import BytesIO
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import IHalfCloseableProtocol, IWriteDescriptor
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IWriteDescriptor,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, resource, server
 from zope.interface import implementer
 
 from trough import errors
+from trough.access.gate import TICKET_SECONDS, Gate, wrong_token
+from trough.access.rights import EVERY_RIGHT, Grant
+from trough.access.wrong_tokens import WrongTokens
 from trough.protocols.http.browser_guard import BrowserGuard
 from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.peer import peer_of
@@ -67,6 +73,12 @@ _PROTECTING = {
 #: Headers that a page of a configured origin may see.
 _EXPOSED = b"etag, x-trough-error, x-trough-state, x-trough-missing"
 
+#: Where a server that has a token to prove gets a challenge, and then a ticket.
+CHALLENGE_PATH, TICKET_PATH = b"/peer/challenge", b"/peer/ticket"
+
+#: The scheme of ``Authorization`` in which a proof is sent: a token's id, challenge, and proof.
+PROOF = "Trough-Proof"
+
 _UNREAD = (
     b"HTTP/1.1 413 Request Entity Too Large\r\n"
     b"Connection: close\r\n"
@@ -91,6 +103,8 @@ class Request(server.Request):
     channel: Any
     content: BytesIO
     site: Site
+    #: What the client may do, once that was looked at.
+    grant: Grant | None = None
     #: Ends what goes on for the request, which then answers with the error that comes of it.
     cancel_work: Callable[[], object] | None = None
     _received = 0
@@ -154,6 +168,12 @@ class Request(server.Request):
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()
+
+    @property
+    def allowed(self) -> Grant:
+        """What the client may do, which was looked at before."""
+        assert self.grant is not None
+        return self.grant
 
     def header(self, name: str) -> list[str]:
         """All values of a header."""
@@ -360,17 +380,19 @@ class Site(server.Site):
 class Resource(resource.Resource):
     """A resource whose errors become responses in one place.
 
-    :param token: has to be in ``Authorization: Bearer`` where it is not empty
+    :param gate: knows what tokens give; None: nobody is asked for one
     :cvar segment_in_host: whether ``Host: ID.anything`` may name a segment
+    :cvar needs: rights of which the client has to have one, whatever it asks
     """
 
     isLeaf = True
     error_as_json = True
     segment_in_host = False
+    needs = EVERY_RIGHT
 
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, gate: Gate | None = None) -> None:
         super().__init__()
-        self._token = token.encode()
+        self.gate = gate or Gate()
 
     def render(self, request: Request) -> int:
         request.site.began(request)
@@ -382,8 +404,13 @@ class Resource(resource.Resource):
             )
             if request.method == b"OPTIONS" and _answer_preflight(request):
                 return server.NOT_DONE_YET
-            self._authenticate(request)
-            self.handler(request)(request)
+            if self.gate.is_closed and request.path in (CHALLENGE_PATH, TICKET_PATH):
+                self._answer_peer(request)
+            else:
+                self._authenticate(request)
+                self.handler(request)(request)
+        except errors.Unauthorized as error:
+            self._refuse(request, error)
         except Exception:
             self.fail(request, Failure())
         return server.NOT_DONE_YET
@@ -396,17 +423,53 @@ class Resource(resource.Resource):
         raise NotImplementedError
 
     def is_authorized(self, request: Request) -> bool:
-        """Whether a request, of which only the headers need be here, has the token."""
-        if not self._token:
-            return True
-        given = request.getHeader(b"authorization") or b""
-        return hmac.compare_digest(given, b"Bearer " + self._token)
+        """Whether a request, of which only the headers need be here, may be served."""
+        grant = self._grant(request)
+        return grant is not None and bool(grant.rights & self.needs)
+
+    def _grant(self, request: Request) -> Grant | None:
+        if request.grant is None:
+            request.grant = self.gate.grant_of_header(request.getHeader(b"authorization"))
+        return request.grant
 
     def _authenticate(self, request: Request) -> None:
-        if not self.is_authorized(request):
+        grant = self._grant(request)
+        if grant is None and request.getHeader(b"authorization"):
+            raise wrong_token()
+        if grant is None:
             raise errors.Unauthorized(
                 "this server wants a token", "send the header Authorization: Bearer TOKEN"
             )
+        grant.check(self.needs)
+
+    def _refuse(self, request: Request, error: errors.Unauthorized) -> None:
+        """Answer a client that has no token, or later if it has a wrong one."""
+        for scheme in (b"Bearer", b"Basic"):
+            request.responseHeaders.addRawHeader(b"www-authenticate", scheme + b' realm="Trough"')
+        client, wrong = request.channel.client, self.gate.wrong
+        delay = wrong.delay(client) if request.getHeader(b"authorization") else 0.0
+        if delay is None:
+            request.abort()
+        elif delay:
+            later = request.channel.callLater(delay, self.fail, request, Failure(error))
+            request.notifyFinish().addBoth(lambda _: _end_wait(later, wrong, client))
+        else:
+            self.fail(request, Failure(error))
+
+    def _answer_peer(self, request: Request) -> None:
+        """Challenge another server, or give it a ticket for what it proved."""
+        if request.path == CHALLENGE_PATH:
+            write_json(request, 200, {"nonce": self.gate.challenge()})
+            return
+        header = request.getHeader(b"authorization") or b""
+        words = header.decode("latin-1").split(" ")
+        if len(words) != 4 or words[0] != PROOF:
+            raise wrong_token()
+        grant = self.gate.grant_of_proof(words[1], words[2], words[3])
+        if grant is None:
+            raise wrong_token()
+        ticket = self.gate.new_ticket(grant)
+        write_json(request, 200, {"ticket": ticket, "seconds": TICKET_SECONDS})
 
     def run(self, request: Request, work: Coroutine[Any, Any, Any]) -> None:
         """Await `work`, and write the response that it returns."""
@@ -481,6 +544,13 @@ def _answer_preflight(request: Request) -> bool:
     request.setHeader(b"vary", b"Origin")
     write_response(request, http.NO_CONTENT, b"", b"")
     return True
+
+
+def _end_wait(later: IDelayedCall, wrong: WrongTokens, client: str) -> None:
+    """The answer to a wrong token was sent, or its client is gone."""
+    wrong.answered(client)
+    if later.active():
+        later.cancel()
 
 
 def _path_of(target: bytes) -> bytes:

@@ -179,6 +179,14 @@ def parse_word(request: Request, what: str) -> str:
     return word
 
 
+def parse_proof_arguments(request: Request) -> tuple[str, str, str]:
+    """``PROVE <token's id> <challenge> <proof>``: these three."""
+    words = _Words(request)
+    proof = tuple(_text(words.next(what)) for what in ("the id", "the challenge", "the proof"))
+    words.end()
+    return proof[0], proof[1], proof[2]
+
+
 def parse_optional_word(request: Request) -> str:
     """``HELP [verb]``: the only argument, or an empty string."""
     return parse_word(request, "a topic") if request.arguments.strip(b" ") else ""

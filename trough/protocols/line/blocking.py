@@ -14,12 +14,14 @@ import time
 from collections.abc import Iterable, Iterator
 
 from trough import errors
+from trough.access.tokens import Credential
 from trough.protocols.line.framing import ReplyParser
 from trough.protocols.line.messages import (
     format_query,
     format_request,
     format_word,
     parse_error,
+    parse_fields,
     parse_greeting,
 )
 from trough.protocols.line.query_replies import QueryListener, Summary, deliver, parse_summary
@@ -39,7 +41,7 @@ class BlockingConnection:
     """A connection to one server of the line protocol. For one thread.
 
     :param address: ``host:port``
-    :param token: to authenticate with, where the server asks for it
+    :param token: to prove where the server asks for it; it is never sent
     :ivar address: see above
     :raises trough.errors.Unavailable: nobody answers there, or it is no Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong
@@ -109,10 +111,12 @@ class BlockingConnection:
             return
         if token is None:
             raise errors.Unauthorized(f"{greeting.node} wants a token", "none is configured")
-        self._send(format_request(b"0", b"AUTH", format_word(token.encode())))
-        _, word, rest = _first(replies)
-        if word != b"OK":
-            raise parse_error(rest)
+        credential = Credential.of(token)
+        self._send(format_request(b"0", b"CHALLENGE"))
+        nonce = str(parse_fields(_answered(replies)).get("nonce", ""))
+        words = (credential.id, nonce, credential.proof(nonce, self.address))
+        self._send(format_request(b"0", b"PROVE", *(format_word(word.encode()) for word in words)))
+        _answered(replies)
 
     def _replies(self, tick: float) -> Iterator[tuple[bytes, bytes, bytes] | None]:
         """Tag, word and rest of what comes; None after `tick` seconds in which nothing did."""
@@ -148,6 +152,14 @@ class BlockingConnection:
             self._socket.sendall(request)
         except OSError as error:
             raise errors.Unavailable(f"the connection was lost: {error}") from error
+
+
+def _answered(replies: Iterator[tuple[bytes, bytes, bytes] | None]) -> str:
+    """The fields of an answer of one line."""
+    _, word, rest = _first(replies)
+    if word != b"OK":
+        raise parse_error(rest)
+    return rest.decode("utf-8", "replace")
 
 
 def _first(

@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.access.tokens import Credential
 from trough.model import check_segment_id, segment_word
 from trough.protocols.line.framing import FINAL, ReplyParser
 from trough.protocols.line.messages import (
@@ -59,7 +60,8 @@ _log = Logger()
 class LineConnection(Protocol):
     """A connection to a server of the line protocol.
 
-    :param token: to authenticate with, where the server asks for it
+    :param credential: to prove where the server asks for it; no token is ever sent
+    :param address: of the server, ``host:port``, as it is published; a proof is for it alone
     :param silence: seconds without a byte, while something is asked, after which the
         server is pinged; as many more, and it is given up
     :ivar greeting: fires when requests are taken, or fails: the server is no Trough, or
@@ -70,12 +72,17 @@ class LineConnection(Protocol):
     transport: Any
 
     def __init__(
-        self, clock: IReactorTime, token: str | None = None, silence: float = 30.0
+        self,
+        clock: IReactorTime,
+        credential: Credential | None = None,
+        address: str = "",
+        silence: float = 30.0,
     ) -> None:
         self.greeting: Deferred[Greeting] = Deferred()
         self.closed: Deferred[None] = Deferred()
         self._clock = clock
-        self._token = token
+        self._credential = credential
+        self._address = address
         self._silence = silence
         self._parser = ReplyParser()
         self._greeting: Greeting | None = None
@@ -266,16 +273,28 @@ class LineConnection(Protocol):
         self._greeting = greeting
         if greeting.auth == "none":
             self._open()
-        elif self._token is None:
+        elif self._credential is None:
             error = errors.Unauthorized(f"{greeting.node} wants a token", "none is configured")
             self.greeting.errback(error)
             self._give_up(errors.Unavailable(str(error)))
         else:
-            tag = self._tag()
-            command = self._pending[tag] = Command(self, tag)
-            command.done.addCallbacks(self._open, self._unauthorized)
-            assert self._outbox is not None
-            self._outbox.send(format_request(tag, b"AUTH", format_word(self._token.encode())))
+            challenged = self._before_all("CHALLENGE")
+            challenged.addCallback(self._prove, self._credential)
+            challenged.addCallbacks(self._open, self._unauthorized)
+
+    def _before_all(self, verb: str, *arguments: str) -> Deferred[Answer]:
+        """Send a request that does not wait for authentication."""
+        tag = self._tag()
+        command = self._pending[tag] = Command(self, tag)
+        assert self._outbox is not None
+        words = [format_word(word.encode()) for word in arguments]
+        self._outbox.send(format_request(tag, verb.encode(), *words))
+        return command.done
+
+    def _prove(self, challenge: Answer, credential: Credential) -> Deferred[Answer]:
+        nonce = str(challenge.fields.get("nonce", ""))
+        proof = credential.proof(nonce, self._address)
+        return self._before_all("PROVE", credential.id, nonce, proof)
 
     def _open(self, _: Answer | None = None) -> None:
         early, self._early = self._early or [], None
@@ -360,25 +379,29 @@ class _Connections(Factory):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, token: str | None) -> None:
+    def __init__(self, clock: IReactorTime, credential: Credential | None, address: str) -> None:
         self._clock = clock
-        self._token = token
+        self._credential = credential
+        self._address = address
 
     def buildProtocol(self, addr: object) -> LineConnection:
         """A new connection."""
-        return LineConnection(self._clock, self._token)
+        return LineConnection(self._clock, self._credential, self._address)
 
 
 async def connect(
-    endpoint: IStreamClientEndpoint, clock: IReactorTime, token: str | None = None
+    endpoint: IStreamClientEndpoint,
+    clock: IReactorTime,
+    credential: Credential | None = None,
+    address: str = "",
 ) -> LineConnection:
-    """A connection that is ready to be asked.
+    """A connection that is ready to be asked; see :class:`LineConnection`.
 
     :raises trough.errors.Unavailable: nobody listens, or it is not Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
     try:
-        protocol = await endpoint.connect(_Connections(clock, token))
+        protocol = await endpoint.connect(_Connections(clock, credential, address))
     except (ConnectError, OSError) as error:
         raise errors.Unavailable(f"cannot connect: {error}") from error
     connection = cast(LineConnection, protocol)

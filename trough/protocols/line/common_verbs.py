@@ -1,4 +1,4 @@
-"""The verbs that every role has: PING, HELP, CANCEL, AUTH, QUIT.
+"""The verbs that every role has: PING, HELP, CANCEL, AUTH, CHALLENGE, PROVE, QUIT.
 
 They act on the conversation, so they know its connection, of which they need what
 :class:`Session` says and nothing else.
@@ -6,12 +6,18 @@ They act on the conversation, so they know its connection, of which they need wh
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Protocol
 
 from trough import errors
-from trough.protocols.line.arguments import parse_no_arguments, parse_optional_word, parse_word
+from trough.access.gate import Gate
+from trough.access.rights import ANYBODY, Grant
+from trough.protocols.line.arguments import (
+    parse_no_arguments,
+    parse_optional_word,
+    parse_proof_arguments,
+    parse_word,
+)
 from trough.protocols.line.framing import Request
 from trough.protocols.line.messages import format_error
 from trough.protocols.line.replies import Reply, Verb, help_on, table
@@ -25,16 +31,21 @@ class Session(Protocol):
 
     #: Everything that can be asked here.
     verbs: Mapping[str, Verb]
-    #: The secret to be told by AUTH, or None where nobody is asked.
-    token: str | None
+    #: Knows what tokens give.
+    gate: Gate
     #: Wrong tokens so far.
     attempts: int
+    #: Who is at the other end.
+    client: str
 
     def find(self, tag: str) -> Reply | None:
         """The request with this tag that is under way."""
 
-    def admit(self) -> None:
+    def admit(self, grant: Grant) -> None:
         """The other side has authenticated."""
+
+    def after(self, seconds: float) -> Awaitable[None]:
+        """Fires so many seconds later."""
 
     def quit(self, reply: Reply | None, farewell: bytes) -> None:
         """Read no more, let what is under way end, answer `reply`, say `farewell`, close."""
@@ -48,6 +59,11 @@ def common_verbs() -> dict[str, Verb]:
         Verb("CANCEL", "<tag>", "ends a request that is under way", _cancel, "2 CANCEL 1", True),
         Verb("AUTH", "<token>", "authenticates, where the greeting asks for it", _auth,
              "1 AUTH secret", True),
+        Verb("CHALLENGE", "", "answers what PROVE has to be about", _challenge,
+             "1 CHALLENGE", True),
+        Verb("PROVE", "<token's id> <challenge> <proof>",
+             "authenticates without sending the token", _prove,
+             "2 PROVE chosen <challenge> <proof>", True),
         Verb("QUIT", "", "answers what is under way, then closes", _quit, "1 QUIT", True),
     )  # fmt: skip
 
@@ -75,15 +91,51 @@ def _cancel(request: Request, reply: Reply) -> None:
     reply.ok(cancelled=int(found is not None and found is not reply))
 
 
-def _auth(request: Request, reply: Reply) -> None:
-    session = _session(reply)
+def _auth(request: Request, reply: Reply) -> Awaitable[None] | None:
     token = parse_word(request, "the token")
-    if session.token is None or hmac.compare_digest(token.encode(), session.token.encode()):
-        session.admit()
+    return _admit_or_refuse(_session(reply).gate.grant_of_token(token), reply)
+
+
+def _challenge(request: Request, reply: Reply) -> None:
+    parse_no_arguments(request)
+    reply.ok(nonce=_session(reply).gate.challenge())
+
+
+def _prove(request: Request, reply: Reply) -> Awaitable[None] | None:
+    gate = _session(reply).gate
+    grant = gate.grant_of_proof(*parse_proof_arguments(request)) if gate.is_closed else ANYBODY
+    return _admit_or_refuse(grant, reply)
+
+
+def _admit_or_refuse(grant: Grant | None, reply: Reply) -> Awaitable[None] | None:
+    session = _session(reply)
+    # The last answer to a wrong one may still wait.
+    if grant is not None and session.attempts < MAX_ATTEMPTS:
+        session.admit(grant)
         reply.ok()
-        return
+        return None
     session.attempts += 1
     error = errors.Unauthorized(f"not the token; attempt {session.attempts} of {MAX_ATTEMPTS}")
+    delay = session.gate.wrong.delay(session.client)
+    if delay:
+        return _refuse_later(delay, error, reply)
+    if delay is None:
+        session.attempts = MAX_ATTEMPTS
+    _refuse(error, reply)
+    return None
+
+
+async def _refuse_later(delay: float, error: errors.Unauthorized, reply: Reply) -> None:
+    session = _session(reply)
+    try:
+        await session.after(delay)
+    finally:
+        session.gate.wrong.answered(session.client)
+    _refuse(error, reply)
+
+
+def _refuse(error: errors.Unauthorized, reply: Reply) -> None:
+    session = _session(reply)
     reply.error(error)
     if session.attempts >= MAX_ATTEMPTS:
         session.quit(None, format_error(error))

@@ -63,8 +63,10 @@ class Requests:
             verb = self._verbs.get(request.verb)
             if verb is None:
                 raise _unknown(request, self._verbs)
-            if self.refusal is not None and not verb.always:
-                raise self.refusal
+            if not verb.always:
+                if self.refusal is not None:
+                    raise self.refusal
+                self._connection.grant.check(verb.needs)
             going = verb.handler(request, reply)
             if going is not None:
                 _Task(going, request, reply)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.defer import Deferred
 
 from trough import errors
+from trough.access.rights import EVERY_RIGHT, Grant
 from trough.model import segment_word
 from trough.protocols.line import messages
 from trough.protocols.line.framing import Request
@@ -52,6 +53,8 @@ class Connection(Protocol):
     jobs_paused: bool
     #: Who is at the other end.
     client: str
+    #: What it may do.
+    grant: Grant
 
     def send(self, data: bytes) -> None:
         """Send whole lines, soon and in order."""
@@ -275,6 +278,7 @@ class Verb:
     :ivar help: what it does, in one line
     :ivar example: a whole request
     :ivar always: whether it works before authentication and during a shutdown
+    :ivar needs: rights of which the client has to have one
     """
 
     name: str
@@ -283,6 +287,7 @@ class Verb:
     handler: Handler
     example: str
     always: bool = False
+    needs: int = EVERY_RIGHT
 
 
 def table(*verbs: Verb) -> dict[str, Verb]:

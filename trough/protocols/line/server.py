@@ -22,11 +22,14 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from trough import errors
+from trough.access.gate import Gate
+from trough.access.rights import ANYBODY, Grant
 from trough.protocols.line.common_verbs import common_verbs
 from trough.protocols.line.dispatch import Requests
 from trough.protocols.line.framing import FramingLimits, RequestParser
@@ -88,7 +91,8 @@ class LineServer(Protocol):
     def __init__(self, factory: LineServerFactory) -> None:
         self._factory = factory
         self.verbs = factory.verbs
-        self.token = factory.token
+        self.gate = factory.gate
+        self.grant = ANYBODY
         self.attempts = 0
         self.jobs_paused = False
         self.client = ""
@@ -122,7 +126,7 @@ class LineServer(Protocol):
         self._moved = self.seconds()
         self._timer = clock.callLater(limits.half_message, self._check_silence)
         self.send(self._factory.greeting)
-        if self.token is not None:
+        if self.gate.is_closed:
             self._parser.set_limits(limits.strangers)
             self._requests.refusal = errors.Unauthorized(
                 "not authenticated", "AUTH <token> comes first"
@@ -304,11 +308,16 @@ class LineServer(Protocol):
         """See :class:`trough.protocols.line.common_verbs.Session`."""
         return self._requests.get(tag)
 
-    def admit(self) -> None:
+    def admit(self, grant: Grant) -> None:
         """See :class:`trough.protocols.line.common_verbs.Session`."""
+        self.grant = grant
         self._parser.set_limits(self._limits.peers)
         if isinstance(self._requests.refusal, errors.Unauthorized):
             self._requests.refusal = None
+
+    def after(self, seconds: float) -> Deferred[None]:
+        """See :class:`trough.protocols.line.common_verbs.Session`."""
+        return deferLater(self._factory.clock, seconds)
 
     def _pause_jobs(self) -> None:
         if not self.jobs_paused:
@@ -329,7 +338,7 @@ class LineServerFactory(Factory):
 
     :param role: ``worker`` or ``sync``; the greeting tells it, likewise `node`
     :param verbs: what can be asked, beside the common verbs
-    :param token: the secret to be told by ``AUTH``, or None where nobody is asked
+    :param gate: knows what tokens give; None: nobody is asked for one
     :param bunch: that of what answers the requests; None: of its own
     """
 
@@ -342,7 +351,7 @@ class LineServerFactory(Factory):
         verbs: Mapping[str, Verb],
         clock: IReactorTime,
         limits: ServerLimits | None = None,
-        token: str | None = None,
+        gate: Gate | None = None,
         bunch: FlushBatch | None = None,
     ) -> None:
         self.node = node
@@ -350,9 +359,9 @@ class LineServerFactory(Factory):
         self.verbs = {**verbs, **common_verbs()}
         self.clock = clock
         self.limits = limits or ServerLimits()
-        self.token = token
+        self.gate = gate or Gate()
         peers = self.limits.peers
-        auth = "none" if token is None else "token"
+        auth = "token" if self.gate.is_closed else "none"
         self.greeting = Greeting(
             role, node, peers.max_line, peers.max_literal, self.limits.requests, auth
         ).line()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trough import errors
+from trough.access import rights
+from trough.access.many_segments import check_many
 from trough.cluster_client.existing import existing
 from trough.gather.errors import SegmentsFailed
 from trough.metadata.schemas import Schemas
@@ -42,38 +44,46 @@ class SyncVerbs:
         """The verbs by name, as the server takes them."""
         return table(
             Verb("WHERE", "<id>,<id>...|~<pattern>", "which workers can be asked for segments",
-                 self._where, "1 WHERE ~^3000"),
+                 self._where, "1 WHERE ~^3000", needs=rights.READ | rights.PEER),
             Verb("GATHER", "<id>,<id>...|~<pattern> [partial=yes] [within=yes] [stale=refuse] "
                  "[seconds=N] [bind=JSON] <SQL>",
                  "answers one SELECT as if the segments were one database",
-                 self._gather, "1 GATHER ~^3000 SELECT host, count(*) FROM crawled_url GROUP BY 1"),
+                 self._gather, "1 GATHER ~^3000 SELECT host, count(*) FROM crawled_url GROUP BY 1",
+                 needs=rights.READ),
             Verb("PROVISION", "<id> [schema=NAME]", "makes a segment writable on one worker",
-                 self._provision, "1 PROVISION 300001 schema=default"),
+                 self._provision, "1 PROVISION 300001 schema=default",
+                 needs=rights.PROVISION | rights.PEER),
             Verb("PROMOTE", "<id>", "makes a written segment's state its canonical copy",
-                 self._promote, "1 PROMOTE 300001"),
+                 self._promote, "1 PROMOTE 300001", needs=rights.PROMOTE | rights.PEER),
             Verb("REVERT", "<id> [preview=yes]", "gives up what was written since the promotion",
-                 self._revert, "1 REVERT 300001 preview=yes"),
+                 self._revert, "1 REVERT 300001 preview=yes", needs=rights.DELETE | rights.PEER),
             Verb("DELETE", "<id>", "removes a segment everywhere, for ever",
-                 self._delete, "1 DELETE 300001"),
-            Verb("SCHEMAS", "", "names of all schemas", self._list, "1 SCHEMAS"),
-            Verb("SCHEMA", "<name>", "the SQL of a schema", self._get, "1 SCHEMA default"),
+                 self._delete, "1 DELETE 300001", needs=rights.DELETE | rights.PEER),
+            Verb("SCHEMAS", "", "names of all schemas", self._list, "1 SCHEMAS",
+                 needs=rights.EVERY_RIGHT),
+            Verb("SCHEMA", "<name>", "the SQL of a schema", self._get, "1 SCHEMA default",
+                 needs=rights.EVERY_RIGHT),
             Verb("PUT-SCHEMA", "<name> <SQL>", "adds or replaces a schema", self._put,
-                 "1 PUT-SCHEMA hosts CREATE TABLE host (name TEXT)"),
-            Verb("STATUS", "", "who leads, and which workers live", self._status, "1 STATUS"),
+                 "1 PUT-SCHEMA hosts CREATE TABLE host (name TEXT)", needs=rights.SCHEMA),
+            Verb("STATUS", "", "who leads, and which workers live", self._status, "1 STATUS",
+                 needs=rights.ADMIN | rights.PEER),
         )  # fmt: skip
 
     async def _where(self, request: Request, reply: Reply) -> None:
         segments, pattern = parse_where_arguments(request)
+        grant = reply.connection.grant
         metadata = self._controller.metadata
         workers = {worker.node: worker for worker in await metadata.workers()}
         if pattern is not None:
             count = 0
             async for page in existing(metadata, pattern):
+                await check_many(grant, page, found=True)
                 found = await metadata.copies_of(page)
                 await reply.ready()
                 count += sum(_say_where(reply, page, found, workers))
         else:
             segments = await checked_ids(segments)
+            await check_many(grant, segments)
             found = await metadata.copies_of(segments)
             count = sum(
                 await in_slices(lambda some: _say_where(reply, some, found, workers), segments)
@@ -92,7 +102,7 @@ class SyncVerbs:
             await reply.ready()
 
         try:
-            answered = await self._gatherer.gather(arguments, send)
+            answered = await self._gatherer.gather(arguments, send, reply.connection.grant)
         except SegmentsFailed as failed:
             failed.offer("partial=yes")
             raise
@@ -120,17 +130,23 @@ class SyncVerbs:
 
     async def _provision(self, request: Request, reply: Reply) -> None:
         segment, schema = parse_provision_arguments(request)
+        reply.connection.grant.check_segment(segment)
         reply.ok(await self._controller.provision(segment, schema))
 
     async def _promote(self, request: Request, reply: Reply) -> None:
-        reply.ok(await self._controller.promote(parse_segment_argument(request)))
+        segment = parse_segment_argument(request)
+        reply.connection.grant.check_segment(segment)
+        reply.ok(await self._controller.promote(segment))
 
     async def _revert(self, request: Request, reply: Reply) -> None:
         segment, preview = parse_revert_arguments(request)
+        reply.connection.grant.check_segment(segment)
         reply.ok(await self._controller.revert(segment, preview))
 
     async def _delete(self, request: Request, reply: Reply) -> None:
-        await self._controller.delete(parse_segment_argument(request))
+        segment = parse_segment_argument(request)
+        reply.connection.grant.check_segment(segment)
+        await self._controller.delete(segment)
         reply.ok()
 
     async def _list(self, request: Request, reply: Reply) -> None:

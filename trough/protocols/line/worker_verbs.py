@@ -8,6 +8,8 @@ from dataclasses import replace
 from twisted.internet.defer import Deferred
 
 from trough import errors
+from trough.access.many_segments import check_many
+from trough.access.rights import ADMIN, PEER, READ, WRITE
 from trough.executors.pool.pool import Framing, Outcome
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata.patterns import matching
@@ -45,6 +47,7 @@ class WorkerVerbs:
                 "asks one SELECT of each of the segments",
                 self._query,
                 "1 QUERY 300001,300002 SELECT count(*) FROM crawled_url",
+                needs=READ | PEER,
             ),
             Verb(
                 "WRITE",
@@ -52,14 +55,23 @@ class WorkerVerbs:
                 "runs SQL in one transaction; answers once it is on disk",
                 self._write,
                 "1 WRITE 300001 INSERT INTO crawled_url (url) VALUES ('http://example.com/')",
+                needs=WRITE | PEER,
             ),
-            Verb("STATUS", "", "what this worker holds and does", self._status, "1 STATUS"),
+            Verb(
+                "STATUS",
+                "",
+                "what this worker holds and does",
+                self._status,
+                "1 STATUS",
+                needs=ADMIN | PEER,
+            ),
         )
 
     def _query(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_query_arguments(request)
         if len(arguments.segments) > SLICE:
             return self._query_long(arguments, reply)
+        reply.connection.grant.check_segments(arguments.segments)
         if self._queries.has_to_wait:
             return self._wait(arguments, reply)
         return self._answer(arguments, reply)
@@ -67,6 +79,7 @@ class WorkerVerbs:
     async def _query_long(self, arguments: QueryArguments, reply: Reply) -> None:
         """A list of segments that is too long for one turn of the reactor."""
         arguments.segments = await checked_ids(arguments.segments)
+        await check_many(reply.connection.grant, arguments.segments)
         if self._queries.has_to_wait:
             await self._queries.wait()
         await self._query_many(arguments, reply)
@@ -125,6 +138,7 @@ class WorkerVerbs:
         here now; those of other workers are for others to name."""
         names = self._queries.all_names()
         matched = await matching(self._tasks, arguments.pattern or "", names)
+        await check_many(reply.connection.grant, matched, found=True)
         if matched:
             await self._query_many(replace(arguments, segments=tuple(matched)), reply)
         else:
@@ -212,6 +226,7 @@ class WorkerVerbs:
 
     def _write(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_write_arguments(request)
+        reply.connection.grant.check_segment(arguments.segment)
         if self._queries.writers.is_here(arguments.segment):
             self._write_here(arguments, reply)
             return None

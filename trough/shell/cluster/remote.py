@@ -13,6 +13,7 @@ from typing import Any
 
 from twisted.internet import defer
 
+from trough.access.tokens import Credential
 from trough.cli.outage import PATIENCE, Outage, say_on_stderr
 from trough.cluster_client.client import Cluster
 from trough.errors import TroughError
@@ -248,7 +249,7 @@ async def _or_reason(telling: Awaitable[dict[str, Any]]) -> dict[str, Any]:
 def connect(url: str, token: str | None, verbose: bool) -> ClusterRemote:
     """Start the reactor and open the cluster that `url` means.
 
-    :param token: to show to servers that want one
+    :param token: to prove to servers that want one
     :param verbose: log to stderr
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     :raises trough.errors.Unavailable: naming the store, and why it cannot be reached
@@ -263,7 +264,7 @@ def connect(url: str, token: str | None, verbose: bool) -> ClusterRemote:
         reactor,
         Outage(lambda: metadata.absence, reactor.seconds, say_on_stderr),  # type: ignore[attr-defined]
     )
-    cluster = Cluster(metadata, reactor, token)
+    cluster = Cluster(metadata, reactor, Credential.of(token) if token else None)
     try:
         bridge.call(check_reachable, address, reactor)
         bridge.call(cluster.open)
