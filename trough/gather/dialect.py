@@ -12,7 +12,7 @@ very program that it compiles the user's text into.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, ClassVar
 
 import sqlglot
@@ -310,6 +310,17 @@ def quotes_name(sql: str, name: str) -> bool:
         return False
     names = [each for each in tokens if each.token_type == TokenType.IDENTIFIER]
     return any(each.text.lower() == name for each in names)
+
+
+def has_word(sql: str, words: Container[str]) -> bool:
+    """Whether one of `words`, in lower case, is a name in `sql`, or that is not to be told."""
+    try:
+        tokens = sqlglot.tokenize(sql, read=Verbatim)
+    except SqlglotError:
+        return True
+    return any(
+        each.token_type != TokenType.STRING and each.text.lower() in words for each in tokens
+    )
 
 
 def without_limit(sql: str) -> str:

@@ -113,16 +113,20 @@ class FromClauses:
         from_ = node.args.get("from_")
         if from_ is None:
             return
+        _open_parentheses(node)
         from_.set("this", self._source(from_.this, scope, tables))
         for join in node.args.get("joins") or ():
-            join.set("this", self._source(join.this, scope, tables))
+            join.set("this", self._source(_bare(join.this), scope, tables))
             self._merge(join, scope)
 
     def _source(self, node: exp.Expr, scope: Scope, tables: Tables) -> exp.Expr:
         if node.args.get("joins") or node.args.get("pivots") or node.args.get("sample"):
             raise Unresolved("a join in parentheses")
         if isinstance(node, exp.Subquery):
-            return self._derived(node, unwrapped(node), node.alias, scope, tables)
+            query = unwrapped(node)
+            if isinstance(query, exp.Table):
+                raise Unresolved("a join in parentheses is no query: write (SELECT ... FROM ...)")
+            return self._derived(node, query, node.alias, scope, tables)
         if isinstance(node, exp.Values):
             alias = node.alias
             node.set("alias", None)
@@ -222,8 +226,38 @@ class FromClauses:
         if join.method == "NATURAL":
             before = {key for each in scope.sources[:-1] for key in each.columns}
             shared = [folded(name) for name in source.listed if folded(name) in before]
-        if not shared:
-            return
-        if (join.side or "LEFT") != "LEFT" or join.kind == "FULL":
-            raise Unresolved("USING or NATURAL in a RIGHT or FULL JOIN")
         source.hidden.update(shared)
+        source.side = join.side
+
+
+def _open_parentheses(select: exp.Select) -> None:
+    """Write a join in parentheses, with which FROM begins, without these: joins lean to the left.
+
+    SQLite does so, too. A join in parentheses on the right is a query to it.
+    """
+    from_ = select.args["from_"]
+    first, joins = from_.this, list(select.args.get("joins") or ())
+    while _is_join(first):
+        first = first.this
+        joins = [*(first.args.get("joins") or ()), *joins]
+        first.set("joins", None)
+    from_.set("this", first)
+    select.set("joins", joins or None)
+
+
+def _is_join(node: exp.Expr) -> bool:
+    """Whether it is parentheses around sources, and no query."""
+    inner = node.this
+    return (
+        isinstance(node, exp.Subquery)
+        and not node.alias
+        and isinstance(inner, (exp.Table, exp.Subquery))
+        and not (inner.alias and inner.args.get("joins") and isinstance(inner, exp.Subquery))
+    )
+
+
+def _bare(node: exp.Expr) -> exp.Expr:
+    """A table in parentheses, without these."""
+    while _is_join(node) and not node.args.get("joins") and not node.this.args.get("joins"):
+        node = node.this
+    return node

@@ -290,7 +290,7 @@ class _Resolver(FromClauses):
             for name in source.listed:
                 if every and folded(name) in source.hidden:
                     continue
-                column = reference(source, name)
+                column = self._starred(source, name, scope) if every else reference(source, name)
                 found.append((name, column))
                 if self._is_added(source, name):
                     if not top:
@@ -299,6 +299,12 @@ class _Resolver(FromClauses):
         if not found:
             raise Unresolved("* of a source that is not known")
         return found
+
+    def _starred(self, source: FromItem, name: str, scope: Scope) -> exp.Expr:
+        """A column that ``*`` lists: what joins have in common is listed once."""
+        if any(folded(name) in each.hidden for each in scope.sources if each is not source):
+            return scope.column(folded(name)) or reference(source, name)
+        return reference(source, name)
 
     def _is_added(self, source: FromItem, name: str) -> bool:
         """Whether a column is the one that the catalogue has and no segment."""

@@ -24,7 +24,7 @@ from trough import errors
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
 from trough.gather.conflicts import deciding_conflict
-from trough.gather.dialect import names_all_columns, quotes_name
+from trough.gather.dialect import has_word, names_all_columns, quotes_name
 from trough.gather.division import divided
 from trough.gather.full_text import check_hidden, check_ranks, check_shipped
 from trough.gather.gather_plan import GatherPlan
@@ -149,11 +149,18 @@ class _Planning:
                 )
             table = self.schema.tables.get(name)
             known = table is None or table.is_view or column in table.column_names
-            if column == _ROWID and not known and (views or not self.within):
+            named = column == _ROWID and not known and self._names_rowid(prepared)
+            if named and (views or not self.within):
                 raise errors.BadSql(
                     f"rows of many segments have no rowid of their own: {name}.{column}",
                     "name the INTEGER PRIMARY KEY column",
                 )
+
+    def _names_rowid(self, prepared: Prepared) -> bool:
+        """Whether the text or a view names a rowid: SQLite reads those of a join in parentheses."""
+        named = [self.schema.tables[name] for name in self._tables(prepared)]
+        texts = [each.sql for each in named if each.is_view]
+        return any(has_word(text, ROWIDS) for text in (self.text, *texts))
 
     def _check_conflicts(self, prepared: Prepared, with_segment: bool) -> None:
         conflict = deciding_conflict(

@@ -30,7 +30,8 @@ class FromItem:
     :ivar columns: the name in the normal form of each column, by its name in lower case
     :ivar listed: names in the normal form of the columns that ``*`` means
     :ivar table: the table of the union that it is, in lower case, or empty
-    :ivar hidden: columns that USING or NATURAL take from an earlier source
+    :ivar hidden: columns that USING or NATURAL have in common with an earlier source
+    :ivar side: of the join that has these in common: empty, LEFT, RIGHT or FULL
     :ivar has_rowid: whether SQLite finds a rowid in it
     """
 
@@ -40,6 +41,7 @@ class FromItem:
     listed: list[str]
     table: str = ""
     hidden: set[str] = field(default_factory=set)
+    side: str = ""
     has_rowid: bool = False
 
 
@@ -108,12 +110,12 @@ class Scope:
                 return Found(scope.aliases[name].copy(), scope, True)
         return None
 
-    def column(self, name: str, table: str = "") -> exp.Column | None:
+    def column(self, name: str, table: str = "") -> exp.Expr | None:
         """The column of this SELECT's own sources that is called so."""
         mine = [each for each in self.sources if not table or each.called == table]
         found = [each for each in mine if name in each.columns]
         if len(found) > 1 and not table:
-            found = [each for each in found if name not in each.hidden]
+            return self._common(name, found)
         if len(found) > 1:
             raise Unresolved(f"{name} is the name of several columns")
         if found:
@@ -122,6 +124,20 @@ class Scope:
         if name in ROWIDS and len(with_rowid) == 1:
             return reference(with_rowid[0], name)
         return None
+
+    def _common(self, name: str, found: list[FromItem]) -> exp.Expr:
+        """A column that joins have in common: that of the first source, unless a later one has
+        rows without a partner."""
+        kept = found[:1]
+        for each in found[1:]:
+            if name not in each.hidden:
+                raise Unresolved(f"{name} is the name of several columns")
+            if each.side == "RIGHT":
+                kept = [each]
+            elif each.side == "FULL":
+                kept.append(each)
+        columns = [reference(each, each.columns[name]) for each in kept]
+        return columns[0] if len(kept) == 1 else exp.Anonymous(this="coalesce", expressions=columns)
 
 
 def reference(source: FromItem, column: str) -> exp.Column:

@@ -45,10 +45,20 @@ DESCRIBING = frozenset(
 _READING = frozenset({Action.SELECT, Action.READ, Action.RECURSIVE})
 
 
+class _WithFunctions(Connection):
+    """A connection that keeps Trough's functions, and so the error that one of them raised:
+    SQLite has no more to say of it than that there was one."""
+
+    functions: Functions
+
+
 def connect(path: str = ":memory:") -> Connection:
     """A connection that may do anything, for our own statements."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    Functions().add_to(connection)
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, factory=_WithFunctions
+    )
+    connection.functions = Functions()
+    connection.functions.add_to(connection)
     return connection
 
 
@@ -101,9 +111,17 @@ def release(connection: Connection) -> None:
     connection.set_authorizer(None)
 
 
-def refused(error: BaseException, sql: str) -> errors.BadRequest:
-    """The error that a user is told when SQLite did not take `sql`."""
+def refused(
+    error: BaseException, sql: str, connection: Connection | None = None
+) -> errors.TroughError:
+    """The error that a user is told when SQLite did not take `sql`.
+
+    :param connection: of :func:`connect`, on which it happened just now
+    """
     text = str(error)
+    problem = _problem_of(connection)
+    if problem is not None and text.startswith("user-defined"):
+        return problem
     if is_out_of_memory(error):
         return errors.LimitExceeded(
             "it needs more memory than GATHER may have", "ask for less at once, or shorter values"
@@ -111,6 +129,14 @@ def refused(error: BaseException, sql: str) -> errors.BadRequest:
     if "not authorized" in text or "prohibited" in text:
         return errors.ForbiddenSql(f"GATHER only reads tables: {text}", shown(sql))
     return errors.BadSql(text, shown(sql))
+
+
+def _problem_of(connection: Connection | None) -> errors.TroughError | None:
+    """What one of Trough's functions raised on a connection, which forgets it."""
+    if not isinstance(connection, _WithFunctions):
+        return None
+    problem, connection.functions.problem = connection.functions.problem, None
+    return problem
 
 
 def was_interrupted(error: BaseException) -> bool:

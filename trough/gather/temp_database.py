@@ -158,9 +158,11 @@ class TempDatabase:
         stopped = self._stopped()
         if stopped is not None:
             return stopped
-        if "finalize" in str(error):
+        told = sqlite_helpers.refused(error, self._plan.text, self._connection)
+        if told.message == str(error) and "finalize" in told.message:
+            # None of Trough's functions: a sum.
             return errors.BadSql("integer overflow", sqlite_helpers.shown(self._plan.text))
-        return sqlite_helpers.refused(error, self._plan.text)
+        return told
 
     def close(self) -> None:
         """Let go of the temporary file. Idempotent."""

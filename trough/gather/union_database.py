@@ -103,7 +103,8 @@ class UnionDatabase:
                 functions.add(str(second).lower())
 
         sqlite_helpers.confine(self._connection, watch, pragmas=self.pragmas)
-        # Over empty tables only a query that reads none of them runs for long.
+        # Over empty tables only a query that reads none of them runs for long. It is described
+        # without being run, and runs once, at the end.
         self._connection.set_progress_handler(lambda: 1, 1000 * sqlite_helpers.STEPS)
         try:
             description = self._description(sql, parameters)
@@ -125,13 +126,13 @@ class UnionDatabase:
         """The cursor's description of the columns of `sql`.
 
         The module steps a statement before it describes it. Over empty tables a step may fail
-        where rows would make it succeed: ``LIMIT (SELECT max(n) FROM t)`` is NULL there. Then
-        the columns are those of the same text with LIMIT 0, which computes nothing.
+        where rows would make it succeed: ``LIMIT (SELECT max(n) FROM t)`` is NULL there. Or it may
+        take long. Then the columns are those of the same text with LIMIT 0, which computes nothing.
         """
         try:
             return self._described(sql, parameters)
         except sqlite_helpers.Error as error:
-            if sqlite_helpers.was_interrupted(error) or not self._compiles(sql, parameters):
+            if not (sqlite_helpers.was_interrupted(error) or self._compiles(sql, parameters)):
                 raise
             positional = bool(parameters) and not isinstance(parameters, Mapping)
             highest = f"?{len(parameters)}" if positional else "0"
@@ -193,12 +194,8 @@ class UnionDatabase:
                     )
         return reads
 
-    def _explained(self, error: Exception, sql: str) -> errors.BadRequest:
-        if sqlite_helpers.was_interrupted(error):
-            return errors.BadSql(
-                "it runs too long, even over empty tables", sqlite_helpers.shown(sql)
-            )
-        told = sqlite_helpers.refused(error, sql)
+    def _explained(self, error: Exception, sql: str) -> errors.TroughError:
+        told = sqlite_helpers.refused(error, sql, self._connection)
         if not isinstance(told, errors.BadSql):
             return told
         table = (

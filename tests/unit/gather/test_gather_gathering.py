@@ -359,3 +359,22 @@ def test_an_interrupt_of_the_final_step_is_one() -> None:
             next(scratch.result(False))
     finally:
         scratch.close()
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT median(host) FROM t", "median() takes numbers, and there is 'a'"),
+        ("SELECT a.n FROM t a, t b WHERE b.host REGEXP '('", "not a regular expression: '('"),
+        ("SELECT 'a' REGEXP '['", "not a regular expression: '['"),
+        ("SELECT percentile(n, 101) OVER () FROM t", "no number between 0.0 and 100.0"),
+    ],
+)
+def test_what_a_function_says_is_wrong_is_told(sql: str, message: str) -> None:
+    """In planning and in the last step SQLite says only that a function failed."""
+    cluster = Cluster()
+    for segment in ("a", "b"):
+        cluster.add(segment, "CREATE TABLE t (n INTEGER, host TEXT)", {"t": [(1, "a")]})
+    with pytest.raises(errors.BadSql) as caught:
+        cluster.gather(sql)
+    assert message in caught.value.message

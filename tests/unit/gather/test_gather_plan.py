@@ -119,13 +119,18 @@ def test_each_query_has_its_way(sql: str, kind: str) -> None:
         ("SELECT name FROM sqlite_schema", errors.BadSql, "sqlite_master"),
         ("SELECT *, length(_segment) FROM hosts", errors.BadSql, "_segment together with *"),
         ("SELECT _segment FROM good", errors.BadSql, "_segment"),
-        (f"{ENDLESS} SELECT count(*) FROM r", errors.BadSql, "runs too long"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_refused(sql: str, error: type, reason: str) -> None:
     """What SQLite would not take, what does more than read, and what no union has."""
     with pytest.raises(error, match=reason):
         planned(sql)
+
+
+def test_what_runs_long_without_tables_is_planned_at_once() -> None:
+    """How long it may run is for the deadline to say."""
+    found = planned(f"{ENDLESS} SELECT count(*) AS n, max(x) FROM r")
+    assert (found.kind, found.names) == ("alone", ("n", "max(x)"))
 
 
 @pytest.mark.parametrize(
