@@ -59,7 +59,7 @@ class NewSegment:
         (["--table", "other"], "the schema crawl makes t, not other"),
         ([], "t has no column more"),
         (["--fields", "id,text,x"], "t has no column x"),
-        (["--format", "warc"], "cannot be read"),
+        (["--format", "warc"], "no WARC or ARC file"),
     ],
     ids=str,
 )
