@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: search run shell check test cover lint docs man bench checker clean
+.PHONY: search explore run shell check test cover lint docs man bench checker clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -44,6 +44,10 @@ docs: .venv/documented man
 # Random queries, for an hour: does GATHER answer one otherwise than SQLite?
 search: .venv/tested
 	PYTHONPATH=tests/support $(BIN)/python tests/support/gather_search.py 3600
+
+# Random orders of events of a replicated segment, for ten minutes.
+explore: .venv/tested
+	PYTHONPATH=tests/support $(BIN)/python tests/support/replication_explorer.py 600
 
 # Manual pages of the tools, in build/man.
 man: .venv/documented

@@ -29,6 +29,7 @@ LAYERS = [
     ["executors/pool"],
     ["metadata*"],
     ["storage*"],
+    ["replication"],
     ["worker"],
     ["leader"],
     ["gather"],
@@ -45,6 +46,7 @@ LAYERS = [
 PURE = ["errors", "model", "settings*", "leader.placement*", "metadata.conditions"]
 PURE += ["access.rights", "access.tokens"]
 PURE += ["formats*", "storage.listing", "storage.paths", "worker.read_rule"]
+PURE += ["replication.messages", "replication.follower", "replication.holder"]
 PURE += ["protocols.line.framing", "protocols.line.messages", "protocols.line.values"]
 PURE += ["protocols.line.query_replies"]
 IMPURE = {"twisted", "time", "socket", "select", "selectors", "threading", "subprocess"}

@@ -1,0 +1,127 @@
+"""The rules of a follower: what it stores, what it rejects, and how it takes over.
+
+A follower has promised an epoch: it rejects everything older, for good, also after a restart. It
+has *joined* an epoch once its log is a part of that holder's log. From then on the log only
+grows, so that late and repeated orders are harmless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from trough.replication.messages import (
+    Append,
+    Base,
+    Behind,
+    Confirmed,
+    Join,
+    Member,
+    Order,
+    Rejected,
+    Reply,
+    Row,
+)
+
+
+class Log(Protocol):
+    """A follower's log, as far as decisions need it."""
+
+    @property
+    def end(self) -> int:
+        """The position behind the last of it."""
+
+    def digest_at(self, position: int) -> Any:
+        """What names the log up to `position`; None beyond its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """What a follower remembers durably, beside its log.
+
+    :ivar promised: it rejects orders of older epochs
+    :ivar joined: the epoch whose holder's log its own is a part of
+    """
+
+    promised: int = 0
+    joined: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a follower does about an order. It carries out the fields in their order, each
+    durable before the next, and replies last.
+
+    :ivar promised: what it remembers first
+    :ivar truncate: position that its log is cut at, or None
+    :ivar append: a part of the log that is stored at its end, or None
+    :ivar base: what its whole log is replaced with, or None
+    :ivar state: what it remembers then
+    :ivar reply: to the sender, except a :class:`Confirmed`, see :func:`decide`
+    """
+
+    promised: int
+    state: Follower
+    reply: Reply
+    truncate: int | None = None
+    append: Append | None = None
+    base: Base | None = None
+
+
+def decide(state: Follower, order: Order, log: Log) -> Decision:
+    """What to do about an order of a holder."""
+    if order.epoch < state.promised:
+        return Decision(state.promised, state, Rejected(state.promised))
+    promised = replace(state, promised=order.epoch)
+    match order:
+        case Join():
+            return _join(promised, order, log)
+        case Append():
+            return _append(promised, order, log)
+        case Base():
+            return _base(promised, order, log)
+
+
+def _join(state: Follower, order: Join, log: Log) -> Decision:
+    epoch = order.epoch
+    if state.joined == epoch:  # a late or repeated order: what was confirmed stays
+        return Decision(epoch, state, Confirmed(epoch, log.end))
+    if log.end >= order.end and log.digest_at(order.end) == order.digest:
+        # What is cut off was never acknowledged: the holder's log has all that was.
+        joined = replace(state, joined=epoch)
+        return Decision(epoch, joined, Confirmed(epoch, order.end), truncate=order.end)
+    return Decision(epoch, state, Behind(epoch, log.end, log.digest_at(log.end)))
+
+
+def _append(state: Follower, order: Append, log: Log) -> Decision:
+    epoch = order.epoch
+    if state.joined == epoch and order.end <= log.end:  # repeated
+        return Decision(epoch, state, Confirmed(epoch, log.end))
+    if log.end != order.start or log.digest_at(log.end) != order.digest:
+        return Decision(epoch, state, Behind(epoch, log.end, log.digest_at(log.end)))
+    joined = replace(state, joined=epoch)
+    return Decision(epoch, joined, Confirmed(epoch, order.end), append=order)
+
+
+def _base(state: Follower, order: Base, log: Log) -> Decision:
+    epoch = order.epoch
+    if state.joined == epoch and order.end <= log.end:  # late or repeated
+        return Decision(epoch, state, Confirmed(epoch, log.end))
+    joined = replace(state, joined=epoch)
+    return Decision(epoch, joined, Confirmed(epoch, order.end), base=order)
+
+
+def take_over(state: Follower, row: Row, me: Member) -> tuple[Follower, Row] | None:
+    """What to remember durably, and then to change the row into, to hold the lock.
+
+    Also a holder that starts again takes over, from itself: orders that it sent before may
+    still be on their way.
+
+    :return: None where `me` may lack acknowledged writes
+    """
+    if me != row.holder and me not in row.followers:
+        return None
+    epoch = max(row.epoch + 1, state.promised)
+    return replace(state, promised=epoch), row.changed(
+        holder=me, epoch=epoch, followers=row.followers - {me}
+    )

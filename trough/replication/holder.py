@@ -1,0 +1,286 @@
+"""The rules of a holder: what it sends, when it acknowledges, and how it changes the row.
+
+The functions take the state and return the next one with the actions to carry out. A state is
+never changed. :attr:`Holder.acknowledged` is the position up to which writes may be answered
+with success.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from trough.replication.messages import Behind, Confirmed, Member, Rejected, Row
+
+
+class Phase(enum.IntEnum):
+    """How far the holder is with a follower.
+
+    JOINING: it was asked to join and has not answered; BASE: all of the log is on its way;
+    STREAMING: its log is a part of ours.
+    """
+
+    JOINING = 1
+    BASE = 2
+    STREAMING = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One follower, as its holder knows it.
+
+    :ivar confirmed: the position that it has on disk, in this epoch
+    :ivar sent: the position up to which it was sent the log
+    """
+
+    phase: Phase = Phase.JOINING
+    confirmed: int = -1
+    sent: int = -1
+
+
+@dataclass(frozen=True)
+class Holder:
+    """What a holder knows.
+
+    :ivar row: the lock's row, as the store confirmed it last
+    :ivar end: of the own log
+    :ivar synced: up to where the own log is on the own disk
+    :ivar begun: where the own log ended when this epoch began: all before it may have been
+        acknowledged in an older epoch
+    :ivar acknowledged: up to where the log is on the own disk and on that of each required
+        follower
+    :ivar followers: in the row, and candidates
+    :ivar wanted: what the row is being changed into; None while no change is under way
+    :ivar unwanted: followers that are to leave the row
+    :ivar fenced: whether somebody else holds the lock, or may
+    """
+
+    row: Row
+    end: int
+    synced: int
+    begun: int
+    acknowledged: int = 0
+    followers: Mapping[Member, Progress] = field(default_factory=dict)
+    wanted: Row | None = None
+    unwanted: frozenset[Member] = frozenset()
+    fenced: bool = False
+
+    @property
+    def required(self) -> frozenset[Member]:
+        """Who has to confirm a write: the followers that the row names, or may name."""
+        wanted = self.wanted.followers if self.wanted is not None else frozenset()
+        return self.row.followers | wanted
+
+
+@dataclass(frozen=True, slots=True)
+class SendJoin:
+    """Send :class:`trough.replication.messages.Join` with the own end."""
+
+    to: Member
+
+
+@dataclass(frozen=True, slots=True)
+class SendLog:
+    """Send :class:`trough.replication.messages.Append`."""
+
+    to: Member
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendBase:
+    """Send :class:`trough.replication.messages.Base`."""
+
+    to: Member
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """Change the row to `wanted`, if it is `expected`; then call :func:`row_is`."""
+
+    expected: Row
+    wanted: Row
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRow:
+    """Read the row, strictly; then call :func:`row_is`.
+
+    :ivar rejected: to be passed on
+    """
+
+    rejected: int
+
+
+Action = SendJoin | SendLog | SendBase | ChangeRow | ReadRow
+Step = tuple[Holder, list[Action]]
+
+
+def begin(row: Row, end: int) -> Step:
+    """Hold the lock by `row`, which names this worker.
+
+    :param end: of the own log, all of it on disk
+    """
+    followers = {member: Progress() for member in sorted(row.followers)}
+    return _settled(
+        Holder(row, end, end, end, followers=followers), [SendJoin(each) for each in followers]
+    )
+
+
+def appended(holder: Holder, end: int) -> Step:
+    """A transaction was committed to the own log, which ends at `end` now."""
+    actions: list[Action] = []
+    followers = dict(holder.followers)
+    for member, progress in followers.items():
+        if progress.phase is Phase.STREAMING and progress.sent < end:
+            actions.append(SendLog(member, progress.sent, end))
+            followers[member] = replace(progress, sent=end)
+    return replace(holder, end=end, followers=followers), actions
+
+
+def synced(holder: Holder, end: int) -> Step:
+    """The own log is on the own disk up to `end`."""
+    return _settled(replace(holder, synced=max(holder.synced, end)), [])
+
+
+def replied(
+    holder: Holder, sender: Member, reply: Confirmed | Behind | Rejected, matches: bool
+) -> Step:
+    """A follower has replied.
+
+    :param matches: of :class:`trough.replication.messages.Behind`: whether the own log has that
+        digest at that position
+    """
+    progress = holder.followers.get(sender)
+    if isinstance(reply, Rejected):
+        # Somebody took over, or tried to and failed. The row tells which.
+        return holder, [ReadRow(reply.epoch)] if reply.epoch > holder.row.epoch else []
+    if progress is None or reply.epoch != holder.row.epoch:
+        return holder, []
+    if isinstance(reply, Behind):
+        return _catch_up(holder, sender, progress, reply.end if matches else None)
+    now = Progress(
+        Phase.STREAMING,
+        max(progress.confirmed, reply.end),
+        max(progress.sent, reply.end),
+    )
+    actions: list[Action] = []
+    if now.sent < holder.end:
+        actions.append(SendLog(sender, now.sent, holder.end))
+        now = replace(now, sent=holder.end)
+    return _settled(_with(holder, sender, now), actions)
+
+
+def _catch_up(holder: Holder, member: Member, progress: Progress, end: int | None) -> Step:
+    if end is None:
+        now = replace(progress, phase=Phase.BASE, sent=holder.end)
+        return _with(holder, member, now), [SendBase(member)]
+    now = replace(progress, phase=Phase.STREAMING, sent=holder.end)
+    return _with(holder, member, now), [SendLog(member, end, holder.end)]
+
+
+def lost(holder: Holder, member: Member) -> Step:
+    """What was sent to a follower may be lost: begin with it again."""
+    progress = holder.followers.get(member)
+    if progress is None:
+        return holder, []
+    again = replace(progress, phase=Phase.JOINING, sent=progress.confirmed)
+    return _with(holder, member, again), [SendJoin(member)]
+
+
+def stuck(holder: Holder, member: Member) -> Step:
+    """A follower made no progress for too long: go on without it."""
+    if member in holder.required:
+        return _settled(replace(holder, unwanted=holder.unwanted | {member}), [])
+    followers = {each: progress for each, progress in holder.followers.items() if each != member}
+    return replace(holder, followers=followers), []
+
+
+def candidate(holder: Holder, member: Member) -> Step:
+    """Have `member` follow; it enters the row once it has caught up."""
+    if member in holder.followers or member == holder.row.holder:
+        return holder, []
+    return _with(holder, member, Progress()), [SendJoin(member)]
+
+
+def row_is(holder: Holder, row: Row, rejected: int = 0) -> Step:
+    """The store's answer to a change or a strict read: what the row is now.
+
+    :param rejected: the highest epoch by which a follower rejected an order
+    """
+    if row.revision < holder.row.revision:
+        return holder, []  # a late answer
+    if row.holder != holder.row.holder or row.epoch not in _epochs(holder):
+        return replace(holder, fenced=True), []
+    if row.epoch != holder.row.epoch:  # a new epoch of our own: all have to join it
+        now, actions = begin(row, holder.end)
+        return replace(now, unwanted=holder.unwanted & row.followers), actions
+    if rejected > row.epoch and holder.wanted is None:
+        wanted = row.changed(epoch=rejected + 1)
+        return replace(holder, row=row, wanted=wanted), [ChangeRow(row, wanted)]
+    changed = holder.wanted is not None and row == holder.wanted
+    if not changed and holder.wanted is not None and row == holder.row:
+        # Read before the change was carried out, or refused: it is still under way.
+        return holder, []
+    followers = {
+        member: progress
+        for member, progress in holder.followers.items()
+        if member in row.followers or member not in holder.unwanted
+    }
+    now = replace(
+        holder,
+        row=row,
+        wanted=None,
+        followers=followers,
+        unwanted=holder.unwanted & row.followers,
+    )
+    return _settled(now, [])
+
+
+def row_unknown(holder: Holder) -> Step:
+    """Nobody knows whether a change was carried out: ask for it once more.
+
+    The change is conditional on the row as it was, so that it happens at most once.
+    """
+    if holder.wanted is None:
+        return holder, []
+    return holder, [ChangeRow(holder.row, holder.wanted)]
+
+
+def _epochs(holder: Holder) -> tuple[int, ...]:
+    wanted = holder.wanted.epoch if holder.wanted is not None else holder.row.epoch
+    return (holder.row.epoch, wanted)
+
+
+def _with(holder: Holder, member: Member, progress: Progress) -> Holder:
+    return replace(holder, followers={**holder.followers, member: progress})
+
+
+def _settled(holder: Holder, actions: list[Action]) -> Step:
+    """Acknowledge what can be, and change the row where that is due."""
+    if holder.fenced:
+        return holder, actions
+    confirmed = [holder.followers[each].confirmed for each in holder.required]
+    acknowledged = max(holder.acknowledged, min([holder.synced, *confirmed]))
+    holder = replace(holder, acknowledged=acknowledged)
+    if holder.wanted is None:
+        wanted = _due(holder)
+        if wanted != holder.row:
+            holder = replace(holder, wanted=wanted)
+            actions = [*actions, ChangeRow(holder.row, wanted)]
+    return holder, actions
+
+
+def _due(holder: Holder) -> Row:
+    """The row as it should be: without whom nobody waits for, with who has caught up."""
+    leaving = holder.unwanted & holder.row.followers
+    if leaving:
+        return holder.row.changed(followers=holder.row.followers - leaving)
+    for member, progress in sorted(holder.followers.items()):
+        known = max(holder.acknowledged, holder.begun)
+        caught_up = progress.phase is Phase.STREAMING and progress.confirmed >= known
+        if caught_up and member not in holder.row.followers and member not in holder.unwanted:
+            return holder.row.changed(followers=holder.row.followers | {member})
+    return holder.row

@@ -1,0 +1,112 @@
+"""What holders, followers and the metadata store say to each other about one segment.
+
+A *position* counts what was appended to a segment's log since its base; it is an int. A *digest*
+names everything up to a position: two logs with one digest at one position are equal up to there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """A worker together with its disk: a worker that lost its disk is another member.
+
+    :ivar disk: chosen at random when a data directory is made
+    """
+
+    node: str
+    disk: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The lock's row in the metadata store; each change is conditional on the whole row.
+
+    :ivar epoch: grows with each change of the holder, and when a holder starts again
+    :ivar revision: grows with each change: a change that comes late finds another row, even
+        where holder, epoch and followers are the same again
+    :ivar followers: that have every acknowledged write
+    """
+
+    holder: Member
+    epoch: int
+    revision: int
+    followers: frozenset[Member] = frozenset()
+
+    def changed(self, **fields: Any) -> Row:
+        """The next row, with these fields."""
+        return replace(self, revision=self.revision + 1, **fields)
+
+
+# -- from the holder to a follower -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Follow this holder from now on, whose log ends at `end`."""
+
+    epoch: int
+    end: int
+    digest: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """The log from `start` to `end`.
+
+    :ivar digest: at `start`
+    """
+
+    epoch: int
+    start: int
+    end: int
+    digest: Any
+    content: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """All of the log up to `end`, in place of what the follower has."""
+
+    epoch: int
+    end: int
+    content: Any
+
+
+Order = Join | Append | Base
+
+
+# -- from a follower to the holder -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The holder's log up to `end` is on this disk."""
+
+    epoch: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """This log ends at `end`, before that of the holder, or differs from it.
+
+    :ivar digest: at `end`
+    """
+
+    epoch: int
+    end: int
+    digest: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The order's epoch is older than `epoch`, which this follower promised to obey."""
+
+    epoch: int
+
+
+Reply = Confirmed | Behind | Rejected
