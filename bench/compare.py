@@ -34,17 +34,17 @@ from table import Work, machine
 
 ROOT = Path(__file__).parents[1]
 
-#: A pass takes about a second, so that a pair is over before the machine has changed.
+#: A pass takes less than a second, so that a pair is over before the machine has changed.
 PASS = Scale(
     segments=2_000,
-    http_reads=6_000,
-    line_reads=40_000,
-    sequential_reads=4_000,
+    http_reads=2_000,
+    line_reads=20_000,
+    sequential_reads=1_500,
     export_rows=100_000,
-    http_writes=500,
-    http_writes_shared=6_000,
-    line_writes=20_000,
-    batches=50,
+    http_writes=200,
+    http_writes_shared=2_000,
+    line_writes=5_000,
+    batches=20,
 )
 
 
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("first", help="a commit, or a directory")
     parser.add_argument("second", help="likewise")
     parser.add_argument("--only", default="", help="measurements whose name has this in it")
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of passes for each of them")
+    parser.add_argument("--rounds", type=int, default=15, help="pairs of passes for each of them")
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     parser.add_argument("--json", type=Path, help="a file for all figures")
     arguments = parser.parse_args()

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -106,5 +107,6 @@ class Server:
 
 
 def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    # What clock_getcpuclockid() answers, which Python has for threads alone: nanoseconds of
+    # all threads. /proc counts in hundredths of a second, which is as long as a short pass.
+    return time.clock_gettime((~pid << 3) | 2)

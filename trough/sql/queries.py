@@ -47,6 +47,10 @@ class Framing(enum.Enum):
     OBJECTS = 1
 
 
+#: The same, for each request: Python 3.11 calls a function for each ``Framing.LINES``.
+LINES, OBJECTS = Framing.LINES, Framing.OBJECTS
+
+
 class Plan:
     """One SQL text, which may be asked of many segments.
 
@@ -78,7 +82,7 @@ class Plan:
         if query is None:
             statement = statements.only_statement(self.text)
             query = rows.json_query(
-                statement, names, sample, framing is Framing.OBJECTS, self.columns_alone
+                statement, names, sample, framing is OBJECTS, self.columns_alone
             )
             self._queries[names, framing] = query
         return query

@@ -17,7 +17,7 @@ from time import monotonic
 from trough import errors
 from trough.sql import row_sources, rows, sqlite, statements
 from trough.sql.handles import Handle, Handles
-from trough.sql.queries import PIECE, Answer, Framing, Names, Plan, Query, too_many
+from trough.sql.queries import OBJECTS, PIECE, Answer, Names, Plan, Query, too_many
 from trough.sql.row_sources import Source
 from trough.sql.rows import Row
 from trough.sql.sandbox import Mode
@@ -30,6 +30,8 @@ FIRST_ROWS, SAMPLE_ROWS = 8, 120
 #: Seconds that a query may have cost to be begun anew.
 CHEAP = 0.005
 
+# Python 3.11 calls a function for each ``Mode.READ``, and a query needs it at once.
+_READ = Mode.READ
 
 #: Kept connections whose memory may be what a query lacked; it is then tried again.
 _MANY = 100
@@ -59,7 +61,7 @@ class Reader:
             else:
                 # A small answer, as the last time: the way of nearly all queries, and
                 # the same as in _look, but for what is known already.
-                self._sandbox.mode = Mode.READ
+                self._sandbox.mode = _READ
                 cursor = handle.cursor.execute(query.plan.text, query.parameters or ())
                 rows = cursor.fetchmany(FIRST_ROWS)
                 if len(rows) < FIRST_ROWS:
@@ -145,17 +147,17 @@ class Reader:
     def _execute(self, query: Query, handle: Handle) -> None:
         cursor, text = handle.cursor, query.plan.text
         try:
-            self._engine.execute(cursor, Mode.READ, text, query.parameters)
+            self._engine.execute(cursor, _READ, text, query.parameters)
         except sqlite.sqlite3.Warning:
             # pysqlite3 counts a second semicolon as a second statement.
             text = statements.only_statement(text)
-            self._engine.execute(cursor, Mode.READ, text, query.parameters)
+            self._engine.execute(cursor, _READ, text, query.parameters)
 
     # -- large answers -----------------------------------------------------------------
 
     def _large(self, query: Query, handle: Handle, names: Names, source: Source) -> Answer:
         answer = Answer()
-        frame = row_sources.objects if query.framing is Framing.OBJECTS else row_sources.lines
+        frame = row_sources.objects if query.framing is OBJECTS else row_sources.lines
         framed = frame(answer, query, handle.segment, names, source)
         answer.begin(self._holding(handle, answer, names, framed, source))
         return answer
@@ -200,7 +202,7 @@ class Reader:
         try:
             text = plan.json_query(names, query.framing, sample)
             connection.text_factory = bytes
-            cursor = self._engine.execute(connection.cursor(), Mode.READ, text, query.parameters)
+            cursor = self._engine.execute(connection.cursor(), _READ, text, query.parameters)
         except sqlite.sqlite3.OperationalError as error:
             if self._engine.stopped is not None or not sqlite.is_plain_error(error):
                 raise
@@ -228,7 +230,7 @@ def _small(query: Query, handle: Handle, names: Names, found: list[Row]) -> Answ
     count = len(found)
     if query.limit and count > query.limit:
         raise too_many(query.limit)
-    if query.framing is Framing.OBJECTS:
+    if query.framing is OBJECTS:
         text = f"[{rows.objects_of_rows(names.names, found)}]\n"
     else:
         text = rows.all_lines(query.tag, handle.segment, names.json, found)

@@ -13,7 +13,7 @@ from time import monotonic
 
 from trough.model import segment_word
 from trough.sql import rows
-from trough.sql.queries import PIECE, Answer, Framing, Names, Query, too_many
+from trough.sql.queries import OBJECTS, PIECE, Answer, Names, Query, too_many
 from trough.sql.rows import Row
 from trough.sql.sqlite import Cursor
 
@@ -63,7 +63,7 @@ class _Batches:
 
 def from_sqlite(query: Query, cursor: Cursor) -> Source:
     """Rows of a query that :func:`trough.sql.rows.json_query` made, as bytes."""
-    separator = b",\n" if query.framing is Framing.OBJECTS else b","
+    separator = b",\n" if query.framing is OBJECTS else b","
     batches = _Batches(cursor, query.limit)
     while found := batches.fetch():
         texts: Iterable[bytes] = itertools.chain.from_iterable(found)  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ def by_python(query: Query, cursor: Cursor, found: list[Row], names: tuple[str, 
     if query.limit and len(found) > query.limit:
         raise too_many(query.limit)
     while found:
-        if query.framing is Framing.OBJECTS:
+        if query.framing is OBJECTS:
             text = rows.objects_of_rows(names, found).encode()
         else:
             text = rows.array_of_rows(found)[1:-1].encode()

@@ -22,6 +22,10 @@ LONGEST_WAIT = 5.0
 SLACK = 1.0
 
 
+_CONFIRMED = Knowledge(locks_known=True, may_wait=False, confirmed=True)
+_CUT_OFF = Knowledge(locks_known=True, may_wait=False, confirmed=False)
+
+
 class Confirmation:
     """See the module's text.
 
@@ -37,6 +41,8 @@ class Confirmation:
         self._watches: list[Watch] = []
         self._heard = clock.seconds()
         self._locks_known = False
+        #: Seconds after which the heartbeat that was due and is not answered is missed.
+        self._silence = interval + max(SLACK, interval / 2)
 
     # -- what happens --------------------------------------------------------------
 
@@ -62,18 +68,20 @@ class Confirmation:
     # -- what follows --------------------------------------------------------------
 
     @property
+    def may_wait(self) -> bool:
+        """Whether a read may wait for the list of locks at this moment."""
+        return not self._locks_known and self._clock.seconds() < self._waits_until
+
+    @property
     def knowledge(self) -> Knowledge:
         """What a read is decided by, at this moment."""
-        now = self._clock.seconds()
-        return Knowledge(
-            locks_known=self._locks_known,
-            may_wait=not self._locks_known and now < self._waits_until,
-            confirmed=self._locks_known and self._absent_since(now) is None,
-        )
+        if not self._locks_known:
+            return Knowledge(locks_known=False, may_wait=self.may_wait, confirmed=False)
+        return _CONFIRMED if self._is_confirmed(self._clock.seconds()) else _CUT_OFF
 
     async def wait(self) -> None:
         """Return when the list of locks is complete, or reads may wait no longer."""
-        while self.knowledge.may_wait:
+        while self.may_wait:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
             seconds = max(0.0, self._waits_until - self._clock.seconds())
@@ -92,17 +100,19 @@ class Confirmation:
         knowledge = self.knowledge
         return None if knowledge.confirmed else UNCONFIRMED
 
-    def _absent_since(self, now: float) -> float | None:
-        """Since when the store has confirmed nothing, if that is too long.
+    def _is_confirmed(self, now: float) -> bool:
+        """Whether the store has confirmed what is known lately enough.
 
         A store that is known to be away counts after one heartbeat interval. One that is
         silent is noticed by the heartbeat that was due and is not answered.
         """
-        interval = self._interval
-        if now - self._heard > interval + max(SLACK, interval / 2):
-            return self._heard
+        if now - self._heard > self._silence:
+            return False
         absence = self._metadata.absence
-        if absence is not None and now - absence.since >= interval:
-            return absence.since
-        missed = [since for each in self._watches if (since := each.outdated_since) is not None]
-        return min(missed) if missed and now - min(missed) >= interval else None
+        if absence is not None and now - absence.since >= self._interval:
+            return False
+        for watch in self._watches:
+            since = watch.outdated_since
+            if since is not None and now - since >= self._interval:
+                return False
+        return True

@@ -39,6 +39,9 @@ _log = Logger()
 
 _Found = TypeVar("_Found")
 
+# Most segments have no lock. Python 3.11 calls a function for each ``Holder.NOBODY``.
+_NOBODY, _MYSELF = Holder.NOBODY, Holder.MYSELF
+
 #: Seconds in which the metadata store has to say where a segment is; longer for very many.
 #: Somebody waits for the answer, and can ask again.
 LOOK_UP_SECONDS = 3.0
@@ -110,7 +113,7 @@ class QueryService:
     def has_to_wait(self) -> bool:
         """Whether :meth:`wait` has to be awaited before a read is decided: this worker has
         just started, and does not know yet who writes what."""
-        return self.worker.confirmation.knowledge.may_wait
+        return self.worker.confirmation.may_wait
 
     async def wait(self) -> None:
         """Return once the write locks are known, or a few seconds after the start."""
@@ -143,17 +146,22 @@ class QueryService:
         if copy is None:
             return None
         lock = worker.locks.get(segment)
-        verdict = decide(
-            knowledge,
-            self._holder(copy, lock),
-            asked_for_holder=lock is not None and lock.node == asked_for,
-            behind=worker.reconciler.is_behind(copy),
-        )
+        if lock is None:
+            verdict = decide(
+                knowledge,
+                _MYSELF if copy.entry.writable else _NOBODY,
+                behind=worker.reconciler.is_behind(copy),
+            )
+        else:
+            verdict = decide(
+                knowledge,
+                self._holder(copy, lock),
+                asked_for_holder=lock.node == asked_for,
+                behind=worker.reconciler.is_behind(copy),
+            )
         return Reading(copy.target, verdict.mark) if verdict.answers else None
 
-    def _holder(self, copy: LocalCopy, lock: Lock | None) -> Holder:
-        if lock is None:
-            return Holder.MYSELF if copy.writable else Holder.NOBODY
+    def _holder(self, copy: LocalCopy, lock: Lock) -> Holder:
         # The lock that was taken just now may be told of later than the one before it.
         if lock.node == self.node or (copy.writable and lock.epoch <= copy.entry.epoch):
             return Holder.MYSELF

@@ -46,7 +46,11 @@ class Knowledge:
 
 
 class Verdict(Enum):
-    """What to do with a read of a segment that has a copy here."""
+    """What to do with a read of a segment that has a copy here.
+
+    :ivar answers: whether the worker answers now
+    :ivar mark: the word that an answer carries; empty for none
+    """
 
     #: Wait until the list of write locks is complete, then decide again.
     WAIT = "wait"
@@ -58,15 +62,19 @@ class Verdict(Enum):
     ANSWER_LAST_PROMOTED = LAST_PROMOTED
     ANSWER_UNCONFIRMED = UNCONFIRMED
 
-    @property
-    def answers(self) -> bool:
-        """Whether the worker answers now."""
-        return self not in (Verdict.WAIT, Verdict.ELSEWHERE)
+    answers: bool
+    mark: str
 
-    @property
-    def mark(self) -> str:
-        """The word that an answer carries; empty for none."""
-        return self.value if self.answers else ""
+    def __init__(self, word: str) -> None:
+        self.answers = word not in ("wait", "elsewhere")
+        self.mark = word if self.answers else ""
+
+
+# Python 3.11 calls a function for each ``Verdict.ANSWER``; all together took longer than the
+# rest of a decision, and each read takes one.
+_NOBODY, _MYSELF, _LIVE = Holder.NOBODY, Holder.MYSELF, Holder.LIVE
+_WAIT, _ELSEWHERE, _ANSWER = Verdict.WAIT, Verdict.ELSEWHERE, Verdict.ANSWER
+_LAST_PROMOTED, _UNCONFIRMED = Verdict.ANSWER_LAST_PROMOTED, Verdict.ANSWER_UNCONFIRMED
 
 
 def decide(
@@ -79,14 +87,14 @@ def decide(
     :param behind: a newer version of the canonical copy was announced and is not here yet
     """
     if not knowledge.locks_known:
-        return Verdict.WAIT if knowledge.may_wait else Verdict.ANSWER_UNCONFIRMED
-    if holder is Holder.LIVE and not asked_for_holder:
-        return Verdict.ELSEWHERE
+        return _WAIT if knowledge.may_wait else _UNCONFIRMED
+    if holder is _LIVE and not asked_for_holder:
+        return _ELSEWHERE
     if not knowledge.confirmed:
         # Of two marks the weaker promise: what is known of the holder may be out of date, too.
-        return Verdict.ANSWER_UNCONFIRMED
-    if holder is Holder.MYSELF:
-        return Verdict.ANSWER
-    if holder is not Holder.NOBODY:
-        return Verdict.ANSWER_LAST_PROMOTED
-    return Verdict.ANSWER_UNCONFIRMED if behind else Verdict.ANSWER
+        return _UNCONFIRMED
+    if holder is _MYSELF:
+        return _ANSWER
+    if holder is not _NOBODY:
+        return _LAST_PROMOTED
+    return _UNCONFIRMED if behind else _ANSWER

@@ -148,10 +148,10 @@ class ExecutorLoop:
 
     def run(self) -> None:
         """Work until the front is gone."""
-        ready = self.ready
+        ready, waiting = self.ready, self.ready.order
         while True:
             now = monotonic()
-            if not ready:
+            if not waiting:
                 self._rest()
             elif now >= self._next_look:
                 self._look(now)

@@ -17,7 +17,7 @@ from trough import errors
 from trough.executors import ipc
 from trough.executors.child.turns import FairQueue
 from trough.sql import rows
-from trough.sql.queries import PIECE, Answer, Framing, Parameters, Plan, Query
+from trough.sql.queries import OBJECTS, PIECE, Answer, Framing, Parameters, Plan, Query
 from trough.sql.writing import Write
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class SingleSegmentRead(ReadPart):
             else:
                 answer = self._answer
                 piece = self._cut(self._rest) if self._rest else answer.go_on()
-            if len(piece) > _LARGE and self.framing is Framing.OBJECTS:
+            if len(piece) > _LARGE and self.framing is OBJECTS:
                 piece = self._cut(memoryview(piece))
         except errors.TroughError as error:
             if self.handed_back:
@@ -182,7 +182,7 @@ class SingleSegmentRead(ReadPart):
         self.close()
         executor.parts.pop(self.number, None)
         line, count = self._failure(executor, self.targets[0][0], error)
-        if self.framing is Framing.OBJECTS:
+        if self.framing is OBJECTS:
             executor.send((ipc.FAILED, self.number, *told(error)))
         else:
             executor.send((ipc.ENDED, self.number, line, count))

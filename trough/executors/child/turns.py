@@ -23,21 +23,25 @@ T = TypeVar("T", bound=Owned)
 
 
 class FairQueue(Generic[T]):
-    """Items in the order of their turns."""
+    """Items in the order of their turns.
 
-    __slots__ = ("_lines", "_order")
+    :ivar order: the clients with something in line, the next one first; not to be changed.
+        It is true as the queue is, and costs a loop no call
+    """
+
+    __slots__ = ("_lines", "order")
 
     def __init__(self) -> None:
         # Only clients with something in line are in either.
         self._lines: dict[str, deque[T]] = {}
-        self._order: deque[str] = deque()
+        self.order: deque[str] = deque()
 
     def __bool__(self) -> bool:
-        return bool(self._order)
+        return bool(self.order)
 
     def others(self, client: str) -> bool:
         """Whether something of another client is in line."""
-        order = self._order
+        order = self.order
         return len(order) > 1 or (len(order) == 1 and order[0] != client)
 
     def append(self, item: T) -> None:
@@ -45,7 +49,7 @@ class FairQueue(Generic[T]):
         line = self._lines.get(item.client)
         if line is None:
             self._lines[item.client] = deque((item,))
-            self._order.append(item.client)
+            self.order.append(item.client)
         else:
             line.append(item)
 
@@ -54,14 +58,14 @@ class FairQueue(Generic[T]):
 
         :raises IndexError: there is none
         """
-        client = self._order[0]
+        client = self.order[0]
         line = self._lines[client]
         item = line.popleft()
         if not line:
             del self._lines[client]
-            self._order.popleft()
-        elif len(self._order) > 1:
-            self._order.rotate(-1)
+            self.order.popleft()
+        elif len(self.order) > 1:
+            self.order.rotate(-1)
         return item
 
     def appendleft(self, item: T) -> None:
@@ -69,7 +73,7 @@ class FairQueue(Generic[T]):
         line = self._lines.get(item.client)
         if line is None:
             self._lines[item.client] = deque((item,))
-            self._order.appendleft(item.client)
+            self.order.appendleft(item.client)
         else:
             line.appendleft(item)
 
@@ -81,5 +85,5 @@ class FairQueue(Generic[T]):
         line.remove(item)
         if not line:
             del self._lines[item.client]
-            self._order.remove(item.client)
+            self.order.remove(item.client)
         return True

@@ -45,12 +45,22 @@ from trough.executors.pool.supervisor import Supervisor
 from trough.executors.pool.task_pool import TaskPool
 from trough.executors.pool.write_scheduler import WriteScheduler
 from trough.sql import segment_files
-from trough.sql.queries import Framing, Parameters
+from trough.sql.queries import LINES, OBJECTS, Framing, Parameters
 from trough.sql.sqlite import SCHEMA_SECONDS, schema_runs_too_long
 from trough.util.confinement import Confinement
 from trough.util.flush_batch import FlushBatch
 
-__all__ = ["ExecutorPool", "Framing", "Job", "Outcome", "ReadLimits", "Receiver", "Target"]
+__all__ = [
+    "LINES",
+    "OBJECTS",
+    "ExecutorPool",
+    "Framing",
+    "Job",
+    "Outcome",
+    "ReadLimits",
+    "Receiver",
+    "Target",
+]
 
 #: Bytes that SQLite may use in one executor.
 MEMORY = 1 << 30

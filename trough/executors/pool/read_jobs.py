@@ -16,7 +16,7 @@ from trough import errors
 from trough.executors import ipc
 from trough.executors.pool.jobs import Executor, Job, Outcome, Receiver, Target
 from trough.sql import rows
-from trough.sql.queries import Framing, Parameters
+from trough.sql.queries import LINES, OBJECTS, Framing, Parameters
 
 _log = Logger()
 
@@ -138,7 +138,7 @@ class ReadJob(Job):
             self._parameters,
             self.deadline,
             self._limit,
-            0 if self.framing is Framing.LINES else 1,
+            0 if self.framing is LINES else 1,
             self.tag,
             WINDOW,
             self.client,
@@ -241,7 +241,7 @@ class ReadJob(Job):
     def fail_segment(self, target: Target, error: errors.TroughError) -> None:
         """One segment will not be answered."""
         damaged = (target.segment,) if isinstance(error, errors.CorruptSegment) else ()
-        if self.framing is Framing.OBJECTS:
+        if self.framing is OBJECTS:
             self.fail(error, damaged)
             return
         self._failed += 1

@@ -18,7 +18,7 @@ from trough import errors
 from trough.access.gate import Gate
 from trough.access.rights import PEER, READ, WRITE
 from trough.executors.pool.encoder_pool import EncoderPool
-from trough.executors.pool.pool import Framing, Outcome, ReadLimits
+from trough.executors.pool.pool import OBJECTS, Outcome, ReadLimits
 from trough.model import Copy, check_segment_id, segment_word
 from trough.protocols.http import url_reads
 from trough.protocols.http.proxy import (
@@ -199,7 +199,7 @@ class ReadResource(Resource):
             url_reads.start(self, request, self._encoders, parameters, read, what)
             return
         receiver = Streamed(self, request)
-        receiver.job = read(what, sql, bound, parameters.limits, Framing.OBJECTS, "", receiver)
+        receiver.job = read(what, sql, bound, parameters.limits, OBJECTS, "", receiver)
         receiver.watch()
 
     async def _read_cold(self, request: Request, parameters: Parameters) -> None:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from trough import errors
 from trough.access.many_segments import check_many
 from trough.access.rights import ADMIN, PEER, READ, WRITE
-from trough.executors.pool.pool import Framing, Outcome
+from trough.executors.pool.pool import LINES, Outcome
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata.patterns import matching
 from trough.model import Copy, segment_word
@@ -127,7 +127,7 @@ class WorkerVerbs:
                 arguments.sql,
                 arguments.parameters,
                 limits,
-                Framing.LINES,
+                LINES,
                 reply.tag,
                 receiver,
             )
@@ -195,7 +195,7 @@ class WorkerVerbs:
                 arguments.sql,
                 arguments.parameters,
                 limits,
-                Framing.LINES,
+                LINES,
                 reply.tag,
                 receiver,
             )
