@@ -3,7 +3,7 @@
 import pytest
 
 from trough import errors
-from trough.protocols.http.browser_guard import BrowserGuard
+from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
 
 GUARD = BrowserGuard(["w1", "worker1.example.org", "2001:db8::1"])
 
@@ -12,7 +12,9 @@ CHROME = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/156", "accept-la
 
 
 def check(method, headers, segment_in_host=True):
-    """Check one request; a header is given as its value."""
+    """Check one request, as a server does; a header is given as its value."""
+    if not may_be_browser(name.title().encode() for name in headers):
+        return
     GUARD.check(method, lambda name: [headers[name]] if name in headers else [], segment_in_host)
 
 

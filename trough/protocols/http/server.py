@@ -28,7 +28,7 @@ from trough import errors
 from trough.access.gate import TICKET_SECONDS, Gate, wrong_token
 from trough.access.rights import EVERY_RIGHT, Grant
 from trough.access.wrong_tokens import WrongTokens
-from trough.protocols.http.browser_guard import BrowserGuard
+from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
 from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.peer import peer_of
 from trough.util.flush_batch import FlushBatch
@@ -198,6 +198,7 @@ class Channel(http.HTTPChannel):
     site: Site
     transport: Any
     client = ""
+    _address: Any = None
     _peer_ended = False
     _whole = False
     _arrival: Any = None
@@ -206,6 +207,12 @@ class Channel(http.HTTPChannel):
         super().connectionMade()
         self.client = peer_of(self.transport)
         self.site.connections.joined(self)
+
+    def getHost(self) -> Any:
+        """Where the connection came in, which each request asks and the system knows."""
+        if self._address is None:
+            self._address = self.transport.getHost()
+        return self._address
 
     def make_room(self) -> None:
         """Close at once, for there are too many connections."""
@@ -399,9 +406,10 @@ class Resource(resource.Resource):
         try:
             if request.too_large:
                 raise request.body_too_large()
-            request.site.guard.check(
-                request.method.decode("ascii", "replace"), request.header, self.segment_in_host
-            )
+            if may_be_browser(name for name, _ in request.requestHeaders.getAllRawHeaders()):
+                request.site.guard.check(
+                    request.method.decode("ascii", "replace"), request.header, self.segment_in_host
+                )
             if request.method == b"OPTIONS" and _answer_preflight(request):
                 return server.NOT_DONE_YET
             if self.gate.is_closed and request.path in (CHALLENGE_PATH, TICKET_PATH):
