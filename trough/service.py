@@ -25,6 +25,7 @@ from twisted.web.resource import Resource
 from trough import __version__, errors
 from trough.access.gate import RELOAD_SECONDS, Gate
 from trough.cluster_client.client import Cluster
+from trough.cluster_client.kept_answers import MOST
 from trough.example import Example
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import ExecutorPool
@@ -361,6 +362,7 @@ def _query_limits(settings: Settings) -> QueryLimits:
         settings.write_seconds,
         settings.max_rows,
         settings.max_sql_length,
+        settings.result_cache,
     )
 
 
@@ -436,7 +438,11 @@ def _add_sync(common: _Common) -> MasterSyncController:
     )
     StopHook(peers.close).setServiceParent(stack)
     cluster = Cluster(
-        common.metadata, reactor, common.gate.credential, gather_memory=settings.gather_memory
+        common.metadata,
+        reactor,
+        common.gate.credential,
+        gather_memory=settings.gather_memory,
+        kept_answers=min(MOST, settings.result_cache),
     )
     StartHook(lambda: _prepare_gathers(common, cluster)).setServiceParent(stack)
     # Before the controller, and so closed after it, for it takes the metadata store along.

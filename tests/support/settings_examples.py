@@ -67,6 +67,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "MAX_WRITE_EXECUTORS": (12, "12", 12),
     "EXECUTOR_MEMORY": (2**28, "256 MiB", 2**28),
     "GATHER_MEMORY": (2**29, "512 MiB", 2**29),
+    "RESULT_CACHE": ("32 MiB", "32 MiB", 2**25),
     "KEPT_HANDLES": (0, "0", 0),
     "QUERY_SECONDS": (20, "20", 20.0),
     "MAX_QUERY_SECONDS": (900, "900", 900.0),
@@ -188,7 +189,10 @@ WRONG: dict[str, list[object]] = {
             "MAX_LITERAL",
         )
     },
-    **{key: [-1, 1.5, True, "x", 2**63] for key in ("MAX_WRITE_GROWTH", "MAX_SEGMENT_SIZE")},
+    **{
+        key: [-1, 1.5, True, "x", 2**63]
+        for key in ("RESULT_CACHE", "MAX_WRITE_GROWTH", "MAX_SEGMENT_SIZE")
+    },
     "MAX_LINE": [0, 8191, "8 kB", 1.5, True, 2**63],
     "COLD_CACHE_BYTES": [-1, 1.5, True, "x", 2**63],
     "RUN_AS_COLD_STORAGE_NODE": [1, 0, "yes", "true"],

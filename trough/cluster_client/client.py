@@ -26,10 +26,18 @@ from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.existing import SegmentSet, existing
 from trough.cluster_client.fan_out import FanOut
 from trough.cluster_client.interfaces import Listener, QueryRequest, QueryStats, WorkerClientFactory
-from trough.cluster_client.router import SegmentRouter
+from trough.cluster_client.router import SegmentRouter, WorkerAddress
 from trough.cluster_client.transports import Workers, refuse_parameters
 from trough.metadata import Metadata
-from trough.model import Copy, Leader, Schema, Worker, check_segment_id, segment_word
+from trough.model import (
+    Copy,
+    Leader,
+    Schema,
+    Worker,
+    check_segment_id,
+    segment_of_word,
+    segment_word,
+)
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.values import Parameters
 
@@ -60,6 +68,8 @@ class Cluster:
     :param credential: to prove where servers ask for it
     :param gather_memory: bytes that SQLite may use in the process of each GATHER; None: as
         :mod:`trough.cluster_client.gather_process` has it
+    :param kept_answers: bytes of answers of GATHERs that are kept, 0 for none; None: as
+        :mod:`trough.cluster_client.kept_answers` has it
     """
 
     def __init__(
@@ -68,12 +78,14 @@ class Cluster:
         reactor: Any,
         credential: Credential | None = None,
         gather_memory: int | None = None,
+        kept_answers: int | None = None,
     ) -> None:
         self.metadata = metadata
         self._reactor = reactor
         self._links = ConnectionPool(reactor, credential)
         self._credential = credential
         self._gather_memory = gather_memory
+        self._kept_answers = kept_answers
         self._closed = False
         self._made_http: HttpClient | None = None
         self._made_gathers: Gathers | None = None
@@ -94,6 +106,7 @@ class Cluster:
         if self._made_gathers is None:
             from trough.cluster_client.gather import Gathers
             from trough.cluster_client.gather_process import MEMORY
+            from trough.cluster_client.kept_answers import MOST
 
             if self._closed:
                 raise errors.Cancelled("this client was closed")
@@ -102,6 +115,7 @@ class Cluster:
                 lambda: Workers(ConnectionPool(self._reactor, self._credential), self._http),
                 self._reactor,
                 MEMORY if self._gather_memory is None else self._gather_memory,
+                MOST if self._kept_answers is None else self._kept_answers,
             )
         return self._made_gathers
 
@@ -134,6 +148,7 @@ class Cluster:
         seconds: float | None = None,
         rows: int | None = None,
         over: WorkerClientFactory | None = None,
+        keep: bool = False,
     ) -> FanOut:
         """Ask one query of each of these segments.
 
@@ -144,6 +159,7 @@ class Cluster:
         :param rows: most rows of one segment, or None
         :param over: connections to ask over; None: those that all queries share, so that
             one which is paused has the others wait as well
+        :param keep: whether workers may keep the answers, and answer from what they kept
         :return: the query under way: ``done``, ``tally``, ``cancel()``, ``pause()``,
             ``resume()``
         :raises trough.errors.BadSegmentId: one of `segments` cannot be a segment's id
@@ -151,7 +167,7 @@ class Cluster:
         unique = list(dict.fromkeys(segments))
         for segment in unique:
             check_segment_id(segment)
-        question = QueryRequest(sql, parameters, seconds, rows)
+        question = QueryRequest(sql, parameters, seconds, rows, keep)
         sources = over or self._workers
         return FanOut(unique, question, listener, self._routes, sources, self._reactor)
 
@@ -216,6 +232,19 @@ class Cluster:
     async def unserved(self, segments: Sequence[str]) -> list[str]:
         """See :meth:`trough.cluster_client.router.SegmentRouter.unserved`."""
         return await self._routes.unserved(segments)
+
+    async def unchanged(self, place: WorkerAddress, word: str) -> dict[str, str] | None:
+        """Whether a worker would answer a QUERY as it did when it gave this word.
+
+        :return: the marks that its answers would carry now, by segment; None: it would not
+        :raises trough.errors.TroughError: it does not say
+        """
+        connection = await self._links.to(place.line)
+        answer = await connection.command("UNCHANGED", word)
+        if answer.fields.get("unchanged") != "yes":
+            return None
+        told = (text.partition(" ") for name, text in answer.lines if name == "STATE")
+        return {segment_of_word(segment): mark for segment, _, mark in told}
 
     async def where(self, segments: Iterable[str]) -> dict[str, list[Copy]]:
         """The copies that can be read of each segment, the least loaded worker's first;

@@ -75,6 +75,8 @@ class FanOut:
     ) -> None:
         self.done: Deferred[QueryStats] = Deferred(lambda _: self.cancel())
         self.tally = QueryStats(len(segments))
+        if question.keep:
+            self.tally.versions = []
         self.paused = False
         self._question = question
         self._listener = listener
@@ -96,6 +98,7 @@ class FanOut:
         # Marks that the listener was not told of.
         self._marks: dict[str, str] = {}
         self._over = False
+        self._asked_in_vain = False
         if question.seconds is not None:
             self._later("deadline", question.seconds + GRACE_SECONDS, self._pass_deadline)
         self._spawn(self._ask_all(segments))
@@ -156,7 +159,7 @@ class FanOut:
         try:
             source = await self._sources.source(place)
             if not self._over:
-                await errand.run(source, self._remaining())
+                self._note_version(place, await self._run(errand, source))
         except errors.BadRequest:
             raise  # no worker would take such a query
         except errors.TroughError as lost:
@@ -167,6 +170,20 @@ class FanOut:
             self._routes.answered(place.node, len(routes))
         for segment in list(errand.unfinished):
             errand.failed(segment, error)
+        self._finish_if_settled()
+
+    async def _run(self, errand: _SubQuery, source: WorkerClient) -> str:
+        try:
+            return await errand.run(source, self._remaining())
+        except errors.BadRequest as refusal:
+            if not (self._question.keep and "keep=" in refusal.message):
+                raise
+            # A worker of an earlier version, which keeps nothing.
+            return await errand.run(source, replace(self._remaining(), keep=False))
+
+    def _note_version(self, place: WorkerAddress, version: str) -> None:
+        if self.tally.versions is not None:
+            self.tally.versions.append((place, version))
 
     def _ask_again(self) -> None:
         """Ask for the segments that failed where they were asked for."""
@@ -232,6 +249,7 @@ class FanOut:
         """A segment was asked for in vain: ask elsewhere, or let it fail."""
         if self._over:
             return
+        self._asked_in_vain = True
         self._columns.pop(segment, None)
         self._held.pop(segment, None)
         self._marks.pop(segment, None)
@@ -290,9 +308,20 @@ class FanOut:
         self._finish_if_settled()
 
     def _finish_if_settled(self) -> None:
-        if not self._unsettled and not self._over:
-            self._stop()
-            self.done.callback(self.tally)
+        if self._unsettled or self._over:
+            return
+        # The word for an answer's version comes behind its last segment.
+        if self.tally.versions is None or self.tally.failed or not self._errands:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._stop()
+        versions = self.tally.versions
+        # A word is about all segments that its worker was asked for.
+        whole = not (self.tally.failed or self._asked_in_vain or self._errands)
+        if versions is not None and not (whole and all(word for _, word in versions)):
+            self.tally.versions = None
+        self.done.callback(self.tally)
 
     def _pass_deadline(self) -> None:
         error = _too_late(self._question.seconds or 0)
@@ -300,6 +329,8 @@ class FanOut:
             self._fail(segment, error)
         for errand in list(self._errands):
             errand.cancel()
+        if not self._over:
+            self._finish()
 
     def _end(self, error: Exception) -> None:
         if self._over:
@@ -364,13 +395,14 @@ class _SubQuery:
         self._routes = routes
         self._running: QueryHandle | None = None
 
-    async def run(self, source: WorkerClient, question: QueryRequest) -> None:
-        """Ask, and wait for the end of the answer."""
+    async def run(self, source: WorkerClient, question: QueryRequest) -> str:
+        """Ask, and wait for the end of the answer; return the word for its version."""
         self._running = source.query(self._routes, question, self)
         if self._fan_out.paused:
             self._running.pause()
         try:
-            await self._running.done
+            summary = await self._running.done
+            return str(getattr(summary, "version", ""))
         finally:
             self._running = None
 

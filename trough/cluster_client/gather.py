@@ -21,7 +21,16 @@ from trough import errors
 from trough.cluster_client.existing import UNKNOWN, SegmentSet, SetUnknown
 from trough.cluster_client.gather_driver import GatherResult, Receive, gather
 from trough.cluster_client.gather_process import MEMORY, GatherProcess, GatherProcesses
+from trough.cluster_client.kept_answers import (
+    MOST,
+    SECONDS,
+    Collecting,
+    KeptAnswers,
+    give_again,
+    key_of,
+)
 from trough.cluster_client.transports import Workers
+from trough.gather.errors import stale_refused
 from trough.protocols.line.values import Parameters
 
 if TYPE_CHECKING:
@@ -53,6 +62,7 @@ class Gathers:
     :param cluster: which they ask
     :param new_workers: makes connections for one more at a time
     :param memory: bytes that SQLite may use in the process of each
+    :param kept: bytes of answers that are kept
     """
 
     def __init__(
@@ -61,6 +71,7 @@ class Gathers:
         new_workers: Callable[[], Workers],
         reactor: Any,
         memory: int = MEMORY,
+        kept: int = MOST,
     ) -> None:
         self._cluster = cluster
         self._new_workers = new_workers
@@ -75,6 +86,7 @@ class Gathers:
         self._watching.clock = reactor
         self._idle: Deferred[None] | None = None
         self._closed = False
+        self._answers = KeptAnswers(cluster.unchanged, reactor, kept)
 
     async def run(
         self,
@@ -91,12 +103,21 @@ class Gathers:
     ) -> GatherResult:
         """See :meth:`trough.cluster_client.client.Cluster.gather`."""
         found = await segments_of(self._cluster, segments, partial, self._reactor)
-        if found.exist:
-            await self._wait_for_copies(found.ids)
         if not found.ids:
             raise errors.BadRequest("there are no segments to gather from")
+        key = key_of(found.ids, sql, parameters, within)
+        if found.unknown is None:
+            kept = await self._answers.find(key, min(SECONDS, (seconds or SECONDS) / 2))
+            if kept is not None:
+                if refuse_stale and kept[1]:
+                    raise stale_refused(kept[1], len(found.ids))
+                return await give_again(*kept, receive)
+        if found.exist:
+            await self._wait_for_copies(found.ids)
         if self._closed:
             raise errors.Cancelled("this client was closed")
+
+        collecting = None if receive is None else Collecting(receive)
 
         async def run(process: GatherProcess, workers: Workers) -> GatherResult:
             return await gather(
@@ -110,7 +131,7 @@ class Gathers:
                 within=within,
                 seconds=seconds,
                 now=time.time(),
-                receive=receive,
+                receive=collecting,
                 exist=found.exist,
                 refuse_stale=refuse_stale,
             )
@@ -121,6 +142,9 @@ class Gathers:
             result = await running
             if found.unknown is not None:
                 result.missing = {UNKNOWN: found.unknown, **result.missing}
+            elif result.versions:
+                rows = result.rows if collecting is None else collecting.rows
+                self._answers.keep(key, result.names, rows, result.versions)
             return result
         finally:
             self._running.discard(running)

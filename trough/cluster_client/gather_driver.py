@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.cluster_client.gather_process import GatherProcess
+from trough.cluster_client.router import WorkerAddress
 from trough.gather import messages
 from trough.gather.errors import stale_refused
 from trough.gather.limits import Limits
@@ -48,6 +49,7 @@ class GatherCluster(Protocol):
         *,
         listener: Any,
         seconds: float | None = None,
+        keep: bool = False,
     ) -> GatherCall: ...
 
 
@@ -60,12 +62,15 @@ class GatherResult:
     :ivar missing: segments that failed, where that was allowed, and why
     :ivar stale: segments in the answer whose state need not be the present one, with their
         marks: ``last-promoted`` or ``unconfirmed``
+    :ivar versions: the workers that were asked, with the words for the states that they
+        answered from, if the same question would be answered alike from these; else None
     """
 
     names: tuple[str, ...] = ()
     rows: Rows = field(default_factory=list)
     missing: Mapping[str, errors.TroughError] = field(default_factory=dict)
     stale: Mapping[str, str] = field(default_factory=dict)
+    versions: list[tuple[WorkerAddress, str]] | None = None
 
 
 #: Takes the names and some rows; what it returns is waited for.
@@ -130,6 +135,8 @@ async def gather(
         running.close()
     result.names, result.missing = running.names, running.missing
     result.stale = running.stale
+    if running.repeatable and not running.missing:
+        result.versions = running.versions
     return result
 
 
@@ -160,6 +167,9 @@ class _Running:
         exist: bool,
     ) -> None:
         self._exist = exist
+        #: See :class:`GatherResult`; and whether the plan lets an answer be repeated.
+        self.versions: list[tuple[WorkerAddress, str]] | None = []
+        self.repeatable = False
         #: Marks of the segments whose state need not be the present one.
         self.stale: dict[str, str] = {}
         self.names: tuple[str, ...] = ()
@@ -206,8 +216,7 @@ class _Running:
         await self._handed_on()
 
     async def _next_requests(self) -> list[tuple[tuple[str, ...], str, Any]]:
-        _, requests, names = await self._answer(messages.NEXT)
-        self.names = names
+        _, requests, self.names, self.repeatable = await self._answer(messages.NEXT)
         return requests
 
     async def _answer(self, question: int) -> Any:
@@ -233,19 +242,27 @@ class _Running:
 
     def _ask(self, segments: tuple[str, ...], sql: str, parameters: Any) -> GatherCall:
         left = None if self._end is None else max(0.001, self._end - self._clock.seconds())
-        call = self._cluster.query(segments, sql, parameters, listener=self, seconds=left)
+        # Workers find out by themselves what may be kept.
+        call = self._cluster.query(
+            segments, sql, parameters, listener=self, seconds=left, keep=True
+        )
         if self._pauses:
             call.pause()
         return call
 
     async def _over(self, call: GatherCall) -> None:
+        versions = None
         try:
-            await call.done
+            versions = (await call.done).versions
         except errors.Cancelled:
             self._check()
             # By us: the answer is whole, or the process itself will say what is wrong.
             if self._refusal is None and not self._satisfied:
                 raise
+        if versions is None:
+            self.versions = None
+        elif self.versions is not None:
+            self.versions += versions
 
     def _stop(self, error: errors.TroughError) -> None:
         """End everything with this error."""

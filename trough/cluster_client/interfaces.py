@@ -37,12 +37,14 @@ class QueryRequest:
 
     :ivar seconds: that are left of the deadline, or None for the workers' own
     :ivar rows: most rows of one segment, or None for no limit of the asker's
+    :ivar keep: whether answers may be kept, and come from what was kept
     """
 
     sql: str
     parameters: Parameters | None = None
     seconds: float | None = None
     rows: int | None = None
+    keep: bool = False
 
 
 class WorkerClient(Protocol):
@@ -86,6 +88,8 @@ class QueryStats:
     :ivar rows: of the segments that answered
     :ivar restarted: how many times a segment's rows were void
     :ivar seconds: that it took
+    :ivar versions: with `keep`, the workers that answered, each with the word for the state
+        that it answered from; None where some answer has none
     """
 
     segments: int
@@ -94,6 +98,7 @@ class QueryStats:
     rows: int = 0
     restarted: int = 0
     seconds: float = 0.0
+    versions: list[tuple[WorkerAddress, str]] | None = None
 
     @property
     def complete(self) -> bool:

@@ -33,6 +33,7 @@ class LineSource:
             listener=listener,
             seconds=question.seconds,
             rows=question.rows,
+            keep=question.keep,
         )
 
 

@@ -17,7 +17,8 @@ Message = tuple[Any, ...]
 # -- from the front to an executor ------------------------------------------------------
 
 #: part, text, parameters, deadline, row limit, framing, tag, window, client, whether it is
-#: never handed back, targets; a target is segment, path, generation, writable
+#: never handed back, whether its answers may be kept, targets; a target is segment, path,
+#: generation, writable
 READ = 1
 #: number, place in the table of begun writes, text, parameters, deadline, seconds that it
 #: may run, client, segment, path, generation
@@ -46,7 +47,7 @@ SOME = 2
 FAILED = 3
 #: part, places, counts, pieces: answers of a part of several segments. For each piece the
 #: place of its segment, or its complement where more of that segment follows, and a count,
-#: 0 where more follows
+#: 0 where more follows. Where answers may be kept, also the numbers of those pieces that may
 PIECES = 4
 #: part: everything of a part of several segments has been said
 FINISHED = 5

@@ -81,7 +81,7 @@ class BlockingGathering:
 
         :raises trough.errors.TroughError: it cannot be answered
         """
-        _, requests, names = yield from self._ask(messages.NEXT, tick)
+        _, requests, names, _ = yield from self._ask(messages.NEXT, tick)
         self.names = names
         return requests
 

@@ -35,6 +35,7 @@ class GatherPlan:
     :ivar shipped: else, tables whose rows are sent; `parts`, SELECTs in it that are divided
     :ivar final_text: runs at the end, where that is not the text itself
     :ivar indexes: statements that create indexes for it
+    :ivar repeatable: no clock, chance or connection has a part in the answer
     """
 
     text: str
@@ -55,6 +56,7 @@ class GatherPlan:
     indexes: tuple[str, ...] = ()
     with_segment: bool = False
     within: bool = False
+    repeatable: bool = False
     _asks: dict[Any, tuple[SegmentSchema, SegmentQuery | None]] = field(
         default_factory=dict, compare=False, repr=False
     )

@@ -39,7 +39,8 @@ CLOSE = 10
 
 # -- from the process --------------------------------------------------------------------
 
-#: requests, names of the answer's columns; a request is segments, sql, parameters
+#: requests, names of the answer's columns, whether the same question would be answered alike
+#: while no segment changes; a request is segments, sql, parameters
 REQUESTS = 1
 #: rows, missing: with the last of them a list of segment, code, message, hint; else None
 RESULT = 2

@@ -38,6 +38,7 @@ from trough.gather.scopes import ROWIDS, Unresolved
 from trough.gather.shipping import shipped_tables
 from trough.gather.union_database import SEGMENT, Prepared, UnionDatabase
 from trough.gather.views import with_what_is_beneath
+from trough.sql.sandbox import MOVING
 
 _SYSTEM_TABLES = frozenset(
     {"sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema"}
@@ -76,6 +77,13 @@ def plan(
     return _Planning(text, schema, bound, within, now, (sql, parameters or ())).plan()
 
 
+def _is_repeatable(prepared: Prepared) -> bool:
+    """Whether a query depends on nothing but what segments hold, by all that it calls, in
+    views too."""
+    pragmas = any(name.startswith("pragma_") for name in prepared.tables)
+    return prepared.functions.isdisjoint(MOVING) and not pragmas
+
+
 class _Planning:
     """The work of :func:`plan`; `original` has the user's own text and parameters."""
 
@@ -101,7 +109,8 @@ class _Planning:
             self._check(prepared)
             check_ranks(prepared, self.schema, self.within)
             self._check_conflicts(prepared, catalogue.with_segment)
-            return self._plan(catalogue, prepared)
+            plan = self._plan(catalogue, prepared)
+            return replace(plan, repeatable=_is_repeatable(prepared))
         finally:
             catalogue.close()
 

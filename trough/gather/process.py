@@ -193,7 +193,8 @@ class Session:
         self._lost.clear()
         asked = self._session.next_requests()
         requests = [(each.segments, each.sql, as_plain(each.parameters)) for each in asked]
-        return messages.REQUESTS, requests, tuple(self._session.names)
+        session = self._session
+        return messages.REQUESTS, requests, tuple(session.names), session.repeatable
 
     def _more(self) -> Message:
         if self._result is None:

@@ -205,6 +205,11 @@ class GatherSession:
         """Of the answer's columns; empty until they are known."""
         return self.plan.names if self.plan is not None else ()
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same question would be answered alike while no segment changes."""
+        return self.plan is not None and self.plan.repeatable
+
     def take(self) -> list[Sequence[Any]]:
         """Rows that may be passed on already; those of a plain query come so."""
         return self._merger.take() if self._merger is not None else []

@@ -273,6 +273,9 @@ class Settings:
     kept_handles: int = _key(
         Integer(0, 1_000_000), 6000, "Segments that one such process keeps open, each some 70 kB."
     )
+    result_cache: int = _key(
+        Size(0), "64 MiB", "Bytes of answers to GATHERs that a process keeps; 0 keeps none."
+    )
 
     # -- what a request may have --
     query_seconds: float = _key(

@@ -25,11 +25,12 @@ class Handle:
     :ivar page_limit: pages that the file may grow to; 0 where nothing was said of that
     :ivar writable: whether the file is being written
     :ivar makes_json: whether it was given the function that JSON by SQLite needs
+    :ivar repeats: for SQL texts whether they give the same again while the file is the same
     """
 
     __slots__ = (
         *("connection", "cursor", "generation", "makes_json"),
-        *("names", "page_limit", "path", "segment", "writable"),
+        *("names", "page_limit", "path", "repeats", "segment", "writable"),
     )
 
     def __init__(
@@ -42,6 +43,7 @@ class Handle:
         self.generation = generation
         self.writable = writable
         self.names: dict[str, Any] = {}
+        self.repeats: dict[str, bool] = {}
         self.makes_json = False
         self.page_limit = 0
 
@@ -89,6 +91,10 @@ class Handles:
         kept[segment] = handle
         if len(kept) > self._limit:
             kept.pop(next(iter(kept))).connection.close()
+
+    def kept(self, segment: str) -> Handle | None:
+        """The handle on a segment that nobody uses, if there is one; it stays where it is."""
+        return self._kept.get(segment)
 
     def clear(self) -> int:
         """Close all handles that are kept, for their memory; return how many."""

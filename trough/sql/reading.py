@@ -80,6 +80,28 @@ class Reader:
             return found
         return self._large(query, handle, *found)
 
+    def begin_repeatable(
+        self, query: Query, segment: str, path: str, generation: int, writable: bool
+    ) -> tuple[Answer, bool]:
+        """As :meth:`begin`; and whether the answer is whole, and would be the same again while
+        the file is the same.
+
+        SQLite reports the functions of a text, and of views in it, when it compiles the text.
+        So it is known for a text that was compiled in here, and doubted for any other.
+        """
+        sandbox = self._sandbox
+        sandbox.selects = sandbox.moving = 0
+        answer = self.begin(query, segment, path, generation, writable)
+        handle = self._handles.kept(segment)
+        if not answer.over or handle is None:
+            return answer, False
+        repeats, text = handle.repeats, query.plan.text
+        if sandbox.selects:
+            if len(repeats) >= sqlite.KEPT_STATEMENTS:
+                repeats.clear()
+            repeats[text] = not sandbox.moving
+        return answer, not sandbox.moving and repeats.get(text, False)
+
     def _failed(self, error: BaseException, path: str, handle: Handle | None) -> errors.TroughError:
         connection = None if handle is None else handle.connection
         told = self._engine.error(error, path, connection)

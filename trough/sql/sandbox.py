@@ -126,6 +126,15 @@ FUNCTIONS = _names(
     """
 )
 
+#: Of these the ones whose value need not be the same at the next call. Time functions are
+#: among them, as each may be given ``'now'``, in a row too.
+MOVING = _names(
+    """
+    changes current_date current_time current_timestamp date datetime julianday
+    last_insert_rowid random randomblob strftime time timediff total_changes unixepoch
+    """
+)
+
 # What ALTER TABLE calls within; SQLite lets nobody else call them.
 _ALTERING_FUNCTIONS = _names(
     """
@@ -177,6 +186,7 @@ class Sandbox:
         self._modules = MODULES if virtual_tables else frozenset()
         self.selects = 0
         self.functions = 0
+        self.moving = 0
 
     def authorize(
         self,
@@ -199,8 +209,11 @@ class Sandbox:
             return ALLOWED
         if action == Action.FUNCTION:
             self.functions += 1
+            if (second or "").lower() in MOVING:
+                self.moving += 1
             allowed = _function_allowed(second or "", mode)
         elif action == Action.PRAGMA:
+            self.moving += 1
             allowed = _pragma_allowed((first or "").lower(), second, mode)
         elif mode == Mode.WRITE and action in _VIRTUAL:
             allowed = (second or "").lower() in self._modules and database == "main"

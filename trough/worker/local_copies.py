@@ -14,6 +14,10 @@ from trough.executors.pool.pool import Target
 from trough.worker.catalogue import Entry
 from trough.worker.write_tracking import WriteTracker
 
+#: Of what a copy holds: the number of its file, and how many writes it has had. Both grow, and no
+#: two states of a segment on a worker have the same as long as the worker runs.
+Version = tuple[int, int]
+
 
 class LocalCopy:
     """A segment's local copy, as the worker knows it while it runs.
@@ -50,6 +54,12 @@ class LocalCopy:
     def noted(self) -> bool:
         """Whether the catalogue records durably that the copy has unpromoted writes."""
         return self.entry.unpromoted and not self.noting
+
+    @property
+    def version(self) -> Version | None:
+        """Of what it holds; None while a write is under way."""
+        writes = self.writes
+        return (self.target.generation, writes.started) if writes.idle else None
 
     def is_unused_but_by(self, client: str) -> bool:
         """Whether `client` alone provisioned it, as a new segment, and nothing was stored."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Collection, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -27,15 +27,21 @@ from trough.executors.pool.pool import (
     Target,
 )
 from trough.model import READ, WRITE, Copy, Lock, Worker, segment_word
+from trough.util.slices import in_slices
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController
-from trough.worker.local_copies import LocalCopy
+from trough.worker.kept_query import KeptQuery, Remembered
+from trough.worker.kept_results import KeptResults
+from trough.worker.local_copies import LocalCopy, Version
 from trough.worker.peer_reachability import PeerReachability
 from trough.worker.read_rule import Holder, Knowledge, decide
 from trough.worker.write_routing import WriteRouter
 from trough.worker.writing import Write
 
 _log = Logger()
+
+#: See :meth:`trough.executors.pool.pool.ExecutorPool.read`.
+Keeper = Callable[[Target, int, bytes], None]
 
 _Found = TypeVar("_Found")
 
@@ -56,6 +62,7 @@ class QueryLimits:
     :ivar write_seconds: that a write may run where it does not say
     :ivar rows: of one segment, at most; 0 for any number
     :ivar sql: bytes of a read's SQL, at most
+    :ivar kept: bytes of answers that are kept, of all requests
     """
 
     seconds: float
@@ -63,6 +70,7 @@ class QueryLimits:
     write_seconds: float
     rows: int
     sql: int
+    kept: int = 0
 
 
 class Reading(NamedTuple):
@@ -90,6 +98,9 @@ class QueryService:
         self._pool = pool
         pool.when_damaged = self.damaged
         self._limits = limits
+        #: Answers to questions that may be kept.
+        self.results = KeptResults(limits.kept)
+        self._remembered = Remembered()
         #: As :meth:`_limits_of`, which makes something new at each call.
         self.limits = functools.lru_cache(maxsize=4096)(self._limits_of)
 
@@ -311,6 +322,7 @@ class QueryService:
         framing: Framing,
         tag: str,
         receiver: Receiver,
+        keeper: Keeper | None = None,
     ) -> Job:
         """Ask the executors; see :meth:`trough.executors.pool.pool.ExecutorPool.read`.
 
@@ -320,7 +332,58 @@ class QueryService:
             raise errors.TooLarge(
                 f"the SQL has {len(sql)} bytes, and a read may have {self._limits.sql}"
             )
-        return self._pool.read(targets, sql, parameters, limits, framing, tag, receiver)
+        return self._pool.read(targets, sql, parameters, limits, framing, tag, receiver, keeper)
+
+    # -- answers that are kept ---------------------------------------------------------
+
+    def kept_query(self, sql: str | bytes, parameters: Any, rows: int, tag: str) -> KeptQuery:
+        """A question whose answers may be kept, and found; see :mod:`trough.worker.kept_query`."""
+        copy_of = self.worker.segments.get
+        return KeptQuery(self.results, copy_of, sql, parameters, rows, tag)
+
+    def remember(self, query: KeptQuery, segments: int) -> str:
+        """A word for :meth:`unchanged`, if all of so many segments answered from a known
+        version; else an empty text."""
+        if len(query.versions) != segments:
+            return ""
+        return self._remembered.add(query.versions)
+
+    def remembered(self, word: str) -> list[str]:
+        """The segments of a question that has a word; none where the word is not known."""
+        return [copy.entry.segment for copy, _ in self._remembered.find(word) or ()]
+
+    async def unchanged(self, word: str) -> dict[str, str] | None:
+        """Whether each segment of a question would answer here as it did then.
+
+        :return: the marks that answers would carry now, by segment; None: some would answer
+            otherwise, or elsewhere, or the word is not known
+        """
+        versions = self._remembered.find(word)
+        if versions is None:
+            return None
+        if self.has_to_wait:
+            await self.wait()
+        marks: dict[str, str] = {}
+
+        def compare(some: Sequence[tuple[LocalCopy, Version]]) -> tuple[()]:
+            knowledge = self.worker.confirmation.knowledge
+            present, local = self.worker.segments.get, self._local
+            for copy, version in some:
+                segment = copy.entry.segment
+                if present(segment) is not copy or copy.version != version:
+                    raise _Changed
+                reading = local(segment, knowledge)
+                if reading is None:
+                    raise _Changed
+                if reading.mark:
+                    marks[segment] = reading.mark
+            return ()
+
+        try:
+            await in_slices(compare, versions)
+        except _Changed:
+            return None
+        return marks
 
     def read_cold(
         self,
@@ -367,6 +430,10 @@ class QueryService:
                 reason=failure.value,
             )
         )
+
+
+class _Changed(Exception):
+    """A segment would answer otherwise, or elsewhere."""
 
 
 def _unknown(result: object, seconds: float) -> NoReturn:

@@ -273,7 +273,8 @@ class ExecutorLoop:
         except errors.TroughError as error:
             self.send((ipc.FAILED, number, *told(error)))
             return
-        kind = SingleSegmentRead if len(message[-1]) == 1 else MultiSegmentRead
+        targets, keeps = message[-1], message[-2]
+        kind = SingleSegmentRead if len(targets) == 1 and not keeps else MultiSegmentRead
         part = kind(number, plan, parameters, deadline, limit, _FRAMINGS[framing], *rest)
         self.parts[number] = part
         self.ready.append(part)

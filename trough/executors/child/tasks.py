@@ -67,6 +67,7 @@ class ReadPart(Task, Query):
     :ivar number: by which the front knows it
     :ivar window: bytes that may be on their way
     :ivar stays: it is never handed back
+    :ivar keeps: whether the front may keep answers that would be the same again
     :ivar targets: all that it was given
     """
 
@@ -82,10 +83,12 @@ class ReadPart(Task, Query):
         window: int,
         client: str,
         stays: bool,
+        keeps: bool,
         targets: list[Target],
     ) -> None:
         self.client = client
         self.stays = stays
+        self.keeps = keeps
         self.number = number
         self.plan = plan
         self.parameters = parameters
@@ -203,6 +206,7 @@ class MultiSegmentRead(ReadPart):
         self._places: list[int] = []
         self._counts: list[int] = []
         self._pieces: list[bytes] = []
+        self._repeatable: list[int] = []
         self._size = 0
 
     def turn(self, executor: ExecutorLoop, now: float) -> None:
@@ -248,7 +252,10 @@ class MultiSegmentRead(ReadPart):
         try:
             # What has sent some rows cannot be asked again.
             self.movable = not (self.stays or self._under_way)
-            answer = executor.reader.begin(self, *target)
+            if self.keeps:
+                answer, repeatable = executor.reader.begin_repeatable(self, *target)
+            else:
+                answer, repeatable = executor.reader.begin(self, *target), False
             self.handed_back = False
         except errors.TroughError as error:
             if not self.handed_back:
@@ -258,6 +265,8 @@ class MultiSegmentRead(ReadPart):
             executor.watched = None
             self.movable = False
         if answer.over:
+            if repeatable:
+                self._repeatable.append(len(self._pieces))
             self._add(executor, place, answer.first, answer.count)
         else:
             self._under_way.append((place, target[0], answer))
@@ -303,10 +312,13 @@ class MultiSegmentRead(ReadPart):
     def tell(self, executor: ExecutorLoop) -> None:
         """Send what there is to say."""
         if self._places:
-            message = (ipc.PIECES, self.number, self._places, self._counts, self._pieces)
+            message: ipc.Message = (
+                *(ipc.PIECES, self.number, self._places, self._counts, self._pieces),
+                *((self._repeatable,) if self._repeatable else ()),
+            )
             self.unacknowledged += self._size
             size, self._size = self._size, 0
-            self._places, self._counts, self._pieces = [], [], []
+            self._places, self._counts, self._pieces, self._repeatable = [], [], [], []
             executor.send(message, size)
 
 

@@ -192,11 +192,15 @@ class ExecutorPool(service.Service):
         framing: Framing,
         tag: str,
         receiver: Receiver,
+        keeper: Callable[[Target, int, bytes], None] | None = None,
     ) -> Job:
         """Ask one SQL text of any number of segments.
 
         :param targets: exactly one for :attr:`Framing.OBJECTS`
         :param tag: what each line begins with, for :attr:`Framing.LINES`
+        :param keeper: is given each segment's lines that are whole, and that the text would
+            give again while the file is the same: target, number of rows, lines. For
+            :attr:`Framing.LINES` alone
         :raises trough.errors.BadRequest: a parameter that SQLite could not store
         :raises trough.errors.Unavailable: the pool is not running
         """
@@ -216,6 +220,8 @@ class ExecutorPool(service.Service):
             self.when_damaged,
             limits.client,
         )
+        if keeper is not None:
+            job.keeper = keeper
         if targets and not self._changing:
             self._reads.ask(job, targets)
         else:
@@ -401,9 +407,12 @@ class ExecutorPool(service.Service):
         places: list[int],
         counts: list[int],
         pieces: list[bytes],
+        repeatable: list[int] | None = None,
     ) -> None:
         part = executor.outstanding.get(number)
         if part is not None:
+            if repeatable:
+                part.job.keep(part, places, counts, pieces, repeatable)
             part.job.pieces(part, places, counts, pieces)
 
     def _finished(self, executor: ExecutorProcess, number: int) -> None:

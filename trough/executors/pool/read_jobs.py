@@ -100,6 +100,8 @@ class ReadJob(Job):
     _failed = 0
     _rows = 0
     _corrupt: tuple[str, ...] = ()
+    #: Takes whole answers that would be the same again: target, number of rows, lines.
+    keeper: Callable[[Target, int, bytes], None] | None = None
 
     def __init__(
         self,
@@ -143,6 +145,7 @@ class ReadJob(Job):
             WINDOW,
             self.client,
             stays,
+            self.keeper is not None,
             [(each.segment, each.path, each.generation, each.writable) for each in targets],
         )
 
@@ -217,6 +220,19 @@ class ReadJob(Job):
         if chunk:
             self._give(chunk)
         part.taken(size)
+
+    def keep(
+        self,
+        part: ReadTask,
+        places: list[int],
+        counts: list[int],
+        pieces: list[bytes],
+        repeatable: list[int],
+    ) -> None:
+        """Pass on those answers of `part` that would be the same again."""
+        if self.keeper is not None:
+            for number in repeatable:
+                self.keeper(part.targets[places[number]], counts[number], pieces[number])
 
     def _count_failures(self, part: ReadTask, places: list[int], counts: list[int]) -> None:
         for place, count in zip(places, counts, strict=True):

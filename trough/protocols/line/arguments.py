@@ -44,6 +44,7 @@ class QueryArguments:
     :ivar seconds: the deadline that was asked for, or None
     :ivar rows: most rows of one segment, or None where that was not said
     :ivar parameters: for the statement's places, or None
+    :ivar keep: whether the answer may come from what was kept, and be kept
     """
 
     segments: tuple[str, ...]
@@ -52,6 +53,7 @@ class QueryArguments:
     rows: int | None
     parameters: Parameters | None
     sql: str
+    keep: bool = False
 
 
 @dataclass(slots=True)
@@ -84,16 +86,18 @@ class GatherArguments:
 
 
 def parse_query_arguments(request: Request) -> QueryArguments:
-    """``QUERY <ids|~pattern> [seconds=N] [rows=N] [bind=JSON] SQL``."""
+    """``QUERY <ids|~pattern> [seconds=N] [rows=N] [keep=yes] [bind=JSON] SQL``."""
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
         segment, bind, text = match.groups()
         parameters = None if bind is None else decode_parameters(bind)
         return QueryArguments((_segment(segment),), None, None, None, parameters, _text(text))
     words = _Words(request)
     segments, pattern = _selection(words.next("the segments"))
-    seconds, rows, parameters = _settings(words.options(_QUERY_OPTIONS))
+    given = words.options(_QUERY_OPTIONS)
+    seconds, rows, parameters = _settings(given)
     sql = words.rest("the SQL")
-    return QueryArguments(segments, pattern, seconds, rows, parameters, sql)
+    keep = _yes_or_no(given, "keep")
+    return QueryArguments(segments, pattern, seconds, rows, parameters, sql, keep)
 
 
 def parse_write_arguments(request: Request) -> WriteArguments:
@@ -203,7 +207,7 @@ def parse_no_arguments(request: Request) -> None:
     _Words(request).end()
 
 
-_QUERY_OPTIONS = ("seconds", "rows", "bind")
+_QUERY_OPTIONS = ("seconds", "rows", "keep", "bind")
 _WRITE_OPTIONS = ("seconds", "bind")
 _GATHER_OPTIONS = ("partial", "within", "stale", "seconds", "bind")
 _PROVISION_OPTIONS = ("schema",)

@@ -108,16 +108,18 @@ class LineConnection(Protocol):
         listener: QueryListener,
         seconds: float | None = None,
         rows: int | None = None,
+        keep: bool = False,
     ) -> Call:
         """Ask segments that the server holds.
 
         :param seconds: the deadline, or None for the server's own
         :param rows: most rows of one segment
+        :param keep: whether answers may be kept, and come from what was kept
         :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that
             cannot be one; nothing was sent
         """
         tag = self._tag()
-        request = format_query(tag, segments, sql, parameters, seconds, rows)
+        request = format_query(tag, segments, sql, parameters, seconds, rows, keep)
         call = Call(self, tag, listener)
         self._ask(tag, call, request)
         return call

@@ -198,6 +198,7 @@ def format_query(
     parameters: Parameters | None = None,
     seconds: float | None = None,
     rows: int | None = None,
+    keep: bool = False,
 ) -> bytes:
     """A query as it is sent.
 
@@ -205,6 +206,8 @@ def format_query(
         be one
     """
     arguments = [format_segments(segments), *format_options(seconds, rows, parameters)]
+    if keep:
+        arguments.append(b"keep=yes")
     return format_request(tag, b"QUERY", *arguments, format_text(sql.encode()))
 
 

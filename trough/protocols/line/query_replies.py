@@ -51,6 +51,7 @@ class Summary:
     :ivar failed: of those, the ones without a whole answer
     :ivar milliseconds: that the server took
     :ivar complete: whether every segment answered whole
+    :ivar version: see ``QUERY`` with ``keep=yes``; empty where there is none
     """
 
     segments: int
@@ -58,6 +59,7 @@ class Summary:
     rows: int
     milliseconds: int
     complete: bool
+    version: str = ""
 
 
 def deliver(listener: QueryListener, word: bytes, rest: bytes) -> None:
@@ -90,12 +92,14 @@ def parse_summary(rest: bytes) -> Summary:
     plain = _PLAIN_END.match(rest)
     if plain is not None:
         segments, failed, rows, ms = map(int, plain.groups()[:4])
-        return Summary(segments, failed, rows, ms, plain[5] == b"yes")
+        if plain.end() == len(rest):
+            return Summary(segments, failed, rows, ms, plain[5] == b"yes")
     told = parse_fields(rest.decode())
     segments, failed, rows, ms = (
         int(told.get(name, 0)) for name in ("segments", "failed", "rows", "ms")
     )
-    return Summary(segments, failed, rows, ms, told.get("complete") == "yes")
+    complete, version = told.get("complete") == "yes", str(told.get("version", ""))
+    return Summary(segments, failed, rows, ms, complete, version)
 
 
 def decoded(decode: Callable[[bytes], Any], text: bytes) -> Any:

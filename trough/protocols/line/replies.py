@@ -205,13 +205,15 @@ class QueryReply:
         that the request was split into; the last one answers
     """
 
-    __slots__ = ("_error", "_failed", "_parts", "_reply", "_rows", "_segments", "data")
+    __slots__ = ("_error", "_failed", "_parts", "_reply", "_rows", "_segments", "data", "version")
 
     def __init__(self, reply: Reply, parts: int = 1) -> None:
         self._reply = reply
         self._parts = parts
         self._segments = self._failed = self._rows = 0
         self._error: errors.TroughError | None = None
+        #: Gives the word for the state that so many segments answered from, or nothing.
+        self.version: Callable[[int], str] | None = None
         #: The executors' finished lines; what they hold is counted by their outcome.
         self.data = reply.data
 
@@ -220,6 +222,11 @@ class QueryReply:
         self._segments += 1
         self._failed += 1
         self._reply.fail(segment, error)
+
+    def answered(self, segments: int, rows: int) -> None:
+        """Some more segments were answered, by no executor."""
+        self._segments += segments
+        self._rows += rows
 
     def finished(self, outcome: Outcome) -> None:
         """One part has ended."""
@@ -233,8 +240,12 @@ class QueryReply:
         if self._error is not None:
             self._reply.error(self._error)
         else:
+            version = b""
+            if self.version is not None and not self._failed:
+                word = self.version(self._segments)
+                version = f" version={word}".encode() if word else b""
             self._reply._end(
-                b"%b END segments=%d failed=%d rows=%d ms=%d complete=%b\n"
+                b"%b END segments=%d failed=%d rows=%d ms=%d complete=%b%b\n"
                 % (
                     self._reply.tag.encode(),
                     self._segments,
@@ -242,6 +253,7 @@ class QueryReply:
                     self._rows,
                     self._reply.milliseconds,
                     b"no" if self._failed else b"yes",
+                    version,
                 )
             )
 

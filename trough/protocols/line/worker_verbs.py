@@ -20,9 +20,11 @@ from trough.protocols.line.arguments import (
     checked_ids,
     parse_no_arguments,
     parse_query_arguments,
+    parse_word,
     parse_write_arguments,
 )
 from trough.protocols.line.framing import Request
+from trough.protocols.line.kept_reply import KeptReply
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
 from trough.util.slices import SLICE, in_slices
 from trough.worker.queries import QueryService, Reading
@@ -43,7 +45,7 @@ class WorkerVerbs:
         return table(
             Verb(
                 "QUERY",
-                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [bind=JSON] <SQL>",
+                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [keep=yes] [bind=JSON] <SQL>",
                 "asks one SELECT of each of the segments",
                 self._query,
                 "1 QUERY 300001,300002 SELECT count(*) FROM crawled_url",
@@ -64,6 +66,14 @@ class WorkerVerbs:
                 self._status,
                 "1 STATUS",
                 needs=ADMIN | PEER,
+            ),
+            Verb(
+                "UNCHANGED",
+                "<version>",
+                "whether the segments of a QUERY would answer as they did",
+                self._unchanged,
+                "1 UNCHANGED 0123456789abcdef-1",
+                needs=READ | PEER,
             ),
         )
 
@@ -121,6 +131,10 @@ class WorkerVerbs:
         for target, mark in readings:
             if mark:
                 reply.line("STATE", segment_word(target.segment), mark)
+        if arguments.keep and self._queries.results.is_on:
+            targets = [reading.target for reading in readings]
+            reply.follow(KeptReply(self._queries, arguments, limits, targets, reply, receiver))
+            return
         reply.follow(
             self._queries.read(
                 [reading.target for reading in readings],
@@ -249,6 +263,21 @@ class WorkerVerbs:
                 WriteReply(reply),
             )
         )
+
+    async def _unchanged(self, request: Request, reply: Reply) -> None:
+        word = parse_word(request, "the version")
+        grant = reply.connection.grant
+        if grant.limit is not None:
+            await check_many(grant, self._queries.remembered(word), found=True)
+        marks = await self._queries.unchanged(word)
+
+        def state(some: Sequence[tuple[str, str]]) -> tuple[()]:
+            for segment, mark in some:
+                reply.line("STATE", segment_word(segment), mark)
+            return ()
+
+        await in_slices(state, list((marks or {}).items()))
+        reply.ok(unchanged=marks is not None)
 
     async def _status(self, request: Request, reply: Reply) -> None:
         parse_no_arguments(request)

@@ -106,7 +106,10 @@ class ClusterRemote:
     ) -> Query:
         def start(stream: Stream[Event]) -> Any:
             listener = EventListener(stream.put, forgets)
-            return self._cluster.query(segments, sql, parameters or None, listener=listener)
+            # What a GATHER asks is asked again and again, and forgets nothing on its way.
+            return self._cluster.query(
+                segments, sql, parameters or None, listener=listener, keep=not forgets
+            )
 
         return _Running(self._bridge, start)
 

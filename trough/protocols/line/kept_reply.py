@@ -1,0 +1,131 @@
+"""The answer to a QUERY with ``keep=yes``: what was kept is sent, and only the rest is asked.
+
+What was kept is sent in slices, so that neither the reactor nor memory holds much of it at once,
+and no faster than the reader reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from time import monotonic
+
+from twisted.internet.task import TaskFinished, TaskStopped, cooperate
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.executors.pool.pool import Framing, Job, Outcome, ReadLimits, Target
+from trough.protocols.line.arguments import QueryArguments
+from trough.protocols.line.replies import QueryReply, Reply
+from trough.util.slices import SLICE
+from trough.worker.queries import QueryService
+
+_log = Logger()
+
+
+class KeptReply:
+    """One such answer; a job for :meth:`trough.protocols.line.replies.Reply.follow`.
+
+    :param targets: that answer here
+    :param receiver: is told the end of this part
+    """
+
+    def __init__(
+        self,
+        queries: QueryService,
+        arguments: QueryArguments,
+        limits: ReadLimits,
+        targets: Sequence[Target],
+        reply: Reply,
+        receiver: QueryReply,
+    ) -> None:
+        self._queries = queries
+        self._arguments = arguments
+        self._limits = limits
+        self._targets = targets
+        self._tag = reply.tag
+        self._receiver = receiver
+        self._query = queries.kept_query(
+            arguments.sql, arguments.parameters, limits.rows, reply.tag
+        )
+        self._until = monotonic() + limits.seconds
+        self._rest: list[Target] = []
+        self._job: Job | None = None
+        self._paused = False
+        receiver.version = lambda segments: queries.remember(self._query, segments)
+        self._sending = cooperate(self._send())
+        self._sending.whenDone().addCallbacks(self._sent, self._stopped)
+
+    # -- for the reply -----------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """See :class:`trough.protocols.line.replies.Job`."""
+        if self._job is not None:
+            self._job.cancel()
+        else:
+            self._end(errors.Cancelled("the query was cancelled"))
+
+    def pause(self) -> None:
+        """See :class:`trough.protocols.line.replies.Job`."""
+        if self._job is not None:
+            self._job.pause()
+        elif not self._paused:
+            self._paused = True
+            self._sending.pause()
+
+    def resume(self) -> None:
+        """See :class:`trough.protocols.line.replies.Job`."""
+        if self._paused:
+            self._paused = False
+            self._sending.resume()
+        if self._job is not None:
+            self._job.resume()
+
+    # -- inside ------------------------------------------------------------------------
+
+    def _send(self) -> Iterator[None]:
+        for start in range(0, len(self._targets), SLICE):
+            if monotonic() > self._until:
+                raise errors.DeadlineExceeded("the time for it ran out")
+            some = self._targets[start : start + SLICE]
+            lines, rows, rest = self._query.find(some)
+            self._rest += rest
+            self._receiver.answered(len(some) - len(rest), rows)
+            if lines:
+                self._receiver.data(lines)
+            yield
+
+    def _sent(self, _: object) -> None:
+        """Ask what is left."""
+        if not self._rest:
+            self._receiver.finished(Outcome())
+            return
+        try:
+            self._job = self._queries.read(
+                self._rest,
+                self._arguments.sql,
+                self._arguments.parameters,
+                replace(self._limits, seconds=max(0.0, self._until - monotonic())),
+                Framing.LINES,
+                self._tag,
+                self._receiver,
+                self._query.keep,
+            )
+        except errors.TroughError as error:
+            self._receiver.finished(Outcome(error=error))
+
+    def _stopped(self, failure: Failure) -> None:
+        if isinstance(failure.value, errors.TroughError):
+            self._receiver.finished(Outcome(error=failure.value))
+        elif not failure.check(TaskStopped):
+            _log.failure("kept answers could not be sent", failure)
+            error = errors.TroughError("kept answers could not be sent: the log has the reason")
+            self._receiver.finished(Outcome(error=error))
+
+    def _end(self, error: errors.TroughError) -> None:
+        try:
+            self._sending.stop()
+        except TaskFinished:  # and so has the answer
+            return
+        self._receiver.finished(Outcome(error=error))

@@ -1,0 +1,131 @@
+"""A question whose answers may be kept: what is found, what has to be asked, and what it is
+worth to whoever asks it again.
+
+:class:`KeptQuery` is one such question on its way. Once each of its segments has answered from a
+known version it is remembered by a word, and :class:`Remembered` says later whether each segment
+still has that version. As a version never comes back (:mod:`trough.worker.kept_results`), equal
+versions mean that the question would be answered alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import marshal
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trough.executors.pool.pool import Target
+from trough.worker.kept_results import TAG, KeptResults
+from trough.worker.local_copies import LocalCopy, Version
+
+#: Segments of all questions that are remembered; 16 bytes each, and some for the copy.
+MOST_REMEMBERED = 1_000_000
+
+#: Copies, each with the version that it was read at.
+Versions = list[tuple[LocalCopy, Version]]
+
+
+class Remembered:
+    """Questions by word, and the versions of the segments that answered them.
+
+    The one that was not asked for longest goes first.
+    """
+
+    def __init__(self, most: int = MOST_REMEMBERED) -> None:
+        self._most = most
+        self._size = 0
+        # No other run of this process, and no other worker, gives out such words.
+        self._run = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
+        self._sets: OrderedDict[str, Versions] = OrderedDict()
+
+    def add(self, versions: Versions) -> str:
+        """The word for these; empty where they are too many."""
+        if len(versions) > self._most:
+            return ""
+        while self._size + len(versions) > self._most:
+            _, gone = self._sets.popitem(last=False)
+            self._size -= len(gone)
+        word = f"{self._run}-{next(self._numbers)}"
+        self._sets[word] = versions
+        self._size += len(versions)
+        return word
+
+    def find(self, word: str) -> Versions | None:
+        """The versions behind a word; None where it is not known, or not any more."""
+        found = self._sets.get(word)
+        if found is not None:
+            self._sets.move_to_end(word)
+        return found
+
+
+class KeptQuery:
+    """See the module.
+
+    :param copy_of: the present copy of a segment, or None
+    :param parameters: of the statement, as they were checked
+    :param rows: the limit of rows for each segment
+    :param tag: what each line of the answer begins with
+    """
+
+    def __init__(
+        self,
+        results: KeptResults,
+        copy_of: Callable[[str], LocalCopy | None],
+        sql: str | bytes,
+        parameters: Any,
+        rows: int,
+        tag: str,
+    ) -> None:
+        self._results = results
+        self._copy_of = copy_of
+        self._tag = tag
+        # By bytes, as 1, 1.0 and True are equal and not the same to SQLite.
+        bound = marshal.dumps(parameters, 2)
+        self._statement = results.statement((sql, bound, rows), len(sql) + len(bound))
+        #: Of the copies that are asked, before that.
+        self._before: dict[str, tuple[LocalCopy, Version]] = {}
+        #: Of those that have answered from a known version.
+        self.versions: Versions = []
+
+    def find(self, targets: Sequence[Target]) -> tuple[bytes, int, list[Target]]:
+        """The kept answers of some targets.
+
+        :return: finished lines, their number of rows, and the targets that have to be asked
+        """
+        asked: list[Target] = []
+        copies: list[LocalCopy] = []
+        for target in targets:
+            copy = self._copy_of(target.segment)
+            if copy is None or copy.target is not target or copy.version is None:
+                asked.append(target)
+            else:
+                copies.append(copy)
+        entries, others = self._results.find(self._statement, copies)
+        if others:
+            missed = {copy.entry.segment for copy in others}
+            copies = [copy for copy in copies if copy.entry.segment not in missed]
+        for copy in others:
+            version = copy.version
+            if version is not None:
+                self._before[copy.entry.segment] = (copy, version)
+            asked.append(copy.target)
+        self.versions += [
+            (copy, entry.version) for copy, entry in zip(copies, entries, strict=True)
+        ]
+        lines = b"".join([entry.lines for entry in entries])
+        rows = sum(entry.rows for entry in entries)
+        return lines.replace(TAG, self._tag.encode()), rows, asked
+
+    def keep(self, target: Target, rows: int, lines: bytes) -> None:
+        """Take a whole answer that would be the same again."""
+        before = self._before.pop(target.segment, None)
+        if before is None:
+            return
+        copy, version = before
+        self.versions.append(before)
+        if copy.version == version:
+            segment = target.segment
+            self._results.keep(self._statement, segment, version, rows, lines, self._tag)
