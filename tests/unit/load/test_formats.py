@@ -817,6 +817,52 @@ def test_parquet_and_arrow(tmp_path):
     assert (found, damage is None) == ([], False)
 
 
+def test_values_that_python_has_no_type_for(tmp_path):
+    """Nanoseconds, as pandas writes them, stay; a time out of range costs its row alone."""
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    def values(column):
+        parquet.write_table(pyarrow.table({"c": column}), tmp_path / "a.parquet")
+        found = loaded(tmp_path / "a.parquet")[0]
+        return [each.reason if isinstance(each, Skipped) else each[2]["c"] for each in found]
+
+    times = [1577836800000000000, None, 1577836800123456789, -1]
+    assert values(pyarrow.array(times, pyarrow.timestamp("ns", tz="Europe/Berlin"))) == [
+        "2020-01-01 00:00:00",
+        None,
+        "2020-01-01 00:00:00.123456789",
+        "1969-12-31 23:59:59.999999999",
+    ]
+    assert values(pyarrow.array([1000, 1], pyarrow.time64("ns"))) == [
+        "00:00:00.000001",
+        "00:00:00.000000001",
+    ]
+    assert values(pyarrow.array([1], pyarrow.duration("ns"))) == ["0:00:00.000000001"]
+    out_of_range, in_range = values(pyarrow.array([10**12, 0], pyarrow.timestamp("s")))
+    assert "after 9999" in out_of_range and in_range == "1970-01-01 00:00:00"
+    nested = pyarrow.array([[1], []], pyarrow.list_(pyarrow.timestamp("ns")))
+    reason, empty = values(nested)
+    assert "cannot be read" in reason and empty == "[]"
+
+
+def test_a_damaged_arrow_file_ends_with_a_reason(tmp_path):
+    """Offsets of texts that lead out of the file are found before they are followed."""
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import ipc
+
+    table = pyarrow.table({"t": ["a", "bb", "ccc"]})
+    path = tmp_path / "a.arrow"
+    with ipc.new_stream(str(path), table.schema) as stream:
+        stream.write_table(table)
+    offsets = b"".join(number.to_bytes(4, "little") for number in (0, 1, 3, 6))
+    data = path.read_bytes()
+    assert offsets in data
+    path.write_bytes(data.replace(offsets, offsets[:8] + b"\xff\xff\xff\x7f" + offsets[12:]))
+    found, _, damage = loaded(path)
+    assert found == [] and "cannot be read" in damage
+
+
 # -- all -----------------------------------------------------------------------
 
 

@@ -187,6 +187,8 @@ def _of_lines(first: list[Line], source: Source, asked: str | None) -> str:
         return "json" if beginning[0] == "[" or beginning[-1] != "}" else "jsonl"
     if first:
         _refuse(first[0].data)
+        if first[0].data.startswith((b"PAR1", b"ARROW1")):
+            raise errors.BadRequest("this is a compressed Parquet or Arrow file", "decompress it")
     for suffix, name in _BY_SUFFIX.items():
         if source.plain_name.endswith(suffix):
             return name

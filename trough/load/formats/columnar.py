@@ -11,8 +11,9 @@ import datetime
 import decimal
 import json
 import math
+import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from trough import errors
 from trough.load.records import DamagedEnd, Reading, Record, Records, Row, Skipped, Unusable, alike
@@ -28,7 +29,7 @@ def parquet(source: Source, reading: Reading) -> Records:
     from pyarrow.parquet import ParquetFile
 
     with _readable(pyarrow):
-        file = ParquetFile(_seekable(source))
+        file = ParquetFile(_seekable(source), page_checksum_verification=True)
         names = file.schema_arrow.names
     return _rows(pyarrow, names, lambda: file.iter_batches(_BATCH))
 
@@ -82,12 +83,65 @@ def _rows(pyarrow: Any, names: list[str], batches: Callable[[], Iterator[Any]]) 
         for batch in batches():
             for place in range(0, batch.num_rows, _BATCH):
                 part = batch.slice(place, _BATCH)
-                for values in zip(*(column.to_pylist() for column in part.columns), strict=True):
+                # Of a damaged file, offsets may lead anywhere in memory.
+                part.validate(full=True)
+                columns_of_values = [_values(pyarrow, column) for column in part.columns]
+                for values in zip(*columns_of_values, strict=True):
                     number += 1
                     try:
                         yield Row(number, number, columns, [stored(value) for value in values])
                     except Unusable as reason:
                         yield Skipped(number, number, str(reason))
+
+
+class _Unread(NamedTuple):
+    """A value for which Python has no type."""
+
+    reason: str
+
+
+def _values(pyarrow: Any, column: Any) -> list[Any]:
+    """The values of a column, in Python's types."""
+    if getattr(column.type, "unit", "") == "ns":
+        return _of_nanoseconds(pyarrow, column)
+    try:
+        found: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):
+        return [_value(each) for each in column]
+    return found
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except OverflowError:
+        return _Unread("a time before the year 1 or after 9999")
+    except ValueError as error:
+        return _Unread(f"a value that cannot be read: {str(error)[:80]}")
+
+
+def _of_nanoseconds(pyarrow: Any, column: Any) -> list[Any]:
+    """Times as texts, for Python's own have no nanoseconds."""
+    made: Callable[[int], Any] = lambda micros: datetime.timedelta(microseconds=micros)  # noqa: E731
+    if pyarrow.types.is_timestamp(column.type):
+        made = lambda micros: _EPOCH + datetime.timedelta(microseconds=micros)  # noqa: E731
+    elif pyarrow.types.is_time(column.type):
+        made = lambda micros: (_EPOCH + datetime.timedelta(microseconds=micros)).time()  # noqa: E731
+    found: list[str | None] = []
+    for value in column.cast(pyarrow.int64()).to_pylist():
+        if value is None:
+            found.append(None)
+            continue
+        micros, nanos = divmod(value, 1000)
+        text = _text(made(micros))
+        if nanos:
+            text = f"{text if '.' in text else f'{text}.000000'}{nanos:03d}"
+        found.append(text)
+    return found
+
+
+#: What times are counted from; those with a zone are counted in UTC.
+_EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def stored(value: Any) -> Any:
@@ -107,6 +161,8 @@ def stored(value: Any) -> Any:
         return value
     if isinstance(value, bytes):
         return bytearray(value)
+    if isinstance(value, _Unread):
+        raise Unusable(value.reason)
     if isinstance(value, dict | list | tuple):
         try:
             return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_nested)
@@ -126,6 +182,6 @@ def _text(value: Any) -> str:
         return value.isoformat(" ")
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
-    if isinstance(value, decimal.Decimal | datetime.timedelta):
+    if isinstance(value, decimal.Decimal | datetime.timedelta | uuid.UUID):
         return str(value)
     raise Unusable(f"a value of the type {type(value).__name__}, which SQLite has not")
