@@ -290,7 +290,7 @@ class _Resolver(FromClauses):
             for name in source.listed:
                 if every and folded(name) in source.hidden:
                     continue
-                column = self._starred(source, name, scope) if every else reference(source, name)
+                column = self._starred(source, name, scope, every)
                 found.append((name, column))
                 if self._is_added(source, name):
                     if not top:
@@ -300,11 +300,16 @@ class _Resolver(FromClauses):
             raise Unresolved("* of a source that is not known")
         return found
 
-    def _starred(self, source: FromItem, name: str, scope: Scope) -> exp.Expr:
-        """A column that ``*`` lists: what joins have in common is listed once."""
-        if any(folded(name) in each.hidden for each in scope.sources if each is not source):
-            return scope.column(folded(name)) or reference(source, name)
-        return reference(source, name)
+    def _starred(self, source: FromItem, name: str, scope: Scope, every: bool) -> exp.Expr:
+        """A column that ``*`` or ``source.*`` lists. Of what joins have in common it is the
+        common one; to the left of a RIGHT or FULL join in ``source.*``, too."""
+        later = scope.sources[scope.sources.index(source) + 1 :]
+        common = any(
+            folded(name) in each.hidden and (every or each.side in ("RIGHT", "FULL"))
+            for each in later
+        )
+        column = scope.column(folded(name)) if common else None
+        return column or reference(source, name)
 
     def _is_added(self, source: FromItem, name: str) -> bool:
         """Whether a column is the one that the catalogue has and no segment."""
