@@ -201,8 +201,8 @@ class Worker:
 
     :ivar identity: random, kept in the worker's data directory; two processes with
         one name and different identities are two machines configured alike
-    :ivar line: ``host:port`` of the line protocol; empty for a worker of the
-        original system, which speaks HTTP alone
+    :ivar line: ``host:port`` of the line protocol, with :data:`TLS_LINE` in front where it
+        speaks TLS; empty for a worker of the original system, which speaks HTTP alone
     :ivar read_url: base URL for reads, ``http://host:port/``; likewise the others
     :ivar capacity: bytes that the worker offers for copies in all
     :ivar load: requests under way and runnable processes, in any unit that is the
@@ -233,6 +233,22 @@ class Worker:
     unpromoted: int = 0
     unpromoted_bytes: int = 0
     unpromoted_since: float = 0.0
+
+
+#: In front of an address of the line protocol where TLS is spoken.
+TLS_LINE = "tls://"
+
+
+def line_host_and_port(address: str) -> tuple[str, int, bool]:
+    """Host, port, and whether TLS is spoken, of an address such as ``tls://host:6440``.
+
+    :raises ValueError: it is not one
+    """
+    encrypted = address.startswith(TLS_LINE)
+    host, _, port = address.removeprefix(TLS_LINE).rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()):
+        raise ValueError(f"not the address of a server: {address!r}")
+    return host.strip("[]"), int(port), encrypted
 
 
 READ = "trough-read"
@@ -306,7 +322,7 @@ class Leader:
     :ivar identity: random for each process, so that a restarted server is a new
         candidate and not the one that led before
     :ivar url: base URL of its HTTP port
-    :ivar line: ``host:port`` of its line protocol
+    :ivar line: the address of its line protocol, as a worker's
     :ivar generation: grows by one with every change of leadership
     :ivar ttl: seconds that the lease runs from its last renewal
     :ivar trouble: why its rounds fail, or empty

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application import service, strports
 from twisted.internet.defer import Deferred
@@ -22,7 +22,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
-from trough import __version__, errors
+from trough import __version__
 from trough.access.gate import RELOAD_SECONDS, Gate
 from trough.cluster_client.client import Cluster
 from trough.cluster_client.kept_answers import MOST
@@ -55,9 +55,11 @@ from trough.protocols.line.server import (
 from trough.protocols.line.sync_verbs import SyncVerbs
 from trough.protocols.line.worker_verbs import WorkerVerbs
 from trough.settings import Settings
+from trough.settings.checks import check_exposed
 from trough.storage import Storage
 from trough.storage.open import directory_of, open_storage
 from trough.sync import MasterSyncController
+from trough.tls.client import ClientTls
 from trough.util import confinement
 from trough.util.confined_files import OwnFiles
 from trough.util.confinement import Confinement
@@ -74,6 +76,9 @@ from trough.worker.controller import LocalSyncController, Timing
 from trough.worker.data_directory import DataDirectory, check_apart
 from trough.worker.queries import QueryLimits, QueryService
 from trough.worker.segments import Segments
+
+if TYPE_CHECKING:
+    from trough.protocols.tls_listener import ServerTls
 
 _log = Logger()
 
@@ -100,6 +105,8 @@ class _Common:
     connections: ConnectionTable
     encoders: EncoderPool
     gate: Gate
+    server_tls: ServerTls | None
+    peer_tls: ClientTls
 
 
 def build_worker(settings: Settings, reactor: Any) -> service.IService:
@@ -156,12 +163,8 @@ def _announce(role: str, settings: Settings, more: str = "") -> None:
 
 
 def _build_common(settings: Settings, reactor: Any) -> _Common:
-    if settings.rethinkdb_tls:
-        # Refused, for to go on without would send the password in the clear.
-        raise errors.BadSettings(
-            "RETHINKDB_TLS is set, and RethinkDB cannot be spoken to over TLS yet",
-            "leave it out, and have a tunnel or a private network between the machines",
-        )
+    check_exposed(settings)
+    server_tls = _server_tls(settings, reactor)
     raise_limit()  # before the ports take their shares of it
     stack = ServiceStack()
     gate = _gate(settings, reactor)
@@ -181,6 +184,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         reactor,
         user=settings.hdfs_user,
         proxy=settings.hdfs_proxy,
+        ca=settings.hdfs_tls,
         threads=settings.copy_thread_pool_size,
         own=_own_files(settings),
         group=group,
@@ -190,6 +194,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         reactor,
         user=settings.rethinkdb_user,
         password=settings.rethinkdb_password or "",
+        ca=settings.rethinkdb_tls,
         locate=storage.location,
         # Those that match patterns against an embedded registry open it, and run no SQL of
         # anybody; those that run SQL may not.
@@ -203,6 +208,9 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     bunch = FlushBatch(reactor)
     encoders = EncoderPool(reactor)
     StopHook(encoders.close).setServiceParent(stack)
+    peer_tls = ClientTls(settings.tls, reactor, peers=True)
+    if settings.tls.insists:
+        peer_tls.context()  # whatever cannot be used is found out now
     return _Common(
         settings,
         reactor,
@@ -216,6 +224,8 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         connections,
         encoders,
         gate,
+        server_tls,
+        peer_tls,
     )
 
 
@@ -227,6 +237,18 @@ def _gate(settings: Settings, reactor: Any) -> Gate:
         None if path is None else Path(path),
         seconds=reactor.seconds,
     )
+
+
+def _server_tls(settings: Settings, reactor: Any) -> ServerTls | None:
+    """For all listeners; None where they speak no TLS, and OpenSSL is not loaded."""
+    if not settings.tls.serves:
+        return None
+    from trough.protocols.tls_listener import ServerTls
+    from trough.tls.contexts import check_own_name
+
+    server_tls = ServerTls(settings.tls, reactor)
+    check_own_name(settings.tls, settings.external_ip)
+    return server_tls
 
 
 def _confinement(settings: Settings) -> Confinement:
@@ -371,7 +393,7 @@ def _listen_as_worker(
 ) -> None:
     settings, reactor = common.settings, common.reactor
     gate = common.gate
-    proxy = Proxy(reactor, gate.credential)
+    proxy = Proxy(reactor, gate.credential, common.peer_tls)
     StopHook(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.tasks).table()
     _listen_line(common, "LINE_PORT", "worker", verbs)
@@ -383,14 +405,13 @@ def _listen_as_worker(
 
 
 def _worker_row(settings: Settings, identity: str) -> Worker:
-    host = settings.url_host
     return Worker(
         node=settings.hostname,
         identity=identity,
-        line=f"{host}:{settings.line_port}",
-        read_url=f"http://{host}:{settings.read_port}/",
-        write_url=f"http://{host}:{settings.write_port}/",
-        manager_url=f"http://{host}:{settings.sync_local_port}/",
+        line=settings.line_address(settings.line_port),
+        read_url=settings.url(settings.read_port),
+        write_url=settings.url(settings.write_port),
+        manager_url=settings.url(settings.sync_local_port),
         capacity=_capacity(settings),
         available_bytes=_capacity(settings),
         cold_storage=settings.run_as_cold_storage_node,
@@ -424,7 +445,7 @@ def _measure(settings: Settings, segments: Segments) -> Callable[[], tuple[float
 
 def _add_sync(common: _Common) -> MasterSyncController:
     settings, reactor, stack = common.settings, common.reactor, common.stack
-    peers = ManagerClient(reactor, common.gate.credential)
+    peers = ManagerClient(reactor, common.gate.credential, common.peer_tls)
     controller = MasterSyncController(
         _sync_row(settings),
         common.metadata,
@@ -443,6 +464,7 @@ def _add_sync(common: _Common) -> MasterSyncController:
         common.gate.credential,
         gather_memory=settings.gather_memory,
         kept_answers=min(MOST, settings.result_cache),
+        tls=common.peer_tls,
     )
     StartHook(lambda: _prepare_gathers(common, cluster)).setServiceParent(stack)
     # Before the controller, and so closed after it, for it takes the metadata store along.
@@ -472,12 +494,11 @@ def _prepare_gathers(common: _Common, cluster: Cluster) -> None:
 
 
 def _sync_row(settings: Settings) -> Leader:
-    host = settings.url_host
     return Leader(
         node=settings.hostname,
         identity=uuid.uuid4().hex,
-        url=f"http://{host}:{settings.sync_server_port}/",
-        line=f"{host}:{settings.sync_line_port}",
+        url=settings.url(settings.sync_server_port),
+        line=settings.line_address(settings.sync_line_port),
         ttl=settings.leader_ttl,
     )
 
@@ -506,7 +527,7 @@ def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> No
     guard = _guard(common.settings)
     site = Site(root, common.reactor, max_body, common.bunch, guard, common.connections)
     StopHook(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
-    _listen(common, key, site)
+    _listen(common, key, site, _PLAIN_HTTP)
 
 
 def _guard(settings: Settings) -> BrowserGuard:
@@ -531,13 +552,25 @@ def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -
         ),
     )
     StopHook(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)
-    _listen(common, key, factory)
+    _listen(common, key, factory, _PLAIN_LINE)
 
 
-def _listen(common: _Common, key: str, factory: IProtocolFactory) -> None:
+#: What a peer is answered that speaks no TLS where TLS is spoken.
+_PLAIN_HTTP = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nX-Trough-Error: bad-request\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\n\r\n"
+    b"500 Server Error: this port speaks TLS (ask https://)\n"
+)
+_PLAIN_LINE = b"* BYE bad-request this port speaks TLS (connect with TLS)\n"
+
+
+def _listen(common: _Common, key: str, factory: IProtocolFactory, plain_answer: bytes) -> None:
+    """:param plain_answer: to a peer that speaks no TLS, where this process does"""
     address, port = common.settings.bind_address, getattr(common.settings, key.lower())
     common.gate.serve(f"{common.settings.url_host}:{port}")
     kind = "tcp6" if ":" in address else "tcp"
+    if common.server_tls is not None:
+        factory = common.server_tls.listener(factory, plain_answer)
     listening = strports.service(
         f"{kind}:{port}:interface={quoteStringArgument(address)}:backlog=1024",
         factory,
@@ -547,19 +580,17 @@ def _listen(common: _Common, key: str, factory: IProtocolFactory) -> None:
 
 
 def _worker_addresses(settings: Settings) -> dict[str, str]:
-    host = settings.url_host
     return {
-        "read": f"http://{host}:{settings.read_port}/",
-        "write": f"http://{host}:{settings.write_port}/",
-        "worker line": f"{host}:{settings.line_port}",
-        "worker manager": f"http://{host}:{settings.sync_local_port}/",
+        "read": settings.url(settings.read_port),
+        "write": settings.url(settings.write_port),
+        "worker line": settings.line_address(settings.line_port),
+        "worker manager": settings.url(settings.sync_local_port),
     }
 
 
 def _sync_addresses(settings: Settings) -> dict[str, str]:
-    host = settings.url_host
     return {
-        "sync": f"http://{host}:{settings.sync_server_port}/",
-        "sync line": f"{host}:{settings.sync_line_port}",
+        "sync": settings.url(settings.sync_server_port),
+        "sync line": settings.line_address(settings.sync_line_port),
         "metadata": settings.metadata_url,
     }

@@ -185,7 +185,9 @@ def test_health_and_status_tell(machine):
         ({"READ_PORT": "six"}, "environment: READ_PORT cannot be 'six'"),
         ({"RUN_AS_COLD_STORAGE_NODE": "yes", "COLD_CACHE_BYTES": "0"}, "RUN_AS_COLD_STORAGE_NODE"),
         ({"RETHINKDB_HOSTS": "a", "RETHINKDB_TLS": "/ca.pem"}, "RETHINKDB_TLS"),
-        ({"BIND_ADDRESS": "192.0.2.1"}, "see BIND_ADDRESS"),
+        ({"BIND_ADDRESS": "192.0.2.1", "INSECURE": "true"}, "see BIND_ADDRESS"),
+        ({"BIND_ADDRESS": "192.0.2.1"}, "without TLS_CERT and TLS_KEY and without AUTH_TOKEN"),
+        ({"TLS_CERT": "/none.pem", "TLS_KEY": "/none.key"}, "TLS_CERT: /none.pem cannot be used"),
     ],
 )
 def test_settings_that_cannot_be_used_are_told_in_one_line(tmp_path, settings, reason):

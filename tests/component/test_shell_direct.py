@@ -15,6 +15,7 @@ from trough.metadata.blocking import open_blocking
 from trough.protocols.line.blocking import BlockingConnection
 from trough.shell.cluster.direct import DirectRemote
 from trough.shell.session import Columns, Done, Failed, Restarted, Rows
+from trough.tls import TlsFiles
 
 WHOLE = [("COLS a", '["x"]'), ("ROWS a", "[[1],[2]]"), ("DONE a", "2")]
 
@@ -33,7 +34,7 @@ class Direct:
         self.wholes = 0
         self._desk = desk
         url = f"sqlite://{desk.path}/registry.db"
-        self.remote = DirectRemote(open_blocking(url), token, self._whole)
+        self.remote = DirectRemote(open_blocking(url), token, TlsFiles(), self._whole)
 
     def _whole(self):
         self.wholes += 1

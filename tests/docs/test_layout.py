@@ -20,6 +20,7 @@ ROOT = places.ROOT / "trough"
 LAYERS = [
     ["errors"],
     ["util"],
+    ["tls"],
     ["model"],
     ["settings"],
     ["access"],

@@ -29,6 +29,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "HDFS_PATH": ("/trough", "/trough", "/trough"),
     "HDFS_USER": ("hdfs", "hdfs", "hdfs"),
     "HDFS_PROXY": ("http://proxy:3128",) * 3,
+    "HDFS_TLS": ("/etc/ssl/ca.pem",) * 3,
     "READ_PORT": (7001, "7001", 7001),
     "WRITE_PORT": (7002, "7002", 7002),
     "SYNC_LOCAL_PORT": (7003, "7003", 7003),
@@ -38,6 +39,11 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "AUTH_TOKEN": ("correct-horse", "correct-horse", "correct-horse"),
     "TOKENS_FILE": ("/etc/trough/tokens.json",) * 3,
     "PEER_TOKEN": (f"trough_{'0' * 16}_{'x' * 43}",) * 3,
+    "TLS_CERT": ("/etc/trough/node.pem",) * 3,
+    "TLS_KEY": ("/etc/trough/node.key",) * 3,
+    "TLS_CA": ("/etc/trough/ca.pem",) * 3,
+    "TLS_PEER_CA": ("/etc/trough/ca.pem",) * 3,
+    "INSECURE": (True, "yes", True),
     "ELECTION_CYCLE": (2, "2", 2.0),
     "WORKER_TTL": (60, "60", 60.0),
     "HEARTBEAT_INTERVAL": (1.5, "1.5", 1.5),
@@ -86,6 +92,9 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
 
 # What has to be given along with a key for the whole to make sense.
 COMPANIONS: dict[str, dict[str, object]] = {
+    "TLS_CERT": {"TLS_KEY": "/k"},
+    "TLS_KEY": {"TLS_CERT": "/c"},
+    "TLS_PEER_CA": {"TLS_CERT": "/c", "TLS_KEY": "/k"},
     "HDFS_HOST": {"HDFS_PATH": "/x"},
     "HDFS_PATH": {"HDFS_HOST": "x"},
     "HDFS_PORT": {"HDFS_PATH": "/x", "HDFS_HOST": "x"},
@@ -106,7 +115,10 @@ WRONG: dict[str, list[object]] = {
     ],
     **{
         key: ["", "./var", "~", "/a\nb", 3]
-        for key in ("LOCAL_DATA", "SNAPSHOT_DIRECTORY", "HDFS_PATH", "RETHINKDB_TLS", "TOKENS_FILE")
+        for key in (
+            *("LOCAL_DATA", "SNAPSHOT_DIRECTORY", "HDFS_PATH", "RETHINKDB_TLS", "HDFS_TLS"),
+            *("TOKENS_FILE", "TLS_CERT", "TLS_KEY", "TLS_CA", "TLS_PEER_CA"),
+        )
     },
     "METADATA_URL": [
         "",
@@ -196,6 +208,7 @@ WRONG: dict[str, list[object]] = {
     "MAX_LINE": [0, 8191, "8 kB", 1.5, True, 2**63],
     "COLD_CACHE_BYTES": [-1, 1.5, True, "x", 2**63],
     "RUN_AS_COLD_STORAGE_NODE": [1, 0, "yes", "true"],
+    "INSECURE": [1, 0, "yes", "true"],
     "COLD_STORAGE_PATH": [
         "",
         "x/{segment_id}",
@@ -278,6 +291,9 @@ CLASHES: list[tuple[dict[str, object], str]] = [
             "/data/my%20trough/cold",
         )
     ),
+    ({"TLS_CERT": "/c"}, "TLS_CERT is given, and TLS_KEY is not"),
+    ({"TLS_KEY": "/k"}, "TLS_KEY is given, and TLS_CERT is not"),
+    ({"TLS_PEER_CA": "/a"}, "TLS_PEER_CA is given, and TLS_CERT is not"),
     ({"LINE_PORT": 6111}, "LINE_PORT and SYNC_SERVER_PORT are both 6111"),
     (
         {"RUN_AS_COLD_STORAGE_NODE": True, "COLD_CACHE_BYTES": 0},

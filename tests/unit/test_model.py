@@ -22,6 +22,7 @@ from trough.model import (
     check_node_name,
     check_segment_id,
     is_segment_id,
+    line_host_and_port,
     segment_named,
     segment_of_word,
     segment_word,
@@ -252,3 +253,24 @@ def test_values_are_frozen_and_compare(value: object) -> None:
 def test_the_default_schema_is_empty() -> None:
     """The schema that always exists creates nothing."""
     assert (model.DEFAULT_SCHEMA.id, model.DEFAULT_SCHEMA.sql) == ("default", "")
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [
+        ("w1:6440", ("w1", 6440, False)),
+        ("tls://w1:6440", ("w1", 6440, True)),
+        ("tls://[::1]:6440", ("::1", 6440, True)),
+        ("[::1]:1", ("::1", 1, False)),
+    ],
+)
+def test_an_address_of_the_line_protocol(address, parts):
+    """It tells host, port, and whether TLS is spoken."""
+    assert line_host_and_port(address) == parts
+
+
+@pytest.mark.parametrize("address", ["", "w1", "w1:", ":6440", "tls://", "tls://w1", "w1:x"])
+def test_what_is_no_such_address(address):
+    """Refused, and not guessed."""
+    with pytest.raises(ValueError, match="not the address"):
+        line_host_and_port(address)

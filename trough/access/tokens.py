@@ -56,8 +56,8 @@ def is_token(token: str, stored: bytes) -> bool:
 
 
 def normal_address(address: str) -> str:
-    """``host:port`` in its one spelling."""
-    return address.lower()
+    """``host:port`` in its one spelling; of one that speaks TLS it is the same."""
+    return address.lower().removeprefix("tls://")
 
 
 def proof_of(key: bytes, nonce: str, address: str) -> str:

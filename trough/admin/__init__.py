@@ -89,7 +89,8 @@ async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) ->
         looking.start(LOOK, now=False)
         try:
             await metadata.open()
-            console = Console(metadata, sys.stdin, sys.stdout, reactor)
+            tls = metadata_url.tls_files(os.environ)
+            console = Console(metadata, sys.stdin, sys.stdout, reactor, tls)
             status = await options.command(console, options)
             sys.stdout.flush()
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from trough import errors
 from trough.metadata import Metadata
+from trough.tls import TlsFiles
 
 #: Exit statuses.
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -22,12 +23,13 @@ NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What a command works with: the store, the person, and the time."""
+    """What a command works with: the store, the person, the time, and whom to believe."""
 
     metadata: Metadata
     input: TextIO
     output: TextIO
     clock: IReactorTime
+    tls: TlsFiles = field(default_factory=TlsFiles)
 
     def say(self, text: str) -> None:
         """Print a line."""

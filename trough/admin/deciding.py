@@ -183,7 +183,7 @@ _INSTEAD = "If it, or its disk, can be brought back,\ndo that instead."
 
 async def _answers_itself(console: Console, node: str) -> bool:
     """Whether a worker that the metadata store takes for dead answers; the person is told."""
-    line = await probe.answers(console.metadata, node, console.clock)
+    line = await probe.answers(console.metadata, node, console.clock, console.tls)
     if line:
         console.say(
             f"{node} answers at {line}, although the metadata store takes it for dead: are the "

@@ -10,28 +10,31 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from trough.metadata import Metadata
+from trough.model import line_host_and_port
+from trough.tls import TlsFiles
+from trough.tls.client import ClientTls
 
 #: Seconds for a worker to greet.
 PATIENCE = 3.0
 
 
-async def answers(metadata: Metadata, node: str, clock: Any) -> str:
+async def answers(metadata: Metadata, node: str, clock: Any, tls: TlsFiles) -> str:
     """Where the worker `node` greets; empty where it does not, within some seconds.
 
     :param clock: the reactor
     """
     row = await metadata.worker(node)
     line = row.line if row is not None else ""
-    host, _, port = line.rpartition(":")
-    if not port.isdigit():
+    try:
+        host, port, encrypted = line_host_and_port(line)
+    except ValueError:
         return ""
-    endpoint = HostnameEndpoint(clock, host.strip("[]"), int(port), timeout=PATIENCE)
+    endpoint = ClientTls(tls, clock).endpoint(clock, host, port, PATIENCE, encrypted)
     try:
         protocol: Any = await endpoint.connect(Factory.forProtocol(_Greeted))
         words = await protocol.greeting.addTimeout(PATIENCE, clock)

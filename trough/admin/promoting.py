@@ -12,6 +12,7 @@ from trough.cli import metadata_url
 from trough.metadata import Metadata
 from trough.model import Worker
 from trough.protocols.http.manager_client import PROMOTION_TIMEOUT, ManagerClient
+from trough.tls.client import ClientTls
 
 #: Failures that are shown; they often have one cause.
 SHOWN = 10
@@ -38,7 +39,8 @@ async def promote_all(console: Console, worker: Worker) -> bool:
     node = worker.node
     segments = [lock.segment for lock in await console.metadata.locks(node)]
     token = metadata_url.access_token(os.environ)
-    manager = ManagerClient(console.clock, Credential.of(token) if token else None)
+    credential = Credential.of(token) if token else None
+    manager = ManagerClient(console.clock, credential, ClientTls(console.tls, console.clock))
     try:
         failed = await _promote(console, manager, worker, segments)
     finally:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from trough import errors
 from trough.metadata.url import RethinkAddress, SqliteAddress
+from trough.tls import TlsFiles
 from trough.util.default_paths import SETTINGS_FILE
 
 if TYPE_CHECKING:
@@ -65,6 +66,16 @@ def access_token(environ: Mapping[str, str]) -> str | None:
     return None
 
 
+def tls_files(environ: Mapping[str, str]) -> TlsFiles:
+    """How servers are spoken to over TLS, from the environment or the settings file.
+
+    :raises trough.errors.BadSettings: a settings file that cannot be used
+    """
+    if _has_settings_file(environ) or environ.get("TLS_CA") or environ.get("TLS_PEER_CA"):
+        return _settings(environ).tls
+    return TlsFiles()
+
+
 def _has_settings_file(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("TROUGH_SETTINGS")) or Path(SETTINGS_FILE).exists()
 
@@ -78,8 +89,11 @@ def _settings(environ: Mapping[str, str]) -> Settings:
 
 def _of_settings(settings: Settings) -> str:
     scheme, _, rest = settings.metadata_url.partition("://")
-    if scheme != "rethinkdb" or "@" in rest or not settings.rethinkdb_password:
+    if scheme != "rethinkdb":
         return settings.metadata_url
     # The client, like every tool, takes one URL and nothing beside it.
-    user, password = quote(settings.rethinkdb_user, ""), quote(settings.rethinkdb_password, "")
-    return f"{scheme}://{user}:{password}@{rest}"
+    if settings.rethinkdb_password and "@" not in rest:
+        user, password = quote(settings.rethinkdb_user, ""), quote(settings.rethinkdb_password, "")
+        rest = f"{user}:{password}@{rest}"
+    ca = f"?tls_ca={quote(settings.rethinkdb_tls)}" if settings.rethinkdb_tls else ""
+    return f"{scheme}://{rest}{ca}"

@@ -48,6 +48,8 @@ from trough.client.responses import (
 )
 from trough.metadata.blocking import open_blocking
 from trough.sql.text import filled_in, sql_value
+from trough.tls import TlsFiles
+from trough.tls.blocking import client_context
 
 __all__ = [
     "TroughClient",
@@ -77,6 +79,9 @@ class TroughClient:
         promotes the segments written to since the last round; None for no such thread
     :param token: what the servers want to be shown; None: the environment's
         ``AUTH_TOKEN``, if any, so that programs that know of none need no change
+    :param tls_ca: file with the certificate of the CA that signed those of the servers: they
+        have to speak TLS then; None: the environment's ``TLS_CA``, if any, else the CAs of the
+        system where a server speaks TLS
     :param name: the servers know by it who provisioned a segment, so that
         :meth:`undo_provision` works; no other client may have the same one
     :raises TroughException: `url` cannot be that of a metadata store
@@ -95,13 +100,14 @@ class TroughClient:
         promotion_interval: float | None = None,
         *,
         token: str | None = None,
+        tls_ca: str | TlsFiles | None = None,
         name: str = "",
     ) -> None:
         with _as_trough_exception():
             self._metadata = open_blocking(url)
         self._authorization = _authorization(token)
         self._name = name
-        self._connections = Connections()
+        self._connections = Connections(tls=_tls_files(tls_ca))
         self._read_urls: dict[str, str] = {}
         self._write_urls: dict[str, str] = {}
         self._leader = LeaderRequests(
@@ -507,6 +513,16 @@ def _as_trough_exception() -> Iterator[None]:
 def _authorization(token: str | None) -> dict[str, str]:
     token = os.environ.get("AUTH_TOKEN", "") if token is None else token
     return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _tls_files(ca: str | TlsFiles | None) -> TlsFiles:
+    """:raises TroughException: the file cannot be used"""
+    if not isinstance(ca, TlsFiles):
+        ca = TlsFiles(ca=ca or os.environ.get("TLS_CA") or None)
+    with _as_trough_exception():
+        if ca.known_ca is not None:
+            client_context(ca.known_ca)
+    return ca
 
 
 def _payload(template: str, values: Iterable[Any] | None) -> bytes:

@@ -14,15 +14,27 @@ It refuses to know what is asked, and what an answer means.
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import select
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from trough import errors
+from trough.tls import TlsFiles
+from trough.tls.blocking import reloaded_context
+from trough.util.tls_problems import tls_problem
+
+if TYPE_CHECKING:
+    import ssl
+
+    from trough.tls.reloading import Reloading
+
+_log = logging.getLogger("trough.client")
 
 #: Seconds within which a server has to take a connection.
 CONNECT_SECONDS = 5.0
@@ -73,10 +85,15 @@ class Connections:
     """Kept connections to any number of servers; every method is for any thread.
 
     :param clock: monotonic seconds
+    :param tls: whom to believe; None: the CAs of the system
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, tls: TlsFiles | None = None
+    ) -> None:
         self._clock = clock
+        self._tls = tls or TlsFiles()
+        self._contexts: Reloading[ssl.SSLContext] | None = None
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, str], list[tuple[http.client.HTTPConnection, float]]] = {}
         self._closed = False
@@ -126,7 +143,7 @@ class Connections:
         timeout: float,
     ) -> Response:
         what = f"{method} {url.geturl()}"
-        connection = self._take(url) or _connected(url, what)
+        connection = self._take(url) or self._connected(url, what)
         whole = False
         try:
             connection.sock.settimeout(timeout)
@@ -144,6 +161,32 @@ class Connections:
                 connection.close()
         named = {name.lower(): value for name, value in answer.headers.items()}
         return Response(answer.status, answer.reason, named, content)
+
+    def _connected(self, url: SplitResult, what: str) -> http.client.HTTPConnection:
+        """A new connection, over which a host with TLS has proved who it is."""
+        connection = self._unconnected(url, what)
+        try:
+            connection.connect()
+        except OSError as error:
+            connection.close()
+            problem = tls_problem(error) or error
+            raise NotSent(f"{what}: cannot connect: {problem}") from error
+        return connection
+
+    def _unconnected(self, url: SplitResult, what: str) -> http.client.HTTPConnection:
+        host = url.hostname or ""
+        if url.scheme == "https":
+            if self._contexts is None:
+                self._contexts = reloaded_context(self._tls.known_ca, self._clock, _log.warning)
+            return http.client.HTTPSConnection(
+                host, url.port, timeout=CONNECT_SECONDS, context=self._contexts.current()
+            )
+        if self._tls.insists:
+            raise NotSent(
+                f"{what}: this server speaks no TLS, and TLS_CA says that it has to",
+                "set TLS_CERT and TLS_KEY there",
+            )
+        return http.client.HTTPConnection(host, url.port, timeout=CONNECT_SECONDS)
 
     def _leave_behind(self) -> None:
         """After a fork: the connections are the parent's, and whoever held the lock then is
@@ -182,17 +225,6 @@ def _parsed(url: str) -> SplitResult:
     if not usable:
         raise NotSent(f"not an HTTP URL with a host: {url!r}")
     return parts
-
-
-def _connected(url: SplitResult, what: str) -> http.client.HTTPConnection:
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=CONNECT_SECONDS)
-    try:
-        connection.connect()
-    except OSError as error:
-        connection.close()
-        raise NotSent(f"{what}: cannot connect: {error}") from error
-    return connection
 
 
 def _send(

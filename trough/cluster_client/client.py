@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from trough.cluster_client.gather import Gathers
     from trough.cluster_client.gather_driver import GatherResult, Receive
     from trough.protocols.http.client import HttpClient
+    from trough.tls.client import ClientTls
 
 __all__ = ["Cluster", "FanOut", "Listener", "QueryStats"]
 
@@ -66,6 +67,7 @@ class Cluster:
 
     :param metadata: opened and closed by this
     :param credential: to prove where servers ask for it
+    :param tls: whom to believe; None: the CAs of the system
     :param gather_memory: bytes that SQLite may use in the process of each GATHER; None: as
         :mod:`trough.cluster_client.gather_process` has it
     :param kept_answers: bytes of answers of GATHERs that are kept, 0 for none; None: as
@@ -79,10 +81,12 @@ class Cluster:
         credential: Credential | None = None,
         gather_memory: int | None = None,
         kept_answers: int | None = None,
+        tls: ClientTls | None = None,
     ) -> None:
         self.metadata = metadata
         self._reactor = reactor
-        self._links = ConnectionPool(reactor, credential)
+        self._tls = tls
+        self._links = ConnectionPool(reactor, credential, tls)
         self._credential = credential
         self._gather_memory = gather_memory
         self._kept_answers = kept_answers
@@ -99,7 +103,7 @@ class Cluster:
         if self._made_http is None:
             from trough.protocols.http.client import HttpClient
 
-            self._made_http = HttpClient(self._reactor)
+            self._made_http = HttpClient(self._reactor, self._tls)
         return self._made_http
 
     def _gathers(self) -> Gathers:
@@ -112,7 +116,9 @@ class Cluster:
                 raise errors.Cancelled("this client was closed")
             self._made_gathers = Gathers(
                 self,
-                lambda: Workers(ConnectionPool(self._reactor, self._credential), self._http),
+                lambda: Workers(
+                    ConnectionPool(self._reactor, self._credential, self._tls), self._http
+                ),
                 self._reactor,
                 MEMORY if self._gather_memory is None else self._gather_memory,
                 MOST if self._kept_answers is None else self._kept_answers,

@@ -12,11 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 
 from trough import errors
 from trough.access.tokens import Credential
+from trough.model import line_host_and_port
 from trough.protocols.line.client import LineConnection, connect
+from trough.tls import TlsFiles
+from trough.tls.client import ClientTls
 
 #: Seconds within which a server has to take a connection.
 CONNECT_SECONDS = 5.0
@@ -29,18 +31,22 @@ class ConnectionPool:
     """Connections by address.
 
     :param credential: to prove where a server asks for it
+    :param tls: whom to believe; None: the CAs of the system
     """
 
-    def __init__(self, reactor: Any, credential: Credential | None = None) -> None:
+    def __init__(
+        self, reactor: Any, credential: Credential | None = None, tls: ClientTls | None = None
+    ) -> None:
         self._reactor = reactor
         self._credential = credential
+        self._tls = tls or ClientTls(TlsFiles(), reactor)
         self._open: dict[str, LineConnection] = {}
         self._opening: dict[str, list[Deferred[LineConnection]]] = {}
         self._failed: dict[str, tuple[float, errors.TroughError]] = {}
         self._closed = False
 
     async def to(self, address: str) -> LineConnection:
-        """The connection to ``host:port``, ready to be asked.
+        """The connection to ``host:port`` or ``tls://host:port``, ready to be asked.
 
         :raises trough.errors.Unavailable: nobody answers there
         :raises trough.errors.Unauthorized: the token is missing or wrong
@@ -67,22 +73,19 @@ class ConnectionPool:
         if waiters is not None:
             waiters.append(waiting)
             return waiting
-        self._opening[address] = [waiting]
+        waiters = self._opening[address] = [waiting]
         opening = Deferred.fromCoroutine(self._connect(address))
         # Whoever waits may give up; the connection is for all.
-        opening.addBoth(self._tell, self._opening[address])
+        opening.addBoth(self._tell, waiters)
         return waiting
 
     async def _connect(self, address: str) -> LineConnection:
-        host, _, port = address.rpartition(":")
         try:
-            endpoint = HostnameEndpoint(
-                self._reactor, host.strip("[]"), int(port), timeout=CONNECT_SECONDS
-            )
-        except ValueError as error:
-            raise errors.Unavailable(f"not the address of a server: {address!r}") from error
-        try:
+            host, port, encrypted = line_host_and_port(address)
+            endpoint = self._tls.endpoint(self._reactor, host, port, CONNECT_SECONDS, encrypted)
             connection = await connect(endpoint, self._reactor, self._credential, address)
+        except ValueError as error:
+            raise errors.Unavailable(str(error)) from error
         except errors.TroughError as error:
             self._failed[address] = (self._reactor.seconds(), _naming(error, address))
             raise self._failed[address][1] from error

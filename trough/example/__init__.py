@@ -59,14 +59,20 @@ class Example:
 
     def _commands(self) -> str:
         host, settings = self._settings.url_host, self._settings
+        line = f"nc {host.strip('[]')} {settings.line_port}"
+        curl = "curl"
+        if settings.tls.serves:
+            ca = settings.tls.known_ca
+            curl += f" --cacert {ca}" if ca else ""
+            line = f"openssl s_client -quiet -connect {host}:{settings.line_port}"
         return f"""
 Three crawl jobs to play with: {", ".join(JOBS)}. Try, in another terminal:
 
-  curl 'http://{host}:{settings.read_port}/?segment={JOBS[0]}' \\
+  {curl} '{settings.url(settings.read_port)}?segment={JOBS[0]}' \\
       -d 'SELECT host, count(*) AS captures FROM crawled_url GROUP BY host'
 
   printf '1 QUERY {",".join(JOBS)} SELECT count(*) FROM crawled_url\\n2 QUIT\\n' \\
-      | nc {host.strip("[]")} {settings.line_port}
+      | {line}
 
   {sys.executable} -c "from trough.client import TroughClient; \
 client = TroughClient('{settings.metadata_url}'); \

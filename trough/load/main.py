@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = _plan(options)
         url = metadata_url.registry_url(options.url, os.environ)
         token = metadata_url.access_token(os.environ)
-        with TroughClient(url, token=token, name=uuid.uuid4().hex) as client:
+        tls = metadata_url.tls_files(os.environ)
+        with TroughClient(url, token=token, tls_ca=tls, name=uuid.uuid4().hex) as client:
             return _Run(client, options, sys.stderr).run(plan)
     except errors.TroughError as error:
         print(f"trough-load: {_reason(error)}", file=sys.stderr)

@@ -22,6 +22,7 @@ def open_metadata(
     *,
     user: str = "",
     password: str = "",
+    ca: str | None = None,
     patience: float | None = None,
     locate: Callable[[str], str] = str,
     tasks: TaskPool | None = None,
@@ -32,6 +33,7 @@ def open_metadata(
     :param reactor: where its Deferreds and timers live
     :param user: for RethinkDB, unless the URL names one
     :param password: likewise
+    :param ca: likewise, a file; see :class:`trough.metadata.url.RethinkAddress`
     :param patience: for people: seconds for which a call waits for RethinkDB to answer. It
         counts as open although nothing can be written, since there may be something to
         read. None, for servers: as long as a failover takes
@@ -40,7 +42,7 @@ def open_metadata(
     :param tasks: where patterns are matched; None: in processes of its own
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     """
-    address = parse(url, user, password)
+    address = parse(url, user, password, ca or "")
     if isinstance(address, SqliteAddress):
         from trough.metadata.sqlite.store import SqliteMetadata
 

@@ -41,12 +41,15 @@ class RethinkAddress:
     """A RethinkDB cluster.
 
     :ivar hosts: pairs of host and port, in the order in which they are tried
+    :ivar ca: file with the certificate of the CA that signed those of its servers, which then
+        speak TLS; empty: they do not
     """
 
     hosts: tuple[tuple[str, int], ...]
     database: str
     user: str = "admin"
     password: str = field(default="", repr=False)
+    ca: str = ""
 
     @property
     def driver_password(self) -> str:
@@ -64,11 +67,14 @@ def host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def parse(url: str, user: str = "", password: str = "") -> SqliteAddress | RethinkAddress:
+def parse(
+    url: str, user: str = "", password: str = "", ca: str = ""
+) -> SqliteAddress | RethinkAddress:
     """Read a metadata store's URL.
 
     :param user: for RethinkDB, unless the URL names one
     :param password: likewise
+    :param ca: likewise; see :class:`RethinkAddress`
     :raises trough.errors.BadSettings: naming what is wrong
     """
     # It often comes from settings of another program, which nobody checks by their type.
@@ -78,9 +84,12 @@ def parse(url: str, user: str = "", password: str = "") -> SqliteAddress | Rethi
     if scheme == "sqlite":
         return SqliteAddress(_sqlite_path(rest, url))
     if scheme == "rethinkdb":
-        return _rethink_address(rest, user, password)
+        return _rethink_address(rest, user, password, ca)
     if scheme in ("rethinkdbs", "rethinkdb+tls", "rethinkdb+ssl"):
-        raise errors.BadSettings("RethinkDB over TLS is not there yet", "use rethinkdb://")
+        raise errors.BadSettings(
+            f"no metadata store goes by {scheme!r}",
+            "for TLS to RethinkDB: rethinkdb://host/database?tls_ca=/path/ca.pem",
+        )
     raise errors.BadSettings(f"no metadata store goes by {scheme!r}", FORMS)
 
 
@@ -97,24 +106,33 @@ def _sqlite_path(rest: str, url: str) -> Path:
     return Path(path)
 
 
-def _rethink_address(rest: str, user: str, password: str) -> RethinkAddress:
+def _rethink_address(rest: str, user: str, password: str, ca: str) -> RethinkAddress:
     credentials, at, where = rest.rpartition("@")
     if at:
         name, _, secret = credentials.partition(":")
         user, password = unquote(name) or user, unquote(secret) or password
-    hosts_text, _, database = where.partition("/")
-    if "?" in database or "#" in database:
-        raise errors.BadSettings(
-            f"options are not taken: {database!r}",
-            "TLS is not there yet; user and password go before the hosts",
-        )
+    hosts_text, _, named = where.partition("/")
+    database, mark, options = named.partition("?")
+    if mark:
+        ca = _ca(options)
     if not _DATABASE.fullmatch(database):
         raise errors.BadSettings(
             f"not the name of a RethinkDB database: {database!r}",
             "letters, digits, _ and - after the hosts, as in rethinkdb://host/trough_configuration",
         )
     hosts = tuple(_host(text.strip()) for text in hosts_text.split(","))
-    return RethinkAddress(hosts, database, user or "admin", password)
+    return RethinkAddress(hosts, database, user or "admin", password, ca)
+
+
+def _ca(options: str) -> str:
+    name, _, path = options.partition("=")
+    path = unquote(path)
+    if name != "tls_ca" or not path.startswith("/") or "&" in options:
+        raise errors.BadSettings(
+            f"not an option of a RethinkDB database: {options!r}",
+            "?tls_ca=/path/ca.pem is the only one; user and password go before the hosts",
+        )
+    return path
 
 
 def _host(text: str) -> tuple[str, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.interfaces import INegotiated
+
 
 def peer_of(transport: Any) -> str:
     """The address and port of a connection's other end: the client that shares are for.
@@ -13,3 +15,11 @@ def peer_of(transport: Any) -> str:
     peer = transport.getPeer()
     host = getattr(peer, "host", None)
     return f"{host}:{peer.port}" if host is not None else str(peer)
+
+
+def encrypts(transport: Any) -> bool:
+    """Whether a transport speaks TLS.
+
+    Such a one seems to have all that the transport below it has, which knows nothing of TLS.
+    """
+    return bool(INegotiated.providedBy(transport))

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from trough.errors import BadSettings
-from trough.settings.keys import KEYS
+from trough.settings.keys import KEYS, Settings
 
 #: The directories in LOCAL_DATA that a worker fills, and empties of what it does not know.
 WORKERS_OWN = ("aside", "cold", "segments", "snapshots")
@@ -59,6 +59,7 @@ def check_together(values: Mapping[str, Any], sources: Mapping[str, str]) -> Non
     _check_reachable(values, sources)
     _check_directories(values, sources)
     _check_cold_worker(values, sources)
+    _check_tls(values, sources)
 
 
 def _blamed(sources: Mapping[str, str], *names: str) -> str:
@@ -84,6 +85,45 @@ def _check_cold_worker(values: Mapping[str, Any], sources: Mapping[str, str]) ->
             "RUN_AS_COLD_STORAGE_NODE is true, COLD_STORAGE_PATH is not given and "
             "COLD_CACHE_BYTES is 0",
             "a cold worker needs a mounted path or a cache",
+        )
+
+
+def _check_tls(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    for given, needed in (
+        ("TLS_CERT", "TLS_KEY"),
+        ("TLS_KEY", "TLS_CERT"),
+        ("TLS_PEER_CA", "TLS_CERT"),
+    ):
+        if values[given] is not None and values[needed] is None:
+            raise clash(
+                _blamed(sources, given), f"{given} is given, and {needed} is not", "give both"
+            )
+
+
+def check_exposed(settings: Settings) -> None:
+    """Refuse a server that others reach without TLS or without a token.
+
+    Tools read the same settings, and listen to nobody: so this is for servers alone.
+
+    :raises trough.errors.BadSettings: naming what is missing, and what to do
+    """
+    address = _address(settings.bind_address)
+    if settings.insecure or address is None or address.is_loopback:
+        return
+    missing = [
+        name
+        for name, given in (
+            ("TLS_CERT and TLS_KEY", settings.tls.serves),
+            ("AUTH_TOKEN or TOKENS_FILE", settings.auth_token or settings.tokens_file),
+        )
+        if not given
+    ]
+    if missing:
+        raise BadSettings(
+            f"BIND_ADDRESS is {settings.bind_address}, which others reach, without "
+            f"{' and without '.join(missing)}",
+            "give them (`trough-admin certificate --help` makes certificates), or set INSECURE: "
+            "true if everybody who reaches that network may read and write",
         )
 
 

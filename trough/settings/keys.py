@@ -31,6 +31,7 @@ from trough.settings.kinds import (
     Url,
 )
 from trough.settings.rules import COLD, COPIES, MOST_COPIES, Rule, first_answer
+from trough.tls import TlsFiles
 
 # Not 0: what a process publishes is the port that its settings name.
 _PORT = Integer(1, 65535)
@@ -89,7 +90,9 @@ class Settings:
         Pattern("a text without blanks"), None, "Password of RETHINKDB_USER.", secret=True
     )
     rethinkdb_tls: str | None = _key(
-        AbsolutePath(), None, "Reserved for TLS to RethinkDB, which is not there yet"
+        AbsolutePath(),
+        None,
+        "PEM file with the certificate of the CA that signed those of RethinkDB's servers.",
     )
     storage_url: str = _key(
         Url(
@@ -114,6 +117,11 @@ class Settings:
         Pattern("http://host:port", r"https?://[A-Za-z0-9_.\-\[\]:]{1,253}/?"),
         None,
         "HTTP proxy through which HDFS is reached, http://host:port.",
+    )
+    hdfs_tls: str | None = _key(
+        AbsolutePath(),
+        None,
+        "PEM file with the certificate of the CA that signed those of HDFS's servers.",
     )
 
     group_access: str = _key(
@@ -155,6 +163,32 @@ class Settings:
         None,
         "Token that servers prove to each other; without it, AUTH_TOKEN.",
         secret=True,
+    )
+
+    # -- TLS --
+    tls_cert: str | None = _key(
+        AbsolutePath(),
+        None,
+        "PEM file with the certificate of this process, and after it the intermediate ones.",
+    )
+    tls_key: str | None = _key(
+        AbsolutePath(), None, "PEM file with the private key of TLS_CERT, without a passphrase."
+    )
+    tls_ca: str | None = _key(
+        AbsolutePath(),
+        None,
+        "PEM file with the certificate of the CA that signed those of Trough's servers.",
+    )
+    tls_peer_ca: str | None = _key(
+        AbsolutePath(),
+        None,
+        "PEM file with the certificate of a CA that signs for the processes of this cluster alone.",
+    )
+    insecure: bool = _key(
+        Flag(),
+        False,
+        "Whether the network is private: this process may listen off the loopback without TLS "
+        "or without AUTH_TOKEN, and ask servers that have no TLS.",
     )
 
     # -- timing --
@@ -350,6 +384,21 @@ class Settings:
     def leader_ttl(self) -> float:
         """Seconds that a leadership lasts from its last renewal."""
         return 3 * self.election_cycle
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The files of TLS."""
+        return TlsFiles(
+            self.tls_cert, self.tls_key, self.tls_ca, self.tls_peer_ca, plain=self.insecure
+        )
+
+    def url(self, port: int) -> str:
+        """What is published for a port over HTTP."""
+        return f"{self.tls.scheme}://{self.url_host}:{port}/"
+
+    def line_address(self, port: int) -> str:
+        """What is published for a port of the line protocol."""
+        return f"{'tls://' if self.tls.serves else ''}{self.url_host}:{port}"
 
     @property
     def url_host(self) -> str:

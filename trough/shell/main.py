@@ -44,6 +44,7 @@ from trough.shell.settings import (
     write_default,
 )
 from trough.shell.shell import AlreadyReported, Quit, Shell
+from trough.tls import TlsFiles
 
 OK, FAILED, MISUSED, UNREACHABLE, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
 
@@ -112,8 +113,9 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     choice = _choice(options, settings, output.terminal)
     url = metadata_url.registry_url(options.url, os.environ)
     token = metadata_url.access_token(os.environ)
+    tls = metadata_url.tls_files(os.environ)
     try:
-        remote = stack.enter_context(_connected(url, token, options.verbose, interactive))
+        remote = stack.enter_context(_connected(url, token, tls, options.verbose, interactive))
     except errors.Unavailable as error:
         return _fail(error, UNREACHABLE)
     session = Session(options.writable, options.schema, choice, timing=settings.timing)
@@ -199,24 +201,26 @@ def _writing(name: str, binary: bool) -> TextIO:
 
 
 @contextlib.contextmanager
-def _connected(url: str, token: str | None, verbose: bool, interactive: bool) -> Iterator[Remote]:
+def _connected(
+    url: str, token: str | None, tls: TlsFiles, verbose: bool, interactive: bool
+) -> Iterator[Remote]:
     remote: Remote
     if interactive or verbose:
-        remote = _whole(url, token, verbose)
+        remote = _whole(url, token, tls, verbose)
     else:
         from trough.shell.cluster import direct
 
-        remote = direct.connect(url, token, lambda: _whole(url, token, verbose))
+        remote = direct.connect(url, token, tls, lambda: _whole(url, token, tls, verbose))
     try:
         yield remote
     finally:
         remote.close()
 
 
-def _whole(url: str, token: str | None, verbose: bool) -> Remote:
+def _whole(url: str, token: str | None, tls: TlsFiles, verbose: bool) -> Remote:
     from trough.shell.cluster.remote import connect
 
-    return connect(url, token, verbose)
+    return connect(url, token, tls, verbose)
 
 
 def _fail(error: Exception, status: int) -> int:

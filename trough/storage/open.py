@@ -26,6 +26,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from trough import errors
 from trough.storage import Storage
 from trough.storage.threaded import ThreadedStorage
+from trough.tls.blocking import client_context
 from trough.util.confined_files import OwnFiles
 from trough.util.private_files import GroupAccess
 
@@ -45,6 +46,7 @@ def open_storage(
     patience: RetryPolicy | None = None,
     own: OwnFiles | None = None,
     proxy: str | None = None,
+    ca: str | None = None,
     group: GroupAccess = GroupAccess.NONE,
 ) -> Storage:
     """The storage at `url`, not yet opened.
@@ -54,6 +56,8 @@ def open_storage(
     :param threads: how many files may be moved at once
     :param patience: how long HDFS is waited for
     :param proxy: URL of the HTTP proxy through which HDFS is reached, or None
+    :param ca: file with the certificate of the CA that signed those of HDFS's servers; None:
+        those that *requests* knows
     :param own: files that are never segments, though a link in a directory may lead to them
     :param group: what the group of a directory may do with what is made there
     :raises trough.errors.BadSettings: naming what in the URL cannot be used
@@ -67,7 +71,9 @@ def open_storage(
         backend = DirectoryBackend(_directory_root(url, parts), own=own, group=group)
         return ThreadedStorage(url, backend, reactor, threads)
     if parts.scheme in _HDFS_SCHEMES:
-        return _open_hdfs(url, parts, reactor, threads, user, patience, proxy)
+        if ca is not None:
+            client_context(ca, "HDFS_TLS")
+        return _open_hdfs(url, parts, reactor, threads, user, patience, proxy, ca)
     raise _refused(
         url,
         f"{parts.scheme or 'no'} scheme is not known",
@@ -109,6 +115,7 @@ def _open_hdfs(
     user: str | None,
     patience: RetryPolicy | None,
     proxy: str | None,
+    ca: str | None,
 ) -> Storage:
     from trough.storage.hdfs.backend import HdfsBackend
     from trough.storage.hdfs.webhdfs import RetryPolicy, WebHdfs
@@ -119,7 +126,7 @@ def _open_hdfs(
     options = _options(url, parts)
     namenodes = _namenodes(url, parts)
     make_client = _client_maker(url, namenodes, options, user)
-    web = WebHdfs(namenodes, make_client, patience or RetryPolicy(), proxy)
+    web = WebHdfs(namenodes, make_client, patience or RetryPolicy(), proxy, ca)
     return ThreadedStorage(url, HdfsBackend(web, root), reactor, threads)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from trough.util.tls_problems import tls_problem
+
 # "<urllib3.connection.HTTPConnection object at 0x7f...>: " and "HTTPPool(host='h', port=1): "
 _OBJECTS = re.compile(r"<[^<>]*\bat 0x[0-9a-f]+[^<>]*>:? ?|\b\w*Pool\(host=[^)]*\):? ?")
 
@@ -34,4 +36,7 @@ def _wrapped(error: BaseException) -> BaseException | None:
 def error_text(error: BaseException) -> str:
     """One line: what the innermost error says, or else its kind."""
     found = innermost(error)
+    problem = tls_problem(found)
+    if problem is not None:
+        return problem
     return " ".join(_OBJECTS.sub("", str(found)).split()) or type(found).__name__

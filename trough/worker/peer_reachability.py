@@ -69,7 +69,10 @@ class PeerReachability:
     async def _connects(self, worker: Worker) -> bool:
         parts = urlsplit(worker.read_url)
         endpoint = HostnameEndpoint(
-            self._reactor, parts.hostname or "", parts.port or 80, timeout=CONNECT_TIMEOUT
+            self._reactor,
+            parts.hostname or "",
+            parts.port or (443 if parts.scheme == "https" else 80),
+            timeout=CONNECT_TIMEOUT,
         )
         try:
             protocol: Any = await endpoint.connect(Factory.forProtocol(Protocol))

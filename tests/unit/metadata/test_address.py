@@ -48,6 +48,13 @@ def test_user_and_password_of_the_url_come_first():
     assert (apart.user, apart.password) == ("other", "secret")
 
 
+def test_the_ca_of_the_url_comes_first():
+    """With a CA, RethinkDB is spoken to over TLS."""
+    assert parse("rethinkdb://h/d?tls_ca=/etc/my%20ca.pem", ca="/other").ca == "/etc/my ca.pem"
+    assert parse("rethinkdb://h/d", ca="/other").ca == "/other"
+    assert parse("rethinkdb://h/d").ca == ""
+
+
 def test_a_password_is_not_shown():
     """Neither as text nor as representation."""
     address = parse("rethinkdb://me:hidden@h:1,[::1]/d")
@@ -79,7 +86,10 @@ def test_a_password_is_not_shown():
         ("rethinkdb://[::1/d", "in brackets"),
         ("rethinkdb://[nonsense]/d", "in brackets"),
         ("rethinkdb://[::1]28015/d", "not a port"),
-        ("rethinkdb://h/d?tls=1", "options"),
+        ("rethinkdb://h/d?tls=1", "not an option"),
+        ("rethinkdb://h/d?tls_ca=ca.pem", "not an option"),
+        ("rethinkdb://h/d?tls_ca=/a&tls_ca=/b", "not an option"),
+        ("rethinkdb://h/?tls_ca=/a", "name of a RethinkDB database"),
         ("rethinkdbs://h/d", "TLS"),
     ],
 )

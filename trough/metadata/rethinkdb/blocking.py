@@ -72,6 +72,7 @@ class _Link:
             user=address.user,
             password=address.driver_password,
             timeout=CONNECT,
+            ssl={"ca_certs": address.ca} if address.ca else {},
         )
 
     def run(self, term: Any, options: dict[str, Any]) -> Any:

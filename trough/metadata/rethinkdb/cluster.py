@@ -16,7 +16,6 @@ from typing import Any, cast
 from rethinkdb import errors as reql
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionRefusedError, TimeoutError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
@@ -28,6 +27,8 @@ from trough.metadata.rethinkdb import clocks
 from trough.metadata.rethinkdb.connection import PING, Connection, ConnectionLost, Feed, plain
 from trough.metadata.rethinkdb.terms import Refused
 from trough.metadata.url import RethinkAddress, host_and_port
+from trough.tls import TlsFiles
+from trough.tls.client import ClientTls
 
 _log = Logger()
 
@@ -60,6 +61,9 @@ class RethinkCluster:
         self._ping = ping
         self.deadline = deadline
         self._reactor = reactor
+        self._tls = ClientTls(TlsFiles(ca=address.ca or None), reactor, setting="RETHINKDB_TLS")
+        if address.ca:
+            self._tls.context()  # whatever cannot be used is found out now
         # Not all processes on the first host.
         self._hosts = random.sample(address.hosts, len(address.hosts))
         self._connection: Connection | None = None
@@ -239,7 +243,9 @@ class RethinkCluster:
         factory = Factory.forProtocol(
             lambda: Connection(self.address, peer, self._reactor, self._ping)
         )
-        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT)
+        endpoint = self._tls.endpoint(
+            self._reactor, host, port, CONNECT, encrypted=bool(self.address.ca)
+        )
         connection = cast(Connection, await endpoint.connect(factory))
         try:
             return await connection.ready.addTimeout(CONNECT, self._reactor)

@@ -4,7 +4,7 @@ The official driver makes the terms, the handshake, the encoding and the errors.
 Twisted transport is left alone: there, a lost connection leaves its queries pending for
 ever, and there is one host, the global reactor and no IPv6 address. Promised here: every
 query has a deadline, and a connection that is lost, or silent for longer than two pings,
-fails everything on it at once. TLS is not spoken.
+fails everything on it at once.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.metadata.url import RethinkAddress
+from trough.util.tls_problems import tls_problem
 
 _log = Logger()
 
@@ -219,7 +220,12 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.connected = 0
-        self._end(ConnectionLost(f"the connection to RethinkDB at {self.peer} was lost"))
+        problem = tls_problem(reason.value)
+        self._end(
+            errors.Unavailable(f"RethinkDB at {self.peer}: {problem}")
+            if problem is not None
+            else ConnectionLost(f"the connection to RethinkDB at {self.peer} was lost")
+        )
         if self._pinging.running:
             self._pinging.stop()
         when_lost, self._when_lost = self._when_lost, []

@@ -30,7 +30,10 @@ from twisted.web.iweb import IResponse
 from trough import errors
 from trough.protocols.http.row_stream import RowLines
 from trough.protocols.line.query_replies import QueryListener
-from trough.util.error_text import error_text
+from trough.tls import TlsFiles
+from trough.tls.client import ClientTls
+from trough.util.error_text import error_text, innermost
+from trough.util.tls_problems import tls_problem
 
 #: Seconds within which a server has to take a connection.
 CONNECT_SECONDS = 5.0
@@ -58,14 +61,17 @@ class HttpClient:
 
     Only servers of the original system are asked so, which know no tokens. None is shown: the
     addresses come from the registry, which others may write.
+
+    :param tls: whom to believe; None: the CAs of the system
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, tls: ClientTls | None = None) -> None:
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = REQUESTS_AT_ONCE
         # Below what servers wait: a request that meets the closing has an unknown outcome.
         self._pool.cachedConnectionTimeout = 20
-        self._agent = Agent(reactor, connectTimeout=CONNECT_SECONDS, pool=self._pool)
+        self._tls = tls or ClientTls(TlsFiles(), reactor)
+        self._agent = Agent(reactor, self._tls, connectTimeout=CONNECT_SECONDS, pool=self._pool)
 
     async def close(self) -> None:
         """Close the connections that were kept."""
@@ -77,6 +83,7 @@ class HttpClient:
         :raises trough.errors.OutcomeUnknown: it was sent, and not answered
         :raises trough.errors.Unavailable: it was not sent
         """
+        self._tls.check_url(url)
         headers = Headers({"content-type": [content_type]})
         producer = FileBodyProducer(BytesIO(body))
         try:
@@ -86,6 +93,9 @@ class HttpClient:
         except (ConnectError, DNSLookupError) as error:
             raise errors.Unavailable(f"cannot connect to {url}: {error}") from error
         except Exception as error:  # the transport's own, of many kinds
+            problem = tls_problem(innermost(error))
+            if problem is not None:
+                raise errors.Unavailable(f"cannot connect to {url}: {problem}") from error
             raise errors.OutcomeUnknown(f"no answer from {url}: {error_text(error)}") from error
 
     async def order(self, method: str, url: str, document: Mapping[str, object] | None) -> Any:

@@ -17,6 +17,8 @@ from trough import errors
 from trough.access.tokens import Credential
 from trough.protocols.http.client import read_content
 from trough.protocols.http.credentials import ProvingAgent
+from trough.tls import TlsFiles
+from trough.tls.client import ClientTls
 from trough.util.error_text import error_text
 
 #: Seconds to establish a connection; a machine that is gone does not refuse one.
@@ -30,13 +32,20 @@ class ManagerClient:
     """Calls to other Trough processes.
 
     :param credential: proved where the other side asks for it
+    :param tls: whom to believe; None: the CAs of the system
     """
 
-    def __init__(self, reactor: Any, credential: Credential | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        credential: Credential | None = None,
+        tls: ClientTls | None = None,
+    ) -> None:
         self._reactor = reactor
         self._connections = HTTPConnectionPool(reactor, persistent=True)
         self._connections.maxPersistentPerHost = 8
-        agent = Agent(reactor, connectTimeout=CONNECT_TIMEOUT, pool=self._connections)
+        self._tls = tls or ClientTls(TlsFiles(), reactor)
+        agent = Agent(reactor, self._tls, connectTimeout=CONNECT_TIMEOUT, pool=self._connections)
         self._agent = ProvingAgent(agent, credential, reactor)
         self._headers = Headers({"Content-Type": ["application/json"]})
 
@@ -55,6 +64,7 @@ class ManagerClient:
                 f"{method} {url}: the row of the worker in question names no manager",
                 "it is of an original installation, which has to be upgraded as a whole",
             )
+        self._tls.check_url(url)
         content = json.dumps(body).encode() if body else b""
         exchange = defer.Deferred.fromCoroutine(self._exchange(method, url, content))
         answered: defer.Deferred[tuple[int, bytes]] = defer.Deferred()

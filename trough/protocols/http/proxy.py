@@ -28,7 +28,10 @@ from trough.protocols.http.server import (
     finished,
     write_response,
 )
-from trough.util.error_text import error_text
+from trough.tls import TlsFiles
+from trough.tls.client import ClientTls
+from trough.util.error_text import error_text, innermost
+from trough.util.tls_problems import tls_problem
 
 #: Names the worker that passed a request on; such a request is not passed on again.
 FORWARDED_HEADER = b"x-trough-forwarded-by"
@@ -74,15 +77,23 @@ class Proxy:
     """Forwards requests; one for all requests of a port.
 
     :param credential: proved to the other worker, which then takes the client for allowed
+    :param tls: whom to believe; None: the CAs of the system
     """
 
-    def __init__(self, reactor: Any, credential: Credential | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        credential: Credential | None = None,
+        tls: ClientTls | None = None,
+    ) -> None:
         self._reactor = reactor
         self._connections = HTTPConnectionPool(reactor, persistent=True)
         self._connections.maxPersistentPerHost = 16
-        kept = Agent(reactor, connectTimeout=PATIENCE, pool=self._connections)
+        self._tls = tls or ClientTls(TlsFiles(), reactor)
+        kept = Agent(reactor, self._tls, connectTimeout=PATIENCE, pool=self._connections)
         self._agent = ProvingAgent(kept, credential, reactor)
-        self._writing = ProvingAgent(Agent(reactor, connectTimeout=PATIENCE), credential, reactor)
+        once = Agent(reactor, self._tls, connectTimeout=PATIENCE)
+        self._writing = ProvingAgent(once, credential, reactor)
 
     async def forward(
         self, request: Request, url: str, seconds: float, refusable: bool = False
@@ -96,6 +107,7 @@ class Proxy:
         :raises trough.errors.Moved: it has the segment no more, or not yet
         :raises trough.errors.Unavailable: it broke off
         """
+        self._check_url(url)
         method, body = (b"GET", b"") if request.method == b"GET" else (b"POST", request.body())
         asking: Deferred[Any] = Deferred.fromCoroutine(
             self._agent.request(method, url.encode(), _passed_on(request), body)
@@ -131,6 +143,10 @@ class Proxy:
         :raises trough.errors.NoWriteLock: the other worker cannot be connected to
         :raises trough.errors.OutcomeUnknown: it was sent, and no answer came
         """
+        try:
+            self._check_url(url)
+        except NoConnection as error:
+            raise errors.NoWriteLock(error.message, error.hint) from error
         target = f"{url}&seconds={seconds:g}".encode()
         asking: Deferred[Any] = Deferred.fromCoroutine(
             self._writing.request(b"POST", target, _passed_on(request), request.body())
@@ -144,6 +160,11 @@ class Proxy:
                 "provision the segment again",
             ) from failure
         except (Exception, CancelledError) as failure:
+            problem = tls_problem(innermost(failure))
+            if problem is not None:  # of the handshake, before which nothing is sent
+                raise errors.NoWriteLock(
+                    f"{url} cannot be connected to: {problem}", "provision the segment again"
+                ) from failure
             raise errors.OutcomeUnknown(
                 f"the write was passed on to {url}, and no answer came: {error_text(failure)}",
                 "it may be on disk or not: look before writing again",
@@ -153,6 +174,13 @@ class Proxy:
                 request.responseHeaders.setRawHeaders(name, [value])
         if not finished(request):
             write_response(request, response.code, b"", content)
+
+    def _check_url(self, url: str) -> None:
+        """Keep a client's token from a worker that speaks no TLS, where it has to."""
+        try:
+            self._tls.check_url(url)
+        except errors.Unavailable as error:
+            raise NoConnection(error.message, error.hint) from error
 
     async def close(self) -> None:
         """Close the connections that were kept."""

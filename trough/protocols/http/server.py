@@ -30,7 +30,7 @@ from trough.access.rights import EVERY_RIGHT, Grant
 from trough.access.wrong_tokens import WrongTokens
 from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
 from trough.protocols.http.connection_table import ConnectionTable
-from trough.protocols.peer import peer_of
+from trough.protocols.peer import encrypts, peer_of
 from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
@@ -50,6 +50,11 @@ HEADER_SECONDS, BODY_SECONDS = 60, 600
 #: the answer has to begin to one of HTTP/1.0, which cannot be looked for.
 LOOKS, UNSURE = 1, 5
 _IS_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: How a peer begins that speaks TLS where it is not spoken, and its answer: else it would wait
+#: for the end of a line that never comes.
+_TLS = b"\x16\x03"
+_NO_TLS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks no TLS\n"
 
 REASON_PREFIX = b"500 Server Error: "
 
@@ -199,6 +204,7 @@ class Channel(http.HTTPChannel):
     transport: Any
     client = ""
     _address: Any = None
+    _has_descriptor = False
     _peer_ended = False
     _whole = False
     _arrival: Any = None
@@ -206,6 +212,9 @@ class Channel(http.HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self.client = peer_of(self.transport)
+        self._has_descriptor = not encrypts(self.transport) and bool(
+            IWriteDescriptor.providedBy(self.transport)
+        )
         self.site.connections.joined(self)
 
     def getHost(self) -> Any:
@@ -231,6 +240,10 @@ class Channel(http.HTTPChannel):
         if self._whole:
             self._stop_clock()
         elif self._arrival is None and not self._handlingRequest and self.transport.connected:
+            if data.startswith(_TLS):
+                self.transport.write(_NO_TLS)
+                self.loseConnection()
+                return
             self._arrival = self.callLater(HEADER_SECONDS, self.forceAbortClient)
 
     def allHeadersReceived(self) -> None:
@@ -294,10 +307,10 @@ class Channel(http.HTTPChannel):
     def _send_now(self) -> None:
         transport = self.transport
         # One that is to close does so when the reactor finds that all is sent, and one that
-        # encrypts has no descriptor. What this says of a lost connection the reactor finds
-        # out as well.
+        # encrypts has no descriptor of its own. What this says of a lost connection the
+        # reactor finds out as well.
         going_on = transport.connected and not transport.disconnecting
-        if going_on and IWriteDescriptor.providedBy(transport):
+        if going_on and self._has_descriptor:
             transport.doWrite()
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from trough import errors
 from trough.access.tokens import Credential
+from trough.model import line_host_and_port
 from trough.protocols.line.framing import ReplyParser
 from trough.protocols.line.messages import (
     format_query,
@@ -26,6 +27,8 @@ from trough.protocols.line.messages import (
 )
 from trough.protocols.line.query_replies import QueryListener, Summary, deliver, parse_summary
 from trough.protocols.line.values import Parameters
+from trough.tls import TlsFiles
+from trough.util.tls_problems import tls_problem
 
 #: Seconds within which a server has to take a connection and greet.
 CONNECT_SECONDS = 5.0
@@ -40,25 +43,26 @@ _IGNORED = b"-"  # tag of what is sent without wanting an answer
 class BlockingConnection:
     """A connection to one server of the line protocol. For one thread.
 
-    :param address: ``host:port``
+    :param address: ``host:port`` or ``tls://host:port``
     :param token: to prove where the server asks for it; it is never sent
+    :param tls: whom to believe; None: the CAs of the system
     :ivar address: see above
     :raises trough.errors.Unavailable: nobody answers there, or it is no Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
 
     def __init__(
-        self, address: str, token: str | None = None, silence: float = SILENCE_SECONDS
+        self,
+        address: str,
+        token: str | None = None,
+        tls: TlsFiles | None = None,
+        silence: float = SILENCE_SECONDS,
     ) -> None:
-        host, _, port = address.rpartition(":")
         self.address = address
         self._silence = silence
         self._last_tag = 0
         self._parser = ReplyParser()
-        try:
-            self._socket = socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS)
-        except (OSError, ValueError) as error:
-            raise errors.Unavailable(f"{address}: cannot connect: {error}") from error
+        self._socket = _connected(address, tls or TlsFiles())
         try:
             self._socket.settimeout(silence)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -145,6 +149,10 @@ class BlockingConnection:
             raise errors.Unavailable(f"the connection was lost: {error}") from error
         if not data:
             raise errors.Unavailable("the server closed the connection")
+        # What TLS has decrypted already, no poll tells of.
+        pending = getattr(self._socket, "pending", None)
+        while pending is not None and pending():
+            data += self._socket.recv(_CHUNK)
         return data
 
     def _send(self, request: bytes) -> None:
@@ -169,3 +177,32 @@ def _first(
     if found is None:
         raise errors.Unavailable(f"no greeting came within {CONNECT_SECONDS:g} s")
     return found
+
+
+def _connected(address: str, tls: TlsFiles) -> socket.socket:
+    """A connection to `address`, over which a host with TLS has proved who it is.
+
+    :raises trough.errors.Unavailable: there is none to be had
+    """
+    try:
+        host, port, encrypted = line_host_and_port(address)
+        if tls.insists and not encrypted:
+            raise errors.Unavailable(
+                f"{address} speaks no TLS, which the settings of this process ask for"
+            )
+        connected = socket.create_connection((host, port), CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise errors.Unavailable(f"{address}: cannot connect: {error}") from error
+    if not encrypted:
+        return connected
+    # Takes as long to be imported as the rest of this.
+    from trough.tls.blocking import client_context
+
+    try:
+        return client_context(tls.known_ca).wrap_socket(connected, server_hostname=host)
+    except BaseException as error:
+        connected.close()
+        if isinstance(error, OSError):
+            problem = tls_problem(error) or error
+            raise errors.Unavailable(f"{address}: cannot connect: {problem}") from error
+        raise

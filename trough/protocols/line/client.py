@@ -53,6 +53,7 @@ from trough.protocols.line.query_replies import QueryListener
 from trough.protocols.line.values import Parameters
 from trough.protocols.line.write_buffer import WriteBuffer
 from trough.util.flush_batch import FlushBatch
+from trough.util.tls_problems import tls_problem
 
 _log = Logger()
 
@@ -234,7 +235,8 @@ class LineConnection(Protocol):
             self._watch.cancel()
         if self._outbox is not None:
             self._outbox.abandon()
-        message = f"the connection was lost: {reason.getErrorMessage()}"
+        problem = tls_problem(reason.value)
+        message = problem or f"the connection was lost: {reason.getErrorMessage()}"
         self._end(errors.Unavailable(message))
         self.closed.callback(None)
 
@@ -331,7 +333,11 @@ class LineConnection(Protocol):
         if self._heard or self._paused or not waiting:
             self._pinged = False
         elif self._greeting is None:
-            self._give_up(errors.Unavailable(f"no greeting came within {self._silence:g} s"))
+            self._give_up(
+                errors.Unavailable(
+                    f"no greeting came within {self._silence:g} s", "does the port speak TLS?"
+                )
+            )
             return
         elif self._pinged:
             self._give_up(errors.Unavailable(f"the server was silent for {2 * self._silence:g} s"))

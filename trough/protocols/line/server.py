@@ -17,7 +17,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
-    INegotiated,
     IReactorTime,
     ITCPTransport,
 )
@@ -36,7 +35,7 @@ from trough.protocols.line.framing import FramingLimits, RequestParser
 from trough.protocols.line.messages import Greeting, format_error
 from trough.protocols.line.replies import Reply, Verb
 from trough.protocols.line.write_buffer import WriteBuffer
-from trough.protocols.peer import peer_of
+from trough.protocols.peer import encrypts, peer_of
 from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
@@ -218,7 +217,7 @@ class LineServer(Protocol):
         self._outbox.close()
         # Closing outright while something unread is waiting would reset the connection,
         # and the peer might never see why. So it gets the end of our side first.
-        if self._peer_ended or INegotiated.providedBy(self.transport):  # TLS cannot end one side
+        if self._peer_ended or encrypts(self.transport):  # TLS cannot end one side
             self.transport.loseConnection()
         else:
             self.transport.loseWriteConnection()

@@ -17,6 +17,7 @@ from typing import Any
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from trough.protocols.peer import encrypts
 from trough.util.flush_batch import FlushBatch
 
 #: Bytes that are not kept back until the end of a bunch.
@@ -58,8 +59,10 @@ class WriteBuffer:
         self._waiting: list[bytes] = []
         #: Bytes of those that wait for nothing but the end of the bunch.
         self._kept = 0
-        # Hands bytes to the kernel; a transport that encrypts has no such thing.
-        self._write_some: Callable[[bytes], Any] | None = getattr(transport, "writeSomeData", None)
+        # Hands bytes to the kernel; past a transport that encrypts they would be plain.
+        self._write_some: Callable[[bytes], Any] | None = (
+            None if encrypts(transport) else getattr(transport, "writeSomeData", None)
+        )
         #: Whether the transport is known to hold nothing, so that bytes may pass it by. It
         #: tells when it has sent all only after it had enough.
         self._empty = True

@@ -28,20 +28,27 @@ from trough.shell.session import (
     Restarted,
     Rows,
 )
+from trough.tls import TlsFiles
 
 
 class DirectRemote:
     """See :class:`trough.shell.session.Remote`; what is not here is the whole client's.
 
     :param token: to show to servers that want one
+    :param tls: whom to believe
     :param whole: makes the whole client, when it is needed first
     """
 
     def __init__(
-        self, metadata: BlockingMetadata, token: str | None, whole: Callable[[], Remote]
+        self,
+        metadata: BlockingMetadata,
+        token: str | None,
+        tls: TlsFiles,
+        whole: Callable[[], Remote],
     ) -> None:
         self._metadata = metadata
         self._token = token
+        self._tls = tls
         self._make_whole = whole
         self._whole: Remote | None = None
         self._kept: tuple[str, BlockingConnection] | None = None
@@ -104,7 +111,7 @@ class DirectRemote:
             return kept[1]
         if kept is not None:
             kept[1].close()
-        return BlockingConnection(address, self._token)
+        return BlockingConnection(address, self._token, self._tls)
 
     def give_back(self, connection: BlockingConnection, usable: bool) -> None:
         """Take a connection back, for the next query if it can serve one."""
@@ -195,7 +202,7 @@ class _DirectQuery:
                 self._remote.give_back(connection, usable=True)
 
 
-def connect(url: str, token: str | None, whole: Callable[[], Remote]) -> Remote:
+def connect(url: str, token: str | None, tls: TlsFiles, whole: Callable[[], Remote]) -> Remote:
     """The cluster that `url` means, for a script.
 
     :param whole: makes the whole client
@@ -209,4 +216,4 @@ def connect(url: str, token: str | None, whole: Callable[[], Remote]) -> Remote:
     metadata_url.check_file(address)
     metadata = open_blocking(url)
     metadata.workers()  # which it cannot tell if it is no registry
-    return cast(Remote, DirectRemote(metadata, token, whole))
+    return cast(Remote, DirectRemote(metadata, token, tls, whole))

@@ -32,6 +32,8 @@ from trough.shell.session import (
     Started,
     Written,
 )
+from trough.tls import TlsFiles
+from trough.tls.client import ClientTls
 
 #: Segments promoted or deleted at the same time.
 AT_ONCE = 16
@@ -249,10 +251,11 @@ async def _or_reason(telling: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-def connect(url: str, token: str | None, verbose: bool) -> ClusterRemote:
+def connect(url: str, token: str | None, tls: TlsFiles, verbose: bool) -> ClusterRemote:
     """Start the reactor and open the cluster that `url` means.
 
     :param token: to prove to servers that want one
+    :param tls: whom to believe
     :param verbose: log to stderr
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     :raises trough.errors.Unavailable: naming the store, and why it cannot be reached
@@ -267,7 +270,8 @@ def connect(url: str, token: str | None, verbose: bool) -> ClusterRemote:
         reactor,
         Outage(lambda: metadata.absence, reactor.seconds, say_on_stderr),  # type: ignore[attr-defined]
     )
-    cluster = Cluster(metadata, reactor, Credential.of(token) if token else None)
+    credential = Credential.of(token) if token else None
+    cluster = Cluster(metadata, reactor, credential, tls=ClientTls(tls, reactor))
     try:
         bridge.call(check_reachable, address, reactor)
         bridge.call(cluster.open)

@@ -29,13 +29,14 @@ class AbortableSession(requests.Session):
     one that it crawls through. Certificates are those that it names.
 
     :param proxy: URL of the proxy to use, or None
+    :param ca: file with the certificates of CAs, or None for those that the environment names
     """
 
-    def __init__(self, proxy: str | None = None) -> None:
+    def __init__(self, proxy: str | None = None, ca: str | None = None) -> None:
         super().__init__()
         self.trust_env = False
         self.verify = (
-            os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+            ca or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         )
         if proxy:
             self.proxies = {"http": proxy, "https": proxy}

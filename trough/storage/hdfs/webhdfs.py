@@ -139,12 +139,19 @@ class WebHdfs:
 
     :param url: of the NameNode's HTTP port, or of several, separated by semicolons
     :param proxy: URL of the HTTP proxy to use, or None
+    :param ca: file with the certificates of CAs, or None for those that *requests* knows
     """
 
     def __init__(
-        self, url: str, make_client: MakeClient, patience: RetryPolicy, proxy: str | None = None
+        self,
+        url: str,
+        make_client: MakeClient,
+        patience: RetryPolicy,
+        proxy: str | None = None,
+        ca: str | None = None,
     ) -> None:
         self.url = url
+        self._ca = ca
         self._proxy = proxy
         self.patience = patience
         self._make_client = make_client
@@ -355,7 +362,7 @@ class WebHdfs:
         """This thread's session, whose waits end with the cancellation."""
         session: AbortableSession | None = getattr(self._threads, "session", None)
         if session is None:
-            session = self._threads.session = AbortableSession(self._proxy)
+            session = self._threads.session = AbortableSession(self._proxy, self._ca)
             session.hooks["response"].append(self._note_clock)
             self._threads.clients = {}
         session.reset()
