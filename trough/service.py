@@ -36,6 +36,7 @@ from trough.metadata import Metadata
 from trough.metadata import url as metadata_url
 from trough.metadata.open import open_metadata
 from trough.metadata.schemas import Schemas
+from trough.metrics.totals import RequestTotals
 from trough.model import Leader, Worker
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.browser_guard import BrowserGuard
@@ -385,6 +386,7 @@ def _query_limits(settings: Settings) -> QueryLimits:
         settings.max_rows,
         settings.max_sql_length,
         settings.result_cache,
+        settings.slow_query_seconds,
     )
 
 
@@ -394,14 +396,16 @@ def _listen_as_worker(
     settings, reactor = common.settings, common.reactor
     gate = common.gate
     proxy = Proxy(reactor, gate.credential, common.peer_tls)
+    totals = RequestTotals()
     StopHook(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.tasks).table()
-    _listen_line(common, "LINE_PORT", "worker", verbs)
-    manager = ManagerResource(controller, common.schemas, gate)
-    _listen_http(common, "SYNC_LOCAL_PORT", manager, MAX_MANAGER_BODY)
-    _listen_http(common, "WRITE_PORT", WriteResource(queries, proxy, gate), settings.max_write_body)
+    _listen_line(common, "LINE_PORT", "worker", verbs, totals)
+    manager = ManagerResource(controller, common.schemas, gate, totals=totals)
+    _listen_http(common, "SYNC_LOCAL_PORT", manager, MAX_MANAGER_BODY, totals)
+    writes = WriteResource(queries, proxy, gate)
+    _listen_http(common, "WRITE_PORT", writes, settings.max_write_body, totals)
     reads = ReadResource(queries, proxy, common.encoders, gate)
-    _listen_http(common, "READ_PORT", reads, settings.max_sql_length)
+    _listen_http(common, "READ_PORT", reads, settings.max_sql_length, totals)
 
 
 def _worker_row(settings: Settings, identity: str) -> Worker:
@@ -472,7 +476,8 @@ def _add_sync(common: _Common) -> MasterSyncController:
     gatherer = Gatherer(cluster, settings.query_seconds, settings.max_query_seconds, reactor)
     controller.setServiceParent(stack)
     verbs = SyncVerbs(controller, common.schemas, gatherer).table()
-    _listen_line(common, "SYNC_LINE_PORT", "sync", verbs)
+    totals = RequestTotals()
+    _listen_line(common, "SYNC_LINE_PORT", "sync", verbs, totals)
     manager = ManagerResource(
         controller,
         common.schemas,
@@ -480,8 +485,9 @@ def _add_sync(common: _Common) -> MasterSyncController:
         gatherer,
         controller.leadership.files_of,
         common.encoders,
+        totals,
     )
-    _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY)
+    _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY, totals)
     return controller
 
 
@@ -523,9 +529,11 @@ def _leadership(common: _Common) -> Leadership:
 # -- listening -------------------------------------------------------------------------
 
 
-def _listen_http(common: _Common, key: str, root: Resource, max_body: int) -> None:
+def _listen_http(
+    common: _Common, key: str, root: Resource, max_body: int, totals: RequestTotals
+) -> None:
     guard = _guard(common.settings)
-    site = Site(root, common.reactor, max_body, common.bunch, guard, common.connections)
+    site = Site(root, common.reactor, max_body, common.bunch, guard, common.connections, totals)
     StopHook(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, site, _PLAIN_HTTP)
 
@@ -536,7 +544,9 @@ def _guard(settings: Settings) -> BrowserGuard:
     return BrowserGuard([*names, *(settings.http_hosts or ())], settings.http_origins or ())
 
 
-def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -> None:
+def _listen_line(
+    common: _Common, key: str, role: str, verbs: dict[str, Verb], totals: RequestTotals
+) -> None:
     settings = common.settings
     factory = LineServerFactory(
         role,
@@ -550,6 +560,7 @@ def _listen_line(common: _Common, key: str, role: str, verbs: dict[str, Verb]) -
             half_message=settings.message_seconds,
             connections=most_line_connections(),
         ),
+        totals=totals,
     )
     StopHook(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, factory, _PLAIN_LINE)

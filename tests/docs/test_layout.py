@@ -25,7 +25,7 @@ LAYERS = [
     ["settings"],
     ["access"],
     ["leader/placement"],
-    ["sql", "formats"],
+    ["sql", "formats", "metrics"],
     ["executors", "executors/child"],
     ["executors/pool"],
     ["metadata*"],
@@ -45,7 +45,7 @@ LAYERS = [
 
 #: Cores: functions of values, without a clock, a socket, a thread or a framework.
 PURE = ["errors", "model", "settings*", "leader.placement*", "metadata.conditions"]
-PURE += ["access.rights", "access.tokens"]
+PURE += ["access.rights", "access.tokens", "metrics.totals"]
 PURE += ["formats*", "storage.listing", "storage.paths", "worker.read_rule"]
 PURE += ["replication.messages", "replication.follower", "replication.holder"]
 PURE += ["protocols.line.framing", "protocols.line.messages", "protocols.line.values"]

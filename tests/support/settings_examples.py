@@ -77,6 +77,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "KEPT_HANDLES": (0, "0", 0),
     "QUERY_SECONDS": (20, "20", 20.0),
     "MAX_QUERY_SECONDS": (900, "900", 900.0),
+    "SLOW_QUERY_SECONDS": (2.5, "2.5", 2.5),
     "WRITE_SECONDS": (30, "30", 30.0),
     "MAX_ROWS": (1000, "1000", 1000),
     "MAX_WRITE_BODY": ("8 MB", "8 MB", 8_000_000),
@@ -175,6 +176,7 @@ WRONG: dict[str, list[object]] = {
             "PROMOTE_AFTER",
             "HOLDER_WAIT",
             "SHUTDOWN_SECONDS",
+            "SLOW_QUERY_SECONDS",
             "MOVE_GRACE",
         )
     },

@@ -318,6 +318,9 @@ class Settings:
     max_query_seconds: float = _key(
         Seconds(0.01), 3600, "Seconds, at most, that a request may say."
     )
+    slow_query_seconds: float = _key(
+        Seconds(0), 0, "Reads that take so many seconds are logged with SQLite's plan; 0: none."
+    )
     write_seconds: float = _key(
         Seconds(0.01), 60, "Seconds that a write may run where it does not say."
     )

@@ -35,6 +35,7 @@ from trough.worker.kept_results import KeptResults
 from trough.worker.local_copies import LocalCopy, Version
 from trough.worker.peer_reachability import PeerReachability
 from trough.worker.read_rule import Holder, Knowledge, decide
+from trough.worker.slow_queries import SlowQueries
 from trough.worker.write_routing import WriteRouter
 from trough.worker.writing import Write
 
@@ -63,6 +64,7 @@ class QueryLimits:
     :ivar rows: of one segment, at most; 0 for any number
     :ivar sql: bytes of a read's SQL, at most
     :ivar kept: bytes of answers that are kept, of all requests
+    :ivar slow: seconds after which a read is logged; 0: never
     """
 
     seconds: float
@@ -71,6 +73,7 @@ class QueryLimits:
     rows: int
     sql: int
     kept: int = 0
+    slow: float = 0.0
 
 
 class Reading(NamedTuple):
@@ -101,6 +104,7 @@ class QueryService:
         #: Answers to questions that may be kept.
         self.results = KeptResults(limits.kept)
         self._remembered = Remembered()
+        self._slow = SlowQueries(pool, limits.slow) if limits.slow else None
         #: As :meth:`_limits_of`, which makes something new at each call.
         self.limits = functools.lru_cache(maxsize=4096)(self._limits_of)
 
@@ -332,7 +336,10 @@ class QueryService:
             raise errors.TooLarge(
                 f"the SQL has {len(sql)} bytes, and a read may have {self._limits.sql}"
             )
-        return self._pool.read(targets, sql, parameters, limits, framing, tag, receiver, keeper)
+        job = self._pool.read(targets, sql, parameters, limits, framing, tag, receiver, keeper)
+        if self._slow is not None and targets:
+            self._slow.watch(job, targets, sql, limits)
+        return job
 
     # -- answers that are kept ---------------------------------------------------------
 

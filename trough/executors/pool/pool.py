@@ -44,6 +44,7 @@ from trough.executors.pool.read_scheduler import ReadScheduler
 from trough.executors.pool.supervisor import Supervisor
 from trough.executors.pool.task_pool import TaskPool
 from trough.executors.pool.write_scheduler import WriteScheduler
+from trough.metrics.totals import ExecutorTotals
 from trough.sql import segment_files
 from trough.sql.queries import LINES, OBJECTS, Framing, Parameters
 from trough.sql.sqlite import SCHEMA_SECONDS, schema_runs_too_long
@@ -87,6 +88,7 @@ class ExecutorPool(service.Service):
     :param segment_size: bytes that a segment may have; 0 for any number
     :param bunch: that of those who ask; None: of its own
     :param tasks: where new segments are made; None: of its own
+    :ivar totals: what executors answered
     :ivar when_damaged: called with segments whose file turned out to be damaged
     """
 
@@ -131,6 +133,7 @@ class ExecutorPool(service.Service):
         self._waiting_reads: list[tuple[ReadJob, Sequence[Target]]] = []
         self.when_damaged: Callable[[tuple[str, ...]], None] = lambda segments: None
         self._accepting = False
+        self.totals = ExecutorTotals()
         self._receivers: dict[int, Callable[..., None]] = {
             ipc.SOME: self._some,
             ipc.PIECES: self._pieces,
@@ -193,7 +196,7 @@ class ExecutorPool(service.Service):
         tag: str,
         receiver: Receiver,
         keeper: Callable[[Target, int, bytes], None] | None = None,
-    ) -> Job:
+    ) -> ReadJob:
         """Ask one SQL text of any number of segments.
 
         :param targets: exactly one for :attr:`Framing.OBJECTS`
@@ -376,6 +379,7 @@ class ExecutorPool(service.Service):
             "queries": sum(each["queries"] for each in executors),
             "writes": sum(each["writes"] for each in executors),
             "restarts": sum(each["restarts"] for each in executors),
+            "totals": self.totals.status(),
             "memory_peak": max((each.get("memory_peak", 0) for each in executors), default=0),
         }
 
@@ -384,13 +388,14 @@ class ExecutorPool(service.Service):
     def received(self, executor: ExecutorProcess, messages: list[Message]) -> None:
         """Called with the messages of an executor."""
         outstanding = executor.outstanding
-        ended = ipc.ENDED
+        ended, totals = ipc.ENDED, self.totals
         with self.bunch:
             for message in messages:
                 if message[0] == ended:
                     part = outstanding.pop(message[1], None)
                     if part is not None:
                         executor.load -= 1
+                        totals.add(len(message[2]), message[3])
                         part.job.ended(part, message[2], message[3])
                 else:
                     self._receivers[message[0]](executor, *message[1:])
@@ -398,6 +403,7 @@ class ExecutorPool(service.Service):
     def _some(self, executor: ExecutorProcess, number: int, chunk: bytes) -> None:
         part = executor.outstanding.get(number)
         if part is not None:
+            self.totals.add(len(chunk), 0)
             part.job.some(part, chunk)
 
     def _pieces(
@@ -413,6 +419,8 @@ class ExecutorPool(service.Service):
         if part is not None:
             if repeatable:
                 part.job.keep(part, places, counts, pieces, repeatable)
+            for count, piece in zip(counts, pieces, strict=True):
+                self.totals.add(len(piece), count)
             part.job.pieces(part, places, counts, pieces)
 
     def _finished(self, executor: ExecutorProcess, number: int) -> None:
@@ -447,6 +455,8 @@ class ExecutorPool(service.Service):
     def _written(self, executor: ExecutorProcess, number: int, changes: int) -> None:
         job = executor.write_answered(number)
         if job is not None:
+            self.totals.writes += 1
+            self.totals.changes += changes
             job.written(changes)
 
     def _refused(

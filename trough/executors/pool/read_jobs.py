@@ -99,6 +99,8 @@ class ReadJob(Job):
     _held: tuple[Executor, ...] = ()
     _failed = 0
     _rows = 0
+    #: Called before the receiver is told of the end.
+    when_over: Callable[[Outcome], None] | None = None
     _corrupt: tuple[str, ...] = ()
     #: Takes whole answers that would be the same again: target, number of rows, lines.
     keeper: Callable[[Target, int, bytes], None] | None = None
@@ -291,6 +293,8 @@ class ReadJob(Job):
         if self._held:
             self._release()
         try:
+            if self.when_over is not None:
+                self.when_over(outcome)
             if outcome.corrupt:
                 self._when_damaged(outcome.corrupt)
             self.receiver.finished(outcome)

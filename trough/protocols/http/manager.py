@@ -26,6 +26,7 @@ from trough.access.rights import (
 )
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.metadata.schemas import Schemas
+from trough.metrics.totals import RequestTotals
 from trough.model import check_segment_id, segment_named
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.gather import answer_gather, answer_gather_url
@@ -75,6 +76,7 @@ class ManagerResource(Resource):
 
     :param gatherer: answers ``/gather``; None where that is not offered
     :param encoders: write its answers in other formats than JSON
+    :param totals: requests that were counted, for ``/metrics``
     :param files_of: what a leader knows of a segment's files, for the other sync servers
     """
 
@@ -86,9 +88,11 @@ class ManagerResource(Resource):
         gatherer: Gatherer | None = None,
         files_of: Callable[[str], list[str] | None] | None = None,
         encoders: EncoderPool | None = None,
+        totals: RequestTotals | None = None,
     ) -> None:
         super().__init__(gate)
         self._encoders = encoders
+        self._totals = totals or RequestTotals()
         self._gatherer = gatherer
         self._files_of = files_of
         self._manager = manager
@@ -107,6 +111,7 @@ class ManagerResource(Resource):
             ("PUT", "schema", "*", "sql"): Route(self._put_schema_sql, SCHEMA),
             ("GET", "status"): Route(self._status, ADMIN | PEER),
             ("GET", "health"): Route(self._health, EVERY_RIGHT),
+            ("GET", "metrics"): Route(self._metrics, ADMIN | PEER),
         }
         if gatherer is not None:
             self._routes["POST", "gather"] = Route(self._gather, READ)
@@ -128,6 +133,12 @@ class ManagerResource(Resource):
     @staticmethod
     def _is_health(request: Request) -> bool:
         return request.path == b"/health"
+
+    def verb_of(self, request: Request) -> str:
+        first = request.path.decode("ascii", "replace").strip("/").partition("/")[0]
+        if not first and request.method == b"POST":
+            return "provision"
+        return first if any(shape[1:2] == (first,) for shape in self._routes) else "other"
 
     def handler(self, request: Request) -> Callable[[Request], None]:
         method = request.method.decode("ascii", "replace")
@@ -226,7 +237,14 @@ class ManagerResource(Resource):
         return (201 if await self._schemas.put(name, sql) else 204), b"", b""
 
     async def _status(self, request: Request) -> Any:
-        return as_json(await self._manager.status())
+        status = await self._manager.status()
+        return as_json({**status, "requests": self._totals.status()})
+
+    async def _metrics(self, request: Request) -> Any:
+        # Loaded when it is asked for: most processes are scraped, and clients import this.
+        from trough.metrics.exposition import CONTENT_TYPE, exposition
+
+        return 200, CONTENT_TYPE, exposition(await self._manager.status(), self._totals)
 
     async def _health(self, request: Request) -> Any:
         health = self._manager.health

@@ -24,6 +24,7 @@ from trough.protocols.http.server import (
     CODE_HEADER,
     REASON_PREFIX,
     STATE_HEADER,
+    TRACE_HEADER,
     Request,
     finished,
     write_response,
@@ -40,7 +41,10 @@ FORWARDED_HEADER = b"x-trough-forwarded-by"
 HOLDER_AWAY_HEADER = b"x-trough-holder-away"
 
 # Not the client's token, which is for this worker alone.
-_PASSED_ON = (b"content-type", FORWARDED_HEADER, HOLDER_AWAY_HEADER)
+_PASSED_ON = (
+    *(b"content-type", TRACE_HEADER, b"tracestate"),
+    *(FORWARDED_HEADER, HOLDER_AWAY_HEADER),
+)
 #: Of a GET, besides.
 _PASSED_ON_OF_GET = (b"accept", b"accept-encoding", b"if-none-match")
 _PASSED_BACK = (

@@ -128,6 +128,7 @@ class ReadResource(Resource):
     error_as_json = False
     segment_in_host = True
     needs = READ | PEER
+    verb = "read"
 
     def __init__(
         self,
@@ -305,6 +306,7 @@ class WriteResource(Resource):
     error_as_json = False
     segment_in_host = True
     needs = WRITE | PEER
+    verb = "write"
 
     def __init__(self, queries: QueryService, proxy: Proxy, gate: Gate | None = None) -> None:
         super().__init__(gate)

@@ -9,6 +9,7 @@ begins with ``500 Server Error: ``, whatever the status: existing clients look o
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Coroutine
 from io import BytesIO
 from typing import Any
@@ -28,6 +29,7 @@ from trough import errors
 from trough.access.gate import TICKET_SECONDS, Gate, wrong_token
 from trough.access.rights import EVERY_RIGHT, Grant
 from trough.access.wrong_tokens import WrongTokens
+from trough.metrics.totals import RequestTotals
 from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
 from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.peer import encrypts, peer_of
@@ -83,6 +85,12 @@ CHALLENGE_PATH, TICKET_PATH = b"/peer/challenge", b"/peer/ticket"
 
 #: The scheme of ``Authorization`` in which a proof is sent: a token's id, challenge, and proof.
 PROOF = "Trough-Proof"
+
+#: Names the trace that a request belongs to, as the W3C has it.
+TRACE_HEADER = b"traceparent"
+_TRACE = re.compile(
+    r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
+)
 
 _UNREAD = (
     b"HTTP/1.1 413 Request Entity Too Large\r\n"
@@ -320,6 +328,7 @@ class Site(server.Site):
     :param max_body: bytes; a greater body is answered with 413
     :param guard: refuses what browsers send for web pages
     :param connections: of all sites of the process; None: of this one
+    :param totals: count requests; None: of this one
     :ivar bunch: of whatever answers the requests
     """
 
@@ -334,6 +343,7 @@ class Site(server.Site):
         bunch: FlushBatch | None = None,
         guard: BrowserGuard | None = None,
         connections: ConnectionTable | None = None,
+        totals: RequestTotals | None = None,
     ) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
         # Clients such as curl say that SQL is a form; taken for one, each ``=`` in it would
@@ -351,16 +361,24 @@ class Site(server.Site):
         self.guard = guard or BrowserGuard()
         # An empty table is false.
         self.connections = ConnectionTable(reactor.seconds) if connections is None else connections
-        self._under_way: set[Request] = set()
+        self._totals = totals or RequestTotals()
+        #: Requests, and when each began.
+        self._under_way: dict[Request, float] = {}
         self._idle: Deferred[None] | None = None
 
     def began(self, request: Request) -> None:
         """A request has begun; it is forgotten by itself at its end."""
-        self._under_way.add(request)
-        request.notifyFinish().addBoth(lambda _: self._ended(request))
+        self._under_way[request] = self._clock.seconds()
+        request.notifyFinish().addBoth(lambda result: self._ended(request, result))
 
-    def _ended(self, request: Request) -> None:
-        self._under_way.discard(request)
+    def _ended(self, request: Request, result: object) -> None:
+        began = self._under_way.pop(request, None)
+        if began is not None:
+            outcome = _outcome_of(request) if result is None else "lost"
+            seconds = self._clock.seconds() - began
+            self._totals.of("http", self.resource.verb_of(request)).add(outcome, seconds)
+            if request.requestHeaders.hasHeader(TRACE_HEADER):
+                _log_trace(request, outcome, seconds)
         if not self._under_way and self._idle is not None:
             idle, self._idle = self._idle, None
             idle.callback(None)
@@ -407,6 +425,8 @@ class Resource(resource.Resource):
 
     isLeaf = True
     error_as_json = True
+    #: What the requests of a port are called in the metrics.
+    verb = "other"
     segment_in_host = False
     needs = EVERY_RIGHT
 
@@ -435,6 +455,10 @@ class Resource(resource.Resource):
         except Exception:
             self.fail(request, Failure())
         return server.NOT_DONE_YET
+
+    def verb_of(self, request: Request) -> str:
+        """What a request is called in the metrics; one of a fixed set."""
+        return self.verb
 
     def handler(self, request: Request) -> Callable[[Request], None]:
         """What serves this request.
@@ -578,6 +602,29 @@ def _path_of(target: bytes) -> bytes:
     """The path that a request asks for, where it may name the whole URL (RFC 9112, 3.2.2)."""
     scheme, separator, rest = target.partition(b"://")
     return b"/" + rest.partition(b"/")[2] if separator and b"/" not in scheme else target
+
+
+def _log_trace(request: Request, outcome: str, seconds: float) -> None:
+    """Log a request that its client traces and samples (https://www.w3.org/TR/trace-context/)."""
+    trace = (request.getHeader(TRACE_HEADER) or b"").decode("ascii", "replace")
+    match = _TRACE.fullmatch(trace)
+    if match is not None and int(match["flags"], 16) & 1:
+        _log.info(
+            "trace {trace}, span {span}: {method} {path}, {outcome}, {seconds} s",
+            trace=match["trace"],
+            span=match["span"],
+            method=request.method.decode("ascii", "replace"),
+            path=request.path.decode("utf-8", "replace")[:200],
+            outcome=outcome,
+            seconds=round(seconds, 4),
+        )
+
+
+def _outcome_of(request: Request) -> str:
+    if request.code < 400:
+        return "ok"
+    codes = request.responseHeaders.getRawHeaders(CODE_HEADER) or [b"other"]
+    return codes[0].decode()
 
 
 def as_text(data: bytes) -> str:

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.metrics.totals import VerbTotals
 from trough.protocols.line.framing import Malformed, Request
 from trough.protocols.line.messages import format_error
 from trough.protocols.line.replies import Connection, Reply, Verb
@@ -26,13 +27,17 @@ class Requests:
     """What one connection's peer has asked and not been answered yet.
 
     :param verbs: what can be asked
+    :param totals: count requests, by verb, and ``other`` for those that there are not
     :ivar refusal: of all verbs but those that always work, or None
     :ivar held: bytes of the requests that are under way
     """
 
-    __slots__ = ("_connection", "_replies", "_verbs", "held", "refusal")
+    __slots__ = ("_connection", "_replies", "_totals", "_verbs", "held", "refusal")
 
-    def __init__(self, connection: Connection, verbs: Mapping[str, Verb]) -> None:
+    def __init__(
+        self, connection: Connection, verbs: Mapping[str, Verb], totals: Mapping[str, VerbTotals]
+    ) -> None:
+        self._totals = totals
         self.refusal: errors.TroughError | None = None
         self.held = 0
         self._connection = connection
@@ -63,6 +68,7 @@ class Requests:
             verb = self._verbs.get(request.verb)
             if verb is None:
                 raise _unknown(request, self._verbs)
+            reply.verb = request.verb
             if not verb.always:
                 if self.refusal is not None:
                     raise self.refusal
@@ -79,6 +85,8 @@ class Requests:
         """A request has been answered."""
         if self._replies.pop(reply.tag, None) is not None:
             self.held -= reply.size
+            seconds = self._connection.seconds() - reply.began
+            self._totals[reply.verb].add(reply.outcome, seconds)
 
     def pause(self) -> None:
         """Have everything that goes on wait."""
@@ -100,6 +108,7 @@ class Requests:
         replies, self._replies = self._replies, {}
         self.held = 0
         for reply in replies.values():
+            self._totals[reply.verb].add("lost", self._connection.seconds() - reply.began)
             reply.abandon()
 
 

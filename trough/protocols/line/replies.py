@@ -74,10 +74,15 @@ class Reply:
     :ivar began: when the request was taken up, in seconds of the connection's clock
     :ivar size: bytes of the request
     :ivar ended: whether nothing more will be sent
+    :ivar verb: what was asked, ``other`` where there is no such verb; for the metrics
+    :ivar outcome: ``ok`` or the code of the error; for the metrics
     :ivar jobs: that were handed to `follow`
     """
 
-    __slots__ = ("_waiter", "began", "connection", "ended", "jobs", "size", "tag")
+    __slots__ = (
+        *("_waiter", "began", "connection", "ended", "jobs"),
+        *("outcome", "size", "tag", "verb"),
+    )
 
     def __init__(self, connection: Connection, tag: str, size: int) -> None:
         self.connection = connection
@@ -85,6 +90,8 @@ class Reply:
         self.size = size
         self.began = connection.seconds()
         self.ended = False
+        self.verb = "other"
+        self.outcome = "ok"
         self.jobs: tuple[Job, ...] = ()
         self._waiter: Deferred[None] | None = None
 
@@ -157,6 +164,7 @@ class Reply:
 
     def error(self, error: errors.TroughError) -> None:
         """Answer ``tag ERR code sentence``: the whole request failed."""
+        self.outcome = error.code
         self._end(b"%b ERR " % self.tag.encode() + _told(error))
 
     @property

@@ -29,6 +29,7 @@ from zope.interface import implementer
 from trough import errors
 from trough.access.gate import Gate
 from trough.access.rights import ANYBODY, Grant
+from trough.metrics.totals import RequestTotals
 from trough.protocols.line.common_verbs import common_verbs
 from trough.protocols.line.dispatch import Requests
 from trough.protocols.line.framing import FramingLimits, RequestParser
@@ -99,7 +100,7 @@ class LineServer(Protocol):
         self._limits = factory.limits
         self._bunch = factory.bunch
         self._parser = RequestParser(self._limits.peers)
-        self._requests = Requests(self, self.verbs)
+        self._requests = Requests(self, self.verbs, factory.totals)
         self._taking = False
         self._reading = True
         self._farewell: bytes | None = None  # once there is one, nothing is taken up
@@ -339,6 +340,7 @@ class LineServerFactory(Factory):
     :param verbs: what can be asked, beside the common verbs
     :param gate: knows what tokens give; None: nobody is asked for one
     :param bunch: that of what answers the requests; None: of its own
+    :param totals: count requests; None: of its own
     """
 
     noisy = False
@@ -352,10 +354,13 @@ class LineServerFactory(Factory):
         limits: ServerLimits | None = None,
         gate: Gate | None = None,
         bunch: FlushBatch | None = None,
+        totals: RequestTotals | None = None,
     ) -> None:
         self.node = node
         self.bunch = bunch or FlushBatch(clock)
         self.verbs = {**verbs, **common_verbs()}
+        totals = totals or RequestTotals()
+        self.totals = {verb: totals.of("line", verb) for verb in (*self.verbs, "other")}
         self.clock = clock
         self.limits = limits or ServerLimits()
         self.gate = gate or Gate()

@@ -1,0 +1,252 @@
+"""A process in Prometheus' text format: its totals, its status, and what the system knows.
+
+The metrics of a status are listed in two tables, so that the guide's list can be tested against
+them. The library's global registry is not used: a process may have two roles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from trough.metrics.totals import BOUNDS, RequestTotals, VerbTotals
+
+#: The content type of :func:`exposition`.
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+#: Where a number stands in a status: keys, one after the other.
+Path = tuple[str, ...]
+
+# Name, help, and place in the status of a worker. A name that ends in _total is a counter's.
+_OF_WORKERS: tuple[tuple[str, str, Path], ...] = (
+    ("trough_ready", "1 while the process can serve.", ("ready",)),
+    ("trough_segments", "Local copies.", ("segments",)),
+    ("trough_local_bytes", "Bytes of local copies.", ("bytes",)),
+    ("trough_capacity_bytes", "Bytes that local copies may take.", ("capacity",)),
+    ("trough_writable_segments", "Segments that are written here.", ("writable_count",)),
+    ("trough_unpromoted_segments", "Segments with unpromoted writes.", ("unpromoted", "count")),
+    ("trough_unpromoted_bytes", "Bytes of these segments.", ("unpromoted", "bytes")),
+    (
+        "trough_refused_writes_total",
+        "Writes that were refused for lack of disk.",
+        ("disk", "refused_writes"),
+    ),
+    (
+        "trough_refused_promotions_total",
+        "Promotions that were refused for lack of disk.",
+        ("disk", "refused_promotions"),
+    ),
+    ("trough_unpublished_rows", "Rows that have yet to be published.", ("unpublished",)),
+    ("trough_reconciler_assigned", "Segments assigned to the worker.", ("reconciler", "assigned")),
+    ("trough_reconciler_queued", "Segments that wait for a look.", ("reconciler", "queued")),
+    ("trough_reconciler_active", "Segments that are looked at.", ("reconciler", "active")),
+    ("trough_reconciler_put_off", "Segments put off after a failure.", ("reconciler", "put_off")),
+    ("trough_executor_restarts_total", "Executors started again.", ("executors", "restarts")),
+    ("trough_queries_running", "Queries that executors have.", ("executors", "queries")),
+    ("trough_writes_running", "Writes that executors have.", ("executors", "writes")),
+    ("trough_rows_total", "Rows that executors answered.", ("executors", "totals", "rows")),
+    (
+        "trough_answer_bytes_total",
+        "Bytes that executors answered.",
+        ("executors", "totals", "bytes"),
+    ),
+    ("trough_commits_total", "Writes that are on disk.", ("executors", "totals", "writes")),
+    ("trough_changes_total", "Rows that writes changed.", ("executors", "totals", "changes")),
+    ("trough_cold_segments", "Cold segments answered for.", ("cold", "segments")),
+    ("trough_cold_cache_bytes", "Bytes of the cold cache in use.", ("cold", "bytes")),
+    ("trough_cold_waiting", "Reads that wait for room in it.", ("cold", "waiting")),
+    ("trough_cold_hits_total", "Cold reads that were in the cache.", ("cold", "hits")),
+    ("trough_cold_fetches_total", "Cold segments fetched.", ("cold", "fetches")),
+    ("trough_cold_evictions_total", "Cold segments evicted.", ("cold", "evictions")),
+)
+
+# The same of a sync server.
+_OF_SYNC: tuple[tuple[str, str, Path], ...] = (
+    ("trough_ready", "1 while the process can serve.", ("ready",)),
+    ("trough_leader", "1 while this server leads.", ("leads",)),
+    ("trough_leader_generation", "Number of the leadership.", ("generation",)),
+    ("trough_write_locks", "Write locks that there are.", ("write_locks",)),
+    ("trough_leader_rounds_total", "Rounds of the leader.", ("leadership", "rounds")),
+    ("trough_leader_moves_total", "Copies that were moved.", ("leadership", "moves")),
+    (
+        "trough_assignments_put_total",
+        "Assignments that were made.",
+        ("leadership", "assignments_put"),
+    ),
+    (
+        "trough_assignments_removed_total",
+        "Assignments that were removed.",
+        ("leadership", "assignments_removed"),
+    ),
+    (
+        "trough_canonical_segments",
+        "Segments in canonical storage.",
+        ("leadership", "placement", "segments"),
+    ),
+    (
+        "trough_lost_copies",
+        "Copies that segments lack.",
+        ("leadership", "placement", "lost_copies"),
+    ),
+    ("trough_moving_copies", "Copies on the way.", ("leadership", "placement", "moving")),
+    (
+        "trough_doubting_a_loss",
+        "1 while many segments are missing at once.",
+        ("leadership", "doubting_a_loss"),
+    ),
+    (
+        "trough_clock_difference_seconds",
+        "Between the RethinkDB servers.",
+        ("leadership", "clocks_differ_by"),
+    ),
+)
+
+
+def exposition(status: Mapping[str, Any], totals: RequestTotals) -> bytes:
+    """All metrics of one process, as the text that Prometheus scrapes.
+
+    :param status: of a worker or of a sync server, as ``GET /status`` gives it
+    """
+    registry = CollectorRegistry()
+    registry.register(_Collector(status, totals))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry)
+
+
+class _Collector(Collector):
+    def __init__(self, status: Mapping[str, Any], totals: RequestTotals) -> None:
+        self._status = status
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status
+        yield from _of_requests(self._totals)
+        worker = status["role"] == "worker"
+        for name, text, path in _OF_WORKERS if worker else _OF_SYNC:
+            value = _at(status, path)
+            if value is not None:
+                family = _counter if name.endswith("_total") else GaugeMetricFamily
+                yield family(name, text, value=float(value))
+        yield from _of_stores(status)
+        yield from (_of_worker if worker else _of_cluster)(status)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name.removesuffix("_total"), text, value=value)
+
+
+def _at(status: Mapping[str, Any], path: Path) -> Any:
+    found: Any = status
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _of_requests(totals: RequestTotals) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "trough_requests",
+        "Requests that ended, by outcome: ok, lost, or the code of the error.",
+        labels=["protocol", "verb", "outcome"],
+    )
+    for verb, counted in sorted(totals.verbs.items()):
+        for outcome, number in sorted(counted.outcomes().items()):
+            requests.add_metric((*verb, outcome), number)
+    yield requests
+    seconds = HistogramMetricFamily(
+        "trough_request_seconds", "From a request to its answer.", labels=["protocol", "verb"]
+    )
+    for verb, counted in sorted(totals.verbs.items()):
+        seconds.add_metric(verb, list(_cumulative(counted)), counted.seconds)
+    yield seconds
+
+
+def _cumulative(counted: VerbTotals) -> Iterator[tuple[str, float]]:
+    total = 0
+    for bound, number in zip((*BOUNDS, float("inf")), counted.buckets, strict=True):
+        total += number
+        yield ("+Inf" if bound == float("inf") else str(float(bound))), total
+
+
+def _of_stores(status: Mapping[str, Any]) -> Iterator[Metric]:
+    away = status["metadata"]["away_since"]
+    yield GaugeMetricFamily(
+        "trough_metadata_away",
+        "1 while the metadata store does not answer.",
+        float(away is not None),
+    )
+    calls = status["storage"].get("calls") or {}
+    for name in ("running", "waiting"):
+        yield GaugeMetricFamily(
+            f"trough_storage_calls_{name}",
+            f"Calls of canonical storage that are {name}.",
+            calls.get(name, 0),
+        )
+
+
+def _of_worker(status: Mapping[str, Any]) -> Iterator[Metric]:
+    oldest = status["unpromoted"]["oldest"]
+    yield GaugeMetricFamily(
+        "trough_unpromoted_age_seconds",
+        "Since the oldest write that is not promoted; 0 without one.",
+        max(0.0, time.time() - oldest) if oldest else 0.0,
+    )
+    yield GaugeMetricFamily(
+        "trough_aside_files", "Files of unpromoted writes kept aside.", len(status["aside"])
+    )
+    yield GaugeMetricFamily(
+        "trough_transfers_running", "Copies on the way.", len(status["transfers"])
+    )
+    processes = status["executors"]["executors"]
+    for name, text, count in _EXECUTORS:
+        family = GaugeMetricFamily(name, text, labels=["kind"])
+        for kind in ("read", "write", "maintenance"):
+            family.add_metric(
+                [kind], sum(count(p) for p in processes if p["name"].startswith(kind))
+            )
+        yield family
+
+
+_EXECUTORS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], float]], ...] = (
+    ("trough_executors", "Executor processes.", lambda process: 1),
+    ("trough_executors_blocked", "Those busy with a long step.", lambda p: bool(p["held_up"])),
+    ("trough_executor_memory_bytes", "Memory of these.", lambda p: p.get("memory") or 0),
+)
+
+
+def _of_cluster(status: Mapping[str, Any]) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "trough_workers_seen", "Workers in the metadata store.", len(status["workers"])
+    )
+    yield GaugeMetricFamily(
+        "trough_workers_in_trouble",
+        "Workers that report a trouble.",
+        sum(bool(worker["trouble"]) for worker in status["workers"]),
+    )
+    placed = _at(status, ("leadership", "placement", "workers"))
+    if placed is not None:
+        states = GaugeMetricFamily(
+            "trough_workers", "Workers that the leader places on, by state.", labels=["state"]
+        )
+        for state in ("live", "draining", "waiting", "dead"):
+            states.add_metric([state], sum(each["state"] == state for each in placed.values()))
+        yield states
+    skipped = _at(status, ("leadership", "skipped_files"))
+    if skipped is not None:
+        yield GaugeMetricFamily(
+            "trough_skipped_files", "Files in storage that are no segments.", len(skipped)
+        )
+    away = _at(status, ("leadership", "storage_away"))
+    if away is not None:
+        yield GaugeMetricFamily(
+            "trough_storage_away", "1 while canonical storage does not answer.", float(bool(away))
+        )
