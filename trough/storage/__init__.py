@@ -1,13 +1,12 @@
-"""What canonical storage promises: one whole file a segment, under one root.
+"""What canonical storage promises: one whole file per segment, under one root.
 
-Every ``*.sqlite`` below the root is a segment, wherever it lies; its id is the file's
-name. Names that begin with a dot are unfinished work and never a segment. Where two
-files have one id, the one modified last counts.
+Every ``*.sqlite`` below the root is a segment, at any depth. Its id is the file's name. Names that
+begin with a dot are unfinished work and never a segment. If two files have one id, the one modified
+last counts.
 
 Methods are called on the reactor's thread and return Deferreds; cancelling one stops
 the transfer within a chunk and leaves nothing behind. Every call can fail with
-:class:`trough.errors.Unavailable` when the storage does not answer, after the retries
-that the backend knows to be safe.
+:class:`trough.errors.Unavailable` if the storage does not answer, after the retries that are safe.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from twisted.internet.defer import Deferred
 
 from trough.model import CanonicalCopy
 
-#: Told, on any thread, how many bytes of a transfer are done.
+#: Called on any thread with the number of bytes of a transfer that are done.
 Progress = Callable[[int], None]
 
 #: Awaited at the last moment before a publication takes effect; raises to refuse it.
@@ -31,10 +30,10 @@ Guard = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a storage was seen to hold; handed back to learn what changed since.
+    """The result of a scan; passed back to find what changed since.
 
-    :ivar directories: for each directory, by its path relative to the root, whatever
-        the backend wants to know about it next time; opaque to callers
+    :ivar directories: for each directory, by its path relative to the root, what the backend
+        needs at the next scan; opaque to callers
     :ivar skipped: files below the root that cannot be segments, or do not count, with
         the reason
     :ivar index: what the backend knows across directories; opaque as well
@@ -47,11 +46,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The difference between two looks at a storage.
+    """The difference between two scans of a storage.
 
-    :ivar listing: to be handed to the next look
-    :ivar present: the copies that are new or have another version; possibly a million,
-        made anew by each iteration
+    :ivar listing: for the next scan
+    :ivar present: the copies that are new or have another version; possibly a million, made
+        again by each iteration
     :ivar gone: ids of segments that are no longer anywhere below the root
     :ivar looked_into: number of directories that had to be listed
     """
@@ -81,7 +80,7 @@ class Storage(ABC):
 
     @abstractmethod
     def close(self) -> Deferred[None]:
-        """Cancel what is under way and let go of every resource. Idempotent."""
+        """Cancel what is under way and release every resource. Idempotent."""
 
     def status(self) -> dict[str, Any]:
         """What is under way, for people; JSON-able."""
@@ -89,14 +88,14 @@ class Storage(ABC):
 
     @abstractmethod
     def changes(self, since: Listing | None, full: bool = False) -> Deferred[Changes]:
-        """What is different from `since`, or everything where that is None.
+        """What differs from `since`, or everything if that is None.
 
-        Looks only into directories whose modification time moved, or moved so lately
-        that a further change could hide behind the same time. Removes, wherever it
-        looks, uploads that a crash left behind long ago.
+        Lists only directories whose modification time changed, or changed so lately that a
+        further change could hide behind the same time. Removes, in these, uploads that a crash
+        left behind long ago.
 
-        :param full: look into every directory, for changes that moved no time (a
-            file overwritten in place)
+        :param full: list every directory, for changes that leave the time as it was (a file
+            overwritten in place)
         """
 
     @abstractmethod
@@ -140,8 +139,8 @@ class Storage(ABC):
         """Make a local file the segment's canonical copy, in one step.
 
         Uploads beside the target under a hidden name, verifies length and content,
-        awaits `guard`, and replaces the target by one rename. Whatever fails, the
-        former canonical copy is untouched.
+        awaits `guard`, and replaces the target by one rename. If any step fails, the former
+        canonical copy is untouched.
 
         :param path: where the canonical copy lies already, or None for the default
         :return: the new version; its ``modified`` is later than the former one's

@@ -20,7 +20,7 @@ from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing
 from trough.storage.paths import SUFFIX, below
 
-#: When to look into a directory whatever its identity: at the next look, or not.
+#: When to list a directory whatever its identity: at the next scan, or never.
 AT_ONCE, NEVER = 0.0, float("inf")
 
 #: How often directories may disappear under a walk before it is given up.
@@ -93,8 +93,8 @@ class Directory:
     :ivar strays: ids of files that are not in their default directory
     :ivar children: names of the directories in it
     :ivar skipped: names of files that cannot be segments, with the reason
-    :ivar look_again: time from which it has to be looked into whatever its identity,
-        in seconds since the epoch by the storage's clock, which may go back a little
+    :ivar look_again: time from which it has to be listed whatever its identity, in seconds
+        since the epoch by the storage's clock, which may go back a little
     """
 
     identity: object
@@ -122,8 +122,7 @@ class _Index:
 
 
 class Copies(Collection[CanonicalCopy]):
-    """Copies that are made as they are iterated over: a million take up 350 MB, and
-    nobody wants all of them at once.
+    """Copies that are made as they are iterated over. A million at once would take 350 MB.
 
     :param directories: paths and files, of those where every file is meant
     :param single: further ones
@@ -167,11 +166,11 @@ def changes_since(
     full: bool,
     walk: Callable[[Mapping[str, Directory], bool], Walk],
 ) -> Changes:
-    """Walk until what was seen can be told.
+    """Walk until the result is certain.
 
-    What moves from one directory to another during a walk may be seen in neither. So a
-    segment is told as gone only after a second walk, which begins after the first one
-    did not see it; most directories are still the same then, and it costs little.
+    A file that moves from one directory to another during a walk may be seen in neither. So a
+    segment is reported as gone only after a second walk, which begins after the first one missed
+    it. Most directories are unchanged then, so that costs little.
 
     :param walk: given the directories known so far, and whether to look into all
     :raises trough.errors.Unavailable: directories disappear during every walk

@@ -51,8 +51,8 @@ def open_storage(
 ) -> Storage:
     """The storage at `url`, not yet opened.
 
-    :param user: on whose behalf HDFS is asked, where the URL does not say; without
-        either, the user that this process runs as
+    :param user: on whose behalf HDFS is asked, if the URL names none; without either, the user
+        that this process runs as
     :param threads: how many files may be moved at once
     :param patience: how long HDFS is waited for
     :param proxy: URL of the HTTP proxy through which HDFS is reached, or None

@@ -54,7 +54,7 @@ def reason_to_skip_directory(name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """A file's name as text that can be stored and printed, whatever its bytes."""
+    """A file's name as text that can be stored and printed, for any bytes."""
     return ascii(name)[1:-1] if model.unsafe_text(name) else name
 
 

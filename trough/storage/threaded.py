@@ -35,7 +35,7 @@ T = TypeVar("T")
 FIND_SECONDS = 5.0
 
 #: Seconds from asking whether a publication may take effect until it does, at most. A
-#: process that stood still in between believes an answer that is out of date.
+#: process that stalled in between believes an answer that is out of date.
 GUARD_SECONDS = 5.0
 
 #: Threads for calls that move no file: listing, looking up, renaming, deleting. More
@@ -50,7 +50,7 @@ class Staged:
     :ivar path: the target, relative to the root
     :ivar temporary: the upload, relative to the root
     :ivar identity: of the upload, by which a backend may know it under another name
-    :ivar permitted_until: when it may take its target's place no longer, by
+    :ivar permitted_until: until when it may replace its target, by
         :func:`trough.util.clocks.elapsed`
     """
 
@@ -137,7 +137,7 @@ class ThreadedStorage(Storage):
 
     :param url: as the user wrote it, for messages and the status
     :param transfers: how many files may be moved at once; further ones wait in order
-    :param find_seconds: after which :meth:`find` says that the storage is away
+    :param find_seconds: after which :meth:`find` reports that the storage is away
     """
 
     def __init__(
@@ -298,7 +298,7 @@ def _ending(operation: defer.Deferred[Any]) -> defer.Deferred[None]:
 
 
 class _Moving:
-    """Keeps a transfer in the status while it runs, and tells its progress on."""
+    """Shows a transfer in the status while it runs, and passes its progress on."""
 
     def __init__(
         self, storage: ThreadedStorage, transfer: _Transfer, progress: Progress | None

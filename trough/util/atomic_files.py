@@ -25,8 +25,8 @@ from trough import errors
 #: the limit and not the interpreter, small enough that a cancel is prompt.
 CHUNK = 1 << 20
 
-# A dot, the target's name, something random, and an ending that nobody else uses, so
-# that whoever sweeps never takes a hidden file that is not ours.
+# A dot, the target's name, random digits, and an ending that only Trough uses. So a sweep never
+# removes a hidden file of another program.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.unfinished", re.DOTALL)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -73,7 +73,7 @@ def replace_file(temporary: Path, target: Path) -> None:
 def replacing(target: Path) -> Iterator[BinaryIO]:
     """Write a file that becomes `target` when the block ends.
 
-    Whatever the block raises, `target` is as it was and nothing is left beside it.
+    If the block raises, `target` stays as it was and nothing is left beside it.
 
     :raises trough.errors.DiskFull: no room for it
     :raises trough.errors.Unavailable: it cannot be written for another reason
@@ -92,7 +92,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def in_our_words(path: Path | str) -> Iterator[None]:
-    """Turn the operating system's errors on a local file into our own.
+    """Translate OSError on a local file into an error of :mod:`trough.errors`.
 
     :raises trough.errors.DiskFull: no space, or over quota, naming `path`
     :raises trough.errors.Unavailable: anything else, naming what it happened to
@@ -135,8 +135,8 @@ def write_all(file: BinaryIO, data: bytes | memoryview) -> None:
 
 
 def new_hash() -> hashlib._Hash:
-    """The hash behind every checksum: SHA-256, which processors have instructions for
-    and which is as fast here as any checksum of weaker promises."""
+    """The hash behind every checksum: SHA-256. Processors have instructions for it, so it is as
+    fast here as weaker checksums."""
     return hashlib.sha256()
 
 

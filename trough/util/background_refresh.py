@@ -1,8 +1,7 @@
-"""How long to wait for news that can be done without.
+"""Bounds the wait for fresh data where older data will do.
 
-Whoever remembers an answer would rather use it than wait for a store that is away. The
-first question that is not answered in time shows that it is; from then on one question at a
-time goes on in the background, and nobody waits, until one is answered.
+The first question that is not answered in time shows that the store is away. Callers then use
+what they have. One question at a time goes on in the background until the store answers.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ class BackgroundRefresh:
         """Ask, and return when that is done or has taken too long.
 
         :param ask: brings something up to date
-        :param known_away: nobody will answer, so that it is asked in the background
-        :raises Exception: what `ask` raised, save that the store is away
+        :param known_away: the store is known to be away: ask in the background
+        :raises Exception: what `ask` raised, except that the store is away
         """
         if self._background is not None:
             return
@@ -86,10 +85,10 @@ class BackgroundRefresh:
 
 
 def _passed_on(result: Any, to: Deferred[Any]) -> Any:
-    # One that ran out of time takes no result any more, and says so to nobody.
+    # A Deferred that ran out of time ignores a later result.
     to.callback(result)
     return result
 
 
 def _nothing(_: Failure) -> None:
-    """It was told already."""
+    """The failure was reported already."""

@@ -29,9 +29,9 @@ def command(module: str, *arguments: object) -> list[str]:
 
 @contextmanager
 def left_alone() -> Iterator[None]:
-    """Processes that are started meanwhile do not hear what is meant for a whole group.
+    """Processes that are started meanwhile do not get a signal to the whole group.
 
-    Ctrl-C would otherwise end one that has not come so far yet as to ignore it.
+    Ctrl-C would otherwise end a process that has not reached the point where it ignores it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -42,9 +42,9 @@ def left_alone() -> Iterator[None]:
 
 @contextmanager
 def started() -> Iterator[None]:
-    """Tell in our words that the system starts no process, or does not let it be spoken to.
+    """Translate OSError from starting a child process into Unavailable.
 
-    :raises trough.errors.Unavailable: saying why
+    :raises trough.errors.Unavailable: with the system's reason
     """
     try:
         yield
@@ -61,10 +61,10 @@ _PASSED_ON_BY_PREFIX = ("LC_", "PYTHON", "COVERAGE_", "COV_")
 
 
 def environment() -> dict[str, str]:
-    """The environment for such a process, and wherever this package is found first.
+    """The environment for such a process. It finds this package where this process did.
 
-    Nothing else is passed on: secrets of this process, such as ``AUTH_TOKEN``, are not for
-    one that runs a stranger's SQL.
+    Nothing else is passed on. A process that runs a stranger's SQL gets no secrets, such as
+    ``AUTH_TOKEN``.
     """
     found = {
         name: value
@@ -79,7 +79,7 @@ def environment() -> dict[str, str]:
 def start_with_socket(
     module: str, *arguments: object
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a child process that speaks over a socket.
+    """Start a child process with a socket to it.
 
     :param module: its whole name; its first argument is the socket's descriptor
     :return: the process, and this end of the socket

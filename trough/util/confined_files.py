@@ -269,7 +269,7 @@ def check_whole(located: Located) -> None:
 
 
 class OwnFiles:
-    """Which files are Trough's own, by device and inode, whatever they are called.
+    """Which files are Trough's own, by device and inode and not by name.
 
     :param databases: SQLite databases that this process may have open
     :param directories: where everything belongs to Trough, such as local copies

@@ -4,10 +4,10 @@
 * A seccomp filter takes away the network, other processes, and calls that administer the system.
 * Landlock leaves it the files that it needs: Python's to read, and those that it was given.
 
-PyPI's packages for these were a development version (``landlock``) and one that nobody has
-released since 2021 and that needs another library (``pyseccomp``), so the few calls are made
-here, by ctypes. Where the kernel or the processor is not one that this knows, the process goes
-without that part, and its parent logs that once (:func:`missing`).
+PyPI has a development version for one (``landlock``), and for the other a package without a
+release since 2021 that needs another library (``pyseccomp``). So the few calls are made here, by
+ctypes. On an unknown kernel or processor the process runs without that part, and its parent logs
+that once (:func:`missing`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where files of Trough are that nobody named. Imports nothing: short commands read it, too."""
+"""Default places of Trough's files. Imports nothing, since short commands read it."""
 
 #: The settings file.
 SETTINGS_FILE = "/etc/trough/settings.yml"

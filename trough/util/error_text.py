@@ -1,7 +1,7 @@
-"""What an exception says, for people: without the names of Python's objects.
+"""The text of an exception for people, without the names of Python's objects.
 
-Libraries wrap the one error that tells something in several that do not, and show objects by
-their addresses. Clients see such texts.
+Libraries wrap the one useful error in several others, and print objects with their addresses.
+Clients see such texts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _wrapped(error: BaseException) -> BaseException | None:
 
 
 def error_text(error: BaseException) -> str:
-    """One line: what the innermost error says, or else its kind."""
+    """One line: the text of the innermost error, or else its kind."""
     found = innermost(error)
     problem = tls_problem(found)
     if problem is not None:

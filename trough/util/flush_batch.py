@@ -1,9 +1,8 @@
-"""Work that comes in a bunch, and what is to be done once at its end.
+"""Batches output: calls that run once, at the end of the work under way.
 
-Whatever one read of a socket brings is worked through in one go. What that makes others
-say leaves in one piece at the end of it, right away: to wait for the reactor's next turn
-would cost as much as a small request. Where no bunch is under way, its end is that of the
-reactor's turn.
+A process handles all that one read of a socket brings in one go. At the end of that it sends what
+the work produced, in one piece and at once. Waiting for the reactor's next turn would cost as much
+as a small request. Outside of such work, the end is that of the reactor's turn.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ _log = Logger()
 
 
 class FlushBatch:
-    """The work of one process; a context manager around each bunch, which may be nested.
+    """The work of one process; a context manager around each batch, which may be nested.
 
-    :ivar under_way: whether there is a bunch now
+    :ivar under_way: whether there is a batch now
     """
 
     __slots__ = ("_calls", "_clock", "_depth", "under_way")

@@ -19,7 +19,7 @@ class Closable(Protocol):
     """What can be pooled."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release it."""
 
 
 T = TypeVar("T", bound=Closable)
@@ -63,8 +63,8 @@ class IdlePool(Generic[T]):
             connection.close()
 
     def _leave_behind(self) -> None:
-        """After a fork: the connections are the parent's, and whoever held the guard then
-        is not here to let go of it."""
+        """After a fork: the connections belong to the parent, and a thread that held the
+        guard does not exist here to release it."""
         if self._process != os.getpid():
             self._guard, self._idle, self._process = threading.Lock(), [], os.getpid()
 

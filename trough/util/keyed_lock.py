@@ -1,4 +1,4 @@
-"""Mutual exclusion by name: one thing after the other for a key, keys independent."""
+"""Mutual exclusion by key: one holder per key at a time; keys are independent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class KeyedLock:
 
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
-        """Have `key` to oneself for as long as the context lasts."""
+        """Hold the lock of `key` for the time of the context."""
         lock = self._locks.setdefault(key, DeferredLock())
         await lock.acquire()
         try:
@@ -27,7 +27,7 @@ class KeyedLock:
                 del self._locks[key]
 
     def busy(self, key: str) -> bool:
-        """Whether somebody has `key` to himself."""
+        """Whether the lock of `key` is held."""
         return key in self._locks
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""One line in the log for each cause and minute, however many things it befalls."""
+"""One line in the log for each cause and minute, however many events it has."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class _Counted:
 
 
 class LogDigest:
-    """Counts what has the same cause.
+    """Counts events with the same cause.
 
-    The first one is for its caller to log; of the others, a line each period tells the number.
+    The caller logs the first one. Of the others, one line each period reports the number.
 
-    :param now: seconds, by a clock that only goes on
+    :param now: seconds, by a monotonic clock
     :param report: logs a cause and how many more there were
     """
 

@@ -2,8 +2,8 @@
 
 One flat object: ``time``, ``level``, ``system`` and ``message`` always, then the event's own
 fields under their names (``segment``, ``node``, ``reason`` ...), then ``traceback`` where
-something failed that nobody expected. Whatever an event carries gives a line: what JSON
-cannot say is written as text.
+something failed unexpectedly. Every event gives a line: values that JSON lacks are written as
+text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FORMER = frozenset({"format", "isError", "message", "printed", "system", "text"
 
 
 def json_line(event: LogEvent) -> str | None:
-    """The line of an event, with its end; None for one that says nothing."""
+    """The line of an event, with its line end; None for an event without text."""
     message = formatEvent(event)
     failure = event.get("log_failure")
     if not message and failure is None:
@@ -41,7 +41,7 @@ def json_line(event: LogEvent) -> str | None:
 def said(
     time: float, level: str, system: str, message: str, fields: Mapping[str, Any] | None = None
 ) -> str:
-    """A line for what is said.
+    """A line with these fields.
 
     :param time: seconds since the epoch
     :param fields: further ones, of other names

@@ -1,10 +1,9 @@
 """The log of a Trough process: one line an event, from a level upwards.
 
-Events are structured (a format and fields, :mod:`twisted.logger`); what is written is
-text, or JSON for programs (:mod:`trough.util.log_json`), to standard output in the foreground
-and to a file otherwise, as twistd does it.
-Twisted's own events below a warning (ports and factories that start and stop) are left
-out: whoever reads the log wants to know about Trough.
+Events are structured (a format and fields, :mod:`twisted.logger`). They are written as text, or as
+JSON for programs (:mod:`trough.util.log_json`): to standard output in the foreground, and to a file
+otherwise, as twistd does it. Twisted's own events below a warning (ports and factories that start
+and stop) are left out.
 """
 
 from __future__ import annotations
@@ -65,8 +64,8 @@ def observer() -> ILogObserver:
 
 
 def say(text: str, system: str, level: str = "info") -> None:
-    """Say what has to be seen whatever the log's level is: a line for a person on a
-    terminal, and for a program one that is like those of the log.
+    """Print a line whatever the log's level is: plain text for a person on a terminal, and
+    for a program a line like those of the log.
 
     :param level: errors go to standard error
     """
@@ -79,7 +78,7 @@ def say(text: str, system: str, level: str = "info") -> None:
 
 @implementer(ILogFilterPredicate)
 class _NoChatter:
-    """Leaves out what Twisted says below a warning."""
+    """Leaves out Twisted's events below a warning."""
 
     def __call__(self, event: LogEvent) -> NamedConstant:
         namespace = str(event.get("log_namespace", ""))

@@ -1,4 +1,4 @@
-"""Work that is done again and again, and survives its own failures."""
+"""Work that runs at intervals and survives its own failures."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _log = Logger()
 
 
 class Periodic(service.Service):
-    """Calls `work` now and then every `interval` seconds, never twice at once.
+    """Calls `work` at once and then every `interval` seconds, never twice at a time.
 
-    A LoopingCall ends for good at its first exception; here one is logged, and the next
+    A LoopingCall ends for good at its first exception. Here an exception is logged, and the next
     round comes at its time. Stopping cancels the round under way and waits for it.
 
     :param name: what the work is, for the log

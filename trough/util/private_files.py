@@ -1,9 +1,8 @@
-"""Files that nobody but the user of Trough may read.
+"""Files that only the user of Trough may read.
 
-Segments hold what people crawled, and the registry says where everything is. Both are made
-with mode 0600, and directories with 0700, whatever mask the process was started with. A
-group may be let into what processes of several users share: canonical storage in a
-directory, and the registry.
+Segments hold crawled data, and the registry records where everything is. Both are made with mode
+0600, and directories with 0700, whatever the umask of the process. A setting gives a group access
+to what processes of several users share: canonical storage in a directory, and the registry.
 """
 
 from __future__ import annotations

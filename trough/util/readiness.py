@@ -27,14 +27,14 @@ class StartupLine(Protocol):
     """Something to do once, when everything works for the first time."""
 
     async def run(self) -> str:
-        """Do it; return what a person should be told."""
+        """Do it; return a text for people."""
 
 
 class ReadinessNotifier(service.Service):
-    """Watches for readiness and says it once.
+    """Watches for readiness and reports it once.
 
     :param name: of what becomes ready
-    :param addresses: by their names, to be told
+    :param addresses: by their names, for the report
     """
 
     def __init__(

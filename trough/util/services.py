@@ -1,7 +1,7 @@
 """Starting and stopping in order, and settling in between.
 
 A MultiService stops all of its children at once. Here they stop one after the other, the
-last one first, so that whoever needs something stops before what it needs.
+last one first. So a service stops before the services that it needs.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class StopHook(service.Service):
 
 
 class Listener(service.MultiService):
-    """Listens on a port; where it cannot, the process ends with one line that says so.
+    """Listens on a port. If it cannot, the process logs one line and ends.
 
     :param key: the setting that names the port
     """
@@ -113,7 +113,7 @@ class FatalExit:
         self._refused = False
 
     def __call__(self, reason: TroughError) -> None:
-        """Say `reason` and stop with exit status 1."""
+        """Log `reason` and stop with exit status 1."""
         if self._refused:
             return
         self._refused = True

@@ -18,7 +18,7 @@ SLICE = 500
 async def in_slices(function: Callable[[Sequence[T]], Iterable[R]], items: Sequence[T]) -> list[R]:
     """What `function` gives for slices of `items`, in their order.
 
-    Ends with whatever `function` raises, and between two slices when it is cancelled.
+    Ends with the exception that `function` raises, and between two slices when it is cancelled.
     """
     found: list[R] = []
 

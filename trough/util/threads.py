@@ -1,12 +1,10 @@
-"""Blocking calls on threads of one's own, behind Deferreds.
+"""Blocking calls on threads of their own, behind Deferreds.
 
-Each kind of blocking work (copying files, talking to a store that blocks) has its own
-pool, owned by a service, so that a slow kind never holds up another one or the
-reactor's name resolution. A pool promises that its size bounds how many calls run at
-once, that a cancelled call ends at its function's next look at its
-:class:`Cancellation`, and that `stopService` fires when nothing runs any more. It
-refuses to know what it runs, and never kills a thread: a function that neither returns
-nor checks is waited for.
+Each kind of blocking work (copying files, calling a store that blocks) has its own pool, which a
+service owns. So a slow kind never delays another one, or the reactor's name resolution. A pool
+promises three things. Its size bounds how many calls run at once. A cancelled call ends when its
+function next checks its :class:`Cancellation`. `stopService` fires when nothing runs any more. A
+pool never kills a thread: it waits for a function that neither returns nor checks.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ T = TypeVar("T")
 
 
 class Cancellation:
-    """Tells a function on another thread that nobody wants its result any more."""
+    """Lets a function on another thread find out that its result is not needed any more."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -210,7 +208,7 @@ class _Call:
         self.deferred: defer.Deferred[Any] = defer.Deferred(lambda _: self.cancellation.cancel())
 
     def finish(self, result: Any) -> None:
-        if self.deferred.called:  # cancelled meanwhile: nobody waits for the result
+        if self.deferred.called:  # cancelled meanwhile: the result is not needed
             return
         if isinstance(result, Failure):
             self.deferred.errback(result)

@@ -42,7 +42,7 @@ _REASONS = {
 
 
 class CertificateProblem(Exception):
-    """A certificate was refused; the text says why, and begins with "its certificate"."""
+    """A certificate was refused; the text is the reason, and begins with "its certificate"."""
 
 
 def certificate_fault(number: int) -> str:

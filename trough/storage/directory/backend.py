@@ -2,15 +2,15 @@
 
 It promises what :mod:`trough.storage` does, on any file system with atomic rename:
 
-* A symbolic link to a file is followed as long as it stays below the root; that its target
-  changed is seen only by a full look. Linked directories are not followed, not even to
-  publish: a loop, or one file under two names, would pass for many segments. Nothing but
-  a plain file is opened, and none of Trough's own (:mod:`trough.util.confined_files`).
+* A symbolic link to a file is followed as long as it stays below the root. Only a full scan
+  notices that its target changed. Linked directories are not followed, not even to publish: a loop,
+  or one file under two names, would count as many segments. Only plain files are opened, and none
+  of Trough's own (:mod:`trough.util.confined_files`).
 * A file with a write-ahead log or a journal beside it lacks rows. It is skipped.
-* When the root is gone, or another directory lies in its place (a mount that is not
-  there), every call fails as unavailable, rather than telling that all segments went.
-* The processes of one machine that publish one segment at once take turns for the last
-  step, by a lock on the directory.
+* If the root is gone, or another directory lies in its place (a missing mount), every call fails
+  as unavailable. It never reports that all segments are gone.
+* Processes of one machine that publish the same segment at once take turns for the last step, by a
+  lock on the directory.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class DirectoryBackend:
                 )
                 self._inode = self._path.stat().st_ino
             else:
-                # Whatever lies there by now is not made anew, nor taken for the storage.
+                # What lies there by now is neither created again nor used as the storage.
                 self._check_root()
 
     # -- looking ---------------------------------------------------------------
@@ -122,7 +122,7 @@ class DirectoryBackend:
         files = ConfinedRoot(self._path, is_own)
         with files.directory(path) as descriptor:
             status = os.fstat(descriptor)
-            # The last one nobody can put back, as rsync does with the other when it restores.
+            # The last one cannot be set back; rsync sets back the other one when it restores.
             identity = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
             if known is not None and not full and known.is_still(identity, now):
                 return known
@@ -367,14 +367,14 @@ def _unlink(name: str, parent: int) -> None:
 def _lock(directory: int, between: Callable[[], None]) -> None:
     """Keep other processes of this machine from renaming in a directory, until it is closed.
 
-    :param between: called again and again until nobody else does so; raises to end that
+    :param between: called repeatedly while another process holds it; raises to end the wait
     """
     while not _try_lock(directory):
         between()
 
 
 def _try_lock(descriptor: int) -> bool:
-    # A thread that waits for a lock in the kernel could not be told to end that.
+    # A wait for a lock in the kernel cannot be cancelled.
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -39,7 +39,7 @@ from trough.util.confined_files import (
 #: network file systems' times are that coarse.
 RACY = 2.0
 
-#: Seconds after which an upload that nobody touched is a crash's.
+#: Seconds without a change after which an upload counts as left by a crash.
 LEFT_OVER_AGE = 3600.0
 
 #: What a file system itself keeps at its root, unreadable to most.
@@ -183,7 +183,7 @@ class DirectoryScan:
         try:
             os.unlink(entry.name, dir_fd=descriptor)
         except PermissionError as error:
-            # No reason to tell nothing of the segments beside it.
+            # The segments beside it are reported all the same.
             self._skipped[entry.name] = f"left over, and not to be removed: {error.strerror}"
 
 

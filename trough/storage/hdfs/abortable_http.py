@@ -1,10 +1,10 @@
 """An HTTP session whose blocking calls can be ended from another thread.
 
-A thread that waits for a server that stopped answering looks at no cancellation until
-the timeout is over, and timeouts are long where a server may have to write gigabytes.
-:class:`AbortableSession` is an ordinary session of *requests* that knows its sockets:
-:meth:`AbortableSession.abort` shuts them down, and whoever waits on one gets an
-error at once. One session belongs to one thread, and only `abort` is called on others.
+A thread that waits for a silent server checks no cancellation until the timeout is over. Timeouts
+are long where a server may have to write gigabytes. :class:`AbortableSession` is an ordinary
+session of *requests* that knows its sockets. :meth:`AbortableSession.abort` shuts them down, and a
+call that waits on one fails at once. One session belongs to one thread. Other threads call `abort`
+alone.
 """
 
 from __future__ import annotations

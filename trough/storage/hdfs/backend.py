@@ -1,17 +1,16 @@
-"""Canonical storage in HDFS, by way of WebHDFS.
+"""Canonical storage in HDFS, over WebHDFS.
 
-It promises what :mod:`trough.storage` does. What that rests on:
+It promises what :mod:`trough.storage` does. That relies on the following:
 
 * A file rename with the option to overwrite is one step under the NameNode's lock: a
   reader finds the former file or the new one.
-* A file's identity stays when it is renamed, and a file that is closed never changes
-  without its modification time doing so.
-* An upload is verified by reading it back. HDFS's own checksum of a file is an MD5 of
-  MD5s of one CRC-32C for each 512 bytes: to compute that from the local file takes a
-  CRC-32C in C, which Python lacks, and says nothing about what a reader would get. The
-  price is that an upload moves each byte twice.
+* A file keeps its identity when it is renamed. A closed file never changes without its
+  modification time.
+* An upload is verified by reading it back, so each byte moves twice. HDFS's own checksum of a file
+  is an MD5 of MD5s of one CRC-32C per 512 bytes. Computing that from the local file takes a CRC-32C
+  in C, which Python lacks, and proves nothing about what a reader gets.
 
-Uploads left behind are swept after a day rather than an hour: HDFS does not move the
+Left-over uploads are removed after a day and not after an hour: HDFS does not update the
 modification time of a file that is being written.
 """
 
@@ -60,7 +59,7 @@ class HdfsBackend:
 
     def prepare(self, cancellation: Cancellation) -> None:
         if self._was_there:
-            self._root(cancellation)  # which is not to be made anew, empty
+            self._root(cancellation)  # which must not be created again, empty
         else:
             self._web.make_directory(cancellation, self.root)
             self._was_there = True
@@ -244,7 +243,7 @@ class HdfsBackend:
 
     @contextlib.contextmanager
     def _disappearing(self, path: str) -> Iterator[None]:
-        """Tell that an upload, or its directory, went away while it was worked on."""
+        """Report that an upload, or its directory, disappeared during the work."""
         try:
             yield
         except (NotThere, Changed) as error:

@@ -22,7 +22,7 @@ from trough.util.confined_files import half_a_database
 #: known to a second.
 RACY = 3.0
 
-#: Seconds after which an upload that nobody finished is a crash's. A promotion may take
+#: Seconds after which an unfinished upload counts as left by a crash. A promotion may take
 #: six hours, and HDFS leaves a file the time at which it was begun until it is closed.
 LEFT_OVER_AGE = 86400.0
 
@@ -30,7 +30,7 @@ LEFT_OVER_AGE = 86400.0
 #: that is written under its final name for longer is for the full look to find.
 OPEN_FILE_AGE = 3600.0
 
-#: What tells a directory's state apart: its identity and modification time.
+#: A directory's state: its identity and modification time.
 State = tuple[int, int]
 
 

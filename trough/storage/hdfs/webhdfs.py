@@ -1,10 +1,9 @@
 """HDFS as seen through WebHDFS: the calls that canonical storage needs.
 
-On the package *hdfs*, which knows requests, redirects, several NameNodes and
-authentication. This module adds what a program needs that runs for years: a deadline on
-every wait, retries with backoff and jitter where repeating is safe, an end by
-cancellation in the middle of a wait, listings in pages, a rename that replaces, and
-errors of our own tree. It knows nothing of segments.
+The package *hdfs* does requests, redirects, several NameNodes and authentication. This module adds
+what a program needs that runs for years: a deadline on every wait, retries with backoff and jitter
+where repeating is safe, cancellation in the middle of a wait, listings in pages, a rename that
+replaces, and errors of :mod:`trough.errors`. It knows nothing of segments.
 
 Blocking; may be called from any number of threads at once.
 """
@@ -43,7 +42,7 @@ PIECE = 1 << 20
 # thing that the package's own calls differ in.
 _list_status_batch = _Request("GET").to_method("LISTSTATUS_BATCH")
 
-#: What a server says about a request that will not become right by repeating it.
+#: Answers of a server to a request that fails however often it is repeated.
 _PERMANENT = {
     "AccessControlException": "let the user that Trough runs as read and write there",
     "SecurityException": "check user and authentication",
@@ -107,7 +106,7 @@ class FileStatus:
     """A file or directory.
 
     :ivar identity: stays with a file when it is renamed, and is never used again;
-        0 where the server does not tell
+        0 if the server does not report it
     :ivar modified: milliseconds since the epoch, by the NameNode's clock
     :ivar block_size: bytes; 0 for a directory
     """
@@ -220,8 +219,8 @@ class WebHdfs:
         )
 
     def delete(self, cancellation: Cancellation, path: str) -> bool:
-        """Remove a file, past any trash; whether there was one. Idempotent, except that
-        a repeated call may say that there was none where the first one removed it."""
+        """Remove a file without any trash; return whether there was one. Idempotent, except that
+        a repeated call may return False where the first one removed it."""
         return self._repeat(cancellation, lambda client: client.delete(path, skip_trash=True))
 
     def replace(
@@ -318,7 +317,7 @@ class WebHdfs:
     # -- patience --------------------------------------------------------------
 
     def repeat(self, cancellation: Cancellation, attempt: Callable[[], T]) -> T:
-        """Do something until it succeeds, or there is no use in trying.
+        """Retry a call until it succeeds or cannot succeed.
 
         :raises NotThere: the server says that there is no such file
         """
@@ -332,8 +331,8 @@ class WebHdfs:
     def _repeat(self, cancellation: Cancellation, call: Callable[[hdfs.Client], T]) -> T:
         """The same, for one short call.
 
-        A server that was silent for the whole patience is not asked again: whoever
-        waits has waited for long enough.
+        A server that was silent for the whole patience is not asked again: the caller has
+        waited long enough.
         """
 
         def attempt() -> T:
