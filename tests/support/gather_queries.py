@@ -33,6 +33,19 @@ AGGREGATES = (
     "count({}) FILTER (WHERE {})", "max({}) FILTER (WHERE {})",
     "group_concat({0}, ',' ORDER BY {0})",
 )  # fmt: skip
+PERCENTILES = (
+    "median(abs({0}))", "percentile(length({0}), 30)", "percentile_cont(abs({0}) / 2.0, 0.5)",
+    "percentile_disc(length({0}), 0.9)",
+)  # fmt: skip
+WINDOWS = (
+    "count(*)", "rank()", "dense_rank()", "row_number()", "sum({0})", "max({0})", "min({0})",
+    "count({0}) FILTER (WHERE {1})", "lag({0})", "first_value({0})", "ntile(2)", "percent_rank()",
+    "group_concat({0}, '-')",
+)  # fmt: skip
+FRAMES = (
+    "", "", "", "", " ROWS 1 PRECEDING", " RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+    " GROUPS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE TIES",
+)  # fmt: skip
 CASTS = ("TEXT", "INTEGER", "REAL", "NUMERIC", "VARCHAR(3)")
 LIMITS = ("", "", " LIMIT 3", " LIMIT 2 OFFSET 1", " LIMIT (2)", " LIMIT -1 OFFSET 1")
 
@@ -87,17 +100,23 @@ class Queries:
 
     # -- expressions -------------------------------------------------------------------
 
-    def expression(self, names: Names, depth: int = 2, aggregate: bool = False) -> str:
+    def expression(self, names: Names, depth: int = 2, aggregate: bool | None = False) -> str:
+        """An expression.
+
+        :param aggregate: it may call aggregates; None: window functions
+        """
         text = self._expression(names, depth, aggregate)
         return f"({text})" if self.maybe(0.15) else text
 
-    def _expression(self, names: Names, depth: int, aggregate: bool) -> str:
+    def _expression(self, names: Names, depth: int, aggregate: bool | None) -> str:
         def inner() -> str:
             return self.expression(names, depth - 1, aggregate)
 
         kind = self.rng.random()
         if aggregate and kind < 0.5:
             return self.aggregate(names)
+        if aggregate is None and kind < 0.4:
+            return self.window(names)
         if depth <= 0 or kind < 0.3:
             return self.pick(*LITERALS) if self.maybe(0.25) else self.column(names)
         if kind < 0.55:
@@ -135,7 +154,23 @@ class Queries:
 
     def aggregate(self, names: Names) -> str:
         bare = Names(names.columns)
+        if self.maybe(0.06):
+            return self.pick(*PERCENTILES).format(self.column(bare))
         return self.pick(*AGGREGATES).format(self.expression(bare, 1), self.expression(bare, 1))
+
+    def window(self, names: Names) -> str:
+        """A window function. Rows that its order leaves equal may come in any order."""
+        bare = Names(names.columns)
+        call = self.pick(*WINDOWS).format(self.expression(bare, 1), self.expression(bare, 1))
+        over = f"PARTITION BY {self.expression(bare, 1)} " if self.maybe(0.5) else ""
+        if self.maybe(0.8):
+            columns = [self.column(bare) for _ in range(self.rng.randint(1, 3))]
+            over += "ORDER BY " + ", ".join(
+                column + self.pick("", " DESC", " NULLS LAST", " COLLATE NOCASE")
+                for column in columns
+            )
+            over += self.pick(*FRAMES)
+        return f"{call} OVER ({over})"
 
     def in_what(self, names: Names, depth: int) -> str:
         single = [name for name, columns in self.tables.items() if len(columns) == 1]
@@ -186,9 +221,30 @@ class Queries:
             [(left, name) for name in self.tables[table]]
             + [(right, name) for name in self.tables[other]]
         )
+        shared = [name for name in self.tables[table] if name in self.tables[other]]
+        if shared and left != right and self.maybe(0.35):
+            return self._common(table, other, left, right, shared)
         word = self.pick(",", "JOIN", "LEFT JOIN", "CROSS JOIN", "RIGHT JOIN", "FULL JOIN")
         on = "" if word in (",", "CROSS JOIN") else f" ON {self.expression(names, 1)}"
-        return f"{quoted(table)} {left} {word} {quoted(other)} {right}{on}", names
+        text = f"{quoted(table)} {left} {word} {quoted(other)} {right}{on}"
+        return (f"({text})" if self.maybe(0.15) else text), names
+
+    def _common(
+        self, table: str, other: str, left: str, right: str, shared: list[str]
+    ) -> tuple[str, Names]:
+        """A join with columns in common."""
+        side = self.pick("", "", "LEFT ", "RIGHT ", "FULL ", "INNER ")
+        natural = self.maybe(0.4)
+        common = shared if natural else self.rng.sample(shared, self.rng.randint(1, len(shared)))
+        using = "" if natural else f" USING ({', '.join(map(self.spelled, common))})"
+        word = f"{'NATURAL ' if natural else ''}{side}JOIN"
+        text = f"{quoted(table)} AS {left} {word} {quoted(other)} AS {right}{using}"
+        names = Names(
+            [("", name) for name in common]
+            + [(left, name) for name in self.tables[table]]
+            + [(right, name) for name in self.tables[other]]
+        )
+        return (f"({text})" if self.maybe(0.2) else text), names
 
     def select(self, outer: Names, items: int, depth: int, called: list[str] | None = None) -> str:
         """A SELECT inside another query."""
@@ -224,11 +280,15 @@ class Queries:
 
     def main_select(self) -> str:
         text, names = self.source(2)
+        if self.maybe(0.04):
+            return self.first_of_groups()
         grouped = self.maybe(0.45)
+        windows = self.maybe(0.12)
         count = self.rng.randint(1, 3)
         listed, aliases = [], []
         for _ in range(count):
-            item = self.expression(names, 2, grouped and self.maybe(0.6))
+            kind = None if not grouped and windows else grouped and self.maybe(0.6)
+            item = self.expression(names, 2, kind)
             if self.maybe(0.4):
                 aliases.append(self.new_alias(names))
                 item += f" {self.pick('AS ', 'AS ', 'AS ')}{quoted(aliases[-1])}"
@@ -253,6 +313,34 @@ class Queries:
                 "", "", " LIMIT 3", " LIMIT 2 OFFSET 1", " LIMIT (2)", " LIMIT -1 OFFSET 1"
             )
         return sql
+
+    def first_of_groups(self) -> str:
+        """The first rows of groups: not all rows of a segment are needed for them."""
+        table = self.rng.choice(list(self.tables))
+        names = self.source_names(table, "")
+        order = ", ".join(map(quoted, self.rng.sample(self.tables[table], len(self.tables[table]))))
+        function = self.pick("row_number", "rank", "dense_rank")
+        partition = f"PARTITION BY {self.expression(names, 1)} " if self.maybe(0.7) else ""
+        where = f" WHERE {self.expression(names, 1)}" if self.maybe(0.5) else ""
+        inner = (
+            f"SELECT *, {function}() OVER ({partition}ORDER BY {order}) AS nr "
+            f"FROM {self.spelled(table)}{where}"
+        )
+        bound = self.pick("nr <= 2", "nr < 3", "2 >= nr", "nr BETWEEN 1 AND 2", "nr = 1", "nr > 1")
+        if self.maybe(0.5):
+            return f"SELECT * FROM ({inner}) AS q WHERE {bound} AND {self.expression(names, 1)}"
+        least = f"min({quoted(self.tables[table][0])})"
+        return f"WITH q AS ({inner}) SELECT count(*), {least} FROM q WHERE {bound}"
+
+    def within(self) -> str:
+        """A query whose rows are those of each segment, one after the other."""
+        self.parameters = {}
+        text, names = self.source(2)
+        listed = [self.expression(names, 2) for _ in range(self.rng.randint(1, 3))]
+        if self.maybe(0.1):
+            listed = ["*"]
+        where = f" WHERE {self.expression(names, 2)}" if self.maybe(0.6) else ""
+        return f"SELECT {', '.join(listed)} FROM {text}{where}"
 
     def term(self, names: Names, count: int) -> str:
         place = str(self.rng.randint(1, count))

@@ -41,9 +41,14 @@ def search(seed: int, worlds: int, counts: Counter[str] | None = None) -> None:
         made = world(rng)
         queries = Queries(rng, made.tables)
         for _ in range(QUERIES):
-            sql = queries.query()
+            within = rng.random() < 0.12
+            sql = queries.within() if within else queries.query()
+            parameters = dict(queries.parameters)
             try:
-                counts[check(made, sql, dict(queries.parameters), rng)] += 1
+                if within:
+                    counts[check_within(made, sql, parameters)] += 1
+                else:
+                    counts[check(made, sql, parameters, rng)] += 1
             except Found as error:
                 raise Found(f"seed {seed}, world {number}: {error}") from error
 
@@ -60,6 +65,8 @@ def check(made: World, sql: str, parameters: dict[str, Any], rng: random.Random)
     try:
         got = _answer(made.cluster, sql, parameters, ordered)
     except errors.TroughError as error:
+        if _is_conflict(made, error):
+            return "conflict"
         return _refused(error, expected, sql, parameters)
     if isinstance(expected, str):
         return expected
@@ -71,6 +78,38 @@ def check(made: World, sql: str, parameters: dict[str, Any], rng: random.Random)
     if any(_rows(made.shuffled(rng), sql, parameters, ordered) != expected for _ in range(60)):
         return "arbitrary"
     raise Found(f"{sql!r} {parameters} {told}\n{_shown(made)}\nexpected {expected}\ngot {got}")
+
+
+def check_within(made: World, sql: str, parameters: dict[str, Any]) -> str:
+    """Compare a query within segments with SQLite over each segment alone.
+
+    :raises Found: the answer differs
+    """
+    expected: Any = []
+    for segment in made.cluster.segments:
+        union = made.alone(segment)
+        steps = iter(range(_MOST_STEPS))
+        union.set_progress_handler(lambda steps=steps: next(steps, None) is None, 1000)
+        try:
+            expected += union.execute(sql, parameters).fetchall()
+        except sqlite3.Error:
+            return "invalid or failing"
+    try:
+        got = made.cluster.gather(sql, parameters, within=True, now=time.time())
+    except errors.TroughError as error:
+        # What is refused within segments has a reason of its own; it is counted.
+        if "cannot be divided within" in error.message or _is_conflict(made, error):
+            return "refused within"
+        raise Found(f"refused within segments: {error}\n{sql!r} {parameters}") from error
+    if exact_rows(got, False) == exact_rows(expected, False):
+        return "compared within"
+    raise Found(
+        f"within segments: {sql!r} {parameters}\n{_shown(made)}\nexpected {expected}\ngot {got}"
+    )
+
+
+def _is_conflict(made: World, error: errors.TroughError) -> bool:
+    return made.conflicts and "the query compares it or orders by it" in error.message
 
 
 def _expected(made: World, sql: str, parameters: dict[str, Any], ordered: bool) -> Any:

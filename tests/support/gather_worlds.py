@@ -27,12 +27,14 @@ class World:
     """Segments, and SQLite databases with all of their rows, inserted in different orders.
 
     :ivar tables: names of columns by table or view
+    :ivar conflicts: segments may declare a column in different ways
     """
 
     cluster: Cluster
     unions: list[Any]
     tables: dict[str, list[str]]
     script: str
+    conflicts: bool = False
     parts: list[tuple[str, dict[str, list[tuple[Any, ...]]]]] = field(default_factory=list)
 
     def respread(self, rng: random.Random) -> Cluster:
@@ -46,6 +48,10 @@ class World:
         for number, rows_of in enumerate(spread):
             cluster.add(f"r{number}", self.script, rows_of)
         return cluster
+
+    def alone(self, segment: str) -> Any:
+        """A database with the rows of one segment, and all tables."""
+        return union_of(Cluster({segment: self.cluster.segments[segment]}), self.script)
 
     def shuffled(self, rng: random.Random) -> Any:
         """A database with all rows, in another order."""
@@ -97,8 +103,24 @@ def world(rng: random.Random) -> World:
     made = World(Cluster(), [], tables, script + "".join(text for _, text, _ in views))
     for name, _, names in views:
         tables[name] = names
+    changing = (
+        {(table, rng.choice(tables[table])) for table in rng.sample("tu", rng.randint(0, 2))}
+        if rng.random() < 0.25
+        else set()
+    )
     for number in range(rng.randint(1, 4)):
-        _segment(rng, made, f"s{number}", columns, views)
+        _segment(rng, made, f"s{number}", columns, views, changing)
+    if changing:
+        # In the union each value is as it is stored, without a type.
+        made.conflicts = True
+        untyped = {
+            table: [
+                (name, "" if (table, name) in changing else declared) for name, declared in each
+            ]
+            for table, each in columns.items()
+        }
+        made.script = "".join(_create(table, each) for table, each in untyped.items())
+        made.script += "".join(text for _, text, _ in views)
     segments = list(made.cluster.segments.items())
     for order in (segments, segments[::-1], rng.sample(segments, len(segments))):
         made.cluster.segments = dict(order)
@@ -139,11 +161,15 @@ def _segment(
     name: str,
     columns: dict[str, list[tuple[str, str]]],
     views: list[tuple[str, str, list[str]]],
+    changing: set[tuple[str, str]],
 ) -> None:
     script, rows = "", {}
     whole = not made.cluster.segments
     for table, listed in columns.items():
-        mine = list(listed)
+        mine = [
+            (name, rng.choice(TYPES) if (table, name) in changing else declared)
+            for name, declared in listed
+        ]
         if not whole and rng.random() < 0.15:
             continue
         if not whole and rng.random() < 0.25:

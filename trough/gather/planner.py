@@ -24,13 +24,14 @@ from trough import errors
 from trough.gather import sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
 from trough.gather.conflicts import deciding_conflict
-from trough.gather.dialect import has_word, names_all_columns, quotes_name
+from trough.gather.dialect import has_word, names_all_columns, quotes_name, write
 from trough.gather.division import divided
 from trough.gather.full_text import check_hidden, check_ranks, check_shipped
 from trough.gather.gather_plan import GatherPlan
 from trough.gather.indexes import join_indexes
 from trough.gather.nondeterminism import OF_CONNECTIONS, stopped
 from trough.gather.normal_form import NormalForm, normal_form, with_segment_of_pragmas
+from trough.gather.numeric_columns import with_bare_numbers
 from trough.gather.parameters import bind
 from trough.gather.parts import composed
 from trough.gather.schema import SegmentSchema
@@ -108,7 +109,7 @@ class _Planning:
         try:
             self._check(prepared)
             check_ranks(prepared, self.schema, self.within)
-            self._check_conflicts(prepared, catalogue.with_segment)
+            self._check_conflicts(prepared, catalogue)
             plan = self._plan(catalogue, prepared)
             return replace(plan, repeatable=_is_repeatable(prepared))
         finally:
@@ -171,9 +172,17 @@ class _Planning:
         texts = [each.sql for each in named if each.is_view]
         return any(has_word(text, ROWIDS) for text in (self.text, *texts))
 
-    def _check_conflicts(self, prepared: Prepared, with_segment: bool) -> None:
+    def _check_conflicts(self, prepared: Prepared, catalogue: UnionDatabase) -> None:
+        if not any(key in self.schema.conflicts for key in prepared.reads):
+            return
+        text = self.text
+        try:
+            tree = normal_form(text, catalogue, self.parameters).tree
+            text = write(with_bare_numbers(tree, self.schema, self.parameters))
+        except (Unresolved, RecursionError):
+            pass  # judged as it is written
         conflict = deciding_conflict(
-            self.text, self.parameters, self.schema, prepared.reads, with_segment
+            text, self.parameters, self.schema, prepared.reads, catalogue.with_segment
         )
         if conflict:
             raise errors.BadSql(

@@ -83,3 +83,68 @@ def test_what_depends_on_it_is_refused(cluster: Cluster, sql: str, column: str) 
     """With what segments declare, and a way out."""
     with pytest.raises(errors.BadSql, match=f"column {column} of table t is .* in another"):
         cluster.gather(sql)
+
+
+NUMBERS = (
+    "CREATE TABLE n (i INTEGER, x INTEGER, y INTEGER); CREATE TABLE o (k REAL, z INTEGER)",
+    "CREATE TABLE n (i INTEGER, x REAL, y REAL); CREATE TABLE o (k REAL, z NUMERIC)",
+)
+
+
+@pytest.fixture(scope="module")
+def numbers() -> Cluster:
+    """Columns of integers here and of reals there, with texts and BLOBs in them."""
+    cluster = Cluster()
+    mixed = [(1, 5, 1), (2, "abc", 2), (3, None, 3), (4, 7.5, 4), (5, "9", 5), (6, "05 ", None)]
+    cluster.add("one", NUMBERS[0], {"n": mixed, "o": [(5, 1)]})
+    mixed = [(1, 5, 1.5), (2, b"5", 2), (3, None, 3), (4, 4, 4), (9, "x", None)]
+    cluster.add("two", NUMBERS[1], {"n": mixed, "o": [(7, 2), ("q", 7)]})
+    return cluster
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT i FROM n WHERE x > 5",
+        "SELECT i FROM n WHERE 4 < x AND x IS NOT -7 AND NOT x <= +4.5",
+        "SELECT i FROM n WHERE x BETWEEN 3 AND 6 OR x IN (7.5, NULL)",
+        "SELECT i FROM n WHERE x = :p",
+        "SELECT i FROM n WHERE x > y",
+        "SELECT i FROM n WHERE x NOT IN (5, 9) ORDER BY x, i LIMIT 3",
+        "SELECT CASE x WHEN 5 THEN 'five' WHEN 9 THEN 'nine' END FROM n",
+        "SELECT x, count(*) FROM n GROUP BY x HAVING x >= 4",
+        "SELECT sum(x), max(y) FROM n WHERE y < 4",
+        "SELECT n.i FROM n JOIN o ON n.x = o.k WHERE z > 0",
+        "SELECT a.i FROM n a, n b WHERE a.x = b.y",
+        "SELECT i FROM n WHERE EXISTS (SELECT 1 FROM o AS n WHERE z = 7) AND x < 6",
+    ],
+)
+def test_integers_here_and_reals_there_are_compared_as_numbers(numbers: Cluster, sql: str) -> None:
+    """None of them holds a text that looks like a number."""
+    parameters = {"p": 5} if ":p" in sql else {}
+    union = union_of(numbers, "CREATE TABLE n (i INTEGER, x, y); CREATE TABLE o (k REAL, z)")
+    expected = union.execute(sql, parameters).fetchall()
+    ordered = "ORDER BY" in sql
+    got = numbers.gather(sql, parameters or None)
+    assert exact_rows(got, ordered) == exact_rows(expected, ordered)
+
+
+@pytest.mark.parametrize(
+    ("sql", "way_out"),
+    [
+        ("SELECT i FROM n WHERE x = '5'", "SELECT i FROM n WHERE CAST(x AS NUMERIC) = '5'"),
+        ("SELECT i FROM n WHERE x > y || ''", "SELECT i FROM n WHERE CAST(x AS TEXT) > y || ''"),
+        (
+            "SELECT i FROM n WHERE x IN (5, '7')",
+            "SELECT i FROM n WHERE CAST(x AS TEXT) IN (5, '7')",
+        ),
+    ],
+)
+def test_texts_compare_as_the_column_is_declared(numbers: Cluster, sql: str, way_out: str) -> None:
+    """So they are refused, and what the hint proposes is answered."""
+    with pytest.raises(errors.BadSql, match="column x of table n is") as caught:
+        numbers.gather(sql)
+    assert "CAST(... AS TEXT) or AS NUMERIC" in caught.value.hint
+    union = union_of(numbers, "CREATE TABLE n (i INTEGER, x, y); CREATE TABLE o (k REAL, z)")
+    expected = union.execute(way_out).fetchall()
+    assert exact_rows(numbers.gather(way_out), False) == exact_rows(expected, False)
