@@ -57,6 +57,7 @@ def plan(
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
     within: bool = False,
     now: float | None = None,
+    parts: bool = True,
 ) -> GatherPlan:
     """Decide how `sql` is answered over segments whose union is `schema`.
 
@@ -64,6 +65,7 @@ def plan(
         subqueries there included
     :param now: seconds since the epoch, what ``'now'`` means in the text; without it a
         query about now is not divided
+    :param parts: subqueries may be divided, which computes them whether or not a row needs them
     :raises trough.errors.BadSql: SQLite does not take it, or there is no exact answer
     :raises trough.errors.ForbiddenSql: it does more than read
     """
@@ -75,7 +77,7 @@ def plan(
     text, bound = bind(sql, parameters)
     if text.lstrip()[:7].upper() == "EXPLAIN":
         raise errors.BadSql("EXPLAIN inside GATHER", "EXPLAIN GATHER in trough-shell explains")
-    return _Planning(text, schema, bound, within, now, (sql, parameters or ())).plan()
+    return _Planning(text, schema, bound, within, now, (sql, parameters or ()), parts).plan()
 
 
 def _is_repeatable(prepared: Prepared) -> bool:
@@ -96,6 +98,7 @@ class _Planning:
         within: bool,
         now: float | None,
         original: tuple[str, Sequence[Any] | Mapping[str, Any]],
+        parts: bool,
     ) -> None:
         self.text = text
         self.schema = schema
@@ -103,6 +106,7 @@ class _Planning:
         self.within = within
         self.now = now
         self.original = original
+        self.parts = parts
 
     def plan(self) -> GatherPlan:
         catalogue, prepared = self._prepared()
@@ -204,7 +208,7 @@ class _Planning:
             reason = "it is nested too deeply"
         # A text about segments' tables is theirs to answer, even if it reads none of them.
         asks = bool(self._tables(prepared, form)) or (form is not None and form.has_pragmas)
-        if form is not None and reason:
+        if form is not None and reason and (self.parts or self.within):
             try:
                 plan = self._composed(catalogue, prepared, form, reason)
             except NotPushed as error:

@@ -93,6 +93,8 @@ class GatherSession:
         # Segments that failed to tell their schema, and have not been asked since.
         self._unread: dict[str, errors.TroughError] = {}
         self._doubted: set[str] = set()
+        # Whether parts of the query may be answered by themselves.
+        self._parts = True
         self._finished = False
         self._attempts: dict[str, int] = {}
         self._asked_exactly: set[str] = set()
@@ -297,7 +299,12 @@ class GatherSession:
     def _make_plan(self) -> None:
         union = unite(map(read_schema, self._schemas))
         self.plan = plan(
-            self.sql, union, parameters=self._parameters, within=self._within, now=self._now
+            self.sql,
+            union,
+            parameters=self._parameters,
+            within=self._within,
+            now=self._now,
+            parts=self._parts,
         )
 
     def _needs_survey(self) -> bool:
@@ -384,8 +391,22 @@ class GatherSession:
             if self.plan is not None and self.plan.shape != former:
                 self._check_nothing_passed(merger)
                 return self._begin()
+        if self._part_failed(merger, {segment for segment, _ in again}):
+            self._parts = False
+            self._make_plan()
+            return self._begin()
         again += [(segment, True) for segment in [*merger.inexact(), *self._overflowed()]]
         return [one for one in dict(again).items() if self._may_ask(one[0])]
+
+    def _part_failed(self, merger: Merger, asked_again: set[str]) -> bool:
+        """Whether a segment cannot compute a part of the query, which SQLite might never have
+        computed: a subquery in a condition that no row comes to."""
+        if self._within or not merger.plan.parts:
+            return False
+        return any(
+            isinstance(error, errors.BadSql) and segment not in asked_again
+            for segment, error in merger.failures.items()
+        )
 
     def _check_nothing_passed(self, former: Merger) -> None:
         if former.passed:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from gather_support import Cluster, exact_rows, union_of
 
+from trough import errors
+
 TABLES = (
     "CREATE TABLE t (a INTEGER, h TEXT COLLATE NOCASE, c REAL, x);"
     "CREATE TABLE u (h TEXT, n INTEGER);"
@@ -120,3 +122,29 @@ def test_arms_of_a_compound_within_segments(
 ) -> None:
     """Each is answered within segments, and their rows are one compound."""
     assert cluster.gather(sql, within=True) == rows
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT (SELECT max(v) FROM t WHERE json_array(v)) FROM t WHERE k > 5",
+        "SELECT count(*) FROM t WHERE k > 5 AND k < (SELECT max(json_array(v)) FROM t)",
+        "SELECT k FROM t WHERE k = 1 OR k = (SELECT count(*) FROM t WHERE v REGEXP '(')",
+    ],
+)
+def test_a_part_that_no_row_needs_may_fail(sql: str) -> None:
+    """SQLite computes a subquery when a row comes to it; one by itself is computed always."""
+    script = "CREATE TABLE t (k INTEGER, v)"
+    cluster = Cluster()
+    cluster.add("one", script, {"t": [(1, b"x"), (1, "y")]})
+    cluster.add("two", script, {"t": [(1, 3)]})
+    expected = union_of(cluster, script).execute(sql).fetchall()
+    assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
+
+
+def test_a_part_that_a_row_needs_and_that_fails_is_refused() -> None:
+    """With the reason."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (k INTEGER, v)", {"t": [(1, b"x")]})
+    with pytest.raises(errors.BadSql, match="JSON cannot hold BLOB"):
+        cluster.gather("SELECT (SELECT max(json_array(v)) FROM t) FROM t")
