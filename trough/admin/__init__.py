@@ -20,11 +20,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from trough import __version__, errors
+from trough.admin.certificates import add_certificate_commands
 from trough.admin.checking import check_original
 from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
 from trough.admin.deciding import drain, forget, free_lock, free_locks, undrain
 from trough.admin.looking import locks, status, workers
 from trough.admin.tokens import add_token_commands
+from trough.admin.users import CLIENTS, SERVERS, rethinkdb_users
 from trough.cli import metadata_url
 from trough.cli.completion import add_completion
 from trough.metadata import Metadata
@@ -149,10 +151,24 @@ def command_line() -> argparse.ArgumentParser:
 
     _add_looking(command)
     _add_deciding(command)
-    add_token_commands(
-        lambda name, text: commands.add_parser(name, help=text, description=f"{text}.")
-    )
+    _add_users(command)
+    for add in (add_token_commands, add_certificate_commands):
+        add(lambda name, text: commands.add_parser(name, help=text, description=f"{text}."))
     return parser
+
+
+def _add_users(command: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    users = command(
+        "rethinkdb-users",
+        rethinkdb_users,
+        "make a user of RethinkDB for Trough and one for clients, which reads alone; -u names "
+        "RethinkDB's user admin, which nobody else needs then",
+    )
+    users.add_argument("--servers", default=SERVERS, metavar="NAME", help="(%(default)s)")
+    users.add_argument("--clients", default=CLIENTS, metavar="NAME", help="(%(default)s)")
+    users.add_argument(
+        "--new-passwords", action="store_true", help="replace those of users that are there"
+    )
 
 
 def _add_looking(command: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:

@@ -20,8 +20,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from trough import errors
 from trough.model import Assignment, CanonicalCopy, Copy, Inventory, Leader, Lock, Schema, Worker
 
 
@@ -89,6 +90,18 @@ class Watch(ABC):
         """End it; the listener is not called any more. Idempotent."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoreUser:
+    """A user of a metadata store.
+
+    :ivar writes: whether as a server; clients read
+    """
+
+    name: str
+    password: str = field(repr=False)
+    writes: bool = False
+
+
 class Metadata(ABC):
     """A metadata store; see the module's text for what all calls promise."""
 
@@ -120,6 +133,19 @@ class Metadata(ABC):
         """By how many seconds the clock of each of the store's servers is ahead of the others;
         empty where one clock decides."""
         return {}
+
+    async def make_users(self, users: Sequence[StoreUser], new_passwords: bool) -> set[str]:
+        """Make users of the store, with the permissions that each needs; one that is there gets
+        the permissions. Whoever opened the store has to be allowed to.
+
+        :param new_passwords: whether one that is there gets the new password, too
+        :return: the names of those whose password is the given one now
+        :raises trough.errors.BadRequest: this store has no users
+        :raises trough.errors.BadSettings: this user may not make others
+        """
+        raise errors.BadRequest(
+            "an embedded registry has no users", "whoever may open its file may use it"
+        )
 
     # -- leadership ------------------------------------------------------------
 

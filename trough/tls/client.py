@@ -38,7 +38,7 @@ class ClientTls:
         self._files = files
         self._clock = clock
         self._peers = peers
-        self._setting = setting
+        self.setting = "TLS_PEER_CA" if peers and files.peer_ca is not None else setting
         self._made: Reloading[SSL.Context] | None = None
 
     def context(self) -> SSL.Context:
@@ -54,7 +54,7 @@ class ClientTls:
             paths = mutual if peers and files.peer_ca is not None else (files.known_ca,)
             self._made = Reloading(
                 [each for each in paths if each],
-                lambda: client_context(files, peers, self._setting),
+                lambda: client_context(files, peers, self.setting),
                 self._clock.seconds,
                 lambda text: _log.warn("TLS: {text}", text=text),
             )
@@ -115,5 +115,5 @@ class _Creator:
 
         connection = SSL.Connection(self._tls.context(), None)
         connection.set_app_data(protocol)
-        verify_host(connection, self._host)
+        verify_host(connection, self._host, self._tls.setting)
         return connection

@@ -113,7 +113,7 @@ def _accept(
 ) -> bool:
     """Of a client that shows a certificate, whether it is one of the cluster's."""
     if not valid:
-        _refuse(connection, certificate_fault(number))
+        _refuse(connection, certificate_fault(number, "TLS_PEER_CA"))
     return bool(valid)
 
 
@@ -124,16 +124,17 @@ def _refuse(connection: SSL.Connection, fault: str) -> None:
     protocol.failVerification(Failure(CertificateProblem(fault)))
 
 
-def verify_host(connection: SSL.Connection, host: str) -> None:
+def verify_host(connection: SSL.Connection, host: str, setting: str) -> None:
     """Have a connection to `host` verify the certificate that it is shown.
 
+    :param setting: names the CAs that are known, for errors
     Its app data has to be the protocol of Twisted that speaks TLS.
     """
 
     def verify(
         connection: SSL.Connection, certificate: crypto.X509, number: int, depth: int, valid: int
     ) -> bool:
-        fault = None if valid else certificate_fault(number)
+        fault = None if valid else certificate_fault(number, setting)
         try:
             if fault is None and depth == 0:
                 fault = name_fault(certificate.to_cryptography(), host)

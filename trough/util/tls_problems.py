@@ -45,9 +45,13 @@ class CertificateProblem(Exception):
     """A certificate was refused; the text is the reason, and begins with "its certificate"."""
 
 
-def certificate_fault(number: int) -> str:
-    """What a verification's error number of OpenSSL means."""
-    return _FAULTS.get(number, f"its certificate is refused (OpenSSL's error {number})")
+def certificate_fault(number: int, setting: str = "TLS_CA") -> str:
+    """What a verification's error number of OpenSSL means.
+
+    :param setting: names the CAs that are known
+    """
+    fault = _FAULTS.get(number, f"its certificate is refused (OpenSSL's error {number})")
+    return fault.replace("TLS_CA", setting)
 
 
 def wrong_name(host: str, names: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ from trough.metadata import (
     LockChanges,
     Metadata,
     StoreOutage,
+    StoreUser,
     Watch,
     conditions,
     patterns,
@@ -36,6 +37,7 @@ from trough.metadata.rethinkdb.cluster import Ambiguous, RethinkCluster
 from trough.metadata.rethinkdb.foreign import foreign_rows
 from trough.metadata.rethinkdb.tables import make_tables
 from trough.metadata.rethinkdb.terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT, Refused
+from trough.metadata.rethinkdb.users import make_users
 from trough.metadata.rethinkdb.watch import FeedWatch
 from trough.metadata.url import RethinkAddress
 from trough.model import (
@@ -111,6 +113,9 @@ class RethinkMetadata(Metadata):
     @property
     def absence(self) -> StoreOutage | None:
         return self._cluster.absence
+
+    async def make_users(self, users: Sequence[StoreUser], new_passwords: bool) -> set[str]:
+        return await make_users(self._cluster, users, new_passwords)
 
     async def _look(self, term: Callable[..., Any], *args: Any) -> Any:
         """Ask for what is there, or was there when last anybody could say so."""
