@@ -148,6 +148,35 @@ async def test_create_makes_the_table(run):
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "types", "rows"),
+    [
+        # As the shell writes values of all kinds; what had quotes is a text.
+        (
+            "a.csv",
+            'v,t\r\n1,"1"\r\n"1","2"\r\nx\'00\',\r\n1e+16,""\r\n1e16,"x\'00\'"\r\n',
+            ["", "TEXT"],
+            [(1, "1"), ("1", "2"), (b"\x00", None), (1e16, ""), ("1e16", "x'00'")],
+        ),
+        ("a.tsv", 'v\n1\n"1"\n-0.0\n9e999\n', [""], [(1,), ("1",), (-0.0,), (float("inf"),)]),
+        # Quotes round the names as well mean nothing.
+        ("a.csv", '"n","t"\n"1","a"\n"2","2"\n', ["INTEGER", "TEXT"], [(1, "a"), (2, "2")]),
+        ("a.jsonl", '{"n": 1}\n{"n": "1"}\n', [""], [(1,), ("1",)]),
+        # REAL would make 9223372036854775808 of the first.
+        ("a.jsonl", f'{{"n": {2**63 - 1}}}\n{{"n": 1.5}}\n', [""], [(2**63 - 1,), (1.5,)]),
+        ("a.csv", f"n\n{2**63 - 1}\n1.5\n", [""], [(2**63 - 1,), (1.5,)]),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_create_keeps_values_as_they_are(run, name, text, types, rows):
+    """Whatever types it finds, no value becomes another one."""
+    assert await run("--table", "made", "--create", run.file(name, text)) == load.ALL_LOADED
+    found = [row[0] for row in run.segment.rows("SELECT type FROM pragma_table_info('made')")]
+    assert found == types
+    stored = run.segment.rows("SELECT * FROM made")
+    assert [list(map(repr, row)) for row in stored] == [list(map(repr, row)) for row in rows]
+
+
 @pytest_twisted.ensureDeferred
 async def test_create_makes_a_table_for_captures(run):
     """With the types that crawlers' tables have."""

@@ -12,14 +12,18 @@ from trough import errors
 from trough.cli.load_progress import LoadProgress
 from trough.client import TroughClient, TroughException, TroughSegmentNotFound
 from trough.load import formats, tables
+from trough.load.formats.delimited import typed_row
 from trough.load.journal import Entry, Journal, version_of
-from trough.load.records import DamagedEnd, Reading, Record, Row, Skipped
+from trough.load.records import DamagedEnd, Reading, Record, Row, Skipped, folded_name
 from trough.load.segment_loader import SegmentLoader
 from trough.load.sources import Source
 from trough.sql.text import quoted_name
 
 #: Records that ``--create`` and ``--alter`` look at to find types.
 SAMPLE = 10_000
+
+#: Formats that have texts only, some of which mean numbers.
+OF_TEXTS = frozenset({"csv", "tsv"})
 
 
 class Interrupted(Exception):
@@ -126,16 +130,19 @@ class FileLoader:
         table = tables.look(
             self._client, self._segment, options.schema, options.table, options.create
         )
+        types = _ColumnTypes(table.types, known=not (options.create or options.alter))
         reading = Reading(
             fields=options.fields,
-            keeps_type=table.keeps_type,
+            keeps_type=types.keep,
+            types_known=lambda: types.known,
             delimiter=options.delimiter,
             max_record=options.max_record,
             note=self._say,
         )
         records = self._wanted(opened.records(reading))
         sample, damage = self._sample(records, opened.format)
-        types = _types(sample, opened.format)
+        inferred = _types(sample, opened.format)
+        sample = types.settled(inferred, sample, opened.format)
         self._loader = loader = SegmentLoader(
             self._client,
             self._segment,
@@ -147,11 +154,11 @@ class FileLoader:
             leave_out=lambda columns: (
                 options.ignore_extra or any(columns is each for each in formats.CAPTURES)
             ),
-            alter=(lambda columns: _missing(types, columns)) if options.alter else None,
+            alter=(lambda columns: _missing(inferred, columns)) if options.alter else None,
         )
         try:
-            if options.create and not table.types and types:
-                loader.create(types)
+            if options.create and not table.types and inferred:
+                loader.create(inferred)
             self._feed(loader, chain(sample, _raised(damage) if damage else records), opened.format)
         finally:
             loader.close()
@@ -276,9 +283,37 @@ class FileLoader:
         self._progress.say(f"what comes before is stored; go on with --from-line {go_on}")
 
 
+class _ColumnTypes:
+    """The types of a table's columns, as far as they are known while a file is read.
+
+    :ivar known: whether they are all; before that, texts of CSV and TSV stay texts
+    """
+
+    def __init__(self, declared: Mapping[str, str], known: bool) -> None:
+        self._declared = dict(declared)
+        self.known = known
+
+    def keep(self, name: str) -> bool:
+        """See :func:`trough.load.tables.keeps_type`."""
+        return tables.keeps_type(self._declared.get(folded_name(name)))
+
+    def settled(
+        self, inferred: Mapping[str, str], sample: list[Record], format_name: str
+    ) -> list[Record]:
+        """Take the types that were found in some records; these, with the values they mean."""
+        if self.known:
+            return sample
+        found = {folded_name(name): kind for name, kind in inferred.items()}
+        self._declared = found | self._declared
+        self.known = True
+        if format_name not in OF_TEXTS:
+            return sample
+        return [typed_row(each, self.keep) if isinstance(each, Row) else each for each in sample]
+
+
 def _types(sample: list[Record], format_name: str) -> dict[str, str]:
     rows = [record for record in sample if isinstance(record, Row)]
-    found = tables.inferred(rows, read_as_text=format_name in ("csv", "tsv"))
+    found = tables.inferred(rows, read_as_text=format_name in OF_TEXTS)
     if rows and any(rows[0].columns is each for each in formats.CAPTURES):
         return {name: tables.CAPTURE_TYPES.get(name, kind) for name, kind in found.items()}
     return found

@@ -31,6 +31,12 @@ class Row(NamedTuple):
     values: tuple[Any, ...] | list[Any]
 
 
+class Quoted(str):
+    """A text that had quotes in its file, which tell it from a number there."""
+
+    __slots__ = ()
+
+
 class Skipped(NamedTuple):
     """A record that is no row, and why."""
 
@@ -62,6 +68,8 @@ class Reading(NamedTuple):
     :ivar fields: names of the fields of a file without a header, or None
     :ivar keeps_type: whether a column, by its name, keeps the type of what it is given.
         Text that looks like a number has to be made one only there.
+    :ivar types_known: whether the columns have their types by now. Until then texts of CSV and
+        TSV stay texts, and those with quotes are :class:`Quoted`
     :ivar delimiter: of the fields of CSV, one ASCII character
     :ivar max_record: bytes of the longest record that is a row
     :ivar note: takes a remark for the person who loads
@@ -69,6 +77,7 @@ class Reading(NamedTuple):
 
     fields: tuple[str, ...] | None = None
     keeps_type: Callable[[str], bool] = lambda _: False
+    types_known: Callable[[], bool] = lambda: True
     delimiter: str = ","
     max_record: int = MAX_RECORD
     note: Callable[[str], None] = lambda _: None

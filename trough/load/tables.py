@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from trough import errors
 from trough.client import TroughClient, TroughException, TroughSegmentNotFound
-from trough.load.records import Row, folded_name
+from trough.load.records import Quoted, Row, folded_name
 from trough.sql import sqlite
 from trough.sql.text import quoted_name
 
@@ -32,16 +32,19 @@ class TargetTable(NamedTuple):
     is_new: bool = False
     trial: Trial | None = None
 
-    def keeps_type(self, name: str) -> bool:
-        """Whether a column keeps the type of what it is given, as SQLite's rules have it."""
-        declared = self.types.get(folded_name(name))
-        if declared is None:
-            return False
-        if any(word in declared.upper() for word in ("INT", "CHAR", "CLOB", "TEXT")):
-            return False
-        # REAL and NUMERIC make numbers of texts by themselves; only ANY of a strict table
-        # does not, and for any other it makes no difference.
-        return not declared or "BLOB" in declared.upper() or declared.upper() == "ANY"
+
+def keeps_type(declared: str | None) -> bool:
+    """Whether a column keeps the type of what it is given, as SQLite's rules have it.
+
+    :param declared: its type; None for no column
+    """
+    if declared is None:
+        return False
+    if any(word in declared.upper() for word in ("INT", "CHAR", "CLOB", "TEXT")):
+        return False
+    # REAL and NUMERIC make numbers of texts by themselves; only ANY of a strict table
+    # does not, and for any other it makes no difference.
+    return not declared or "BLOB" in declared.upper() or declared.upper() == "ANY"
 
 
 _BROKEN_RULE = re.compile("constraint failed|datatype mismatch|cannot store")
@@ -168,18 +171,32 @@ def inferred(rows: Iterable[Row], read_as_text: bool) -> dict[str, str]:
 
 def _type_of(values: Sequence[Any], read_as_text: bool) -> str:
     kinds = {_kind(value, read_as_text) for value in values}
-    if kinds == {"INTEGER"}:
-        return "INTEGER"
-    if kinds and kinds <= {"INTEGER", "REAL"}:
-        return "REAL"
-    if kinds == {"TEXT"} or not kinds or (read_as_text and "BLOB" not in kinds):
+    if kinds in ({"INTEGER"}, {"REAL"}, {"TEXT"}):
+        return kinds.pop()
+    numbers = kinds & {"INTEGER", "REAL"}
+    if kinds == numbers and kinds:
+        # A column without a type keeps each value as it is; REAL would round large ones.
+        large = any(_is_large(value) for value in values)
+        return "" if large else "REAL"
+    if read_as_text and "BLOB" not in kinds and not ("NUMBER IN QUOTES" in kinds and numbers):
         return "TEXT"
-    return ""  # a column without a type keeps each value as it is
+    return "" if kinds else "TEXT"
+
+
+def _is_large(value: Any) -> bool:
+    """Whether a number is an integer that REAL cannot hold exactly."""
+    try:
+        return abs(int(value)) > 2**53
+    except (ValueError, OverflowError):
+        return False
 
 
 def _kind(value: Any, read_as_text: bool) -> str:
+    if isinstance(value, str) and read_as_text:
+        kind = _kind_of_text(value)
+        return "NUMBER IN QUOTES" if kind != "TEXT" and isinstance(value, Quoted) else kind
     if isinstance(value, str):
-        return _kind_of_text(value) if read_as_text else "TEXT"
+        return "TEXT"
     if isinstance(value, bytes | bytearray):
         return "BLOB"
     return "REAL" if isinstance(value, float) else "INTEGER"

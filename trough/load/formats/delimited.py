@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 
 from trough import errors
 from trough.load.lines import Line, not_utf8, texts
-from trough.load.records import Reading, Record, Records, Row, Skipped, alike, count_of_fields
+from trough.load.records import (
+    Quoted,
+    Reading,
+    Record,
+    Records,
+    Row,
+    Skipped,
+    alike,
+    count_of_fields,
+)
 
 _BLOB = re.compile(r"[xX]'((?:[0-9a-fA-F]{2})*)'")
 _INFINITY = re.compile(r"-?9e999")
@@ -68,7 +77,9 @@ def _rows(records: Iterable[_Raw | Skipped], reading: Reading, kind: str) -> Ite
             if isinstance(record, _Raw) and record.fields in ([], [None]):
                 continue  # spreadsheets write empty lines before their header
             header = _header(record, kind)
-            convert = _converter(header, reading)
+            # Whoever puts quotes round every name puts them round every value.
+            all_quoted = isinstance(record, _Raw) and len(record.quoted) == len(header)
+            convert = _converter(header, reading, quotes_tell=not all_quoted)
         elif isinstance(record, Skipped):
             yield record
         elif len(record.fields) == len(header):
@@ -96,17 +107,28 @@ def _header(record: _Raw | Skipped, kind: str) -> tuple[str, ...]:
     raise errors.BadRequest(f"line {record.first}: {wrong}: {','.join(names)[:200]!a}", hint)
 
 
-def _converter(header: tuple[str, ...], reading: Reading) -> Callable[[_Raw], Row]:
-    """Makes rows of records, with numbers where a column keeps what it is given."""
-    typed = [place for place, name in enumerate(header) if reading.keeps_type(name)]
+def _converter(
+    header: tuple[str, ...], reading: Reading, quotes_tell: bool = True
+) -> Callable[[_Raw], Row]:
+    """Makes rows of records, with numbers where a column keeps what it is given.
+
+    :param quotes_tell: quotes tell a text from a number
+    """
+    known, typed = False, []
 
     def convert(record: _Raw) -> Row:
+        nonlocal known, typed
         first, last, fields, quoted, blobs = record
         values: list[Any] = fields
+        if not known and (known := reading.types_known()):
+            typed = [place for place, name in enumerate(header) if reading.keeps_type(name)]
         if blobs:
             for place, value in enumerate(values):
                 if value and place not in quoted and (blob := _BLOB.fullmatch(value)):
                     values[place] = bytearray.fromhex(blob[1])
+        if not known and quotes_tell:
+            for place in quoted:
+                values[place] = Quoted(values[place])
         for place in typed:
             value = values[place]
             if isinstance(value, str) and place not in quoted:
@@ -114,6 +136,15 @@ def _converter(header: tuple[str, ...], reading: Reading) -> Callable[[_Raw], Ro
         return Row(first, last, header, values)
 
     return convert
+
+
+def typed_row(row: Row, keeps_type: Callable[[str], bool]) -> Row:
+    """A row that was made before the types of its columns were known."""
+    values = [
+        _number(value) if type(value) is str and keeps_type(name) else value
+        for name, value in zip(row.columns, row.values, strict=True)
+    ]
+    return row._replace(values=[str(v) if type(v) is Quoted else v for v in values])
 
 
 def _number(text: str) -> str | int | float:
