@@ -4,10 +4,9 @@
 workers and the sync server. It keeps the interface of the original system's client, so
 that programs written for that one run unmodified. Any number of threads may use one.
 
-It promises that a read is repeated elsewhere when a worker does not answer, and that a
-write is repeated only when it is certain that it was not carried out: a worker that could
-not be reached, or that refused because it does not hold the lock any more. It refuses to
-guess about the rest, and imports neither Twisted nor any server.
+It repeats a read at another worker when one does not answer. It repeats a write only when it is
+certain that the write was not carried out: the worker could not be reached, or refused because it
+no longer holds the lock. In every other case it raises. It imports neither Twisted nor any server.
 """
 
 from __future__ import annotations
@@ -70,14 +69,14 @@ _SQL = {"Content-Type": "application/sql;charset=utf-8"}
 class TroughClient:
     """Reads and writes segments, wherever they are.
 
-    Addresses are remembered, and asked for anew when one of them fails. Nothing is
-    connected to before the first call.
+    It remembers addresses, and looks them up again when one of them fails. It connects at the
+    first call.
 
     :param url: of the metadata store, ``rethinkdb://host[:port],host/database`` or
         ``sqlite:///path/registry.db``
     :param promotion_interval: seconds between two rounds in which a daemon thread
         promotes the segments written to since the last round; None for no such thread
-    :param token: what the servers want to be shown; None: the environment's
+    :param token: for the servers; None: the environment's
         ``AUTH_TOKEN``, if any, so that programs that know of none need no change
     :param tls_ca: file with the certificate of the CA that signed those of the servers: they
         have to speak TLS then; None: the environment's ``TLS_CA``, if any, else the CAs of the
@@ -122,8 +121,8 @@ class TroughClient:
             self._promoter = AutoPromoter(self.promote, promotion_interval, self.logger)
 
     def close(self) -> None:
-        """End the promotion thread after what it is doing, without promoting what is
-        left, and let go of connections. Idempotent; never necessary."""
+        """End the promotion thread after its present promotion, and close all connections.
+        Segments that were not promoted stay as they are. Idempotent; never necessary."""
         self._leader.close()
         if self._promoter is not None:
             self._promoter.stop()
@@ -162,8 +161,8 @@ class TroughClient:
         :param sql_tmpl: SQL with ``%s`` for each value, and ``%%`` for a percent sign
         :param values: see :func:`trough.sql.text.sql_value`; None takes `sql_tmpl` as
             it stands, percent signs included
-        :param schema_id: what a segment that is new is created from
-        :raises TroughOutcomeUnknown: no answer came; the write is repeated by nobody
+        :param schema_id: the schema that a new segment is created from
+        :raises TroughOutcomeUnknown: no answer came; the write is not repeated
         :raises TroughException: nothing was written
         """
         payload = _payload(sql_tmpl, values)
@@ -429,8 +428,8 @@ class TroughClient:
         self._forget(segment_id)
 
     def undo_provision(self, segment_id: str) -> None:
-        """Remove a segment that this client alone provisioned, as a new one, and into which
-        nobody has stored anything.
+        """Remove a segment that this client alone provisioned, as a new one, and that holds
+        nothing yet.
 
         :raises TroughException: it is not certain that nothing is lost; the segment stays
         """

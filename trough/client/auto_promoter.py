@@ -1,9 +1,8 @@
 """Promotes, in rounds, the segments that were written to.
 
-A thread of its own that sleeps between rounds and never keeps a program alive. A segment
-whose promotion failed is promoted again in the next round; whatever happens to one says
-nothing about the others. Where a process forks, the child promotes what is noted in it,
-and the parent the rest. It refuses to know how a segment is promoted.
+It has a daemon thread that sleeps between rounds. If a promotion fails, the next round tries it
+again, and the other segments of the round go on. After a fork, the child promotes what it wrote to,
+and the parent the rest. How a segment is promoted is an argument.
 """
 
 from __future__ import annotations
@@ -65,6 +64,6 @@ class AutoPromoter:
                 return
             try:
                 self._promote(segment)
-            except Exception:  # whatever it is, the other segments and rounds go on
+            except Exception:  # any failure: the other segments and rounds go on
                 self._logger.exception("problem promoting segment %s", segment)
                 self.note(segment)

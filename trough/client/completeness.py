@@ -1,7 +1,7 @@
-"""What a pattern finds that cannot be read: nobody is to take the rest for everything.
+"""Which segments of a pattern cannot be read, so that no client takes the rest for everything.
 
-Clients ask the metadata store for copies that can be read, as they always did. This looks
-which segments exist besides, and says so.
+Clients ask the metadata store for copies that can be read, as they always did. This module finds
+the segments that exist besides.
 """
 
 from __future__ import annotations

@@ -1,14 +1,11 @@
 """HTTP for callers that block: kept connections, shared by any number of threads.
 
-It promises that a request is handed to a server at most once, and that a failure says
-whether the server can have acted on it: :class:`NotSent` or :class:`NoAnswer`. That is
-what decides whether a write may be repeated, and what general HTTP libraries hide.
-Connecting has a short limit of its own, so that a host that is gone costs seconds and not
-the long wait that an answer may take. Proxies named in the environment are not used:
-the callers are crawlers, whose environment often names the proxy that they crawl through.
-Of a process that forks, the child connects anew.
-
-It refuses to know what is asked, and what an answer means.
+It sends a request to a server at most once. A failure tells whether the server can have acted on
+it: :class:`NotSent` or :class:`NoAnswer`. That decides whether a write may be repeated, and
+general HTTP libraries hide it. Connecting has a short limit of its own: a host that is gone costs
+seconds, and not the long wait that an answer may take. Proxies named in the environment are not
+used: the callers are crawlers, whose environment often names the proxy that they crawl through.
+After a fork, the child opens connections of its own.
 """
 
 from __future__ import annotations
@@ -43,7 +40,7 @@ CONNECT_SECONDS = 5.0
 #: request that meets the closing is a write of unknown outcome: stay well below.
 IDLE_SECONDS = 20.0
 
-#: Connections to one server that are kept while nobody uses them.
+#: Idle connections to one server that are kept.
 KEPT_PER_SERVER = 32
 
 _REDIRECTS = frozenset({307, 308})
@@ -124,8 +121,7 @@ class Connections:
         raise NotSent(f"{method} {url}: more than {_MAX_REDIRECTS} redirects")
 
     def close(self) -> None:
-        """Close the connections that nobody uses; those in use close after their
-        answer. Idempotent."""
+        """Close idle connections now, and those in use after their answer. Idempotent."""
         self._leave_behind()
         with self._lock:
             self._closed = True
@@ -189,8 +185,8 @@ class Connections:
         return http.client.HTTPConnection(host, url.port, timeout=CONNECT_SECONDS)
 
     def _leave_behind(self) -> None:
-        """After a fork: the connections are the parent's, and whoever held the lock then is
-        not here to let go of it."""
+        """After a fork: the connections belong to the parent, and a thread that held the lock
+        does not exist here to release it."""
         if self._process != os.getpid():
             self._lock, self._idle, self._process = threading.Lock(), {}, os.getpid()
 
@@ -234,10 +230,10 @@ def _send(
     body: bytes | None,
     headers: Mapping[str, str],
 ) -> OSError | None:
-    """Send a request; the error, if not all of it was taken from us.
+    """Send a request; return the error if not all of it was sent.
 
-    The server cannot have had the whole body then, but it may have said why before it
-    closed (too large, for one), so that an answer is still worth looking for.
+    The server cannot have the whole body then. But it may have sent a reason before it closed (too
+    large, for one), so the caller still reads an answer.
     """
     try:
         connection.request(method, target, body, dict(headers))

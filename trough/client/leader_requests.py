@@ -74,11 +74,12 @@ class LeaderRequests:
         timeout: float = PROVISION_SECONDS,
         doubt: str = "it may have been done",
     ) -> tuple[Response, str]:
-        """Ask; the answer, of whatever status, and what was asked, for messages.
+        """Send a request; return the answer, whatever its status, and a text of the request for
+        messages.
 
         :param path: below the leader's URL
         :param content: headers about the payload
-        :param timeout: seconds of silence that are borne
+        :param timeout: seconds of silence after which it fails
         :param doubt: what it means that no whole answer came
         :raises TroughException: no leader was found in time, or no answer came
         """
@@ -103,9 +104,9 @@ class LeaderRequests:
         tells: str,
         timeout: float = PROVISION_SECONDS,
     ) -> dict[str, Any]:
-        """Have something done; the JSON object that says how it went.
+        """Send an order; return the JSON object of its outcome.
 
-        :param tells: a text that the object has; what has none is no sync server's answer
+        :param tells: a text that the object has; without it, no sync server answered
         :raises TroughException: it was refused, or see :meth:`ask`
         """
         payload = json.dumps(body).encode()

@@ -14,14 +14,14 @@ from typing import Any
 from trough import errors
 from trough.client.http import Response
 
-#: The header in which an HTTP answer tells the code of its error (trough/errors.py).
+#: The header with the code of an HTTP answer's error (trough/errors.py).
 #: Workers of the original system do not send it.
 CODE_HEADER = "x-trough-error"
 
 #: The header that marks rows which need not be the segment's present state.
 STATE_HEADER = "x-trough-state"
 
-# How the original system's workers say that they do not hold the lock.
+# The original system's workers answer so if they do not hold the lock.
 _NO_LOCK_SENTENCE = "There is no write lock set"
 _NOT_THE_HOLDER = frozenset({"no-lock", "moved", "fenced"})
 _WORTH_ASKING_ELSEWHERE = frozenset({"no-segment", "moved", "unavailable", "corrupt", "cancelled"})

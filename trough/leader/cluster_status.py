@@ -1,8 +1,8 @@
-"""What a sync server can tell of the cluster, with the metadata store or without it.
+"""A sync server's view of the cluster, with the metadata store or without it.
 
-A status is asked for most when something is wrong. So the store is asked, but not waited
-for once it is known to be away: then the last answer is told, with its time, and since
-when the store is away, and why.
+People ask for a status most often when something is wrong. So a store that is known to be away is
+not waited for: the status has its last answer with the time of it, since when the store is away,
+and why.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class ClusterStatus:
         }
 
     async def look(self) -> None:
-        """Have something to tell of the time before the store goes away, and notice that it
-        is back; cheap enough to be done now and then."""
+        """Keep a recent answer for the time when the store is away, and notice its return.
+        Cheap enough to run periodically."""
         await self._patience.give(self._look_at_workers, self._metadata.absence is not None)
 
     async def _look_at_workers(self) -> None:

@@ -33,7 +33,7 @@ class LockHolders:
         self._missed: dict[str, float] = {}
 
     async def holder_of(self, segment: str) -> Worker | None:
-        """The live worker that holds the lock of `segment`; None where nobody holds it.
+        """The live worker that holds the lock of `segment`, or None if nobody holds it.
 
         :raises trough.errors.HolderLost: it is not alive, and did not come back in time
         """

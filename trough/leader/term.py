@@ -1,13 +1,12 @@
-"""What a sync server does while it leads: look, plan, and carry the plan out.
+"""What a sync server does while it leads: scan, plan, and carry the plan out.
 
-One :class:`LeaderTerm` is one term of leadership, with a generation of its own; everything it
-knows is read anew at its beginning and forgotten at its end. It promises to change nothing
-once its lease may have ended: its own clock tells it to stop, and each change is made on
-the condition, checked in the store, that it still leads.
+One :class:`LeaderTerm` is one term of leadership, with its own generation. It reads everything at
+its beginning and forgets it at its end. It promises to change nothing once its lease may have
+ended: it stops by its own clock, and the store checks with each change that it still leads.
 
-Canonical storage or the metadata store being away delays a round and nothing else. What takes
-long for millions of segments is worked out on a thread: this server answers meanwhile, and
-renews its lease.
+If canonical storage or the metadata store is away, that delays a round and nothing else. Work that
+takes long for millions of segments runs on a thread. Meanwhile this server answers, and renews its
+lease.
 """
 
 from __future__ import annotations
@@ -57,12 +56,12 @@ DOUBTED_COUNT = 100
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the settings say about placement; times in seconds.
+    """The settings for placement; times in seconds.
 
     :ivar moves_per_second: copies that may move to another worker
-    :ivar listing: between two looks for changed directories
-    :ivar full_listing: between two looks into every directory; also how long a sudden
-        loss of very many segments is doubted
+    :ivar listing: between two scans of changed directories
+    :ivar full_listing: between two scans of every directory; also how long a sudden loss of very
+        many segments is doubted
     :ivar reap: between two removals of what belonged to dead workers
     """
 
@@ -179,7 +178,7 @@ class LeaderTerm:
         self._planner: Planner | None = None
         self._placement: dict[str, object] | None = None
         self._rings: dict[str, int] = {}
-        # What this leader said last, once it said anything; see _save_inventory().
+        # What this leader stored last, if it stored anything; see _save_inventory().
         self._inventory: tuple[list[str] | None] | None = None
         self._lock_news: list[LockChanges] = []
         self._watch: Watch | None = None
@@ -338,7 +337,7 @@ class LeaderTerm:
             self._looked_fully = now
         await self._learn_locks(planner, changes.present, now)
         if await self._threads.run(planner.has_new, changes.present):
-            # Before any of them is assigned: in between the store tells of some and not of all.
+            # Before any of them is assigned: in between the store has some of them and not all.
             await self._save_inventory(None)
         whole = self._listing is None
         await self._threads.run(planner.see_canonical, changes.present, changes.gone, whole)
@@ -346,10 +345,10 @@ class LeaderTerm:
         self._listing = changes.listing
 
     async def _save_inventory(self, unplaced: list[str] | None) -> None:
-        """Say in the store whether it tells of all segments.
+        """Record in the store whether it lists all segments.
 
-        :param unplaced: what is in canonical storage and nobody can take; None: that, or what
-            is to be assigned, is not known, or too much
+        :param unplaced: segments in canonical storage that no worker can take; None: they, or
+            the segments to be assigned, are not known or too many
         """
         if self._inventory is None or self._inventory[0] != unplaced:
             self._check_lease()

@@ -124,7 +124,7 @@ class Decisions:
             self.too_many_unplaced = True
 
     def place_new(self, row: int, end: int, plan: Steps) -> int:
-        """Place a run of segments that nobody holds, nobody writes and all have room for.
+        """Place a run of segments without copies and without a writer, with room on all workers.
 
         Does what :meth:`decide` would do, in a third of the time, which counts when all
         segments are new.
@@ -168,7 +168,7 @@ class Decisions:
         return self._cluster.choose(wanted, slot, size, copies, holder)
 
     def _note_surplus(self, row: int, wanted: int, desired: Nodes, holder: Node | None) -> None:
-        """Remember who holds a copy too many; nobody does while there are too few."""
+        """Record which copies are too many; none are while there are too few."""
         surplus: Nodes = ()
         if len(desired) >= (1 if wanted == COLD else wanted):
             surplus = tuple(
@@ -207,7 +207,7 @@ class Decisions:
             table.free(row)
 
     def refresh(self, row: int, plan: Steps) -> None:
-        """Put the assignments of a segment anew, with the version that is known."""
+        """Write the assignments of a segment again, with the version that is known."""
         if self._table.wanted[row] not in (LEAVE_ALONE, NOTHING):
             # Those with a copy too many as well: if it is wanted again before it goes,
             # nobody puts what the store may never have seen.
@@ -218,7 +218,7 @@ class Decisions:
 
         :param live: the workers whose copies can be
         """
-        # Whatever was too much when it was noted may be wanted by now.
+        # A copy that was one too many when it was noted may be wanted by now.
         desired = self.decide(row, plan, may_move=False)
         surplus = self.surplus.get(row)
         if not desired or not surplus:

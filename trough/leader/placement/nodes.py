@@ -113,7 +113,7 @@ class ClusterState:
     # -- who is there ----------------------------------------------------------
 
     def node(self, name: str, now: float) -> Node:
-        """The worker of this name; one that nobody saw yet is waited for from `now`."""
+        """The worker of this name. The grace of one that was never seen begins at `now`."""
         node = self.nodes.get(name)
         if node is None:
             ring = self.membership.get(name, 0)
@@ -263,15 +263,15 @@ class ClusterState:
     def choose(
         self, wanted: int, slot: int, size: int, copies: Nodes, holder: Node | None
     ) -> Nodes:
-        """Who should hold a segment, given who does.
+        """The workers that should hold a segment, given those that do.
 
-        Its owner on each ring does, if it has room. Where it has none, a copy that is
-        there stays, else the next one on the ring with room takes it, else one on
-        another ring; and if nobody has room, the owner does.
+        On each ring that is the segment's owner, if it has room. Otherwise a present copy stays;
+        else the next worker on the ring with room takes it; else one on another ring. If no worker
+        has room, it is the owner.
 
         :param wanted: the number of copies, or :data:`COLD`
-        :param size: bytes of a copy, which are not counted for anybody now
-        :param copies: who holds it now
+        :param size: bytes of a copy, which count for no worker at the moment
+        :param copies: the workers that hold it now
         :param holder: the worker that writes it, which keeps its copy
         """
         if wanted == COLD:
@@ -325,7 +325,7 @@ class ClusterState:
         """A worker for a copy that its own ring has no place for."""
         walk = [node for node in self._walk_all(slot) if node.usable and node not in chosen]
         fitting = (node for node in walk if node.takes(size, node in copies))
-        # Nobody has room: what is there stays, and what is not goes to its own ring.
+        # No worker has room: present copies stay, and missing ones go to their own ring.
         staying = (node for node in walk if node in copies)
         own = (node for node in walk if node.ring == ring)
         return next(chain(fitting, staying, own, walk), None)

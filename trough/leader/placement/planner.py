@@ -1,9 +1,8 @@
 """Placement: which worker keeps a copy of which segment, as plans in small steps.
 
-The leader tells a :class:`Planner` what it sees (workers, assignments, canonical copies,
-write locks) and asks it for plans. A plan is a bounded number of assignments to put and
-to remove; carried out in any number of calls, plans come to an end, and then everything
-is where the rings say. What it promises:
+The leader gives a :class:`Planner` what it sees (workers, assignments, canonical copies, write
+locks) and asks it for plans. A plan is a bounded number of assignments to write and to remove.
+After a finite number of plans everything is where the rings want it. The planner promises:
 
 * no assignment is removed before every copy that should be there is published and live,
   and never one of a worker that writes the segment;
@@ -12,9 +11,9 @@ is where the rings say. What it promises:
 * no more copies move in a call than the caller allows; lost copies come first;
 * the same inputs give the same plans, on every machine.
 
-The cost of a plan grows with what changed, save that a change of the workers has it look
-at every segment once, a bounded number in each call. Nothing in here knows a clock, a
-socket or a store: time and the published copies are arguments.
+The cost of a plan grows with what changed. Only after a change of the workers does it check every
+segment once, a bounded number in each call. No clock, socket or store is used here: time and the
+published copies are arguments.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class Planner:
     :param copies_for: how many copies a hot segment should have
     :param is_cold: whether a segment belongs to the cold tier
     :param rings: the number of hash rings, at least the most that `copies_for` says
-    :param grace: seconds that a missing worker is waited for
+    :param grace: seconds after which the segments of a missing worker are moved
     :param known_rings: which worker is on which ring, as it was saved
     """
 
@@ -78,7 +77,7 @@ class Planner:
         self._cluster = ClusterState(rings, grace, known_rings)
         self._table = SegmentTable()
         self._decisions = Decisions(self._table, self._cluster)
-        # Rows to be looked at, and rows whose assignments are to be put anew.
+        # Rows to be checked, and rows whose assignments are to be written again.
         self._dirty: dict[int, None] = {}
         self._stale: dict[int, None] = {}
         self._cursor = 0
@@ -123,10 +122,9 @@ class Planner:
         """Take in what changed in canonical storage.
 
         :param present: copies that are new or have another version
-        :param gone: segments that have no canonical copy any more; their assignments
-            are removed, unless somebody writes them
-        :param whole: `present` is all that there is, and whatever else is assigned a
-            copy is gone
+        :param gone: segments without a canonical copy; their assignments are removed, unless
+            the segment has a writer
+        :param whole: `present` is everything, so all other assigned segments are gone
         """
         rows = self._table.rows
         seen = bytearray(len(self._table))
@@ -159,11 +157,11 @@ class Planner:
         released: Iterable[str] = (),
         whole: bool = False,
     ) -> None:
-        """Take in who writes what.
+        """Take in the write locks.
 
         :param held: locks that are new or have changed hands
-        :param released: segments that nobody writes any more
-        :param whole: `held` is all that there is
+        :param released: segments without a writer
+        :param whole: `held` is everything
         """
         before = self._decisions.locks
         if whole:
@@ -194,7 +192,7 @@ class Planner:
 
     def has_new(self, present: Iterable[CanonicalCopy]) -> bool:
         """Whether any of these is of a segment that is neither assigned nor locked, nor known
-        to be one that nobody can take."""
+        to be one that no worker can take."""
         rows, copies = self._table.rows, self._table.copies
         locks, unplaced = self._decisions.locks, self._decisions.unplaced
         for copy in present:
@@ -260,7 +258,7 @@ class Planner:
         return Plan(plan.put, plan.remove, plan.moves, self._has_more(plan))
 
     def failed(self, plan: Plan) -> None:
-        """Say that `plan` was not carried out, or only maybe."""
+        """Record that `plan` was not carried out, or may not have been."""
         for each in plan.put:
             row = self._table.rows.get(each.segment)
             if row is not None:

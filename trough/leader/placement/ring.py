@@ -71,8 +71,8 @@ class Ring:
         return [members[bids.index(min(bids))] for bids in zip(*scaled, strict=True)]
 
     def walk(self, slot: int) -> list[str]:
-        """All members, the owner of `slot` first, then whoever would own it without
-        those before."""
+        """All members, the owner of `slot` first, each followed by the one that would own it
+        without those before."""
         return sorted(
             self.members, key=lambda name: (1 / self.weights[name] * _draws(name)[slot], name)
         )
@@ -81,15 +81,15 @@ class Ring:
 def join_rings(
     known: Mapping[str, int], capacities: Mapping[str, float], count: int
 ) -> dict[str, int]:
-    """Put workers on rings, leaving alone those that are on one.
+    """Put workers on rings. A worker that is on one stays there.
 
-    A new worker goes to the ring with the least capacity, the largest worker first. A
-    ring that never had a member (`count` was raised) is given workers of the fullest
-    rings until it has its part; one whose members are merely dead is left to them.
+    A new worker goes to the ring with the least capacity, the largest worker first. A ring that
+    never had a member (`count` was raised) gets workers of the fullest rings until it has its part.
+    A ring whose members are all dead stays theirs.
 
     :param known: which worker is on which ring, dead ones included
     :param capacities: of the live workers
-    :param count: the number of rings; workers on a higher one are put anew
+    :param count: the number of rings; workers on a higher one get another
     :return: `known` with the changes
     """
     joined = {name: ring for name, ring in known.items() if 0 <= ring < count}

@@ -97,7 +97,7 @@ class SegmentTable:
         return known
 
     def free(self, row: int) -> None:
-        """Let go of a row that nobody holds a copy of."""
+        """Free the row of a segment without copies."""
         segment = self.segments[row]
         assert segment is not None and not self.copies[row]
         del self.rows[segment]
