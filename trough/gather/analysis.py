@@ -15,6 +15,7 @@ from sqlglot import exp
 from trough.gather.dialect import Place, Plus, texts_of, write
 from trough.gather.from_clause import QUERIES
 from trough.gather.nondeterminism import is_moving
+from trough.gather.scopes import source_of, sources_of
 from trough.gather.sqlite_helpers import folded
 from trough.gather.union_database import SEGMENT, UnionDatabase
 
@@ -57,7 +58,7 @@ class Relation:
         #: Names of sources that are tables of the union.
         self.base_sources = frozenset(each.alias for each in self._sources if _is_base(each))
         #: Names of sources that may be rows of NULL, which an outer join adds.
-        self.nullable_sources = self._nullable()
+        self.nullable_sources = _nullable(tree)
         if within:
             self._equate_segments()
         else:
@@ -73,32 +74,16 @@ class Relation:
 
     @property
     def _sources(self) -> list[exp.Expr]:
-        joins = self.tree.args.get("joins") or ()
-        return [self.tree.args["from_"].this, *(join.this for join in joins)]
+        return sources_of(self.tree)
 
     def _only_base_tables(self) -> bool:
         return all(map(_is_base, self._sources))
-
-    def _nullable(self) -> frozenset[str]:
-        before, found = [self._sources[0].alias], set()
-        for join in self.tree.args.get("joins") or ():
-            side = join.side or ("FULL" if join.kind == "FULL" else "")
-            if side in ("LEFT", "FULL"):
-                found.add(join.this.alias)
-            if side in ("RIGHT", "FULL"):
-                found.update(before)
-            before.append(join.this.alias)
-        return frozenset(found)
 
     def _equate_segments(self) -> None:
         """Within segments two rows that meet are of one segment: their names are equal."""
         for node in list(self.tree.find_all(exp.EQ, exp.Is)):
             sides = (node.this, node.expression)
-            if all(self.is_segment(side) for side in sides) and not any(
-                # In its own ON an outer join's row is there.
-                side.table in self.nullable_sources and node.find_ancestor(exp.Join) is None
-                for side in sides
-            ):
+            if all(self.is_segment(each) and not _may_be_nulls(each, node) for each in sides):
                 node.replace(exp.Literal.number(1))
 
     def _only_table(self) -> str:
@@ -139,7 +124,9 @@ class Relation:
     def _is_about_segments(self, part: exp.Expr) -> bool:
         columns = list(part.find_all(exp.Column))
         moving = is_moving(part) or part.find(*QUERIES) is not None
-        return bool(columns) and not moving and all(map(self.is_segment, columns))
+        if not columns or moving or any(map(self.nullable_segment, columns)):
+            return False
+        return all(map(self.is_segment, columns))
 
     # -- outputs -------------------------------------------------------------------
 
@@ -215,6 +202,38 @@ class Relation:
         if affinities is None or collations is None:
             raise NotPushed("the collation of an expression is not known")
         return list(zip(affinities, collations, strict=True))
+
+
+def _nullable(select: exp.Expr, before: exp.Join | None = None) -> frozenset[str]:
+    """Names of the sources of a SELECT that may be rows of NULL, which outer joins add.
+
+    :param before: only joins before this one
+    """
+    names, found = [sources_of(select)[0].alias], set()
+    for join in select.args.get("joins") or ():
+        if join is before:
+            break
+        side = join.side or ("FULL" if join.kind == "FULL" else "")
+        if side in ("LEFT", "FULL"):
+            found.add(join.this.alias)
+        if side in ("RIGHT", "FULL"):
+            found.update(names)
+        names.append(join.this.alias)
+    return frozenset(found)
+
+
+def _may_be_nulls(column: exp.Column, node: exp.Expr) -> bool:
+    """Whether the source of a column may be a row of NULLs where `node` is computed."""
+    source = source_of(column)
+    select = source.find_ancestor(exp.Select) if source is not None else None
+    if source is None or select is None:
+        return True
+    # In the ON of a join its own rows are there, and what joins before it added is, too.
+    join = node.find_ancestor(exp.Join)
+    inside = (
+        join is not None and join.parent is select and column.find_ancestor(exp.Select) is select
+    )
+    return source.alias in _nullable(select, join if inside else None)
 
 
 def _is_base(source: exp.Expr) -> bool:

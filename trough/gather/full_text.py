@@ -14,6 +14,7 @@ from sqlglot import exp
 
 from trough import errors
 from trough.gather.schema import SegmentSchema
+from trough.gather.scopes import source_of, table_of
 from trough.gather.shipping import Shipped
 from trough.gather.sqlite_helpers import folded
 from trough.gather.union_database import Prepared
@@ -45,10 +46,9 @@ def check_hidden(tree: exp.Expr, schema: SegmentSchema) -> None:
     :raises trough.errors.BadSql: its value means nothing
     """
     indexes = {name for name in schema.tables if _is_index(schema, name)}
-    sources = {each.alias: folded(each.name) for each in tree.find_all(exp.Table) if each.db}
     for column in tree.find_all(exp.Column) if indexes else ():
         name = folded(column.name)
-        if name not in indexes or sources.get(column.table) != name:
+        if name not in indexes or table_of(source_of(column)) != name:
             continue
         parent = column.parent
         matched = isinstance(parent, exp.Match) and parent.this is column

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from sqlglot import exp
 
 from trough.gather import sqlite_helpers
+from trough.gather.scopes import source_of, table_of
 from trough.gather.shipping import Shipped
 
 #: In one query: each costs about as much as its table's rows did.
@@ -24,9 +25,6 @@ def join_indexes(tree: exp.Expr, shipped: Iterable[Shipped]) -> tuple[str, ...]:
     :param tree: in normal form
     """
     tables = {sqlite_helpers.folded(each.table.name): each for each in shipped}
-    sources = {
-        each.alias: sqlite_helpers.folded(each.name) for each in tree.find_all(exp.Table) if each.db
-    }
     found: dict[tuple[str, str], None] = {}
     for node in tree.find_all(exp.EQ):
         sides = (node.this, node.expression)
@@ -34,7 +32,7 @@ def join_indexes(tree: exp.Expr, shipped: Iterable[Shipped]) -> tuple[str, ...]:
         if len(columns) < 2 or columns[0].table == columns[1].table:
             continue
         for column in columns:
-            table = sources.get(column.table)
+            table = table_of(source_of(column))
             if table in tables and column.name in tables[table].columns:
                 found[table, column.name] = None
     return tuple(

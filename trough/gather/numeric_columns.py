@@ -13,6 +13,7 @@ from sqlglot import exp
 
 from trough.gather.dialect import Plus
 from trough.gather.schema import SegmentSchema
+from trough.gather.scopes import source_of, table_of
 from trough.gather.sqlite_helpers import folded
 
 _NUMBERS = frozenset({"INT", "NUM", "REAL"})
@@ -66,7 +67,7 @@ def _kind(node: exp.Expr, schema: SegmentSchema, parameters: Mapping[str, Any]) 
         return "number" if value is None or isinstance(value, int | float) else ""
     if not isinstance(node, exp.Column):
         return ""
-    table = _table_of(node)
+    table = table_of(source_of(node))
     key = (table, folded(node.name))
     declared = schema.declared.get(key)
     if declared is not None:
@@ -76,17 +77,3 @@ def _kind(node: exp.Expr, schema: SegmentSchema, parameters: Mapping[str, Any]) 
     columns = shape.columns if shape is not None else ()
     mine = [each for each in columns if folded(each.name) == key[1]]
     return "number" if mine and mine[0].affinity in _NUMBERS else ""
-
-
-def _table_of(column: exp.Column) -> str:
-    """The table of the union that a column's source is, in lower case, or empty."""
-    select = column.find_ancestor(exp.Select)
-    while select is not None:
-        from_ = select.args.get("from_")
-        joins = select.args.get("joins") or ()
-        for source in (from_.this if from_ is not None else None, *(join.this for join in joins)):
-            if source is not None and source.alias == column.table:
-                base = isinstance(source, exp.Table) and bool(source.db)
-                return folded(source.name) if base else ""
-        select = select.find_ancestor(exp.Select)
-    return ""

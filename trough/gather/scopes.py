@@ -148,3 +148,30 @@ def reference(source: FromItem, column: str) -> exp.Column:
 def quoted(name: str) -> exp.Identifier:
     """An identifier in quotes."""
     return exp.Identifier(this=name, quoted=True)
+
+
+def sources_of(select: exp.Expr) -> list[exp.Expr]:
+    """The terms of a SELECT's FROM."""
+    from_ = select.args.get("from_")
+    first = [from_.this] if from_ is not None else []
+    return [*first, *(join.this for join in select.args.get("joins") or ())]
+
+
+def source_of(column: exp.Column) -> exp.Expr | None:
+    """The source that a column of the normal form is of, or None where that is not in the tree.
+
+    Two SELECTs of which none is in the other may call different sources by one name.
+    """
+    select = column.find_ancestor(exp.Select)
+    while select is not None:
+        for source in sources_of(select):
+            if source.alias == column.table:
+                return source
+        select = select.find_ancestor(exp.Select)
+    return None
+
+
+def table_of(source: exp.Expr | None) -> str:
+    """The table of the union that a source is, in lower case, or empty."""
+    # Only tables of the union are written with a database.
+    return folded(source.name) if isinstance(source, exp.Table) and source.db else ""

@@ -20,7 +20,7 @@ from trough.gather import sqlite_helpers
 from trough.gather.dialect import CastAs
 from trough.gather.pushdown import Adapt, Pushdown
 from trough.gather.schema import SCHEMA_VALUE, Column, SegmentSchema, TableShape
-from trough.gather.scopes import ROWIDS
+from trough.gather.scopes import ROWIDS, source_of, sources_of, table_of
 from trough.gather.scopes import quoted as quoted_name
 from trough.sql.statements import quoted
 
@@ -102,26 +102,26 @@ def _width(pushed: Pushdown, exact: bool) -> int:
 def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Adapt:
     """Changes parts of `tree`, in normal form, so that a segment of another shape takes them:
     a column that it lacks is NULL, a table that it lacks has no rows."""
-    sources = {
-        each.alias: sqlite_helpers.folded(each.name)
-        for each in tree.find_all(exp.Table)
-        # Only tables of the union are written with a database.
-        if each.db
-    }
+    tables = [each for each in tree.find_all(exp.Table) if table_of(each)]
     lacking = {
-        key: _lacking(union.tables[key], variant.tables.get(key)) for key in sources.values()
+        key: _lacking(union.tables[key], variant.tables.get(key)) for key in map(table_of, tables)
     }
     if not any(lacking.values()):
         return lambda node: node
     # USING and NATURAL name columns that have to be there.
     named = any(join.args.get("using") or join.method for join in tree.find_all(exp.Join))
+    outermost = [tree] if isinstance(tree, exp.Table) else sources_of(tree)
+    # A part of the tree does not have what the whole one reads.
+    around = {each.alias: table_of(each) for each in outermost}
 
     def change(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column) and node.table in sources:
-            column = lacking[sources[node.table]].get(sqlite_helpers.folded(node.name))
+        if isinstance(node, exp.Column):
+            source = source_of(node)
+            key = around.get(node.table, "") if source is None else table_of(source)
+            column = lacking.get(key, {}).get(sqlite_helpers.folded(node.name))
             return node if column is None else _nothing(column)
-        if isinstance(node, exp.Table) and node.db:
-            key = sqlite_helpers.folded(node.name)
+        if key := table_of(node):
+            assert isinstance(node, exp.Table)
             if key not in variant.tables or (named and lacking[key]):
                 return _look_alike(union.tables[key], variant.tables.get(key), node)
         return node

@@ -23,7 +23,7 @@ from trough.gather.nondeterminism import is_moving
 from trough.gather.pushdown import Pushdown
 from trough.gather.ranking import Ranking, ranking_of
 from trough.gather.schema import SegmentSchema, TableShape
-from trough.gather.scopes import ROWIDS, quoted
+from trough.gather.scopes import ROWIDS, quoted, source_of, table_of
 from trough.gather.segment_sql import SegmentQuery, adapter, guarded
 from trough.gather.union_database import SEGMENT, Prepared, UnionDatabase
 
@@ -133,9 +133,8 @@ def _unused(tree: exp.Expr, name: str) -> set[str]:
     """Columns of a table that are only items of SELECTs of which nothing is asked but whether
     they have a row, in lower case; ``EXISTS (SELECT * ...)``."""
     used: dict[str, bool] = {}
-    sources = {source.alias for source in _sources(tree, name)}
     for column in tree.find_all(exp.Column):
-        if column.table in sources:
+        if table_of(source_of(column)) == name:
             key = sqlite_helpers.folded(column.name)
             used[key] = used.get(key, False) or not _is_item_of_exists(column)
     return {column for column, is_used in used.items() if not is_used}
@@ -166,8 +165,10 @@ def _arm(each: Shipped, items: list[str], union: SegmentSchema, variant: Segment
     from_ = f"{write(source)} WHERE {conditions}" if conditions else write(source)
     if each.ranking is not None:
         number = sqlite_helpers.name("trough number")
-        numbered = f"SELECT *, {adapted(each.ranking.window)} AS {number} FROM {from_}"
-        from_ = f"({numbered}) WHERE {number} <= {each.ranking.most}"
+        named = [f"{item} AS c{place}" for place, item in enumerate(items)]
+        named.append(f"{adapted(each.ranking.window)} AS {number}")
+        items = [f"c{place}" for place in range(len(items))]
+        from_ = f"(SELECT {', '.join(named)} FROM {from_}) WHERE {number} <= {each.ranking.most}"
     return f"SELECT {', '.join(items)} FROM {from_}"
 
 

@@ -83,3 +83,17 @@ def test_what_is_not_asked_of_all_ways_changes_nothing(cluster: Cluster, sql: st
 def agrees(cluster: Cluster, sql: str) -> None:
     expected = union_of(cluster, SCRIPT).execute(sql).fetchall()
     assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
+
+
+def test_numbered_rows_may_have_columns_of_any_name() -> None:
+    """TRUE and the like are columns where one is called so."""
+    script = 'CREATE TABLE t (a, "true", "order by")'
+    cluster = Cluster()
+    cluster.add("s0", script, {"t": [(1, 2, 3), (2, 1, 4)]})
+    cluster.add("s1", 'CREATE TABLE t ("order by", "true")', {"t": [(5, 0)]})
+    sql = (
+        'SELECT * FROM (SELECT *, rank() OVER (ORDER BY "true", "order by") AS r FROM t)'
+        " WHERE r <= 2"
+    )
+    expected = union_of(cluster, script).execute(sql).fetchall()
+    assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)

@@ -372,3 +372,70 @@ def test_a_join_in_parentheses_on_the_right_names_no_rowid(sql: str) -> None:
     assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
     with pytest.raises(errors.BadSql, match=r"write \(SELECT"):
         cluster.gather(sql, within=True)
+
+
+PAIR = "CREATE TABLE a (k, x); CREATE TABLE b (k, y)"
+
+
+@pytest.fixture(scope="module")
+def pair() -> Cluster:
+    """Two segments; some rows have no partner."""
+    cluster = Cluster()
+    cluster.add("s0", PAIR, {"a": [(1, 2), (2, 3), (5, 5)], "b": [(1, "m"), (7, "n")]})
+    cluster.add("s1", PAIR, {"a": [(1, 7), (7, 3)], "b": [(2, "M"), (7, None)]})
+    return cluster
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT a.k FROM a LEFT JOIN b ON a.k = b.k WHERE {a}._segment = {b}._segment",
+        "SELECT b.k FROM a RIGHT JOIN b ON a.k = b.k WHERE {a}._segment = {b}._segment",
+        "SELECT k FROM (SELECT a.k FROM a LEFT JOIN b ON a.k = b.k"
+        " WHERE {a}._segment = {b}._segment)",
+        "SELECT x FROM a WHERE EXISTS (SELECT 1 FROM a q LEFT JOIN b ON q.k = b.k"
+        " WHERE {q}._segment = {b}._segment AND q.k = a.k)",
+        "SELECT c.x FROM a LEFT JOIN b ON a.k = b.k JOIN a AS c ON {b}._segment = {c}._segment",
+        "SELECT a.k, b.y FROM a LEFT JOIN b ON a.k = b.k AND {a}._segment = {b}._segment",
+        "SELECT a.k, b.y FROM a FULL JOIN b ON {a}._segment = {b}._segment AND a.k = b.k",
+        "SELECT k FROM a WHERE a.k IN (SELECT b.k FROM b WHERE {b}._segment = {a}._segment)",
+        "SELECT a.k FROM a JOIN b ON a.k = b.k WHERE {a}._segment = {b}._segment",
+    ],
+)
+def test_rows_that_an_outer_join_adds_are_of_no_segment(pair: Cluster, sql: str) -> None:
+    """Of other rows that meet the segments are equal. It is answered so, or refused."""
+    names = dict.fromkeys("abcq")
+    asked = sql.format(**{name: name for name in names})
+    # A row that is there has a rowid, and one of NULLs has none.
+    told = sql.replace("._segment = {", "._segment + {").replace("}._segment", "}.rowid")
+    told = told.format(**{name: name for name in names}).replace(".rowid + ", ".rowid > 0 AND ")
+    whole = []
+    for segment in pair.segments.values():
+        whole += segment.execute(told.replace(".rowid)", ".rowid > 0)")).fetchall()
+    try:
+        got = pair.gather(asked, within=True)
+    except errors.BadSql as error:
+        assert "_segment" in error.message
+        assert "LEFT" in sql or "RIGHT" in sql
+    else:
+        assert exact_rows(got, False) == exact_rows(whole, False)
+
+
+def test_two_tables_may_have_one_name_in_two_subqueries() -> None:
+    """A segment that lacks a column of one of them has NULL there, and only there."""
+    script = "CREATE TABLE t (a, b); CREATE TABLE u (a, t)"
+    cluster = Cluster()
+    cluster.add("s0", script, {"t": [(1, 2), (3, 4)], "u": [(1, 1), (3, None)]})
+    cluster.add("s1", "CREATE TABLE t (a, b); CREATE TABLE u (a)", {"t": [(1, 5)], "u": [(1,)]})
+    sql = (
+        "SELECT count(*) FROM (SELECT a FROM t WHERE b > 1) q WHERE a IN (SELECT t.a FROM t)"
+        " AND a IN (SELECT t.a FROM u AS t WHERE t.t IS NULL OR t.t = 1)"
+    )
+    expected = union_of(cluster, script).execute(sql).fetchall()
+    assert cluster.gather(sql) == expected
+    rows = sql.replace("count(*)", "a")
+    whole = []
+    for name in cluster.segments:
+        alone = union_of(Cluster({name: cluster.segments[name]}), script)
+        whole += alone.execute(rows).fetchall()
+    assert exact_rows(cluster.gather(rows, within=True), False) == exact_rows(whole, False)
