@@ -23,7 +23,8 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 
 from trough import __version__
-from trough.access.gate import RELOAD_SECONDS, Gate
+from trough.access.gate import Gate
+from trough.access.services import build_gate
 from trough.cluster_client.client import Cluster
 from trough.cluster_client.kept_answers import MOST
 from trough.example import Example
@@ -66,7 +67,6 @@ from trough.util.confined_files import OwnFiles
 from trough.util.confinement import Confinement
 from trough.util.descriptors import raise_limit
 from trough.util.flush_batch import FlushBatch
-from trough.util.periodic import Periodic
 from trough.util.private_files import GroupAccess, make_private, tighten, tighten_database
 from trough.util.readiness import ReadinessNotifier
 from trough.util.services import FatalExit, Listener, ServiceStack, StartHook, StopHook
@@ -168,8 +168,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     server_tls = _server_tls(settings, reactor)
     raise_limit()  # before the ports take their shares of it
     stack = ServiceStack()
-    gate = _gate(settings, reactor)
-    Periodic("token file", RELOAD_SECONDS, gate.look, reactor).setServiceParent(stack)
+    gate = build_gate(settings, reactor, stack)
     # Again, for twistd sets the mask that its --umask asks for when all is built.
     StartHook(make_private).setServiceParent(stack)
     group = GroupAccess[settings.group_access.upper()]
@@ -227,16 +226,6 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         gate,
         server_tls,
         peer_tls,
-    )
-
-
-def _gate(settings: Settings, reactor: Any) -> Gate:
-    path = settings.tokens_file
-    return Gate(
-        settings.auth_token,
-        settings.peer_token,
-        None if path is None else Path(path),
-        seconds=reactor.seconds,
     )
 
 

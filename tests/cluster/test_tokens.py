@@ -56,7 +56,9 @@ class Guarded:
                 *_each("--right", "read", "write", "provision", "promote"),
             ),
         }
+        self.audit = directory / "audit.log"
         settings = {"TOKENS_FILE": str(self.file), "PEER_TOKEN": self.tokens["peers"]}
+        settings["AUDIT_LOG"] = str(self.audit)
         self.machine = Machine(directory, MINIMUM_ASSIGNMENTS="1", **settings)
 
     def start(self) -> None:
@@ -235,6 +237,51 @@ def test_ways_to_show_a_token_over_http(guarded):
     for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic eA=="}):
         assert http("POST", url, b"SELECT 1", headers)[0] == 401
     assert http("GET", f"{guarded.machine.url('w1', 'SYNC_LOCAL_PORT')}health")[0] == 200
+
+
+def test_the_audit_log_says_who_did_what(guarded):
+    """Writes and orders with the token's name, also where they were passed on; what was refused;
+    neither a token nor SQL."""
+    for who, worker, segment in (("crawler", "w2", "ait-1"), ("reader", "w1", "other")):
+        guarded.write(who, segment, worker)
+    line(
+        *(guarded, "w1", "LINE_PORT", f"AUTH {guarded.tokens['boss']}"),
+        "WRITE other INSERT INTO nowhere VALUES ('secret')",
+    )
+    guarded.sync("boss", "POST", "promote", b'{"segment": "other"}')
+    guarded.sync("crawler", "POST", "promote", b'{"segment": "other"}')
+    guarded.sync("crawler", "DELETE", "segment/ait-1")
+    guarded.sync("boss", "PUT", "schema/noted/sql", b"CREATE TABLE secret (a)")
+    wanted = {
+        ("s1", "put-schema", "ok", "boss"),
+        ("s1", "promote", "ok", "boss"),
+        ("s1", "promote", "forbidden", "crawler"),
+        ("s1", "refused", "forbidden", "crawler"),
+        ("w1", "promote", "ok", "peers"),
+        ("w1", "write", "ok", "crawler"),
+        ("w1", "write", "bad-sql", "boss"),
+        ("w1", "refused", "forbidden", "reader"),
+    }
+
+    def entries() -> list[dict]:
+        # The last line may be half written.
+        text = guarded.audit.read_text().rpartition("\n")[0]
+        return [json.loads(each) for each in text.splitlines()]
+
+    def all_there() -> bool:
+        found = {
+            tuple(each.get(key) for key in ("node", "act", "outcome", "token"))
+            for each in entries()
+        }
+        return wanted <= found
+
+    until_blocking(all_there, "the entries")
+    passed_on = [each for each in entries() if each.get("token") == "crawler" and "via" in each]
+    assert passed_on and all(each["peer"] != each["via"] for each in passed_on)
+    text = guarded.audit.read_text()
+    assert "secret" not in text
+    for token in guarded.tokens.values():
+        assert token.split("_", 2)[2] not in text
 
 
 def test_the_shell_proves_its_token(guarded):

@@ -39,6 +39,8 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "AUTH_TOKEN": ("correct-horse", "correct-horse", "correct-horse"),
     "TOKENS_FILE": ("/etc/trough/tokens.json",) * 3,
     "PEER_TOKEN": (f"trough_{'0' * 16}_{'x' * 43}",) * 3,
+    "AUDIT_LOG": ("/var/log/trough/audit.log",) * 3,
+    "AUDIT_SQL": (True, "yes", True),
     "TLS_CERT": ("/etc/trough/node.pem",) * 3,
     "TLS_KEY": ("/etc/trough/node.key",) * 3,
     "TLS_CA": ("/etc/trough/ca.pem",) * 3,
@@ -118,7 +120,7 @@ WRONG: dict[str, list[object]] = {
         key: ["", "./var", "~", "/a\nb", 3]
         for key in (
             *("LOCAL_DATA", "SNAPSHOT_DIRECTORY", "HDFS_PATH", "RETHINKDB_TLS", "HDFS_TLS"),
-            *("TOKENS_FILE", "TLS_CERT", "TLS_KEY", "TLS_CA", "TLS_PEER_CA"),
+            *("TOKENS_FILE", "TLS_CERT", "TLS_KEY", "TLS_CA", "TLS_PEER_CA", "AUDIT_LOG"),
         )
     },
     "METADATA_URL": [
@@ -210,6 +212,7 @@ WRONG: dict[str, list[object]] = {
     "MAX_LINE": [0, 8191, "8 kB", 1.5, True, 2**63],
     "COLD_CACHE_BYTES": [-1, 1.5, True, "x", 2**63],
     "RUN_AS_COLD_STORAGE_NODE": [1, 0, "yes", "true"],
+    "AUDIT_SQL": [1, 0, "yes", "true"],
     "INSECURE": [1, 0, "yes", "true"],
     "COLD_STORAGE_PATH": [
         "",

@@ -20,6 +20,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from trough import errors
+from trough.access.audit import AuditLog
 from trough.access.rights import ANYBODY, EVERY_RIGHT, PEER, Grant, SegmentLimit
 from trough.access.token_file import Token, read_tokens
 from trough.access.tokens import Credential, id_of, is_proof, is_token, key_of, stored_of
@@ -82,8 +83,8 @@ class Gate:
         self._known: OrderedDict[bytes, Grant] = OrderedDict()
         self._tickets: OrderedDict[bytes, tuple[float, Grant]] = OrderedDict()
         self._version: object = None
-        #: Told the names of tokens that were added, changed and removed.
-        self.when_changed: Callable[[list[str], list[str], list[str]], None] | None = None
+        #: Where it is noted who changed what, or None.
+        self.audit: AuditLog | None = None
         for name, rights, text in (("PEER_TOKEN", PEER, peer), ("AUTH_TOKEN", EVERY_RIGHT, token)):
             if text is not None:
                 self._stored[id_of(text)] = stored_of(key_of(text))
@@ -203,8 +204,8 @@ class Gate:
             changed=changed,
             removed=removed,
         )
-        if self.when_changed is not None and (added or changed or removed):
-            self.when_changed(added, changed, removed)
+        if self.audit is not None and (added or changed or removed):
+            self.audit.note("tokens", "ok", "", "", added=added, changed=changed, removed=removed)
 
     def _take(self, tokens: list[Token]) -> None:
         wanted = {token.id: token for token in tokens if not self._has_expired(token)}

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TextIO
 
 from trough import errors
+from trough.access.audit import append, local_entry
 from trough.access.rights import RIGHTS, names_of, rights_named
 from trough.access.token_file import Token, editing, read_tokens
 from trough.access.tokens import id_of, key_of, new_token, stored_of
 from trough.admin.console import DONE, moment, print_table
 from trough.settings import one_setting
+from trough.util.atomic_files import in_our_words
 
 _DAY = 86400
 
@@ -83,6 +85,7 @@ def add(output: TextIO, options: argparse.Namespace) -> int:
                 f"there is a token {options.name}", "rotate it, or remove it, or name another"
             )
         tokens.append(_entry(text, options.name, rights, tuple(options.segments), now, expires))
+    _note("token-add", options.name)
     print(text, file=output)
     return DONE
 
@@ -107,6 +110,7 @@ def remove(output: TextIO, options: argparse.Namespace) -> int:
         if not gone:
             raise errors.NotFound(f"the token {options.name} has no id {options.id}")
         tokens[:] = [token for token in tokens if token not in gone]
+    _note("token-remove", options.name)
     print(f"removed {options.name} ({', '.join(token.id for token in gone)})", file=output)
     return DONE
 
@@ -126,8 +130,17 @@ def rotate(output: TextIO, options: argparse.Namespace) -> int:
         tokens.append(_entry(text, model.name, model.rights, model.segments, now, None))
         # Those that nobody may use any more.
         tokens[:] = [token for token in tokens if token.expires is None or token.expires > now]
+    _note("token-rotate", options.name)
     print(text, file=output)
     return DONE
+
+
+def _note(act: str, token: str) -> None:
+    """Note a change in the audit log of this machine, if it has one."""
+    path = one_setting("AUDIT_LOG", os.environ)
+    if path:
+        with in_our_words(path):
+            append(Path(path), local_entry(act, token))
 
 
 def _entry(

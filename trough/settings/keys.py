@@ -165,6 +165,11 @@ class Settings:
         secret=True,
     )
 
+    audit_log: str | None = _key(
+        AbsolutePath(), None, "File in which it is noted who changed what, one JSON object a line."
+    )
+    audit_sql: bool = _key(Flag(), False, "Whether AUDIT_LOG has the SQL of writes and schemas.")
+
     # -- TLS --
     tls_cert: str | None = _key(
         AbsolutePath(),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from trough import errors
+from trough.access.audit import FLUSH_SECONDS, AuditLog
 from trough.access.gate import CHALLENGE_SECONDS, TICKET, TICKET_SECONDS, Gate
 from trough.access.rights import EVERY_RIGHT, PEER, READ, WRITE
 from trough.access.token_file import Token, write_tokens
@@ -38,6 +41,21 @@ class World:
             now=lambda: self.today,
             **options,
         )
+
+    def audit(self) -> Callable[[], list[tuple[object, ...]]]:
+        """Have an audit log; what it says of tokens."""
+        path = self.path.with_name("audit.log")
+        path.touch()
+        log = AuditLog(path, "w01", False, maybeDeferred, self.clock)
+        log.startService()
+        self.gate.audit = log
+
+        def entries() -> list[tuple[object, ...]]:
+            self.clock.advance(FLUSH_SECONDS)
+            found = map(json.loads, path.read_text().splitlines())
+            return [tuple(entry[key] for key in ("added", "changed", "removed")) for entry in found]
+
+        return entries
 
     def look(self) -> None:
         """Look at the file, and raise what that raises."""
@@ -96,12 +114,11 @@ def test_ways_to_show_a_token(tmp_path: Path) -> None:
 def test_a_changed_file_is_in_force_for_those_who_are_here(tmp_path: Path) -> None:
     """A grant that a connection keeps loses what its token loses."""
     world = World(tmp_path, entry(FIRST, READ | WRITE), peer=OWN)
-    told: list[object] = []
-    world.gate.when_changed = lambda *names: told.append(names)
+    audit = world.audit()
     kept = world.gate.grant_of_token(FIRST)
     assert kept is not None
     world.look()
-    assert told == []
+    assert audit() == []
     write_tokens(world.path, [entry(FIRST, READ, segments=("a",)), entry(SECOND, name="new")])
     world.look()
     assert (kept.rights, "a" in (kept.limit or ())) == (READ, True)
@@ -110,7 +127,7 @@ def test_a_changed_file_is_in_force_for_those_who_are_here(tmp_path: Path) -> No
     world.look()
     assert kept.rights == world.rights(f"Bearer {FIRST}") == 0
     assert world.gate.grant_of_token(FIRST) is None
-    assert told == [(["new"], ["crawler"], []), ([], [], ["crawler"])]
+    assert audit() == [(["new"], ["crawler"], []), ([], [], ["crawler"])]
     assert world.rights(f"Bearer {OWN}") == PEER
 
 

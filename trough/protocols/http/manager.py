@@ -42,10 +42,12 @@ class Route:
     """One call.
 
     :ivar needs: rights of which the client has to have one
+    :ivar act: what the audit log calls it; empty: it changes nothing
     """
 
     call: Callable[..., Coroutine[Any, Any, Any]]
     needs: int
+    act: str = ""
 
 
 class Manager(Protocol):
@@ -98,17 +100,19 @@ class ManagerResource(Resource):
         self._manager = manager
         self._schemas = schemas
         self._routes = {
-            ("POST", "provision"): Route(self._provision, PROVISION | PEER),
-            ("POST",): Route(self._provision_old, PROVISION | PEER),
-            ("POST", "provision", "undo"): Route(self._undo_provision, PROVISION | PEER),
-            ("POST", "promote"): Route(self._promote, PROMOTE | PEER),
-            ("POST", "revert"): Route(self._revert, DELETE | PEER),
-            ("DELETE", "segment", "*"): Route(self._delete, DELETE | PEER),
+            ("POST", "provision"): Route(self._provision, PROVISION | PEER, "provision"),
+            ("POST",): Route(self._provision_old, PROVISION | PEER, "provision"),
+            ("POST", "provision", "undo"): Route(
+                self._undo_provision, PROVISION | PEER, "undo-provision"
+            ),
+            ("POST", "promote"): Route(self._promote, PROMOTE | PEER, "promote"),
+            ("POST", "revert"): Route(self._revert, DELETE | PEER, "revert"),
+            ("DELETE", "segment", "*"): Route(self._delete, DELETE | PEER, "delete"),
             ("GET", "schema"): Route(self._list_schemas, EVERY_RIGHT),
             ("GET", "schema", "*"): Route(self._get_schema, EVERY_RIGHT),
             ("GET", "schema", "*", "sql"): Route(self._get_schema_sql, EVERY_RIGHT),
-            ("PUT", "schema", "*"): Route(self._put_schema, SCHEMA),
-            ("PUT", "schema", "*", "sql"): Route(self._put_schema_sql, SCHEMA),
+            ("PUT", "schema", "*"): Route(self._put_schema, SCHEMA, "put-schema"),
+            ("PUT", "schema", "*", "sql"): Route(self._put_schema_sql, SCHEMA, "put-schema"),
             ("GET", "status"): Route(self._status, ADMIN | PEER),
             ("GET", "health"): Route(self._health, EVERY_RIGHT),
             ("GET", "metrics"): Route(self._metrics, ADMIN | PEER),
@@ -150,17 +154,16 @@ class ManagerResource(Resource):
                     request.allowed.check(route.needs)
                 pairs = zip(shape[1:], parts, strict=True)
                 names = [part for wanted, part in pairs if wanted == "*"]
-                return partial(self._call, route.call, names)
+                return partial(self._call, route, names)
         path = request.path.decode("utf-8", "replace")
         if allowed := {shape[0] for shape in self._routes if _fits(shape[1:], parts)}:
             request.setHeader(b"allow", ", ".join(sorted(allowed)).encode())
             raise errors.MethodNotAllowed(f"{method} is not for {path}")
         raise errors.NotFound(f"there is no {path} here")
 
-    def _call(
-        self, call: Callable[..., Coroutine[Any, Any, Any]], names: list[str], request: Request
-    ) -> None:
-        self.run(request, call(request, *names))
+    def _call(self, route: Route, names: list[str], request: Request) -> None:
+        work = route.call(request, *names)
+        self.run(request, _noted(request, route.act, work) if route.act else work)
 
     # -- one method a call --------------------------------------------------------
 
@@ -177,6 +180,7 @@ class ManagerResource(Resource):
 
     async def _provision_old(self, request: Request) -> Any:
         segment = as_text(request.body()).strip("\r\n")
+        request.tell(segment=segment)
         request.allowed.check_segment(segment)
         answer = await self._manager.provision(segment, "default")
         return 200, b"text/plain; charset=utf-8", str(answer["write_url"]).encode()
@@ -191,6 +195,7 @@ class ManagerResource(Resource):
         return as_json(await self._manager.revert(segment, body.get("preview", False)))
 
     async def _delete(self, request: Request, segment: str) -> Any:
+        request.tell(segment=segment)
         request.allowed.check_segment(segment)
         await self._manager.delete(segment)
         return 204, b"", b""
@@ -224,16 +229,17 @@ class ManagerResource(Resource):
             raise errors.BadSchema(
                 f"the path names the schema {name!r:.80} and the body {body['id']!r:.80}"
             )
-        return await self._put(name, body["sql"])
+        return await self._put(request, name, body["sql"])
 
     async def _put_schema_sql(self, request: Request, name: str) -> Any:
         try:
             sql = request.body().decode()
         except UnicodeDecodeError as reason:
             raise errors.BadSchema(f"the SQL is not UTF-8: {reason}") from reason
-        return await self._put(name, sql)
+        return await self._put(request, name, sql)
 
-    async def _put(self, name: str, sql: str) -> Any:
+    async def _put(self, request: Request, name: str, sql: str) -> Any:
+        request.tell(schema=name, sql=sql)
         return (201 if await self._schemas.put(name, sql) else 204), b"", b""
 
     async def _status(self, request: Request) -> Any:
@@ -251,12 +257,28 @@ class ManagerResource(Resource):
         return as_json(health, 200 if health["ready"] else 503)
 
 
+async def _noted(request: Request, act: str, work: Coroutine[Any, Any, Any]) -> Any:
+    """Do `work`, and have the audit log say how it ended."""
+    about: dict[str, object] = {}
+    request.about, outcome = about, "unknown"
+    try:
+        answer = await work
+        outcome = "ok"
+        return answer
+    except errors.TroughError as error:
+        outcome = error.code
+        raise
+    finally:
+        request.note(act, outcome, **about)
+
+
 def _segment(request: Request, body: Mapping[str, Any]) -> str:
     """The segment that a body names, if the client's token is for it.
 
     :raises trough.errors.Forbidden: it is not
     """
     segment = segment_named(body["segment"])
+    request.tell(segment=segment)
     request.allowed.check_segment(segment)
     return segment
 

@@ -21,6 +21,7 @@ from trough.access.tokens import Credential
 from trough.protocols.http.client import read_content
 from trough.protocols.http.credentials import ProvingAgent
 from trough.protocols.http.server import (
+    CLIENT_HEADER,
     CODE_HEADER,
     REASON_PREFIX,
     STATE_HEADER,
@@ -195,6 +196,8 @@ def _passed_on(request: Request) -> Headers:
     """The headers of a request that the other worker is to see."""
     headers = Headers()
     names = _PASSED_ON + _PASSED_ON_OF_GET if request.method == b"GET" else _PASSED_ON
+    client = f"{request.allowed.name} {request.channel.client}"
+    headers.addRawHeader(CLIENT_HEADER, client.encode())
     for name in names:
         for value in request.requestHeaders.getRawHeaders(name, []):
             headers.addRawHeader(name, value)

@@ -340,7 +340,7 @@ class WriteResource(Resource):
             request.body(),
             None,
             parameters.limits,
-            Written(self, request),
+            Written(self, request, parameters.segment),
         )
         request.cancel_work = job.cancel
 
@@ -426,9 +426,10 @@ class Streamed:
 class Written:
     """Answers a write once its outcome is known."""
 
-    def __init__(self, resource: Resource, request: Request) -> None:
+    def __init__(self, resource: Resource, request: Request, segment: str) -> None:
         self._resource = resource
         self._request = request
+        self._segment = segment
 
     def data(self, chunk: bytes) -> None:
         """A write sends no rows."""
@@ -436,6 +437,9 @@ class Written:
     def finished(self, outcome: Outcome) -> None:
         """The write is on disk, or is not."""
         self._request.cancel_work = None
+        if self._resource.gate.audit is not None:
+            result = "ok" if outcome.error is None else outcome.error.code
+            self._request.note("write", result, segment=self._segment, sql=self._request.body())
         if finished(self._request):
             return
         if outcome.error is not None:

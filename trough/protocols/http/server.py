@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 from trough import errors
 from trough.access.gate import TICKET_SECONDS, Gate, wrong_token
-from trough.access.rights import EVERY_RIGHT, Grant
+from trough.access.rights import EVERY_RIGHT, PEER, Grant
 from trough.access.wrong_tokens import WrongTokens
 from trough.metrics.totals import RequestTotals
 from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
@@ -83,6 +83,9 @@ _EXPOSED = b"etag, x-trough-error, x-trough-state, x-trough-missing"
 #: Where a server that has a token to prove gets a challenge, and then a ticket.
 CHALLENGE_PATH, TICKET_PATH = b"/peer/challenge", b"/peer/ticket"
 
+#: Names the token and the address of the client whose request a server passes on.
+CLIENT_HEADER = b"x-trough-client"
+
 #: The scheme of ``Authorization`` in which a proof is sent: a token's id, challenge, and proof.
 PROOF = "Trough-Proof"
 
@@ -118,6 +121,8 @@ class Request(server.Request):
     site: Site
     #: What the client may do, once that was looked at.
     grant: Grant | None = None
+    #: What an entry of the audit log says besides, of a request that has one.
+    about: dict[str, object] | None = None
     #: Ends what goes on for the request, which then answers with the error that comes of it.
     cancel_work: Callable[[], object] | None = None
     _received = 0
@@ -181,6 +186,27 @@ class Request(server.Request):
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()
+
+    def tell(self, **more: object) -> None:
+        """Say what the request is about, for the entry that is being made of it."""
+        if self.about is not None:
+            self.about |= more
+
+    def note(self, act: str, outcome: str, **more: object) -> None:
+        """Note in the audit log, if there is one, what this request did.
+
+        See :meth:`trough.access.audit.AuditLog.note`.
+        """
+        audit = self.site.resource.gate.audit
+        if audit is None:
+            return
+        token, via = self.allowed.name, ""
+        if self.allowed.rights & PEER and (client := self.getHeader(CLIENT_HEADER)):
+            token, _, peer = client.decode("utf-8", "replace").rpartition(" ")
+            via = self.channel.client
+        else:
+            peer = self.channel.client
+        audit.note(act, outcome, token, peer, via=via, **more)
 
     @property
     def allowed(self) -> Grant:
@@ -545,6 +571,9 @@ class Resource(resource.Resource):
         if not isinstance(error, errors.TroughError):
             _log.failure("{uri}: failed", failure=failure, uri=request.uri)
             error = errors.TroughError("an error inside the server, which is in its log")
+        if isinstance(error, errors.Forbidden) and request.grant and request.about is None:
+            what = f"{request.method.decode('latin-1')} {request.path.decode('latin-1')}"
+            request.note("refused", error.code, request=what[:200], reason=error.message)
         if request.startedWriting:
             _log.warn("{uri}: cut off: {reason}", uri=request.uri, reason=error)
             request.abort()

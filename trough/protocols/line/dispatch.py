@@ -15,10 +15,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.access.audit import AuditLog
 from trough.metrics.totals import VerbTotals
 from trough.protocols.line.framing import Malformed, Request
 from trough.protocols.line.messages import format_error
-from trough.protocols.line.replies import Connection, Reply, Verb
+from trough.protocols.line.replies import Connection, NotedReply, Reply, Verb
 
 _log = Logger()
 
@@ -28,20 +29,26 @@ class Requests:
 
     :param verbs: what can be asked
     :param totals: count requests, by verb, and ``other`` for those that there are not
+    :param audit: where changes are noted, or None
     :ivar refusal: of all verbs but those that always work, or None
     :ivar held: bytes of the requests that are under way
     """
 
-    __slots__ = ("_connection", "_replies", "_totals", "_verbs", "held", "refusal")
+    __slots__ = ("_audit", "_connection", "_replies", "_totals", "_verbs", "held", "refusal")
 
     def __init__(
-        self, connection: Connection, verbs: Mapping[str, Verb], totals: Mapping[str, VerbTotals]
+        self,
+        connection: Connection,
+        verbs: Mapping[str, Verb],
+        totals: Mapping[str, VerbTotals],
+        audit: AuditLog | None = None,
     ) -> None:
         self._totals = totals
         self.refusal: errors.TroughError | None = None
         self.held = 0
         self._connection = connection
         self._verbs = verbs
+        self._audit = audit
         self._replies: dict[str, Reply] = {}
 
     def __len__(self) -> int:
@@ -62,17 +69,19 @@ class Requests:
         if isinstance(request, Malformed):
             self._connection.send(b"%b ERR %b\n" % (tag.encode(), format_error(request.error)))
             return
-        reply = self._replies[tag] = Reply(self._connection, tag, request.size())
+        verb = self._verbs.get(request.verb)
+        reply = self._replies[tag] = self._reply(tag, request.size(), verb)
         self.held += reply.size
         try:
-            verb = self._verbs.get(request.verb)
             if verb is None:
                 raise _unknown(request, self._verbs)
             reply.verb = request.verb
             if not verb.always:
                 if self.refusal is not None:
                     raise self.refusal
-                self._connection.grant.check(verb.needs)
+                grant = self._connection.grant
+                if not grant.rights & verb.needs:
+                    grant.check(verb.needs)  # which raises
             going = verb.handler(request, reply)
             if going is not None:
                 _Task(going, request, reply)
@@ -80,6 +89,11 @@ class Requests:
             reply.error(error)
         except Exception:
             _report(Failure(), request, reply)
+
+    def _reply(self, tag: str, size: int, verb: Verb | None) -> Reply:
+        if self._audit is None or verb is None or not verb.act:
+            return Reply(self._connection, tag, size)
+        return NotedReply(self._connection, tag, size, self._audit, verb.act)
 
     def ended(self, reply: Reply) -> None:
         """A request has been answered."""

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.defer import Deferred
 
 from trough import errors
+from trough.access.audit import AuditLog
 from trough.access.rights import EVERY_RIGHT, Grant
 from trough.model import segment_word
 from trough.protocols.line import messages
@@ -197,6 +198,9 @@ class Reply:
         for job in self.jobs:
             job.resume()
 
+    def about(self, **more: object) -> None:
+        """Say what the request is about, for the audit log; see :class:`NotedReply`."""
+
     def _end(self, line: bytes) -> None:
         if not self.ended:
             self.ended = True
@@ -204,6 +208,48 @@ class Reply:
             self.jobs = ()
             self.connection.send(line)
             self.connection.ended(self)
+
+
+class NotedReply(Reply):
+    """A reply that the audit log has an entry of.
+
+    :param act: what the log calls it
+    """
+
+    __slots__ = ("_act", "_audit", "_subject")
+
+    def __init__(
+        self, connection: Connection, tag: str, size: int, audit: AuditLog, act: str
+    ) -> None:
+        super().__init__(connection, tag, size)
+        self._audit = audit
+        self._act = act
+        self._subject: dict[str, object] = {}
+
+    def about(self, **more: object) -> None:
+        """Say what the request is about.
+
+        :param more: keys of the entry
+        """
+        self._subject |= more
+
+    # A write may end after its connection, so these note whether or not anybody listens.
+
+    def ok(self, document: object = None, /, **fields: object) -> None:
+        self._note("ok")
+        super().ok(document, **fields)
+
+    def error(self, error: errors.TroughError) -> None:
+        self._note(error.code)
+        super().error(error)
+
+    def _note(self, outcome: str) -> None:
+        act, self._act = self._act, ""
+        if act:
+            connection = self.connection
+            self._audit.note(
+                act, outcome, connection.grant.name, connection.client, **self._subject
+            )
 
 
 class QueryReply:
@@ -299,6 +345,7 @@ class Verb:
     :ivar example: a whole request
     :ivar always: whether it works before authentication and during a shutdown
     :ivar needs: rights of which the client has to have one
+    :ivar act: what the audit log calls it; empty: it changes nothing
     """
 
     name: str
@@ -308,6 +355,7 @@ class Verb:
     example: str
     always: bool = False
     needs: int = EVERY_RIGHT
+    act: str = ""
 
 
 def table(*verbs: Verb) -> dict[str, Verb]:

@@ -100,7 +100,7 @@ class LineServer(Protocol):
         self._limits = factory.limits
         self._bunch = factory.bunch
         self._parser = RequestParser(self._limits.peers)
-        self._requests = Requests(self, self.verbs, factory.totals)
+        self._requests = Requests(self, self.verbs, factory.totals, factory.gate.audit)
         self._taking = False
         self._reading = True
         self._farewell: bytes | None = None  # once there is one, nothing is taken up

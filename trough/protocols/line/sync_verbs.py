@@ -52,19 +52,22 @@ class SyncVerbs:
                  needs=rights.READ),
             Verb("PROVISION", "<id> [schema=NAME]", "makes a segment writable on one worker",
                  self._provision, "1 PROVISION 300001 schema=default",
-                 needs=rights.PROVISION | rights.PEER),
+                 needs=rights.PROVISION | rights.PEER, act="provision"),
             Verb("PROMOTE", "<id>", "makes a written segment's state its canonical copy",
-                 self._promote, "1 PROMOTE 300001", needs=rights.PROMOTE | rights.PEER),
+                 self._promote, "1 PROMOTE 300001",
+                 needs=rights.PROMOTE | rights.PEER, act="promote"),
             Verb("REVERT", "<id> [preview=yes]", "gives up what was written since the promotion",
-                 self._revert, "1 REVERT 300001 preview=yes", needs=rights.DELETE | rights.PEER),
+                 self._revert, "1 REVERT 300001 preview=yes",
+                 needs=rights.DELETE | rights.PEER, act="revert"),
             Verb("DELETE", "<id>", "removes a segment everywhere, for ever",
-                 self._delete, "1 DELETE 300001", needs=rights.DELETE | rights.PEER),
+                 self._delete, "1 DELETE 300001", needs=rights.DELETE | rights.PEER, act="delete"),
             Verb("SCHEMAS", "", "names of all schemas", self._list, "1 SCHEMAS",
                  needs=rights.EVERY_RIGHT),
             Verb("SCHEMA", "<name>", "the SQL of a schema", self._get, "1 SCHEMA default",
                  needs=rights.EVERY_RIGHT),
             Verb("PUT-SCHEMA", "<name> <SQL>", "adds or replaces a schema", self._put,
-                 "1 PUT-SCHEMA hosts CREATE TABLE host (name TEXT)", needs=rights.SCHEMA),
+                 "1 PUT-SCHEMA hosts CREATE TABLE host (name TEXT)",
+                 needs=rights.SCHEMA, act="put-schema"),
             Verb("STATUS", "", "who leads, and which workers live", self._status, "1 STATUS",
                  needs=rights.ADMIN | rights.PEER),
         )  # fmt: skip
@@ -130,21 +133,25 @@ class SyncVerbs:
 
     async def _provision(self, request: Request, reply: Reply) -> None:
         segment, schema = parse_provision_arguments(request)
+        reply.about(segment=segment)
         reply.connection.grant.check_segment(segment)
         reply.ok(await self._controller.provision(segment, schema))
 
     async def _promote(self, request: Request, reply: Reply) -> None:
         segment = parse_segment_argument(request)
+        reply.about(segment=segment)
         reply.connection.grant.check_segment(segment)
         reply.ok(await self._controller.promote(segment))
 
     async def _revert(self, request: Request, reply: Reply) -> None:
         segment, preview = parse_revert_arguments(request)
+        reply.about(segment=segment)
         reply.connection.grant.check_segment(segment)
         reply.ok(await self._controller.revert(segment, preview))
 
     async def _delete(self, request: Request, reply: Reply) -> None:
         segment = parse_segment_argument(request)
+        reply.about(segment=segment)
         reply.connection.grant.check_segment(segment)
         await self._controller.delete(segment)
         reply.ok()
@@ -159,6 +166,7 @@ class SyncVerbs:
 
     async def _put(self, request: Request, reply: Reply) -> None:
         name, sql = parse_put_schema_arguments(request)
+        reply.about(schema=name, sql=sql)
         reply.ok(created=int(await self._schemas.put(name, sql)))
 
     async def _status(self, request: Request, reply: Reply) -> None:

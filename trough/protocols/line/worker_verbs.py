@@ -58,6 +58,7 @@ class WorkerVerbs:
                 self._write,
                 "1 WRITE 300001 INSERT INTO crawled_url (url) VALUES ('http://example.com/')",
                 needs=WRITE | PEER,
+                act="write",
             ),
             Verb(
                 "STATUS",
@@ -240,6 +241,7 @@ class WorkerVerbs:
 
     def _write(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_write_arguments(request)
+        reply.about(segment=arguments.segment, sql=arguments.sql)
         reply.connection.grant.check_segment(arguments.segment)
         if self._queries.writers.is_here(arguments.segment):
             self._write_here(arguments, reply)
