@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 from collections.abc import Iterator
@@ -11,23 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import ROOT
+from access_table import TABLE
 from processes import QUICK, TroughProcess, http, ports_of_all
 from waiting import GIVE_UP
 
 from trough.access.rights import RIGHTS
 from trough.access.token_file import Token, write_tokens
 from trough.access.tokens import id_of, key_of, new_token, stored_of
-from trough.protocols.http.manager import ManagerResource
-from trough.protocols.line.common_verbs import common_verbs
-from trough.protocols.line.sync_verbs import SyncVerbs
-from trough.protocols.line.worker_verbs import WorkerVerbs
-
-TEXT = (ROOT / "docs" / "access.rst").read_text()
-ROW = re.compile(r"^``([A-Z_]+_PORT)`` +``([^`]+)`` +(\S.*)$", re.MULTILINE)
-
-#: Rights of which one suffices, by port and route or verb; none: no token is wanted.
-TABLE = {(port, what): rights.split(", ") for port, what, rights in ROW.findall(TEXT)}
 
 SEGMENT = b'{"segment": "s"}'
 SELECT = "sql=SELECT%201"
@@ -50,6 +39,7 @@ SENT: dict[str, tuple[str, bytes | None]] = {
 ARGUMENTS = {
     "QUERY": "s SELECT 1",
     "WRITE": "s SELECT 1",
+    "UNCHANGED": "0-1",
     "CANCEL": "x",
     "AUTH": "wrong",
     "PROVE": "chosen x y",
@@ -134,35 +124,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     finally:
         made.process.signal(signal.SIGKILL)
         made.process.wait()
-
-
-def of_the_code() -> set[tuple[str, str]]:
-    """All routes and verbs by the ports that have them."""
-    nothing: Any = None
-    sync = ManagerResource(nothing, nothing, None, nothing or object(), lambda _: None)  # type: ignore[arg-type]
-    worker = ManagerResource(nothing, nothing)
-    found = {("READ_PORT", "POST /"), ("READ_PORT", "GET /"), ("WRITE_PORT", "POST /")}
-    for port, manager in (("SYNC_SERVER_PORT", sync), ("SYNC_LOCAL_PORT", worker)):
-        shapes = [shape for shape in manager.routes if shape[0] != "HEAD"]
-        found |= {(port, f"{method} /{'/'.join(path)}") for method, *path in shapes}
-    for port, verbs in (
-        ("LINE_PORT", WorkerVerbs(nothing, nothing).table()),
-        ("SYNC_LINE_PORT", SyncVerbs(nothing, nothing, nothing).table()),
-    ):
-        found |= {(port, name) for name in (*verbs, *common_verbs())}
-    return found
-
-
-def test_the_table_has_each_route_and_verb():
-    """None is left out, and none is there that no server has."""
-    assert set(TABLE) == of_the_code()
-    assert {right for rights in TABLE.values() for right in rights} - set(RIGHTS) == {"any", "none"}
-
-
-def test_the_document_explains_each_right():
-    """In their order, each in a row."""
-    explained = TEXT.split("\nRights\n")[1].split("Routes and verbs")[0]
-    assert re.findall(r"^([a-z]+)  +\S", explained, re.MULTILINE)[1:] == list(RIGHTS)
 
 
 def is_allowed(rights: list[str], right: str | None) -> bool:
