@@ -372,9 +372,9 @@ class Streamed:
         """Cancel the query if the client goes away."""
         if not self._over:
             self._request.cancel_work = self.job.cancel
-            self._request.notifyFinish().addErrback(self._gone)
+            self._request.when_gone = self._gone
 
-    def _gone(self, _: Failure) -> None:
+    def _gone(self) -> None:
         if not self._over:
             self._over = True
             self.job.cancel()
@@ -394,7 +394,7 @@ class Streamed:
     def _begin_streaming(self) -> None:
         self._streaming = True
         self._request.setHeader(b"content-type", b"application/json")
-        self._request.write(self._first)
+        self._request.write(self._first or b"")
         self._request.registerProducer(self, True)
 
     def finished(self, outcome: Outcome) -> None:
@@ -403,7 +403,7 @@ class Streamed:
             return
         self._over = True
         # It knows this in turn; left together, both would wait for the collector.
-        self.job = self._request.cancel_work = None
+        self.job = self._request.cancel_work = self._request.when_gone = None
         if self._streaming:
             self._request.unregisterProducer()
         if outcome.error is not None:
@@ -420,7 +420,7 @@ class Streamed:
         self.job.resume()
 
     def stopProducing(self) -> None:
-        self._gone(Failure(errors.Cancelled("the client is gone")))
+        self._gone()
 
 
 class Written:

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http, resource, server
+from twisted.web.http import NO_BODY_CODES, NO_CONTENT
 from zope.interface import implementer
 
 from trough import errors
@@ -32,6 +33,8 @@ from trough.access.wrong_tokens import WrongTokens
 from trough.metrics.totals import RequestTotals
 from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
 from trough.protocols.http.connection_table import ConnectionTable
+from trough.protocols.http.idle_timer import IdleTimer
+from trough.protocols.http.short_path import WholeRequest, whole_request
 from trough.protocols.peer import encrypts, peer_of
 from trough.util.flush_batch import FlushBatch
 
@@ -125,6 +128,8 @@ class Request(server.Request):
     about: dict[str, object] | None = None
     #: Ends what goes on for the request, which then answers with the error that comes of it.
     cancel_work: Callable[[], object] | None = None
+    #: Called when the client is gone before the end of the answer.
+    when_gone: Callable[[], object] | None = None
     _received = 0
     _answered = False
 
@@ -181,6 +186,48 @@ class Request(server.Request):
             self.path = _path_of(self.path)
             super().process()
 
+    def write(self, data: bytes) -> None:
+        """Send a piece of the answer; one with a length leaves in one piece with its headers."""
+        if self.startedWriting or self._needs_care():
+            super().write(data)
+        else:
+            self.startedWriting = True
+            self.sentLength = len(data)
+            lines = [b"%b %d %b\r\n" % (self.clientproto, self.code, self.code_message)]
+            for name, values in self.responseHeaders.getAllRawHeaders():
+                lines += [b"%b: %b\r\n" % (name, value) for value in values]
+            self.channel.send(b"%b\r\n%b" % (b"".join(lines), data))
+
+    def _needs_care(self) -> bool:
+        """Whether Twisted has to look at an answer: it has no body, or headers that are made
+        when it is written."""
+        headers = self.responseHeaders
+        return bool(
+            not headers.hasHeader(b"content-length")
+            or not headers.hasHeader(b"content-type")
+            or self.finished
+            or self._disconnected
+            or self.method == b"HEAD"
+            or self.code in NO_BODY_CODES
+            or self.cookies
+            or self.etag is not None
+            or self.lastModified is not None
+            or self._encoder is not None
+        )
+
+    def finish(self) -> None:
+        super().finish()
+        self.site.ended(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        # Before a request is whole, no site knows of it.
+        if self.site is not None:
+            self.site.ended(self, lost=True)
+        gone, self.when_gone = self.when_gone, None
+        if gone is not None:
+            gone()
+
     def abort(self) -> None:
         """Reset the connection, so that nobody takes what was sent for an answer."""
         transport: Any = self.transport
@@ -224,7 +271,7 @@ class Request(server.Request):
 
 
 @implementer(IHalfCloseableProtocol)
-class Channel(http.HTTPChannel):
+class Channel(IdleTimer, http.HTTPChannel):
     """A connection; an answer leaves once it is whole, without another turn of the reactor.
 
     Who ends his side after a request is answered: a script that pipes requests into ``nc``
@@ -237,8 +284,14 @@ class Channel(http.HTTPChannel):
     site: Site
     transport: Any
     client = ""
-    _address: Any = None
     _has_descriptor = False
+    _host: Any = None
+    _peer: Any = None
+    #: Whether there is nothing of a request here, and Twisted's parser waits for a first line.
+    _between = True
+    #: Hands bytes to the kernel, while the transport is known to hold nothing that would have
+    #: to leave before them.
+    _write_some: Callable[[bytes], Any] | None = None
     _peer_ended = False
     _whole = False
     _arrival: Any = None
@@ -249,13 +302,24 @@ class Channel(http.HTTPChannel):
         self._has_descriptor = not encrypts(self.transport) and bool(
             IWriteDescriptor.providedBy(self.transport)
         )
+        if not encrypts(self.transport):
+            self._write_some = getattr(self.transport, "writeSomeData", None)
         self.site.connections.joined(self)
 
+    # Each request asks for both addresses, which the system knows.
+
     def getHost(self) -> Any:
-        """Where the connection came in, which each request asks and the system knows."""
-        if self._address is None:
-            self._address = self.transport.getHost()
-        return self._address
+        if self._host is None:
+            self._host = self.transport.getHost()
+        return self._host
+
+    def getPeer(self) -> Any:
+        if self._peer is None:
+            self._peer = self.transport.getPeer()
+        return self._peer
+
+    def seconds(self) -> float:
+        return self.site.seconds()
 
     def make_room(self) -> None:
         """Close at once, for there are too many connections."""
@@ -265,11 +329,17 @@ class Channel(http.HTTPChannel):
         self._stop_clock()
         self.site.connections.left(self)
         super().connectionLost(reason)
+        self.end_timer()
 
     # A peer that sends a byte now and then is not silent, and would stay for ever.
 
     def dataReceived(self, data: bytes) -> None:
-        self._whole = False
+        if self._between:
+            whole = whole_request(data, self.site.max_body)
+            if whole is not None:
+                self._take(whole)
+                return
+        self._whole = self._between = False
         super().dataReceived(data)
         if self._whole:
             self._stop_clock()
@@ -290,16 +360,62 @@ class Channel(http.HTTPChannel):
         self._whole = True
         super().allContentReceived()
 
+    def _take(self, whole: WholeRequest) -> None:
+        """Do what Twisted's parser does with a request of which nothing is to come."""
+        self._between = False
+        request = self.requestFactory(self, 0)
+        for name, value in whole.headers:
+            request.requestHeaders.addRawHeader(name, value)
+        self.requests.append(request)
+        self.site.connections.began(self)
+        request.gotLength(len(whole.body))
+        request.handleContentChunk(whole.body)
+        if self.timeOut:
+            self._savedTimeOut = self.setTimeout(None)
+        self._handlingRequest = True
+        self.setRawMode()
+        request.requestReceived(b"POST", whole.target, b"HTTP/1.1")
+
+    def send(self, data: bytes) -> None:
+        """Send an answer that is whole, past the transport where that holds nothing."""
+        transport, write_some = self.transport, self._write_some
+        if write_some is not None and transport.connected and not transport.disconnecting:
+            written = write_some(data)
+            if written == len(data):
+                return
+            # Of a lost connection, which is no number, the transport finds out as well.
+            data = data[written:] if isinstance(written, int) else data
+        self._write_some = None
+        transport.write(data)
+
+    # Whatever else is sent may stay in the transport for a while. It does not tell when all is
+    # out, so answers of this connection go through it from now on.
+
+    def write(self, data: bytes) -> None:
+        self._write_some = None
+        super().write(data)
+
+    def writeHeaders(self, *arguments: Any) -> None:
+        self._write_some = None
+        super().writeHeaders(*arguments)
+
+    def _send100Continue(self) -> None:
+        self._write_some = None
+        super()._send100Continue()
+
     def _stop_clock(self) -> None:
         arrival, self._arrival = self._arrival, None
         if arrival is not None and arrival.active():
             arrival.cancel()
 
     def requestDone(self, request: http.Request) -> None:
+        nothing_more = not (self._buffer or any(self._dataBuffer))
         super().requestDone(request)
         if not self._handlingRequest:
             self.site.connections.became_idle(self)
-        self.site.bunch.at_end(self._send_now)
+            self._between = nothing_more and bool(self.persistent)
+        if self._write_some is None:
+            self.site.bunch.at_end(self._send_now)
         if not self.persistent:
             self.setTimeout(self.site.timeOut)  # of a peer that does not take the rest
         elif self._peer_ended:
@@ -330,7 +446,7 @@ class Channel(http.HTTPChannel):
             self.setTimeout(UNSURE)  # whether anybody is there, sending finds out
         elif self._takes_interim_answers():
             # The second one fails where nobody was there to take the first.
-            self.transport.write(_IS_THERE)
+            self.write(_IS_THERE)
             self.setTimeout(LOOKS)
         else:
             self.loseConnection()
@@ -383,6 +499,8 @@ class Site(server.Site):
         )
         self.displayTracebacks = False
         self._clock = reactor
+        self.seconds = reactor.seconds
+        self.max_body = max_body
         self.bunch = bunch or FlushBatch(reactor)
         self.guard = guard or BrowserGuard()
         # An empty table is false.
@@ -395,12 +513,12 @@ class Site(server.Site):
     def began(self, request: Request) -> None:
         """A request has begun; it is forgotten by itself at its end."""
         self._under_way[request] = self._clock.seconds()
-        request.notifyFinish().addBoth(lambda result: self._ended(request, result))
 
-    def _ended(self, request: Request, result: object) -> None:
+    def ended(self, request: Request, lost: bool = False) -> None:
+        """A request is answered, or its client is gone."""
         began = self._under_way.pop(request, None)
         if began is not None:
-            outcome = _outcome_of(request) if result is None else "lost"
+            outcome = "lost" if lost else _outcome_of(request)
             seconds = self._clock.seconds() - began
             self._totals.of("http", self.resource.verb_of(request)).add(outcome, seconds)
             if request.requestHeaders.hasHeader(TRACE_HEADER):
@@ -679,7 +797,7 @@ def write_response(request: Request, status: int, content_type: bytes, body: byt
     request.setResponseCode(status)
     if content_type:
         request.setHeader(b"content-type", content_type)
-    if status != http.NO_CONTENT:
+    if status != NO_CONTENT:
         request.setHeader(b"content-length", b"%d" % len(body))
     if request.method != b"HEAD" and body:
         request.write(body)
