@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 from dataclasses import dataclass
 
@@ -312,3 +313,60 @@ async def test_a_word_of_another_life_is_not_known(tmp_path):
     """What another process gave a word for means nothing to this one."""
     async with kept_world(tmp_path) as world:
         assert await world.queries.unchanged("0123456789abcdef-1") is None
+
+
+def told(rows):
+    """The lines of an explanation, without times."""
+    return [re.sub(r"[0-9.]+ s\b", "N s", line) for (line,) in rows]
+
+
+@ensure
+async def test_explaining_what_is_kept(tmp_path):
+    """EXPLAIN asks no segment for rows; EXPLAIN ANALYZE tells how many were asked, and how many of
+    them answered from what was kept, also after a change."""
+    async with kept_world(tmp_path) as world:
+        for segment in "abc":
+            await world.put(segment, 1)
+        segments = [*"abc"]
+        asked = asked_executors(world)
+        result = await world.cluster.gather(segments, f"EXPLAIN {GROUPED}")
+        assert result.names == ("plan",) and asked == [1]
+        plan = told(result.rows)
+        assert plan[0].startswith("divided") and plan[-1].startswith("kept: while no segment")
+        analyze = f"explain analyze {GROUPED}"
+        first = told(await world.gathered(segments, analyze))
+        assert first[: len(plan)] == plan
+        assert first[len(plan) :] == [
+            "asked: 1 segments, one text; 1 answered from what was kept; 1 rows; N s",
+            "asked: 3 segments, one text; 0 answered from what was kept; 3 rows; N s",
+            "planned: N s",
+            "put together: 1 rows; N s",
+            "in all: N s; without EXPLAIN the whole answer would be kept",
+        ]
+        await world.put("b", 2)
+        again = told(await world.gathered(segments, analyze))
+        assert "asked: 3 segments, one text; 2 answered from what was kept; 3 rows; N s" in again
+        moving = told(await world.gathered(segments, "EXPLAIN SELECT random() FROM t"))
+        assert moving[-1].startswith("kept: nothing")
+        received = []
+        await world.cluster.gather(
+            segments,
+            f"EXPLAIN {GROUPED}",
+            receive=lambda names, rows: received.append((names, rows)),
+        )
+        assert [(names, told(rows)) for names, rows in received] == [(("plan",), plan)]
+
+
+@ensure
+async def test_what_is_explained_fails_as_it_would(tmp_path):
+    """EXPLAIN of what SQLite refuses is refused; so is any other EXPLAIN."""
+    async with kept_world(tmp_path) as world:
+        await world.put("a", 1)
+        for sql in (
+            "EXPLAIN SELECT nothing FROM t",
+            "EXPLAIN ANALYZE SELECT nothing FROM t",
+            "EXPLAIN QUERY PLAN SELECT n FROM t",
+            "EXPLAIN EXPLAIN SELECT n FROM t",
+        ):
+            with pytest.raises(errors.BadSql):
+                await world.gathered(["a"], sql)

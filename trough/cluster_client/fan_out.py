@@ -159,7 +159,7 @@ class FanOut:
         try:
             source = await self._sources.source(place)
             if not self._over:
-                self._note_version(place, await self._run(errand, source))
+                self._note_kept(place, await self._run(errand, source))
         except errors.BadRequest:
             raise  # no worker would take such a query
         except errors.TroughError as lost:
@@ -172,7 +172,7 @@ class FanOut:
             errand.failed(segment, error)
         self._finish_if_settled()
 
-    async def _run(self, errand: _SubQuery, source: WorkerClient) -> str:
+    async def _run(self, errand: _SubQuery, source: WorkerClient) -> object:
         try:
             return await errand.run(source, self._remaining())
         except errors.BadRequest as refusal:
@@ -181,9 +181,11 @@ class FanOut:
             # A worker of an earlier version, which keeps nothing.
             return await errand.run(source, replace(self._remaining(), keep=False))
 
-    def _note_version(self, place: WorkerAddress, version: str) -> None:
+    def _note_kept(self, place: WorkerAddress, summary: object) -> None:
+        # Only the line protocol has a summary with these.
         if self.tally.versions is not None:
-            self.tally.versions.append((place, version))
+            self.tally.kept += getattr(summary, "kept", 0)
+            self.tally.versions.append((place, getattr(summary, "version", "")))
 
     def _ask_again(self) -> None:
         """Ask for the segments that failed where they were asked for."""
@@ -395,14 +397,13 @@ class _SubQuery:
         self._routes = routes
         self._running: QueryHandle | None = None
 
-    async def run(self, source: WorkerClient, question: QueryRequest) -> str:
-        """Ask, and wait for the end of the answer; return the word for its version."""
+    async def run(self, source: WorkerClient, question: QueryRequest) -> object:
+        """Ask, and wait for the end of the answer; return the worker's summary of it."""
         self._running = source.query(self._routes, question, self)
         if self._fan_out.paused:
             self._running.pause()
         try:
-            summary = await self._running.done
-            return str(getattr(summary, "version", ""))
+            return await self._running.done
         finally:
             self._running = None
 

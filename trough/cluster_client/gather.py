@@ -31,6 +31,7 @@ from trough.cluster_client.kept_answers import (
 )
 from trough.cluster_client.transports import Workers
 from trough.gather.errors import stale_refused
+from trough.gather.explaining import explained
 from trough.protocols.line.values import Parameters
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Gathers:
         if not found.ids:
             raise errors.BadRequest("there are no segments to gather from")
         key = key_of(found.ids, sql, parameters, within)
-        if found.unknown is None:
+        if found.unknown is None and not explained(sql)[0]:
             kept = await self._answers.find(key, min(SECONDS, (seconds or SECONDS) / 2))
             if kept is not None:
                 if refuse_stale and kept[1]:

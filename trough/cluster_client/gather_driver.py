@@ -21,6 +21,7 @@ from trough.cluster_client.gather_process import GatherProcess
 from trough.cluster_client.router import WorkerAddress
 from trough.gather import messages
 from trough.gather.errors import stale_refused
+from trough.gather.explaining import ANALYZE, Round, Taken, explained, plan_lines
 from trough.gather.limits import Limits
 
 Rows = list[Sequence[Any]]
@@ -109,9 +110,14 @@ async def gather(
     :param exist: all of `segments` exist: one that is found nowhere cannot be read now
     :param refuse_stale: whether to fail where a segment did not answer its present state
     :raises trough.errors.TroughError: there is no exact answer, or segments failed
+
+    With ``EXPLAIN`` or ``EXPLAIN ANALYZE`` before `sql` the answer is what would be done, or what
+    was done; see :mod:`trough.gather.explaining`.
     """
     result = GatherResult()
-    running = _Running(cluster, process, clock, seconds, receive or _collector(result), exist)
+    explaining, sql = explained(sql)
+    take = _drop if explaining else receive or _collector(result)
+    running = _Running(cluster, process, clock, seconds, take, exist)
     if isinstance(parameters, Mapping):
         parameters = dict(parameters)
     elif parameters is not None:
@@ -127,6 +133,14 @@ async def gather(
         None if limits is None else astuple(limits),
     )
     try:
+        if explaining:
+            lines = await _explanation(running, clock, len(ids), explaining == ANALYZE)
+            rows: Rows = [(line,) for line in lines]
+            result.names = ("plan",)
+            waited_for = (receive or _collector(result))(result.names, rows)
+            if waited_for is not None:
+                await waited_for
+            return result
         await running.ask_everything()
         if refuse_stale and running.stale:
             raise stale_refused(running.stale, len(ids))
@@ -138,6 +152,34 @@ async def gather(
     if running.repeatable and not running.missing:
         result.versions = running.versions
     return result
+
+
+def _drop(names: tuple[str, ...], rows: Rows) -> None:
+    """Rows of a GATHER that is explained go nowhere."""
+
+
+async def _explanation(running: _Running, clock: Any, segments: int, analyze: bool) -> list[str]:
+    """What is done with a query, line by line, and with `analyze` what it took.
+
+    :raises trough.errors.TroughError: why there is no answer
+    """
+    began = clock.seconds()
+    if not analyze:
+        return plan_lines(await running.plan(), running.repeatable, segments)
+    await running.ask_everything()
+    asked = clock.seconds()
+    text = await running.plan()
+    await running.hand_on_result()
+    taken = Taken(
+        running.rounds,
+        asked - began,
+        clock.seconds() - asked,
+        running.answer_rows,
+        {segment: str(error) for segment, error in running.missing.items()},
+        running.stale,
+        bool(running.repeatable and running.versions and not running.missing),
+    )
+    return plan_lines(text, running.repeatable, segments) + taken.lines()
 
 
 def _collector(result: GatherResult) -> Callable[[tuple[str, ...], Rows], None]:
@@ -169,6 +211,10 @@ class _Running:
         self._exist = exist
         #: See :class:`GatherResult`; and whether the plan lets an answer be repeated.
         self.versions: list[tuple[WorkerAddress, str]] | None = []
+        #: Rows of the answer that were passed on.
+        self.answer_rows = 0
+        #: What was asked so far.
+        self.rounds: list[Round] = []
         self.repeatable = False
         #: Marks of the segments whose state need not be the present one.
         self.stale: dict[str, str] = {}
@@ -202,18 +248,35 @@ class _Running:
     async def ask_everything(self) -> None:
         """Go round after round, until nothing is left to ask."""
         while requests := await self._next_requests():
-            try:
-                for segments, sql, parameters in requests:
-                    self._calls.append(self._ask(segments, sql, parameters))
-                for call in self._calls:
-                    await self._over(call)
-                await self._handed_on()
-            finally:
-                for call in self._calls:
-                    call.cancel()
-                self._calls = []
+            await self._ask_round(requests)
         # Rows of the last round came before the answer that there is no further one.
         await self._handed_on()
+
+    async def _ask_round(self, requests: list[tuple[tuple[str, ...], str, Any]]) -> None:
+        began = self._clock.seconds()
+        told = Round(sum(len(segments) for segments, _, _ in requests), len(requests))
+        self.rounds.append(told)
+        try:
+            for segments, sql, parameters in requests:
+                self._calls.append(self._ask(segments, sql, parameters))
+            for call in self._calls:
+                await self._over(call)
+            await self._handed_on()
+        finally:
+            for call in self._calls:
+                call.cancel()
+            self._calls = []
+            told.seconds = self._clock.seconds() - began
+
+    async def plan(self) -> str:
+        """The plan, as text; asks no more than is needed to know it."""
+        while requests := await self._next_requests():
+            _, text = await self._answer(messages.EXPLAIN)
+            if text is not None:
+                return str(text)
+            await self._ask_round(requests)
+        _, text = await self._answer(messages.EXPLAIN)
+        return text or ""
 
     async def _next_requests(self) -> list[tuple[tuple[str, ...], str, Any]]:
         _, requests, self.names, self.repeatable = await self._answer(messages.NEXT)
@@ -253,7 +316,9 @@ class _Running:
     async def _over(self, call: GatherCall) -> None:
         versions = None
         try:
-            versions = (await call.done).versions
+            stats = await call.done
+            versions = stats.versions
+            self.rounds[-1].kept += stats.kept
         except errors.Cancelled:
             self._check()
             # By us: the answer is whole, or the process itself will say what is wrong.
@@ -302,6 +367,7 @@ class _Running:
         """A segment's answer begins."""
 
     def rows(self, segment: str, rows: list[list[Any]]) -> None:
+        self.rounds[-1].rows += len(rows)
         packed = messages.pack(rows)
         self._process.send((messages.ROWS, segment, packed), len(packed))
 
@@ -364,6 +430,7 @@ class _Running:
 
     async def _pass(self, rows: Rows) -> None:
         self._received = True
+        self.answer_rows += len(rows)
         waited_for = self._receive(self.names, rows)
         if waited_for is not None:
             await waited_for

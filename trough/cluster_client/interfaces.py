@@ -88,6 +88,7 @@ class QueryStats:
     :ivar rows: of the segments that answered
     :ivar restarted: how many times a segment's rows were void
     :ivar seconds: that it took
+    :ivar kept: segments that answered from what their worker had kept
     :ivar versions: with `keep`, the workers that answered, each with the word for the state
         that it answered from; None where some answer has none
     """
@@ -98,6 +99,7 @@ class QueryStats:
     rows: int = 0
     restarted: int = 0
     seconds: float = 0.0
+    kept: int = 0
     versions: list[tuple[WorkerAddress, str]] | None = None
 
     @property

@@ -43,6 +43,7 @@ class BlockingGathering:
         now: float,
     ) -> None:
         self.names: tuple[str, ...] = ()
+        self.repeatable = False
         self.satisfied = False
         self.missing: Mapping[str, errors.TroughError] = {}
         self.too_few = False
@@ -81,7 +82,7 @@ class BlockingGathering:
 
         :raises trough.errors.TroughError: it cannot be answered
         """
-        _, requests, names, _ = yield from self._ask(messages.NEXT, tick)
+        _, requests, names, self.repeatable = yield from self._ask(messages.NEXT, tick)
         self.names = names
         return requests
 

@@ -76,7 +76,10 @@ def plan(
         )
     text, bound = bind(sql, parameters)
     if text.lstrip()[:7].upper() == "EXPLAIN":
-        raise errors.BadSql("EXPLAIN inside GATHER", "EXPLAIN GATHER in trough-shell explains")
+        raise errors.BadSql(
+            "EXPLAIN inside GATHER",
+            "EXPLAIN GATHER in trough-shell explains; elsewhere EXPLAIN [ANALYZE] before SELECT",
+        )
     return _Planning(text, schema, bound, within, now, (sql, parameters or ()), parts).plan()
 
 

@@ -51,6 +51,7 @@ class Summary:
     :ivar failed: of those, the ones without a whole answer
     :ivar milliseconds: that the server took
     :ivar complete: whether every segment answered whole
+    :ivar kept: segments that answered from what was kept
     :ivar version: see ``QUERY`` with ``keep=yes``; empty where there is none
     """
 
@@ -60,6 +61,7 @@ class Summary:
     milliseconds: int
     complete: bool
     version: str = ""
+    kept: int = 0
 
 
 def deliver(listener: QueryListener, word: bytes, rest: bytes) -> None:
@@ -95,11 +97,11 @@ def parse_summary(rest: bytes) -> Summary:
         if plain.end() == len(rest):
             return Summary(segments, failed, rows, ms, plain[5] == b"yes")
     told = parse_fields(rest.decode())
-    segments, failed, rows, ms = (
-        int(told.get(name, 0)) for name in ("segments", "failed", "rows", "ms")
+    segments, failed, rows, ms, kept = (
+        int(told.get(name, 0)) for name in ("segments", "failed", "rows", "ms", "kept")
     )
     complete, version = told.get("complete") == "yes", str(told.get("version", ""))
-    return Summary(segments, failed, rows, ms, complete, version)
+    return Summary(segments, failed, rows, ms, complete, version, kept)
 
 
 def decoded(decode: Callable[[bytes], Any], text: bytes) -> Any:

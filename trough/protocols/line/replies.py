@@ -259,12 +259,15 @@ class QueryReply:
         that the request was split into; the last one answers
     """
 
-    __slots__ = ("_error", "_failed", "_parts", "_reply", "_rows", "_segments", "data", "version")
+    __slots__ = (
+        *("_error", "_failed", "_kept", "_parts", "_reply", "_rows", "_segments"),
+        *("data", "version"),
+    )
 
     def __init__(self, reply: Reply, parts: int = 1) -> None:
         self._reply = reply
         self._parts = parts
-        self._segments = self._failed = self._rows = 0
+        self._segments = self._failed = self._rows = self._kept = 0
         self._error: errors.TroughError | None = None
         #: Gives the word for the state that so many segments answered from, or nothing.
         self.version: Callable[[int], str] | None = None
@@ -278,8 +281,9 @@ class QueryReply:
         self._reply.fail(segment, error)
 
     def answered(self, segments: int, rows: int) -> None:
-        """Some more segments were answered, by no executor."""
+        """Some more segments were answered, from what was kept."""
         self._segments += segments
+        self._kept += segments
         self._rows += rows
 
     def finished(self, outcome: Outcome) -> None:
@@ -294,10 +298,7 @@ class QueryReply:
         if self._error is not None:
             self._reply.error(self._error)
         else:
-            version = b""
-            if self.version is not None and not self._failed:
-                word = self.version(self._segments)
-                version = f" version={word}".encode() if word else b""
+            more = b"" if self.version is None else self._about_kept(self.version)
             self._reply._end(
                 b"%b END segments=%d failed=%d rows=%d ms=%d complete=%b%b\n"
                 % (
@@ -307,9 +308,13 @@ class QueryReply:
                     self._rows,
                     self._reply.milliseconds,
                     b"no" if self._failed else b"yes",
-                    version,
+                    more,
                 )
             )
+
+    def _about_kept(self, version: Callable[[int], str]) -> bytes:
+        word = "" if self._failed else version(self._segments)
+        return f" kept={self._kept}{' version=' if word else ''}{word}".encode()
 
 
 class WriteReply:

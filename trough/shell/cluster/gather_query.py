@@ -14,6 +14,7 @@ from typing import Any
 from trough import errors
 from trough.gather import messages
 from trough.gather.blocking import BlockingGathering
+from trough.gather.explaining import Round, Taken, plan_lines
 from trough.shell.session import (
     Columns,
     Done,
@@ -52,6 +53,9 @@ class GatherQuery:
         self._failed = 0
         self._begun = False
         self._count = 0
+        self._rounds: list[Round] = []
+        self._asked_at = 0.0
+        self._stale: dict[str, str] = {}
 
     def __enter__(self) -> GatherQuery:
         return self
@@ -76,8 +80,13 @@ class GatherQuery:
         gathering = self._gathering
         while requests := (yield from gathering.next_requests(tick)):
             yield from self._passed(gathering.take())
+            asked = Round(sum(len(each[0]) for each in requests), len(requests))
+            self._rounds.append(asked)
+            began = time.monotonic()
             for request in requests:
                 yield from self._asked(request, tick)
+            asked.seconds = time.monotonic() - began
+        self._asked_at = time.monotonic()
         yield from self._passed(gathering.take())
         yield Progressed(self._segments, self._failed, "putting it together")
         over = False
@@ -86,12 +95,14 @@ class GatherQuery:
             yield from self._passed(rows)
         yield from self._begin()  # the columns, though there may be no rows
 
-    def explanation(self, tick: float) -> str:
+    def explanation(self, tick: float, analyze: bool = False) -> str:
         """What goes to the workers, and what is done with it.
 
         Asks as much as is needed to know the tables.
+
+        :param analyze: answer the query, drop its rows, and tell counts and times
         """
-        explaining = self._explanation(tick)
+        explaining = self._analysis(tick) if analyze else self._explanation(tick)
         while True:
             try:
                 next(explaining)
@@ -104,10 +115,30 @@ class GatherQuery:
         while requests := (yield from gathering.next_requests(tick)):
             text = yield from gathering.explanation(tick)
             if text is not None:
-                return text
+                return self._explained(text)
             for request in requests:
                 yield from self._asked(request, tick)
-        return (yield from gathering.explanation(tick)) or ""
+        return self._explained((yield from gathering.explanation(tick)) or "")
+
+    def _explained(self, plan: str) -> str:
+        return "\n".join(plan_lines(plan, self._gathering.repeatable, self._segments))
+
+    def _analysis(self, tick: float) -> Generator[Event | None, None, str]:
+        began = time.monotonic()
+        answering = self._answer(tick)
+        yield from answering
+        ended = time.monotonic()
+        text = (yield from self._gathering.explanation(tick)) or ""
+        taken = Taken(
+            self._rounds,
+            self._asked_at - began,
+            ended - self._asked_at,
+            self._count,
+            {segment: str(error) for segment, error in self._gathering.missing.items()},
+            self._stale,
+            False,
+        )
+        return "\n".join([self._explained(text), *taken.lines()])
 
     def _asked(self, request: tuple[Any, ...], tick: float) -> Iterator[Event | None]:
         """Ask one request, until it is done or nothing more is wanted."""
@@ -116,7 +147,10 @@ class GatherQuery:
         done = self._failed = 0
         with self._remote.query(segments, sql, parameters, False) as query:
             for event in query.events(tick):
+                if isinstance(event, Rows) and self._rounds:
+                    self._rounds[-1].rows += len(event.rows)
                 if isinstance(event, Marked):
+                    self._stale[event.segment] = event.mark
                     # Not of this answer's only segment, which has no name, but of its own.
                     yield event
                     continue
@@ -132,6 +166,8 @@ class GatherQuery:
                 yield from self._passed(gathering.take())
                 if gathering.satisfied:
                     return
+            if self._rounds:
+                self._rounds[-1].kept += getattr(query, "kept", 0)
 
     def _begin(self) -> Iterator[Event]:
         if not self._begun:

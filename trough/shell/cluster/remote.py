@@ -46,7 +46,12 @@ CLOSE_SECONDS = 3.0
 
 
 class _Running:
-    """A query under way; see :class:`trough.shell.session.Query`."""
+    """A query under way; see :class:`trough.shell.session.Query`.
+
+    :ivar kept: segments that answered from what their worker had kept, once it is over
+    """
+
+    kept = 0
 
     def __init__(self, bridge: Bridge, start: Callable[[Stream[Event]], Any]) -> None:
         self._bridge = bridge
@@ -72,9 +77,11 @@ class _Running:
         except Exception as error:
             self._stream.end(error)
             return
-        self._call.done.addCallbacks(
-            lambda _: self._stream.end(), lambda failure: self._stream.end(failure.value)
-        )
+        self._call.done.addCallbacks(self._ended, lambda failure: self._stream.end(failure.value))
+
+    def _ended(self, stats: Any) -> None:
+        self.kept = getattr(stats, "kept", 0)
+        self._stream.end()
 
     def _cancel(self) -> None:
         self._stream.end()

@@ -132,7 +132,7 @@ def gather(shell: Shell, arguments: Arguments) -> None:
 
     PARTIAL answers from the rest if segments fail, and says which are missing. WITHIN
     SEGMENTS promises that joins stay inside a segment, which makes them quick.
-    EXPLAIN GATHER shows what goes to the workers.
+    EXPLAIN GATHER shows what goes to the workers, EXPLAIN ANALYZE GATHER what it took.
     """
     _gather(shell, arguments.text, arguments)
 
@@ -155,16 +155,21 @@ def _gather(
 
 @command(
     "EXPLAIN GATHER",
-    "EXPLAIN GATHER [WITHIN SEGMENTS] SELECT ... ;",
+    "EXPLAIN [ANALYZE] GATHER [WITHIN SEGMENTS] SELECT ... ;",
     group=Group.SQL,
     rest=ParseMode.SQL,
     completes=("WITHIN SEGMENTS", "SELECT", "WITH", ArgumentKind.SQL),
+    aliases=("EXPLAIN ANALYZE GATHER",),
 )
 def explain_gather(shell: Shell, arguments: Arguments) -> None:
-    """Show what of a GATHER goes to the workers, and what is done with it."""
-    _, within, sql = _gather_options(arguments.text)
-    with _gathering(shell, sql, False, within) as query:
-        shell.show_text(query.explanation(TICK))
+    """Show what of a GATHER goes to the workers, what is done with it, and what is kept.
+
+    EXPLAIN ANALYZE GATHER answers the query, drops its rows, and shows counts and times.
+    """
+    partial, within, sql = _gather_options(arguments.text)
+    analyze = "ANALYZE" in arguments.name.upper()
+    with _gathering(shell, sql, partial, within) as query:
+        shell.show_text(query.explanation(TICK, analyze))
 
 
 def _gathering(
