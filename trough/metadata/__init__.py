@@ -1,8 +1,7 @@
-"""What a metadata store promises, in Trough's own language.
+"""The interface of the metadata store.
 
-The store publishes where everything is: who leads, which workers live, which copies
-they serve, who may write a segment, which worker keeps what, which schemas there
-are. Callers speak of these and never of tables, SQL or ReQL.
+The store publishes the leader, the living workers, the copies that they serve, write locks,
+assignments and schemas. Callers deal with these, and never with tables, SQL or ReQL.
 
 For every call:
 
@@ -10,10 +9,10 @@ For every call:
   not have happened; each change is idempotent, so asking again is safe;
 * a conditional change is atomic in the store, and fails with a leaf of
   :class:`trough.errors.Conflict` where the condition does not hold;
-* only the store's clock decides what is alive. Rows that ran out are not returned,
-  even while they are still there.
+* only the store's clock decides what is alive. Expired rows are not returned, even while they
+  exist.
 
-All methods are coroutines on the reactor's thread, save the two ``watch_`` ones.
+All methods are coroutines on the reactor's thread, except the two ``watch_`` ones.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from trough.model import Assignment, CanonicalCopy, Copy, Inventory, Leader, Loc
 
 @dataclass(frozen=True, slots=True)
 class AssignmentChanges:
-    """What a watcher of assignments is told.
+    """What a watcher of assignments receives.
 
-    :ivar full: `changed` is all there is now, and whatever else was known is gone;
-        always so for the first notice and after a reconnect
+    :ivar full: `changed` is everything, and all else that was known is gone; always so for the
+        first notice and after a reconnect
     :ivar changed: assignments that are new or have another canonical version
     :ivar removed: ids of segments that are no longer assigned
     """
@@ -43,7 +42,7 @@ class AssignmentChanges:
 
 @dataclass(frozen=True, slots=True)
 class LockChanges:
-    """What a watcher of write locks is told; see :class:`AssignmentChanges`."""
+    """What a watcher of write locks receives; see :class:`AssignmentChanges`."""
 
     full: bool
     held: Sequence[Lock] = ()
@@ -83,7 +82,7 @@ class Watch(ABC):
     @abstractmethod
     def outdated_since(self) -> float | None:
         """Since when changes may have been missed: seconds by the reactor's clock, until the
-        first notice and after a loss of the store; None while every change is told."""
+        first notice and after a loss of the store; None while every change arrives."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -109,14 +108,14 @@ class Metadata(ABC):
 
     @abstractmethod
     async def open(self) -> None:
-        """Connect, and create whatever is missing. Idempotent.
+        """Connect, and create what is missing. Idempotent.
 
         :raises trough.errors.Unavailable: the store cannot be reached
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Stop all watches and let go of every resource. Idempotent."""
+        """Stop all watches and release every resource. Idempotent."""
 
     def foreign_rows(self) -> AsyncIterator[ForeignRow]:
         """Rows that this store passes over; a store of Trough's own has none."""
@@ -156,13 +155,13 @@ class Metadata(ABC):
         Free is: never taken, given back, or not renewed for its ttl. Taking it
         raises the generation by one; renewing keeps it.
 
-        :param candidate: its ``generation`` is not looked at
-        :return: whoever leads now; the candidate does if ``identity`` is its own
+        :param candidate: its ``generation`` is ignored
+        :return: the present leader; that is the candidate if ``identity`` is its own
         """
 
     @abstractmethod
     async def leader(self) -> Leader | None:
-        """Whoever leads now, or None while nobody does."""
+        """The present leader, or None."""
 
     @abstractmethod
     async def resign(self, leader: Leader) -> None:
@@ -183,12 +182,12 @@ class Metadata(ABC):
 
     @abstractmethod
     async def beat(self, worker: Worker) -> bool:
-        """Renew a worker's row: one write, whatever the worker holds.
+        """Renew a worker's row: one write, however much the worker holds.
 
-        Writes the row anew where it has been reaped meanwhile.
+        Writes the whole row again if it was removed meanwhile.
 
-        :return: whether all that it published is still there; False: it was reaped in
-            part or whole, and everything has to be published anew
+        :return: whether all that it published is still there; False: some or all of it was
+            removed, and everything has to be published again
         :raises trough.errors.NameTaken: a live row of this name has another identity
         """
 
@@ -203,12 +202,12 @@ class Metadata(ABC):
 
     @abstractmethod
     async def worker(self, node: str) -> Worker | None:
-        """The row that a worker wrote last, whether or not it counts as alive; None without
-        one. For whoever asks the worker itself."""
+        """The row that a worker wrote last, whether or not it counts as alive, or None. For a
+        caller that then asks the worker itself."""
 
     @abstractmethod
     async def set_draining(self, node: str, draining: bool) -> None:
-        """Say that a worker is to be emptied, or no longer; outlives its restarts."""
+        """Record that a worker is to be emptied, or no longer; outlives its restarts."""
 
     @abstractmethod
     async def draining(self) -> set[str]:
@@ -225,11 +224,11 @@ class Metadata(ABC):
 
     @abstractmethod
     async def forget_worker(self, node: str) -> None:
-        """Remove what tells of a worker that will not return: its row, its copies, its place
-        on a ring, its disk's counter, and that it was to be emptied. Its locks and assignments
-        stay: the first are an operator's to free, the others the leader's to move.
+        """Remove the records of a worker that will not return: its row, its copies, its place
+        on a ring, its disk's counter, and that it was to be emptied. Its locks stay for an operator
+        to free, and its assignments for the leader to move.
 
-        Idempotent; without effect on a worker that nobody knows.
+        Idempotent; without effect on an unknown worker.
 
         :raises trough.errors.Conflict: it is alive; nothing was removed
         """
@@ -248,12 +247,12 @@ class Metadata(ABC):
 
     @abstractmethod
     async def publish_copies(self, copies: Sequence[Copy]) -> None:
-        """Say that these can be served now. Batched by the store; replaces rows of
-        the same segment, worker and role."""
+        """Publish that these can be served now. Batched by the store; replaces rows of the same
+        segment, worker and role."""
 
     @abstractmethod
     async def withdraw_copies(self, node: str, segments: Collection[str], role: str) -> None:
-        """Say that these are served no longer by `node` in `role`."""
+        """Withdraw what `node` published of these in `role`."""
 
     @abstractmethod
     async def copies_of(self, segments: Collection[str]) -> dict[str, list[Copy]]:
@@ -283,10 +282,10 @@ class Metadata(ABC):
         """Pages of the ids of all segments that exist and match, each once: those that are
         assigned, locked, in canonical storage without a worker that takes them, or served.
 
-        Whether they can be read makes no difference. A segment that exists from the
-        beginning to the end is found, whatever else changes meanwhile. They are all there
-        are only if :meth:`inventory` is known, and the same before and after. Of a pattern
-        that begins with ``^`` and some letters only that part of an index is read.
+        Also segments that cannot be read now. A segment that exists from the beginning to the end
+        is found, whatever changes meanwhile. The answer is complete only if :meth:`inventory` is
+        known, and the same before and after. For a pattern that begins with ``^`` and some letters,
+        only that part of an index is read.
 
         :param pattern: see :meth:`segments_matching`
         :raises trough.errors.BadRequest: the pattern is no regular expression
@@ -294,13 +293,13 @@ class Metadata(ABC):
 
     @abstractmethod
     async def inventory(self) -> Inventory:
-        """What the leader said last of the segments that the store tells of."""
+        """The leader's last record of whether the store lists all segments."""
 
     @abstractmethod
     async def save_inventory(
         self, leader: Leader, known: bool, unplaced: Collection[str]
     ) -> Inventory:
-        """Say whether the store tells of all segments.
+        """Record whether the store lists all segments.
 
         :param unplaced: segments in canonical storage that no worker can take at present;
             some thousands at most
@@ -311,10 +310,10 @@ class Metadata(ABC):
 
     @abstractmethod
     async def take_lock(self, segment: str, node: str) -> Lock:
-        """Take the write lock for `node`, unless somebody has it.
+        """Take the write lock for `node`, unless a worker has it.
 
-        :return: the lock as it is now; its ``node`` tells who holds it. A new
-            lock's epoch is greater than any that this segment ever had.
+        :return: the lock as it is now; its ``node`` is the holder. A new lock's epoch is greater
+            than any that this segment ever had.
         """
 
     @abstractmethod
@@ -375,9 +374,9 @@ class Metadata(ABC):
 
     @abstractmethod
     async def announce_version(self, copy: CanonicalCopy) -> None:
-        """Tell every worker that the segment is assigned to of a new canonical copy.
+        """Announce a new canonical copy to every worker that the segment is assigned to.
 
-        Anyone may say so. A version that is not later than the one known is ignored.
+        Any process may do that. A version that is not later than the known one is ignored.
         """
 
     @abstractmethod

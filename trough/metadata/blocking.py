@@ -31,7 +31,7 @@ class BlockingMetadata(ABC):
 
     @abstractmethod
     def leader(self) -> Leader | None:
-        """Whoever leads now, or None while nobody does."""
+        """The present leader, or None."""
 
     @abstractmethod
     def workers(self) -> list[Worker]:
@@ -75,7 +75,7 @@ class BlockingMetadata(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of all connections. Idempotent."""
+        """Close all connections. Idempotent."""
 
 
 def open_blocking(url: str) -> BlockingMetadata:

@@ -21,8 +21,8 @@ MAX_PATTERN = 1000
 def refuse_other_leader(present: Leader | None, leader: Leader) -> None:
     """Make sure that `leader` leads.
 
-    :param present: whoever leads now
-    :raises trough.errors.NotLeader: nobody does, or somebody else
+    :param present: the present leader
+    :raises trough.errors.NotLeader: there is none, or it is another one
     """
     if present is None:
         raise errors.NotLeader(f"{leader.node} leads no more: generation {leader.generation} ended")
@@ -61,7 +61,7 @@ def refuse_other_lock(held: Lock | None, lock: Lock) -> None:
 
 
 def refuse_written(segment: str, holder: str | None) -> None:
-    """Make sure that nobody writes a segment that is to be forgotten.
+    """Make sure that a segment that is to be removed has no writer.
 
     :param holder: the worker that has its write lock
     :raises trough.errors.LockHeld: there is one
@@ -109,7 +109,7 @@ def refuse_other_default(schema: Schema) -> None:
 
 
 def matcher(pattern: str | None) -> Matches:
-    """What tells whether a segment id matches.
+    """A function that returns whether a segment id matches.
 
     :raises trough.errors.BadRequest: the pattern is no regular expression, or too long
     """

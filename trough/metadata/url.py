@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from trough import errors
 
-#: Where RethinkDB's servers listen for drivers unless told otherwise.
+#: RethinkDB's default port for drivers.
 RETHINKDB_PORT = 28015
 
 FORMS = "sqlite:///path/registry.db or rethinkdb://host[:port],host[:port]/database"
@@ -77,7 +77,7 @@ def parse(
     :param ca: likewise; see :class:`RethinkAddress`
     :raises trough.errors.BadSettings: naming what is wrong
     """
-    # It often comes from settings of another program, which nobody checks by their type.
+    # It often comes from settings of another program, whose types are not checked.
     if not isinstance(url, str) or "://" not in url:
         raise errors.BadSettings(f"not a metadata store's URL: {url!r}", FORMS)
     scheme, _, rest = url.partition("://")

@@ -1,8 +1,8 @@
 """Look-ups in RethinkDB for programs without Twisted, over the ordinary driver.
 
-The driver waits for an answer for ever; here it waits for a limited time, after which the
-connection is given up. A connection that broke is replaced, by one to the next host if
-need be, and the question asked once more. The questions are those of the servers.
+The driver waits for an answer without limit. Here a call waits for a limited time, and then the
+connection is closed. A broken connection is replaced, by one to the next host if necessary, and the
+query is sent once more. The queries are those of the servers.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class BlockingRethink(BlockingMetadata):
         return rows.inventory(self._run(reads.inventory()))
 
     def locks(self, node: str | None = None) -> list[Lock]:
-        # Those in the midst of being taken are not told: this side completes nothing.
+        # Locks that are just being taken are left out: this side completes nothing.
         found = [rows.lock(row) for row in self._lock_rows()]
         return [lock for lock in found if lock is not None and node in (None, lock.node)]
 

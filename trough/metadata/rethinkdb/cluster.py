@@ -63,7 +63,7 @@ class RethinkCluster:
         self._reactor = reactor
         self._tls = ClientTls(TlsFiles(ca=address.ca or None), reactor, setting="RETHINKDB_TLS")
         if address.ca:
-            self._tls.context()  # whatever cannot be used is found out now
+            self._tls.context()  # unusable addresses are found out now
         # Not all processes on the first host.
         self._hosts = random.sample(address.hosts, len(address.hosts))
         self._connection: Connection | None = None
@@ -72,7 +72,7 @@ class RethinkCluster:
         self._failures: dict[tuple[str, int], str] = {}
         self._reason: errors.TroughError = self._no_answer()
         self._lost_at = reactor.seconds()
-        # What queries under way were told that wait for a failover, the oldest first.
+        # The errors of queries that wait for a failover, the oldest first.
         self._refusals: dict[object, StoreOutage] = {}
 
     def start(self) -> None:
@@ -171,9 +171,9 @@ class RethinkCluster:
         await deferLater(self._reactor, seconds * random.uniform(0.5, 1.0))
 
     async def connected(self, seconds: float) -> Connection:
-        """The present connection, waited for.
+        """Wait for the present connection.
 
-        :raises trough.errors.Unavailable: there is none by then; says why
+        :raises trough.errors.Unavailable: there is none in time; with the reason
         """
         if self._connection is not None:
             return self._connection
@@ -186,7 +186,7 @@ class RethinkCluster:
         except defer.TimeoutError:
             raise self._reason from None
         finally:
-            # Whoever gave up earlier would otherwise stay here until RethinkDB is back.
+            # A caller that gave up earlier would otherwise stay here until RethinkDB is back.
             self._wanted.pop(wanting, None)
 
     @property
@@ -225,7 +225,7 @@ class RethinkCluster:
                     self._failures = {(host, port): "the connection was lost"}
                     self._reason = self._no_answer()
             if in_vain and not told:
-                # Whoever waits for the servers is told once its time is over; an operator, now.
+                # A waiting caller gets the error at its deadline; the log has it now.
                 told = True
                 _log.warn("{reason}", reason=self._reason.message)
             await self.pause(pause)

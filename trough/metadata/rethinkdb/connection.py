@@ -78,7 +78,7 @@ class Feed:
             self.fail(reason or errors.Cancelled("the changefeed was stopped"))
 
     def fail(self, error: Exception) -> None:
-        """Say that it is over."""
+        """Report the end of the connection."""
         self.rows = lambda rows: None
         if not self.ended.called:
             self.ended.errback(error)
@@ -150,7 +150,7 @@ class Connection(Protocol):
         return feed
 
     def stop(self, query: Query) -> None:
-        """Tell the server that nobody waits for this query any more."""
+        """Cancel this query on the server."""
         self._waiting.pop(query.token, None)
         self._feeds.pop(query.token, None)
         self._send(Query(_QUERY.STOP, query.token, None, None))

@@ -34,7 +34,7 @@ def why_foreign(table: str, row: rows.Row) -> str:
     """Why a row is passed over, or ``""`` for one that counts."""
     key = row["id"]
     if (table, key) == ("assignment", RING_ASSIGNMENTS):
-        return ""  # every original installation has it, and nobody misses it
+        return ""  # every original installation has it, and no program reads it
     known = {"lock": rows.locked, "assignment": rows.assignment, "services": _service}[table]
     if known(row) is not None:
         return ""

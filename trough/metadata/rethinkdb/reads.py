@@ -31,8 +31,7 @@ LOCKS = (rows.lock_id(""), rows.lock_id("")[:-1] + ";")
 
 
 def raw_page(table: str, after: Any, size: int) -> Term:
-    """The next `size` rows of a table, whatever they are; `after` is the last one's id, or
-    None."""
+    """The next `size` rows of a table, valid or not; `after` is the last one's id, or None."""
     first = r.minval if after is None else after
     page = PRESENT.table(table).between(first, r.maxval, left_bound="open")
     return page.order_by(index="id").limit(size).coerce_to("array")
@@ -180,7 +179,7 @@ def try_pattern(pattern: str) -> Term:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A part of an index of a table that tells of segments; `low` is in it, `high` is not."""
+    """A part of an index of a table with segments; `low` is in it, `high` is not."""
 
     table: str
     index: str
@@ -194,10 +193,10 @@ class Range:
 
 
 def existing_ranges(pattern: str | None) -> list[Range]:
-    """Where rows of all segments that match are, and possibly others.
+    """Queries whose rows include those of all segments that match.
 
-    In this order: a lock is given back only once its segment is assigned, or served, so
-    that whoever looks in all of them finds it in one.
+    In this order. A lock is released only once its segment is assigned or served, so a reader that
+    runs all of them finds the segment in one.
     """
     first, end = id_range(pattern)
     last_lock = rows.lock_id(end) if end is not None else LOCKS[1]
@@ -264,7 +263,7 @@ def unplaced(pattern: str | None) -> Term:
 
 
 def inventory() -> Term:
-    """What the leader said last of the segments there are, or null."""
+    """The leader's last record of the segments that exist, or null."""
     return STRICT.table("cluster").get("inventory").without("unplaced").default(None)
 
 

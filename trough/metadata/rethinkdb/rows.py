@@ -76,7 +76,7 @@ def _field(row: Row, name: str, default: Any) -> Any:
 
 
 def segment_of(row: Row) -> str | None:
-    """The id of the segment that a row speaks of; None: it names none.
+    """The id of the segment of a row; None: it names none.
 
     The original stored a number where a client had sent one. Its text is the id.
     """
@@ -184,7 +184,7 @@ def worker_row(worker: Worker) -> dict[str, Any]:
 
 
 def worker(row: Row, draining: Collection[str] = ()) -> Worker | None:
-    """A worker as its row tells it; None: a foreign row.
+    """The worker of a row; None: a foreign row.
 
     :param draining: names of the workers that are to be emptied
     """
@@ -231,7 +231,7 @@ def copy_row(copy: Copy) -> dict[str, Any]:
 
 
 def copy(row: Row, load: float | None) -> Copy | None:
-    """A copy as its row tells it; None: a foreign row.
+    """The copy of a row; None: a foreign row.
 
     :param load: its worker's, if that has a row
     """
@@ -341,9 +341,9 @@ def locked(row: Row | None) -> tuple[str, str] | None:
 
 
 def refuse_foreign_lock(row: Row | None) -> None:
-    """Make sure that what stands where a segment's write lock belongs is one.
+    """Make sure that the row under the key of a segment's write lock is a write lock.
 
-    :raises trough.errors.Conflict: it is no write lock: nobody could take or release it
+    :raises trough.errors.Conflict: it is not, so it can be neither taken nor released
     """
     if row is not None and locked(row) is None:
         raise errors.Conflict(
@@ -388,7 +388,7 @@ def assignment_row(assignment: Assignment, locate: Locate) -> dict[str, Any]:
 
 
 def assignment(row: Row) -> Assignment | None:
-    """An assignment as its row tells it; None: a foreign row."""
+    """The assignment of a row; None: a foreign row."""
     place = _segment_and_node(row)
     if place is None or row.get("id") != assignment_id(*place[::-1]):
         return None
@@ -410,7 +410,7 @@ def assignments(found: Iterable[Row]) -> list[Assignment]:
 
 
 def version_fields(copy: CanonicalCopy, locate: Locate) -> dict[str, Any]:
-    """The fields of an assignment that tell a canonical copy."""
+    """The fields of an assignment that describe a canonical copy."""
     return {**_file(copy.path, locate), "bytes": copy.size, "modified": copy.modified}
 
 
@@ -421,7 +421,7 @@ def _file(path: str, locate: Locate) -> dict[str, str]:
 
 
 def inventory(row: Row | None) -> Inventory:
-    """Whether all segments are told of."""
+    """Whether all segments are listed."""
     return Inventory(bool(row["known"]), row["change"]) if row else Inventory()
 
 
@@ -429,7 +429,7 @@ def inventory(row: Row | None) -> Inventory:
 
 
 def schema(row: Row | None, name: str) -> Schema:
-    """A schema as its row tells it.
+    """The schema of a row.
 
     :raises trough.errors.NoSuchSchema: there is none
     """

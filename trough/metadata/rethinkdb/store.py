@@ -1,11 +1,11 @@
 """The metadata store of a cluster: RethinkDB.
 
-Decisions (leadership, locks, schemas, plans) are conditional writes on hard disks of a
-majority; beats and copies are soft and go in batches. Reading goes on from whatever
-server is left when a table has lost its majority: nobody can renew anything then, so the
-last state counts as the present one. The terms are :mod:`trough.metadata.rethinkdb.reads`
-and :mod:`trough.metadata.rethinkdb.writes`, the rows :mod:`trough.metadata.rethinkdb.rows`;
-this module knows in which order the terms are run, how, and what their answers mean.
+Decisions (leadership, locks, schemas, plans) are conditional writes with hard durability on a
+majority. Heartbeats and copies are soft writes in batches. If a table has lost its majority, reads
+go on from the remaining servers: nothing can be renewed then, so the last state counts as the
+present one. The terms are in :mod:`trough.metadata.rethinkdb.reads` and
+:mod:`trough.metadata.rethinkdb.writes`, the rows in :mod:`trough.metadata.rethinkdb.rows`. This
+module knows in which order and how the terms run, and what their answers mean.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class RethinkMetadata(Metadata):
         return await make_users(self._cluster, users, new_passwords)
 
     async def _look(self, term: Callable[..., Any], *args: Any) -> Any:
-        """Ask for what is there, or was there when last anybody could say so."""
+        """Ask for the present state, or else the last state that could be read."""
         try:
             return await self._run(term(PRESENT, *args), patient=False)
         except Refused:
@@ -423,7 +423,7 @@ class RethinkMetadata(Metadata):
     # -- the shape of the cluster ----------------------------------------------
 
     async def rings(self) -> dict[str, int]:
-        # Whoever is not among them was forgotten: an old answer will not do.
+        # A worker that is not among them was removed: an old answer will not do.
         return dict(await self._run(reads.rings(STRICT)))
 
     async def save_rings(
@@ -457,7 +457,7 @@ async def first_error(results: Deferred[list[T]]) -> list[T]:
 
 
 def _checked(answer: Any) -> Any:
-    """The answer to a write, which tells of its failure instead of failing."""
+    """The answer to a write, which contains its failure and does not raise it."""
     if isinstance(answer, dict) and answer.get("errors"):
         raise errors.Unavailable(f"RethinkDB: {answer.get('first_error')}")
     return answer

@@ -1,10 +1,10 @@
 """Database, tables and indexes of a Trough in RethinkDB: made when missing, and waited for.
 
-RethinkDB makes two tables (and, across servers, two databases) of one name when two
-clients ask at once, after which every query on that name fails. Clients cannot prevent
-it, so whoever opens a store also clears it up: of several with one name that with the
-smallest id keeps it, as everybody would decide, the others are renamed, and dropped if
-they are empty. Tables that are there are used as they are.
+If two clients ask at once, RethinkDB makes two tables (and, across servers, two databases) of one
+name. Every query on that name fails then. Clients cannot prevent it, so opening a store also
+repairs it. Of several with one name, the one with the smallest id keeps it, which every client
+decides alike. The others are renamed, and dropped if they are empty. Existing tables are used as
+they are.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def duplicates(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 async def make_tables(cluster: RethinkCluster, ready: bool = True) -> None:
-    """See to it that everything is there, once, and can be written to.
+    """Make sure that everything exists, once, and can be written to.
 
-    :param ready: whether to look further where the tables are there; they may be without
-        a majority of their servers, and have something to tell all the same
-    :raises trough.errors.Unavailable: within the deadline it cannot
+    :param ready: whether to wait until existing tables can be written to; tables without a
+        majority of their servers can still be read
+    :raises trough.errors.Unavailable: that is not so within the deadline
     """
     database = cluster.address.database
     if not ready and await _all_there(cluster, database):

@@ -45,11 +45,11 @@ class Refused(errors.Unavailable):
 
 @dataclass(frozen=True)
 class View:
-    """How a question is asked.
+    """How a query runs.
 
     :ivar mode: RethinkDB's read mode
-    :ivar frozen: judge by the time of the last heartbeat that could be written, for
-        when nobody can write: dead are then those who had died before
+    :ivar frozen: judge by the time of the last heartbeat that could be written; for the time when
+        no heartbeat can be: dead workers are then those that had died before
     """
 
     mode: str

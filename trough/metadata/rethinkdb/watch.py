@@ -1,9 +1,9 @@
 """Change notices of RethinkDB, by changefeeds.
 
-A changefeed ends with its connection, with a failover of its table, and when its reader
-is too slow. Each time it is started anew, with everything there is then, and its listener
-is told so. RethinkDB's feeds may say the same twice and may pass over what was undone;
-what they come to is what is stored.
+A changefeed ends with its connection, with a failover of its table, and when its reader is too
+slow. Each time it starts again with everything, and its listener gets a full notice. RethinkDB's
+feeds may report a change twice, and may skip a change that was undone. In the end they amount to
+what is stored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FeedReader:
     def documents(self, documents: list[Row]) -> None:
         """Take a batch.
 
-        :raises FeedError: the feed has gaps, and has to be started anew
+        :raises FeedError: the feed has gaps, and has to start again
         """
         new: dict[str, Row] = {}
         gone: dict[str, Row] = {}

@@ -255,7 +255,7 @@ def save_rings(leader: Leader, rings: Mapping[str, int], known: Mapping[str, int
 
 
 def save_inventory(leader: Leader, known: bool, unplaced: Collection[str]) -> Term:
-    """Say whether all segments are told of; answers with what is there then. See
+    """Record whether all segments are listed; answers with the present record. See
     :func:`as_leader`."""
     fresh = {
         "id": "inventory",
@@ -296,9 +296,9 @@ def withdraw_copies(node: str, segments: Collection[str], role: str) -> Term:
 
 
 def take_lock(segment: str, node: str, claim: str) -> Term:
-    """Take the write lock unless somebody has it; see :func:`lock_of` for the answer.
+    """Take the write lock unless a worker has it; see :func:`lock_of` for the answer.
 
-    :param claim: random; tells this taking from every other one
+    :param claim: random; distinguishes this attempt from every other one
     """
     fresh = {
         "id": rows.lock_id(segment),
@@ -314,9 +314,9 @@ def lock_of(segment: str) -> Term:
     """The write lock's row, with an epoch; or null; or without an epoch where it changed
     hands meanwhile, and has to be asked for again.
 
-    A lock is first held and then given the next epoch, so that epochs grow in the order
-    of ownership. Whoever finds one without, because its taker died in between or was of
-    an original installation, gives it one: to the row as it was seen, and to no later one.
+    A lock is first held and then gets the next epoch, so epochs grow in the order of ownership. A
+    lock may lack an epoch because its taker died in between, or was of an original installation.
+    Then the next process that reads it gives it one, if the row is still the same.
     """
     place = r.table("lock", read_mode="majority").get(rows.lock_id(segment))
 
@@ -361,7 +361,7 @@ def change_assignments(
 ) -> Term:
     """Carry out a part of a plan; see :func:`as_leader`.
 
-    Beside the leader's row, each row tells whether a later leader has been there.
+    Beside the leader's row, each row has the generation of the leader that wrote it.
     """
     table = r.table("assignment")
 

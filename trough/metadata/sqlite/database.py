@@ -1,10 +1,9 @@
 """The registry's file: opening it, its version, transactions, and connections to share.
 
-Promises that a file is used only by a version that knows it, that a transaction is
-all or nothing however a process dies, and that a busy or broken file is told as
-:class:`trough.errors.Unavailable`. Blocking, without Twisted: servers call it on threads
-of their own, the Python client on its users' threads. It refuses to know what the rows
-mean.
+It promises three things. Only a version that knows a file uses it. A transaction is all or
+nothing, however a process dies. A busy or broken file raises :class:`trough.errors.Unavailable`.
+Blocking, without Twisted: servers call it on threads of their own, the Python client on its users'
+threads. What the rows mean is not known here.
 
 The standard library's ``sqlite3`` is enough here and loads fast; ``pysqlite3``, whose
 authorizer and newer SQLite the users' SQL needs, stays behind :mod:`trough.sql.sqlite`.
@@ -70,7 +69,7 @@ class Database:
                 raise
 
     def close(self) -> None:
-        """Let go of the file. Idempotent."""
+        """Close the file. Idempotent."""
         self.connection.close()
 
     def read(

@@ -41,9 +41,9 @@ _ASSIGNMENT = """
 
 
 def leader(connection: sqlite3.Connection, now: float) -> Leader | None:
-    """Whoever leads now.
+    """The present leader.
 
-    A lease from the future is that of a clock that was set back since, and would never end.
+    A lease from the future was written before the clock was set back, and would never end.
     """
     row = connection.execute(
         "SELECT node, identity, url, line, generation, ttl, trouble FROM leader"
@@ -183,7 +183,7 @@ def existing_page(
 
 
 def inventory(connection: sqlite3.Connection, now: float) -> Inventory:
-    """What the leader said last of the segments there are."""
+    """The leader's last record of the segments that exist."""
     known, change = connection.execute("SELECT known, change FROM inventory").fetchone()
     return Inventory(bool(known), change)
 

@@ -1,11 +1,10 @@
 """The metadata store of one machine: an SQLite file that all its processes open.
 
-Each process writes on one thread and reads on a few others, so that the reactor never
-waits for a disk. What is decided once (leadership, locks, schemas, assignments) is on
-disk before it is answered; what is said again anyway (beats, copies) is not waited for.
-The questions and changes themselves are :mod:`trough.metadata.sqlite.reads` and
-:mod:`trough.metadata.sqlite.writes`; this module knows on which thread each runs, and
-in which portions.
+Each process writes on one thread and reads on a few others, so the reactor never waits for a disk.
+Decisions (leadership, locks, schemas, assignments) are on disk before they are answered. What is
+repeated anyway (heartbeats, copies) is not waited for. The queries and changes themselves are in
+:mod:`trough.metadata.sqlite.reads` and :mod:`trough.metadata.sqlite.writes`. This module knows on
+which thread each runs, and in which portions.
 """
 
 from __future__ import annotations
@@ -131,7 +130,7 @@ class SqliteMetadata(Metadata):
     async def campaign(self, candidate: Leader) -> Leader:
         present = await self._read(reads.leader)
         if present is not None and present.identity != candidate.identity:
-            # Those who wait need not make the one who leads wait for the file.
+            # Candidates that wait must not make the leader wait for the file.
             return present
         return await self._decide(changes.campaign, candidate)
 

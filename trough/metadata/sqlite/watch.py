@@ -1,10 +1,10 @@
 """Change notices of the registry.
 
-SQLite tells nobody of a change, but a number that moves with every commit costs next to
-nothing to ask for. One connection asks for it ten times a second, whatever the number
-of watches; only when it moved are the rows looked for that carry a later transaction
-number than a watch has seen. So a notice comes within a tenth of a second or two, from
-whichever process, and costs by the change and not by what is stored.
+SQLite sends no notice of a change. But it has a number that changes with every commit, and reading
+it costs next to nothing. One connection reads it ten times a second, for all watches. Only if it
+changed does it look for rows with a later transaction number than a watch has seen. So a notice
+arrives within a tenth of a second or two, from any process, and costs by the change and not by
+what is stored.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def lock_changes(connection: sqlite3.Connection, seen: int | None) -> tuple[Chan
 
 
 def _place(connection: sqlite3.Connection, seen: int | None) -> tuple[int, int, bool]:
-    """The last number given, the one to look from, and whether all is to be told."""
+    """The last number given, the one to look from, and whether to report everything."""
     value, horizon = connection.execute("SELECT value, horizon FROM sequence").fetchone()
     # A number that went back means another file in the place of the one we knew.
     full = seen is None or not horizon <= seen <= value
@@ -79,7 +79,7 @@ def _place(connection: sqlite3.Connection, seen: int | None) -> tuple[int, int, 
 
 
 class SqliteWatch(Watch):
-    """One listener and what it was told last.
+    """One listener and the last notice that it got.
 
     :param now: seconds by the reactor's clock
     """
@@ -96,7 +96,7 @@ class SqliteWatch(Watch):
         return self._outdated_since
 
     def looked(self, now: float, failed: bool) -> None:
-        """The registry was looked at, and what is new has been told; or it cannot be read."""
+        """The registry was read, and changes were reported; or it cannot be read."""
         if not failed:
             self._outdated_since = None
         elif self._outdated_since is None:
@@ -144,7 +144,7 @@ class Watcher:
         self._loop.clock = reactor
 
     def add(self, source: Source, listener: Callable[[Any], None]) -> Watch:
-        """Begin a watch; its first notice tells everything there is."""
+        """Begin a watch; its first notice has everything."""
         watch = SqliteWatch(source, listener, self._reactor.seconds())
         self._watches.append(watch)
         if not self._loop.running:
@@ -193,7 +193,7 @@ class Watcher:
             _log.failure("looking for changes failed", Failure(error))
 
     def _news(self, watches: Iterable[SqliteWatch]) -> list[tuple[SqliteWatch, Changes, int]]:
-        """On a thread: what each watch is to be told."""
+        """On a thread: the next notice of each watch."""
         if self._database is None:
             self._database = self._open_database()
         # Asked for before the rows are read: what comes in between is seen twice, not never.

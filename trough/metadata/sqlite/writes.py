@@ -1,9 +1,8 @@
 """Changes of the registry, each a function of a connection, the time and its arguments.
 
-They run inside a write transaction that their caller began (:meth:`Database.change`):
-a condition that is looked at here still holds when the change takes effect, and a
-function that raises has changed nothing. Whatever watchers are told of carries the
-transaction's number; see ``schema_1.sql``.
+They run inside a write transaction that their caller began (:meth:`Database.change`). So a
+condition that is checked here still holds when the change takes effect, and a function that raises
+has changed nothing. Rows that watchers get carry the transaction's number; see ``schema_1.sql``.
 """
 
 from __future__ import annotations
@@ -132,9 +131,9 @@ def remove_copies_of_marked(
 ) -> bool:
     """Remove some copies of a worker that is marked; whether there may be more.
 
-    Not all at once, for a worker can hold hundreds of thousands and everybody else waits
-    meanwhile. A worker that renews its row in between keeps what is left, and is told to
-    publish all anew.
+    Not all at once, since a worker can hold hundreds of thousands and all others wait meanwhile.
+    A worker that renews its row in between keeps what is left, and learns that it has to publish
+    everything again.
 
     :param leader: on whose behalf, if not on the worker's own
     """
@@ -164,7 +163,7 @@ def note_disk_counter(connection: sqlite3.Connection, now: float, node: str, cou
 
 
 def set_draining(connection: sqlite3.Connection, now: float, node: str, draining: bool) -> None:
-    """Say that a worker is to be emptied, or no longer."""
+    """Record that a worker is to be emptied, or no longer."""
     if draining:
         connection.execute("INSERT OR IGNORE INTO draining VALUES (?)", (node,))
     else:
@@ -202,7 +201,7 @@ def save_rings(
 def save_inventory(
     connection: sqlite3.Connection, now: float, leader: Leader, known: bool, unplaced: list[str]
 ) -> Inventory:
-    """Say whether all segments are told of."""
+    """Record whether all segments are listed."""
     conditions.refuse_other_leader(reads.leader(connection, now), leader)
     connection.execute(
         "UPDATE inventory SET known = ?, unplaced = ?, change = change + 1",
@@ -310,7 +309,7 @@ def announce_version(connection: sqlite3.Connection, now: float, copy: Canonical
 
 
 def forget_segment(connection: sqlite3.Connection, now: float, segment: str) -> None:
-    """Remove the assignments and copies of a segment that nobody writes."""
+    """Remove the assignments and copies of a segment without a writer."""
     held = reads.lock_of(connection, now, segment)
     conditions.refuse_written(segment, held.node if held is not None else None)
     assigned = reads.assignments_of_segment(connection, now, segment)
