@@ -234,7 +234,7 @@ async def test_many_files_into_many_segments_and_again(run):
     arguments = ["--table", "small", "--resume", journal, "--segment-from", "job-([0-9]+)"]
     assert await run(*arguments, *paths, segment=None) == load.SOME_SKIPPED
     assert sorted(run.segment.promoted) == [str(number) for number in range(10)]
-    assert "10 rows loaded, 1 records skipped" in run.printed
+    assert "10 rows loaded, 1 record skipped" in run.printed
     assert await run(*arguments, *paths, segment=None) == load.ALL_LOADED
     assert run.printed.count("loaded by an earlier run") == 10
     assert run.segment.rows("SELECT count(*) FROM small") == [(10,)]

@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from trough.cli.progress import TELLING, duration
+from trough.shell.output.sections import counted
+
 #: Seconds between two drawings of the bar, and between two lines where there is no bar.
 REDRAW_SECONDS = 0.2
 LINE_SECONDS = 10.0
@@ -67,7 +70,14 @@ class LoadProgress:
                 width = shutil.get_terminal_size().columns - 1
                 self._write(_CLEAR_LINE + self._bar(now)[:width])
             else:
-                self._write(self._numbers(now) + "\n")
+                self._write(self._line(now) + "\n")
+
+    def begin_step(self, text: str) -> None:
+        """Show on a terminal what is being done, until something else is written."""
+        with self._lock:
+            if self._terminal:
+                width = shutil.get_terminal_size().columns - 1
+                self._write(_CLEAR_LINE + text[:width])
 
     def say(self, text: str) -> None:
         """Print a line; what a terminal would obey instead of showing is escaped."""
@@ -85,16 +95,29 @@ class LoadProgress:
     def _bar(self, now: float) -> str:
         if not self._total:
             return self._numbers(now)
-        read = self._bytes_before + sum(position() for position in self._reading)
-        share = min(1.0, read / self._total)
-        filled = round(20 * share)
-        return f"[{'#' * filled}{'.' * (20 - filled)}] {share:4.0%} {self._numbers(now)}"
+        filled = round(20 * self._share())
+        return f"[{'#' * filled}{'.' * (20 - filled)}] {self._line(now)}"
 
-    def _numbers(self, now: float) -> str:
+    def _line(self, now: float) -> str:
+        """How far it is, and about how long the rest takes."""
+        if not self._total:
+            return self._numbers(now)
+        share = self._share()
+        left = ""
+        if TELLING <= share < 1:
+            left = f", about {duration((now - self._begun) * (1 - share) / share)} left"
+        return f"{share:4.0%} {self._numbers(now, left)}"
+
+    def _share(self) -> float:
+        read = self._bytes_before + sum(position() for position in self._reading)
+        return min(1.0, read / self._total) if self._total else 0.0
+
+    def _numbers(self, now: float, left: str = "") -> str:
+        # The time that is left comes early, for a narrow terminal shows no more.
         seconds = now - self._begun
         rate = f", {self.loaded / seconds:,.0f} rows/s" if seconds >= 1 else ""
-        counts = f"{self.loaded:,} rows loaded, {self.skipped:,} records skipped"
-        return f"{counts} in {seconds:.1f} s{rate}"
+        loaded, skipped = counted(self.loaded, "row"), counted(self.skipped, "record")
+        return f"{loaded} loaded{left}, {skipped} skipped in {seconds:.1f} s{rate}"
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

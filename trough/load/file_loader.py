@@ -278,9 +278,13 @@ class FileLoader:
         if self._loader.doubtful is not None:
             first, last = self._loader.doubtful
             self._progress.say(
-                f"lines {first} to {last} may be stored or not: look before going on"
+                f"lines {first} to {last} may be stored or not, and what comes before is: look, "
+                f"and go on with --from-line {go_on} or {last + 1}"
             )
-        self._progress.say(f"what comes before is stored; go on with --from-line {go_on}")
+        elif go_on > 1:
+            self._progress.say(f"what comes before is stored; go on with --from-line {go_on}")
+        else:
+            self._progress.say("nothing of it is stored: it can be loaded from its beginning")
 
 
 class _ColumnTypes:

@@ -199,6 +199,7 @@ class _Run:
                 "(PROMOTE in trough-shell -w)"
             )
             return ALL_LOADED
+        self._progress.begin_step(f"segment {segment} is being promoted")
         try:
             path = self._client.promote(segment)["remote_path"]
         except TroughException as error:
