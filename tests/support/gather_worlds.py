@@ -27,7 +27,8 @@ class World:
     """Segments, and SQLite databases with all of their rows, inserted in different orders.
 
     :ivar tables: names of columns by table or view
-    :ivar conflicts: segments may declare a column in different ways
+    :ivar conflicts: segments declare a column in different ways
+    :ivar kinds: how segments declare each column of each table
     """
 
     cluster: Cluster
@@ -35,6 +36,7 @@ class World:
     tables: dict[str, list[str]]
     script: str
     conflicts: bool = False
+    kinds: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     parts: list[tuple[str, dict[str, list[tuple[Any, ...]]]]] = field(default_factory=list)
 
     def respread(self, rng: random.Random) -> Cluster:
@@ -110,13 +112,10 @@ def world(rng: random.Random) -> World:
     )
     for number in range(rng.randint(1, 4)):
         _segment(rng, made, f"s{number}", columns, views, changing)
+    made.conflicts = any(len(set(map(_kind, made.kinds[key]))) > 1 for key in changing)
     if changing:
-        # In the union each value is as it is stored, without a type.
-        made.conflicts = True
         untyped = {
-            table: [
-                (name, "" if (table, name) in changing else declared) for name, declared in each
-            ]
+            table: [(name, _united(made.kinds, (table, name), kind)) for name, kind in each]
             for table, each in columns.items()
         }
         made.script = "".join(_create(table, each) for table, each in untyped.items())
@@ -127,6 +126,21 @@ def world(rng: random.Random) -> World:
         made.unions.append(union_of(made.cluster, made.script))
     made.cluster.segments = dict(segments)
     return made
+
+
+def _kind(declared: str) -> tuple[str, str]:
+    """Affinity and collation of a declaration, as far as comparisons can tell."""
+    affinity = "none" if declared in ("", "BLOB") else "text"
+    affinity = "real" if declared == "REAL" else affinity
+    affinity = "number" if declared in ("INTEGER", "INT", "NUMERIC") else affinity
+    return affinity, declared.partition("COLLATE")[2]
+
+
+def _united(kinds: dict[tuple[str, str], list[str]], key: tuple[str, str], declared: str) -> str:
+    """How the union declares a column; not at all where segments disagree: each value is there
+    as it is stored."""
+    found = kinds.get(key, [declared])
+    return found[0] if len(set(map(_kind, found))) == 1 else ""
 
 
 def _create(table: str, columns: list[tuple[str, str]], more: str = "") -> str:
@@ -176,6 +190,8 @@ def _segment(
             rng.shuffle(mine)
         if not whole and len(mine) > 1 and rng.random() < 0.25:
             mine.remove(rng.choice(mine))
+        for column, declared in mine:
+            made.kinds.setdefault((table, column), []).append(declared)
         script += _create(table, mine)
         rows[table] = [
             tuple(value(rng, declared) for _, declared in mine) for _ in range(rng.randint(0, 5))

@@ -15,6 +15,7 @@ from typing import Any
 from sqlglot import exp
 
 from trough.gather.analysis import conjuncts
+from trough.gather.dialect import Part
 from trough.gather.from_clause import QUERIES
 from trough.gather.nondeterminism import is_moving
 from trough.gather.sqlite_helpers import folded
@@ -54,7 +55,7 @@ def ranking_of(
     if place is None:
         return None
     item = select.expressions[place]
-    if is_moving(item, parameters) or item.find(*QUERIES) is not None:
+    if is_moving(item, parameters) or item.find(*QUERIES, Part) is not None:
         return None
     found = _read_as(select, place, tree)
     most = _bound(*found, parameters) if found is not None else None

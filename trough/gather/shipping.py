@@ -83,7 +83,10 @@ def shipped_tables(
             each.name for each in table.columns if sqlite_helpers.folded(each.name) in read
         )
         called, conditions = _conditions(tree, parameters, name)
-        ranking = _ranking(tree, parameters, name, catalogue) if tree is not None else None
+        ranking = None
+        if tree is not None and len(found := _sources(tree, name)) == 1:
+            called = found[0].alias
+            ranking = _ranking(tree, parameters, found[0], catalogue)
         shipped.append(Shipped(table, columns, conditions, called, ranking))
     return shipped
 
@@ -197,28 +200,24 @@ def _conditions(
 
 
 def _ranking(
-    tree: exp.Expr, parameters: Mapping[str, Any], name: str, catalogue: UnionDatabase
+    tree: exp.Expr, parameters: Mapping[str, Any], source: exp.Table, catalogue: UnionDatabase
 ) -> Ranking | None:
-    """Which rows of a table are enough, where the query asks for the first of each group."""
-    found = _sources(tree, name)
-    if len(found) != 1 or catalogue.schema.tables[name].is_index:
+    """Which rows of a table are enough, where the query asks for the first of each group.
+
+    :param source: the only mention of the table
+    """
+    if catalogue.schema.tables[table_of(source)].is_index:
         return None
-    select = found[0].find_ancestor(exp.Select)
+    select = source.find_ancestor(exp.Select)
     where = select.args.get("where") if select is not None else None
     parts = conjuncts(where.this) if where is not None else []
-    if not all(
-        _is_about(part, found[0].alias) and not is_moving(part, parameters) for part in parts
-    ):
+    if not all(_is_about(part, source.alias) and not is_moving(part, parameters) for part in parts):
         # What is not asked of the segments would leave out rows that are numbered here.
         return None
-    ranking = ranking_of(found[0], tree, parameters, catalogue.aggregates)
-    if (
-        ranking is None
-        or _may_fail(ranking.window)
-        or not _names_only(ranking.window, found[0].alias)
-    ):
+    ranking = ranking_of(source, tree, parameters, catalogue.aggregates)
+    if ranking is None or _may_fail(ranking.window):
         return None
-    return ranking
+    return ranking if _names_only(ranking.window, source.alias) else None
 
 
 def _names_only(node: exp.Expr, source: str) -> bool:

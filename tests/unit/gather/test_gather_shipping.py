@@ -97,3 +97,24 @@ def test_numbered_rows_may_have_columns_of_any_name() -> None:
     )
     expected = union_of(cluster, script).execute(sql).fetchall()
     assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM (SELECT *, rank() OVER (PARTITION BY a ORDER BY b, c) AS r FROM T)"
+        " WHERE r = 1",
+        "SELECT * FROM (SELECT *, rank() OVER (PARTITION BY a IN (SELECT DISTINCT a FROM t)"
+        " ORDER BY b, c) AS r FROM t) WHERE r = 1",
+        "SELECT * FROM (SELECT *, rank() OVER (PARTITION BY a IN (SELECT max(x) FROM u)"
+        " ORDER BY b, c) AS r FROM t WHERE length(b) > 0) WHERE r = 1",
+    ],
+)
+def test_rows_are_numbered_by_columns_that_a_segment_lacks_and_by_subqueries(sql: str) -> None:
+    """NULL stands for the column; a subquery over all segments is none of a segment."""
+    script = "CREATE TABLE t (a, b, c); CREATE TABLE u (x)"
+    cluster = Cluster()
+    cluster.add("s0", script, {"t": [(1, 2, 3), (2, 1, 4), (1, 1, 1)], "u": [(2,)]})
+    cluster.add("s1", "CREATE TABLE t (c, b)", {"t": [(5, 0), (6, 0)]})
+    expected = union_of(cluster, script).execute(sql).fetchall()
+    assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
