@@ -56,6 +56,7 @@ from trough.protocols.line.server import (
 )
 from trough.protocols.line.sync_verbs import SyncVerbs
 from trough.protocols.line.worker_verbs import WorkerVerbs
+from trough.protocols.segment_search import SegmentSearch
 from trough.settings import Settings
 from trough.settings.checks import check_exposed
 from trough.storage import Storage
@@ -475,6 +476,7 @@ def _add_sync(common: _Common) -> MasterSyncController:
         controller.leadership.files_of,
         common.encoders,
         totals,
+        SegmentSearch(common.metadata, reactor),
     )
     _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY, totals)
     return controller

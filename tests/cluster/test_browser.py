@@ -9,11 +9,10 @@ import threading
 import urllib.request
 
 import pytest
+from chromium import BROWSERS
 from processes import TroughProcess, ports_of_all, read
 from processes import http as ask
 from waiting import GIVE_UP
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 #: Tries all that a page can send without being asked first, and tells the test the outcome.
 PAGE = """<!doctype html><meta name=referrer content=no-referrer><body><script>

@@ -18,7 +18,8 @@ from trough.settings import KEYS
 def of_the_code() -> set[tuple[str, str]]:
     """All routes and verbs by the ports that have them."""
     nothing: Any = None
-    sync = ManagerResource(nothing, nothing, None, nothing or object(), lambda _: None)  # type: ignore[arg-type]
+    some: Any = object()
+    sync = ManagerResource(nothing, nothing, None, some, lambda _: None, search=some)
     worker = ManagerResource(nothing, nothing)
     found = {("READ_PORT", "POST /"), ("READ_PORT", "GET /"), ("WRITE_PORT", "POST /")}
     for port, manager in (("SYNC_SERVER_PORT", sync), ("SYNC_LOCAL_PORT", worker)):

@@ -29,9 +29,13 @@ from trough.metadata.schemas import Schemas
 from trough.metrics.totals import RequestTotals
 from trough.model import check_segment_id, segment_named
 from trough.protocols.gather_service import Gatherer
+from trough.protocols.http.console import answer_file, redirect_to_console
 from trough.protocols.http.gather import answer_gather, answer_gather_url
 from trough.protocols.http.json_body import json_object
 from trough.protocols.http.server import Request, Resource, as_json, as_text
+from trough.protocols.http.url_query import url_options
+from trough.protocols.line.arguments import parse_rows
+from trough.protocols.segment_search import MOST, SegmentSearch
 
 #: What a segment's id may come as; which of these name one, the model knows.
 _SEGMENT = {"segment": (str, int, float, bool)}
@@ -79,6 +83,7 @@ class ManagerResource(Resource):
     :param gatherer: answers ``/gather``; None where that is not offered
     :param encoders: write its answers in other formats than JSON
     :param totals: requests that were counted, for ``/metrics``
+    :param search: finds segments for the web console; None where that is not offered
     :param files_of: what a leader knows of a segment's files, for the other sync servers
     """
 
@@ -91,9 +96,11 @@ class ManagerResource(Resource):
         files_of: Callable[[str], list[str] | None] | None = None,
         encoders: EncoderPool | None = None,
         totals: RequestTotals | None = None,
+        search: SegmentSearch | None = None,
     ) -> None:
         super().__init__(gate)
         self._encoders = encoders
+        self._segments = search
         self._totals = totals or RequestTotals()
         self._gatherer = gatherer
         self._files_of = files_of
@@ -116,7 +123,14 @@ class ManagerResource(Resource):
             ("GET", "status"): Route(self._status, ADMIN | PEER),
             ("GET", "health"): Route(self._health, EVERY_RIGHT),
             ("GET", "metrics"): Route(self._metrics, ADMIN | PEER),
+            ("GET",): Route(self._root, EVERY_RIGHT),
+            ("GET", "console"): Route(self._console, EVERY_RIGHT),
+            ("GET", "console", "*"): Route(self._console, EVERY_RIGHT),
+            ("GET", "console", "vendor", "*"): Route(self._vendored, EVERY_RIGHT),
         }
+        if search is not None:
+            self._routes["GET", "segments"] = Route(self._search, READ)
+            self._routes["GET", "segments", "*"] = Route(self._segment, READ)
         if gatherer is not None:
             self._routes["POST", "gather"] = Route(self._gather, READ)
             self._routes["GET", "gather"] = Route(self._gather_url, READ)
@@ -245,6 +259,30 @@ class ManagerResource(Resource):
     async def _status(self, request: Request) -> Any:
         status = await self._manager.status()
         return as_json({**status, "requests": self._totals.status()})
+
+    async def _root(self, request: Request) -> None:
+        redirect_to_console(request)
+
+    async def _console(self, request: Request, name: str = "") -> Any:
+        if name == "server.json":
+            return as_json({"role": "worker" if self._gatherer is None else "sync"})
+        return answer_file(request, name)
+
+    async def _vendored(self, request: Request, name: str) -> None:
+        answer_file(request, f"vendor/{name}")
+
+    async def _search(self, request: Request) -> Any:
+        assert self._segments is not None
+        given = url_options(request, frozenset({"matching", "after", "limit"}))
+        most = min(parse_rows(given.get("limit", "50")) or MOST, MOST)
+        after = given.get("after", "")
+        found = self._segments.search(given.get("matching", ""), after, most, request.allowed)
+        return as_json(await found)
+
+    async def _segment(self, request: Request, segment: str) -> Any:
+        assert self._segments is not None
+        request.allowed.check_segment(check_segment_id(segment))
+        return as_json(await self._segments.segment(segment))
 
     async def _metrics(self, request: Request) -> Any:
         # Loaded when it is asked for: most processes are scraped, and clients import this.

@@ -56,6 +56,18 @@ def url_query(request: Request, known: frozenset[str]) -> UrlQuery:
     return UrlQuery(sql, options, decode_parameters(bind.encode()), reply)
 
 
+def url_options(request: Request, known: frozenset[str]) -> dict[str, str]:
+    """The parameters of a URL that asks no query.
+
+    :raises trough.errors.BadRequest: there are others, or one is given twice
+    """
+    given = _given(request)
+    if unknown := given.keys() - known:
+        names = ", ".join(sorted(unknown))[:200]
+        raise errors.BadRequest(f"unknown parameters: {names}", f"known: {', '.join(known)}")
+    return given
+
+
 def _given(request: Request) -> dict[str, str]:
     found: dict[str, str] = {}
     if len(request.args) > _MOST_PARAMETERS:

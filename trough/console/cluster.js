@@ -1,0 +1,120 @@
+// The page Cluster: problems first, then the servers. It asks again every few seconds.
+import {bytes, count, getJson, h, moment, problem} from "./dom.js";
+import {RowTable} from "./table.js";
+import {drawChart} from "./chart.js";
+
+const SECONDS = 5;
+const KEPT = 3600 / SECONDS;
+
+// By the section of the operator's guide that a text names: the command that says more.
+const COMMANDS = {
+  "Promotions fail": "trough-admin status",
+  "HDFS is away": "hdfs dfsadmin -report",
+  "A worker dies": "trough-admin workers",
+  "A disk is full": "df -h $LOCAL_DATA",
+  "RethinkDB is gone altogether": "systemctl status rethinkdb",
+  "The leader's rounds fail": "journalctl -u trough-sync",
+  "The leader dies or hangs": "trough-admin status",
+  "No cold worker lives": "systemctl status trough-worker",
+};
+
+export function problemsOf(status) {
+  const found = [];
+  const add = (text, section) => found.push({text, section: section || (/\(see ([^)]+)\)/.exec(text) || [])[1] || ""});
+  const metadata = status.metadata || {};
+  if (metadata.away_since) add(`The metadata store does not answer since ${moment(metadata.away_since)}: ${metadata.reason}`, "RethinkDB is gone altogether");
+  if (!status.ready) add("This server is not ready.", "A process does not start");
+  if (status.role === "worker") {
+    if (status.aside.length) add(`${count(status.aside.length)} files of unpromoted writes are kept aside.`, "States of a segment");
+    if (status.disk.refused_writes || status.disk.refused_promotions) add(`Since the start ${count(status.disk.refused_writes)} writes and ${count(status.disk.refused_promotions)} promotions were refused for lack of disk.`, "A disk is full");
+    return found;
+  }
+  if (!status.leader && !metadata.away_since) add("No sync server leads.", "The leader dies or hangs");
+  for (const worker of status.workers) {
+    if (worker.trouble) add(`${worker.node}: ${worker.trouble}`);
+    if (worker.available_bytes <= 0 && worker.capacity > 0) add(`${worker.node} has no room left.`, "A disk is full");
+  }
+  const leadership = status.leadership || {};
+  const placement = leadership.placement;
+  if (leadership.stopped) add(`The leader's rounds fail: ${leadership.stopped}`, "The leader's rounds fail");
+  if (leadership.storage_away) add("Canonical storage is away.", "HDFS is away");
+  if (leadership.doubting_a_loss) add("Many segments are missing from canonical storage at once; nothing is taken away yet.", "HDFS is away");
+  if (placement) {
+    const dead = Object.entries(placement.workers).filter(([, each]) => ["dead", "waiting"].includes(each.state)).map(([name]) => name);
+    if (dead.length) add(`Workers that are not alive: ${dead.join(", ")}.`, "A worker dies");
+    if (placement.lost_copies) add(`Segments lack ${count(placement.lost_copies)} copies.`, "A worker dies");
+  }
+  if (!status.workers.length && !metadata.away_since) add("No worker lives.", "A worker dies");
+  return found;
+}
+
+function shownProblem({text, section}) {
+  const more = section ? h("div", {class: "soft"}, `Operator's guide: ${section}.`, COMMANDS[section] ? [" Try: ", h("code", {}, COMMANDS[section])] : null) : null;
+  return problem(text, more);
+}
+
+function facts(status) {
+  if (status.role === "worker") {
+    return [["Segments", count(status.segments)], ["Local copies", `${bytes(status.bytes)} of ${bytes(status.capacity)}`], ["Written here", count(status.writable_count)],
+      ["Not promoted", `${count(status.unpromoted.count)} segments, ${bytes(status.unpromoted.bytes)}${status.unpromoted.oldest ? `, since ${moment(status.unpromoted.oldest)}` : ""}`],
+      ["Transfers", count(Object.keys(status.transfers).length)], ["Executors started again", count(status.executors.restarts)], ["Storage", status.storage.url]];
+  }
+  const placement = (status.leadership || {}).placement || {};
+  return [["Leader", `${status.leader || "nobody"}, generation ${status.generation}`], ["Workers", count(status.workers.length)], ["Write locks", count(status.write_locks ?? 0)],
+    ["Segments in storage", placement.segments === undefined ? "ask the leader" : count(placement.segments)], ["Copies on the way", count(placement.moving ?? 0)], ["Storage", status.storage.url]];
+}
+
+function rowsOf(status) {
+  if (status.role === "worker") return [["Executor", "queries", "writes", "blocked", "memory"], status.executors.executors.map((each) => [each.name, each.queries, each.writes, each.held_up ? "yes" : "", bytes(each.memory)])];
+  const placed = ((status.leadership || {}).placement || {}).workers || {};
+  return [["Worker", "state", "ring", "load", "free", "capacity", "last heartbeat"], status.workers.map((each) => [each.node, each.draining ? "draining" : (placed[each.node] || {}).state || "live", (placed[each.node] || {}).ring ?? null,
+    Number(each.load.toFixed(2)), bytes(each.available_bytes), bytes(each.capacity), moment(each.last_heartbeat)])];
+}
+
+export async function clusterPage(main) {
+  const problems = h("section", {"aria-label": "Problems"});
+  const about = h("dl");
+  const as = h("p", {class: "soft"});
+  const table = new RowTable("Servers");
+  const curve = h("div", {class: "chart"});
+  const points = [];
+  let before = null;
+  let timer = 0;
+  let known = "";
+  let gone = false;
+
+  async function look() {
+    try {
+      const status = await getJson("/status");
+      if (gone) return;
+      const found = problemsOf(status);
+      // Said again only when it changes, for the sake of screen readers.
+      if (JSON.stringify(found) !== known) {
+        known = JSON.stringify(found);
+        problems.replaceChildren(...(found.length ? found.map(shownProblem) : [h("p", {class: "good"}, "No problems.")]));
+      }
+      about.replaceChildren(...facts(status).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+      const [columns, rows] = rowsOf(status);
+      if (table.columns.length !== columns.length) table.setColumns(columns);
+      table.rows = rows;
+      if (table.sorted) { const {place, down} = table.sorted; table.rows.sort((a, b) => (a[place] < b[place] ? -1 : a[place] > b[place] ? 1 : 0) * (down ? -1 : 1)); }
+      table.draw();
+      const now = Date.now() / 1000;
+      const total = Object.values(status.requests).flatMap((each) => Object.values(each)).reduce((a, b) => a + b, 0);
+      if (before) points.push([new Date(now * 1000).toISOString(), Math.max(0, total - before.total) / (now - before.now)]);
+      before = {total, now};
+      points.splice(0, points.length - KEPT);
+      if (points.length > 1) drawChart(curve, ["time", "requests a second"], points, {kind: "line", x: 0, y: 1, zero: true});
+      as.textContent = `As of ${moment(now)}`;
+    } catch (error) {
+      if (gone) return;
+      known = "";
+      problems.replaceChildren(problem(error.message));
+    }
+    if (!gone) timer = setTimeout(look, SECONDS * 1000);
+  }
+
+  main.append(h("h1", {}, "Cluster"), problems, about, h("h2", {}, "Servers"), table.element, h("h2", {}, "Requests a second, at this server"), curve, as);
+  await look();
+  return () => { gone = true; clearTimeout(timer); };
+}
