@@ -4,9 +4,13 @@ A Trough of its own, with two executors, serves the segments, and the Twisted cl
 line is measured in one run with its baseline, GATHER and SQLite in turn: the machine is shared,
 so what counts is the ratio of the two medians. Answers are compared, too. There are two worlds,
 200 segments of 20,000 rows and 10,000 segments of 200 rows, and the tables of TPC-H over 16
-segments, which SQLite has indexes for.
+segments, which SQLite has indexes for. Nothing is kept of an answer meanwhile.
 
-    python bench/bench_gather.py [--world few|many|tpch] [--repeat N] [--part SHARE] [--only WORD]
+The fourth world is 100,000 segments of 20 rows, and a question that is asked again: with all that
+is kept, with what the worker kept alone, and after a change of one segment.
+
+    python bench/bench_gather.py [--world few|many|tpch|kept] [--repeat N] [--part SHARE]
+        [--only WORD]
 """
 
 from __future__ import annotations
@@ -245,9 +249,11 @@ def comparable(rows: list[Any]) -> list[str]:
 
 async def measure(world: World, queries: list[Query], place: int, repeat: int) -> None:
     """All queries, on a server."""
-    server = Server(world.home, EXECUTORS="2", KEPT_HANDLES="6000")
+    server = Server(world.home, EXECUTORS="2", KEPT_HANDLES="6000", RESULT_CACHE="0")
     server.start()
-    cluster = Cluster(open_metadata(f"sqlite://{world.home}/registry.db", reactor), reactor)
+    cluster = Cluster(
+        open_metadata(f"sqlite://{world.home}/registry.db", reactor), reactor, kept_answers=0
+    )
     try:
         wait_until_served(server, len(world.names))
         await cluster.open()
@@ -256,6 +262,51 @@ async def measure(world: World, queries: list[Query], place: int, repeat: int) -
     finally:
         await cluster.close()
         server.stop()
+
+
+async def measure_kept(world: World) -> None:
+    """A question that is asked again."""
+    server = Server(world.home, EXECUTORS="2", KEPT_HANDLES="6000")
+    server.start()
+    url = f"sqlite://{world.home}/registry.db"
+    cluster = Cluster(open_metadata(url, reactor), reactor)
+    forgetful = Cluster(open_metadata(url, reactor), reactor, kept_answers=0)
+    try:
+        wait_until_served(server, len(world.names))
+        await cluster.open()
+        await forgetful.open()
+        _, expected = bare(world.union, GROUPED)
+        server.reset_peak()
+        peak = server.peak()
+        for what, asked in (
+            ("the first time", cluster),
+            ("again", cluster),
+            ("again, by what the worker kept", forgetful),
+        ):
+            expected = await kept_line(asked, world, what, expected, server)
+        grown = (server.peak() - peak) >> 20
+        await cluster.write(world.names[0], "UPDATE crawled_url SET status_code = 500")
+        world.union.execute("UPDATE crawled_url SET status_code = 500 WHERE rowid <= 20")
+        _, expected = bare(world.union, GROUPED)
+        await kept_line(cluster, world, "one segment was written", expected, server)
+        await kept_line(cluster, world, "again", expected, server)
+        print(f"  the server's processes grew by {grown} MB")
+    finally:
+        await cluster.close()
+        await forgetful.close()
+        server.stop()
+
+
+async def kept_line(
+    cluster: Cluster, world: World, what: str, expected: list[Any], server: Server
+) -> list[Any]:
+    """One line about a question that is asked again; its answer."""
+    processors = Processors(server)
+    seconds, rows = await gathered(cluster, world.names, GROUPED)
+    used = processors.used()
+    assert comparable(rows) == comparable(expected), what
+    print(f"  {what:32} {seconds:8.3f} s {used:8.3f} s", flush=True)
+    return rows
 
 
 async def line(
@@ -286,21 +337,29 @@ async def line(
 
 async def run(arguments: argparse.Namespace) -> None:
     """One world after the other."""
-    worlds = ("few", "many", "tpch") if arguments.world is None else (arguments.world,)
+    worlds = ("few", "many", "tpch", "kept") if arguments.world is None else (arguments.world,)
     for name in worlds:
         queries = [
             each for each in (TPCH if name == "tpch" else QUERIES) if arguments.only in each.what
         ]
         with tempfile.TemporaryDirectory(prefix="trough-bench-") as home:
-            segments, rows = {"few": (200, 20_000), "many": (10_000, 200), "tpch": (16, 15_000)}[
-                name
-            ]
+            segments, rows = {
+                "few": (200, 20_000),
+                "many": (10_000, 200),
+                "tpch": (16, 15_000),
+                "kept": (100_000, 20),
+            }[name]
             segments = max(2, int(segments * arguments.part))
             world = World(Path(home), segments)
             if name == "tpch":
                 world.fill_tpch(rows)
             else:
                 world.fill(rows)
+            if name == "kept":
+                print(f"{segments:,} segments x {rows:,} rows, asked again     GATHER  CPU of all")
+                await measure_kept(world)
+                world.union.close()
+                continue
             what = (
                 f"{segments:,} segments x {rows:,} {'orders in all' if name == 'tpch' else 'rows'}"
             )
@@ -315,7 +374,7 @@ async def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the arguments, and run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--world", choices=("few", "many", "tpch"))
+    parser.add_argument("--world", choices=("few", "many", "tpch", "kept"))
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--part", type=float, default=1.0, help="of the segments")
     parser.add_argument("--only", default="", help="a word of the lines that are measured")

@@ -11,10 +11,17 @@ import pytest_twisted
 from executor_pools import pids
 from kept_worlds import kept_world
 from towns import Found
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from waiting import until
 
 from trough import errors
+from trough.executors.pool.pool import ReadLimits
 from trough.model import canonical_path
+from trough.protocols.line.arguments import QueryArguments
+from trough.protocols.line.kept_reply import KeptReply
+from trough.protocols.line.replies import QueryReply, Reply
 
 GROUPED = "SELECT n, count(*) FROM t GROUP BY n ORDER BY n"
 ensure = pytest_twisted.ensureDeferred
@@ -370,3 +377,77 @@ async def test_what_is_explained_fails_as_it_would(tmp_path):
         ):
             with pytest.raises(errors.BadSql):
                 await world.gathered(["a"], sql)
+
+
+class Sent:
+    """A connection that keeps what is sent on it."""
+
+    jobs_paused = False
+    client = "test"
+
+    def __init__(self):
+        self.data = b""
+        self.over = Deferred()
+
+    def send(self, data):
+        self.data += data
+
+    def ended(self, reply):
+        self.over.callback(None)
+
+    def seconds(self):
+        return reactor.seconds()
+
+
+@ensure
+async def test_what_is_kept_waits_for_its_reader(tmp_path):
+    """While the reader is slow nothing is sent; later pauses and a cancellation do no harm."""
+    async with kept_world(tmp_path) as world:
+        for segment in "abc":
+            await world.put(segment, 1)
+        await world.gathered([*"abc"], GROUPED)
+        sql = "SELECT n FROM t"
+        for _ in range(2):
+            connection = Sent()
+            reply = Reply(connection, "t", 0)
+            kept = KeptReply(
+                world.queries,
+                QueryArguments((*"abc",), None, None, None, None, sql, True),
+                ReadLimits(60.0),
+                [world.segments.get(segment).target for segment in "abc"],
+                reply,
+                QueryReply(reply),
+            )
+            reply.follow(kept)
+            kept.pause()
+            await deferLater(reactor, 0.01)
+            assert connection.data == b""
+            kept.resume()
+            await connection.over
+            for harmless in (kept.pause, kept.resume, kept.cancel):
+                harmless()
+            lines = connection.data.decode().splitlines()
+            assert lines[-1].startswith("t END segments=3 failed=0 rows=3 "), lines
+        assert " kept=3 version=" in lines[-1]
+
+
+@ensure
+async def test_a_cancelled_question_ends_once(tmp_path):
+    """Before anything is sent, and with an error."""
+    async with kept_world(tmp_path) as world:
+        await world.put("a", 1)
+        connection = Sent()
+        reply = Reply(connection, "t", 0)
+        kept = KeptReply(
+            world.queries,
+            QueryArguments(("a",), None, None, None, None, "SELECT n FROM t", True),
+            ReadLimits(60.0),
+            [world.segments.get("a").target],
+            reply,
+            QueryReply(reply),
+        )
+        reply.follow(kept)
+        reply.cancel()
+        reply.cancel()
+        await connection.over
+        assert connection.data.startswith(b"t ERR cancelled ")

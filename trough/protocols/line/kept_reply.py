@@ -53,6 +53,7 @@ class KeptReply:
         self._rest: list[Target] = []
         self._job: Job | None = None
         self._paused = False
+        self._sent_all = False
         receiver.version = lambda segments: queries.remember(self._query, segments)
         self._sending = cooperate(self._send())
         self._sending.whenDone().addCallbacks(self._sent, self._stopped)
@@ -70,7 +71,7 @@ class KeptReply:
         """See :class:`trough.protocols.line.replies.Job`."""
         if self._job is not None:
             self._job.pause()
-        elif not self._paused:
+        elif not (self._paused or self._sent_all):
             self._paused = True
             self._sending.pause()
 
@@ -98,6 +99,7 @@ class KeptReply:
 
     def _sent(self, _: object) -> None:
         """Ask what is left."""
+        self._sent_all = True
         if not self._rest:
             self._receiver.finished(Outcome())
             return
@@ -116,6 +118,7 @@ class KeptReply:
             self._receiver.finished(Outcome(error=error))
 
     def _stopped(self, failure: Failure) -> None:
+        self._sent_all = True
         if isinstance(failure.value, errors.TroughError):
             self._receiver.finished(Outcome(error=failure.value))
         elif not failure.check(TaskStopped):
