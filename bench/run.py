@@ -7,13 +7,15 @@ cores. Memory is that of all server processes, each at its own peak during the m
 The CPU that they used for one unit of work tells more than the rate where others use the
 machine.
 
-    python bench/run.py [--quick] [--only WORD]
+    python bench/run.py [--quick] [--tls] [--only WORD]
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import sqlite3
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,7 @@ from table import Table, Work, machine
 from trough_server import Server
 
 from trough.model import canonical_path
+from trough.tls.authority import CA_CERTIFICATE, make_ca, make_certificate
 
 GROUP_BY = "SELECT status_code, count(*), sum(size) FROM crawled_url GROUP BY status_code"
 POINT = "SELECT url, status_code, size FROM crawled_url WHERE id = {}"
@@ -67,15 +70,31 @@ class Bench:
     """The measurements, on one server.
 
     :param tree: whose Trough is measured; None for that of this file
+    :param tls: whether server and clients speak TLS
     """
 
-    def __init__(self, home: Path, scale: Scale, tree: Path | None = None) -> None:
+    def __init__(
+        self, home: Path, scale: Scale, tree: Path | None = None, tls: bool = False
+    ) -> None:
         self.home = home
         self.scale = scale
-        self.server = Server(
-            home, tree, EXECUTORS="2", WRITE_LOCK_IDLE="86400", KEPT_HANDLES="6000"
-        )
+        settings = {"EXECUTORS": "2", "WRITE_LOCK_IDLE": "86400", "KEPT_HANDLES": "6000"}
+        self._scheme = "https" if tls else "http"
+        self._context = ssl.create_default_context()
+        if tls:
+            settings |= self._certificate(home / "ca")
+        self.server = Server(home, tree, **settings)
         self.names = [f"{300_000 + number}" for number in range(scale.segments)]
+
+    def _certificate(self, directory: Path) -> dict[str, str]:
+        """Make one, and have the clients believe it; the server's settings."""
+        now = datetime.datetime.now(datetime.UTC)
+        make_ca(directory, now)
+        certificate, key = make_certificate(directory, ["127.0.0.1"], now)
+        ca = str(directory / CA_CERTIFICATE)
+        clients.use_tls(ca)
+        self._context.load_verify_locations(ca)
+        return {"TLS_CERT": str(certificate), "TLS_KEY": str(key), "TLS_CA": ca}
 
     # -- preparing ----------------------------------------------------------------
 
@@ -118,7 +137,8 @@ class Bench:
         import json
 
         with urllib.request.urlopen(
-            f"http://127.0.0.1:{self.server.ports['SYNC_LOCAL_PORT']}/status"
+            f"{self._scheme}://127.0.0.1:{self.server.ports['SYNC_LOCAL_PORT']}/status",
+            context=self._context,
         ) as response:
             return int(json.load(response)["segments"])
 
@@ -127,10 +147,10 @@ class Bench:
 
     def _provision(self, name: str) -> None:
         request = urllib.request.Request(
-            f"http://127.0.0.1:{self.server.ports['SYNC_SERVER_PORT']}/provision",
+            f"{self._scheme}://127.0.0.1:{self.server.ports['SYNC_SERVER_PORT']}/provision",
             f'{{"segment": "{name}"}}'.encode(),
         )
-        urllib.request.urlopen(request).read()
+        urllib.request.urlopen(request, context=self._context).read()
         self._write_once(name, SCHEMA)
 
     def _write_once(self, name: str, sql: str) -> None:
@@ -366,11 +386,12 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only show that it works")
+    parser.add_argument("--tls", action="store_true", help="server and clients speak TLS")
     parser.add_argument("--only", default="", help="measurements whose name has this in it")
     arguments = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory(prefix="trough-bench-") as home:
-        bench = Bench(Path(home), QUICK if arguments.quick else Scale())
+        bench = Bench(Path(home), QUICK if arguments.quick else Scale(), tls=arguments.tls)
         bench.prepare()
         table = Table(bench.server)
         try:
