@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fetch_hadoop
 import pytest
@@ -122,14 +122,14 @@ class HdfsServers:
         for name in ("hdfs", "datanode"):
             (self._configuration / "webapps" / name).mkdir(parents=True)
         (self._configuration / "log4j.properties").write_text(_LOG4J)
-        _write_xml(
+        write_xml(
             self._configuration / "core-site.xml",
             {
                 "fs.defaultFS": f"hdfs://127.0.0.1:{self._rpc}",
                 "hadoop.tmp.dir": self.directory / "tmp",
             },
         )
-        _write_xml(
+        write_xml(
             self._configuration / "hdfs-site.xml",
             {
                 "dfs.namenode.rpc-address": f"127.0.0.1:{self._rpc}",
@@ -218,7 +218,11 @@ def _jmx(port: int, name: str) -> dict[str, Any]:
     return beans[0] if beans else {}
 
 
-def _write_xml(path: Path, properties: dict[str, object]) -> None:
+AnyHdfs = TypeVar("AnyHdfs", bound=HdfsServers)
+
+
+def write_xml(path: Path, properties: dict[str, object]) -> None:
+    """Write a file of Hadoop's settings."""
     rows = "".join(
         f"<property><name>{name}</name><value>{value}</value></property>\n"
         for name, value in properties.items()
@@ -226,11 +230,14 @@ def _write_xml(path: Path, properties: dict[str, object]) -> None:
     path.write_text(f"<configuration>\n{rows}</configuration>\n")
 
 
-def started() -> HdfsServers:
-    """An HDFS that serves; the caller stops it."""
+def started(make: Callable[[Path], AnyHdfs]) -> AnyHdfs:
+    """An HDFS that serves; the caller stops it.
+
+    :param make: makes one in a directory
+    """
     for _ in range(3):
         directory = Path(tempfile.mkdtemp(prefix="trough-hdfs-"))
-        servers = HdfsServers(directory)
+        servers = make(directory)
         try:
             servers.start()
         except BaseException as error:
@@ -243,15 +250,20 @@ def started() -> HdfsServers:
     raise RuntimeError("no five ports stayed free for long enough to start HDFS")
 
 
-@pytest.fixture(scope="session")
-def hdfs() -> Iterator[HdfsServers]:
-    """An HDFS that serves, one for all tests; whoever stops a part starts it again."""
+def may_run() -> None:
+    """Skip the test where there is no HDFS, or fail it where there has to be one."""
     reason = fetch_hadoop.why_not()
     if reason and fetch_hadoop.must_have_it():
         pytest.fail(reason)
     if reason:
         pytest.skip(reason)
-    servers = started()
+
+
+@pytest.fixture(scope="session")
+def hdfs() -> Iterator[HdfsServers]:
+    """An HDFS that serves, one for all tests; whoever stops a part starts it again."""
+    may_run()
+    servers = started(HdfsServers)
     yield servers
     servers.stop()
     shutil.rmtree(servers.directory, ignore_errors=True)
