@@ -21,14 +21,17 @@ from waiting import EXPECTED_WITHIN, until
 from web_servers import Listening
 
 from trough import errors
-from trough.access.tokens import Credential
+from trough.access.gate import Gate
+from trough.access.rights import PEER, READ
+from trough.access.tokens import Credential, new_token
 from trough.client.http import Connections, NotSent
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.protocols.http.manager_client import ManagerClient
 from trough.protocols.http.server import Request, Resource, Site, write_json
 from trough.protocols.line.blocking import BlockingConnection
 from trough.protocols.line.server import LineServerFactory
-from trough.protocols.tls_listener import ServerTls, peer_certificate
+from trough.protocols.peer import shows_certificate
+from trough.protocols.tls_listener import ServerTls
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
 
@@ -39,11 +42,13 @@ UNKNOWN_CA = "its certificate is signed by a CA that is not known here"
 class Echo(Resource):
     """Says what it was sent, and whether by a process of the cluster."""
 
+    needs = PEER | READ
+
     def handler(self, request):
         return self.answer
 
     def answer(self, request: Request) -> None:
-        peer = peer_certificate(request.transport)
+        peer = shows_certificate(request.transport)
         write_json(request, 200, {"length": len(request.body()), "peer": peer})
 
 
@@ -53,21 +58,23 @@ def authority(tmp_path: Path) -> CertificateAuthority:
 
 
 @asynccontextmanager
-async def web(files: TlsFiles | None) -> AsyncIterator[Listening]:
+async def web(files: TlsFiles | None, gate: Gate | None = None) -> AsyncIterator[Listening]:
     """An HTTP server with these files; without any, one without TLS."""
-    site = Site(Echo(), reactor, 1 << 20)
+    site = Site(Echo(gate), reactor, 1 << 20)
     tls = ServerTls(files, reactor) if files is not None else None
     factory = site if tls is None else tls.listener(site, PLAIN)
     async with Listening(reactor, factory) as listening:
+        if gate is not None:
+            gate.serve(f"127.0.0.1:{listening.port}")
         yield listening
         assert not site.connections or await until(lambda: not site.connections, "closing")
 
 
 @asynccontextmanager
-async def line(files: TlsFiles | None) -> AsyncIterator[Listening]:
+async def line(files: TlsFiles | None, gate: Gate | None = None) -> AsyncIterator[Listening]:
     """Likewise of the line protocol."""
     role = CountRole(reactor)
-    served = LineServerFactory("worker", "w01", role.verbs(), reactor)
+    served = LineServerFactory("worker", "w01", role.verbs(), reactor, gate=gate)
     tls = ServerTls(files, reactor) if files is not None else None
     factory = served if tls is None else tls.listener(served, b"* BYE bad-request TLS\n")
     async with Listening(reactor, factory) as listening:
@@ -270,6 +277,35 @@ def ask_with(context: ssl.SSLContext, port: int) -> bytes:
         if not answer:
             raise ConnectionError("closed")
         return answer
+
+
+@pytest.mark.parametrize("token", ["peer", "all rights"])
+@pytest_twisted.ensureDeferred
+async def test_a_stolen_token_of_a_server_needs_its_certificate(authority, token):
+    """With TLS_PEER_CA the token of a server is taken from a process with a certificate alone;
+    one with all rights is a client's as well."""
+    text = new_token()
+    peer, chosen = (text, None) if token == "peer" else (None, text)
+    files = dataclasses.replace(authority.issue(), peer_ca=authority.ca)
+    client, credential = TlsFiles(ca=authority.ca), Credential.of(text)
+    gate = Gate(chosen or "another-token", peer, certificates=True)
+    async with web(files, gate) as web_port, line(files, gate) as line_port:
+        gate.serve(f"127.0.0.1:{line_port.port}")
+        for shown, is_peer in ((files, True), (client, False)):
+            how = ClientTls(shown, reactor, peers=is_peer)
+            manager = ManagerClient(reactor, credential, how)
+            pool = ConnectionPool(reactor, credential, how)
+            url = f"https://127.0.0.1:{web_port.port}/"
+            if is_peer or token == "all rights":
+                assert (await manager.call("POST", url, {"a": 1}))["length"] == 8
+                await pool.to(f"tls://127.0.0.1:{line_port.port}")
+            else:
+                with pytest.raises(errors.Unauthorized, match="certificate of this cluster"):
+                    await manager.call("POST", url, {"a": 1})
+                with pytest.raises(errors.Unauthorized, match="certificate of this cluster"):
+                    await pool.to(f"tls://127.0.0.1:{line_port.port}")
+            await manager.close()
+            await pool.close()
 
 
 @pytest_twisted.ensureDeferred

@@ -51,6 +51,7 @@ class Gate:
     :param peer: one that servers show each other; None: `token`
     :param path: of the token file
     :param addresses: ``host:port`` of ports of this process, as they are published; see `serve`
+    :param certificates: whether a token of servers has to come with a certificate of the cluster
     :param seconds: a clock that only counts
     :param now: the time of day, for tokens that expire
     :raises trough.errors.BadSettings: the token file cannot be used
@@ -62,6 +63,7 @@ class Gate:
         peer: str | None = None,
         path: Path | None = None,
         addresses: Iterable[str] = (),
+        certificates: bool = False,
         seconds: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -71,6 +73,7 @@ class Gate:
         #: What this process shows to others, or None.
         self.credential = Credential.of(own) if own else None
         self.wrong = WrongTokens(seconds)
+        self._certificates = certificates
         self._path = path
         self._addresses = list(addresses)
         self._seconds = seconds
@@ -119,6 +122,18 @@ class Gate:
         if stored is None or grant is None or not grant.rights or not is_token(token, stored):
             return None
         return grant
+
+    def check_certificate(self, grant: Grant, shows: Callable[[], bool]) -> None:
+        """Refuse a token that only servers have, where it comes from somebody else.
+
+        :param shows: whether the connection has a certificate of the cluster
+        :raises trough.errors.Unauthorized: it comes without one
+        """
+        if self._certificates and grant.rights == PEER and not shows():
+            raise errors.Unauthorized(
+                "the token of a server, without a certificate of this cluster",
+                "TLS_PEER_CA is set here: it has to be where the token is used",
+            )
 
     def _grant_of_unknown(self, header: bytes) -> Grant | None:
         if len(header) > _LONGEST:

@@ -23,3 +23,12 @@ def encrypts(transport: Any) -> bool:
     Such a one seems to have all that the transport below it has, which knows nothing of TLS.
     """
     return bool(INegotiated.providedBy(transport))
+
+
+def shows_certificate(transport: Any) -> bool:
+    """Whether the other end of a connection has shown a certificate of the cluster.
+
+    Only where TLS_PEER_CA is set is one asked for, and no other one gets this far.
+    """
+    certificate = getattr(transport, "getPeerCertificate", None)
+    return certificate is not None and certificate() is not None

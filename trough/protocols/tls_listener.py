@@ -90,15 +90,6 @@ def _report(text: str) -> None:
     _log.warn("TLS: {text}", text=text)
 
 
-def peer_certificate(transport: Any) -> bool:
-    """Whether the other end of a connection has shown a certificate of the cluster.
-
-    Only where TLS_PEER_CA is set is one asked for, and no other one gets this far.
-    """
-    certificate = getattr(transport, "getPeerCertificate", None)
-    return certificate is not None and certificate() is not None
-
-
 class _Connection(BufferingTLSTransport):
     """One connection; `_limit` is there until the handshake is over."""
 

@@ -35,7 +35,7 @@ from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
 from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.http.idle_timer import IdleTimer
 from trough.protocols.http.short_path import WholeRequest, whole_request
-from trough.protocols.peer import encrypts, peer_of
+from trough.protocols.peer import encrypts, peer_of, shows_certificate
 from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
@@ -630,6 +630,8 @@ class Resource(resource.Resource):
                 "this server wants a token", "send the header Authorization: Bearer TOKEN"
             )
         grant.check(self.needs)
+        if grant.rights == PEER:
+            self.gate.check_certificate(grant, lambda: shows_certificate(request.transport))
 
     def _refuse(self, request: Request, error: errors.Unauthorized) -> None:
         """Answer a client that has no token, or later if it has a wrong one."""

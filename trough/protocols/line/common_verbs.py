@@ -44,6 +44,9 @@ class Session(Protocol):
     def admit(self, grant: Grant) -> None:
         """The other side has authenticated."""
 
+    def shows_certificate(self) -> bool:
+        """Whether the other side is a process of the cluster by its certificate."""
+
     def after(self, seconds: float) -> Awaitable[None]:
         """Fires so many seconds later."""
 
@@ -111,6 +114,7 @@ def _admit_or_refuse(grant: Grant | None, reply: Reply) -> Awaitable[None] | Non
     session = _session(reply)
     # The last answer to a wrong one may still wait.
     if grant is not None and session.attempts < MAX_ATTEMPTS:
+        session.gate.check_certificate(grant, session.shows_certificate)
         session.admit(grant)
         reply.ok()
         return None

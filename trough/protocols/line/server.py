@@ -36,7 +36,7 @@ from trough.protocols.line.framing import FramingLimits, RequestParser
 from trough.protocols.line.messages import Greeting, format_error
 from trough.protocols.line.replies import Reply, Verb
 from trough.protocols.line.write_buffer import WriteBuffer
-from trough.protocols.peer import encrypts, peer_of
+from trough.protocols.peer import encrypts, peer_of, shows_certificate
 from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
@@ -314,6 +314,10 @@ class LineServer(Protocol):
         self._parser.set_limits(self._limits.peers)
         if isinstance(self._requests.refusal, errors.Unauthorized):
             self._requests.refusal = None
+
+    def shows_certificate(self) -> bool:
+        """See :class:`trough.protocols.line.common_verbs.Session`."""
+        return shows_certificate(self.transport)
 
     def after(self, seconds: float) -> Deferred[None]:
         """See :class:`trough.protocols.line.common_verbs.Session`."""
