@@ -200,6 +200,40 @@ async def test_draining_shows_at_a_terminal_how_long_it_takes(registry):
     assert await draining == admin.DONE
 
 
+class _Hurrying(Clock):
+    """A clock on which each look takes a second."""
+
+    def seconds(self):
+        self.rightNow += 1.0
+        return self.rightNow
+
+
+@pytest_twisted.ensureDeferred
+async def test_freeing_many_locks_shows_how_long_it_takes(registry):
+    """At a terminal: how many are free, of how many, and about how long the rest takes."""
+    for number in range(4):
+        await registry.metadata.take_lock(str(number), "gone")
+    output = _Terminal()
+    console = admin.Console(registry.metadata, io.StringIO(), output, _Hurrying())
+    await admin.free_locks(console, argparse.Namespace(node="gone", yes=True))
+    assert "2 of 4 segments freed" in output.getvalue() and " left; " in output.getvalue()
+    assert output.getvalue().endswith("\r\x1b[K4 write locks of gone are free.\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_promoting_before_a_drain_shows_how_far_it_is(registry):
+    """The line counts what failed, and is gone before the failures are named."""
+    await registry.fill()
+    for number in range(2):
+        await registry.metadata.take_lock(str(number), "w1")
+    output = _Terminal()
+    console = admin.Console(registry.metadata, io.StringIO(), output, _Hurrying())
+    options = argparse.Namespace(node="w1", wait=False, promote=True)
+    assert await admin.drain(console, options) == admin.FAILED
+    assert "1 of 2 segments promoted, 1 failed" in output.getvalue()
+    assert "\r\x1b[K  0: POST promote" in output.getvalue()
+
+
 @pytest_twisted.ensureDeferred
 async def test_draining_names_what_cannot_be_promoted(registry):
     """With the reason, and status 1; a worker that is not alive is refused."""

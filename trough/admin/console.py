@@ -11,6 +11,7 @@ from typing import TextIO
 from twisted.internet.interfaces import IReactorTime
 
 from trough import errors
+from trough.cli.progress import Progress
 from trough.metadata import Metadata
 from trough.tls import TlsFiles
 
@@ -34,6 +35,14 @@ class Console:
     def say(self, text: str) -> None:
         """Print a line."""
         print(text, file=self.output, flush=True)
+
+    def progress(self, total: int | None, verb: str, interrupt: str) -> Progress:
+        """The line that says how far something is; drawn at a terminal only.
+
+        :param interrupt: what Ctrl-C does
+        """
+        terminal = self.output if self.output.isatty() else None
+        return Progress(terminal, total, verb, self.clock.seconds, interrupt)
 
     def table(self, *rows: Iterable[object]) -> None:
         """Print rows in columns, the first row being the heading."""

@@ -14,7 +14,6 @@ from trough import errors, model
 from trough.admin import probe
 from trough.admin.console import DONE, FAILED, Console, insist, listed, moment
 from trough.admin.promoting import living_worker, promote_all
-from trough.cli.progress import Progress
 from trough.metadata import Metadata
 from trough.shell.output.sections import counted
 
@@ -76,8 +75,7 @@ class _DrainReport:
         self._locks: list[str] = []
         self._most = 0
         self._said = -REPORT
-        terminal = console.output if console.output.isatty() else None
-        self.progress = Progress(terminal, None, "moved", console.clock.seconds, _INTERRUPT)
+        self.progress = console.progress(None, "moved", _INTERRUPT)
 
     def has(self, locks: list[str], copies: int) -> None:
         """It has write locks of these segments, and so many copies."""
@@ -216,8 +214,14 @@ async def _warn_of_locks(console: Console, node: str, locks: Sequence[model.Lock
 
 
 async def _free(console: Console, node: str, locks: Sequence[model.Lock]) -> None:
-    for lock in locks:
-        await console.metadata.release_lock(lock)
+    progress = console.progress(len(locks), "freed", "Ctrl-C stops")
+    try:
+        for lock in locks:
+            await console.metadata.release_lock(lock)
+            progress.done += 1
+            progress.draw()
+    finally:
+        progress.clear()
     console.say(f"{len(locks)} write locks of {node} are free.")
 
 

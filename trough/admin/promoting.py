@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from trough import errors
 from trough.access.tokens import Credential
@@ -55,17 +55,24 @@ async def promote_all(console: Console, worker: Worker) -> bool:
 
 
 async def _promote(
-    console: Console, manager: ManagerClient, worker: Worker, segments: Iterable[str]
+    console: Console, manager: ManagerClient, worker: Worker, segments: Sequence[str]
 ) -> dict[str, str]:
     """What cannot be promoted, and why."""
-    failed = {}
+    failed: dict[str, str] = {}
     url = f"{worker.manager_url}promote"
-    for segment in segments:
-        try:
-            await manager.call("POST", url, {"segment": segment}, PROMOTION_TIMEOUT)
-        except errors.TroughError as reason:
-            lock = await console.metadata.lock_of(segment)
-            # A worker that is drained gives up a lock as soon as its segment is promoted.
-            if lock is not None and lock.node == worker.node:
-                failed[segment] = " ".join(str(reason).split())
+    progress = console.progress(len(segments), "promoted", "Ctrl-C stops")
+    try:
+        for segment in segments:
+            progress.draw()
+            try:
+                await manager.call("POST", url, {"segment": segment}, PROMOTION_TIMEOUT)
+            except errors.TroughError as reason:
+                lock = await console.metadata.lock_of(segment)
+                # A worker that is drained gives up a lock as soon as its segment is promoted.
+                if lock is not None and lock.node == worker.node:
+                    failed[segment] = " ".join(str(reason).split())
+            progress.done += 1
+            progress.failed = len(failed)
+    finally:
+        progress.clear()
     return failed
