@@ -161,6 +161,11 @@ def test_files_that_another_user_owns(place):
     registry = {"TROUGH_URL": f"sqlite://{place.path}/registry.db"}
     cases = [(script, DOES[script], secret, "secret.yml") for script in scripts()]
     cases += [(script, DOES[script], registry, "registry.db") for script in scripts()]
+    closed = place.path / "closed"
+    closed.mkdir(mode=0o700)
+    os.chown(closed, NOBODY, NOBODY)
+    beyond = {"TROUGH_URL": f"sqlite://{closed}/registry.db"}
+    cases += [(script, DOES[script], beyond, "Permission denied") for script in scripts()]
     resume = ["--segment", "s", "--resume", place.path / "journal", "{file}"]
     cases.append(("trough-load", resume, registry, "journal"))
     data = {"LOCAL_DATA": str(place.path / "data"), "HOSTNAME": "w"}
@@ -170,4 +175,17 @@ def test_files_that_another_user_owns(place):
     for script, arguments, environment, reason in cases:
         status, printed = place.run(script, arguments, UNPRIVILEGED, **environment)
         assert status > 0 and reason in printed, printed
-        assert "Traceback" not in printed, printed
+        assert "Traceback" not in printed and "[Errno" not in printed, printed
+
+
+@pytest.mark.parametrize("script", scripts())
+def test_a_reader_of_the_completion_that_leaves(script):
+    """It is no error of the tool: nothing is printed about it."""
+    run = subprocess.run(
+        ["sh", "-c", f'"{BIN / script}" --print-completion bash | true'],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=EXPECTED_WITHIN,
+    )
+    assert run.stderr == ""

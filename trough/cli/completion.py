@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +23,11 @@ class _Print(argparse.Action):
     ) -> None:
         import shtab  # takes its time, and is needed here only
 
-        print(shtab.complete(parser, str(values)))
+        try:
+            print(shtab.complete(parser, str(values)), flush=True)
+        except BrokenPipeError:
+            # Whoever read it has gone; the interpreter would try to flush it once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         parser.exit()
 
 

@@ -45,10 +45,19 @@ def registry_url(given: str | None, environ: Mapping[str, str]) -> str:
 def check_file(address: SqliteAddress | RethinkAddress) -> None:
     """Look for the registry's file, if the store is one.
 
-    :raises trough.errors.Unavailable: it is not there
+    :raises trough.errors.Unavailable: it is not there, or cannot be looked at
     """
     # Opening it would create it, and a tool has nothing to say to an empty registry.
-    if isinstance(address, SqliteAddress) and not address.path.exists():
+    if not isinstance(address, SqliteAddress):
+        return
+    try:
+        there = address.path.exists()
+    except OSError as error:
+        raise errors.Unavailable(
+            f"the registry {address.path} cannot be read: {error.strerror}",
+            "run this as a user who may, or name another registry with -u",
+        ) from error
+    if not there:
         raise errors.Unavailable(
             f"there is no registry {address.path}",
             "is Trough running? `make run` starts one; -u names another",

@@ -165,7 +165,9 @@ class Database:
                 raise errors.BadSettings(f"{self.path} is not a registry: {error}") from error
             raise errors.Unavailable(f"the registry {self.path}: {error}") from error
         except OSError as error:
-            raise errors.Unavailable(f"the registry {self.path}: {error}") from error
+            raise errors.Unavailable(
+                f"the registry {self.path}: {error.strerror or error}"
+            ) from error
 
 
 class DatabasePool:
