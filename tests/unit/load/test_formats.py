@@ -741,6 +741,8 @@ def warc_record(name, block=HTTP, kind="response", length=None):
     ("wrong", "reason"),
     [
         (warc_record("a", length=len(HTTP) - 3), "Content-Length is wrong"),
+        (warc_record("a", "", length=-1), "Content-Length is no number: '-1'"),
+        (warc_record("a", "", length="abc"), "Content-Length is no number: 'abc'"),
         (warc_record("a").replace("WARC-Target-URI", "X"), "no url"),
         (warc_record("a").replace("2026-01", "2026-13"), "no such time"),
     ],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trough import errors
-from trough.load.formats.captures import host_of, moment
+from trough.load.formats.captures import host_of, moment, shown
 from trough.load.records import DamagedEnd, Reading, Records, Row, Skipped, Unusable
 from trough.load.sources import Source
 
@@ -109,8 +109,7 @@ def _read_whole(number: int, record: Any) -> bytes:
 
     :raises DamagedEnd: the file ends before
     """
-    content = record.rec_headers.get_header("Content-Length")
-    if record.length is None or not _is_number(content):
+    if record.length is None:
         raise DamagedEnd(
             f"record {number} has no Content-Length, or the file ends within it: "
             "where the next one begins is unknown"
@@ -126,6 +125,9 @@ def _read_whole(number: int, record: Any) -> bytes:
 
 def _row(number: int, record: Any, head: bytes, records: Any, filename: str) -> Row:
     headers = record.rec_headers
+    content = headers.get_header("Content-Length")
+    if not _is_number(content):
+        raise Unusable(f"its Content-Length is no number: {shown(content)}")
     url = headers.get_header("WARC-Target-URI") or "-"
     url = url.removeprefix("<").removesuffix(">")
     mimetype, status, payload = _content(record, head, url)
@@ -148,7 +150,7 @@ def _row(number: int, record: Any, head: bytes, records: Any, filename: str) -> 
             int(record.rec_type == "revisit"),
             filename,
             offset,
-            int(headers.get_header("Content-Length")),
+            int(content),
             host_of(url),
         ),
     )
