@@ -278,6 +278,18 @@ def test_damaged_cdxj_is_skipped(line, reason):
     assert isinstance(skipped, Skipped) and reason in skipped.reason
 
 
+def test_a_request_in_a_cdxj_is_no_capture():
+    """OpenWayback's have the type of each record; what is left out is counted."""
+    notes = []
+    text = "".join(
+        f'(com,example,)/> 2014-01-27T17:12:00Z {kind} {{"uri": "http://example.com/"}}\n'
+        for kind in ("request", "response", "metadata", "request", "revisit")
+    )
+    found = read("cdxj", text, note=notes.append)
+    assert [(first, row["is_duplicate"]) for first, _, row in found] == [(2, 0), (5, 1)]
+    assert notes == ["records that are no responses and are not stored: 1 metadata, 2 request"]
+
+
 def test_the_real_cdxj_is_whole():
     """Every line of the real sample is a capture, the revisits without a status."""
     found, name, _ = loaded(sample("iana.cdxj"))

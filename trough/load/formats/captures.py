@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from trough.load.records import Row, Unusable
+from trough.load.records import Reading, Row, Unusable
 
 #: Columns of a capture from an index.
 COLUMNS = (
@@ -167,3 +167,10 @@ def by_name(line: int, found: Mapping[str, Any], **more: str) -> Row:
     if isinstance(ref, str) and ref.startswith("warcfile:"):
         fields["g"], _, fields["V"] = ref.removeprefix("warcfile:").rpartition("#")
     return capture(line, fields)
+
+
+def note_others(others: Mapping[str, int], reading: Reading) -> None:
+    """Report how many records of which types are no captures."""
+    if others:
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
+        reading.note(f"records that are no responses and are not stored: {counts}")

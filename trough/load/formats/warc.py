@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from trough import errors
-from trough.load.formats.captures import host_of, moment, shown
+from trough.load.formats.captures import host_of, moment, note_others, shown
 from trough.load.records import DamagedEnd, Reading, Records, Row, Skipped, Unusable
 from trough.load.sources import Source
 
@@ -83,9 +83,7 @@ def _rows(records: Any, reading: Reading, filename: str) -> Records:
     except Exception as error:
         # warcio raises its own, zlib's, and whatever a damaged header makes int() raise.
         raise _damage(number, error) from error
-    if others:
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
-        reading.note(f"records that are no responses and are not stored: {counts}")
+    note_others(others, reading)
 
 
 def _damage(number: int, error: Exception) -> errors.TroughError:
