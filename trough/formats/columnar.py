@@ -176,18 +176,18 @@ def _type_of(pyarrow: Any, values: Sequence[Any]) -> Any:
 
 
 def _array(pyarrow: Any, field: Any, values: Sequence[Any]) -> Any:
-    wanted: Any = {
-        pyarrow.int64(): int,
-        pyarrow.float64(): (int, float),
-        pyarrow.binary(): bytes,
-    }.get(field.type, str)
-    for value in values:
-        if value is not None and not isinstance(value, wanted):
-            raise errors.BadRequest(
-                f"column {safe(field.name)} holds values of several types, and a column of"
-                f" this format has one",
-                f"for example CAST({field.name} AS TEXT)",
-            )
+    kinds: dict[Any, set[type]] = {
+        pyarrow.int64(): {int},
+        pyarrow.float64(): {int, float},
+        pyarrow.binary(): {bytes},
+    }
+    wanted = kinds.get(field.type, {str})
+    if not set(map(type, values)) - {type(None)} <= wanted:
+        raise errors.BadRequest(
+            f"column {safe(field.name)} holds values of several types, and a column of"
+            f" this format has one",
+            f"for example CAST({field.name} AS TEXT)",
+        )
     try:
         return pyarrow.array(values, field.type)
     except (pyarrow.ArrowInvalid, UnicodeEncodeError) as error:

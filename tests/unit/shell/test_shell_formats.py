@@ -31,6 +31,32 @@ def rendered(name, columns=COLUMNS, rows=ROWS, **options):
     return renderer.begin() + renderer.rows(rows) + renderer.end()
 
 
+_CELLS = st.one_of(
+    st.none(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+    st.binary(max_size=3),
+    st.text(max_size=4),
+    st.sampled_from(["", " a", "a ", "1", "-1.5e3", "x'00", "a\nb", "a\rb", "\\", "\t", '"', ","]),
+)
+
+
+@given(
+    name=st.sampled_from(["CSV", "TSV"]),
+    columns=st.integers(1, 3),
+    kinds=st.data(),
+)
+def test_a_column_at_a_time_writes_what_a_cell_at_a_time_does(name, columns, kinds):
+    """Whatever the values of a column have in common."""
+    texts = st.lists(st.text(max_size=3) | _CELLS.filter(lambda v: isinstance(v, str)), min_size=5)
+    one = st.one_of(st.lists(_CELLS, min_size=5), texts, st.lists(st.integers(), min_size=5))
+    rows = list(zip(*[kinds.draw(one)[:5] for _ in range(columns)], strict=True))
+    renderer = FORMATS[name]([f"c{place}" for place in range(columns)], RenderOptions())
+    separator, end = ("\t", "\n") if name == "TSV" else (",", "\r\n")
+    by_cell = "".join(separator.join(map(renderer._cell, row)) + end for row in rows)
+    assert renderer.rows(rows) == by_cell
+
+
 def test_chart_draws_names_as_bars_and_dates_as_a_line():
     """The longest bar belongs to the largest number; dates are in their order."""
     bars = rendered("CHART", ["host", "n"], [["x.org", 40], ["y\x1b", 10]]).splitlines()
