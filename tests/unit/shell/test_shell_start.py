@@ -8,6 +8,7 @@ NOT_NEEDED = {
     "sqlglot",
     "yaml",
     "certifi",
+    "hmac",
     "prompt_toolkit",
     "pygments",
     "pysqlite3",

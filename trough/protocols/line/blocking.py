@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable, Iterator
 
 from trough import errors
-from trough.access.tokens import Credential
 from trough.model import line_host_and_port
 from trough.protocols.line.framing import ReplyParser
 from trough.protocols.line.messages import (
@@ -115,6 +114,8 @@ class BlockingConnection:
             return
         if token is None:
             raise errors.Unauthorized(f"{greeting.node} wants a token", "none is configured")
+        from trough.access.tokens import Credential  # whose hashes take long to import
+
         credential = Credential.of(token)
         self._send(format_request(b"0", b"CHALLENGE"))
         nonce = str(parse_fields(_answered(replies)).get("nonce", ""))
