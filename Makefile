@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: search explore run shell check test cover lint docs man bench checker clean
+.PHONY: fuzz search explore run shell check test cover lint docs man bench checker clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -49,6 +49,10 @@ search: .venv/tested
 explore: .venv/tested
 	PYTHONPATH=tests/support $(BIN)/python tests/support/replication_explorer.py 600
 
+# Hostile bytes for parsers, frames, files and rows, for an hour: does anything break?
+fuzz: .venv/fuzzed
+	PYTHONPATH=tests/support $(BIN)/python tests/support/fuzz.py 3600
+
 # Manual pages of the tools, in build/man.
 man: .venv/documented
 	$(BIN)/python docs/manpages.py build/man
@@ -79,6 +83,10 @@ clean:
 	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt
 	@touch $@
 
+.venv/fuzzed: .venv/tested requirements/fuzz.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
 .venv/documented: .venv/installed requirements/docs.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/docs.txt
 	@touch $@
@@ -92,3 +100,5 @@ lock: .venv/installed
 	$(LOCK) --output-file requirements/run.txt
 	$(LOCK) --extra test --output-file requirements/test.txt
 	$(LOCK) --extra docs --output-file requirements/docs.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-header --upgrade requirements/fuzz.in --output-file requirements/fuzz.txt

@@ -67,7 +67,7 @@ ROOM = 256 << 10
 class Catalogue:
     """The database of local copies at `path`.
 
-    :raises trough.errors.BadSettings: it was written by a later version of Trough
+    :raises trough.errors.BadSettings: it was written by a later version of Trough, or is damaged
     :raises trough.errors.DiskFull: no room for what SQLite needs to open it
     """
 
@@ -80,6 +80,8 @@ class Catalogue:
             self._database.close()
             if isinstance(error, sqlite3.OperationalError) and _is_full(error):
                 raise self._no_room(error) from error
+            if isinstance(error, sqlite3.DatabaseError):
+                raise self._damaged(error) from error
             raise
 
     def _open(self) -> None:
@@ -123,10 +125,16 @@ class Catalogue:
         self._database.close()
 
     def entries(self) -> list[Entry]:
-        """All local copies, by segment id."""
-        rows = self._database.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM local_copy ORDER BY segment"
-        )
+        """All local copies, by segment id.
+
+        :raises trough.errors.BadSettings: the database is damaged
+        """
+        try:
+            rows = self._database.execute(
+                f"SELECT {', '.join(_COLUMNS)} FROM local_copy ORDER BY segment"
+            ).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
         found = [Entry(*row) for row in rows]
         for entry in found:
             entry.unpromoted = bool(entry.unpromoted)
@@ -166,10 +174,19 @@ class Catalogue:
         try:
             with transaction(self._database):
                 yield
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.IntegrityError):
+                raise  # a mistake of ours
             if _is_full(error):
                 raise self._no_room(error) from error
             raise errors.Unavailable(f"the catalogue {self._path}: {error}") from error
+
+    def _damaged(self, reason: object) -> errors.BadSettings:
+        return errors.BadSettings(
+            f"the catalogue {self._path} is damaged: {reason}",
+            "keep LOCAL_DATA aside, for writes in it that were not promoted, and start with an "
+            "empty one",
+        )
 
     def _no_room(self, error: sqlite3.Error) -> errors.DiskFull:
         message = f"no room for the catalogue {self._path}: {error}"

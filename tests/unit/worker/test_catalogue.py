@@ -117,3 +117,12 @@ def test_a_file_of_every_released_version_is_opened(tmp_path):
             entry = Entry("a", "a.sqlite", 5, 6, "sha256:00", 3, True, "sha256:11", 7, 8)
             assert catalogue.entries() == [entry]
             catalogue.close()
+
+
+@pytest.mark.parametrize("content", [b"no database", b"SQLite format 3\0" + b"\xab" * 5000])
+def test_a_damaged_catalogue_is_refused(tmp_path, content):
+    """Its error names the file and what to do, instead of being SQLite's own."""
+    path = tmp_path / "catalogue.db"
+    path.write_bytes(content)
+    with pytest.raises(errors.BadSettings, match=r"is damaged: .*keep LOCAL_DATA aside"):
+        Catalogue(path)

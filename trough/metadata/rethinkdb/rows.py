@@ -422,7 +422,8 @@ def _file(path: str, locate: Locate) -> dict[str, str]:
 
 def inventory(row: Row | None) -> Inventory:
     """Whether all segments are listed."""
-    return Inventory(bool(row["known"]), row["change"]) if row else Inventory()
+    row = row or {}
+    return Inventory(_field(row, "known", False), _field(row, "change", 0))
 
 
 # -- schemas -----------------------------------------------------------------------

@@ -262,8 +262,9 @@ class Request(server.Request):
         return self.grant
 
     def header(self, name: str) -> list[str]:
-        """All values of a header."""
-        return list(self.requestHeaders.getRawHeaders(name, []))
+        """All values of a header; a client may send what is no UTF-8."""
+        values = self.requestHeaders.getRawHeaders(name.encode(), [])
+        return [value.decode("utf-8", "replace") for value in values]
 
     def body(self) -> bytes:
         """The whole body."""

@@ -75,11 +75,11 @@ def deliver(listener: QueryListener, word: bytes, rest: bytes) -> None:
     elif word == b"COLS":
         listener.columns(_segment(first), decoded(decode_names, body))
     elif word == b"DONE":
-        listener.done(_segment(first), int(body))
+        listener.done(_segment(first), decoded(int, body))
     elif word == b"FAIL":
         listener.failed(_segment(first), parse_error(body))
     elif word == b"STATE":
-        listener.state(_segment(first), body.decode())
+        listener.state(_segment(first), body.decode("utf-8", "replace"))
 
 
 # What version 1 sends; later fields follow these, or whatever order they come in is
@@ -90,7 +90,14 @@ _PLAIN_END = re.compile(
 
 
 def parse_summary(rest: bytes) -> Summary:
-    """How a query ended, out of the rest of its ``END``."""
+    """How a query ended, out of the rest of its ``END``.
+
+    :raises trough.errors.ProtocolError: it cannot be read
+    """
+    return decoded(_summary, rest)  # type: ignore[no-any-return]
+
+
+def _summary(rest: bytes) -> Summary:
     plain = _PLAIN_END.match(rest)
     if plain is not None:
         segments, failed, rows, ms = map(int, plain.groups()[:4])
@@ -105,14 +112,14 @@ def parse_summary(rest: bytes) -> Summary:
 
 
 def decoded(decode: Callable[[bytes], Any], text: bytes) -> Any:
-    """JSON of a line.
+    """A value that a line has.
 
-    :raises trough.errors.ProtocolError: it is none
+    :raises trough.errors.ProtocolError: it has none
     """
     try:
         return decode(text)
-    except ValueError as error:
-        raise errors.ProtocolError(f"the server sent no JSON: {text[:80]!a}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise errors.ProtocolError(f"the server sent what cannot be read: {text[:80]!a}") from error
 
 
 def _segment(word: bytes) -> str:

@@ -151,7 +151,7 @@ def _text(value: str) -> str:
 def _blob(value: dict[str, str]) -> bytes:
     try:
         return b64decode(value["blob"], validate=True)
-    except (binascii.Error, TypeError, ValueError) as error:
+    except (binascii.Error, KeyError, TypeError, ValueError) as error:
         raise errors.BadRequest(f"not the base64 of a blob: {error}") from error
 
 
