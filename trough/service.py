@@ -39,6 +39,7 @@ from trough.metadata.open import open_metadata
 from trough.metadata.schemas import Schemas
 from trough.metrics.totals import RequestTotals
 from trough.model import Leader, Worker
+from trough.protocols.address_limit import AddressLimit
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.browser_guard import BrowserGuard
 from trough.protocols.http.connection_table import ConnectionTable
@@ -205,7 +206,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     StopHook(lambda: _awaited(storage.close())).setServiceParent(stack)
     StopHook(tasks.close).setServiceParent(stack)
     schemas = Schemas(metadata, tasks)
-    connections = ConnectionTable(reactor.seconds)
+    connections = ConnectionTable(reactor.seconds, each=settings.connections_per_address)
     bunch = FlushBatch(reactor)
     encoders = EncoderPool(reactor)
     StopHook(encoders.close).setServiceParent(stack)
@@ -552,6 +553,7 @@ def _listen_line(
             connections=most_line_connections(),
         ),
         totals=totals,
+        addresses=AddressLimit(settings.connections_per_address, common.reactor.seconds),
     )
     StopHook(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, factory, _PLAIN_LINE)

@@ -37,6 +37,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "SYNC_SERVER_PORT": (7005, "7005", 7005),
     "SYNC_LINE_PORT": (7006, "7006", 7006),
     "AUTH_TOKEN": ("correct-horse", "correct-horse", "correct-horse"),
+    "CONNECTIONS_PER_ADDRESS": (100, "100", 100),
     "TOKENS_FILE": ("/etc/trough/tokens.json",) * 3,
     "PEER_TOKEN": (f"trough_{'0' * 16}_{'x' * 43}",) * 3,
     "AUDIT_LOG": ("/var/log/trough/audit.log",) * 3,
@@ -212,6 +213,7 @@ WRONG: dict[str, list[object]] = {
     "MAX_LINE": [0, 8191, "8 kB", 1.5, True, 2**63],
     "COLD_CACHE_BYTES": [-1, 1.5, True, "x", 2**63],
     "RUN_AS_COLD_STORAGE_NODE": [1, 0, "yes", "true"],
+    "CONNECTIONS_PER_ADDRESS": [-1, 1.5, "many", True, 1_000_001],
     "AUDIT_SQL": [1, 0, "yes", "true"],
     "INSECURE": [1, 0, "yes", "true"],
     "COLD_STORAGE_PATH": [

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 
 from twisted.logger import Logger
+
+from trough.util.addresses import network_of
 
 _log = Logger()
 
@@ -59,7 +60,7 @@ class WrongTokens:
 
         :param client: ``host:port``
         """
-        address, now = _address_of(client), self._seconds()
+        address, now = network_of(client), self._seconds()
         tries = self._tries.pop(address, None) or _Tries(0.0, now)
         self._tries[address] = tries
         tries.count = max(0.0, tries.count - (now - tries.last) / FORGIVEN) + 1
@@ -79,7 +80,7 @@ class WrongTokens:
     def answered(self, client: str) -> None:
         """One that had to wait was answered, or is gone."""
         self._waiting -= 1
-        tries = self._tries.get(_address_of(client))
+        tries = self._tries.get(network_of(client))
         if tries is not None and tries.waiting:
             tries.waiting -= 1
 
@@ -93,15 +94,3 @@ class WrongTokens:
             wrong=self._wrong,
         )
         self._log_after = now + _LOG_EVERY
-
-
-def _address_of(client: str) -> str:
-    """A client's address; of IPv6 the network, since one client has all of its addresses."""
-    host = client.rpartition(":")[0] or client
-    try:
-        address = ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
-        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
-    return host

@@ -138,6 +138,11 @@ class Settings:
     line_port: int = _key(_PORT, 6440, "Port of a worker for the line protocol.")
     sync_server_port: int = _key(_PORT, 6111, "Port of a sync server over HTTP.")
     sync_line_port: int = _key(_PORT, 6110, "Port of a sync server for the line protocol.")
+    connections_per_address: int = _key(
+        Integer(0, 1_000_000),
+        4000,
+        "Connections that one address may have over HTTP, and to a line port; 0: no limit.",
+    )
     http_hosts: tuple[str, ...] | None = _key(
         Hosts(),
         None,

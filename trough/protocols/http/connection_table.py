@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from itertools import chain, islice
 from typing import Any, Protocol
 
 from twisted.logger import Logger
+
+from trough.protocols.address_limit import AddressLimit
+from trough.util.addresses import network_of
 
 _log = Logger()
 
 #: The share of a process's descriptors that HTTP connections may take.
 _SHARE = 2
+
+#: Connections that are looked at to find one of an address; some milliseconds.
+_LOOKED_AT = 1000
 
 #: Seconds between two entries in the log about a full table.
 _LOG_EVERY = 60.0
@@ -25,6 +32,9 @@ _LOG_EVERY = 60.0
 
 class Connection(Protocol):
     """What the table needs of a connection."""
+
+    #: Who is at the other end.
+    client: str
 
     def make_room(self) -> None:
         """Close it now; it is idle, or is not served at all."""
@@ -35,13 +45,20 @@ class ConnectionTable:
 
     :param seconds: a clock that only counts
     :param most: connections; None: half of the descriptors that the process may have
+    :param each: connections of one address; 0: any number. A new one replaces one of its own
     """
 
-    def __init__(self, seconds: Callable[[], float], most: int | None = None) -> None:
+    def __init__(
+        self,
+        seconds: Callable[[], float],
+        most: int | None = None,
+        each: int = 0,
+    ) -> None:
         if most is None:
             files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
             most = max(files // _SHARE, 16)
         self.most = most
+        self._addresses = AddressLimit(each, seconds)
         self._seconds = seconds
         self._all: set[Connection] = set()
         # Both in the order in which they became idle.
@@ -55,16 +72,31 @@ class ConnectionTable:
 
     def joined(self, connection: Connection) -> None:
         """Count a new connection; close another one, or it, if there is no room for it."""
+        if not self._addresses.joined(connection.client) and not self._replaces(connection):
+            connection.make_room()
+            return
         if len(self._all) >= self.most:
             self._log_that_it_is_full()
             oldest = next(iter(self._strangers or self._idle), None)
             if oldest is None:
+                self._addresses.left(connection.client)
                 connection.make_room()
                 return
             self.left(oldest)
             oldest.make_room()
         self._all.add(connection)
         self._strangers[connection] = None
+
+    def _replaces(self, connection: Connection) -> bool:
+        """Close one of the same address that is idle; whether there is one."""
+        wanted = network_of(connection.client)
+        idle = islice(chain(self._strangers, self._idle), _LOOKED_AT)
+        oldest = next((each for each in idle if network_of(each.client) == wanted), None)
+        if oldest is None:
+            return False
+        self.left(oldest)
+        oldest.make_room()
+        return self._addresses.joined(connection.client)
 
     def began(self, connection: Connection) -> None:
         """A request has come, at least its headers: the connection is not idle."""
@@ -78,7 +110,9 @@ class ConnectionTable:
 
     def left(self, connection: Connection) -> None:
         """The connection is gone; without effect on one that made room."""
-        self._all.discard(connection)
+        if connection in self._all:
+            self._all.discard(connection)
+            self._addresses.left(connection.client)
         self.began(connection)
 
     def _log_that_it_is_full(self) -> None:

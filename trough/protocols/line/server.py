@@ -30,6 +30,7 @@ from trough import errors
 from trough.access.gate import Gate
 from trough.access.rights import ANYBODY, Grant
 from trough.metrics.totals import RequestTotals
+from trough.protocols.address_limit import AddressLimit
 from trough.protocols.line.common_verbs import common_verbs
 from trough.protocols.line.dispatch import Requests
 from trough.protocols.line.framing import FramingLimits, RequestParser
@@ -41,6 +42,9 @@ from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
 
+
+#: Seconds between two entries in the log about a full port.
+_LOG_EVERY = 60.0
 
 #: Seconds that requests have to answer once a shutdown has cancelled them.
 CANCEL_SECONDS = 2.0
@@ -345,6 +349,7 @@ class LineServerFactory(Factory):
     :param gate: knows what tokens give; None: nobody is asked for one
     :param bunch: that of what answers the requests; None: of its own
     :param totals: count requests; None: of its own
+    :param addresses: how many connections of one address; None: any number
     """
 
     noisy = False
@@ -359,8 +364,11 @@ class LineServerFactory(Factory):
         gate: Gate | None = None,
         bunch: FlushBatch | None = None,
         totals: RequestTotals | None = None,
+        addresses: AddressLimit | None = None,
     ) -> None:
         self.node = node
+        self._addresses = addresses or AddressLimit(0, clock.seconds)
+        self._log_after = 0.0
         self.bunch = bunch or FlushBatch(clock)
         self.verbs = {**verbs, **common_verbs()}
         totals = totals or RequestTotals()
@@ -382,11 +390,15 @@ class LineServerFactory(Factory):
 
     def joined(self, connection: LineServer) -> None:
         """A connection was made."""
+        if not self._addresses.joined(connection.client):
+            connection.transport.abortConnection()
+            return
         self._connections.add(connection)
         if self._drained is not None:
             connection.drain()
         elif len(self._connections) > self.limits.connections:
             most = self.limits.connections
+            self._log_that_it_is_full(most)
             if len(self._connections) > most + max(most // 8, 1):
                 # Many are being told so, and each takes a descriptor until it has read it.
                 connection.transport.abortConnection()
@@ -395,9 +407,22 @@ class LineServerFactory(Factory):
 
     def left(self, connection: LineServer) -> None:
         """A connection is gone."""
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.discard(connection)
+            self._addresses.left(connection.client)
         if self._drained is not None and not self._connections and not self._drained.called:
             self._drained.callback(None)
+
+    def _log_that_it_is_full(self, most: int) -> None:
+        now = self.clock.seconds()
+        if now < self._log_after:
+            return
+        self._log_after = now + _LOG_EVERY
+        _log.warn(
+            "{most} connections to a port of the line protocol, which is all; further ones are "
+            "refused. LimitNOFILE allows more.",
+            most=most,
+        )
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, let those under way end, say BYE, close.
