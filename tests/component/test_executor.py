@@ -113,7 +113,7 @@ class Front:
         """Send a query."""
         deadline = time.monotonic() + seconds
         shape = (deadline, limit, framing, "t", window)
-        self.send((ipc.READ, number, text, None, *shape, client, stays, list(targets)))
+        self.send((ipc.READ, number, text, None, *shape, client, stays, False, list(targets)))
 
     def next(self):
         """The next message."""
@@ -274,8 +274,8 @@ def test_what_is_cancelled_or_dropped_before_it_began_is_not_begun(front, target
     deadline = time.monotonic() + LONG
     shape = (deadline, 0, 0, "t", 1 << 20)
     front.send(
-        (ipc.READ, 1, "SELECT 1", None, *shape, "a", False, [target]),
-        (ipc.READ, 2, "SELECT 1", None, *shape, "b", False, missing),
+        (ipc.READ, 1, "SELECT 1", None, *shape, "a", False, False, [target]),
+        (ipc.READ, 2, "SELECT 1", None, *shape, "b", False, False, missing),
         (ipc.CANCEL, 1),
         (ipc.DROP, 2, frozenset({0, 2})),
     )

@@ -137,6 +137,27 @@ async def test_a_worker_itself_finds_out_what_moves(tmp_path, sql):
 
 
 @ensure
+async def test_nothing_of_virtual_tables_is_kept(tmp_path):
+    """They compile statements of their own, so it is not known whether the text was compiled."""
+    async with kept_world(tmp_path) as world:
+        await world.controller.provision("w1", "default")
+        await world.written("w1", "CREATE TABLE t (n INTEGER); INSERT INTO t VALUES (1)")
+        await world.publish("w1", writable=True)
+        for expected in (1, 1):
+            await world.cluster.query(["w1"], "SELECT n FROM t", listener=Found(), keep=True).done
+            assert len(world.queries.results) == expected
+        await world.written(
+            "w1",
+            "CREATE VIRTUAL TABLE pages USING fts5(text); INSERT INTO pages VALUES ('a tree')",
+        )
+        for _ in range(3):
+            for sql in ("SELECT n FROM t", "SELECT random() FROM pages WHERE pages MATCH 'tree'"):
+                found = Found()
+                tally = await world.cluster.query(["w1"], sql, listener=found, keep=True).done
+                assert tally.complete and tally.kept == 0 and tally.versions is None
+
+
+@ensure
 async def test_errors_are_not_kept(tmp_path):
     """A segment that failed is asked again, and its failure is told again."""
     async with kept_world(tmp_path) as world:

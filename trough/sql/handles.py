@@ -25,12 +25,13 @@ class Handle:
     :ivar page_limit: pages that the file may grow to; 0 where nothing was said of that
     :ivar writable: whether the file is being written
     :ivar makes_json: whether it was given the function that JSON by SQLite needs
+    :ivar virtual: whether the segment has virtual tables; None where nobody has looked
     :ivar repeats: for SQL texts whether they give the same again while the file is the same
     """
 
     __slots__ = (
         *("connection", "cursor", "generation", "makes_json"),
-        *("names", "page_limit", "path", "repeats", "segment", "writable"),
+        *("names", "page_limit", "path", "repeats", "segment", "virtual", "writable"),
     )
 
     def __init__(
@@ -44,6 +45,7 @@ class Handle:
         self.writable = writable
         self.names: dict[str, Any] = {}
         self.repeats: dict[str, bool] = {}
+        self.virtual: bool | None = None
         self.makes_json = False
         self.page_limit = 0
 

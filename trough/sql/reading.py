@@ -37,6 +37,10 @@ _READ = Mode.READ
 _MANY = 100
 
 
+# Only virtual tables have no page of their own.
+_VIRTUAL = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND rootpage = 0"
+
+
 class Reader:
     """Runs queries; one of a process."""
 
@@ -87,7 +91,8 @@ class Reader:
         the file is the same.
 
         SQLite reports the functions of a text, and of views in it, when it compiles the text.
-        So it is known for a text that was compiled in here, and doubted for any other.
+        So it is known for a text that was compiled in here, and doubted for any other. A virtual
+        table compiles statements of its own at any time: where there are any, it is not known.
         """
         sandbox = self._sandbox
         sandbox.selects = sandbox.moving = 0
@@ -99,8 +104,17 @@ class Reader:
         if sandbox.selects:
             if len(repeats) >= sqlite.KEPT_STATEMENTS:
                 repeats.clear()
-            repeats[text] = not sandbox.moving
+            repeats[text] = not (sandbox.moving or self._has_virtual_tables(handle))
         return answer, not sandbox.moving and repeats.get(text, False)
+
+    def _has_virtual_tables(self, handle: Handle) -> bool:
+        if handle.virtual is None or handle.writable:
+            try:
+                cursor = self._engine.own(handle.connection, _VIRTUAL)
+                handle.virtual = cursor.fetchone() is not None
+            except sqlite.Error:  # the answer is whole all the same; it is only not kept
+                return True
+        return handle.virtual
 
     def _failed(self, error: BaseException, path: str, handle: Handle | None) -> errors.TroughError:
         connection = None if handle is None else handle.connection
