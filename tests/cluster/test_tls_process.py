@@ -97,6 +97,12 @@ def secured(tmp_path_factory) -> Iterator[Secured]:
         secured.database.kill()
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handshakes may take long on a machine that has much else to do."""
+    monkeypatch.setattr("trough.client.http.CONNECT_SECONDS", GIVE_UP)
+
+
 def test_a_client_that_exists(secured):
     """The blocking client provisions, writes, reads and promotes, with the reader's user."""
     with secured.client() as client:

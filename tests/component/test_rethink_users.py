@@ -10,7 +10,9 @@ import pytest_twisted
 from certificates import CertificateAuthority
 from rethinkdb_server import RethinkServer
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
+from waiting import GIVE_UP, until
 
 from trough import errors
 from trough.admin.console import Console
@@ -127,10 +129,13 @@ async def test_a_ca_that_does_not_fit(locked, tmp_path):
     """Twisted's and the blocking driver both name host and fault, and nothing is sent plain."""
     other = CertificateAuthority(tmp_path / "other").ca
     address = locked.address("admin", "superuser", other)
-    store = open_metadata(str(address), reactor, user="admin", ca=other, patience=1.0)
-    with pytest.raises(errors.Unavailable, match="CA that is not known here: see RETHINKDB_TLS"):
-        await store.open()
+    store = open_metadata(str(address), reactor, user="admin", ca=other, patience=GIVE_UP)
+    opening = Deferred.fromCoroutine(store.open())
+    reason = "CA that is not known here: see RETHINKDB_TLS"
+    await until(lambda: store.absence and reason in store.absence.reason, "the reason")
     await store.close()
+    with pytest.raises(errors.Cancelled):
+        await opening
     with pytest.raises(errors.Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
         await deferToThread(BlockingRethink(address).leader)
     with pytest.raises(errors.BadSettings, match="RETHINKDB_TLS: /none"):
