@@ -144,12 +144,7 @@ def _blob(value: dict[str, str]) -> bytes:
 
 def can_compress(name: str) -> bool:
     """Whether a compression's library is there."""
-    if name == "zstd":
-        try:
-            import zstandard  # noqa: F401
-        except ImportError:
-            return False
-    return name in ("gzip", "zstd")
+    return name == "gzip" or (name == "zstd" and columnar.is_installed("zstandard"))
 
 
 def _compressor(name: str) -> Any:

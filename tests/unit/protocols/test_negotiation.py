@@ -1,5 +1,8 @@
 """In which format and compression a request is answered."""
 
+import subprocess
+import sys
+
 import pytest
 
 from trough import errors
@@ -46,6 +49,16 @@ def test_compression_is_what_the_client_takes(encodings, expected):
     """The best one of those that it names, and none that it does not."""
     assert reply_for("csv", [], encodings).compression == expected
     assert reply_for("parquet", [], encodings).compression == ""
+
+
+def test_to_offer_a_format_loads_no_library():
+    """Loading pyarrow would hold the reactor for a second."""
+    code = (
+        "import sys; from trough.protocols.http.negotiation import reply_for;"
+        "reply_for('arrow', [], ['zstd']); reply_for('csv', [], ['zstd']);"
+        "sys.exit(len({'pyarrow', 'zstandard'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_a_format_that_is_not_known_is_refused():
