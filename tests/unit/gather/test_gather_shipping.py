@@ -80,6 +80,65 @@ def test_what_is_not_asked_of_all_ways_changes_nothing(cluster: Cluster, sql: st
     agrees(cluster, sql)
 
 
+def _by(function: str, condition: str) -> str:
+    """A SELECT that numbers rows."""
+    over = "PARTITION BY n ORDER BY k DESC, kind"
+    return f"SELECT n, k, {function}() OVER ({over}) AS r FROM item WHERE {condition}"
+
+
+@pytest.mark.parametrize(
+    ("sql", "most"),
+    [
+        (f"SELECT k FROM ({_by('row_number', 'k > 3')}) WHERE r <= 3", 3),
+        (f"SELECT * FROM ({_by('rank', 'kind > 0')}) AS q WHERE q.r < 3 AND k > 9", 2),
+        (f"WITH q AS ({_by('dense_rank', '1 < k')}) SELECT max(k) FROM q WHERE 2 >= r", 2),
+        (f"WITH q(a, b, c) AS ({_by('row_number', 'k = k')}) SELECT b FROM q WHERE c = 2", 2),
+        (
+            f"SELECT q.k, day FROM ({_by('row_number', 'k > 3')}) q"
+            " JOIN sale s ON q.n = s.n WHERE r BETWEEN 1 AND 2",
+            2,
+        ),
+    ],
+)
+def test_of_numbered_rows_only_the_first_are_shipped(cluster: Cluster, sql: str, most: int) -> None:
+    """The first of each group in a segment, where the query asks for the first of all."""
+    agrees(cluster, sql)
+    assert f"WHERE `trough number` <= {most}" in cluster.asked[-1][0]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        f"SELECT count(*) FROM ({_by('row_number', 'k > 3')}) WHERE r >= 3",
+        f"SELECT count(*) FROM ({_by('row_number', 'k > 3')}) WHERE r <= 3 OR k = 9",
+        f"SELECT count(*) FROM ({_by('rank', 'n IN (SELECT n FROM sale)')}) WHERE r < 3",
+        f"SELECT count(*) FROM ({_by('rank', 'k > 3')}) a, ({_by('rank', '1')}) b"
+        " WHERE a.r < 3 AND b.r < 4",
+        f"WITH q AS ({_by('rank', 'k > 3')}) SELECT count(*) FROM q WHERE r < 3"
+        " UNION ALL SELECT count(*) FROM q",
+        "SELECT count(*) FROM sale s LEFT JOIN"
+        f" ({_by('rank', 'k > 3')}) q ON q.n = s.n WHERE r <= 2 OR r IS NULL",
+        "SELECT * FROM (SELECT n, row_number() OVER (ORDER BY k) AS r,"
+        " count(*) OVER (PARTITION BY n) FROM item) WHERE r <= 3",
+        "SELECT * FROM (SELECT n, ntile(3) OVER (ORDER BY k) AS r FROM item) WHERE r <= 1",
+        "SELECT * FROM (SELECT n, row_number() OVER () AS r FROM item) WHERE r <= 0",
+        "SELECT * FROM (SELECT kind, max(k), rank() OVER (ORDER BY max(k)) AS r FROM item"
+        " GROUP BY kind) WHERE r <= 2",
+    ],
+)
+def test_other_numbers_need_all_rows(cluster: Cluster, sql: str) -> None:
+    """The answer is SQLite's where the first rows of each segment are not enough."""
+    agrees(cluster, sql)
+    assert "trough number" not in cluster.asked[-1][0]
+
+
+def test_columns_of_which_nothing_is_asked_stay_where_they_are(cluster: Cluster) -> None:
+    """EXISTS asks whether there is a row, and not what it has."""
+    sql = "SELECT n FROM sale s WHERE EXISTS (SELECT * FROM item i WHERE i.n = s.n AND i.k > 250)"
+    agrees(cluster, sql)
+    assert "`kind`" not in cluster.asked[-1][0]
+
+
 def agrees(cluster: Cluster, sql: str) -> None:
     expected = union_of(cluster, SCRIPT).execute(sql).fetchall()
     assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
