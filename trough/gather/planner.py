@@ -220,10 +220,18 @@ class _Planning:
                 return plan
         if self.within and asks:
             raise errors.BadSql(
-                f"this cannot be divided within segments: {reason}",
-                "without WITHIN SEGMENTS it runs over the tables of all segments",
+                f"this cannot be divided within segments: {reason}", self._way_out()
             )
         return self._shipped(catalogue, prepared, form, reason)
+
+    def _way_out(self) -> str:
+        """What can be asked instead of what cannot be divided within segments."""
+        sql, parameters = self.original
+        try:
+            plan(sql, self.schema, parameters=parameters, now=self.now)
+        except errors.TroughError:
+            return "ask its segments one by one, without GATHER"
+        return "without WITHIN SEGMENTS it runs over the tables of all segments"
 
     def _divided(
         self, catalogue: UnionDatabase, prepared: Prepared, form: NormalForm
