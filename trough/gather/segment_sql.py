@@ -114,19 +114,39 @@ def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Ada
     # A part of the tree does not have what the whole one reads.
     around = {each.alias: table_of(each) for each in outermost}
 
-    def change(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Column):
-            source = source_of(node)
-            key = around.get(node.table, "") if source is None else table_of(source)
-            column = lacking.get(key, {}).get(sqlite_helpers.folded(node.name))
-            return node if column is None else _nothing(column)
+    def change_column(node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, exp.Column):
+            return node
+        source = source_of(node)
+        key = around.get(node.table, "") if source is None else table_of(source)
+        name = sqlite_helpers.folded(node.name)
+        column = lacking.get(key, {}).get(name)
+        if column is not None:
+            return _nothing(column)
+        if name in _TRUTH and key and named and lacking[key]:
+            numbered = quoted_name(_number_of(union.tables[key], name))
+            return exp.Column(this=numbered, table=node.args["table"].copy())
+        return node
+
+    def change_table(node: exp.Expr) -> exp.Expr:
         if key := table_of(node):
             assert isinstance(node, exp.Table)
             if key not in variant.tables or (named and lacking[key]):
                 return _look_alike(union.tables[key], variant.tables.get(key), node)
         return node
 
-    return lambda node: node.transform(change)
+    # Columns first: they are found by the tables that they are of.
+    return lambda node: node.transform(change_column).transform(change_table)
+
+
+#: A column of a subquery that is called so goes by its number.
+_TRUTH = ("true", "false")
+
+
+def _number_of(whole: TableShape, name: str) -> str:
+    """What SQLite calls a column of this name in a subquery that stands for a table."""
+    names = [sqlite_helpers.folded(each.name) for each in (*whole.columns, *whole.hidden)]
+    return f"column{names.index(name) + 1}"
 
 
 def _lacking(whole: TableShape, table: TableShape | None) -> dict[str, Column]:

@@ -439,3 +439,25 @@ def test_two_tables_may_have_one_name_in_two_subqueries() -> None:
         alone = union_of(Cluster({name: cluster.segments[name]}), script)
         whole += alone.execute(rows).fetchall()
     assert exact_rows(cluster.gather(rows, within=True), False) == exact_rows(whole, False)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        'SELECT l."true", r.d FROM u AS l NATURAL FULL JOIN t AS r WHERE l."true" IS NOT 9',
+        'SELECT l."true", l.n, r.d FROM u AS l JOIN t AS r USING (n) WHERE l."true" > 0',
+        'SELECT "true" FROM u WHERE "true" = 1 AND n IN (SELECT n FROM t)',
+    ],
+)
+def test_a_table_with_a_column_true_is_stood_for(sql: str) -> None:
+    """SQLite numbers a column of a subquery that is called so."""
+    script = 'CREATE TABLE t (n, d); CREATE TABLE u (n, c, "true" INT)'
+    cluster = Cluster()
+    cluster.add("s0", script, {"t": [(1, 2), (3, 4)], "u": [(1, 1, 1), (5, 5, 0)]})
+    cluster.add("s1", "CREATE TABLE t (n, d)", {"t": [(1, 7)]})
+    cluster.add("s2", 'CREATE TABLE t (n); CREATE TABLE u ("true" INT, n)', {"u": [(1, 3)]})
+    whole = []
+    for name in cluster.segments:
+        alone = union_of(Cluster({name: cluster.segments[name]}), script)
+        whole += alone.execute(sql).fetchall()
+    assert exact_rows(cluster.gather(sql, within=True), False) == exact_rows(whole, False)
