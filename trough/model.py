@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from trough import errors
@@ -274,18 +274,31 @@ class Copy:
     last_heartbeat: float = 0.0
 
 
+#: ``dirty_since`` of a lock under which everything is promoted.
+CLEAN = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Lock:
     """The write lock of a segment: at most one worker writes it.
 
     :ivar epoch: grows every time the lock of this segment changes hands, and never
         goes back, even after the lock was released
+    :ivar dirty_since: since when there may be writes in no canonical copy, in seconds since the
+        epoch; :data:`CLEAN`: there are none; None: not known, as of a lock that an earlier
+        version took. Locks are compared without it
     """
 
     segment: str
     node: str
     epoch: int
     acquired_on: float = 0.0
+    dirty_since: float | None = field(default=None, compare=False)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether all that was written under it is in the canonical copy."""
+        return self.dirty_since == CLEAN
 
 
 @dataclass(frozen=True, slots=True)

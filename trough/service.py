@@ -74,6 +74,7 @@ from trough.util.readiness import ReadinessNotifier
 from trough.util.services import FatalExit, Listener, ServiceStack, StartHook, StopHook
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
+from trough.worker.aside_files import AsideFiles
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController, Timing
 from trough.worker.data_directory import DataDirectory, check_apart
@@ -391,7 +392,8 @@ def _listen_as_worker(
     StopHook(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.tasks).table()
     _listen_line(common, "LINE_PORT", "worker", verbs, totals)
-    manager = ManagerResource(controller, common.schemas, gate, totals=totals)
+    aside = AsideFiles(controller)
+    manager = ManagerResource(controller, common.schemas, gate, totals=totals, aside=aside)
     _listen_http(common, "SYNC_LOCAL_PORT", manager, MAX_MANAGER_BODY, totals)
     writes = WriteResource(queries, proxy, gate)
     _listen_http(common, "WRITE_PORT", writes, settings.max_write_body, totals)
@@ -515,7 +517,8 @@ def _leadership(common: _Common) -> Leadership:
     )
     planning = ThreadPoolService("trough-planning", 1, common.reactor)
     planning.setServiceParent(common.stack)
-    return Leadership(common.metadata, common.storage, policy, planning, common.reactor)
+    tls = common.settings.tls
+    return Leadership(common.metadata, common.storage, policy, planning, common.reactor, tls)
 
 
 # -- listening -------------------------------------------------------------------------

@@ -28,8 +28,11 @@ from trough.model import READ, Leader, Worker, canonical_path, check_segment_id,
 from trough.protocols.http.manager_client import PROMOTION_TIMEOUT, ManagerClient
 from trough.storage import Storage
 from trough.util.periodic import Periodic
+from trough.util.trouble_log import Section, TroubleLog
 
 _log = Logger()
+
+_REFUSED = "provisionings refused"
 
 #: A bit less than the seconds that existing clients wait for provisioning.
 PROVISION_TIMEOUT = 590.0
@@ -76,6 +79,7 @@ class MasterSyncController(service.MultiService):
         self._heard = clock.seconds()
         self._overview = ClusterStatus(metadata, clock)
         self._holders = LockHolders(metadata, holder_wait, clock)
+        self._troubles = TroubleLog(clock)
         Periodic("election", election_cycle, self._campaign, clock).setServiceParent(self)
 
     # -- leadership ------------------------------------------------------------
@@ -166,6 +170,17 @@ class MasterSyncController(service.MultiService):
         :raises trough.errors.NoSuchSchema: nothing was locked or created
         :raises trough.errors.HolderLost: the lock's holder is not alive
         """
+        try:
+            return await self._provision(segment, schema, client)
+        except errors.HolderLost as lost:
+            self._troubles.report(Section.WORKER_DIES, _REFUSED, lost)
+            raise
+        except errors.Unavailable as reason:
+            if not isinstance(reason, errors.Cancelled):
+                self._troubles.report(Section.ORDERS, _REFUSED, reason)
+            raise
+
+    async def _provision(self, segment: str, schema: str, client: str) -> dict[str, Any]:
         check_segment_id(segment)
         if self._is_cold(segment):
             raise errors.cold_segment(segment)

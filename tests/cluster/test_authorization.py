@@ -28,6 +28,7 @@ SENT: dict[str, tuple[str, bytes | None]] = {
     "POST /provision/undo": ("provision/undo", b'{"segment": "s", "provisioner": "nobody"}'),
     "POST /promote": ("promote", SEGMENT),
     "POST /revert": ("revert", b'{"segment": "s", "preview": true}'),
+    "POST /aside/put-back": ("aside/put-back", b'{"name": "nothing"}'),
     "DELETE /segment/*": ("segment/nowhere", None),
     "PUT /schema/*": ("schema/x", b'{"id": "x", "sql": "CREATE TABLE t (a)"}'),
     "PUT /schema/*/sql": ("schema/x/sql", b"CREATE TABLE t (a)"),

@@ -1,5 +1,5 @@
 """Everything is killed or stopped, in turn and at random, while clients write, and nothing
-is lost.
+is lost. Readers judge each answer meanwhile: one that lacks acknowledged rows says so.
 
 ``TROUGH_CHAOS_SECONDS`` says how long (20), ``TROUGH_CHAOS_SEED`` with which seed.
 """
@@ -13,13 +13,15 @@ import pytest
 from chaos import Clients, Ledger, Monkey, Victim, check, check_nothing_leaks
 from cluster_engines import PAIRS, Engines, open_engines, rethink_url
 from cluster_nodes import Cluster
-from processes import TroughProcess, http, until_blocking
+from processes import QUICK, TroughProcess, http, until_blocking
+from staleness import Readers
 from storages import DirectoryHand, HdfsHand
 
 SECONDS = float(os.environ.get("TROUGH_CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("TROUGH_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 SEGMENTS = [f"chaos-{number}" for number in range(6)]
 ROWS = 10_000
+HEARTBEAT = float(QUICK["HEARTBEAT_INTERVAL"])
 
 
 def test_on_one_machine(tmp_path, request):
@@ -103,7 +105,9 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
         assert http("PUT", schema, b"CREATE TABLE t (n INTEGER)")[0] == 201
         clients = Clients(cluster, ledger, SEGMENTS, 4, SEED)
         monkey = Monkey(cluster, ledger, random.Random(SEED), *victims)
+        readers = Readers(cluster, ledger.readable, SEGMENTS, HEARTBEAT, SEED)
         clients.start()
+        readers.start()
         try:
             monkey.rage(SECONDS)
             cluster.revive()
@@ -111,12 +115,18 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
                 lambda: ledger.count >= ROWS and clients.promotions, f"{ROWS} rows, and a promotion"
             )
         finally:
+            readers.stop()
             clients.stop()
             cluster.save_logs()
         print(
             f"{ledger.count} rows acknowledged, {clients.promotions} promotions, "
-            f"{clients.refusals} refusals, deaths: {dict(monkey.deaths)}"
+            f"{clients.refusals} refusals, deaths: {dict(monkey.deaths)}; "
+            f"{readers.answers} answers without a mark and {readers.marked} with one were judged; "
+            f"rows were missing without a mark {readers.worst:.2f} s after a change of the writer, "
+            "at most"
         )
+        assert readers.stale == []
+        assert readers.answers > 0
         assert len(monkey.deaths) >= 2
         check(cluster, ledger, SEGMENTS, copies=2)
         for process in cluster.processes.values():

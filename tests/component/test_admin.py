@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import pytest_twisted
@@ -265,6 +266,27 @@ async def test_workers_and_draining(registry):
 
 
 @pytest_twisted.ensureDeferred
+async def test_pausing_a_worker(registry):
+    """Until then its copies stay, which status shows; it can be ended, and ends by itself."""
+    await registry.fill()
+    status, text = await registry.run(admin.pause, node="gone", duration="2h")
+    assert status == admin.DONE and text.startswith("The copies of gone are not moved until 20")
+    assert (await registry.metadata.paused())["gone"] > time.time() + 7100
+    status, text = await registry.run(admin.status)
+    assert status == admin.DONE and "\npaused    gone until 20" in text
+    await registry.run(admin.resume, node="gone")
+    assert await registry.metadata.paused() == {}
+    with pytest.raises(errors.NotFound, match="gone is not paused"):
+        await registry.run(admin.resume, node="gone")
+    with pytest.raises(errors.NotFound, match="no worker w9"):
+        await registry.run(admin.pause, node="w9", duration="2h")
+    for wrong in ("", "2", "h", "-2h", "2.5h", "0m", "8d", "2w", "1e9s"):
+        with pytest.raises(errors.BadRequest, match="30m"):
+            await registry.run(admin.pause, node="w1", duration=wrong)
+    assert await registry.metadata.paused() == {}
+
+
+@pytest_twisted.ensureDeferred
 async def test_draining_nobody(registry):
     """A worker that nobody knows is not drained, nor one undrained that is not drained."""
     await registry.fill()
@@ -305,9 +327,33 @@ async def test_freeing_all_locks_of_a_lost_worker(registry):
     assert len(await registry.metadata.locks("gone")) == 2
     status, text = await registry.run(admin.free_locks, typed="gone\n", node="gone", yes=False)
     assert status == admin.DONE
-    assert "  300002  no promotion is known\n" in text
-    assert "  300003  2023-11-14 22:13:20 UTC\n" in text
+    assert "  300002  no promotion is known, written since 20" in text
+    assert "  300003  2023-11-14 22:13:20 UTC, written since 20" in text
     assert [lock.segment for lock in await registry.metadata.locks()] == ["300001"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_locks_that_are_clean_are_freed_without_a_question(registry):
+    """Nothing is lost by that. They are no reason for an alarm, and the leader frees them."""
+    await registry.fill()
+    locks = [await registry.metadata.take_lock(each, "gone") for each in ("300002", "300003")]
+    await registry.metadata.mark_clean(locks[:1])
+    _, text = await registry.run(admin.locks)
+    assert [line.split()[-2:] == ["all", "promoted"] for line in text.splitlines()[1:]] == [
+        True,
+        False,
+    ]
+    status, text = await registry.run(admin.free_locks, typed="gone\n", node="gone", yes=False)
+    assert status == admin.DONE
+    assert "holds 2 write locks, 1 of them clean: the leader releases those by itself" in text
+    assert "  300003  no promotion is known, written since 20" in text and "  300002" not in text
+    clean = await registry.metadata.take_lock("300004", "gone")
+    await registry.metadata.mark_clean([clean])
+    told = json.loads((await registry.run(admin.status, json=True))[1])["locks"]
+    assert (told["orphaned"], told["clean_of_dead_workers"]) == ([], 1)
+    _, text = await registry.run(admin.free_lock, segment="300004", yes=True)
+    assert "nothing is lost" in text
+    assert (await registry.run(admin.status))[0] == admin.DONE
 
 
 @pytest_twisted.ensureDeferred
@@ -346,7 +392,7 @@ async def test_forgetting_a_lost_worker(registry):
         "  its assignments (1), whose copies",
         "  its write locks (1)\n",
         "and nowhere else",
-        "  300002  no promotion is known\n",
+        "  300002  no promotion is known, written since 20",
         "gone is forgotten.\n",
     ):
         assert told in text
@@ -395,7 +441,9 @@ async def test_status_for_programs(registry):
     for field in ("unpromoted", "unpromoted_bytes", "unpromoted_since"):
         assert [worker.pop(field) for worker in told["workers"]] == [None, 0, 0], field
         assert f"``{field}``" in (ROOT / "docs" / "operations.rst").read_text()
+    assert told["locks"]["orphaned"][0].pop("dirty_since") > 0
     assert told.pop("clocks") == {"offsets": {}, "agree": True}
+    assert (told.pop("weak_tables"), told.pop("paused")) == ({}, {})
     assert told == {
         "healthy": False,
         "leader": {"node": "sync", "url": "http://sync:6111/", "generation": 1},
@@ -404,7 +452,11 @@ async def test_status_for_programs(registry):
             {"node": "w1", "alive": True, "draining": True, "ring": 0, "line": "w1:6440", **w1},
             {"node": "w2", "alive": True, "draining": False, "ring": 1, "line": "w2:6440", **w2},
         ],
-        "locks": {"count": 1, "orphaned": [{"segment": "300002", "node": "gone"}]},
+        "locks": {
+            "count": 1,
+            "orphaned": [{"segment": "300002", "node": "gone"}],
+            "clean_of_dead_workers": 0,
+        },
         "schemas": 1,
     }
     documented = (ROOT / "docs" / "operations.rst").read_text()

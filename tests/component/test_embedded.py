@@ -202,6 +202,55 @@ def test_an_upgrade_that_fails_changes_nothing(tmp_path):
     )
 
 
+def make_version_1(path):
+    """A registry as the first version made it, with a worker and a leader, both alive."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(scripts()[0])
+        connection.execute(
+            "INSERT INTO worker VALUES ('w1', 'i', '', '', '', '', 0, 0, 0, 0, 30, ?, ?, 0)",
+            (time.time(), time.time()),
+        )
+        connection.execute(
+            "INSERT INTO leader VALUES (1, 's1', 'i', '', '', 1, 10, ?)", (time.time(),)
+        )
+
+
+@async_test
+async def test_a_tool_upgrades_no_registry_that_servers_use(tmp_path):
+    """They are of the earlier version. It says so, and which ones; once they are gone it does."""
+    path = tmp_path / "registry.db"
+    make_version_1(path)
+    tool = open_metadata(f"sqlite://{path}", reactor, patience=30.0)
+    with pytest.raises(errors.BadSettings, match=r"has version 1 .* servers use it \(s1, w1\)"):
+        await tool.open()
+    with pytest.raises(errors.BadSettings, match="has version 1 of an earlier Trough"):
+        open_blocking(f"sqlite://{path}").workers()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT version FROM version").fetchall() == [(1,)]
+        connection.execute("UPDATE worker SET last_heartbeat = 0")
+        connection.execute("UPDATE leader SET renewed_on = 0")
+        connection.commit()
+    await tool.open()
+    assert await tool.schemas() == ["default"]
+    await tool.close()
+
+
+@async_test
+async def test_a_server_upgrades_a_registry(tmp_path):
+    """Also with rows of servers that were just killed; locks are treated as dirty."""
+    path = tmp_path / "registry.db"
+    make_version_1(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO lock VALUES ('300001', 'w1', 3, 5.0, 1)")
+    server = open_metadata(f"sqlite://{path}", reactor)
+    await server.open()
+    [lock] = await server.locks()
+    assert (lock.epoch, lock.dirty_since, lock.is_clean) == (3, None, False)
+    await server.mark_clean([lock])
+    assert (await server.lock_of("300001")).is_clean
+    await server.close()
+
+
 @async_test
 async def test_a_registry_of_a_later_version_is_refused(tmp_path):
     """By servers and by clients, naming the file and both versions, and unchanged."""

@@ -9,6 +9,7 @@ import pytest_twisted
 from cluster_engines import PAIRS, open_engines
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
+from twisted.internet.protocol import Factory, Protocol
 from waiting import GIVE_UP, until
 from worker_parts import HeldUp
 
@@ -19,6 +20,19 @@ from trough.storage.open import open_storage
 from trough.util.threads import ThreadPoolService
 
 ME = Leader("s1", "me", "http://127.0.0.1:1/", ttl=60.0)
+
+
+class Greeting(Protocol):
+    """Greets as a worker does, and listens to nobody."""
+
+    @classmethod
+    def factory(cls, name):
+        factory = Factory.forProtocol(cls)
+        factory.name = name
+        return factory
+
+    def connectionMade(self):
+        self.transport.write(f"TROUGH 1 worker {self.factory.name}\n".encode())
 
 
 class House:
@@ -47,14 +61,14 @@ class House:
         for name in workers:
             await self.join(name)
 
-    async def join(self, name, ttl=600.0):
-        worker = Worker(name, f"identity of {name}", capacity=10**12, available_bytes=10**12,
+    async def join(self, name, ttl=600.0, line=""):
+        worker = Worker(name, f"identity of {name}", line, capacity=10**12, available_bytes=10**12,
                         ttl=ttl)  # fmt: skip
         await self.metadata.register_worker(worker)
 
-    async def die(self, name):
+    async def die(self, name, line=""):
         """Renew a worker for the last time: only now, for it has to be seen alive before."""
-        await self.join(name, ttl=0.01)
+        await self.join(name, 0.01, line)
 
     async def lead(self):
         leader = await self.metadata.campaign(ME)
@@ -240,6 +254,51 @@ async def test_copies_of_a_dead_worker_vanish_and_its_assignments_wait(house):
     await house.die("w2")
     await until(reaped, "the end of the copies")
     assert await house.assigned("300001") == ["w1", "w2"]
+
+
+@pytest.mark.parametrize("house", PAIRS[:2], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_clean_locks_of_a_dead_worker_are_released(house):
+    """By themselves, once its TTL is over; dirty ones, and those of the living, stay."""
+    await house.open("w1", "w2")
+    taken = {}
+    for segment, node in (("a", "w2"), ("b", "w2"), ("c", "w1")):
+        taken[segment] = await house.metadata.take_lock(segment, node)
+    await house.metadata.mark_clean([taken["a"], taken["c"]])
+    await house.lead()
+    await until(lambda: house.leadership.status()["rounds"] > 1, "a look at who lives")
+    await house.die("w2")
+
+    async def released():
+        return await house.metadata.lock_of("a") is None
+
+    await until(released, "the release of a clean lock")
+    assert [lock.segment for lock in await house.metadata.locks()] == ["b", "c"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_workers_that_die_at_once_are_asked(house):
+    """While one answers nothing is removed, and that is reported; then all are dead."""
+    listening = reactor.listenTCP(0, Greeting.factory("w2"), interface="127.0.0.1")
+    await house.open("w1")
+    await house.join("w2", line=f"127.0.0.1:{listening.getHost().port}")
+    await house.metadata.publish_copies(
+        [Copy("300001", name, READ, "http://127.0.0.1:2/?segment=300001") for name in ("w1", "w2")]
+    )
+    await house.metadata.mark_clean([await house.metadata.take_lock("a", "w1")])
+    await house.lead()
+    await until(lambda: house.leadership.status()["rounds"] > 1, "a look at who lives")
+    for name in ("w1", "w2"):
+        await house.die(name, line=f"127.0.0.1:{listening.getHost().port}")
+    await until(lambda: "these answer: w2" in house.leadership.trouble, "a doubt")
+    assert await house.metadata.lock_of("a") is not None
+    await listening.stopListening()
+
+    async def released():
+        return await house.metadata.lock_of("a") is None
+
+    await until(released, "the end of the doubt")
+    assert "these answer" not in house.leadership.trouble
 
 
 @pytest_twisted.ensureDeferred

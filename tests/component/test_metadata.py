@@ -16,6 +16,7 @@ from metadata_stores import (
     worker,
 )
 from twisted.internet.defer import Deferred, gatherResults
+from waiting import until
 
 from trough import errors
 from trough.model import READ, WRITE, CanonicalCopy, Lock, Schema
@@ -434,6 +435,25 @@ async def test_reaping_a_worker_with_many_copies(stores):
     assert await gathered(store.segments_matching(None)) == []
 
 
+@async_test
+async def test_a_pause_ends_by_itself(stores):
+    """By the store's clock; another one replaces it, and 0 ends it."""
+    store, other = await stores.open(), await stores.open()
+    for node, seconds in (("w1", 9000.0), ("w2", 60.0), ("w3", 60.0), ("w3", 0.0)):
+        await store.pause(node, seconds)
+    before = await other.paused()
+    assert set(before) == {"w1", "w2"}
+    assert before["w1"] > before["w2"] > 0
+    await store.pause("w1", 60.0)
+    await store.pause("w2", 0.25)
+
+    async def over():
+        return set(await other.paused()) == {"w1"}
+
+    await until(over, "the end of a pause")
+    assert (await other.paused())["w1"] < before["w1"]
+
+
 # -- copies ------------------------------------------------------------------------
 
 
@@ -736,6 +756,74 @@ async def test_a_lock_that_changed_hands_is_fenced(stores):
             await store.release_lock(refused)
     await store.check_lock(new)
     await store.release_lock(Lock("never-locked", "w1", 1))
+
+
+@async_test
+async def test_a_lock_is_dirty_until_it_is_marked_clean(stores):
+    """And again from the next mark on; a lock that changed hands begins dirty."""
+    store, other = await stores.open(), await stores.open()
+    lock = await store.take_lock("a", "w1")
+    assert lock.dirty_since > 0
+    assert not lock.is_clean
+    await store.mark_clean([lock])
+    assert (await other.lock_of("a")).is_clean
+    assert (await other.locks("w1"))[0].is_clean
+    again = replace(lock, dirty_since=lock.acquired_on + 7.5)
+    await store.mark_dirty(again)
+    assert (await other.lock_of("a")).dirty_since == again.dirty_since
+    await store.mark_clean([again])
+    await store.release_lock(lock)
+    assert (await other.take_lock("a", "w1")).dirty_since > 0
+
+
+@async_test
+async def test_a_late_mark_changes_nothing(stores):
+    """Of an earlier period of writing, of a lock that is another one's, and of no lock."""
+    store = await stores.open()
+    old = await store.take_lock("a", "w1")
+    dirty = replace(old, dirty_since=old.acquired_on + 7.5)
+    await store.mark_dirty(dirty)
+    await store.mark_clean([old, replace(dirty, node="w2"), replace(dirty, epoch=99)])
+    await store.mark_clean([Lock("never-locked", "w1", 1, 0.0, 5.0)])
+    assert (await store.lock_of("a")).dirty_since == dirty.dirty_since
+    assert await store.lock_of("never-locked") is None
+    for refused in (replace(dirty, epoch=99), replace(dirty, node="w2"), Lock("b", "w1", 1)):
+        with pytest.raises(errors.Fenced):
+            await store.mark_dirty(replace(refused, dirty_since=1.0))
+    assert (await store.lock_of("a")).dirty_since == dirty.dirty_since
+
+
+@async_test
+async def test_marks_are_told_to_no_watcher(stores):
+    """Each worker watches all locks, and would hear of each dirty segment of every other."""
+    store, notices = await stores.open(), Notices()
+    lock = await store.take_lock("a", "w1")
+    watch = store.watch_locks(notices)
+    await notices.until(bool)
+    await store.mark_clean([lock])
+    await store.mark_dirty(replace(lock, dirty_since=5.0))
+    await store.take_lock("b", "w1")
+    await notices.until(lambda told: len(told) > 1)
+    watch.stop()
+    assert [held.segment for notice in notices.all[1:] for held in notice.held] == ["b"]
+
+
+@async_test
+async def test_clean_locks_of_a_worker_are_released(stores):
+    """Dirty ones stay, and so do those of other workers; only a leader does it."""
+    store = await stores.open()
+    leader = await elected(store)
+    taken = {}
+    for segment, node in (("a", "w1"), ("b", "w1"), ("c", "w1"), ("d", "w2")):
+        taken[segment] = await store.take_lock(segment, node)
+    await store.mark_clean([taken["a"], taken["c"], taken["d"]])
+    with pytest.raises(errors.NotLeader):
+        await store.release_clean_locks(replace(leader, generation=99), "w1")
+    assert await store.release_clean_locks(leader, "w1") == ["a", "c"]
+    assert await store.release_clean_locks(leader, "w1") == []
+    assert [lock.segment for lock in await store.locks()] == ["b", "d"]
+    with pytest.raises(errors.Fenced):
+        await store.mark_dirty(replace(taken["a"], dirty_since=5.0))
 
 
 @async_test

@@ -18,8 +18,10 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory
+from waiting import until
 
 from trough import errors
+from trough.metadata import Replicas
 from trough.metadata.blocking import open_blocking
 from trough.metadata.open import open_metadata
 from trough.metadata.rethinkdb.blocking import BlockingRethink
@@ -359,6 +361,30 @@ def make_twice(server, database, name):
                 return
             r.db(database).table_drop(name).run(connection)
     pytest.fail("RethinkDB no longer makes tables twice: this guard can go")
+
+
+@async_test
+async def test_tables_with_too_few_replicas_are_known(rethinkdb_cluster):
+    """Those that were restored with one, and all of them while a server is dead."""
+    servers = rethinkdb_cluster
+    address = RethinkAddress(tuple(server.host for server in servers), "d")
+    store = RethinkMetadata(address, reactor)
+    await store.open()
+    await until(lambda: weak(store, {}), "three replicas of each table")
+    with servers[0].connect(db="d") as connection:
+        r.table("lock").reconfigure(shards=1, replicas=1).run(connection)
+        await until(lambda: weak(store, {"lock": Replicas(1, 1, 3)}), "the weak table")
+        r.table("lock").reconfigure(shards=1, replicas=3).run(connection)
+    await until(lambda: weak(store, {}), "three replicas again")
+    servers[2].kill()
+    dead = dict.fromkeys(TABLES, Replicas(2, 3, 3))
+    await until(lambda: weak(store, dead), "the loss of a server")
+    await store.close()
+
+
+async def weak(store, expected):
+    """Whether these are the weak tables."""
+    return await store.weak_tables() == expected
 
 
 @async_test

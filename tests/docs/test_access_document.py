@@ -20,7 +20,7 @@ def of_the_code() -> set[tuple[str, str]]:
     nothing: Any = None
     some: Any = object()
     sync = ManagerResource(nothing, nothing, None, some, lambda _: None, search=some)
-    worker = ManagerResource(nothing, nothing)
+    worker = ManagerResource(nothing, nothing, aside=some)
     found = {("READ_PORT", "POST /"), ("READ_PORT", "GET /"), ("WRITE_PORT", "POST /")}
     for port, manager in (("SYNC_SERVER_PORT", sync), ("SYNC_LOCAL_PORT", worker)):
         shapes = [shape for shape in manager.routes if shape[0] != "HEAD"]

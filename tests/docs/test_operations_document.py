@@ -22,7 +22,7 @@ GUIDE = (ROOT / "docs" / "operations.rst").read_text()
 OTHERS = {"STATE"}
 
 #: Commands that are about one worker or segment.
-OF_SOMETHING = {"drain", "undrain", "free-lock", "free-locks", "forget"}
+OF_SOMETHING = {"drain", "undrain", "free-lock", "free-locks", "forget", "resume"}
 
 
 def commands() -> list[str]:

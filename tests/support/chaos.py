@@ -24,6 +24,7 @@ from pathlib import Path
 
 from cluster_nodes import Cluster
 from processes import http, until_blocking
+from staleness import Acknowledged
 from storages import SETTLED
 
 from trough import errors
@@ -47,6 +48,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: For readers, which judge each answer.
+        self.readable = Acknowledged()
         self.acknowledged: dict[str, set[int]] = defaultdict(set)
         self.promoted: dict[str, set[int]] = defaultdict(set)
         self._promotable: dict[str, set[int]] = defaultdict(set)
@@ -57,7 +60,8 @@ class Ledger:
         with self._lock:
             return self._freed[segment]
 
-    def note_written(self, segment: str, numbers: list[int], since: int) -> None:
+    def note_written(self, segment: str, numbers: list[int], since: int, url: str) -> None:
+        self.readable.note(segment, numbers, url, since)
         with self._lock:
             self.acknowledged[segment].update(numbers)
             if since == self._freed[segment]:
@@ -65,6 +69,7 @@ class Ledger:
 
     def note_freed(self, segment: str) -> None:
         """To be called right before and right after the lock is freed."""
+        self.readable.give_up(segment)
         with self._lock:
             self._freed[segment] += 1
             self._promotable[segment].clear()
@@ -79,6 +84,7 @@ class Ledger:
         with self._lock:
             if freed == self._freed[segment]:
                 self.promoted[segment] |= numbers
+                self.readable.note_promoted(segment, numbers)
 
     @property
     def count(self) -> int:
@@ -129,7 +135,7 @@ class Clients:
             status, _ = http("POST", url, f"INSERT INTO t VALUES {values}".encode())
             if status == 200:
                 urls[segment] = url
-                self._ledger.note_written(segment, batch, since)
+                self._ledger.note_written(segment, batch, since, url)
             else:
                 self._refused()
 

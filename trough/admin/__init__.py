@@ -20,10 +20,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from trough import __version__, errors
+from trough.admin.aside import ACTIONS, aside
 from trough.admin.certificates import add_certificate_commands
 from trough.admin.checking import check_original
 from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
-from trough.admin.deciding import drain, forget, free_lock, free_locks, undrain
+from trough.admin.deciding import drain, forget, free_lock, free_locks, pause, resume, undrain
 from trough.admin.looking import locks, status, workers
 from trough.admin.tokens import add_token_commands
 from trough.admin.users import CLIENTS, SERVERS, rethinkdb_users
@@ -34,8 +35,8 @@ from trough.metadata.open import open_metadata
 from trough.metadata.url import parse
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "Console", "command_line", "main"]
-__all__ += ["check_original", "drain", "forget", "free_lock", "free_locks", "locks"]
-__all__ += ["status", "undrain", "workers"]
+__all__ += ["aside", "check_original", "drain", "forget", "free_lock", "free_locks", "locks"]
+__all__ += ["pause", "resume", "status", "undrain", "workers"]
 
 #: Seconds for which each call waits for the metadata store: RethinkDB's failover from a
 #: server that hangs took 18.5.
@@ -190,6 +191,17 @@ def _add_looking(command: Callable[[str, Command, str], argparse.ArgumentParser]
 
 
 def _add_deciding(command: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    keeping = command(
+        "aside",
+        aside,
+        "list the files of unpromoted writes that workers keep aside; or compare one with the "
+        "canonical copy, put it back, or delete it",
+    )
+    keeping.add_argument("action", nargs="?", choices=ACTIONS, help="none: list all files")
+    keeping.add_argument("node", nargs="?", metavar="NODE", help="the worker that keeps the file")
+    keeping.add_argument("name", nargs="?", metavar="FILE", help="its name, as it is listed")
+    keeping.add_argument("--yes", action="store_true", help="do not ask")
+
     def on_worker(name: str, function: Command, help_text: str) -> argparse.ArgumentParser:
         sub = command(name, function, help_text)
         sub.add_argument("node", metavar="NODE")
@@ -206,6 +218,10 @@ def _add_deciding(command: Callable[[str, Command, str], argparse.ArgumentParser
     )
     emptying.add_argument("--wait", action="store_true", help="return once it is empty")
     on_worker("undrain", undrain, "let a drained worker have copies again")
+    on_worker(
+        "pause", pause, "have a worker's copies not moved for a time, also while it is away"
+    ).add_argument("duration", metavar="DURATION", help="as 90s, 30m, 2h or 1d")
+    on_worker("resume", resume, "end a worker's pause before its time")
     free = command(
         "free-lock", free_lock, "take the write lock away from a lost worker; can lose data"
     )

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from twisted.internet import task
 
 from trough import errors, model
-from trough.admin import probe
 from trough.admin.console import DONE, FAILED, Console, insist, listed, moment
 from trough.admin.promoting import living_worker, promote_all
+from trough.leader import worker_probe
 from trough.metadata import Metadata
 from trough.shell.output.sections import counted
 
@@ -26,6 +26,9 @@ _REST = 5.0
 REPORT = 60.0
 
 _INTERRUPT = "Ctrl-C stops waiting"
+
+#: Seconds that a worker may be paused for: one that is forgotten must not stay so for ever.
+_LONGEST_PAUSE = 7 * 86400
 
 
 async def drain(console: Console, options: argparse.Namespace) -> int:
@@ -103,6 +106,41 @@ async def undrain(console: Console, options: argparse.Namespace) -> int:
     return DONE
 
 
+async def pause(console: Console, options: argparse.Namespace) -> int:
+    """Have a worker's copies stay where they are while it is under maintenance."""
+    seconds = _duration(options.duration)
+    await _known(console.metadata, options.node)
+    await console.metadata.pause(options.node, seconds)
+    until = (await console.metadata.paused())[options.node]
+    console.say(
+        f"The copies of {options.node} are not moved until {moment(until)}, also while it is "
+        "away. `trough-admin resume` ends that."
+    )
+    return DONE
+
+
+async def resume(console: Console, options: argparse.Namespace) -> int:
+    """End a worker's maintenance."""
+    if model.check_node_name(options.node) not in await console.metadata.paused():
+        raise errors.NotFound(f"{options.node} is not paused")
+    await console.metadata.pause(options.node, 0)
+    console.say(f"The copies of {options.node} are moved again MOVE_GRACE after it is missed.")
+    return DONE
+
+
+def _duration(text: str) -> float:
+    """Seconds.
+
+    :param text: a number with a unit, as ``90s``, ``30m``, ``2h`` or ``1d``
+    """
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = text[:-1], text[-1:]
+    seconds = int(number) * units[unit] if unit in units and number.isdecimal() else 0
+    if not 0 < seconds <= _LONGEST_PAUSE:
+        raise errors.BadRequest(f"{text!a} is no time up to 7 days", "say 90s, 30m, 2h or 1d")
+    return float(seconds)
+
+
 async def _known(metadata: Metadata, node: str) -> None:
     model.check_node_name(node)
     known = {worker.node for worker in await metadata.workers()} | set(await metadata.rings())
@@ -136,10 +174,15 @@ async def free_locks(console: Console, options: argparse.Namespace) -> int:
         raise errors.NotFound(f"{node} holds no write lock")
     hint = f"drain it, which loses nothing: trough-admin drain {node}"
     await _refuse_alive(console, node, hint)
-    console.say(f"{node} is not alive and holds {len(locks)} write locks. {_INSTEAD}")
-    await _warn_of_locks(console, node, locks)
-    if not options.yes:
-        insist(console, "To free them all, type the worker's name", node)
+    dirty = [lock for lock in locks if not lock.is_clean]
+    clean = len(locks) - len(dirty)
+    released = f", {clean} of them clean: the leader releases those by itself" if clean else ""
+    console.say(f"{node} is not alive and holds {len(locks)} write locks{released}.")
+    if dirty:
+        console.say(_INSTEAD)
+        await _warn_of_locks(console, node, dirty)
+        if not options.yes:
+            insist(console, "To free them all, type the worker's name", node)
     await _free(console, node, locks)
     return DONE
 
@@ -164,8 +207,9 @@ async def forget(console: Console, options: argparse.Namespace) -> int:
     for what, is_there in removed.items():
         if is_there:
             console.say(f"  {what}")
-    if locks:
-        await _warn_of_locks(console, node, locks)
+    dirty = [lock for lock in locks if not lock.is_clean]
+    if dirty:
+        await _warn_of_locks(console, node, dirty)
     if not options.yes:
         insist(console, "To forget it, type the worker's name", node)
     # This refuses a worker that came back meanwhile, before its locks are touched.
@@ -181,7 +225,7 @@ _INSTEAD = "If it, or its disk, can be brought back,\ndo that instead."
 
 async def _answers_itself(console: Console, node: str) -> bool:
     """Whether a worker that the metadata store takes for dead answers; the person is told."""
-    line = await probe.answers(console.metadata, node, console.clock, console.tls)
+    line = await worker_probe.answers(console.metadata, node, console.clock, console.tls)
     if line:
         console.say(
             f"{node} answers at {line}, although the metadata store takes it for dead: are the "
@@ -210,7 +254,15 @@ async def _warn_of_locks(console: Console, node: str, locks: Sequence[model.Lock
     )
     for lock in locks:
         promoted = await _last_promotion(console.metadata, lock.segment)
-        console.say(f"  {lock.segment}  {promoted or 'no promotion is known'}")
+        since = _dirty_since(lock)
+        console.say(
+            f"  {lock.segment}  {promoted or 'no promotion is known'}, written since {since}"
+        )
+
+
+def _dirty_since(lock: model.Lock) -> str:
+    """Since when there may be unpromoted writes, for a person."""
+    return moment(lock.dirty_since) if lock.dirty_since else "an unknown time"
 
 
 async def _free(console: Console, node: str, locks: Sequence[model.Lock]) -> None:
@@ -251,6 +303,13 @@ def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: str) -> str:
         if promoted
         else "No promotion of the segment is known: everything in it"
     )
+    if lock.is_clean:
+        return (
+            f"{lock.node} holds the write lock of segment {lock.segment} since "
+            f"{moment(lock.acquired_on)}, epoch {lock.epoch}.\n{advice}\n"
+            f"All that was written is promoted ({promoted or 'the time is not known'}): "
+            "nothing is lost."
+        )
     return (
         f"{lock.node} holds the write lock of segment {lock.segment} since "
         f"{moment(lock.acquired_on)}, epoch {lock.epoch}.\n{advice}\n"

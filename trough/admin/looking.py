@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from trough.admin.console import DONE, FAILED, Console, listed, moment, size_of
 from trough.leader.server_clocks import TOLERATED, spread_of, warning_of
 from trough.metadata import Metadata
 from trough.model import Worker
+from trough.util.trouble_log import Section
 
 #: What a worker tells of its writes that are in no canonical copy.
 UNPROMOTED = ("unpromoted", "unpromoted_bytes", "unpromoted_since")
@@ -31,27 +33,37 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
     workers = await _all_workers(metadata)
     alive = {worker["node"] for worker in workers if worker["alive"]}
     locks = await metadata.locks()
-    orphaned = [lock for lock in locks if lock.node not in alive]
+    held_by_dead = [lock for lock in locks if lock.node not in alive]
+    # The leader releases the others by itself.
+    orphaned = [lock for lock in held_by_dead if not lock.is_clean]
     offsets = await metadata.clock_offsets()
     agree = spread_of(offsets) < TOLERATED
     full = [each["node"] for each in workers if each["capacity"] and not each["available_bytes"]]
+    weak = await metadata.weak_tables()
+    paused = await metadata.paused()
     troubles = {each["node"]: each["trouble"] for each in workers if each["trouble"]}
     if leader and leader.trouble:
         troubles[leader.node] = leader.trouble
     return {
-        "healthy": bool(leader and alive and not orphaned and agree and not full and not troubles),
+        "healthy": bool(leader and alive and agree) and not any((orphaned, full, troubles, weak)),
         "leader": {"node": leader.node, "url": leader.url, "generation": leader.generation}
         if leader
         else None,
         "workers": workers,
         "locks": {
             "count": len(locks),
-            "orphaned": [{"segment": lock.segment, "node": lock.node} for lock in orphaned],
+            "orphaned": [
+                {"segment": lock.segment, "node": lock.node, "dirty_since": lock.dirty_since}
+                for lock in orphaned
+            ],
+            "clean_of_dead_workers": len(held_by_dead) - len(orphaned),
         },
         "full": full,
         "troubles": troubles,
         "schemas": len(await metadata.schemas()),
         "clocks": {"offsets": offsets, "agree": agree},
+        "weak_tables": {name: dataclasses.asdict(each) for name, each in weak.items()},
+        "paused": paused,
     }
 
 
@@ -93,17 +105,27 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     console.say(f"leader    {led_by}")
     console.say(f"workers   {len(alive)} alive{listed(lost, 'not alive')}")
     console.say(f"draining  {', '.join(drained) or 'none'}")
+    if told["paused"]:
+        until = ", ".join(f"{node} until {moment(at)}" for node, at in told["paused"].items())
+        console.say(f"paused    {until}")
     console.say(f"locks     {locks['count']}{listed(orphaned, 'held by workers not alive')}")
     console.say(f"schemas   {told['schemas']}")
     for worker in workers:
         if worker["unpromoted"]:
             console.say(f"waiting   {_unpromoted_of(worker)}")
     if told["full"]:
-        console.say(f"full      {', '.join(told['full'])}: no room on the disk, or in its share")
+        text = f"{', '.join(told['full'])}: no room on the disk, or in its share"
+        console.say(f"full      {Section.DISK_FULL.add_to(text)}")
     for node, trouble in told["troubles"].items():
         console.say(f"trouble   {node}: {trouble}")
+    for name, replicas in told["weak_tables"].items():
+        count = "{ready} of {wanted} replicas are ready, {all} are configured".format(**replicas)
+        console.say(f"table     {Section.REPLICAS.add_to(f'{name}: {count}')}")
+    offsets = told["clocks"]["offsets"]
     if not told["clocks"]["agree"]:
-        console.say(f"clocks    {warning_of(told['clocks']['offsets'])}")
+        console.say(f"clocks    {Section.CLOCKS.add_to(warning_of(offsets))}")
+    elif offsets:
+        console.say(f"clocks    differ by {spread_of(offsets):.3f} s")
 
 
 def _unpromoted_of(worker: dict[str, Any]) -> str:
@@ -150,8 +172,9 @@ async def locks(console: Console, options: argparse.Namespace) -> int:
             "alive" if lock.node in alive else "not alive",
             lock.epoch,
             moment(lock.acquired_on),
+            "all promoted" if lock.is_clean else moment(lock.dirty_since or lock.acquired_on),
         )
         for lock in await console.metadata.locks(options.worker)
     ]
-    console.table(("SEGMENT", "WORKER", "STATE", "EPOCH", "SINCE"), *rows)
+    console.table(("SEGMENT", "WORKER", "STATE", "EPOCH", "SINCE", "UNPROMOTED SINCE"), *rows)
     return DONE

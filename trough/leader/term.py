@@ -21,14 +21,17 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from trough import errors
+from trough.leader.dead_workers import DeadWorkers
 from trough.leader.placement.planner import Plan, Planner
 from trough.leader.server_clocks import ServerClocks
 from trough.leader.storage_scan import MOST_SKIPPED, StorageScan, report_skipped
 from trough.metadata import LockChanges, Metadata, Watch
 from trough.model import READ, CanonicalCopy, Leader, Lock
 from trough.storage import Changes, Listing, Storage
+from trough.tls import TlsFiles
 from trough.util.periodic import Periodic
 from trough.util.threads import ThreadPoolService
+from trough.util.trouble_log import Section, TroubleLog
 
 _log = Logger()
 
@@ -52,6 +55,9 @@ LOOK_SECONDS = 2.0
 #: canonical storage at once, a lost mount is likelier than so many deletions.
 DOUBTED_SHARE = 0.1
 DOUBTED_COUNT = 100
+
+
+_LOST = "very many segments are missing from canonical storage, and their loss is doubted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class Leadership:
     """Begins a reign when this server is elected, and ends it.
 
     :param threads: where plans are made
+    :param tls: with which workers are asked whether they live
     :ivar renewed: when the lease was last asked for with success, by `clock`
     """
 
@@ -89,8 +96,10 @@ class Leadership:
         policy: Policy,
         threads: ThreadPoolService,
         clock: IReactorTime,
+        tls: TlsFiles | None = None,
     ) -> None:
         self.renewed = 0.0
+        self._tls = tls or TlsFiles()
         self._metadata = metadata
         self._storage = storage
         self._policy = policy
@@ -113,6 +122,7 @@ class Leadership:
                 self._threads,
                 self._is_over,
                 self._clock,
+                self._tls,
             )
             self._reign.begin()
 
@@ -167,6 +177,7 @@ class LeaderTerm:
         threads: ThreadPoolService,
         is_over: Callable[[], bool],
         clock: IReactorTime,
+        tls: TlsFiles,
     ) -> None:
         self.leader = leader
         self._metadata = metadata
@@ -187,8 +198,12 @@ class LeaderTerm:
         self._looked_fully = float("-inf")
         self._reaped = float("-inf")
         self._clocks = ServerClocks(metadata, clock)
+        self._troubles = TroubleLog(clock)
+        self._dead = DeadWorkers(leader, metadata, self._clocks, self._troubles, clock, tls)
         self._storage_away = False
         self._doubted_since: float | None = None
+        self._few = 0
+        self._few_since: float | None = None
         self._allowance = 0.0
         self._allowed_at = clock.seconds()
         self._counts = dict.fromkeys(
@@ -224,14 +239,28 @@ class LeaderTerm:
     def trouble(self) -> str:
         """See :meth:`Leadership.trouble`."""
         cold = self._planner.cold_trouble if self._planner is not None else ""
-        found = [
-            self.stopped and f"{self.stopped} (see The leader's rounds fail)",
-            self._storage_away and "canonical storage is away (see HDFS is away)",
-            self._doubted_since is not None
-            and "very many segments are missing from canonical storage, and their loss is doubted",
-            cold and f"{cold} (see No cold worker lives)",
-        ]
-        return "; ".join(each for each in found if each)
+        found = {
+            Section.ROUNDS: self.stopped,
+            Section.STORAGE: "canonical storage is away" if self._storage_away else "",
+            Section.LOST_FILES: _LOST if self._doubted_since is not None else "",
+            Section.TOO_FEW_COPIES: self._too_few_copies(),
+            Section.COLD_WORKERS: cold,
+            Section.CLOCKS: self._dead.doubt,
+        }
+        return "; ".join(section.add_to(text) for section, text in found.items() if text)
+
+    def _too_few_copies(self) -> str:
+        """What has had too few copies for longer than a missing worker is waited for."""
+        if self._few_since is None or self._clock.seconds() - self._few_since < self._policy.grace:
+            return ""
+        return f"{self._few} segments have too few copies, or none that a worker could take"
+
+    def _count_few(self, planner: Planner, now: float) -> None:
+        self._few = planner.lost_copies + planner.homeless
+        if not self._few:
+            self._few_since = None
+        elif self._few_since is None:
+            self._few_since = now
 
     def status(self) -> dict[str, Any]:
         """Counters for people; JSON-able."""
@@ -256,12 +285,20 @@ class LeaderTerm:
         except errors.NotLeader:
             self._counts["refused"] += 1
             raise
+        except errors.TroughError as reason:
+            if self.stopped:
+                self._troubles.report(Section.ROUNDS, "rounds failed", reason)
+            raise
 
     async def _look_and_plan(self) -> None:
         self._check_lease()
         planner = self._planner or await self._learn()
         now = self._clock.seconds()
-        planner.see_workers(await self._metadata.workers(), now)
+        workers = await self._metadata.workers()
+        if now - self._reaped >= self._policy.reap:
+            planner.pause(await self._metadata.paused())
+        planner.see_workers(workers, now)
+        self._dead.see(workers, now)
         if now - self._reaped >= self._policy.reap:
             await self._reap(planner)
         self._take_in_locks(planner, now)
@@ -269,6 +306,7 @@ class LeaderTerm:
         await self._carry_out(planner)
         if self._listing is not None and planner.settled:
             await self._save_inventory(planner.unplaced())
+        self._count_few(planner, now)
         self._placement = planner.status()
         self._counts["rounds"] += 1
 
@@ -283,18 +321,22 @@ class LeaderTerm:
         planner = Planner(
             policy.copies_for, policy.is_cold, policy.rings, policy.grace, self._rings
         )
-        planner.see_workers(await self._metadata.workers(), now)
+        planner.pause(await self._metadata.paused())
+        workers = await self._metadata.workers()
+        planner.see_workers(workers, now)
+        self._dead.see(workers, now)
         async for page in self._metadata.assignments():
             planner.see_assignments(page, now)
         if self._watch is None:
             self._watch = self._metadata.watch_locks(self._lock_news.append)
-        planner.see_locks(await self._metadata.locks(), now, whole=True)
+        locks = await self._metadata.locks()
+        planner.see_locks(locks, now, whole=True)
+        self._dead.see_locks(locks, now)
         self._planner = planner
         return planner
 
     async def _reap(self, planner: Planner) -> None:
-        for node in await self._metadata.reap(self.leader, await self._clocks.slack()):
-            _log.warn("{node}: is dead; its copies are no longer published", node=node)
+        await self._dead.remove()
         await self._see_forgotten(planner)
         self._reaped = self._clock.seconds()
 
@@ -325,9 +367,8 @@ class LeaderTerm:
         self._looking = None
         if look.away is not None:
             # Planning goes on with what is known; a worker may have come or gone.
-            if not self._storage_away:
-                self._storage_away = True
-                _log.warn("canonical storage is away: {reason}", reason=look.away)
+            self._storage_away = True
+            self._troubles.report(Section.STORAGE, "looks at canonical storage failed", look.away)
             return
         self._storage_away = False
         changes = look.changes()
@@ -387,13 +428,12 @@ class LeaderTerm:
             return False
         if self._doubted_since is None:
             self._doubted_since = now
-            _log.critical(
-                "{lost} of {known} segments are missing from canonical storage at once; "
-                "nothing is deleted for {seconds} s: is it mounted, and the right one?",
-                lost=lost,
-                known=known,
-                seconds=self._policy.full_listing,
-            )
+        self._troubles.report(
+            Section.LOST_FILES,
+            "looks doubted",
+            f"{lost} of {known} segments are missing from canonical storage at once; nothing is "
+            f"deleted for {self._policy.full_listing:g} s: is it mounted, and the right one?",
+        )
         return now - self._doubted_since < self._policy.full_listing
 
     # -- carrying out -------------------------------------------------------------------

@@ -62,6 +62,20 @@ class StoreOutage:
 
 
 @dataclass(frozen=True, slots=True)
+class Replicas:
+    """Copies of a table on the store's servers.
+
+    :ivar ready: those that are up to date
+    :ivar all: those that are configured
+    :ivar wanted: those that there should be, given the number of servers
+    """
+
+    ready: int
+    all: int
+    wanted: int
+
+
+@dataclass(frozen=True, slots=True)
 class ForeignRow:
     """A row that Trough did not write, cannot use and passes over.
 
@@ -146,6 +160,11 @@ class Metadata(ABC):
             "an embedded registry has no users", "whoever may open its file may use it"
         )
 
+    async def weak_tables(self) -> dict[str, Replicas]:
+        """Tables with fewer replicas than they should have, by name; empty where a store has
+        none."""
+        return {}
+
     # -- leadership ------------------------------------------------------------
 
     @abstractmethod
@@ -212,6 +231,15 @@ class Metadata(ABC):
     @abstractmethod
     async def draining(self) -> set[str]:
         """Names of the workers that are to be emptied, alive or not."""
+
+    @abstractmethod
+    async def pause(self, node: str, seconds: float) -> None:
+        """Have a worker's copies not moved for so long, alive or not; 0: no longer."""
+
+    @abstractmethod
+    async def paused(self) -> dict[str, float]:
+        """Until when the copies of which workers are not moved, in seconds since the epoch;
+        what is over is left out."""
 
     @abstractmethod
     async def reap(self, leader: Leader, slack: float = 0.0) -> list[str]:
@@ -340,6 +368,31 @@ class Metadata(ABC):
         """Assure, with the strictest read that the store has, that `lock` is in force.
 
         :raises trough.errors.Fenced: it is gone, or has another holder or epoch
+        """
+
+    @abstractmethod
+    async def mark_dirty(self, lock: Lock) -> None:
+        """Remember on disk that there may be unpromoted writes under `lock`, from its
+        ``dirty_since`` on. To be done before the first of them is acknowledged. A lock is dirty
+        from its taking on; watchers are not told of marks.
+
+        :raises trough.errors.Fenced: it is not in force
+        """
+
+    @abstractmethod
+    async def mark_clean(self, locks: Sequence[Lock]) -> None:
+        """Remember that everything under these locks is promoted.
+
+        Without effect on a lock whose ``dirty_since`` is another one by now: so a call that is
+        carried out late, after the next :meth:`mark_dirty`, does no harm.
+        """
+
+    @abstractmethod
+    async def release_clean_locks(self, leader: Leader, node: str) -> list[str]:
+        """Release the locks of a worker that is dead, as far as they are marked clean.
+
+        :return: the segments whose locks were released
+        :raises trough.errors.NotLeader: `leader` leads no more; nothing was changed
         """
 
     @abstractmethod

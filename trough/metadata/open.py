@@ -46,7 +46,7 @@ def open_metadata(
     if isinstance(address, SqliteAddress):
         from trough.metadata.sqlite.store import SqliteMetadata
 
-        return SqliteMetadata(address.path, reactor, tasks=tasks)
+        return SqliteMetadata(address.path, reactor, tasks=tasks, is_tool=patience is not None)
     from trough.metadata.rethinkdb.store import RethinkMetadata
 
     if patience is None:

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.util.periodic import Periodic
+from trough.util.trouble_log import Section
 
 if TYPE_CHECKING:
     from trough.worker.controller import LocalSyncController
@@ -53,7 +54,7 @@ class AutoPromotion(service.MultiService):
         """What cannot be promoted, and the section of the guide; or empty."""
         if not self._failed:
             return ""
-        return f"{len(self._failed)} segments cannot be promoted (see Promotions fail)"
+        return Section.PROMOTIONS.add_to(f"{len(self._failed)} segments cannot be promoted")
 
     def due(self, now: float) -> list[str]:
         """Segments that have waited too long at the time of day `now`, the oldest first."""
@@ -69,25 +70,15 @@ class AutoPromotion(service.MultiService):
             return
         now = self._clock.seconds()
         self._failed = {each: at for each, at in self._failed.items() if now - at < PAUSE}
-        promoted = 0
-        failures: list[tuple[str, errors.TroughError]] = []
+        promoted = tried = 0
         for segment in self.due(time.time()):
-            if segment in self._failed or promoted + len(failures) >= PORTION:
+            if segment in self._failed or tried >= PORTION:
                 continue
+            tried += 1
             try:
                 await self._worker.promote(segment)
                 promoted += 1
-            except errors.TroughError as failure:
+            except errors.TroughError:  # which is reported where it is refused
                 self._failed[segment] = self._clock.seconds()
-                failures.append((segment, failure))
         if promoted:
             _log.info("promoted {count} segments that nobody else had promoted", count=promoted)
-        if failures:
-            segment, reason = failures[0]
-            _log.error(
-                "{count} segments that are due cannot be promoted, {segment} for one: {reason}; "
-                "see Promotions fail in docs/operations.rst",
-                count=len(failures),
-                segment=segment,
-                reason=reason,
-            )

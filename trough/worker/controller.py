@@ -27,14 +27,15 @@ from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
 from trough.model import Lock, Worker, check_segment_id
 from trough.storage import Storage
 from trough.util.periodic import Periodic
+from trough.util.trouble_log import Section, TroubleLog
 from trough.worker.auto_promotion import AutoPromotion
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.confirmation import Confirmation
 from trough.worker.disk_counter import check_disk
-from trough.worker.disk_report import DiskReport
 from trough.worker.provisioning import Provisioning
 from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
+from trough.worker.refusals import PROMOTIONS, Refusals
 from trough.worker.repair import Repair
 from trough.worker.reverting import Reverting
 from trough.worker.segments import Segments
@@ -125,7 +126,8 @@ class LocalSyncController(service.MultiService):
         #: When the metadata store took the last heartbeat, in seconds since the epoch.
         self.beaten: float | None = None
         self._timing = timing
-        self.disk_report = DiskReport(clock)
+        self.troubles = TroubleLog(clock)
+        self.refusals = Refusals(self.troubles)
         self.confirmation = Confirmation(metadata, timing.heartbeat, clock)
         self._repair = Repair(self, clock.seconds)
         self._watches: list[Watch] = []
@@ -291,7 +293,8 @@ class LocalSyncController(service.MultiService):
         """What an operator has to look at, and the section of the guide; or empty."""
         aside = len(self.segments.aside())
         found = [
-            aside and f"{aside} files of unpromoted writes are in aside/ (see What is aside)",
+            aside
+            and Section.QUARANTINE.add_to(f"{aside} files of unpromoted writes are in aside/"),
             self._auto_promotion.trouble,
             self.unpromoted.trouble(waiting, time.time()),
         ]
@@ -361,11 +364,10 @@ class LocalSyncController(service.MultiService):
             raise errors.cold_segment(segment)
         try:
             return await self.writer.promote(segment)
-        except errors.CorruptSegment:
-            await self.damaged([segment])
-            raise
-        except errors.DiskFull as full:
-            self.disk_report.refused("promotions", full)
+        except errors.TroughError as reason:
+            self.refusals.note(PROMOTIONS, reason)
+            if isinstance(reason, errors.CorruptSegment):
+                await self.damaged([segment])
             raise
 
     async def delete(self, segment: str) -> None:

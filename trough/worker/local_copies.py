@@ -25,18 +25,21 @@ class LocalCopy:
     :ivar entry: what the catalogue remembers
     :ivar target: what the executors are asked with; another one after each change
     :ivar writes: those of this copy that are under way, and how many there were
-    :ivar noting: who waits until the catalogue knows that there are unpromoted writes
+    :ivar noting: who waits until it is noted that there are unpromoted writes
+    :ivar marked: ``dirty_since`` of the write lock, in seconds since the epoch, as the metadata
+        store surely has it; 0: it has to be marked before the next write
     :ivar provisioned_by: the clients that provisioned a segment which this process created;
         None where that is not known: the segment was there before, or before a restart
     """
 
-    __slots__ = ("counted", "entry", "noting", "provisioned_by", "target", "writes")
+    __slots__ = ("counted", "entry", "marked", "noting", "provisioned_by", "target", "writes")
 
     def __init__(self, entry: Entry, target: Target, now: float) -> None:
         self.entry = entry
         self.target = target
         self.writes = WriteTracker(now)
         self.noting: list[Deferred[None]] = []
+        self.marked = 0.0
         self.provisioned_by: set[str] | None = None
         self.counted = 0
 
@@ -52,8 +55,8 @@ class LocalCopy:
 
     @property
     def noted(self) -> bool:
-        """Whether the catalogue records durably that the copy has unpromoted writes."""
-        return self.entry.unpromoted and not self.noting
+        """Whether catalogue and metadata store record durably that it has unpromoted writes."""
+        return self.entry.unpromoted and bool(self.marked) and not self.noting
 
     @property
     def version(self) -> Version | None:
@@ -61,12 +64,17 @@ class LocalCopy:
         writes = self.writes
         return (self.target.generation, writes.started) if writes.idle else None
 
+    @property
+    def is_new_and_unused(self) -> bool:
+        """Whether this process created the segment, and nothing was stored in it."""
+        fresh = self.writable and not self.entry.modified and not self.entry.publishing
+        unwritten = self.writes.idle and not self.writes.committed
+        return fresh and unwritten and self.provisioned_by is not None
+
     def is_unused_but_by(self, client: str) -> bool:
         """Whether `client` alone provisioned it, as a new segment, and nothing was stored."""
-        fresh = self.writable and not self.entry.modified and not self.entry.publishing
-        writes = self.writes
-        unwritten = writes.idle and not writes.committed and not writes.closed
-        return fresh and unwritten and self.provisioned_by == {client}
+        unclosed = not self.writes.closed
+        return self.is_new_and_unused and unclosed and self.provisioned_by == {client}
 
 
 class LocalCopies:

@@ -15,11 +15,13 @@ on and tries again: a disk may be full, or lose a file, while everything else wo
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from twisted.logger import Logger
 
@@ -31,6 +33,8 @@ from trough.util.atomic_files import (
     fsync_directory,
     in_our_words,
     make_directories,
+    replacing,
+    write_all,
 )
 from trough.worker.catalogue import Catalogue, Entry
 
@@ -192,6 +196,30 @@ def _new_name_aside(directory: Path, segment: str, epoch: int, now: float) -> Pa
 def aside_names(directory: Path) -> list[str]:
     """Names of the databases in ``aside/``, sorted."""
     return sorted(path.name for path in (directory / "aside").glob("*.sqlite"))
+
+
+def read_json(path: Path) -> Any:
+    """What a process has left for us in a file."""
+    with in_our_words(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def replace_copy(source: Path, destination: Path) -> None:
+    """Have a copy of a whole file in the place of another; it is on disk at the return."""
+    with in_our_words(destination), source.open("rb") as content:
+        with replacing(destination) as file:
+            while portion := content.read(1 << 20):
+                write_all(file, portion)
+
+
+def aside_path(directory: Path, name: str) -> Path:
+    """Where a file aside is."""
+    return directory / "aside" / name
+
+
+def aside_sizes(directory: Path) -> dict[str, int]:
+    """Bytes of each database in ``aside/``, with what is beside it, by name."""
+    return {name: size_on_disk(str(aside_path(directory, name))) for name in aside_names(directory)}
 
 
 def open_and_reconcile(directory: Path) -> tuple[Catalogue, list[Entry]]:

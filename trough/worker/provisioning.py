@@ -181,6 +181,7 @@ class Provisioning(service.Service):
                 raise schema_sql
             else:
                 await worker.segments.create(segment, schema_sql, lock.epoch)
+            worker.writer.marks.taken(lock)
         except BaseException:
             await worker.writer.release(lock)
             raise

@@ -21,6 +21,7 @@ from trough import errors
 from trough.metadata import Metadata
 from trough.model import READ, WRITE, Copy, segment_word
 from trough.util.periodic import Periodic
+from trough.util.trouble_log import Section, TroubleLog
 
 _log = Logger()
 
@@ -59,6 +60,7 @@ class Publisher(service.MultiService):
     ) -> None:
         super().__init__()
         self._metadata = metadata
+        self._troubles = TroubleLog(clock)
         self._node = node
         self._urls = {READ: read_url, WRITE: write_url}
         self._ttl = ttl
@@ -158,11 +160,10 @@ class Publisher(service.MultiService):
                 # Whatever it is: these news are nowhere else.
                 for segment in batch:
                     self._news.setdefault(segment)
-                if isinstance(failure, (errors.TroughError, CancelledError)):
-                    _log.warn(
-                        "publishing {count} copies: {failure}", count=len(batch), failure=failure
-                    )
-                else:
+                if isinstance(failure, errors.TroughError):
+                    what = "publications of copies failed"
+                    self._troubles.report(Section.RETHINKDB, what, failure)
+                elif not isinstance(failure, CancelledError):
                     _log.failure("publishing {count} copies", count=len(batch))
                 return
             # A full batch saves nothing by waiting for more.

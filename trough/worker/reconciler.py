@@ -22,6 +22,7 @@ from trough.metadata import AssignmentChanges
 from trough.model import READ, Assignment
 from trough.util.log_digest import LogDigest
 from trough.util.periodic import Periodic
+from trough.worker.refusals import COPIES
 
 if TYPE_CHECKING:
     from trough.worker.cold_cache import ColdSegments
@@ -236,15 +237,12 @@ class Reconciler(service.MultiService):
 
     def _put_off(self, segment: str, failure: Failure) -> None:
         self._later.add(segment)
-        kind = type(failure.value).__name__
-        if self._reasons.get(segment) == kind:
-            return
-        self._reasons[segment] = kind
         if failure.check(errors.TroughError):
-            if not self._digest.is_first(f"put off ({kind})"):
-                return
-            _log.warn("{segment}: put off: {reason}", segment=segment, reason=failure.value)
-        else:
+            self._worker.refusals.note(COPIES, failure.value)
+            return
+        kind = type(failure.value).__name__
+        if self._reasons.get(segment) != kind:
+            self._reasons[segment] = kind
             _log.failure("{segment}: put off", failure=failure, segment=segment)
 
     async def _look(self, segment: str) -> None:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from trough import errors
@@ -75,6 +75,8 @@ class Segments(service.Service):
         self._promotion = Promotion(
             self._snapshots, storage, pool, threads, self._catalogue.put, self.transfers
         )
+        #: Awaited before the first write to a copy since it was clean; it sets ``marked``.
+        self.before_dirty: Callable[[LocalCopy], Awaitable[None]] = _alone
         self._aside = Quarantine(directory, self._copies, pool, threads, self._catalogue.forget)
 
     # -- life ------------------------------------------------------------------
@@ -124,6 +126,15 @@ class Segments(service.Service):
     def aside(self) -> list[str]:
         """Names of the files that were moved aside with unpromoted writes in them."""
         return self._aside.names()
+
+    async def aside_sizes(self) -> dict[str, int]:
+        """Bytes of each file that was moved aside, by name."""
+        return await self._threads.run(local_files.aside_sizes, self._directory)
+
+    async def delete_aside(self, name: str) -> None:
+        """Remove a file that was moved aside."""
+        path = local_files.aside_path(self._directory, name)
+        await self._threads.run(local_files.remove, path)
 
     async def size_of(self, *segments: str) -> int:
         """Bytes that the local copies take by now; 0 without any."""
@@ -341,6 +352,76 @@ class Segments(service.Service):
             await self._install(replace(copy.entry, epoch=0))
             return None
 
+    # -- what was moved aside ----------------------------------------------------
+
+    async def compare_aside(
+        self, name: str, canonical: CanonicalCopy
+    ) -> dict[str, dict[str, int | None]]:
+        """How the tables of a file aside differ from those of the canonical copy."""
+        fetched = local_files.snapshot_path(self._snapshots, f"{name}.canonical")
+        kept = local_files.snapshot_path(self._snapshots, f"{name}.aside")
+        result = kept.with_suffix(".json")
+        try:
+            await self._storage.fetch(canonical, fetched)
+            await self._copy_aside(name, kept)
+            await self._pool.compare(str(kept), str(fetched), str(result))
+            return await self._threads.run(local_files.read_json, result)
+        finally:
+            for path in (fetched, kept, result):
+                await self._threads.run(local_files.remove, path)
+
+    async def put_back(self, segment: str, name: str) -> None:
+        """Have a file aside as the present state of a segment that is written here.
+
+        :raises trough.errors.Conflict: the segment has writes that are not promoted
+        :raises trough.errors.CorruptSegment: the file is damaged; nothing is changed
+        """
+        kept = local_files.snapshot_path(self._snapshots, f"{name}.aside")
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None or not copy.writable or copy.writes.closed:
+                raise errors.NoWriteLock(f"segment {segment} is not written here any more")
+            try:
+                await self._copy_aside(name, kept)
+                await self._pool.check(Target(segment, str(kept), 0, False))
+                copy.writes.suspended = True
+                await self._replace_written(copy, kept)
+            finally:
+                copy.writes.suspended = False
+                await self._threads.run(local_files.remove, kept)
+
+    async def _copy_aside(self, name: str, destination: Path) -> None:
+        source = str(local_files.aside_path(self._directory, name))
+        await self._threads.run(local_files.make_room_for_snapshot, destination, source)
+        # It may have a write-ahead log beside it.
+        await self._pool.snapshot(Target(name, source, 0, True), str(destination))
+
+    async def _replace_written(self, copy: LocalCopy, file: Path) -> None:
+        """Have a database in the place of a written copy, to which nobody writes meanwhile."""
+        entry = copy.entry
+        await copy.writes.settled()
+        if entry.unpromoted and not copy.is_new_and_unused:
+            raise errors.Conflict(
+                f"segment {entry.segment} has writes that are not promoted",
+                "promote or revert it first",
+            )
+        # As before any write: what comes next is in no canonical copy.
+        await self._note_dirty(copy)
+        await self._pool.retire(copy.target)
+        await self._pool.forget(entry.segment)
+        destination = local_files.path_of(self._directory, entry.segment)
+        try:
+            await self._threads.run(local_files.replace_copy, file, destination)
+        except BaseException:
+            await self._pool.make_writable(copy.target)
+            raise
+        target = self._new_target(entry)
+        await self._pool.make_writable(target)
+        replacing = LocalCopy(entry, target, self._now())
+        replacing.marked = copy.marked
+        await self._identify(entry)
+        self._copies.put(replacing)
+
     # -- writing and promoting -------------------------------------------------
 
     def submit(
@@ -357,22 +438,31 @@ class Segments(service.Service):
         """
         return self._pool.write(target, sql, parameters, limits, receiver)
 
-    async def note_unpromoted(self, copy: LocalCopy) -> None:
-        """Return once the catalogue says that the copy may hold unpromoted writes.
+    async def note_dirty(self, copy: LocalCopy) -> None:
+        """Return once it is noted that the copy may hold unpromoted writes.
 
         All that come until then wait together: none may be on disk before.
         """
         waiting: Deferred[None] = Deferred()
         copy.noting.append(waiting)
         if len(copy.noting) == 1:
-            copy.entry.unpromoted, copy.entry.dirty_since = True, time.time()
-            maybeDeferred(self._catalogue.put, copy.entry).addBoth(self._noted, copy)
+            Deferred.fromCoroutine(self._note_dirty(copy)).addBoth(self._noted, copy)
         await waiting
+
+    async def _note_dirty(self, copy: LocalCopy) -> None:
+        # Whatever the catalogue has as dirty has to be dirty in the metadata store, too.
+        await self.before_dirty(copy)
+        entry = copy.entry
+        if not entry.unpromoted:
+            entry.unpromoted, entry.dirty_since = True, time.time()
+            try:
+                await self._catalogue.put(entry)
+            except BaseException:
+                entry.unpromoted = False
+                raise
 
     def _noted(self, result: Failure | None, copy: LocalCopy) -> None:
         waiting, copy.noting = copy.noting, []
-        if isinstance(result, Failure):
-            copy.entry.unpromoted = False
         for each in waiting:
             each.callback(result)
 
@@ -434,3 +524,8 @@ class Segments(service.Service):
     async def _identify(self, entry: Entry) -> None:
         path = local_files.path_text(self._directory, entry.segment)
         entry.file_size, entry.file_modified = await self._threads.run(local_files.identify, path)
+
+
+async def _alone(copy: LocalCopy) -> None:
+    """Where nobody else has to know what is dirty."""
+    copy.marked = time.time()

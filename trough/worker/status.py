@@ -30,7 +30,7 @@ def status_of(worker: LocalSyncController, clock: IReactorTime) -> dict[str, Any
         **_written(worker),
         "unpromoted": worker.unpromoted.status(),
         "aside": worker.segments.aside(),
-        "disk": worker.disk_report.status(),
+        "disk": worker.refusals.status(),
         "transfers": worker.segments.transfers,
         "storage": worker.storage.status(),
         "unpublished": worker.publisher.behind,

@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.model import CanonicalCopy
 from trough.storage import Storage
+from trough.util.trouble_log import Section, TroubleLog
 
 _log = Logger()
 
@@ -41,6 +42,7 @@ class StorageWatch:
         self._some_segment = some_segment
         self._clock = clock
         self._moved = clock.seconds()
+        self._troubles = TroubleLog(clock)
         #: Why the storage is away; empty while it answers.
         self.away = ""
 
@@ -101,9 +103,10 @@ class StorageWatch:
 
     def note(self, reason: str) -> None:
         """Take notice of why the storage is away; empty: it answers."""
-        if reason and not self.away:
-            _log.warn("canonical storage is away: {reason}", reason=reason)
-        elif self.away and not reason:
+        if reason:
+            what = "looks at canonical storage failed"
+            self._troubles.report(Section.STORAGE, what, reason)
+        elif self.away:
             _log.info("canonical storage is back")
         self.away = reason
 

@@ -14,6 +14,7 @@ from twisted.application import service
 from twisted.internet.interfaces import IReactorTime
 
 from trough.util.periodic import Periodic
+from trough.util.trouble_log import Section
 
 if TYPE_CHECKING:
     from trough.worker.controller import LocalSyncController
@@ -81,4 +82,4 @@ class Unpromoted(service.MultiService):
         if now - waiting.oldest <= TOLERATED * self._after:
             return ""
         since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(waiting.oldest))
-        return f"writes have waited for a promotion since {since} (see Promotions fail)"
+        return Section.PROMOTIONS.add_to(f"writes have waited for a promotion since {since}")

@@ -21,6 +21,8 @@ from trough.executors.pool.pool import ReadLimits, Receiver
 from trough.model import Lock, check_segment_id
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
+from trough.worker.dirty_marks import DirtyMarks
+from trough.worker.refusals import WRITES
 from trough.worker.stall_guard import StallDetector
 from trough.worker.writing import Write, WriteRequest, WriteSteps
 
@@ -54,11 +56,14 @@ class WriteLockManager(service.MultiService):
             stalled=lambda: self._attention.lapsed,
             confirm=self.attentive,
             copy_of=worker.segments.get,
-            note=worker.segments.note_unpromoted,
+            note=worker.segments.note_dirty,
             submit=worker.segments.submit,
-            report=lambda error: worker.disk_report.refused("writes", error),
+            report=lambda error: worker.refusals.note(WRITES, error),
             now=clock.seconds,
         )
+        self.marks = DirtyMarks(worker, clock)
+        self.marks.setServiceParent(self)
+        worker.segments.before_dirty = self.marks.before_write
         Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
         Periodic("disk counter", timing.heartbeat, self._count_on, clock).setServiceParent(self)
         # One that could not be released when it was given up would stay for ever.
@@ -104,26 +109,27 @@ class WriteLockManager(service.MultiService):
         segments, provisioning = self._worker.segments, self._worker.provisioning
         locks = await self._locks_in_force()
         for entry in segments.writable():
-            if locks.pop(entry.segment, None) == entry.epoch:
+            lock = locks.pop(entry.segment, None)
+            if lock is not None and lock.epoch == entry.epoch:
+                self.marks.found(lock)
                 continue
             if not await self._is_in_force(entry.segment, entry.epoch):
                 # To bring it to rest may take long, and other segments wait for us here.
                 segments.refuse_writes(entry.segment, entry.epoch)
                 self._worker.reconciler.look_at([entry.segment])
-        for segment, epoch in locks.items():
+        for segment, lock in locks.items():
             copy = segments.get(segment)
             if provisioning.busy(segment) or (copy is not None and copy.writable):
                 continue
             # Held, lest a provisioning take the lock for its own that is being released.
             async with provisioning.alone(segment):
                 with suppress(errors.Fenced):
-                    node = self._worker.myself.node
-                    await self._worker.metadata.release_lock(Lock(segment, node, epoch))
+                    await self._worker.metadata.release_lock(lock)
 
-    async def _locks_in_force(self) -> dict[str, int]:
-        """Epochs of this worker's write locks, as the metadata store has them."""
+    async def _locks_in_force(self) -> dict[str, Lock]:
+        """This worker's write locks, as the metadata store has them."""
         locks = await self._worker.metadata.locks(self._worker.myself.node)
-        return {lock.segment: lock.epoch for lock in locks}
+        return {lock.segment: lock for lock in locks}
 
     async def check_lock(self, segment: str, epoch: int) -> None:
         """Go on writing `segment` if the metadata store, strictly asked, says so."""

@@ -15,16 +15,18 @@ class WriteTracker:
 
     :ivar started: number of writes that were ever accepted
     :ivar last: when the last one was accepted, or the copy became what it is
-    :ivar closed: whether further ones are to be refused
+    :ivar closed: whether further ones are to be refused, since the copy is to be retired
+    :ivar suspended: whether further ones are to be refused for a moment, and the copy stays
     :ivar committed: whether one was stored, or may have been
     """
 
-    __slots__ = ("_finished", "_waiting", "closed", "committed", "last", "started")
+    __slots__ = ("_finished", "_waiting", "closed", "committed", "last", "started", "suspended")
 
     def __init__(self, now: float) -> None:
         self.started = 0
         self.last = now
         self.closed = False
+        self.suspended = False
         self.committed = False
         self._finished = 0
         self._waiting: list[Deferred[None]] = []

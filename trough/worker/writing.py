@@ -10,7 +10,8 @@
 ======================  ==============================================================
 ARRIVED                 the write is in memory
 FENCED                  the worker knows that its write lock on the segment is in force
-NOTED                   the catalogue records durably that the copy has unpromoted writes
+NOTED                   the catalogue, and the metadata store beside the lock, record
+                        durably that the copy has unpromoted writes
 SUBMITTED               an executor process has the write
 COMMITTED               the transaction is on this worker's disk
 ACKNOWLEDGED            the client is answered with success
@@ -82,7 +83,7 @@ class WriteSteps:
     :ivar confirm: returns once the worker knows which locks it holds;
         raises :class:`trough.errors.Unavailable` where it cannot find out
     :ivar copy_of: the local copy of a segment, or None
-    :ivar note: returns once the catalogue records that a copy has unpromoted writes
+    :ivar note: returns once it is recorded that a copy has unpromoted writes
     :ivar submit: hands a write to an executor; see
         :meth:`trough.executors.pool.pool.ExecutorPool.write`
     :ivar report: takes the error of each write that failed after it was accepted
@@ -187,7 +188,7 @@ class Write(Job):
         """Pass on only if this worker writes the segment."""
         segment = self._request.segment
         copy = self._steps.copy_of(segment)
-        if copy is None or not copy.takes_writes:
+        if copy is None or not copy.takes_writes or copy.writes.suspended:
             raise errors.NoWriteLock(
                 f"this worker does not hold the write lock of segment {segment}",
                 "provision the segment and write to the URL that comes back",

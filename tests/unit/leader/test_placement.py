@@ -320,6 +320,25 @@ def test_a_lost_worker_moves_nothing_in_the_grace() -> None:
     assert (site.puts, site.removed) == done
 
 
+def test_a_paused_worker_is_waited_for() -> None:
+    """Longer than the grace, and by a new leader as well; then its share moves."""
+    site = settled()
+    done = (site.puts, site.removed)
+    site.planner.pause(["w03"])
+    site.kill("w03")
+    site.wait(GRACE * 5)
+    assert site.step() == Plan()
+    site.planner = site.new_planner()
+    site.planner.pause(["w03"])
+    site.wait(GRACE * 5)
+    site.settle()
+    assert (site.puts, site.removed) == done
+    site.planner.pause([])
+    site.see_workers()
+    site.settle()
+    assert site.by_worker()["w03"] == 0 and site.moves > 100
+
+
 def test_a_new_leader_waits_for_a_worker_it_never_saw() -> None:
     """A leader that begins while a worker is away gives it the grace as well."""
     site = settled()

@@ -20,7 +20,9 @@ WORDS = errors.Unavailable("the metadata store is away")
 def make_copy(epoch=1, unpromoted=True):
     """A writable local copy, which no file belongs to."""
     entry = Entry("s", "path", epoch=epoch, unpromoted=unpromoted)
-    return LocalCopy(entry, Target("s", "/nowhere", 1, True), 0.0)
+    copy = LocalCopy(entry, Target("s", "/nowhere", 1, True), 0.0)
+    copy.marked = 1.0 if unpromoted else 0.0
+    return copy
 
 
 class Client:
@@ -81,7 +83,7 @@ class Surroundings:
     def note(self, error=None):
         """The catalogue is written, or not."""
         if error is None:
-            self.copy.entry.unpromoted = True
+            self.copy.entry.unpromoted, self.copy.marked = True, 1.0
         self._end(self.notes.pop(), error)
 
     @staticmethod

@@ -54,7 +54,7 @@ from trough.executors.child.tasks import (
 from trough.executors.child.turns import FairQueue
 from trough.executors.ipc import Message
 from trough.executors.shared_memory import SharedProgressTable
-from trough.sql import segment_files, sqlite, statements
+from trough.sql import comparison, segment_files, sqlite, statements
 from trough.sql.handles import Handles
 from trough.sql.queries import Framing, Parameters, Plan
 from trough.sql.reading import Reader
@@ -141,6 +141,7 @@ class ExecutorLoop:
             "retire": self._retire,
             "snapshot": self._snapshot,
             "check": self._check,
+            "compare": self._compare,
             "forget": self._forget,
         }
 
@@ -384,6 +385,14 @@ class ExecutorLoop:
                 raise errors.Cancelled("the snapshot was cancelled")
 
         segment_files.snapshot(self._engine, path, writable, destination, progress)
+
+    def _compare(self, call: CommandTask, kept: str, canonical: str, destination: str) -> None:
+        def progress() -> None:
+            self._look(monotonic())
+            if call.cancelled:
+                raise errors.Cancelled("the comparison was cancelled")
+
+        comparison.compare(self._engine, kept, canonical, destination, progress)
 
     def _check(self, call: CommandTask, path: str, writable: bool) -> None:
         segment_files.check(self._engine, path, writable)

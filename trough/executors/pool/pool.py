@@ -345,6 +345,11 @@ class ExecutorPool(service.Service):
         if it is damaged. Cancelling the Deferred ends it."""
         return self._maintain("check", target.path, target.writable)
 
+    def compare(self, kept: str, canonical: str, destination: str) -> Deferred[None]:
+        """Write to `destination` how two plain database files differ; see
+        :mod:`trough.sql.comparison`. Cancelling the Deferred ends it."""
+        return self._maintain("compare", kept, canonical, destination)
+
     def forget(self, segment: str) -> Deferred[None]:
         """Have every executor close what it has open on a segment; fires when all have,
         which may be after queries that are under way."""

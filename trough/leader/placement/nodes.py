@@ -102,6 +102,8 @@ class ClusterState:
     def __init__(self, rings: int, grace: float, known: Mapping[str, int]) -> None:
         self.membership = dict(known)
         self.nodes: dict[str, Node] = {}
+        #: Workers under maintenance, which are waited for whatever the grace is.
+        self.paused: frozenset[str] = frozenset()
         self._grace = grace
         self._count = rings
         self._rings: list[Ring] = [Ring({}) for _ in range(rings)]
@@ -144,7 +146,9 @@ class ClusterState:
         late = [
             node
             for node in self.nodes.values()
-            if node.state is State.WAITING and now - node.since >= self._grace
+            if node.state is State.WAITING
+            and now - node.since >= self._grace
+            and node.name not in self.paused
         ]
         for node in late:
             node.become(State.DEAD, node.cold)

@@ -85,6 +85,10 @@ class Planner:
 
     # -- what the leader sees --------------------------------------------------
 
+    def pause(self, nodes: Iterable[str]) -> None:
+        """Wait for these workers, and for no other longer than the grace is."""
+        self._cluster.paused = frozenset(nodes)
+
     def see_workers(self, workers: Iterable[Worker], now: float) -> None:
         """Take in which workers live.
 
@@ -184,6 +188,16 @@ class Planner:
     def rings(self) -> dict[str, int]:
         """Which worker is on which ring, to be saved whenever it differs."""
         return dict(self._cluster.membership)
+
+    @property
+    def lost_copies(self) -> int:
+        """How many segments have lost a copy that was not replaced yet."""
+        return len(self._decisions.urgent)
+
+    @property
+    def homeless(self) -> int:
+        """How many segments no worker can take at present, as far as they are noted."""
+        return len(self._decisions.unplaced)
 
     @property
     def settled(self) -> bool:
@@ -291,7 +305,7 @@ class Planner:
         return {
             "segments": len(self._table.rows),
             "unseen": len(self._table) - self._cursor,
-            "lost_copies": len(self._decisions.urgent),
+            "lost_copies": self.lost_copies,
             "moving": len(self._decisions.moving),
             "in_question": len(self._decisions.surplus),
             "workers": {

@@ -91,6 +91,31 @@ def draining(view: View) -> Term:
     return view.table("cluster").get("draining")["nodes"].default([])
 
 
+def paused() -> Term:
+    """Until when the copies of which workers are not moved; pairs."""
+    until = PRESENT.table("cluster").get("paused")["until"].default({})
+    return until.coerce_to("array").filter(lambda pair: pair[1] > r.now().to_epoch_time())
+
+
+def replicas(database: str) -> Term:
+    """``{"servers", "tables"}``: how many servers there are, and of each table its ``name`` and,
+    for each shard, the states of its replicas."""
+    system = r.db("rethinkdb")
+    return r.expr(
+        {
+            "servers": system.table("server_status").count(),
+            "tables": system.table("table_status")
+            .filter({"db": database})
+            .map(lambda row: {"name": row["name"], "shards": row["shards"].map(_states)})
+            .coerce_to("array"),
+        }
+    )
+
+
+def _states(shard: Term) -> Term:
+    return shard["replicas"]["state"]
+
+
 def disk_counter(node: str) -> Term:
     """A worker's counter."""
     return STRICT.table("cluster").get(rows.disk_id(node))["counter"].default(0)
@@ -295,8 +320,9 @@ def count_locks(node: str | None = None) -> Term:
 
 
 def watch_locks() -> Term:
-    """A changefeed of all write locks."""
-    return _feed(r.table("lock").between(*LOCKS))
+    """A changefeed of all write locks, of what watchers are told."""
+    told = r.table("lock").between(*LOCKS).pluck("id", "segment", "node", "epoch", "acquired_on")
+    return _feed(told)
 
 
 # -- assignments -------------------------------------------------------------------

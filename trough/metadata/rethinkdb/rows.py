@@ -329,7 +329,13 @@ def lock(row: Row | None) -> Lock | None:
     place = locked(row)
     if row is None or place is None or not _is_number(row.get("epoch")):
         return None
-    return Lock(*place, int(row["epoch"]), seconds(row.get("acquired_on")))
+    since = row.get("dirty_since")
+    return Lock(
+        *place,
+        int(row["epoch"]),
+        seconds(row.get("acquired_on")),
+        float(since) if _is_number(since) else None,
+    )
 
 
 def locked(row: Row | None) -> tuple[str, str] | None:

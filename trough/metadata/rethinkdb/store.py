@@ -25,6 +25,7 @@ from trough.metadata import (
     ForeignRow,
     LockChanges,
     Metadata,
+    Replicas,
     StoreOutage,
     StoreUser,
     Watch,
@@ -35,7 +36,7 @@ from trough.metadata.rethinkdb import reads, rows
 from trough.metadata.rethinkdb import writes as changes
 from trough.metadata.rethinkdb.cluster import Ambiguous, RethinkCluster
 from trough.metadata.rethinkdb.foreign import foreign_rows
-from trough.metadata.rethinkdb.tables import make_tables
+from trough.metadata.rethinkdb.tables import make_tables, weak_tables
 from trough.metadata.rethinkdb.terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT, Refused
 from trough.metadata.rethinkdb.users import make_users
 from trough.metadata.rethinkdb.watch import FeedWatch
@@ -199,6 +200,16 @@ class RethinkMetadata(Metadata):
     async def set_draining(self, node: str, draining: bool) -> None:
         await self._decide(changes.set_draining(node, draining))
 
+    async def pause(self, node: str, seconds: float) -> None:
+        await self._decide(changes.pause(node, seconds))
+
+    async def paused(self) -> dict[str, float]:
+        return dict(await self._run(reads.paused()))
+
+    async def weak_tables(self) -> dict[str, Replicas]:
+        found = await self._run(reads.replicas(self._cluster.address.database))
+        return weak_tables(found["servers"], found["tables"])
+
     async def draining(self) -> set[str]:
         return set(await self._look(reads.draining))
 
@@ -345,6 +356,22 @@ class RethinkMetadata(Metadata):
 
     async def check_lock(self, lock: Lock) -> None:
         conditions.refuse_other_lock(await self.lock_of(lock.segment), lock)
+
+    async def mark_dirty(self, lock: Lock) -> None:
+        left = rows.lock(await self._decide(changes.mark_dirty(lock)))
+        conditions.refuse_other_lock(left, lock)
+
+    async def mark_clean(self, locks: Sequence[Lock]) -> None:
+        await self._each(lambda portion: self._note(changes.mark_clean(portion)), locks)
+
+    async def release_clean_locks(self, leader: Leader, node: str) -> list[str]:
+        released: list[str] = []
+        while True:
+            done = await self._as_leader(leader, changes.release_clean_locks(leader, node, PORTION))
+            found = [rows.locked(change["old_val"]) for change in done.get("changes", ())]
+            released += [place[0] for place in found if place is not None]
+            if not done["deleted"]:
+                return sorted(released)
 
     def watch_locks(self, listener: Callable[[LockChanges], None]) -> Watch:
         def told(full: bool, new: Sequence[rows.Row], gone: Sequence[rows.Row]) -> None:

@@ -19,6 +19,7 @@ from rethinkdb import errors as reql
 from twisted.logger import Logger
 
 from trough import errors
+from trough.metadata import Replicas
 from trough.metadata.rethinkdb import writes as changes
 from trough.metadata.rethinkdb.cluster import Ambiguous, RethinkCluster
 from trough.metadata.rethinkdb.terms import DURABLE, TABLES, Refused, r
@@ -43,6 +44,23 @@ def duplicates(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     for row in rows:
         by_name[row["name"]].append(row)
     return [row for same in by_name.values() for row in sorted(same, key=lambda row: row["id"])[1:]]
+
+
+def weak_tables(servers: int, tables: Iterable[Mapping[str, Any]]) -> dict[str, Replicas]:
+    """Trough's tables that have fewer replicas than there should be, or some that are not ready.
+
+    :param servers: that are connected
+    :param tables: ``name``, and ``shards``: the states of the replicas of each
+    """
+    wanted = min(REPLICAS, servers)
+    found = {}
+    for table in tables:
+        shards = table["shards"] or [[]]
+        ready = min(sum(state == "ready" for state in shard) for shard in shards)
+        count = min(len(shard) for shard in shards)
+        if table["name"] in TABLES and (ready < count or count < wanted):
+            found[table["name"]] = Replicas(ready, count, max(count, wanted))
+    return found
 
 
 async def make_tables(cluster: RethinkCluster, ready: bool = True) -> None:

@@ -24,7 +24,7 @@ from trough.metadata.rethinkdb.terms import (
     sent,
     written,
 )
-from trough.model import Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
+from trough.model import CLEAN, Assignment, CanonicalCopy, Copy, Leader, Lock, Schema, Worker
 
 # -- leadership --------------------------------------------------------------------
 
@@ -215,6 +215,17 @@ def set_draining(node: str, draining: bool) -> Term:
     return r.table("cluster").get("draining").replace(changed)
 
 
+def pause(node: str, seconds: float) -> Term:
+    """Have a worker's copies not moved for so long."""
+    until = r.now().to_epoch_time() + seconds
+
+    def changed(row: Term) -> Term:
+        others = row["until"].default({}).without(node)
+        return {"id": "paused", "until": others.merge({node: until}) if seconds > 0 else others}
+
+    return r.table("cluster").get("paused").replace(changed)
+
+
 def note_disk_counter(node: str, counter: int) -> Term:
     """Remember a worker's counter, unless a greater one is known."""
     fresh = {"id": rows.disk_id(node), "counter": counter}
@@ -305,6 +316,7 @@ def take_lock(segment: str, node: str, claim: str) -> Term:
         "segment": segment,
         "node": node,
         "acquired_on": r.now(),
+        "dirty_since": r.now().to_epoch_time(),
         "claim": claim,
     }
     return r.table("lock").insert(fresh, conflict="error").do(lambda _: lock_of(segment))
@@ -344,10 +356,66 @@ def release_lock(lock: Lock) -> Term:
     place = r.table("lock").get(rows.lock_id(lock.segment))
 
     def decide(row: Term) -> Term:
-        mine = row["node"].eq(lock.node) & row["epoch"].eq(lock.epoch)
-        return r.branch(mine.default(False), None, row)
+        return r.branch(_in_force(row, lock), None, row)
 
     return written(place.replace(decide, return_changes="always"))["new_val"]
+
+
+def _in_force(row: Term, lock: Lock) -> Term:
+    return (row["node"].eq(lock.node) & row["epoch"].eq(lock.epoch)).default(False)
+
+
+def mark_dirty(lock: Lock) -> Term:
+    """Note that there may be unpromoted writes under a lock, if it is in force; answers with
+    the row that is there then."""
+    place = r.table("lock").get(rows.lock_id(lock.segment))
+
+    def decide(row: Term) -> Term:
+        marked = row.merge({"dirty_since": lock.dirty_since})
+        return r.branch(_in_force(row, lock), marked, row)
+
+    return written(place.replace(decide, return_changes="always"))["new_val"]
+
+
+def mark_clean(locks: Sequence[Lock]) -> Term:
+    """Note that there are none under these locks, unless they were marked dirty again."""
+    known = {
+        rows.lock_id(lock.segment): {
+            "node": lock.node,
+            "epoch": lock.epoch,
+            "dirty_since": lock.dirty_since,
+        }
+        for lock in locks
+    }
+
+    def decide(row: Term) -> Term:
+        # A lock without the field is as one of which nothing is known.
+        now = {
+            "node": row["node"],
+            "epoch": row["epoch"],
+            "dirty_since": row["dirty_since"].default(None),
+        }
+        same = r.expr(now).eq(sent(known)[row["id"]]).default(False)
+        return r.branch(same, {"dirty_since": CLEAN}, {})
+
+    return r.table("lock").get_all(r.args(sent(list(known)))).update(decide)
+
+
+def release_clean_locks(leader: Leader, node: str, limit: int) -> Term:
+    """Release some of a worker's clean locks; answers with their rows. See :func:`as_leader`."""
+
+    def clean(row: Term) -> Term:
+        return (row["node"].eq(node) & row["dirty_since"].eq(CLEAN)).default(False)
+
+    # Judged once more where the row is changed: it may have been marked meanwhile.
+    released = (
+        r.table("lock")
+        .get_all(node, index="node")
+        .filter(clean)
+        .limit(limit)
+        .replace(lambda row: r.branch(clean(row), None, row), return_changes=True)
+    )
+    return as_leader(leader, released)
 
 
 # -- assignments -------------------------------------------------------------------

@@ -45,7 +45,9 @@ class Database:
         it the connection only reads
     :param clock: seconds since the epoch
     :param patience: seconds to wait for another process's transaction
-    :raises trough.errors.BadSettings: the file is not a registry, or of an unknown version
+    :param in_use: whether to bring it up to this version while servers use it
+    :raises trough.errors.BadSettings: the file is not a registry, or of an unknown version, or of
+        an earlier one that servers use
     :raises trough.errors.Unavailable: it cannot be opened now
     """
 
@@ -55,8 +57,10 @@ class Database:
         create: bool = False,
         clock: Clock = time.time,
         patience: float = BUSY_SECONDS,
+        in_use: bool = True,
     ) -> None:
         self.path = path
+        self._in_use = in_use
         self._patience = patience
         self._clock = clock
         self._synchronous = ""
@@ -125,6 +129,8 @@ class Database:
         known = scripts()
         if create:
             self._write_ahead()
+            if not self._in_use:
+                refuse_upgrade_in_use(self.connection, known, self.path, self._clock())
             upgrade(self.connection, known, self.path)
             # A burst can make the log large; this is what is kept of it afterwards.
             self.connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
@@ -132,7 +138,8 @@ class Database:
             self.connection.execute("PRAGMA query_only = 1")
             if not version(self.connection, self.path):
                 raise errors.Unavailable(f"the registry {self.path} is still empty", "try again")
-            check_version(self.connection, known, self.path)
+            if check_version(self.connection, known, self.path) < len(known):
+                raise _too_old(self.connection, known, self.path)
 
     def _write_ahead(self) -> None:
         # Of two processes that switch a new file at once, one is told "locked" without
@@ -239,3 +246,33 @@ def upgrade(connection: sqlite3.Connection, known: Sequence[str], path: Path) ->
             for statement in statements_of(known[number]):
                 connection.execute(statement)
             connection.execute("UPDATE version SET version = ?", (number + 1,))
+
+
+def refuse_upgrade_in_use(
+    connection: sqlite3.Connection, known: Sequence[Any], path: Path, now: float
+) -> None:
+    """Leave a registry of an earlier version alone while servers use it: they are of that version,
+    and would not know it any more.
+
+    :raises trough.errors.BadSettings: a server lives, by the rows of version 1
+    """
+    if not 0 < check_version(connection, known, path) < len(known):
+        return
+    rows = connection.execute(
+        "SELECT node FROM leader WHERE identity != '' AND renewed_on + ttl > :now"
+        " UNION SELECT node FROM worker WHERE NOT reaped AND last_heartbeat + ttl > :now",
+        {"now": now},
+    )
+    nodes = ", ".join(row[0] for row in rows)
+    if nodes:
+        raise _too_old(connection, known, path, f", and servers use it ({nodes})")
+
+
+def _too_old(
+    connection: sqlite3.Connection, known: Sequence[Any], path: Path, more: str = ""
+) -> errors.BadSettings:
+    return errors.BadSettings(
+        f"the registry {path} has version {version(connection, path)} of an earlier Trough{more}; "
+        f"this Trough knows version {len(known)}",
+        "use the tools of that Trough, or stop its servers and start those of this one",
+    )

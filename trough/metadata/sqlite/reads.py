@@ -94,6 +94,11 @@ def draining(connection: sqlite3.Connection, now: float) -> set[str]:
     return {row[0] for row in connection.execute("SELECT node FROM draining")}
 
 
+def paused(connection: sqlite3.Connection, now: float) -> dict[str, float]:
+    """Until when the copies of which workers are not moved."""
+    return dict(connection.execute("SELECT node, until FROM pause WHERE until > ?", (now,)))
+
+
 def rings(connection: sqlite3.Connection, now: float) -> dict[str, int]:
     """Which worker is on which ring."""
     return dict(connection.execute("SELECT node, ring FROM ring ORDER BY node"))
@@ -190,7 +195,7 @@ def inventory(connection: sqlite3.Connection, now: float) -> Inventory:
 
 # -- write locks -------------------------------------------------------------------
 
-_LOCK = "SELECT segment, node, epoch, acquired_on FROM lock"
+_LOCK = "SELECT segment, node, epoch, acquired_on, dirty_since FROM lock"
 
 
 def lock_of(connection: sqlite3.Connection, now: float, segment: str) -> Lock | None:

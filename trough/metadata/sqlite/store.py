@@ -41,6 +41,7 @@ class SqliteMetadata(Metadata):
 
     :param clock: seconds since the epoch, the same on all processes
     :param tasks: where patterns are matched; None: in processes of its own
+    :param is_tool: whether it is opened by a tool, which upgrades no registry that servers use
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class SqliteMetadata(Metadata):
         reactor: Any,
         clock: Clock = time.time,
         tasks: TaskPool | None = None,
+        is_tool: bool = False,
     ) -> None:
         self._path = path
+        self._is_tool = is_tool
         self._clock = clock
         self._writing = ThreadPoolService("registry-write", 1, reactor)
         self._reading = ThreadPoolService("registry-read", 2, reactor)
@@ -82,7 +85,9 @@ class SqliteMetadata(Metadata):
         for threads in (self._writing, self._reading):
             threads.startService()
         try:
-            self._database = await self._writing.run(Database, self._path, True, self._clock)
+            self._database = await self._writing.run(
+                Database, self._path, True, self._clock, in_use=not self._is_tool
+            )
         except BaseException:
             await self._stop_threads()
             raise
@@ -163,6 +168,12 @@ class SqliteMetadata(Metadata):
 
     async def set_draining(self, node: str, draining: bool) -> None:
         await self._decide(changes.set_draining, node, draining)
+
+    async def pause(self, node: str, seconds: float) -> None:
+        await self._decide(changes.pause, node, seconds)
+
+    async def paused(self) -> dict[str, float]:
+        return await self._read(reads.paused)
 
     async def draining(self) -> set[str]:
         return await self._read(reads.draining)
@@ -257,6 +268,21 @@ class SqliteMetadata(Metadata):
 
     async def check_lock(self, lock: Lock) -> None:
         conditions.refuse_other_lock(await self._read(reads.lock_of, lock.segment), lock)
+
+    async def mark_dirty(self, lock: Lock) -> None:
+        await self._decide(changes.mark_dirty, lock)
+
+    async def mark_clean(self, locks: Sequence[Lock]) -> None:
+        for portion in _portions(locks):
+            await self._note(changes.mark_clean, portion)
+
+    async def release_clean_locks(self, leader: Leader, node: str) -> list[str]:
+        released: list[str] = []
+        while True:
+            some = await self._decide(changes.release_clean_locks, leader, node, PORTION)
+            released += some
+            if len(some) < PORTION:
+                return released
 
     def watch_locks(self, listener: Callable[[LockChanges], None]) -> Watch:
         return self._watcher.add(lock_changes, listener)

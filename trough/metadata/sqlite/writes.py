@@ -13,7 +13,17 @@ from collections.abc import Collection, Mapping, Sequence
 
 from trough.metadata import conditions
 from trough.metadata.sqlite import reads
-from trough.model import Assignment, CanonicalCopy, Copy, Inventory, Leader, Lock, Schema, Worker
+from trough.model import (
+    CLEAN,
+    Assignment,
+    CanonicalCopy,
+    Copy,
+    Inventory,
+    Leader,
+    Lock,
+    Schema,
+    Worker,
+)
 
 #: Removals are remembered for so many transactions. A watcher looks ten times a second,
 #: and is told everything anew when it has fallen further behind.
@@ -107,6 +117,13 @@ def _write_worker(connection: sqlite3.Connection, now: float, worker: Worker, re
             worker.unpromoted_since,
         ),
     )
+
+
+def pause(connection: sqlite3.Connection, now: float, node: str, seconds: float) -> None:
+    """Have a worker's copies not moved for so long."""
+    connection.execute("DELETE FROM pause WHERE node = ? OR until <= ?", (node, now))
+    if seconds > 0:
+        connection.execute("INSERT INTO pause VALUES (?, ?)", (node, now + seconds))
 
 
 def retire_worker(connection: sqlite3.Connection, now: float, node: str, identity: str) -> None:
@@ -245,10 +262,12 @@ def take_lock(connection: sqlite3.Connection, now: float, segment: str, node: st
     if held is not None:
         return held
     row = connection.execute(
-        "INSERT INTO lock VALUES (?, ?, 1, ?, ?) ON CONFLICT (segment) DO UPDATE SET"
+        "INSERT INTO lock (segment, node, epoch, acquired_on, changed, dirty_since)"
+        " VALUES (?, ?, 1, ?, ?, ?) ON CONFLICT (segment) DO UPDATE SET"
         " node = excluded.node, epoch = epoch + 1, acquired_on = excluded.acquired_on,"
-        " changed = excluded.changed RETURNING segment, node, epoch, acquired_on",
-        (segment, node, now, _next_number(connection)),
+        " changed = excluded.changed, dirty_since = excluded.dirty_since"
+        " RETURNING segment, node, epoch, acquired_on, dirty_since",
+        (segment, node, now, _next_number(connection), now),
     ).fetchone()
     return Lock(*row)
 
@@ -259,10 +278,46 @@ def release_lock(connection: sqlite3.Connection, now: float, lock: Lock) -> None
     if held is None:
         return
     conditions.refuse_other_lock(held, lock)
-    connection.execute(
+    _release(connection, [lock.segment])
+
+
+def _release(connection: sqlite3.Connection, segments: Sequence[str]) -> None:
+    number = _next_number(connection)
+    connection.executemany(
         "UPDATE lock SET node = NULL, changed = ? WHERE segment = ?",
-        (_next_number(connection), lock.segment),
+        ((number, segment) for segment in segments),
     )
+
+
+def mark_dirty(connection: sqlite3.Connection, now: float, lock: Lock) -> None:
+    """Note that there may be unpromoted writes under a lock."""
+    conditions.refuse_other_lock(reads.lock_of(connection, now, lock.segment), lock)
+    connection.execute(
+        "UPDATE lock SET dirty_since = ? WHERE segment = ?", (lock.dirty_since, lock.segment)
+    )
+
+
+def mark_clean(connection: sqlite3.Connection, now: float, locks: Sequence[Lock]) -> None:
+    """Note that there are none under these locks, unless they were marked dirty again."""
+    connection.executemany(
+        "UPDATE lock SET dirty_since = ? WHERE segment = ? AND node = ? AND epoch = ?"
+        " AND dirty_since IS ?",
+        ((CLEAN, lock.segment, lock.node, lock.epoch, lock.dirty_since) for lock in locks),
+    )
+
+
+def release_clean_locks(
+    connection: sqlite3.Connection, now: float, leader: Leader, node: str, limit: int
+) -> list[str]:
+    """Release some of a worker's clean locks; answers with their segments."""
+    conditions.refuse_other_leader(reads.leader(connection, now), leader)
+    found = connection.execute(
+        "SELECT segment FROM lock WHERE node = ? AND dirty_since = ? ORDER BY segment LIMIT ?",
+        (node, CLEAN, limit),
+    )
+    segments = [row[0] for row in found]
+    _release(connection, segments)
+    return segments
 
 
 # -- assignments -------------------------------------------------------------------

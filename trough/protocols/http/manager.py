@@ -74,6 +74,18 @@ class Manager(Protocol):
     async def status(self) -> dict[str, Any]: ...
 
 
+class AsideOrders(Protocol):
+    """See :class:`trough.worker.aside_files.AsideFiles`."""
+
+    async def list(self) -> list[dict[str, Any]]: ...
+
+    async def compare(self, name: str) -> dict[str, Any]: ...
+
+    async def put_back(self, name: str) -> dict[str, Any]: ...
+
+    async def delete(self, name: str) -> None: ...
+
+
 class ManagerResource(Resource):
     """All paths of a manager's port.
 
@@ -84,6 +96,7 @@ class ManagerResource(Resource):
     :param encoders: write its answers in other formats than JSON
     :param totals: requests that were counted, for ``/metrics``
     :param search: finds segments for the web console; None where that is not offered
+    :param aside: what a worker does with the files that it keeps aside; None on a sync server
     :param files_of: what a leader knows of a segment's files, for the other sync servers
     """
 
@@ -97,11 +110,13 @@ class ManagerResource(Resource):
         encoders: EncoderPool | None = None,
         totals: RequestTotals | None = None,
         search: SegmentSearch | None = None,
+        aside: AsideOrders | None = None,
     ) -> None:
         super().__init__(gate)
         self._encoders = encoders
         self._segments = search
         self._totals = totals or RequestTotals()
+        self._aside = aside
         self._gatherer = gatherer
         self._files_of = files_of
         self._manager = manager
@@ -137,6 +152,13 @@ class ManagerResource(Resource):
             self._routes["HEAD", "gather"] = Route(self._gather_url, READ)
         if files_of is not None:
             self._routes["GET", "segment", "*", "files"] = Route(self._files, PEER)
+        if aside is not None:
+            self._routes |= {
+                ("GET", "aside"): Route(self._list_aside, ADMIN),
+                ("GET", "aside", "*", "compare"): Route(self._compare_aside, ADMIN),
+                ("POST", "aside", "put-back"): Route(self._put_back_aside, ADMIN),
+                ("DELETE", "aside", "*"): Route(self._delete_aside, ADMIN),
+            }
 
     @property
     def routes(self) -> Mapping[tuple[str, ...], Route]:
@@ -217,6 +239,24 @@ class ManagerResource(Resource):
     async def _files(self, request: Request, segment: str) -> Any:
         assert self._files_of is not None
         return as_json({"files": self._files_of(check_segment_id(segment)) or []})
+
+    async def _list_aside(self, request: Request) -> Any:
+        return as_json({"files": await self._asides.list()})
+
+    async def _compare_aside(self, request: Request, name: str) -> Any:
+        return as_json(await self._asides.compare(name))
+
+    async def _put_back_aside(self, request: Request) -> Any:
+        return as_json(await self._asides.put_back(json_object(request, {"name"}, set())["name"]))
+
+    async def _delete_aside(self, request: Request, name: str) -> Any:
+        await self._asides.delete(name)
+        return 204, b"", b""
+
+    @property
+    def _asides(self) -> AsideOrders:
+        assert self._aside is not None
+        return self._aside
 
     async def _gather(self, request: Request) -> None:
         assert self._gatherer is not None

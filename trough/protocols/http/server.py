@@ -34,6 +34,7 @@ from trough.metrics.totals import RequestTotals
 from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
 from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.http.idle_timer import IdleTimer
+from trough.protocols.http.request_line import escaped
 from trough.protocols.http.short_path import WholeRequest, whole_request
 from trough.protocols.peer import encrypts, peer_of, shows_certificate
 from trough.util.flush_batch import FlushBatch
@@ -295,6 +296,7 @@ class Channel(IdleTimer, http.HTTPChannel):
     _write_some: Callable[[bytes], Any] | None = None
     _peer_ended = False
     _whole = False
+    _in_headers = False
     _arrival: Any = None
 
     def connectionMade(self) -> None:
@@ -351,7 +353,14 @@ class Channel(IdleTimer, http.HTTPChannel):
                 return
             self._arrival = self.callLater(HEADER_SECONDS, self.forceAbortClient)
 
+    def lineReceived(self, line: bytes) -> None:
+        if line and not self._in_headers:
+            self._in_headers = True
+            line = escaped(line)
+        super().lineReceived(line)
+
     def allHeadersReceived(self) -> None:
+        self._in_headers = False
         if self._arrival is not None:
             self._arrival.reset(BODY_SECONDS)
         self.site.connections.began(self)

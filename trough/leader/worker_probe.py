@@ -1,8 +1,9 @@
 """Asks a worker itself whether it is alive.
 
 The metadata store judges by its own clock, and a clock can be wrong: one RethinkDB server that was
-20 s ahead had living workers taken for dead. Before a lock is freed its holder is asked, by the
-line protocol, whose greeting tells its name to whoever connects.
+20 s ahead had living workers taken for dead. Before a lock is freed its holder is asked, and before
+all workers are taken for dead at once they are, by the line protocol: its greeting tells the
+worker's name to whoever connects.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from trough.tls.client import ClientTls
 PATIENCE = 3.0
 
 
-async def answers(metadata: Metadata, node: str, clock: Any, tls: TlsFiles) -> str:
+async def answers(
+    metadata: Metadata, node: str, clock: Any, tls: TlsFiles, peers: bool = False
+) -> str:
     """Where the worker `node` greets; empty where it does not, within some seconds.
 
     :param clock: the reactor
+    :param peers: whether a process of the cluster asks, and no tool
     """
     row = await metadata.worker(node)
     line = row.line if row is not None else ""
@@ -34,7 +38,7 @@ async def answers(metadata: Metadata, node: str, clock: Any, tls: TlsFiles) -> s
         host, port, encrypted = line_host_and_port(line)
     except ValueError:
         return ""
-    endpoint = ClientTls(tls, clock).endpoint(clock, host, port, PATIENCE, encrypted)
+    endpoint = ClientTls(tls, clock, peers=peers).endpoint(clock, host, port, PATIENCE, encrypted)
     try:
         protocol: Any = await endpoint.connect(Factory.forProtocol(_Greeted))
         words = await protocol.greeting.addTimeout(PATIENCE, clock)

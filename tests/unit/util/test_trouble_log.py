@@ -1,0 +1,73 @@
+"""Troubles are reported once a minute and cause, and counted always."""
+
+import re
+
+from places import ROOT
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
+
+from trough import errors
+from trough.util.trouble_log import INTERVAL, Section, TroubleLog
+from trough.worker.refusals import COPIES, PROMOTIONS, WRITES, Refusals, section_of
+
+
+def test_one_line_a_minute_and_cause():
+    """The next line says how many there were; the line names the section of the guide."""
+    clock = Clock()
+    log = TroubleLog(clock)
+    with capturedLogs() as events:
+        for number in range(48):
+            log.report(Section.PROMOTIONS, "promotions refused", f"reason {number}")
+        log.report(Section.DISK_FULL, "promotions refused", "no room")
+        clock.advance(INTERVAL)
+        log.report(Section.PROMOTIONS, "promotions refused", "the last")
+    assert [formatEvent(event) for event in events] == [
+        "1 promotions refused: reason 0; see the guide, *Promotions fail*",
+        "1 promotions refused: no room; see the guide, *A disk is full*",
+        "48 promotions refused: the last; see the guide, *Promotions fail*",
+    ]
+    assert log.counts[Section.PROMOTIONS, "promotions refused"] == 49
+
+
+def test_what_a_client_can_mend_is_not_reported():
+    """Everything else is, whatever it is, and a full disk is counted for the status."""
+    refusals = Refusals(TroubleLog(Clock()))
+    with capturedLogs() as events:
+        for mended in (None, errors.BadSql("x"), errors.NoWriteLock("x"), errors.Cancelled("x")):
+            refusals.note(WRITES, mended)
+        assert events == []
+        for reason in (errors.Unavailable("x"), errors.OutcomeUnknown("x"), errors.DiskFull("x")):
+            refusals.note(WRITES, reason)
+        refusals.note(PROMOTIONS, errors.Conflict("x"))
+        refusals.note(PROMOTIONS, errors.Fenced("x"))
+        refusals.note(COPIES, errors.UnusableFile("x"))
+    assert [event["section"] for event in events] == [
+        "Writes are refused",
+        "A disk is full",
+        "Promotions fail",
+        "HDFS is away",
+    ]
+    assert refusals.status() == {"refused_writes": 1, "refused_promotions": 0}
+    assert section_of(COPIES, errors.CorruptSegment("x")) is Section.DAMAGED
+
+
+def test_the_guide_has_each_section():
+    """As a title, or a term that is explained."""
+    guide = (ROOT / "docs" / "operations.rst").read_text()
+    titles = re.findall(r"^([^\s].*)\n(?:    \S|[-=~]{4,}$)", guide, re.MULTILINE)
+    missing = [
+        section.value
+        for section in Section
+        if not any(title.startswith(section.value) for title in titles)
+    ]
+    assert missing == []
+
+
+def test_troubles_are_named_by_the_sections_of_the_guide():
+    """No code names a section by hand, which could be another one tomorrow."""
+    by_hand = [
+        f"{path}: {found}"
+        for path in sorted((ROOT / "trough").rglob("*.py"))
+        for found in re.findall(r"\(see [A-Z][a-z' ]+\)|see the guide, \*[A-Z]", path.read_text())
+    ]
+    assert by_hand == []
