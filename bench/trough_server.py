@@ -98,12 +98,16 @@ class Server:
 
     def peak(self) -> int:
         """Bytes of memory that all processes together had at most, each at its own peak."""
-        total = 0
-        for pid in self.pids():
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    total += int(line.split()[1]) * 1024
-        return total
+        return sum(map(_peak, self.pids()))
+
+    def front_peak(self) -> int:
+        """Bytes of memory that the front process alone had at most."""
+        return _peak(self.pids()[0])
+
+
+def _peak(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
 
 
 def _cpu(pid: int) -> float:
