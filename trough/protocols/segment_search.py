@@ -60,8 +60,11 @@ class SegmentSearch:
                     if grant.limit is not None:
                         page = [segment for segment in page if segment in grant.limit]
                     count += len(page)
-                    new = [segment for segment in page if segment > after]
-                    found = heapq.nsmallest(most + 1, [*found, *new])
+                    # Most of a page is behind what was found already, and costs a comparison.
+                    last = found[-1] if len(found) > most else None
+                    new = [s for s in page if s > after and (last is None or s < last)]
+                    if new:
+                        found = heapq.nsmallest(most + 1, [*found, *new])
             except SetUnknown:
                 complete = False
             shown = found[:most]
