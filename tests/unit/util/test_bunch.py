@@ -234,36 +234,47 @@ def asked_over_http(bunch, *headers):
     return request, transport
 
 
-def test_an_answer_over_http_is_sent_at_the_end_of_its_bunch():
-    """It leaves as a whole, without waiting until the reactor finds that it may."""
+def test_an_answer_over_http_is_sent_whole_and_at_once():
+    """Each answer has a connection to itself: it waits neither for others nor for the reactor."""
     bunch = FlushBatch(Clock())
     request, transport = asked_over_http(bunch)
     with bunch:
         write_response(request, 200, b"text/plain", b"OK\n")
-        assert transport.sent == []
-    (answer,) = transport.sent
+        (answer,) = transport.sent
+    assert transport.sent == [answer] and transport.collected == []
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.endswith(b"\r\n\r\nOK\n")
 
 
-def test_an_answer_after_which_a_connection_ends_is_left_to_the_reactor():
-    """It is the one to find out that all is sent, and to close."""
+def test_what_the_kernel_does_not_take_of_an_answer_is_left_to_the_transport():
+    """Nothing of it is lost, or sent twice."""
+    bunch = FlushBatch(Clock())
+    request, transport = asked_over_http(bunch)
+    transport.room = 10
+    write_response(request, 200, b"text/plain", b"OK\n")
+    whole = b"".join(transport.sent + transport.collected)
+    assert transport.sent == [whole[:10]]
+    assert whole.startswith(b"HTTP/1.1 200 OK\r\n") and whole.endswith(b"\r\n\r\nOK\n")
+
+
+def test_a_connection_that_ends_with_its_answer_is_closed_after_it():
+    """The reactor finds out that all is sent, and closes."""
     bunch = FlushBatch(Clock())
     request, transport = asked_over_http(bunch, b"Connection: close")
     with bunch:
         write_response(request, 200, b"text/plain", b"OK\n")
-    assert transport.sent == []
-    assert transport.collected[-1] == b"OK\n"
+    assert b"".join(transport.sent + transport.collected).endswith(b"\r\n\r\nOK\n")
     assert transport.disconnecting
 
 
 def test_an_answer_to_a_client_that_is_gone_is_not_sent():
-    """A connection that is lost within the bunch is left alone."""
+    """A connection that is lost before its answer is left alone."""
     bunch = FlushBatch(Clock())
     request, transport = asked_over_http(bunch)
+    transport.connected = False
+    transport.room = CONNECTION_LOST
     with bunch:
         write_response(request, 200, b"text/plain", b"OK\n")
-        transport.connected = False
     assert transport.sent == []
 
 
