@@ -8,6 +8,7 @@ here, once, for all engines.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import unicodedata
@@ -115,6 +116,7 @@ def segment_named(value: object) -> str:
     return check_segment_id(value)
 
 
+@functools.lru_cache(maxsize=8192)
 def segment_word(segment: str) -> str:
     """A segment id as one word of ASCII, for a URL or a line of the line protocol; most ids
     are such a word."""

@@ -90,13 +90,14 @@ class ForeignRow:
 
 
 class Watch(ABC):
-    """A running watch."""
+    """A running watch.
 
-    @property
-    @abstractmethod
-    def outdated_since(self) -> float | None:
-        """Since when changes may have been missed: seconds by the reactor's clock, until the
-        first notice and after a loss of the store; None while every change arrives."""
+    :ivar outdated_since: since when changes may have been missed: seconds by the reactor's clock,
+        until the first notice and after a loss of the store; None while every change arrives.
+        Each read looks at it
+    """
+
+    outdated_since: float | None
 
     @abstractmethod
     def stop(self) -> None:

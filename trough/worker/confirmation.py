@@ -30,6 +30,7 @@ class Confirmation:
     """See the module's text.
 
     :param interval: seconds between two heartbeats
+    :ivar locks_known: whether the list of all write locks was here once
     """
 
     def __init__(self, metadata: Metadata, interval: float, clock: IReactorTime) -> None:
@@ -40,7 +41,7 @@ class Confirmation:
         self._waiting: list[Deferred[None]] = []
         self._watches: list[Watch] = []
         self._heard = clock.seconds()
-        self._locks_known = False
+        self.locks_known = False
         #: Seconds after which the heartbeat that was due and is not answered is missed.
         self._silence = interval + max(SLACK, interval / 2)
 
@@ -60,7 +61,7 @@ class Confirmation:
 
     def locks_complete(self) -> None:
         """The list of all write locks is here."""
-        self._locks_known = True
+        self.locks_known = True
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
@@ -70,14 +71,27 @@ class Confirmation:
     @property
     def may_wait(self) -> bool:
         """Whether a read may wait for the list of locks at this moment."""
-        return not self._locks_known and self._clock.seconds() < self._waits_until
+        return not self.locks_known and self._clock.seconds() < self._waits_until
 
     @property
     def knowledge(self) -> Knowledge:
         """What a read is decided by, at this moment."""
-        if not self._locks_known:
+        if not self.locks_known:
             return Knowledge(locks_known=False, may_wait=self.may_wait, confirmed=False)
-        return _CONFIRMED if self._is_confirmed(self._clock.seconds()) else _CUT_OFF
+        # Each read asks this, so what it takes is here and in no further function. A store that
+        # is known to be away counts after one heartbeat interval. One that is silent is noticed
+        # by the heartbeat that was due and is not answered.
+        now = self._clock.seconds()
+        if now - self._heard > self._silence:
+            return _CUT_OFF
+        absence = self._metadata.absence
+        if absence is not None and now - absence.since >= self._interval:
+            return _CUT_OFF
+        for watch in self._watches:
+            since = watch.outdated_since
+            if since is not None and now - since >= self._interval:
+                return _CUT_OFF
+        return _CONFIRMED
 
     async def wait(self) -> None:
         """Return when the list of locks is complete, or reads may wait no longer."""
@@ -99,20 +113,3 @@ class Confirmation:
         """The mark that answers carry at the moment; None for none."""
         knowledge = self.knowledge
         return None if knowledge.confirmed else UNCONFIRMED
-
-    def _is_confirmed(self, now: float) -> bool:
-        """Whether the store has confirmed what is known lately enough.
-
-        A store that is known to be away counts after one heartbeat interval. One that is
-        silent is noticed by the heartbeat that was due and is not answered.
-        """
-        if now - self._heard > self._silence:
-            return False
-        absence = self._metadata.absence
-        if absence is not None and now - absence.since >= self._interval:
-            return False
-        for watch in self._watches:
-            since = watch.outdated_since
-            if since is not None and now - since >= self._interval:
-                return False
-        return True

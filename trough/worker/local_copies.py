@@ -6,7 +6,7 @@ says every second how much room it has left, and holds tens of thousands of copi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from twisted.internet.defer import Deferred
 
@@ -86,6 +86,8 @@ class LocalCopies:
     def __init__(self) -> None:
         self.bytes = 0
         self._copies: dict[str, LocalCopy] = {}
+        #: The copy of a segment, or None. Each request asks, so it is no function of ours.
+        self.get: Callable[[str], LocalCopy | None] = self._copies.get
         self._writable: dict[str, LocalCopy] = {}
 
     def __len__(self) -> int:
@@ -93,10 +95,6 @@ class LocalCopies:
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._copies))
-
-    def get(self, segment: str) -> LocalCopy | None:
-        """The copy of `segment`, or None."""
-        return self._copies.get(segment)
 
     def writable(self) -> list[LocalCopy]:
         """Those that this worker writes."""

@@ -128,7 +128,8 @@ class QueryService:
     def has_to_wait(self) -> bool:
         """Whether :meth:`wait` has to be awaited before a read is decided: this worker has
         just started, and does not know yet who writes what."""
-        return self.worker.confirmation.may_wait
+        confirmation = self.worker.confirmation
+        return not confirmation.locks_known and confirmation.may_wait
 
     async def wait(self) -> None:
         """Return once the write locks are known, or a few seconds after the start."""

@@ -65,6 +65,8 @@ class Segments(service.Service):
         self._catalogue_thread = catalogue_thread
         self._now = now
         self._copies = LocalCopies()
+        #: The local copy of a segment, or None.
+        self.get = self._copies.get
         self._busy = KeyedLock()
         self._generations = itertools.count(1)
         self._catalogue = AsyncCatalogue(directory, catalogue_thread)
@@ -110,10 +112,6 @@ class Segments(service.Service):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._copies)
-
-    def get(self, segment: str) -> LocalCopy | None:
-        """The local copy of `segment`, or None."""
-        return self._copies.get(segment)
 
     def writable(self) -> list[Entry]:
         """Entries of the segments that this worker writes."""

@@ -25,15 +25,18 @@ T = TypeVar("T", bound=Owned)
 class FairQueue(Generic[T]):
     """Items in the order of their turns.
 
-    :ivar order: the clients with something in line, the next one first; not to be changed.
-        It is true as the queue is, and costs a loop no call
+    :ivar order: the clients with something in line, the next one first
+    :ivar lines: the items of each of them, in their order
+
+    A busy loop may take ``lines[order[0]].popleft()`` itself, which costs no call, and then calls
+    :meth:`passed` if that line is empty now or there is another one.
     """
 
-    __slots__ = ("_lines", "order")
+    __slots__ = ("lines", "order")
 
     def __init__(self) -> None:
         # Only clients with something in line are in either.
-        self._lines: dict[str, deque[T]] = {}
+        self.lines: dict[str, deque[T]] = {}
         self.order: deque[str] = deque()
 
     def __bool__(self) -> bool:
@@ -46,9 +49,9 @@ class FairQueue(Generic[T]):
 
     def append(self, item: T) -> None:
         """Put an item at the end of its client's line."""
-        line = self._lines.get(item.client)
+        line = self.lines.get(item.client)
         if line is None:
-            self._lines[item.client] = deque((item,))
+            self.lines[item.client] = deque((item,))
             self.order.append(item.client)
         else:
             line.append(item)
@@ -58,32 +61,35 @@ class FairQueue(Generic[T]):
 
         :raises IndexError: there is none
         """
+        item = self.lines[self.order[0]].popleft()
+        self.passed()
+        return item
+
+    def passed(self) -> None:
+        """The first client had its turn: the next one is the first now."""
         client = self.order[0]
-        line = self._lines[client]
-        item = line.popleft()
-        if not line:
-            del self._lines[client]
+        if not self.lines[client]:
+            del self.lines[client]
             self.order.popleft()
         elif len(self.order) > 1:
             self.order.rotate(-1)
-        return item
 
     def appendleft(self, item: T) -> None:
         """Put an item back whose turn it still is."""
-        line = self._lines.get(item.client)
+        line = self.lines.get(item.client)
         if line is None:
-            self._lines[item.client] = deque((item,))
+            self.lines[item.client] = deque((item,))
             self.order.appendleft(item.client)
         else:
             line.appendleft(item)
 
     def remove(self, item: T) -> bool:
         """Take an item out; whether it was in line."""
-        line = self._lines.get(item.client)
+        line = self.lines.get(item.client)
         if line is None or item not in line:
             return False
         line.remove(item)
         if not line:
-            del self._lines[item.client]
+            del self.lines[item.client]
             self.order.remove(item.client)
         return True

@@ -218,6 +218,8 @@ def check_parameters(parameters: Parameters) -> Parameters:
 
     :raises trough.errors.BadRequest: one of them is nothing that SQLite could store
     """
+    if parameters is None:
+        return ()
     if type(parameters) is tuple:  # by far the most frequent kind, and ready to go
         if not _MARSHALLED.issuperset(map(type, parameters)):
             raise _not_a_value(parameters)
@@ -226,7 +228,7 @@ def check_parameters(parameters: Parameters) -> Parameters:
         if not _MARSHALLED.issuperset(map(type, parameters.values())):
             raise _not_a_value(parameters.values())
         return dict(parameters)
-    return check_parameters(tuple(parameters or ()))
+    return check_parameters(tuple(parameters))
 
 
 def _not_a_value(values: Iterable[Any]) -> errors.BadRequest:

@@ -48,14 +48,15 @@ class LongQueries:
         self._limits = (max(1, most - max(1, most // 4)), max(1, most // 2))
         #: Executors that the queries of one client may occupy.
         self.share = (most + 1) // 2
-        self._waiting: dict[str, deque[Parked]] = {}
+        #: What waits, by client; not to be changed by others.
+        self.waiting: dict[str, deque[Parked]] = {}
         self._resumed: set[ReadTask] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        return bool(self.waiting)
 
     def __contains__(self, client: str) -> bool:
-        return client in self._waiting
+        return client in self.waiting
 
     # -- what is occupied --------------------------------------------------------------
 
@@ -94,7 +95,7 @@ class LongQueries:
     def park(self, job: ReadJob, targets: list[Target], level: int) -> None:
         """Put a query at the end of its client's queue."""
         job.waiting += 1
-        self._waiting.setdefault(job.client, deque()).append(Parked(job, targets, level))
+        self.waiting.setdefault(job.client, deque()).append(Parked(job, targets, level))
 
     def next(self, executors: Iterable[ExecutorProcess], now: float) -> Parked | None:
         """Take out the query that may start now, if one may."""
@@ -104,7 +105,7 @@ class LongQueries:
         deaf = sum(e.held_up and e.mark[0] not in e.outstanding for e in executors)
         clients = Counter(part.job.client for part in levels)
         used = [sum(its >= level for its in levels.values()) + deaf for level in (0, 1)]
-        for client, queue in self._waiting.items():
+        for client, queue in self.waiting.items():
             level = queue[0].level
             free = all(used[n] < self._limits[n] for n in range(level + 1))
             if free and clients[client] < self.share:
@@ -112,10 +113,10 @@ class LongQueries:
         return None
 
     def _take(self, client: str) -> Parked:
-        queue = self._waiting.pop(client)
+        queue = self.waiting.pop(client)
         parked = queue.popleft()
         if queue:  # the client's next one comes after those of all other clients
-            self._waiting[client] = queue
+            self.waiting[client] = queue
         parked.job.waiting -= 1
         return parked
 
@@ -128,7 +129,7 @@ class LongQueries:
         """End everything that waits."""
         for parked in list(self._all()):
             parked.job.fail(error)
-        self._waiting.clear()
+        self.waiting.clear()
 
     def end_overdue(self, now: float) -> None:
         """End what waits beyond its deadline, and forget what ended meanwhile."""
@@ -156,9 +157,9 @@ class LongQueries:
         return taken
 
     def _all(self) -> Iterator[Parked]:
-        for queue in self._waiting.values():
+        for queue in self.waiting.values():
             yield from queue
 
     def _keep(self, wanted: Callable[[Parked], bool]) -> None:
-        kept = {client: deque(filter(wanted, queue)) for client, queue in self._waiting.items()}
-        self._waiting = {client: queue for client, queue in kept.items() if queue}
+        kept = {client: deque(filter(wanted, queue)) for client, queue in self.waiting.items()}
+        self.waiting = {client: queue for client, queue in kept.items() if queue}

@@ -45,14 +45,17 @@ class ReadScheduler:
 
     def ask(self, job: ReadJob, targets: Sequence[Target]) -> None:
         """Hand out targets of a job."""
-        if self.long and job.client in self.long:
+        if job.client in self.long.waiting:
             self.long.park(job, list(targets), 0)
             return
         executors, number = self._executors, self._number
         if len(targets) == 1:
             executor = executors[hash(targets[0].segment) % number]
-            if executor.occupied or executor.load > _SPREAD:
+            held_up = executor.held_up or (executor.resident is not None and executor.occupied)
+            if held_up:
                 executor = self._less_busy(executor)
+            elif executor.load > _SPREAD:
+                executor = self._with_less_load(executor)
             self._hand(job, executor, targets)
             return
         shares: dict[ExecutorProcess, list[Target]] = {}
@@ -83,6 +86,9 @@ class ReadScheduler:
         """Another one than the preferred, if that is held up or has much more to do."""
         if preferred.occupied:
             return min(self._free(), key=_load, default=preferred)
+        return self._with_less_load(preferred)
+
+    def _with_less_load(self, preferred: ExecutorProcess) -> ExecutorProcess:
         most = preferred.load - _SPREAD
         for other in self._executors:
             if other.load < most and not other.occupied:

@@ -97,16 +97,12 @@ class FeedWatch(Watch):
         self._term = term
         self._told = told
         self._feed: Feed | None = None
-        self._outdated_since: float | None = cluster.seconds()
+        self.outdated_since: float | None = cluster.seconds()
         self._stopped = False
         self._pause = SHORTEST_PAUSE
         self.running = Deferred.fromCoroutine(self._run())
         self.running.addErrback(lambda failure: failure.trap(CancelledError))
         self.running.addErrback(lambda failure: _log.failure("a watch failed", failure=failure))
-
-    @property
-    def outdated_since(self) -> float | None:
-        return self._outdated_since
 
     def stop(self) -> None:
         self._stopped = True
@@ -126,8 +122,8 @@ class FeedWatch(Watch):
                 if self._stopped:
                     return
                 _log.info("watching anew: {error}", error=getattr(error, "message", error))
-            if self._outdated_since is None:
-                self._outdated_since = self._cluster.seconds()
+            if self.outdated_since is None:
+                self.outdated_since = self._cluster.seconds()
             await self._cluster.pause(self._pause)
             self._pause = min(LONGEST_PAUSE, self._pause * 2)
 
@@ -143,7 +139,7 @@ class FeedWatch(Watch):
             return
         self._pause = SHORTEST_PAUSE
         if full:
-            self._outdated_since = None
+            self.outdated_since = None
         try:
             self._told(full, new, gone)
         except Exception:

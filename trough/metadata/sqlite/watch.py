@@ -89,18 +89,14 @@ class SqliteWatch(Watch):
         self.seen: int | None = None
         self.stopped = False
         self._listener = listener
-        self._outdated_since: float | None = now
-
-    @property
-    def outdated_since(self) -> float | None:
-        return self._outdated_since
+        self.outdated_since: float | None = now
 
     def looked(self, now: float, failed: bool) -> None:
         """The registry was read, and changes were reported; or it cannot be read."""
         if not failed:
-            self._outdated_since = None
-        elif self._outdated_since is None:
-            self._outdated_since = now
+            self.outdated_since = None
+        elif self.outdated_since is None:
+            self.outdated_since = now
 
     def stop(self) -> None:
         self.stopped = True

@@ -70,8 +70,14 @@ class Requests:
             self._connection.send(b"%b ERR %b\n" % (tag.encode(), format_error(request.error)))
             return
         verb = self._verbs.get(request.verb)
-        reply = self._replies[tag] = self._reply(tag, request.size(), verb)
-        self.held += reply.size
+        # Most requests have no literals, and are not noted.
+        size = request.size() if request.literals else len(request.arguments)
+        if self._audit is None or verb is None or not verb.act:
+            reply = Reply(self._connection, tag, size)
+        else:
+            reply = NotedReply(self._connection, tag, size, self._audit, verb.act)
+        self._replies[tag] = reply
+        self.held += size
         try:
             if verb is None:
                 raise _unknown(request, self._verbs)
@@ -89,11 +95,6 @@ class Requests:
             reply.error(error)
         except Exception:
             _report(Failure(), request, reply)
-
-    def _reply(self, tag: str, size: int, verb: Verb | None) -> Reply:
-        if self._audit is None or verb is None or not verb.act:
-            return Reply(self._connection, tag, size)
-        return NotedReply(self._connection, tag, size, self._audit, verb.act)
 
     def ended(self, reply: Reply) -> None:
         """A request has been answered."""

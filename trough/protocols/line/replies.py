@@ -159,6 +159,14 @@ class Reply:
         else:
             self._end(f"{self.tag} OK {_formatted(fields)}".rstrip().encode() + b"\n")
 
+    def written(self, changes: int) -> None:
+        """Answer a write, as :meth:`ok` with ``changes`` and ``ms`` does.
+
+        :param changes: rows
+        """
+        line = b"%b OK changes=%d ms=%d\n"
+        self._end(line % (self.tag.encode(), changes, self.milliseconds))
+
     def end(self, **fields: object) -> None:
         """Answer ``tag END`` with `fields`, after a request for many segments."""
         self._end(f"{self.tag} END {_formatted(fields)}\n".encode())
@@ -238,6 +246,10 @@ class NotedReply(Reply):
     def ok(self, document: object = None, /, **fields: object) -> None:
         self._note("ok")
         super().ok(document, **fields)
+
+    def written(self, changes: int) -> None:
+        self._note("ok")
+        super().written(changes)
 
     def error(self, error: errors.TroughError) -> None:
         self._note(error.code)
@@ -333,7 +345,7 @@ class WriteReply:
         if outcome.error is not None:
             self._reply.error(outcome.error)
         else:
-            self._reply.ok(changes=outcome.changes, ms=self._reply.milliseconds)
+            self._reply.written(outcome.changes)
 
 
 #: Answers a request; see the module's text.

@@ -80,11 +80,15 @@ class WorkerVerbs:
 
     def _query(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_query_arguments(request)
-        if len(arguments.segments) > SLICE:
+        segments, queries = arguments.segments, self._queries
+        if len(segments) > SLICE:
             return self._query_long(arguments, reply)
-        reply.connection.grant.check_segments(arguments.segments)
-        if self._queries.has_to_wait:
+        reply.connection.grant.check_segments(segments)
+        if queries.has_to_wait:
             return self._wait(arguments, reply)
+        if len(segments) == 1 and (reading := queries.local(segments[0])) is not None:
+            self._read(arguments, [reading], reply, QueryReply(reply))
+            return None
         return self._answer(arguments, reply)
 
     async def _query_long(self, arguments: QueryArguments, reply: Reply) -> None:
@@ -112,9 +116,6 @@ class WorkerVerbs:
         if arguments.pattern is not None:
             return self._query_matching(arguments, reply)
         segments = arguments.segments
-        if len(segments) == 1 and (reading := self._queries.local(segments[0])) is not None:
-            self._read(arguments, [reading], reply, QueryReply(reply))
-            return None
         readings = self._queries.all_local(segments)
         if len(readings) < len(segments):
             return self._query_in_parts(arguments, readings, reply)
