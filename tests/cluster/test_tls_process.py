@@ -160,6 +160,7 @@ def test_the_tools(secured):
     done = secured.tool(*load)
     assert done.returncode == 0, done.stderr
     status = json.loads(secured.tool("trough-admin", "-u", secured.url, "status", "--json").stdout)
+    assert "leader" in status, status
     assert status["leader"]["node"] == "s1"
     environ = {**os.environ, "AUTH_TOKEN": TOKEN}
     environ.pop("TLS_CA", None)

@@ -1,8 +1,8 @@
 """Users of RethinkDB, with the permissions that Trough and its clients need and no others.
 
 Servers read and write the one database, and change its tables and indexes. Clients read it. Both
-read two tables of RethinkDB's own: which tables there are, and how many servers. Renaming tables
-that were made twice (:mod:`trough.metadata.rethinkdb.tables`) takes writing one of these.
+read tables of RethinkDB's own: which tables there are, their replicas, and the servers. Renaming
+tables that were made twice (:mod:`trough.metadata.rethinkdb.tables`) needs to write one of these.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trough.metadata.rethinkdb.cluster import RethinkCluster
 from trough.metadata.rethinkdb.terms import r
 
 #: Tables of RethinkDB's own that are read; and those that servers write as well.
-_READ = ("db_config", "server_status", "table_config")
+_READ = ("db_config", "server_status", "table_config", "table_status")
 _WRITTEN = ("table_config",)
 
 #: Who may always do everything, and cannot be limited.
