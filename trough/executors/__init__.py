@@ -1,12 +1,13 @@
-"""SQL in processes of their own, so that no statement can hold up or bring down a server.
+"""SQL in child processes, so that no statement can block or end a server.
 
-An executor is a plain blocking process (``executor``, ``parts``) that opens segments and
-runs SQL; the front keeps a pool of them (``pool``) and speaks to each over one socket pair
-(``frames``, with ``channel`` at one end and ``front_socket`` at the other), beside memory
-that tells what a dead one was at (``shared_table``). Of the front's side, ``process`` is one
-executor, ``jobs`` and ``read_jobs`` what was asked, ``read_routing`` and ``write_routing`` who
-is asked, ``supervision`` what happens when an executor hangs or dies, and ``failures`` what
-whoever asked is told then.
+An executor is a plain blocking process (``child``) that opens segments and runs SQL. The front
+keeps a pool of them (``pool``) and has one socket pair to each. ``ipc`` frames the messages;
+``child.parent_socket`` and ``pool.child_socket`` are the two ends. ``shared_memory`` shows what
+an executor did when it died.
+
+On the front's side, ``process`` is one executor; ``jobs`` and ``read_jobs`` are requests.
+``read_scheduler`` and ``write_scheduler`` choose the executor for a request. ``supervisor``
+handles an executor that hangs or dies. ``error_frames`` makes the errors for the callers.
 
 The rest of Trough uses :mod:`trough.executors.pool.pool` and the values of
 :mod:`trough.executors.pool.jobs`.

@@ -1,4 +1,4 @@
-"""What executors fail with, as the errors that whoever asked is told."""
+"""Failures of executors, as the errors that their callers get."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trough import errors
 
 
 def error_of(code: str, message: str, hint: str) -> errors.TroughError:
-    """The error that an executor told of."""
+    """The error that an executor reported."""
     error = errors.from_code(code, message)
     error.hint = hint
     return error

@@ -1,9 +1,9 @@
-"""What the front and an executor say to each other, and how it is framed.
+"""The messages between the front and an executor, and their framing.
 
-A frame is a length and a list of messages, marshalled: both ends are one version of one
-program on one machine, and nobody else can reach the socket between them. A message is a
-tuple that begins with its kind; the parameters of each are listed with it. Bytes go in in
-any portions; messages come out. Nothing in here does any I/O.
+A frame is a length and a list of messages, marshalled. Both ends are one version of one
+program on one machine, and no other process can reach the socket between them. A message is a
+tuple that begins with its kind; each kind below lists its parameters. The parser takes bytes in
+any portions and returns messages. This module does no I/O.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WRITE = 2
 CALL = 3
 #: part or number: it is not wanted any more
 CANCEL = 4
-#: part, bytes: so many have been taken off the front's hands
+#: part, bytes: the receiver has taken this many from the front
 CREDIT = 5
 #: part, places: these targets are asked elsewhere; without effect on those begun
 DROP = 6
@@ -49,7 +49,7 @@ FAILED = 3
 #: place of its segment, or its complement where more of that segment follows, and a count,
 #: 0 where more follows. Where answers may be kept, also the numbers of those pieces that may
 PIECES = 4
-#: part: everything of a part of several segments has been said
+#: part: everything of a part of several segments has been sent
 FINISHED = 5
 #: number, changes: a write is on disk
 WRITTEN = 6
@@ -76,7 +76,7 @@ ENCODE_BEGIN = 1
 ENCODE_DATA = 2
 #: number: that was all of it
 ENCODE_END = 3
-#: number: nobody wants it any more
+#: number: it is not wanted any more
 ENCODE_DROP = 4
 
 #: number, bytes, size: what became of a portion of `size` bytes

@@ -1,8 +1,8 @@
 """Memory that an executor writes and the front reads, even after the executor's death.
 
-It says what the executor is running, so that a query that killed its process, or holds it
-up, is known without a message; and which writes it has begun, so that all others can be
-given to its replacement without fear of applying them twice.
+It shows what the executor runs. So the front knows without a message which query killed or
+blocks the process. It also shows which writes the executor has begun. All others can go to
+its replacement without the risk of applying them twice.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class SharedProgressTable:
     # -- the executor's side -----------------------------------------------------------
 
     def runs(self, part: int, place: int) -> None:
-        """Say what runs from now on; 0 for nothing."""
+        """Record what runs from now on; 0 for nothing."""
         self._turns += 1
         _RUNNING.pack_into(self._memory, 0, part, place, self._turns)
 
     def begins(self, write: int) -> None:
-        """Say that a write may be applied from now on."""
+        """Record that a write may be applied from now on."""
         self._begun[write] = 1
 
     # -- the front's side --------------------------------------------------------------
@@ -59,7 +59,7 @@ class SharedProgressTable:
         return self._begun[write] != 0
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._begun.release()
         self._view.release()
         self._memory.close()

@@ -1,8 +1,8 @@
 """A process that writes answers in the formats of HTTP, several at a time.
 
-Its parent (:mod:`trough.executors.pool.encoder_pool`) sends the bytes of answers as executors
-made them, in portions; each portion is encoded at once and sent back, so that answers take turns.
-It runs nobody's SQL. Its memory is bounded, and it ends when its parent does.
+Its parent (:mod:`trough.executors.pool.encoder_pool`) sends the bytes of answers in portions, as
+executors made them. The process encodes each portion at once and sends it back, so answers take
+turns. It runs no SQL. Its memory is bounded, and it ends when its parent does.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
-"""The process that runs SQL: requests in, bunches of answers out, over one socket.
+"""The process that runs SQL: requests in, batches of answers out, over one socket.
 
-It is started by the front (:mod:`trough.executors.pool.pool`), one of several, and does on
-one thread whatever it is asked for: reads, writes, and what is done to a file as a whole. It
-imports no Twisted and little else, so that it is there in milliseconds, and may be killed at any
-moment: what it was doing is then known from a table in shared memory, and its place taken
-by another one. It ends when the front does, whatever it is doing, and leaves Ctrl-C and
-SIGTERM to it.
+The front (:mod:`trough.executors.pool.pool`) starts several of these processes. Each does all
+its work on one thread: reads, writes, and operations on a whole file. It imports no Twisted and
+little else, so it starts in milliseconds. It may be killed at any moment. A table in shared
+memory then shows what it was doing, and another process takes its place. It ends when the front
+does, even in the middle of its work. It ignores Ctrl-C and SIGTERM, which the front handles.
 
-While a statement runs, SQLite calls :meth:`ExecutorLoop.tick` now and then; that is when
-answers that are ready are sent, and a deadline or a cancel is noticed.
+While a statement runs, SQLite calls :meth:`ExecutorLoop.tick` now and then. That call sends
+the answers that are ready and notices a deadline or a cancel.
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ class ExecutorLoop:
         self.ready: FairQueue[Task] = FairQueue()
         #: What a cancel can name, by its number.
         self.parts: dict[int, Any] = {}
-        #: Parts that have something to say with the next frame.
+        #: Parts that have something to send with the next frame.
         self.untold: list[MultiSegmentRead] = []
         #: Writes that wait for a commit, by segment, path and generation.
         self.waiting_writes: dict[tuple[str, str, int], SegmentWrites] = {}
@@ -167,7 +166,7 @@ class ExecutorLoop:
                 self._turn_began = now
                 try:
                     work.turn(self, now)
-                except Exception as error:  # ours; whoever asked must not wait for ever
+                except Exception as error:  # a bug; the caller must get an answer
                     self._broken(work, error)
 
     def _rest(self) -> None:
@@ -230,7 +229,7 @@ class ExecutorLoop:
         self.watched = write
 
     def tick(self) -> int:
-        """Called by SQLite: send and receive, and say whether to interrupt."""
+        """Called by SQLite: send and receive; return whether to interrupt."""
         now = monotonic()
         if now < self._next_look:
             return 0
@@ -250,7 +249,7 @@ class ExecutorLoop:
         return 0
 
     def _has_to_yield(self, watched: Task | Write, now: float) -> bool:
-        """Whether to stop a read, so that the front can ask it where nobody waits behind it."""
+        """Whether to stop a read, so that the front can run it where no work waits behind it."""
         if not isinstance(watched, ReadPart) or not watched.movable:
             return False
         if now - self._turn_began >= SLICE and self.ready.others(watched.client):

@@ -1,8 +1,8 @@
 """An executor's end of the socket to the front.
 
-Messages are collected and sent a frame at a time. Sending waits for the front, which
-always reads; what bounds the bytes on the way is the credit of each part. The end of the
-front is the end of the executor, at whatever it is.
+It collects messages and sends them one frame at a time. Sending waits for the front, which
+always reads. The credit of each part bounds the bytes on the way. The executor ends when the
+front ends, even in the middle of its work.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """A process that runs one function at a time on untrusted input: a schema, a pattern.
 
 Its parent (:mod:`trough.executors.pool.task_pool`) names a function of this package and gives
-its arguments; the result or the error goes back. Each call has a budget of processor time. When
-that is used up the kernel kills this process, whatever it is doing: matching a regular
-expression and some of SQLite's functions cannot be interrupted in any other way. Memory is
-bounded as well. So a function that runs here must be safe to kill and to run again.
+its arguments; the process returns the result or the error. Each call has a budget of processor
+time. When the budget is used up, the kernel kills this process. There is no other way to
+interrupt the match of a regular expression or some of SQLite's functions. Memory is bounded as
+well. So a function that runs here must be safe to kill and to run again.
 
-It imports no Twisted, so that it starts in a tenth of a second, and ends when its parent does.
+The process imports no Twisted, so it starts in a tenth of a second. It ends when its parent does.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What an executor has to do, as pieces of work that are done in turns.
+"""The work of an executor, in pieces that take turns.
 
-A turn is short where SQLite lets it be: one segment, or one piece of a large answer, or
-one commit. Work that is not finished after its turn goes to the end of the line, so that
-queries and segments are served alike whatever their size. Work without credit is in no
-line: it holds its connection and nothing else.
+A turn is short where SQLite allows it: one segment, or one piece of a large answer, or
+one commit. Work that is not finished after its turn goes to the end of the queue. So queries and
+segments of any size are served alike. Work without credit is in no queue: it holds its
+connection and nothing else.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ Target = tuple[str, str, int, bool]
 
 
 class Task:
-    """Something that is done in turns.
+    """A piece of work that takes turns.
 
-    :ivar client: whose it is; clients take turns
+    :ivar client: that asked for it; clients take turns
     :ivar deadline: by :func:`time.monotonic`
-    :ivar cancelled: nobody wants it any more
+    :ivar cancelled: its result is not wanted any more
     :ivar stalled: it waits for credit
-    :ivar movable: it can be stopped now and asked again elsewhere, for nothing of what it
-        does was sent
+    :ivar movable: it can be stopped now and run again elsewhere, because none of its
+        results were sent
     :ivar handed_back: it was stopped for that
     """
 
@@ -123,7 +123,7 @@ class ReadPart(Task, Query):
     def _failure(
         self, executor: ExecutorLoop, segment: str, error: errors.TroughError
     ) -> tuple[bytes, int]:
-        """The line and the count that tell of a failure."""
+        """The line and the count that report a failure."""
         damaged = isinstance(error, errors.CorruptSegment)
         line = rows.fail_line(self.tag, segment, error).encode("utf-8", "replace")
         return line, ipc.COUNT_CORRUPT if damaged else ipc.COUNT_FAILED
@@ -202,7 +202,7 @@ class MultiSegmentRead(ReadPart):
         super().__init__(*request)
         self._targets = deque(enumerate(self.targets))
         self._under_way: deque[tuple[int, str, Answer]] = deque()
-        # What is to be said with the next message.
+        # What the next message is to contain.
         self._places: list[int] = []
         self._counts: list[int] = []
         self._pieces: list[bytes] = []
@@ -297,7 +297,7 @@ class MultiSegmentRead(ReadPart):
         for place, segment in rest:
             self._add(executor, place, *self._failure(executor, segment, error))
 
-    # -- what is said ------------------------------------------------------------------
+    # -- messages to the front ---------------------------------------------------------
 
     def _add(self, executor: ExecutorLoop, place: int, piece: bytes, count: int) -> None:
         if not self._places:
@@ -310,7 +310,7 @@ class MultiSegmentRead(ReadPart):
             self.tell(executor)
 
     def tell(self, executor: ExecutorLoop) -> None:
-        """Send what there is to say."""
+        """Send the collected pieces."""
         if self._places:
             message: ipc.Message = (
                 *(ipc.PIECES, self.number, self._places, self._counts, self._pieces),
@@ -410,7 +410,7 @@ def told(error: errors.TroughError) -> tuple[str, str, str]:
 
 
 def out_of_time() -> errors.DeadlineExceeded:
-    """What a query is told that is stopped at its deadline."""
+    """The error of a query that is stopped at its deadline."""
     return errors.DeadlineExceeded(
         "the time for it ran out", "ask for less, or for more time with seconds="
     )

@@ -1,7 +1,7 @@
-"""Whose turn it is: work in line, where clients are served alike.
+"""The order of work: a queue for each client, all served alike.
 
-Each client has a line of its own, and the lines take turns, so that a client with ten
-thousand requests delays another one by one turn and not by ten thousand.
+Each client has its own queue, and the queues take turns. So a client with ten thousand
+requests delays another one by one turn and not by ten thousand.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ T = TypeVar("T", bound=Owned)
 class FairQueue(Generic[T]):
     """Items in the order of their turns.
 
-    :ivar order: the clients with something in line, the next one first
+    :ivar order: the clients with items in their queues, the next one first
     :ivar lines: the items of each of them, in their order
 
-    A busy loop may take ``lines[order[0]].popleft()`` itself, which costs no call, and then calls
-    :meth:`passed` if that line is empty now or there is another one.
+    A busy loop may take ``lines[order[0]].popleft()`` itself, which costs no call. It then calls
+    :meth:`passed` if that queue is empty now or there is another one.
     """
 
     __slots__ = ("lines", "order")
@@ -57,7 +57,7 @@ class FairQueue(Generic[T]):
             line.append(item)
 
     def popleft(self) -> T:
-        """Take out the item whose turn it is.
+        """Take out the next item.
 
         :raises IndexError: there is none
         """
@@ -75,7 +75,7 @@ class FairQueue(Generic[T]):
             self.order.rotate(-1)
 
     def appendleft(self, item: T) -> None:
-        """Put an item back whose turn it still is."""
+        """Put an item back that stays the next one."""
         line = self.lines.get(item.client)
         if line is None:
             self.lines[item.client] = deque((item,))

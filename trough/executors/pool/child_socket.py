@@ -1,8 +1,8 @@
 """The front's end of the socket to an executor.
 
-A stream transport of the reactor's, cut down to what this one conversation needs: what is
-written is sent at once as far as the kernel takes it, without a turn of the reactor
-between, and what comes in is read in large portions. It refuses to know what the bytes say.
+A stream transport for the reactor, reduced to what this connection needs. It sends bytes at
+once as far as the kernel takes them, without a turn of the reactor between. It reads in large
+portions. It does not interpret the bytes.
 """
 
 from __future__ import annotations

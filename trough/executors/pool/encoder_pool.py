@@ -1,10 +1,10 @@
-"""Answers in the formats of HTTP, encoded in processes of their own.
+"""Answers in the formats of HTTP, encoded in child processes.
 
 Making CSV or Arrow of a million rows, or compressing them, takes seconds of processor time that
 the reactor does not have. :class:`EncoderPool` keeps a few processes
-(:mod:`trough.executors.child.encoder_main`), each of which serves several answers in turn. It
-promises that a bounded number of bytes of an answer is on its way, if its source stops when
-:attr:`Encoding.is_full`, and that the end of a process ends the answers that it had.
+(:mod:`trough.executors.child.encoder_main`). Each serves several answers in turn. The
+number of bytes of an answer on the way is bounded if its source stops when
+:attr:`Encoding.is_full`. The end of a process ends the answers that it had.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Encoding:
         self._process.send((ipc.ENCODE_END, self._number))
 
     def drop(self) -> None:
-        """Nobody wants it any more. Idempotent."""
+        """Drop it: the answer is not wanted any more. Idempotent."""
         if self._process.encodings.pop(self._number, None) is not None:
             self._process.send((ipc.ENCODE_DROP, self._number))
 

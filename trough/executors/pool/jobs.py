@@ -1,7 +1,7 @@
-"""Requests for executors, as whoever asks knows them, and writes as the front keeps them.
+"""Requests for executors, as their callers see them, and writes as the front keeps them.
 
-A job belongs to whoever asked: its receiver is told the answer's bytes and, exactly once,
-the outcome. Queries, which are split into parts, are in :mod:`trough.executors.pool.read_jobs`.
+A job belongs to its caller. Its receiver gets the answer's bytes and, exactly once, the
+outcome. Queries, which are split into parts, are in :mod:`trough.executors.pool.read_jobs`.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Outcome:
 
 
 class Receiver(Protocol):
-    """Who asked. Both are called on the reactor's thread, never before the call that
-    returns the job has returned."""
+    """Receives an answer. Both methods are called on the reactor's thread, never before the
+    call that returns the job has returned."""
 
     def data(self, chunk: bytes) -> None:
         """Take a further piece of the answer; some may come after a pause, too."""
@@ -110,8 +110,8 @@ class Job:
     """A request that is under way."""
 
     def cancel(self) -> None:
-        """End it. A query's receiver is told before this returns; a write's when it is
-        known whether it was in time. Without effect once it is over."""
+        """End it. A query's receiver gets the outcome before this returns. A write's receiver
+        gets it when it is known whether this was in time. Without effect once it is over."""
 
     def pause(self) -> None:
         """Have no more data, but for what is on its way; a bounded number of bytes."""
@@ -125,12 +125,12 @@ class WriteJob(Job):
 
     :ivar place: in the executor's table of writes that were begun, or None while the
         write has not been handed over
-    :ivar when_over: called before the receiver is told
+    :ivar when_over: called before the receiver gets the outcome
     :ivar running: seconds that it may run
     :ivar client: who asked; clients take turns
     :ivar executor: that has it, or None while it waits for one
     :ivar returning: whether the executor was asked to hand it back, to move it
-    :ivar cancelled: whether its client wants it no more
+    :ivar cancelled: whether its client does not want it any more
     """
 
     place: int | None = None
@@ -189,7 +189,7 @@ class WriteJob(Job):
         self._finish(Outcome(segments=1, changes=changes))
 
     def fail(self, error: errors.TroughError) -> None:
-        """It was not applied, or nobody knows."""
+        """It was not applied, or its outcome is unknown."""
         damaged = (self.target.segment,) if isinstance(error, errors.CorruptSegment) else ()
         self._finish(Outcome(segments=1, failed=1, error=error, corrupt=damaged))
 

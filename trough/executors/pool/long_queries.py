@@ -1,13 +1,13 @@
 """How many executors long queries may occupy, and the queue of those that have to wait.
 
 An executor is occupied while one step of one query runs for long. One client may occupy half
-of the executors, very long queries half, and all long ones together three quarters: so short
-queries always find one, whatever anybody else has asked. A query over these limits is taken
-off its executor and waits in the queue of its client, and so does what else that client asks
-until the queue is empty. It starts again from the beginning, which is why the youngest step of
-the client with most goes.
+of the executors, very long queries half, and all long ones together three quarters. So short
+queries always find one, however many other queries run. A query over these limits is taken off
+its executor and waits in the queue of its client. All later queries of that client wait there
+too, until the queue is empty. The query starts again from the beginning. That is why the rule
+takes the youngest step of the client that has most.
 
-Rules on values and a queue; nothing in here starts, asks or stops an executor.
+This module holds rules on values and a queue. It does not start, ask or stop an executor.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class LongQueries:
         """Take out the query that may start now, if one may."""
         executors = list(executors)
         levels = self.occupied(executors, now)
-        # Steps that were ended, and did not hear of it yet.
+        # Steps that were ended, and have not received the message yet.
         deaf = sum(e.held_up and e.mark[0] not in e.outstanding for e in executors)
         clients = Counter(part.job.client for part in levels)
         used = [sum(its >= level for its in levels.values()) + deaf for level in (0, 1)]

@@ -1,14 +1,15 @@
 """The front's side of the executors: one interface for all that runs SQL.
 
-Reads of a segment prefer one executor, whose connection on it is open already; all writes
-of a segment that are under way are with one executor, which makes it the segment's only
-writer. What is done to a file as a whole is done by another one, so that it holds up
-nobody. An executor may die at any moment: reads that it had not answered are asked
-elsewhere, one that was running is tried once more unless some of its answer was
-delivered; writes that it had begun have an unknown outcome, and all others go to its
-successor. An executor that is at one step of one query for long is relieved of all else.
+Reads of a segment prefer one executor, whose connection on it is open already. All writes
+of a segment that are under way are with one executor, so it is the segment's only writer.
+Another executor does the operations on a whole file, so that they block no reads or writes.
 
-Nothing in here runs SQL, and no call blocks.
+An executor may die at any moment. Reads that it had not answered go to other executors. A read
+that was running is retried once, unless some of its answer was delivered. Writes that it had
+begun have an unknown outcome; all others go to its successor. When one step of one query blocks
+an executor for long, all its other work moves elsewhere.
+
+This module runs no SQL, and no call blocks.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class ExecutorPool(service.Service):
     :param kept_handles: segments that each keeps open for reads
     :param growth: bytes that a write may add to a segment; 0 for any number
     :param segment_size: bytes that a segment may have; 0 for any number
-    :param bunch: that of those who ask; None: of its own
+    :param bunch: that of the callers; None: of its own
     :param tasks: where new segments are made; None: of its own
     :ivar totals: what executors answered
     :ivar when_damaged: called with segments whose file turned out to be damaged
@@ -305,8 +306,8 @@ class ExecutorPool(service.Service):
             segment_files.remove_temporary(temporary)
 
     def make_writable(self, target: Target) -> Deferred[None]:
-        """Put a copy's file into WAL mode. Reads that have not come to the segment wait for
-        that, and are then asked of `target`, whatever they were to be asked of."""
+        """Put a copy's file into WAL mode. Reads that have not reached the segment wait for
+        that, and then run on `target` instead of their old target."""
         return self._change(target, "make_writable")
 
     def retire(self, target: Target) -> Deferred[None]:
@@ -388,7 +389,7 @@ class ExecutorPool(service.Service):
             "memory_peak": max((each.get("memory_peak", 0) for each in executors), default=0),
         }
 
-    # -- what executors say ------------------------------------------------------------
+    # -- messages from executors -------------------------------------------------------
 
     def received(self, executor: ExecutorProcess, messages: list[Message]) -> None:
         """Called with the messages of an executor."""

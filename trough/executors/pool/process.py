@@ -1,8 +1,8 @@
-"""An executor as the front sees it: a process, the socket to it, what it was handed.
+"""An executor as the front sees it: a process, the socket to it, the work it has.
 
-Messages to it are collected during a turn of the reactor and sent as one frame. When the
-process ends, whoever owns it is told how, and finds here what was not answered. It can
-then be started again, and what was sent to it meanwhile goes to the new process.
+It collects messages during a turn of the reactor and sends them as one frame. When the
+process ends, its owner gets the reason, and finds here what was not answered. The owner can
+then start it again. Messages that were sent meanwhile go to the new process.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class ExecutorProcess:
         return waiting.addBoth(ended)
 
     def process_ended(self, reason: Failure) -> None:
-        """Called when the process is gone and its last words are read."""
+        """Called when the process is gone and its last output is read."""
         if self._socket is not None:
             self._socket.drain()
             self._socket.close()
@@ -209,7 +209,7 @@ class ExecutorProcess:
             ended.callback(None)
 
     def forget_process(self) -> None:
-        """Let go of what only a dead process's table could still tell."""
+        """Release what only a dead process's table could still show."""
         if self.table is not None:
             self.table.close()
             self.table = None
@@ -394,7 +394,7 @@ class ExecutorProcess:
         yield from (job.deadline for job in self.writes.values())
 
     def status(self) -> dict[str, Any]:
-        """What there is to say about it, for people."""
+        """Its state, for people."""
         return {
             "name": self.name,
             "pid": self.pid,
@@ -409,7 +409,7 @@ class ExecutorProcess:
 
 
 class _Watcher(ProcessProtocol):
-    """Tells of the process's end, and logs what it writes to its standard error."""
+    """Reports the process's end, and logs what it writes to its standard error."""
 
     def __init__(self, owner: ExecutorProcess) -> None:
         self._owner = owner

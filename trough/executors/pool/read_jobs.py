@@ -23,7 +23,7 @@ _log = Logger()
 #: Bytes of one part that may be on their way or with the receiver while it is paused.
 WINDOW = 1 << 19
 
-#: Bytes after which the executor is told that they were taken.
+#: Bytes after which the executor gets credit for them.
 _CREDIT = WINDOW // 4
 
 
@@ -37,7 +37,7 @@ class ReadTask:
     attempts = 0
     #: That of :class:`trough.executors.pool.long_queries.Parked`, if it waited for its turn.
     level = 0
-    #: Places as in frames.PIECES, of what was told.
+    #: Places as in ipc.PIECES, of what was delivered.
     said: set[int] | frozenset[int] = frozenset()
     moved: frozenset[int] = frozenset()
     #: Bytes that the receiver was given and the executor has no credit for yet.
@@ -57,7 +57,7 @@ class ReadTask:
         return self.job.deadline
 
     def unsaid(self) -> list[int]:
-        """Places of segments of which nothing was told, and that are asked here alone."""
+        """Places of segments of which nothing was delivered, and that are asked here alone."""
         said = {place if place >= 0 else ~place for place in self.said}
         return [
             place
@@ -66,7 +66,7 @@ class ReadTask:
         ]
 
     def half_said(self) -> list[int]:
-        """Places of segments of which some was told, and not all."""
+        """Places of segments of which some was delivered, and not all."""
         ended = {place for place in self.said if place >= 0}
         return sorted({~place for place in self.said if place < 0} - ended - self.moved)
 
@@ -77,7 +77,7 @@ class ReadTask:
             self.give_credit()
 
     def give_credit(self) -> None:
-        """Tell the executor of everything that the receiver was given."""
+        """Give the executor credit for everything that the receiver was given."""
         if self.untaken:
             self.executor.send((ipc.CREDIT, self.number, self.untaken))
             self.untaken = 0
@@ -99,7 +99,7 @@ class ReadJob(Job):
     _held: tuple[Executor, ...] = ()
     _failed = 0
     _rows = 0
-    #: Called before the receiver is told of the end.
+    #: Called before the receiver gets the outcome.
     when_over: Callable[[Outcome], None] | None = None
     _corrupt: tuple[str, ...] = ()
     #: Takes whole answers that would be the same again: target, number of rows, lines.
@@ -151,7 +151,7 @@ class ReadJob(Job):
             [(each.segment, each.path, each.generation, each.writable) for each in targets],
         )
 
-    # -- whoever asked -----------------------------------------------------------------
+    # -- the caller --------------------------------------------------------------------
 
     def cancel(self) -> None:
         self.fail(errors.Cancelled("the query was cancelled"))
@@ -180,7 +180,7 @@ class ReadJob(Job):
             for part in self.parts:
                 part.give_credit()
 
-    # -- what executors say ------------------------------------------------------------
+    # -- messages from executors -------------------------------------------------------
 
     def ended(self, part: ReadTask, chunk: bytes, count: int) -> None:
         """The last bytes of the only segment of `part`."""
@@ -207,7 +207,7 @@ class ReadJob(Job):
     def pieces(
         self, part: ReadTask, places: list[int], counts: list[int], pieces: list[bytes]
     ) -> None:
-        """Bytes of some segments of `part`; see frames.PIECES."""
+        """Bytes of some segments of `part`; see ipc.PIECES."""
         size = sum(map(len, pieces))
         if part.moved:
             places, counts, pieces = _without(part.moved, places, counts, pieces)
@@ -245,7 +245,7 @@ class ReadJob(Job):
                     self._corrupt += (part.targets[place].segment,)
 
     def part_is_over(self, part: ReadTask) -> None:
-        """`part` has no more to say; the job may be over with it."""
+        """`part` is finished; the job may be over with it."""
         if part in self.parts:
             self.parts.remove(part)
         self.end_if_answered()
@@ -267,7 +267,7 @@ class ReadJob(Job):
         self._give(rows.fail_line(self.tag, target.segment, error).encode("utf-8", "replace"))
 
     def fail(self, error: errors.TroughError, corrupt: tuple[str, ...] = ()) -> None:
-        """The job ends with an error, whatever is still under way."""
+        """The job ends with an error, even if parts are still under way."""
         if self.over:
             return
         self.over = True
@@ -310,7 +310,7 @@ def _answered(count: int) -> Outcome:
 def _without(
     moved: frozenset[int], places: list[int], counts: list[int], pieces: list[bytes]
 ) -> tuple[list[int], list[int], list[bytes]]:
-    """What is said of segments that are not asked elsewhere by now."""
+    """The pieces of segments that are not asked elsewhere by now."""
     kept: Iterable[tuple[int, int, bytes]] = (
         said
         for said in zip(places, counts, pieces, strict=True)

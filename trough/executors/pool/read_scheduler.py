@@ -1,13 +1,13 @@
-"""Which executor is asked what: the rule by which reads are handed out, and moved.
+"""Which executor runs which read: the rule for handing out reads, and moving them.
 
-A segment prefers one executor, so that its connection stays open there; a request for
-many is split by the same rule. An executor that is held up by one long step gets nothing
-new, and what it has not begun is moved to others, or to a helper that is started for it.
-A read that runs for long while others wait behind it is handed back by the executor, and
-starts again where nobody waits. One executor always stays free of such reads.
+A segment prefers one executor, so that its connection stays open there. The same rule splits
+a request for many segments. An executor that one long step blocks gets no new work. The work
+that it has not begun moves to others, or to a helper that is started for it. If a read runs for
+long while others wait behind it, the executor hands it back. The read starts again where no work
+waits. One executor always stays free of such reads.
 
-How many executors long queries may block, and what waits beyond that, is in
-:mod:`trough.executors.pool.long_queries`.
+:mod:`trough.executors.pool.long_queries` limits how many executors long queries may block, and
+queues the rest.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ class ReadScheduler:
         return part
 
     def try_again(self, job: ReadJob, target: Target, attempts: int) -> None:
-        """Ask a target anew by which an executor may have died; on its own, so that no
-        other target is taken for the cause should that happen again."""
+        """Ask a target again by which an executor may have died. Ask it alone, so that no
+        other target is taken for the cause if that happens again."""
         preferred = self._executors[hash(target.segment) % self._number]
         self._hand(job, self._less_busy(preferred), [target], attempts)
 
@@ -208,10 +208,10 @@ class ReadScheduler:
         job.end_if_answered()
 
     def take_back(self, segment: str) -> list[tuple[ReadJob, list[Target]]]:
-        """Take a segment away from all queries that have told nothing of it.
+        """Take a segment away from all queries that have delivered nothing of it.
 
-        Not from those of that segment alone: their executors come to them before they come
-        to whatever they are told from now on.
+        Not from those of that segment alone: their executors reach them before they reach
+        any later message.
         """
         taken = self.long.take_back(segment)
         for executor in self.all():
@@ -224,7 +224,7 @@ class ReadScheduler:
 
 
 def _not_begun(part: ReadTask, running: int, place: int) -> list[int]:
-    """Places of a part's targets of which nothing was told, and that do not run."""
+    """Places of a part's targets of which nothing was delivered, and that do not run."""
     places = part.unsaid()
     if part.number == running and place in places:
         places.remove(place)

@@ -77,12 +77,12 @@ class Supervisor:
     # -- looking -----------------------------------------------------------------------
 
     def look_soon(self) -> None:
-        """Say that something is under way."""
+        """Note that work is under way."""
         if not self.will_look and not self._stopped:
             self._look_after(_LOOK)
 
     def look_now(self) -> None:
-        """Say that an executor has become free for what waits."""
+        """Note that an executor has become free for the work that waits."""
         if self.will_look and not self._stopped:
             self._next_look.reset(0)
         else:
@@ -208,7 +208,7 @@ class Supervisor:
         self._restarts.add(call)
 
     def _recover(self, part: ReadTask, blamed: int | None, signal: int | None) -> None:
-        """Ask again what a dead executor had not answered, or say that it failed.
+        """Ask again what a dead executor had not answered, or report that it failed.
 
         :param blamed: the place of the target that it was at
         """

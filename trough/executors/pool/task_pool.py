@@ -2,17 +2,17 @@
 
 :meth:`TaskPool.run` calls a function of this package in a child process
 (:mod:`trough.executors.child.task_main`) that has a memory limit, and processor time for that
-call alone. It promises that no call costs the reactor more than a few messages, and that a call
-ends at its budget, whatever it does.
+call alone. No call costs the reactor more than a few messages. Every call ends at its
+budget.
 
-**Fairness.** Nearly every call takes milliseconds. Each has first a short slice of processor
-time; one that needs more is killed, and started again behind others of its kind, which may
-occupy half of the processes. So endless calls of one client delay those of others by one slice
-each, and not by their whole budgets. A function therefore may be killed and called a second
-time: it has to leave nothing behind, or to clean up first.
+**Fairness.** Nearly every call takes milliseconds. Each call first gets a short slice of
+processor time. A call that needs more is killed, and starts again behind others of its kind,
+which may occupy half of the processes. So endless calls of one client delay those of others by
+one slice each, and not by their whole budgets. A function may therefore be killed and called a
+second time: it must leave nothing behind, or clean up first.
 
-Processes start when they are needed first. No reactor with signal handlers is required: the
-end of a process is seen at its socket.
+A process starts when it is first needed. The pool needs no reactor with signal handlers: it sees
+the end of a process at its socket.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class TaskPool:
         return None
 
     def withdraw(self, task: _Task) -> None:
-        """Called when nobody wants a task's result any more."""
+        """Called when a task's result is not wanted any more."""
         for queue in (self._quick, self._slow):
             if task in queue:
                 queue.remove(task)
@@ -252,12 +252,12 @@ class _TaskProcess:
         self.kill()
 
     def kill(self) -> None:
-        """End the process at once; its pool hears of that later."""
+        """End the process at once; its pool is notified later."""
         self.is_doomed = True
         self._process.kill()
 
     def end(self) -> None:
-        """Kill the process, and let go of everything. Its pool does not hear of that."""
+        """Kill the process, and release everything. Its pool is not notified."""
         self._free()
         self._socket.close()
         child_process.reaped(self._process)

@@ -1,13 +1,13 @@
 """Which executor writes which segment, and what happens to writes that take long.
 
-Each segment prefers one, whose connection on it is open. While writes of a segment are
-under way, all further ones go where they are: so a segment never has two writers, and
-those that wait share the next commit.
+Each segment prefers one executor, whose connection on it is open. While writes of a segment are
+under way, all further ones go to the same executor. So a segment never has two writers, and
+writes that wait share the next commit.
 
-Where one write blocks an executor, the writes of other segments that it has not begun are
-handed back and move to another executor, or to a helper that is started for it. Long
+If one write blocks an executor, the executor hands back the writes of other segments that it
+has not begun. They move to another executor, or to a helper that is started for it. Long
 writes may occupy a part of the executors, and one client half of them. A write beyond that
-is undone, and it waits with all others of its segment until a long one has ended.
+is undone. It waits with all others of its segment until a long one has ended.
 """
 
 from __future__ import annotations
