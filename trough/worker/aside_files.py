@@ -41,7 +41,7 @@ class AsideFile:
 
 
 def parse_name(name: str) -> AsideFile:
-    """What the name of a file aside tells.
+    """The segment, epoch and time in the name of a file aside.
 
     :raises trough.errors.NotFound: it is not such a name
     """

@@ -1,12 +1,12 @@
-"""What a worker remembers of its local copies across restarts.
+"""Keeps what a worker remembers of its local copies across restarts.
 
-One small SQLite database in the worker's data directory: for each copy which canonical
-version it is of, under which lock it is written, and whether it may hold writes that are
+It is one small SQLite database in the worker's data directory. For each copy it keeps which
+canonical version it is of, under which lock it is written, and whether it may hold writes that are
 in no canonical copy. Every change is on disk when the call returns.
 
-Blocking; to be called on a thread of its own. The registry's and this database are
-opened with the standard library's ``sqlite3``: they run our SQL and nobody else's, and
-so need none of the sandbox that :mod:`trough.sql.sqlite` is for.
+Calls block; call it on a thread of its own. The registry's and this database are opened with the
+standard library's ``sqlite3``. They run only Trough's SQL, so they need none of the sandbox that
+:mod:`trough.sql.sqlite` is for.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Catalogue:
         self._database.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._database.close()
 
     def entries(self) -> list[Entry]:

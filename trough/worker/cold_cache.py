@@ -1,10 +1,13 @@
 """Cold segments on a worker: read from canonical storage, without a local copy to keep.
 
-Either canonical storage is mounted, and a segment's file is read where it lies; or it is
-fetched into a bounded cache when somebody asks for it. Of the cache it is promised that
-queries which want one segment at the same time fetch it once, that a file in use stays,
-that the least recently used go first, that a query waits for room for some seconds, and that
-a segment larger than the whole cache is refused with that reason.
+If canonical storage is mounted, a segment's file is read in place. Otherwise a query fetches it
+into a bounded cache. The cache promises:
+
+* Queries which want one segment at the same time fetch it once.
+* A file in use stays.
+* The least recently used files are removed first.
+* A query waits for room for some seconds.
+* A segment larger than the whole cache is refused with that reason.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ DAMAGED = 600.0
 class _Cached:
     """A file in the cache, and how many queries use it.
 
-    :ivar wanted: the version that was known when it was fetched; news may come late
+    :ivar wanted: the version that was known when it was fetched; it may be out of date
     """
 
     target: Target
@@ -91,7 +94,7 @@ class ColdSegments:
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
         #: By path, files of earlier versions that queries under way still use.
         self._replaced: dict[str, _Cached] = {}
-        #: By path, files that nobody uses, and that take up room until they are removed.
+        #: By path, files that no query uses, and that take up room until they are removed.
         self._going: dict[str, _Cached] = {}
         self._removing = KeyedLock()
         self._fetching = KeyedLock()
@@ -323,7 +326,7 @@ class ColdSegments:
         path = cached.target.path
         async with self._removing.hold(path):
             if path in self._going:
-                # The room is free only when the executors have let go of the file.
+                # The room is free only when the executors have closed the file.
                 await self._pool.forget(cached.target.segment)
                 await self._threads.run(local_files.remove, path)
                 del self._going[path]
@@ -332,7 +335,7 @@ class ColdSegments:
 
 
 def _pass_on(result: Any, to: Deferred[bool]) -> None:
-    # Whoever waited for too long is told nothing more.
+    # A query that waited for too long ignores a later result.
     if not to.called:
         to.callback(result)
 

@@ -18,7 +18,7 @@ from trough.worker.read_rule import UNCONFIRMED, Knowledge
 #: list of write locks is complete. Clients wait for minutes; a list of 100,000 locks takes two.
 LONGEST_WAIT = 5.0
 
-#: Seconds that a heartbeat may take without anybody being warned.
+#: Seconds that a heartbeat may take without a warning.
 SLACK = 1.0
 
 

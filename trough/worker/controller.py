@@ -1,12 +1,12 @@
-"""LocalSyncController: makes a worker hold what it is meant to hold.
+"""LocalSyncController: makes a worker hold the segments that are assigned to it.
 
-It watches its own assignments and the write locks, and for each segment compares what
-should be with what is: fetches a copy that is missing or old, retires a writable one whose
-lock is lost or whose canonical copy somebody else replaced, and deletes one that enough
-others hold. It also does this worker's part of provisioning, promotion and deletion.
+It watches its own assignments and the write locks. For each segment it compares the target state
+with the actual state. It fetches a copy that is missing or old. It retires a writable copy whose
+lock is lost or whose canonical copy was replaced from outside this worker. It deletes a copy that
+enough other workers hold. It also does this worker's part of provisioning, promotion and deletion.
 
-Losing the metadata store or canonical storage stops none of the serving; whatever could
-not be said or done meanwhile is done when they are back.
+The worker goes on serving without the metadata store or canonical storage. Reports
+and work that failed meanwhile are done when they are back.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ RETRY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How often a worker does what it does unasked, in seconds.
+    """How often a worker does its periodic work, in seconds.
 
     :ivar heartbeat: between renewals of the worker's own row
-    :ivar retry: before a segment whose turn failed, or had to wait, is looked at again
+    :ivar retry: before a segment whose check failed, or had to wait, is checked again
     :ivar full: between comparisons of everything
     :ivar lock_idle: without a write, after which a wholly promoted segment is retired;
         0: never
-    :ivar promote_after: after which a write is promoted, if nobody has done so; 0: never
+    :ivar promote_after: after which a write is promoted, if that has not been done; 0: never
     """
 
     heartbeat: float
@@ -154,7 +154,7 @@ class LocalSyncController(service.MultiService):
     async def _start(self) -> None:
         if self.segments.are_new:
             await self._until_it_works("metadata store", self._check_disk)
-        # Whoever frees space on a full disk is not to have to start this worker, too.
+        # An operator who frees space on a full disk need not start this worker, too.
         await self._until_it_works("local data", self.segments.load)
         if self.cold is not None:
             await self.cold.open()
@@ -198,7 +198,7 @@ class LocalSyncController(service.MultiService):
         )
 
     async def _publish_all(self) -> None:
-        """Wait until the copies of a former life are published, and then count as ready."""
+        """Wait until the copies from before the restart are published, and then count as ready."""
         with suppress(errors.Cancelled):
             await self.publisher.published()
             self.published = True
@@ -237,10 +237,10 @@ class LocalSyncController(service.MultiService):
         return pause
 
     async def sign_off(self) -> None:
-        """Say that this worker serves no more, while it still does; before it stops.
+        """Announce that this worker stops serving, while it still serves; before it stops.
 
-        Whoever has just looked it up still finds it, and the others hear of it: each of
-        them looks who lives once every heartbeat.
+        Clients that have just looked it up still find it. The other workers notice it: each of
+        them reads the list of live workers once every heartbeat.
         """
         if not self.registered:
             return
@@ -303,7 +303,7 @@ class LocalSyncController(service.MultiService):
     async def _look_who_lives(self) -> None:
         self.workers = {worker.node: worker for worker in await self.metadata.workers()}
 
-    # -- what the metadata store tells -----------------------------------------
+    # -- what the metadata store reports ---------------------------------------
 
     def _locks_changed(self, changes: LockChanges) -> None:
         before = self.locks
@@ -317,7 +317,7 @@ class LocalSyncController(service.MultiService):
                 self.segments.refuse_writes(lock.segment, copy.entry.epoch)
         for segment in changes.released:
             self.locks.pop(segment, None)
-        # Of all locks in the cluster only those on our own copies concern us.
+        # Of all locks in the cluster only those on this worker's copies matter.
         touched = {lock.segment for lock in changes.held} | set(changes.released)
         if changes.full:
             touched |= set(before) | {entry.segment for entry in self.segments.writable()}
@@ -326,7 +326,7 @@ class LocalSyncController(service.MultiService):
             self.confirmation.locks_complete()
 
     def take_notice(self, lock: Lock) -> None:
-        """Know a lock before the metadata store tells of it, unless that told of a later one."""
+        """Note a lock before the metadata store reports it, unless a later one is known."""
         known = self.locks.get(lock.segment)
         if known is None or known.epoch < lock.epoch:
             self.locks[lock.segment] = lock
@@ -373,7 +373,7 @@ class LocalSyncController(service.MultiService):
     async def delete(self, segment: str) -> None:
         """Forget the local copy of a segment that is being deleted.
 
-        :raises trough.errors.LockHeld: it has a write lock, whoever holds that
+        :raises trough.errors.LockHeld: it has a write lock, of any worker
         :raises trough.errors.NoSuchSegment: it is not here
         """
         check_segment_id(segment)

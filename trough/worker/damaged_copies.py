@@ -1,8 +1,8 @@
 """Which canonical copies were found to be damaged, so that none is fetched again and again.
 
 A local copy that is damaged is replaced by the canonical one. Where that is damaged as well,
-to fetch it once more is of no use until somebody has put a whole one there, which is another
-version. So failures are remembered by version and checksum, and tries become rarer.
+another fetch is of no use until a whole copy is put there, which is another version. So failures
+are remembered by version and checksum, and tries become rarer.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class DamagedCopies:
         return True
 
     def is_to_be_reported(self, segment: str) -> bool:
-        """Whether nobody was told of this version yet; true once."""
+        """Whether this version was not reported yet; true once."""
         found = self._found[segment]
         reported, found.reported = found.reported, True
         return not reported

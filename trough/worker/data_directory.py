@@ -71,14 +71,14 @@ def _ancestors(path: Path) -> list[object]:
 class DataDirectory(service.Service):
     """Locks the directory for as long as the process lives.
 
-    The operating system drops the lock with the process, however that ends.
+    The operating system drops the lock when the process ends, also after a crash.
 
-    It belongs to one worker for good: write locks are held under a worker's name, and under
-    another one everything that was not promoted would have to go aside.
+    The directory belongs to one worker for good. Write locks are held under a worker's name. Under
+    another name, everything that was not promoted would have to go aside.
 
     :param node: the worker's name
     :param snapshots: a directory of this worker elsewhere, made like those in `path`
-    :ivar identity: random, made at the first start and kept; tells this worker from
+    :ivar identity: random, made at the first start and kept; distinguishes this worker from
         another one that was given the same name
     """
 
@@ -112,7 +112,7 @@ class DataDirectory(service.Service):
             )
 
     def _kept(self, name: str, value: str) -> str:
-        """What a small file says, which begins as `value`, whole or not at all."""
+        """The content of a small file, which begins as `value`, whole or not at all."""
         path = self._path / name
         if not path.exists() or not path.read_text():
             self._write(path, value)
@@ -162,7 +162,7 @@ class DataDirectory(service.Service):
         self._lock = lock
 
     def stopService(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         super().stopService()
         if self._lock is not None:
             os.close(self._lock)

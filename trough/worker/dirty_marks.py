@@ -1,18 +1,19 @@
-"""Keeps the metadata store informed which write locks of this worker are *dirty*: under which
-there may be writes that are in no canonical copy.
+"""Keeps the metadata store informed which write locks of this worker are *dirty*.
 
-A clean lock of a dead worker can be released without loss, so the leader does that by itself. For
-that a mark has to be right at any moment:
+Under a dirty lock there may be writes that are in no canonical copy. The leader can release a
+clean lock of a dead worker without loss, so it does that by itself. For that a mark has to be
+right at any moment:
 
-* A lock is dirty from its taking on. Before the first write to a clean segment is submitted, the
-  store has a new mark on disk. That costs one call for each period in which a segment is dirty.
-* A lock becomes clean only after a promotion is in place and nobody has written for
-  :data:`QUIET` seconds. So a segment that is written to all the time costs no calls at all.
-* A call that was not answered may be carried out late. So each mark has a time of its own, and a
-  lock becomes clean only if its mark is still the one that the worker means. After a restart the
-  worker does not know what its former life had asked for, and marks anew.
-* A mark is refused where the lock is not in force any more. So a worker that comes back after its
-  clean lock was released cannot write under it.
+* A lock is dirty from the moment it is taken. Before the first write to a clean segment is
+  submitted, the store has a new mark on disk. That costs one call for each period in which a
+  segment is dirty.
+* A lock becomes clean only after a promotion is in place and no write has come for :data:`QUIET`
+  seconds. So a segment that is written to all the time costs no calls at all.
+* The store may carry out late a call that was not answered. So each mark has a time of its own,
+  and a lock becomes clean only if its mark is still the one that the worker means. After a restart
+  the worker does not know what it asked for before, and sets new marks.
+* The store refuses a mark where the lock is not in force any more. So a worker that comes back
+  after its clean lock was released cannot write under it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class DirtyMarks(service.MultiService):
             copy.marked = lock.dirty_since or 0.0
 
     def found(self, lock: Lock) -> None:
-        """The store told of a lock in force whose mark this process did not set."""
+        """The store reported a lock in force whose mark this process did not set."""
         copy = self._worker.segments.get(lock.segment)
         if copy is None or copy.marked or copy.entry.epoch != lock.epoch or lock.is_clean:
             return
@@ -103,7 +104,7 @@ class DirtyMarks(service.MultiService):
                 continue
             node = self._worker.myself.node
             lock = Lock(entry.segment, node, entry.epoch, dirty_since=copy.marked)
-            # From here on the mark may be gone, whatever is answered.
+            # From here on the mark may be gone, with any answer.
             copy.marked = 0.0
             self._to_clean[entry.segment] = lock
         due = {
@@ -119,6 +120,6 @@ class DirtyMarks(service.MultiService):
 
 
 def _is_quiet(copy: LocalCopy, now: float) -> bool:
-    """Whether all of a copy is promoted, and nobody writes to it at present."""
+    """Whether all of a copy is promoted, and no write to it is under way."""
     idle = copy.writes.idle and not copy.noting and now - copy.writes.last >= QUIET
     return copy.writable and not copy.entry.unpromoted and idle

@@ -1,12 +1,12 @@
-"""Tells a worker's disk from an older image of itself.
+"""Detects that a worker's disk is an older image of itself.
 
-A virtual machine that is reset to a snapshot has a disk on which everything is well, except
-that acknowledged writes are missing. So a number is kept in two places: in a file in LOCAL_DATA
-and in the metadata store. It grows while the worker writes. The file is flushed first and the
-store is told afterwards, so that after a crash or a power cut the disk is never behind. A disk
-that is behind is an older one.
+A virtual machine that is reset to a snapshot has a disk without errors, but acknowledged writes
+are missing. So the worker keeps a number in two places: in a file in LOCAL_DATA and in the
+metadata store. The number grows while the worker writes. The worker flushes the file first and
+updates the store afterwards. So after a crash or a power cut the disk is never behind. A disk that
+is behind is an older one.
 
-What this cannot find: an image that was taken within the last heartbeat interval.
+This cannot detect an image that was taken within the last heartbeat interval.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A question whose answers may be kept: what is found, what has to be asked, and what it is
-worth to whoever asks it again.
+"""A query whose answers may be kept: which are found, and which segments have to be asked.
 
-:class:`KeptQuery` is one such question on its way. Once each of its segments has answered from a
-known version it is remembered by a word, and :class:`Remembered` says later whether each segment
-still has that version. As a version never comes back (:mod:`trough.worker.kept_results`), equal
-versions mean that the question would be answered alike.
+:class:`KeptQuery` is one such query under way. Once each of its segments has answered from a known
+version, the query is remembered by a word. :class:`Remembered` later has the versions behind that
+word, to check whether each segment still has that version. A version never comes back
+(:mod:`trough.worker.kept_results`). So equal versions mean that the query would have the same
+answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from trough.executors.pool.pool import Target
 from trough.worker.kept_results import TAG, KeptResults
 from trough.worker.local_copies import LocalCopy, Version
 
-#: Segments of all questions that are remembered; 16 bytes each, and some for the copy.
+#: Segments of all queries that are remembered; 16 bytes each, and some for the copy.
 MOST_REMEMBERED = 1_000_000
 
 #: Copies, each with the version that it was read at.
@@ -28,9 +28,9 @@ Versions = list[tuple[LocalCopy, Version]]
 
 
 class Remembered:
-    """Questions by word, and the versions of the segments that answered them.
+    """Queries by word, and the versions of the segments that answered them.
 
-    The one that was not asked for longest goes first.
+    The least recently used one is removed first.
     """
 
     def __init__(self, most: int = MOST_REMEMBERED) -> None:

@@ -1,18 +1,20 @@
-"""Answers of segments that are kept, so that equal questions need not be asked again.
+"""Keeps answers of segments, so that equal queries need not run again.
 
 An entry is found by the statement, its parameters, the segment, and the *version* of the local
-copy: the number of its file, which no other file of this process ever has, and the number of
-writes that were ever accepted for it. Both only grow. The version is taken before the segment is
-read, and a copy that is being written has none. So what is kept under a version was read when all
-of its writes were on disk. Whatever changes the copy (a write, a promotion that is fetched, a
-revert, a restore, a move) gives it a version that nothing was kept under, and no later change
-brings an old version back. Nothing has to be invalidated.
+copy. The version is the number of its file, which no other file of this process ever has, and the
+number of writes that were ever accepted for it. Both only grow. The version is taken before the
+segment is read, and a copy that is being written has none. So an answer kept under a version was
+read when all of its writes were on disk.
 
-Bytes are bounded. The statement that was not asked for longest goes first, with all of its
-entries. One statement alone does not push out its own: of a scan that is larger than the bound,
-the first part stays and is of use the next time.
+A change of the copy (a write, a promotion that is fetched, a revert, a restore, a move) gives it a
+version under which no answer is kept. No later change brings an old version back. So nothing has
+to be invalidated.
 
-Refuses to know how segments are asked, and which marks an answer carries.
+Bytes are bounded. The least recently used statement is removed first, with all of its entries. One
+statement does not push out its own entries. Of a scan that is larger than the bound, the first
+part stays and is of use the next time.
+
+This module does not know how segments are asked, and which marks an answer carries.
 """
 
 from __future__ import annotations

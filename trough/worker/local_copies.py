@@ -1,7 +1,7 @@
-"""The copies that a worker has, and what they amount to.
+"""The copies that a worker has, and their totals.
 
-Totals are kept up to date with each change, and not counted when somebody asks: a worker
-says every second how much room it has left, and holds tens of thousands of copies.
+Totals are kept up to date with each change, and not counted on demand. A worker reports every
+second how much room it has left, and holds tens of thousands of copies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class LocalCopy:
     :ivar entry: what the catalogue remembers
     :ivar target: what the executors are asked with; another one after each change
     :ivar writes: those of this copy that are under way, and how many there were
-    :ivar noting: who waits until it is noted that there are unpromoted writes
+    :ivar noting: the callers that wait for the note that there are unpromoted writes
     :ivar marked: ``dirty_since`` of the write lock, in seconds since the epoch, as the metadata
         store surely has it; 0: it has to be marked before the next write
     :ivar provisioned_by: the clients that provisioned a segment which this process created;
@@ -86,7 +86,7 @@ class LocalCopies:
     def __init__(self) -> None:
         self.bytes = 0
         self._copies: dict[str, LocalCopy] = {}
-        #: The copy of a segment, or None. Each request asks, so it is no function of ours.
+        #: The copy of a segment, or None. Each request asks, so it is no Python function.
         self.get: Callable[[str], LocalCopy | None] = self._copies.get
         self._writable: dict[str, LocalCopy] = {}
 
@@ -101,7 +101,7 @@ class LocalCopies:
         return list(self._writable.values())
 
     def put(self, copy: LocalCopy) -> None:
-        """Have a copy in the place of the one there was, or count it anew."""
+        """Put a copy in the place of an earlier one, or count the same one again."""
         segment = copy.entry.segment
         self.remove(segment)
         copy.counted = copy.entry.file_size

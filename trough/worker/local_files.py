@@ -1,14 +1,14 @@
 """The files in a worker's data directory, and what is done to them. Blocking.
 
-What the operating system refuses is raised in our own words, so that whoever serves goes
-on and tries again: a disk may be full, or lose a file, while everything else works.
+Errors of the operating system are translated into those of :mod:`trough.errors`. So the worker goes
+on serving and tries again: a disk may be full, or lose a file, while everything else works.
 
 ::
 
     catalogue.db            what the worker remembers (trough.worker.catalogue)
     segments/300/300001.sqlite   local copies, laid out like the canonical ones
     snapshots/              states that are being promoted; emptied at start
-    aside/                  unpromoted writes whose lock was lost; never emptied by us
+    aside/                  unpromoted writes whose lock was lost; never emptied by Trough
     cold/                   fetched cold segments (trough.worker.cold_cache); emptied at start
 """
 
@@ -75,7 +75,7 @@ def snapshot_path(snapshots: Path, segment: str) -> Path:
 def make_way(path: Path) -> None:
     """Make `path` ready for a whole new file to be renamed there.
 
-    A ``-wal`` that a former database left behind would be taken for the new one's.
+    SQLite would take a ``-wal`` of an earlier database for the new one's.
     """
     with in_our_words(path):
         # On disk itself, or a power cut might take what is fsynced in it.
@@ -106,7 +106,7 @@ def make_room_for_snapshot(snapshot: Path, source: str) -> None:
     :raises trough.errors.DiskFull: there is too little room
     """
     with in_our_words(snapshot):
-        make_directories(snapshot.parent)  # whoever tidied up may have removed it
+        make_directories(snapshot.parent)  # an operator may have removed it
         size = Path(source).stat().st_size if Path(source).exists() else 0
     check_room(snapshot.parent, size)
 
@@ -163,13 +163,13 @@ def size_on_disk(*paths: str) -> int:
 def move_aside(directory: Path, segment: str, epoch: int, now: float) -> str | None:
     """Move a local copy into ``aside/``.
 
-    :return: its name there, which says which segment, under which lock, and when:
-        ``ID.EPOCH.TIME.sqlite``; None where somebody has removed the file, so that nothing
-        is left to be kept
+    :return: its name there, which has the segment, the lock's epoch, and the time:
+        ``ID.EPOCH.TIME.sqlite``; None where the file was removed from outside, so that
+        nothing is left to be kept
     """
     source = path_of(directory, segment)
     with in_our_words(source):
-        (directory / "aside").mkdir(exist_ok=True)  # whoever emptied it may have removed it
+        (directory / "aside").mkdir(exist_ok=True)  # an operator may have removed it
         target = _new_name_aside(directory, segment, epoch, now)
         moved = False
         for companion in ("-wal", "-journal", ""):
@@ -199,7 +199,7 @@ def aside_names(directory: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Any:
-    """What a process has left for us in a file."""
+    """What a process has left for this one in a file."""
     with in_our_words(path):
         return json.loads(path.read_text(encoding="utf-8"))
 
@@ -252,12 +252,12 @@ def _reconcile(directory: Path, catalogue: Catalogue) -> list[Entry]:
 
 
 def _is_whole(directory: Path, entry: Entry) -> bool:
-    """Whether the file is the one that the catalogue speaks of.
+    """Whether the file is the one that the catalogue describes.
 
-    A file that is written changes all the time, and SQLite recovers it; one that is only
-    read has to be the very file that was installed: a crash may have come between the
-    arrival of a newer one and the note of it. Likewise between the note that a file is
-    written and its change to write-ahead logging: nothing could ever be written to that.
+    A file that is written changes all the time, and SQLite recovers it. A file that is only read
+    has to be exactly the file that was installed: a crash may have come between the arrival of a
+    newer file and the note of it. A crash may also come between the note that a file is written
+    and its change to write-ahead logging. No write can have reached such a file.
     """
     path = path_text(directory, entry.segment)
     try:
@@ -270,13 +270,13 @@ def _is_whole(directory: Path, entry: Entry) -> bool:
 
 
 def _is_written_ahead(path: str) -> bool:
-    """Whether the header of a database says that it has a write-ahead log."""
+    """Whether the header of a database declares a write-ahead log."""
     with Path(path).open("rb") as file:
         return file.read(20)[18:] == b"\2\2"
 
 
 def _sweep(directory: Path, known: set[str]) -> None:
-    """Remove files that no entry speaks of; move aside those with a write-ahead log."""
+    """Remove files that have no entry; move aside those with a write-ahead log."""
     for folder, _, names in os.walk(directory / "segments"):
         for base in {_database_of(f"{folder}/{name}") for name in names} - known:
             wal, whole = Path(f"{base}-wal"), Path(base).exists()

@@ -1,11 +1,11 @@
-"""Which workers could be connected to, a moment ago.
+"""Remembers which workers accepted a connection a moment ago.
 
-A worker that was killed is told to be alive until its TTL is over. Whoever was refused a
-connection, or got none, knows better, and remembers it for a moment: long enough that not
-every request has to find out anew, and too short to matter when the worker is back.
+A worker that was killed counts as alive until its TTL is over. A process whose connection was
+refused or failed knows better, and remembers it for a moment. That is long enough that not every
+request has to try again, and too short to matter when the worker is back.
 
-A connection says that somebody listens, and no more: a process that hangs is alive for
-as long as its TTL says so.
+A connection shows only that a process listens. A process that hangs counts as alive until its TTL
+is over.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class PeerReachability:
         self._waiting: dict[str, list[Deferred[None]]] = {}
 
     def is_away(self, node: str) -> bool:
-        """Whether a connection to `node` was tried in vain a moment ago."""
+        """Whether a connection to `node` failed a moment ago."""
         return self._recently(node) is False
 
     def note(self, node: str, reached: bool) -> None:
-        """Say how a connection to `node` went."""
+        """Note whether a connection to `node` succeeded."""
         self._found[node] = (self._reactor.seconds(), reached)
 
     async def try_out(self, workers: list[Worker]) -> None:
-        """Find out about these, as far as it is not known; :meth:`is_away` then tells."""
+        """Try to connect to those whose state is not known; :meth:`is_away` then has the result."""
         unknown = [worker for worker in workers if self._recently(worker.node) is None]
         await DeferredList([Deferred.fromCoroutine(self._probe(worker)) for worker in unknown])
 
@@ -52,7 +52,7 @@ class PeerReachability:
         return reached if self._reactor.seconds() - at <= REMEMBERED else None
 
     async def _probe(self, worker: Worker) -> None:
-        """Connect, unless somebody else is at it, and hang up."""
+        """Connect, unless another call is at it, and disconnect."""
         node = worker.node
         if node in self._waiting:
             waiting: Deferred[None] = Deferred()

@@ -100,8 +100,8 @@ class Promotion:
             await self._pool.snapshot(target, str(snapshot))
             # Damaged pages are copied like any others, over the last whole copy that there is.
             await self._pool.check(replace(target, path=str(snapshot), writable=False))
-            # Remembered so that a canonical copy that is newer than ours can be told to
-            # be our own, should we die between the rename there and the note of it here.
+            # Remembered so that this worker recognizes a newer canonical copy as its own, if it
+            # dies between the rename there and the note of it here.
             size, content = await self._threads.run(local_files.content_of, snapshot)
             earlier = [each for each in entry.publishing.split() if each != content]
             entry.publishing = " ".join([*earlier, content][-REMEMBERED:])

@@ -1,9 +1,11 @@
-"""How a worker comes to write a segment: it takes the write lock, and makes the newest
-canonical copy, or a new and empty one, ready to be written to.
+"""How a worker starts to write a segment.
 
-What fails half-way leaves no lock behind, and what was begun is carried out, though whoever
-ordered it may be gone by then. One provisioning of a segment goes on at a time; a lock that
-is being given up is waited for.
+It takes the write lock. Then it makes the newest canonical copy, or a new and empty one, ready to
+be written to.
+
+A provisioning that fails half-way leaves no lock behind. One that has begun is carried out, even
+if the client is gone by then. Only one provisioning of a segment runs at a time. It waits for a
+lock that is being given up.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ class Provisioning(service.Service):
     async def provision(self, segment: str, schema: str, client: str = "") -> dict[str, object]:
         """Take the write lock and make the segment writable here. Idempotent.
 
-        Cancelled, it goes on, and nobody is told how it ends: of a lock that was just asked
-        for, say, it would not be known whether it has to be given back.
+        Cancelled, it goes on, and its result is not reported. A caller that stopped waiting could
+        not know, for example, whether a lock that was just asked for has to be given back.
 
         :param schema: creates the tables if the segment is new
         :param client: a name under which the client may :meth:`undo` it
@@ -134,8 +136,9 @@ class Provisioning(service.Service):
         }
 
     async def _sql_of(self, segment: str, schema: str | None) -> str | errors.TroughError:
-        """What a schema is; or why the segment may not be new. One that exists needs no schema,
-        whatever clients name."""
+        """The SQL of a schema, or the reason why the segment may not be new. An existing segment
+        needs no schema, even if clients name one.
+        """
         if schema is None:
             return errors.NoWriteLock(
                 f"segment {segment} is not there any more", "provision it with its schema"
@@ -150,7 +153,7 @@ class Provisioning(service.Service):
         try:
             await self._clear_lock(segment)
             if segments.get(segment) is None:
-                # Once it is locked, nobody answers for it until it is here.
+                # Once it is locked, no worker answers for it until it is here.
                 await self._fetch_newest(segment)
             if segments.get(segment) is None and isinstance(schema_sql, errors.TroughError):
                 raise schema_sql
@@ -171,8 +174,8 @@ class Provisioning(service.Service):
         worker, segment = self._worker, lock.segment
         try:
             exists = await self._fetch_newest(segment)
-            # That may have taken long, and operators free locks. What the store tells from
-            # here on is later than this, and is looked at below.
+            # That may have taken long, and operators free locks. What the store reports from
+            # here on is later than this, and is checked below.
             worker.take_notice(lock)
             await self._check_still_held(lock)
             if exists:
@@ -189,8 +192,8 @@ class Provisioning(service.Service):
     async def _clear_lock(self, segment: str) -> None:
         """Make sure that the lock which is taken next has an epoch that was never in use.
 
-        One that is left over may have been given back without an answer, which is then
-        carried out at any time, or may be that of a file which is aside by now.
+        A lock that is left over may have been given back without an answer, and the store may
+        carry that out at any time. Or it may be the lock of a file which is aside by now.
         """
         left = await self._worker.metadata.lock_of(segment)
         if left is not None:
@@ -257,7 +260,7 @@ def _changes(segment: str, why: str) -> errors.Unavailable:
 def _tell(
     result: dict[str, object] | Failure, told: Deferred[dict[str, object]], segment: str
 ) -> None:
-    """Tell whoever ordered a provisioning how it ended, if he still waits."""
+    """Report the end of a provisioning to its client, if the client still waits."""
     if not told.called:
         told.callback(result)  # type: ignore[arg-type]
     elif isinstance(result, Failure):

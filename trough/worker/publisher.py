@@ -1,10 +1,9 @@
-"""Says in the metadata store which copies this worker can serve.
+"""Publishes in the metadata store which copies this worker can serve.
 
-Written on change, in batches, in the background, some ten times a second at most: a worker
-that fetches thousands of copies does not write after each, and a store that is away delays
-the news and nothing else. Rows carry a long TTL and are refreshed in small portions, so
-that the whole is renewed within half of it; that the worker lives is told by its own row
-alone.
+The publisher writes on change, in batches, in the background, some ten times a second at most. So
+a worker that fetches thousands of copies does not write after each. A store that is away delays
+only the publication. Rows carry a long TTL and are refreshed in small portions, so that the whole
+is renewed within half of it. Only the worker's own row shows that the worker lives.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ BATCH = 500
 #: Seconds between two portions of the refresh; less where a row's TTL is short.
 REFRESH_INTERVAL = 60.0
 
-#: Seconds for which news are gathered after some were told, unless somebody waits or there
-#: are enough for a full batch: a row
-#: costs RethinkDB a third in a batch of thirty of what it does alone.
+#: Seconds for which changes are gathered after a publication, unless a caller waits or there
+#: are enough for a full batch. In a batch of thirty, a row costs RethinkDB a third of what it
+#: costs alone.
 GATHER = 0.1
 
 #: Seconds before the store is tried again.
@@ -43,7 +42,8 @@ RETRY = 1.0
 class Publisher(service.MultiService):
     """The copies of one worker, as others see them.
 
-    Knows only what it has said itself; rows of the worker's former life go when it registers.
+    It knows only what it has published itself. Rows from before a restart of the worker are
+    removed when it registers.
 
     :param read_url: base URL of the worker's read port; likewise `write_url`
     :param ttl: seconds, of a copy's row
@@ -87,7 +87,7 @@ class Publisher(service.MultiService):
         self._flush_soon()
 
     def serves(self, segment: str) -> bool:
-        """Whether that was said of `segment`, and not taken back."""
+        """Whether that was published for `segment`, and not taken back."""
         return segment in self._roles
 
     def withdraw(self, segment: str) -> None:
@@ -97,17 +97,17 @@ class Publisher(service.MultiService):
         self._flush_soon()
 
     def serve_all_again(self) -> None:
-        """Write every row anew, for somebody has removed them, or some of them."""
+        """Write every row again, because some or all of them were removed."""
         self._news.update(dict.fromkeys(self._roles))
         self._flush_soon()
 
     @property
     def behind(self) -> int:
-        """Number of segments whose news the store does not have yet."""
+        """Number of segments whose changes the store does not have yet."""
         return len(self._news)
 
     async def published(self) -> None:
-        """Return once the store has all the news there are by now."""
+        """Return once the store has all changes up to now."""
         if self._news or self._flushing is not None:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
@@ -121,7 +121,7 @@ class Publisher(service.MultiService):
         self._flush_soon()
 
     async def stopService(self) -> None:
-        """Stop; news that the store does not have yet stay unsaid."""
+        """Stop; changes that the store does not have yet are not published."""
         await super().stopService()
         if self._flushing is not None:
             self._flushing.cancel()
@@ -157,7 +157,7 @@ class Publisher(service.MultiService):
             try:
                 await self._tell(batch)
             except Exception as failure:
-                # Whatever it is: these news are nowhere else.
+                # On any error: these changes are nowhere else.
                 for segment in batch:
                     self._news.setdefault(segment)
                 if isinstance(failure, errors.TroughError):
@@ -171,13 +171,13 @@ class Publisher(service.MultiService):
                 await self._gather(GATHER)
 
     def _gather(self, seconds: float) -> Deferred[None]:
-        """Wait for more news, but no longer than that, nor once somebody waits for these."""
+        """Wait for more changes, but no longer than that, nor once a caller waits for these."""
         over: Deferred[None] = Deferred(lambda _: call.cancel())
         call = self._gathered = self._clock.callLater(seconds, over.callback, None)
         return over
 
     async def _tell(self, batch: list[str]) -> None:
-        """Say what is so now of these; it may be otherwise when the store answers."""
+        """Publish the present state of these; it may have changed when the store answers."""
         roles = {segment: self._roles.get(segment, ()) for segment in batch}
         before = {segment: self._told.get(segment, ()) for segment in batch}
         for segment, told in before.items():

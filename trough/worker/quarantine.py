@@ -1,9 +1,9 @@
-"""Where a worker puts what it may not serve any more, and may not throw away: ``aside/``.
+"""Where a worker puts copies that it may neither serve nor delete: ``aside/``.
 
-A local copy goes there as a whole, with all that was written to it. Nothing in there is
-ever read or deleted by Trough: two histories of one segment are told apart by a person.
+A local copy goes there as a whole, with all that was written to it. Trough never reads or deletes
+anything in there. A person compares two histories of one segment.
 
-Refuses to know why a copy has to go (:mod:`trough.worker.segments`,
+This module does not know why a copy has to go (:mod:`trough.worker.segments`,
 :mod:`trough.worker.write_locks`).
 """
 
@@ -51,13 +51,13 @@ class Quarantine:
         return local_files.aside_names(self._directory)
 
     async def put(self, copy: LocalCopy, what: str) -> str | None:
-        """Move a copy here that nobody writes to any more, and nobody else changes.
+        """Move a copy here that has no writes under way and that no other task changes.
 
         :param what: is in it, for the log
-        :return: the name of its file; None where somebody has removed that
+        :return: the name of its file; None where that was removed from outside
         """
         entry = copy.entry
-        self._copies.remove(entry.segment)  # nobody reads it while it moves
+        self._copies.remove(entry.segment)  # no query reads it while it moves
         try:
             name = await self._move(copy)
         except BaseException:

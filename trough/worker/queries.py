@@ -49,18 +49,18 @@ _Found = TypeVar("_Found")
 # Most segments have no lock. Python 3.11 calls a function for each ``Holder.NOBODY``.
 _NOBODY, _MYSELF = Holder.NOBODY, Holder.MYSELF
 
-#: Seconds in which the metadata store has to say where a segment is; longer for very many.
-#: Somebody waits for the answer, and can ask again.
+#: Seconds in which the metadata store has to report where a segment is; longer for very many.
+#: A client waits for the answer, and can ask again.
 LOOK_UP_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class QueryLimits:
-    """What one request may use.
+    """The limits of one request.
 
-    :ivar seconds: where the request does not say
-    :ivar max_seconds: that it may say
-    :ivar write_seconds: that a write may run where it does not say
+    :ivar seconds: where the request names none
+    :ivar max_seconds: that it may name
+    :ivar write_seconds: that a write may run where it names none
     :ivar rows: of one segment, at most; 0 for any number
     :ivar sql: bytes of a read's SQL, at most
     :ivar kept: bytes of answers that are kept, of all requests
@@ -101,7 +101,7 @@ class QueryService:
         self._pool = pool
         pool.when_damaged = self.damaged
         self._limits = limits
-        #: Answers to questions that may be kept.
+        #: Answers to queries that may be kept.
         self.results = KeptResults(limits.kept)
         self._remembered = Remembered()
         self._slow = SlowQueries(pool, limits.slow) if limits.slow else None
@@ -109,10 +109,10 @@ class QueryService:
         self.limits = functools.lru_cache(maxsize=4096)(self._limits_of)
 
     def _limits_of(self, seconds: float | None, rows: int | None, client: str) -> ReadLimits:
-        """What a request asked for, within what is allowed.
+        """The limits that a request asked for, within what is allowed.
 
-        :param seconds: None where the request did not say; likewise `rows`, of which 0
-            says that as many as there are will do
+        :param seconds: None where the request named none
+        :param rows: likewise; 0 for any number
         :param client: who asks
         """
         allowed = self._limits
@@ -178,7 +178,7 @@ class QueryService:
         return Reading(copy.target, verdict.mark) if verdict.answers else None
 
     def _holder(self, copy: LocalCopy, lock: Lock) -> Holder:
-        # The lock that was taken just now may be told of later than the one before it.
+        # The store may report the lock that was taken just now later than the one before it.
         if lock.node == self.node or (copy.writable and lock.epoch <= copy.entry.epoch):
             return Holder.MYSELF
         if lock.node not in self.worker.workers:
@@ -186,9 +186,9 @@ class QueryService:
         return Holder.UNREACHABLE if self.reach.is_away(lock.node) else Holder.LIVE
 
     def all_names(self) -> list[str]:
-        """Segments that this worker has, writes, or is to have: all that a pattern means here.
+        """Segments that this worker has, writes, or is assigned: all that a pattern can match here.
 
-        :raises trough.errors.Unavailable: what it is to have is not known yet
+        :raises trough.errors.Unavailable: its assignments are not known yet
         """
         assigned = self.worker.reconciler.assigned
         if assigned is None:
@@ -205,7 +205,7 @@ class QueryService:
         return cold is not None and segment in cold
 
     async def bring(self, segment: str) -> Target:
-        """The target of a cold segment, once there is one; :meth:`read_cold` lets go of it.
+        """The target of a cold segment, once there is one; :meth:`read_cold` releases it.
 
         :raises trough.errors.TroughError: see :meth:`trough.worker.cold_cache.ColdSegments.bring`
         """
@@ -226,7 +226,7 @@ class QueryService:
     async def elsewhere(self, segment: str, avoid: Collection[str] = ()) -> Copy:
         """The copy on another worker that is to be read.
 
-        :param avoid: workers that were asked in vain
+        :param avoid: workers that were asked without success
         :raises trough.errors.NoSuchSegment: there is none
         :raises trough.errors.Unavailable: there should be one, or it could not be found out
         """
@@ -239,17 +239,19 @@ class QueryService:
         return copy
 
     async def find_absence(self, segment: str) -> errors.TroughError:
-        """As :meth:`absence`, by what the metadata store says: a deletion that was answered
-        is a deletion, also before this worker has noticed it."""
+        """As :meth:`absence`, from the metadata store. A deletion that was answered counts as a
+        deletion, also before this worker has noticed it.
+        """
         metadata = self.worker.metadata
         lock = await self._in_time(metadata.lock_of(segment))
         rows = await self._in_time(metadata.assignments_of_segment(segment))
         return self._reason(segment, lock, [row.node for row in rows if row.modified])
 
     def absence(self, segment: str) -> errors.TroughError:
-        """Why nobody can answer for `segment`, as far as this worker knows without asking.
+        """Why no worker can answer for `segment`, as far as this worker knows without asking.
 
-        Only what is nowhere is not found: a segment that cannot be read now may hold rows.
+        Only a segment without any copy is not found: a segment that cannot be read now may hold
+        rows.
         """
         nodes = [self.node] if self.worker.reconciler.awaits(segment) else []
         return self._reason(segment, self.worker.locks.get(segment), nodes)
@@ -279,10 +281,11 @@ class QueryService:
     ) -> dict[str, Copy]:
         """For each of `segments` the best copy on another worker, where there is one.
 
-        The best is that of the write lock's holder, which is known without the metadata
-        store and so found while that is away; else the least loaded.
+        The best is that of the write lock's holder. The worker knows it without the metadata
+        store, and so finds it while the store is away. Otherwise the best is on the least
+        loaded worker.
 
-        :param avoid: workers that were asked in vain
+        :param avoid: workers that were asked without success
         :raises trough.errors.Unavailable: the metadata store does not answer in time
         """
         held = {
@@ -294,7 +297,7 @@ class QueryService:
         asked = [segment for segment in segments if segment not in held]
         unsuitable = {self.node, *avoid}
         for segment, copies in (await self._look_up(asked)).items():
-            # A lock may have changed hands so lately that this worker has not heard of it.
+            # The lock's holder may have changed so recently that this worker does not know it yet.
             writers = {c.node for c in copies if c.role == WRITE}
             readable = [c for c in copies if c.role == READ and c.node not in unsuitable]
             if readable:
@@ -420,10 +423,10 @@ class QueryService:
         limits: ReadLimits,
         receiver: Receiver,
     ) -> Write:
-        """Run `sql` in one transaction; `receiver` is told once it is on disk.
+        """Run `sql` in one transaction; `receiver` gets the result once it is on disk.
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment
-        :raises trough.errors.ColdSegment: nobody does
+        :raises trough.errors.ColdSegment: no worker does
         """
         self.writers.check_not_cold(segment)
         return self.worker.writer.write(segment, sql, parameters, limits, receiver)
@@ -457,7 +460,7 @@ def _copy_of_holder(segment: str, holder: Worker) -> Copy:
 
 
 class _Releasing:
-    """Passes everything on, and lets go of a cold segment at the end."""
+    """Passes everything on, and releases a cold segment at the end."""
 
     __slots__ = ("_cold", "_receiver", "_target", "data")
 

@@ -37,7 +37,7 @@ class Knowledge:
 
     :ivar locks_known: whether the list of write locks was complete once since the start
     :ivar may_wait: whether a read may still wait for that list
-    :ivar confirmed: whether the metadata store was heard within one heartbeat interval
+    :ivar confirmed: whether the metadata store answered within one heartbeat interval
     """
 
     locks_known: bool

@@ -47,7 +47,7 @@ class Reconciler(service.MultiService):
     """See the module's text.
 
     :param worker: whose segments, metadata store and storage these are
-    :param retry: seconds before a segment whose turn failed is looked at again
+    :param retry: seconds before a segment whose check failed is checked again
     """
 
     def __init__(self, worker: LocalSyncController, retry: float, clock: IReactorTime) -> None:
@@ -60,7 +60,7 @@ class Reconciler(service.MultiService):
         self._written: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, Deferred[None]] = {}
         self._active_written: set[str] = set()
-        #: Fires when the last look has ended; somebody waits for that to stop.
+        #: Fires when the last check has ended; the stop waits for that.
         self._ended: Deferred[None] | None = None
         self._later: set[str] = set()
         #: Those that come again in this round, until they are queued; those that are.
@@ -94,7 +94,7 @@ class Reconciler(service.MultiService):
         self.look_at(touched)
 
     def look_at(self, segments: Iterable[str]) -> None:
-        """Have these looked at soon; a worker that stops looks at nothing any more."""
+        """Have these checked soon; a worker that stops checks nothing any more."""
         if self._stopped:
             return
         for segment in segments:
@@ -115,11 +115,13 @@ class Reconciler(service.MultiService):
 
     @property
     def assigned(self) -> Collection[str] | None:
-        """Segments that this worker is to have copies of; None until they were told."""
+        """Segments that are assigned to this worker; None until the metadata store has reported
+        them.
+        """
         return self._wanted.keys() if self._known else None
 
     def awaits(self, segment: str) -> bool:
-        """Whether this worker is to have a copy of `segment`, which it does not serve yet."""
+        """Whether a copy of `segment` is assigned to this worker, which it does not serve yet."""
         wanted = self._wanted.get(segment)
         return wanted is not None and wanted.modified > 0
 
@@ -164,7 +166,7 @@ class Reconciler(service.MultiService):
         self._try_again(TRIES)
 
     def _try_again(self, count: int) -> None:
-        """Look at so many of those put off, at all of them before at any a second time."""
+        """Check so many of those put off, all of them before any a second time."""
         if not self._round:
             self._round, self._later = self._later, set()
         portion = [self._round.pop() for _ in range(min(count, len(self._round)))]
@@ -265,7 +267,7 @@ class Reconciler(service.MultiService):
         epoch = copy.entry.epoch
         lock = worker.locks.get(segment)
         if lock is None or (lock.node, lock.epoch) != (worker.myself.node, epoch):
-            # What was told may be older than what this worker just did: ask strictly.
+            # The report may be older than what this worker just did: ask with a strict read.
             await worker.writer.check_lock(segment, epoch)
             return
         if copy.writes.closed:
@@ -308,7 +310,7 @@ class Reconciler(service.MultiService):
         if assigned:
             copies = (await worker.metadata.copies_of([segment])).get(segment, [])
             live = {copy.node for copy in copies if copy.role == READ}
-            # Assigned to this worker, by news that are on their way, it stays.
+            # If it is assigned to this worker, and the report is on its way, it stays.
             enough = all(row.node in live - {worker.myself.node} for row in assigned)
         else:
             enough = await self._is_deleted_or_cold(segment)

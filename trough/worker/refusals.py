@@ -49,7 +49,7 @@ class Refusals:
 
 
 def section_of(what: str, reason: BaseException) -> Section:
-    """Where the guide speaks of it."""
+    """The section of the guide that describes it."""
     if isinstance(reason, errors.DiskFull):
         return Section.DISK_FULL
     if isinstance(reason, errors.CorruptSegment):

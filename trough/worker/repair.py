@@ -1,8 +1,8 @@
-"""Replacing damaged copies.
+"""Replaces damaged copies.
 
-A local copy in which SQLite finds damage is replaced by the canonical one, and what nobody
-promoted of it is kept aside. Where the canonical copy is damaged itself, it is fetched again
-ever more rarely.
+The worker replaces a local copy in which SQLite finds damage by the canonical one, and keeps
+unpromoted writes aside. Where the canonical copy is damaged itself, the worker fetches it again at
+growing intervals.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Repair:
             except CancelledError:
                 raise
             except Exception as reason:
-                # Whatever it is: the others are not to wait for that.
+                # On any error: the others are not to wait for that.
                 _log.warn("{segment}: not replaced yet: {reason}", segment=segment, reason=reason)
                 if self._worker.segments.get(segment) is None:
                     self._worker.publisher.withdraw(segment)

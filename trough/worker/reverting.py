@@ -35,7 +35,7 @@ class Reverting:
 
         Cancelled, it goes on: a segment must not stay half reverted.
 
-        :param preview: change nothing, and only say what would be given up
+        :param preview: change nothing, and only report what would be given up
         :return: ``node``; ``promoted_at``, seconds since the epoch; ``size``, bytes of the
             local copy; ``unpromoted``, whether there was anything to give up; ``aside``, the
             name of the file that keeps it, or None; ``writable``, whether it is so again

@@ -1,13 +1,15 @@
 """A worker's segments: the local copies, and everything that changes one.
 
-Promises: a copy is published to the rest of the worker only when it is whole; a write is
-answered after it is on disk, and from the moment before the first one the catalogue says
-that the segment may hold what no canonical copy has; nothing unpromoted is ever deleted,
-only moved into ``aside/``. What happens to one segment happens one thing after the other;
-different segments do not wait for each other.
+Promises:
 
-Refuses to know: which copies there should be (:mod:`trough.worker.controller`), and how to ask them
-anything (:mod:`trough.worker.queries`).
+* A copy is published to the rest of the worker only when it is whole.
+* A write is answered after it is on disk. Before the first write, the catalogue records that the
+  segment may hold writes which no canonical copy has.
+* No unpromoted write is ever deleted, only moved into ``aside/``.
+* Changes to one segment run one after the other. Different segments do not wait for each other.
+
+This module does not know which copies there should be (:mod:`trough.worker.controller`), and how
+to query them (:mod:`trough.worker.queries`).
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class Segments(service.Service):
     :param threads: for work on files
     :param catalogue_thread: a pool of one thread, for what is remembered
     :param snapshots: for states that are being promoted, emptied at the start; None: in `directory`
-    :param now: seconds, by the clock by which it is told how long nobody wrote
+    :param now: seconds, by the clock that measures the time since the last write
     """
 
     def __init__(
@@ -91,8 +93,8 @@ class Segments(service.Service):
     async def load(self) -> None:
         """Open the catalogue, and match it with the files that are there.
 
-        Left-overs of a crash are removed; a file that is not what the catalogue says is
-        fetched anew if it was only read, and moved aside if it may hold writes.
+        Left-overs of a crash are removed. A file that differs from the catalogue is fetched again
+        if it was only read, and moved aside if it may hold writes.
         """
         await self._catalogue_thread.run(local_files.empty, self._snapshots)
         await self._catalogue.open(self._take_up)
@@ -102,7 +104,7 @@ class Segments(service.Service):
             self._copies.put(LocalCopy(entry, self._new_target(entry), self._now()))
 
     async def close(self) -> None:
-        """Let go of the catalogue."""
+        """Close the catalogue."""
         await self._catalogue.close()
 
     # -- what there is ---------------------------------------------------------
@@ -143,10 +145,10 @@ class Segments(service.Service):
     # -- read copies -----------------------------------------------------------
 
     async def fetch(self, wanted: CanonicalCopy) -> None:
-        """Have the version that is told of, or the one that is there by now.
+        """Fetch the version that was reported, or the one that is there by now.
 
-        :param wanted: as seen by whoever tells of it; what is older than the version held
-            may be news that come late, or a file that was put back from a backup
+        :param wanted: as its reporter saw it; a version older than the one held may be a late
+            report, or a file that was put back from a backup
         :raises trough.errors.LockHeld: this worker writes the segment
         :raises trough.errors.NoSuchSegment: there is no canonical copy any more
         """
@@ -198,13 +200,13 @@ class Segments(service.Service):
         copy = LocalCopy(entry, self._new_target(entry), self._now())
         replaces = self._copies.get(entry.segment) is not None
         if replaces:
-            # Whatever the catalogue can be told: the former file is not there any more.
+            # Even if the catalogue cannot be written: the earlier file is not there any more.
             self._copies.put(copy)
         try:
             await self._catalogue.put(entry)
         except errors.TroughError:
-            # Of a file that the catalogue has no room for nobody knows, and it takes the
-            # room that a later try needs.
+            # A file that the catalogue has no room for is unknown, and takes the room that a
+            # later try needs.
             if not replaces:
                 await self._threads.run(local_files.remove, path)
             raise
@@ -219,7 +221,7 @@ class Segments(service.Service):
     def _let_go(self, segment: str) -> None:
         """Have executors close the file that was replaced: its room is not free before.
 
-        Nobody waits for that, for a query on it may take its time.
+        No caller waits for that, because a query on it may take its time.
         """
         closing = self._pool.forget(segment)
         # A pool that stops closes all that it has.
@@ -241,7 +243,7 @@ class Segments(service.Service):
                 await self._pool.forget(segment)
                 await self._threads.run(local_files.remove, copy.target.path)
             except BaseException:
-                # It stays known, or nobody would come back to remove its file.
+                # It stays known, or its file would never be removed.
                 self._copies.put(copy)
                 raise
             await self._catalogue.forget(segment)
@@ -273,7 +275,7 @@ class Segments(service.Service):
             self._copies.put(copy)
 
     async def discard_unused(self, segment: str, client: str) -> None:
-        """Remove a new segment that `client` alone provisioned and nobody wrote to.
+        """Remove a new segment that only `client` provisioned and that has had no write.
 
         :raises trough.errors.Conflict: it is anything else; nothing is changed
         """
@@ -395,7 +397,7 @@ class Segments(service.Service):
         await self._pool.snapshot(Target(name, source, 0, True), str(destination))
 
     async def _replace_written(self, copy: LocalCopy, file: Path) -> None:
-        """Have a database in the place of a written copy, to which nobody writes meanwhile."""
+        """Put a database in the place of a written copy, to which no writes come meanwhile."""
         entry = copy.entry
         await copy.writes.settled()
         if entry.unpromoted and not copy.is_new_and_unused:
@@ -448,7 +450,7 @@ class Segments(service.Service):
         await waiting
 
     async def _note_dirty(self, copy: LocalCopy) -> None:
-        # Whatever the catalogue has as dirty has to be dirty in the metadata store, too.
+        # All that is dirty in the catalogue has to be dirty in the metadata store, too.
         await self.before_dirty(copy)
         entry = copy.entry
         if not entry.unpromoted:
@@ -498,9 +500,9 @@ class Segments(service.Service):
             return published
 
     async def is_overwritten(self, wanted: CanonicalCopy) -> bool:
-        """Whether somebody else replaced the canonical copy of a segment that is written here.
+        """Whether the canonical copy of a segment that is written here was replaced from outside.
 
-        :param wanted: tells where it is; its version may be late news
+        :param wanted: has its path; its version may be out of date
         """
         async with self._busy.hold(wanted.segment):
             copy = self._copies.get(wanted.segment)
@@ -525,5 +527,5 @@ class Segments(service.Service):
 
 
 async def _alone(copy: LocalCopy) -> None:
-    """Where nobody else has to know what is dirty."""
+    """Where no other process has to know what is dirty."""
     copy.marked = time.time()

@@ -1,12 +1,12 @@
-"""Notices that this process stood still, and lets nobody act on what it knew before.
+"""Notices that this process was stalled, and stops it from acting on outdated knowledge.
 
-A process that was stopped for a while (by a signal, with its whole machine, for want of
-memory) goes on with everything that it believed, and first with the requests that came
-meanwhile: the news come after them. A worker that was killed and comes back is in the same
-position. Who stood still for long enough to be taken for dead has to find out what is true
-before it acts again; a shorter pause nobody noticed.
+A process can be stalled for a while: by a signal, with its whole machine, or for want of memory.
+Then it goes on with its old knowledge. It handles the requests that came meanwhile first, and the
+news after them. A worker that was killed and restarted is in the same position. A process that was
+stalled for long enough to be taken for dead has to ask for the current state before it acts again.
+Other processes do not notice a shorter pause.
 
-That clocks run at the same rate everywhere is all that this takes for granted.
+The only assumption is that clocks run at the same rate everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INTERVAL = 1.0
 class StallDetector(service.MultiService):
     """Whether this process knows what is true; it does not at first.
 
-    :param longest: seconds of standing still that do not matter
+    :param longest: seconds of a stall that do not matter
     :param find_out: brings what is known up to date
     """
 

@@ -1,4 +1,4 @@
-"""What a worker tells of itself: ``/status`` on 6112, and STATUS in the line protocol."""
+"""The status that a worker reports: ``/status`` on 6112, and STATUS in the line protocol."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Remembers that canonical storage is silent, so that not every cold read finds it out anew.
+"""Remembers that canonical storage is silent, so that not every cold read finds it out again.
 
 A NameNode that is cut off resets no connection: each call to it takes half a minute to fail. A
 cold worker asks the storage now and then for a segment that it knows. While there is no answer,
-reads of what is not in the cache are refused at once. A transfer of which no byte comes counts as
-well, for a DataNode can be silent by itself.
+the worker refuses reads of segments that are not in the cache at once. A transfer of which no
+byte comes counts as well, because a DataNode can be silent by itself.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class StorageWatch:
             self.note("")
 
     def check(self, segment: str) -> None:
-        """Refuse what would wait in vain.
+        """Refuse a read that would wait for nothing.
 
         :raises trough.errors.Unavailable: the storage is known to be away
         """

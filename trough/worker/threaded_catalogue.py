@@ -1,7 +1,7 @@
-"""The catalogue of local copies on a thread of its own, for those who live on the reactor.
+"""The catalogue of local copies on a thread of its own, for callers on the reactor.
 
-Promises that what is put is on disk when the Deferred fires, and that what is put later is
-remembered later. Refuses to know what the copies are for (:mod:`trough.worker.segments`).
+An entry is on disk when the Deferred fires. Entries are stored in the order in which they were
+put. This module does not know what the copies are for (:mod:`trough.worker.segments`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class AsyncCatalogue:
         await self._thread.run(take_up, entries)
 
     async def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         if self._opened is not None:
             opened, self._opened = self._opened, None
             await self._thread.run(opened.close)

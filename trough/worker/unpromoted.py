@@ -1,7 +1,7 @@
-"""How much of what a worker was given to write is on its disk alone.
+"""How much of a worker's writes is on its disk alone.
 
-Count and age come from memory whenever somebody asks. Bytes need a look at each file, which is
-taken on a thread now and then: new writes wait in the write-ahead log of their segment.
+Count and age come from memory on each request. Bytes need a look at each file, which a thread
+takes now and then: new writes wait in the write-ahead log of their segment.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""What a worker does as the one that writes: it promotes, gives write locks up, and writes
-nothing without one. How it comes by one is told in :mod:`trough.worker.provisioning`.
+"""What a worker does as a segment's writer.
 
-A lock is in force under an epoch. Whoever stood still, or was killed, asks the metadata
-store before its next write which of its locks are still in force; what it may no longer
-write is retired, and what was not promoted goes aside.
+It promotes, gives write locks up, and writes nothing without one.
+:mod:`trough.worker.provisioning` describes how it takes one.
+
+A lock is in force under an epoch. A worker that was stalled or killed asks the metadata store
+before its next write which of its locks are still in force. It retires segments that it may no
+longer write, and moves unpromoted writes aside.
 """
 
 from __future__ import annotations
@@ -66,7 +68,7 @@ class WriteLockManager(service.MultiService):
         worker.segments.before_dirty = self.marks.before_write
         Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
         Periodic("disk counter", timing.heartbeat, self._count_on, clock).setServiceParent(self)
-        # One that could not be released when it was given up would stay for ever.
+        # A lock that could not be released when it was given up would stay forever.
         Periodic("write locks", timing.full, self._confirm_locks, clock).setServiceParent(self)
 
     # -- writing ---------------------------------------------------------------
@@ -104,8 +106,8 @@ class WriteLockManager(service.MultiService):
             ) from None
 
     async def _confirm_locks(self) -> None:
-        """Write no more what is another one's to write by now, and give back what a life
-        before this one took and came to write nothing under."""
+        """Stop writing segments that this worker may no longer write. Give back locks that it
+        took before its restart and that it writes nothing under."""
         segments, provisioning = self._worker.segments, self._worker.provisioning
         locks = await self._locks_in_force()
         for entry in segments.writable():
@@ -114,14 +116,14 @@ class WriteLockManager(service.MultiService):
                 self.marks.found(lock)
                 continue
             if not await self._is_in_force(entry.segment, entry.epoch):
-                # To bring it to rest may take long, and other segments wait for us here.
+                # To retire it may take long, and other segments wait here meanwhile.
                 segments.refuse_writes(entry.segment, entry.epoch)
                 self._worker.reconciler.look_at([entry.segment])
         for segment, lock in locks.items():
             copy = segments.get(segment)
             if provisioning.busy(segment) or (copy is not None and copy.writable):
                 continue
-            # Held, lest a provisioning take the lock for its own that is being released.
+            # Held, so that no provisioning takes the lock that is being released for its own.
             async with provisioning.alone(segment):
                 with suppress(errors.Fenced):
                     await self._worker.metadata.release_lock(lock)
@@ -132,7 +134,7 @@ class WriteLockManager(service.MultiService):
         return {lock.segment: lock for lock in locks}
 
     async def check_lock(self, segment: str, epoch: int) -> None:
-        """Go on writing `segment` if the metadata store, strictly asked, says so."""
+        """Go on writing `segment` if the metadata store confirms the lock in a strict read."""
         if not await self._is_in_force(segment, epoch):
             await self.give_up(segment, epoch, "its write lock is lost")
 
@@ -154,7 +156,7 @@ class WriteLockManager(service.MultiService):
                 await self._retire(segment, copy.entry.epoch, "it could not be before")
 
     async def release(self, lock: Lock) -> None:
-        """Give a lock back, unless somebody else has it by now."""
+        """Give a lock back, unless another worker has it by now."""
         with suppress(errors.Fenced):
             await self._worker.metadata.release_lock(lock)
         known = self._worker.locks.get(lock.segment)
@@ -188,7 +190,7 @@ class WriteLockManager(service.MultiService):
             await self._worker.metadata.note_disk_counter(self._worker.myself.node, counter)
 
     async def _retire_idle(self) -> None:
-        """Give back the locks of segments that nobody writes any more."""
+        """Give back the locks of segments that are not written any more."""
         draining = await self.is_draining()
         for entry in self._worker.segments.writable():
             copy = self._worker.segments.get(entry.segment)
@@ -203,15 +205,15 @@ class WriteLockManager(service.MultiService):
         except CancelledError:
             raise
         except Exception:
-            # Somebody has its file open, say. Others are not to wait for that, and whoever
-            # looks at it now tries again until it works, and says what is wrong.
+            # Its file is open elsewhere, for example. Others are not to wait for that.
+            # The reconciler tries again until it works, and logs the reason.
             self._worker.reconciler.look_at([entry.segment])
 
     async def is_draining(self) -> bool:
         """Whether this worker is being emptied."""
         node = self._worker.myself.node
         heard = self._worker.workers.get(node)
-        # What was heard at a heartbeat may be over by now, and work may have come since.
+        # The state at the last heartbeat may be over by now, and work may have come since.
         return (
             heard is not None and heard.draining and node in await self._worker.metadata.draining()
         )

@@ -1,8 +1,8 @@
-"""Finds who takes a write that came to a worker without the segment's write lock.
+"""Finds the worker for a write that came to a worker without the segment's write lock.
 
 Existing clients drop a batch that is refused. So a worker passes a write on to the holder of the
-lock; and where nobody holds it, because it was given up while nobody wrote, this worker takes it
-again. It makes no new segment: that needs a schema, which provisioning names.
+lock. If the lock was given up for want of writes and has no holder, this worker takes it again. It
+makes no new segment: that needs a schema, which provisioning names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class WriteRouter:
         return copy is not None and copy.writable and not copy.writes.closed
 
     def check_not_cold(self, segment: str) -> None:
-        """Refuse what nobody will ever write.
+        """Refuse a write that no worker will ever take.
 
         :raises trough.errors.ColdSegment: `segment` belongs to the cold tier
         """

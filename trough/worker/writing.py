@@ -70,7 +70,7 @@ NEXT: dict[WriteState, frozenset[WriteState]] = {
 #: The states of a write that the client has been answered.
 ENDED = frozenset(state for state, following in NEXT.items() if not following)
 
-# Errors of an executor that say for certain that a write stored nothing.
+# Errors of an executor after which it is certain that a write stored nothing.
 _NOTHING_STORED = (errors.BadRequest, errors.DiskFull, errors.NoWriteLock)
 
 
