@@ -1,8 +1,8 @@
-"""GATHER as a server offers it, whichever protocol asks.
+"""GATHER on a server, for both protocols.
 
-:class:`Gatherer` runs requests over a client of the server's own, a few at once and each
-with a deadline, and hands on their rows as JSON, in pieces that keep memory and the
-reactor's turns small. It knows no connection.
+:class:`Gatherer` runs requests over a client of the server's own, a few at once and each with a
+deadline. It passes on their rows as JSON, in pieces that keep memory and the reactor's turns
+small. It does not depend on connections.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class Gathered:
 
 
 class Gatherer:
-    """Answers GATHERs, a few at once: each has a process, and perhaps a file of a gigabyte.
+    """Answers GATHERs, a few at once: each has a process, and perhaps a file of one gigabyte.
 
     :param cluster: the client to ask with; connected by the first request
-    :param seconds: the deadline of a request that does not say one
+    :param seconds: the deadline of a request that names none
     :param max_seconds: the most that a request may ask for
     :param clock: the reactor, for deadlines
     :param short: GATHERs at once, beside `long` ones that have gone on for a while
@@ -121,7 +121,7 @@ class Gatherer:
         segments = await segments_of(self._cluster, wanted, asked.partial, self._clock)
         if pattern is not None:
             await check_many(grant, segments.ids, found=True)
-        count = -1  # until the columns are told
+        count = -1  # until the columns are known
 
         async def receive(names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
             nonlocal count

@@ -1,17 +1,18 @@
-"""Turns at something of which only a few may go on at once, so that short ones never wait long.
+"""Turns for work of which only a few may run at once, so that short work never waits long.
 
-There are *short* turns and *long* ones. Everybody begins with a short one. A turn that goes on
+There are *short* turns and *long* ones. Each holder begins with a short one. A turn that goes on
 for some seconds, or that is reported to need much (:meth:`Slot.becomes_long`), becomes a long
-one where there is room for that, and frees its short turn for others. Where there is none it
-stays; but while somebody waits, only half of the short turns may be held by such: the one that
+one where there is room for that, and frees its short turn for others. Without room it stays a
+short turn. But while others wait, such turns may hold only half of the short ones: the turn that
 came last to need much is ended.
 
-Whoever has a turn reports when it only waits for its reader. That costs nobody anything, however
-long it takes, until somebody else waits for a turn: then the one whose reader has been
-waited for longest gives up its own, if it has been waited for long enough. So nobody's turn
-depends on strangers who do not read, or whose requests do not end.
+The holder of a turn reports when it only waits for its reader. It may wait without limit until
+another caller waits for a turn. Then the holder that has waited longest for its reader gives up
+its turn, if that wait was long enough. So no turn depends on strangers who do not read, or whose
+requests do not end.
 
-It refuses to know what a turn is for, and what whoever loses one tells its reader.
+This module does not depend on what a turn is for, nor on what a holder sends its reader after it
+loses a turn.
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ class AdmissionQueue:
     async def take(self, leave: Callable[[], None]) -> Slot:
         """Wait for a turn, which has to be given back.
 
-        :param leave: called at most once, when the turn is wanted back; whoever has it
-            ends soon
+        :param leave: called at most once, when the turn is wanted back; its holder ends soon
         """
         free = self._free.acquire()
         self._look()
@@ -96,7 +96,7 @@ class AdmissionQueue:
             self._look()
 
     async def wait(self, turn: Slot, reader: Awaitable[None]) -> None:
-        """Wait for the reader of whoever has a turn."""
+        """Wait for the reader of the turn's holder."""
         self._asleep[turn] = self.clock.seconds()
         self._look()
         try:
@@ -109,7 +109,7 @@ class AdmissionQueue:
         if self._later is not None and self._later.active():
             self._later.cancel()
         self._later = None
-        # Whoever leaves may do so at once, and changes all of this.
+        # A holder may leave at once, and changes all of this.
         while len(self._overdue) > self._most_overdue and self._is_wanted:
             last, _ = self._overdue.popitem()
             self._asleep.pop(last, None)

@@ -18,9 +18,9 @@ def peer_of(transport: Any) -> str:
 
 
 def encrypts(transport: Any) -> bool:
-    """Whether a transport speaks TLS.
+    """Whether a transport uses TLS.
 
-    Such a one seems to have all that the transport below it has, which knows nothing of TLS.
+    A TLS transport seems to have all that the transport below it has, which does not know TLS.
     """
     return bool(INegotiated.providedBy(transport))
 

@@ -82,7 +82,7 @@ class SegmentSearch:
         return [_row(segment, copies.get(segment, [])) for segment in segments]
 
     async def segment(self, segment: str) -> dict[str, Any]:
-        """What the metadata store says about one segment.
+        """What the metadata store holds about one segment.
 
         :raises trough.errors.NoSuchSegment: nothing
         """

@@ -1,9 +1,9 @@
-"""Listeners that speak TLS.
+"""Listeners for TLS.
 
-A peer that has not finished its handshake is a stranger, with the limits of one: it counts among
-the connections from its first packet on, and has bounded time and bytes. A peer that does not
-speak TLS is answered in the words of the port's protocol, without TLS: else it would see a lost
-connection and no reason.
+A peer that has not finished its handshake is a stranger, with the limits of one. It counts among
+the connections from its first packet on, and has bounded time and bytes. A peer without TLS gets
+an answer in the port's protocol, without TLS: otherwise it would see a lost connection and no
+reason.
 """
 
 from __future__ import annotations
@@ -66,14 +66,14 @@ class ServerTls:
         return connection
 
     def listener(self, factory: IProtocolFactory, plain_answer: bytes) -> IProtocolFactory:
-        """A factory whose protocols speak over TLS what those of `factory` speak.
+        """A factory that runs the protocols of `factory` over TLS.
 
-        :param plain_answer: is sent to a peer that does not speak TLS
+        :param plain_answer: is sent to a peer that does not use TLS
         """
         return _Factory(self, factory, plain_answer)
 
     def failed(self, peer: str, reason: str) -> None:
-        """Log a handshake that failed, seldom: whoever reaches the port can cause many."""
+        """Log a handshake that failed, seldom: any host that reaches the port can cause many."""
         self._failed += 1
         now = self.clock.seconds()
         if now >= self._log_after:

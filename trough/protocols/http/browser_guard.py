@@ -1,19 +1,19 @@
-"""Which requests come from a web page that has no business here. Pure.
+"""Recognises requests that a browser sends for a foreign web page. Pure.
 
-A browser sends requests for whatever page it shows: a form of any page can be posted to
-``127.0.0.1``, and the name of a page's own server can be made to resolve there (DNS
-rebinding), after which the page may read the answers as well. Trough has no pages. Its
-clients are programs, and what a browser always sends tells the two apart:
+A browser sends requests for any page that it shows. A form of any page can be posted to
+``127.0.0.1``. The name of a page's own server can be made to resolve there (DNS rebinding); then
+the page may read the answers as well. Trough has no pages. Its clients are programs, and the
+headers that a browser always sends distinguish the two:
 
 * A request other than GET that a browser sends for a page of another origin is refused: by
   ``Sec-Fetch-Site``, by ``Origin``, or because its body is one that a form can send.
-* A GET that a page of another origin sends is refused as far as it shows, unless that is a
-  link which somebody follows, or the settings list the origin. Where it does not show (a picture
-  over plain HTTP from another machine) the page cannot read the answer.
+* A GET that a page of another origin sends is refused where the headers show it, unless it is a
+  link that a user follows, or the settings list the origin. Where they do not show it (a picture
+  over plain HTTP from another machine), the page cannot read the answer.
 * From a browser, ``Host`` has to name this server: an address, ``localhost``, the server's own
   names, or one that the settings list; on the query ports also with a segment's id in front
   (``ID.name``). A rebound name is none of these. ``ID.anything`` stays open to programs, which
-  nobody can rebind.
+  cannot be rebound.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from trough import errors
 #: Values of a header by its name in lower case; empty where it is not there.
 Header = Callable[[str], Sequence[str]]
 
-#: Headers of which a browser sends at least one with each request, whatever a page does, and
-#: that programs do not send. ``Sec-Fetch-*`` go to addresses and TLS only, ``Origin`` comes
+#: Headers that programs do not send. A browser sends at least one of them with each request,
+#: and no page can prevent that. ``Sec-Fetch-*`` go to addresses and TLS only, ``Origin`` comes
 #: with POST, and a page can leave out ``Referer``, but never the language.
 _BROWSERS = (
     *("accept-language", "origin", "referer", "upgrade-insecure-requests"),

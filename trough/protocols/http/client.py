@@ -1,8 +1,8 @@
-"""HTTP for the Twisted client: workers and sync servers that speak nothing else.
+"""HTTP for the Twisted client: workers and sync servers without the line protocol.
 
-Workers of the original system answer SQL for one segment a request, a few at a time; what
-is in their answers is read by :mod:`trough.protocols.http.row_stream`. It refuses to know which
-worker is asked for what.
+Workers of the original system answer SQL for one segment per request, a few at a time.
+:mod:`trough.protocols.http.row_stream` reads their answers. This module does not choose the worker
+for a segment.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _SQL = "application/sql;charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How a query over HTTP ended; what the listener was told is all there is."""
+    """How a query over HTTP ended; the listener has received all that there is."""
 
     segments: int
 
@@ -99,7 +99,7 @@ class HttpClient:
             raise errors.OutcomeUnknown(f"no answer from {url}: {error_text(error)}") from error
 
     async def order(self, method: str, url: str, document: Mapping[str, object] | None) -> Any:
-        """Ask a sync server; its JSON, or None where it says nothing.
+        """Ask a sync server; its JSON, or None where it sends none.
 
         :raises trough.errors.TroughError: the leaf that the server's answer means
         """
@@ -162,7 +162,7 @@ class HttpQuery:
             asking.addBoth(self._finished, asking)
 
     def cancel(self) -> None:
-        """End it; the listener hears nothing more. Idempotent."""
+        """End it; the listener gets no further calls. Idempotent."""
         self._fail(Failure(errors.Cancelled("cancelled by this client")))
 
     def pause(self) -> None:
@@ -219,7 +219,7 @@ class HttpQuery:
 
 
 def error_of(response: IResponse, content: bytes) -> errors.TroughError:
-    """The error that a response of another status than 200 tells."""
+    """The error in a response of another status than 200."""
     text = content.decode("utf-8", "replace").strip()
     if text.startswith("<"):  # a page for a browser
         text = ""

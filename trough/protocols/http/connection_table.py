@@ -1,9 +1,10 @@
-"""How many HTTP connections a process keeps, and which one makes room for a new one.
+"""Limits the HTTP connections of a process, and picks the one that makes room for a new one.
 
-Descriptors are shared by all ports, and a process without a free one answers nobody. So there is
-one table for all HTTP ports. When it is full, the connection goes that has been idle longest;
-those that never asked anything go before those that were served. Connections with a request under
-way stay; if all are such, the new one is refused. Rules only; closing is the connections' own.
+All ports share the descriptors, and a process without a free one answers no client. So there is
+one table for all HTTP ports. When it is full, the connection that has been idle longest is closed.
+Connections that never sent a request go before those that did. Connections with a request under
+way stay; if all are such, the new one is refused. This module has the rules only: connections
+close themselves.
 """
 
 from __future__ import annotations

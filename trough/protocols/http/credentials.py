@@ -87,7 +87,7 @@ class ProvingAgent:
             return await waiting
         self._asking[origin] = [waiting]
         asking = Deferred.fromCoroutine(self._prove(origin))
-        # Whoever waits may give up; the ticket is for all.
+        # A waiting caller may give up; the ticket is for all.
         asking.addTimeout(PATIENCE, self._reactor).addBoth(self._tell, origin)
         return await waiting
 

@@ -1,8 +1,8 @@
 """GATHER over HTTP: ``POST /gather`` and ``GET /gather?...`` of a sync server.
 
-An answer of up to :data:`HELD` bytes is complete before its first byte is sent, so that
-whatever fails is told as an error. A longer one streams, no faster than the client reads;
-what fails then resets the connection, so that nobody takes the rest for a whole answer.
+An answer of up to :data:`HELD` bytes is complete before its first byte is sent, so a failure
+becomes an error response. A longer one streams, no faster than the client reads. A failure then
+resets the connection, so that no client takes a part for a whole answer.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class _EncodedAnswer:
     async def finish(self, gathered: Gathered) -> None:
         """All rows were taken; return when the answer has ended.
 
-        :raises trough.errors.Unavailable: there is no way left to say what is missing
+        :raises trough.errors.Unavailable: the answer can no longer name what is missing
         """
         if self._as_json:
             self._body.write(_tail(*await _members(gathered)).encode("utf-8", "replace"))

@@ -55,7 +55,7 @@ class Route:
 
 
 class Manager(Protocol):
-    """Whoever carries the orders out; see :class:`trough.sync.MasterSyncController`."""
+    """Carries the orders out; see :class:`trough.sync.MasterSyncController`."""
 
     @property
     def health(self) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class ManagerResource(Resource):
         return self._routes
 
     def _authenticate(self, request: Request) -> None:
-        # Whoever watches over the process need not hold a token.
+        # A monitor of the process needs no token.
         if not self._is_health(request):
             super()._authenticate(request)
 
@@ -336,7 +336,7 @@ class ManagerResource(Resource):
 
 
 async def _noted(request: Request, act: str, work: Coroutine[Any, Any, Any]) -> Any:
-    """Do `work`, and have the audit log say how it ended."""
+    """Do `work`, and record in the audit log how it ended."""
     about: dict[str, object] = {}
     request.about, outcome = about, "unknown"
     try:

@@ -90,7 +90,7 @@ class ManagerClient:
 
 
 def _pass_on(result: Any, to: defer.Deferred[Any]) -> None:
-    # Whoever was cancelled, or waited for too long, is told nothing more.
+    # A caller that was cancelled, or waited for too long, gets nothing more.
     if not to.called:
         to.callback(result)
 

@@ -54,7 +54,7 @@ class Reply:
 def reply_for(format: str | None, accept: Sequence[str], encodings: Sequence[str]) -> Reply:
     """The reply that a request asks for.
 
-    :param format: as the URL says; None where it does not
+    :param format: as the URL names it; None where it names none
     :param accept: values of the header ``Accept``
     :param encodings: values of the header ``Accept-Encoding``
     :raises trough.errors.BadRequest: there is no such format, or its library is not there

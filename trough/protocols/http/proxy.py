@@ -58,7 +58,7 @@ PATIENCE = 5.0
 
 
 class NoConnection(errors.Unavailable):
-    """Not one byte of an answer came: whoever asked can still be answered otherwise."""
+    """Not one byte of an answer came: the client can still get another answer."""
 
 
 class Refused(errors.Unavailable):
@@ -141,10 +141,10 @@ class Proxy:
     async def forward_write(self, request: Request, url: str, seconds: float) -> None:
         """Send a write to `url`, once, and its answer to the client.
 
-        It goes by a connection of its own: one that was kept may be closed over there, and
-        nobody could tell then whether the write arrived.
+        It goes by a new connection. The other worker may have closed a kept one; then it would be
+        unknown whether the write arrived.
 
-        :param seconds: that the write may take over there
+        :param seconds: that the write may take on the other worker
         :raises trough.errors.NoWriteLock: the other worker cannot be connected to
         :raises trough.errors.OutcomeUnknown: it was sent, and no answer came
         """
@@ -181,7 +181,7 @@ class Proxy:
             write_response(request, response.code, b"", content)
 
     def _check_url(self, url: str) -> None:
-        """Keep a client's token from a worker that speaks no TLS, where it has to."""
+        """Keep a client's token from a worker without TLS, where TLS is required."""
         try:
             self._tls.check_url(url)
         except errors.Unavailable as error:

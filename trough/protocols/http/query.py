@@ -112,7 +112,7 @@ def _named_by_host(request: Request) -> str:
     return segment
 
 
-#: What the URL of a GET may say besides what each may.
+#: Options that the URL of a GET may have, besides those that each URL may have.
 _READ_OPTIONS = frozenset({"segment", "seconds", "rows"})
 
 #: What a read asks for, by POST or by GET.
@@ -208,7 +208,7 @@ class ReadResource(Resource):
             target = await self._queries.bring(parameters.segment)
         except (errors.Unavailable, errors.NoSuchSegment) as reason:
             if request.requestHeaders.hasHeader(FORWARDED_HEADER):
-                raise  # whoever passed it on asks the next one
+                raise  # the worker that passed it on asks the next one
             await self._elsewhere(request, parameters, reason)
             return
         _set_mark(request, self._queries.cold_mark)
@@ -222,8 +222,8 @@ class ReadResource(Resource):
     ) -> None:
         """Pass a read on, or answer as last promoted where the writer cannot be reached.
 
-        Who has what is known with some delay, to this worker, to the store and to whoever
-        is asked; so another one is asked where one has the segment no more, or cannot read a
+        This worker, the store and the worker that is asked all know with some delay where a
+        segment is. So another worker is asked where one has lost the segment, or cannot read a
         cold one.
 
         :param reason: why this worker cannot read it itself, where it should
@@ -261,14 +261,14 @@ class ReadResource(Resource):
         self._read(request, reading, parameters)
 
     async def _why_not_here(self, segment: str) -> errors.TroughError:
-        """Whoever passed the request on may not have noticed yet that all of it is gone."""
+        """The worker that passed the request on may not know yet that all of it is gone."""
         reason = await self._queries.find_absence(segment)
         if isinstance(reason, errors.NoSuchSegment):
             return reason
         return errors.Moved(f"segment {segment} is not answered by {self._queries.node}", "")
 
     def _read_for_another(self, request: Request, segment: str) -> Reading | None:
-        """An answer in the place of a holder that whoever passed this on cannot connect to."""
+        """An answer in place of a holder that the worker that passed this on cannot connect to."""
         holder = request.getHeader(HOLDER_AWAY_HEADER)
         if not holder:
             return None
@@ -324,8 +324,8 @@ class WriteResource(Resource):
     async def _route(self, request: Request, parameters: QueryParameters) -> None:
         """Pass a write on to the lock's holder, or take the lock again and write here."""
         holder = await self._queries.writers.find(parameters.segment)
-        # Whoever passed it on may not have heard yet that this worker gave the lock up; what
-        # this one has heard may be late, too, and no write goes round in circles.
+        # The worker that passed it on may not know yet that this one gave the lock up. What this
+        # worker knows may be late, too. And no write may circle between workers.
         if holder is None or request.requestHeaders.hasHeader(FORWARDED_HEADER):
             self._write(request, parameters)
             return

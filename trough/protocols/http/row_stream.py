@@ -1,8 +1,8 @@
-"""The rows in a response of an original worker: an array of objects, one a line.
+"""The rows in a response of an original worker: an array of objects, one per line.
 
-They are handed on as they arrive. A response that ends without its closing bracket is a
-failure, whatever its status was; a row that arrives in many pieces is put together once.
-It refuses to know who was asked, and why.
+The reader passes rows on as they arrive. A response that ends without its closing bracket is a
+failure, with any status. A row that arrives in many pieces is joined once. This module does not
+depend on the server or the request.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RowLines(Protocol):
             if self._length > MAX_ROW:
                 raise errors.LimitExceeded(f"a row of more than {MAX_ROW} bytes")
             self._take(lines)
-        except Exception as error:  # of the listener too: whoever awaits `done` hears it
+        except Exception as error:  # of the listener too: `done` fails with it
             self._end(error)
 
     def _ended_by(self, data: bytes) -> list[bytes]:

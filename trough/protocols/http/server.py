@@ -1,9 +1,9 @@
-"""HTTP as existing clients speak it: what every resource here has in common.
+"""HTTP for existing clients: the common parts of all resources.
 
-Resources check parameters, hand over, and write what comes back; rules live elsewhere.
-One place turns an error into a response. The query ports answer errors as text that
-begins with ``500 Server Error: ``, whatever the status: existing clients look only at
-"not 200", and strip those words to get at the reason.
+Resources check parameters, pass them on, and write the results. Rules are in other packages. One
+place turns an error into a response. The query ports answer errors as text that begins with
+``500 Server Error: ``, with any status: existing clients check only for "not 200", and strip
+those words to get the reason.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from trough.util.flush_batch import FlushBatch
 _log = Logger()
 
 #: Of a body that is too large, this many times the limit is read and dropped, so that the
-#: client gets to see the answer and can keep its connection; whoever announces more, or
-#: asks before sending, is answered at once; whoever sends more is cut off.
+#: client sees the answer and can keep its connection. A client that announces more, or asks
+#: before sending, is answered at once. The connection of a client that sends more is reset.
 PATIENCE = 16
 
 #: Seconds that requests have to answer once a shutdown has cancelled them.
@@ -57,20 +57,20 @@ HEADER_SECONDS, BODY_SECONDS = 60, 600
 LOOKS, UNSURE = 1, 5
 _IS_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-#: How a peer begins that speaks TLS where it is not spoken, and its answer: else it would wait
-#: for the end of a line that never comes.
+#: The first bytes of a peer that uses TLS on a port without it, and its answer: otherwise it
+#: would wait for the end of a line that never comes.
 _TLS = b"\x16\x03"
 _NO_TLS = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\nthis port speaks no TLS\n"
 
 REASON_PREFIX = b"500 Server Error: "
 
-#: In which an answer tells the code of its error (trough/errors.py).
+#: The header with the code of an answer's error (trough/errors.py).
 CODE_HEADER = b"x-trough-error"
 
-#: In which it says that its rows are the last promoted state.
+#: The header that marks an answer's rows as the last promoted state.
 STATE_HEADER = b"x-trough-state"
 
-#: Headers that tell about rows, and not about an error.
+#: Headers that describe rows, and not an error.
 _OF_ANSWERS = (b"etag", b"cache-control", b"content-encoding")
 
 #: No page may run or show what is answered, nor take it for another type.
@@ -109,14 +109,14 @@ _UNREAD = (
 
 
 class _Discard(BytesIO):
-    """Takes a body that nobody will read: it is too large, or from a stranger."""
+    """Takes a body that is not read: it is too large, or from a stranger."""
 
     def write(self, data: Any) -> int:
         return len(data)
 
 
 class Request(server.Request):
-    """A request whose body has a limit, and whose headers say no more than needed."""
+    """A request whose body has a limit, and whose headers hold no more than needed."""
 
     max_body = 64 * 1024 * 1024
     too_large = False
@@ -125,7 +125,7 @@ class Request(server.Request):
     site: Site
     #: What the client may do, once that was looked at.
     grant: Grant | None = None
-    #: What an entry of the audit log says besides, of a request that has one.
+    #: Further keys of the request's entry in the audit log, where it has one.
     about: dict[str, object] | None = None
     #: Ends what goes on for the request, which then answers with the error that comes of it.
     cancel_work: Callable[[], object] | None = None
@@ -141,7 +141,7 @@ class Request(server.Request):
             # The resource answers it; until then a stranger takes no memory.
             self.content = _Discard()
         else:
-            # In memory whatever its size: the limit bounds it, a temporary file on disk
+            # In memory at any size: the limit bounds it, and a temporary file on disk
             # would only be read back at once.
             self.content = BytesIO()
 
@@ -164,9 +164,9 @@ class Request(server.Request):
     def _refuse_unread(self, waits: bool) -> None:
         """Answer now, and let the connection end: what follows is not worth reading.
 
-        :param waits: whether the client sends its body only when it is told to; for
-            another one the connection stays open, or what it has sent already would reset
-            it before the answer is seen
+        :param waits: whether the client sends its body only on request; for another client the
+            connection stays open, or the bytes already sent would reset it before the client
+            sees the answer
         """
         self.requestHeaders.removeHeader(b"expect")
         self._answered = True
@@ -230,13 +230,13 @@ class Request(server.Request):
             gone()
 
     def abort(self) -> None:
-        """Reset the connection, so that nobody takes what was sent for an answer."""
+        """Reset the connection, so that the client does not take what was sent for an answer."""
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()
 
     def tell(self, **more: object) -> None:
-        """Say what the request is about, for the entry that is being made of it."""
+        """Add what the request is about to its entry in the audit log."""
         if self.about is not None:
             self.about |= more
 
@@ -334,7 +334,7 @@ class Channel(IdleTimer, http.HTTPChannel):
         super().connectionLost(reason)
         self.end_timer()
 
-    # A peer that sends a byte now and then is not silent, and would stay for ever.
+    # A peer that sends a byte now and then is not silent, and would stay connected without limit.
 
     def dataReceived(self, data: bytes) -> None:
         if self._between:
@@ -398,8 +398,8 @@ class Channel(IdleTimer, http.HTTPChannel):
         self._write_some = None
         transport.write(data)
 
-    # Whatever else is sent may stay in the transport for a while. It does not tell when all is
-    # out, so answers of this connection go through it from now on.
+    # Other data may stay in the transport for a while. It does not report when all is sent, so
+    # answers of this connection go through it from now on.
 
     def write(self, data: bytes) -> None:
         self._write_some = None
@@ -455,7 +455,7 @@ class Channel(IdleTimer, http.HTTPChannel):
         elif self.requests[0].startedWriting:
             self.setTimeout(UNSURE)  # whether anybody is there, sending finds out
         elif self._takes_interim_answers():
-            # The second one fails where nobody was there to take the first.
+            # The second one fails if the client was not there to take the first.
             self.write(_IS_THERE)
             self.setTimeout(LOOKS)
         else:
@@ -466,9 +466,9 @@ class Channel(IdleTimer, http.HTTPChannel):
 
     def _send_now(self) -> None:
         transport = self.transport
-        # One that is to close does so when the reactor finds that all is sent, and one that
-        # encrypts has no descriptor of its own. What this says of a lost connection the
-        # reactor finds out as well.
+        # A transport that is to close does so when the reactor finds that all is sent. One that
+        # encrypts has no descriptor of its own. The result of this call may be a lost connection:
+        # the reactor finds that out as well.
         going_on = transport.connected and not transport.disconnecting
         if going_on and self._has_descriptor:
             transport.doWrite()
@@ -481,7 +481,7 @@ class Site(server.Site):
     :param guard: refuses what browsers send for web pages
     :param connections: of all sites of the process; None: of this one
     :param totals: count requests; None: of this one
-    :ivar bunch: of whatever answers the requests
+    :ivar bunch: the batch of what answers the requests
     """
 
     noisy = False
@@ -498,8 +498,8 @@ class Site(server.Site):
         totals: RequestTotals | None = None,
     ) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
-        # Clients such as curl say that SQL is a form; taken for one, each ``=`` in it would
-        # be a parameter.
+        # Clients such as curl send SQL with the content type of a form. Parsed as a form, each
+        # ``=`` in it would be a parameter.
         super().__init__(
             root,
             requestFactory=request,
@@ -540,8 +540,8 @@ class Site(server.Site):
     async def drain(self, seconds: float) -> None:
         """Let the requests under way end; the port has been closed before.
 
-        What is not done by then is cancelled, and answers so. A connection is reset only where
-        a part of an answer is out: nobody may take that for a whole one.
+        A request that is not done in time is cancelled, and answers so. A connection is reset only
+        where a part of an answer was sent: no client may take that for a whole one.
 
         :param seconds: after which requests are cancelled
         """
@@ -572,9 +572,9 @@ class Site(server.Site):
 class Resource(resource.Resource):
     """A resource whose errors become responses in one place.
 
-    :param gate: knows what tokens give; None: nobody is asked for one
+    :param gate: knows what tokens give; None: no client needs one
     :cvar segment_in_host: whether ``Host: ID.anything`` may name a segment
-    :cvar needs: rights of which the client has to have one, whatever it asks
+    :cvar needs: rights of which the client has to have one, for any request
     """
 
     isLeaf = True
@@ -722,7 +722,7 @@ class Resource(resource.Resource):
 
 
 def prepare_read(request: Request) -> None:
-    """Say who may read the answer to a GET that runs a query.
+    """Set the headers that limit who may read the answer to a GET that runs a query.
 
     :raises trough.errors.ForeignPage: a web page sends it, and may not
     """

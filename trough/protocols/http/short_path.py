@@ -1,10 +1,10 @@
-"""A request as nearly all clients send it, recognised at one look. Pure.
+"""Recognises the usual form of a request in one step. Pure.
 
-Twisted's parser takes a request apart line by line, which costs as much as all that Trough does
-for a point read. Most requests are alike: a POST to ``/?...`` over HTTP/1.1 with a few headers and
-a length, whole in one read of the socket. Only such a request is recognised here. Whatever is
-otherwise is left to Twisted's parser: a body that is still to come, a header that changes how the
-connection goes on, anything malformed. What follows for the answer is the same, byte for byte;
+Twisted's parser splits a request line by line, which costs as much as all that Trough does for a
+point read. Most requests are alike: a POST to ``/?...`` over HTTP/1.1 with a few headers and a
+length, whole in one read of the socket. This module recognises only such a request. Twisted's
+parser takes all others: those with a body that is still to come, with a header that changes how
+the connection goes on, or with anything malformed. Both give the same answer, byte for byte;
 ``tests/unit/protocols/test_short_path.py`` compares the two.
 """
 

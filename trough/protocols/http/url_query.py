@@ -1,7 +1,7 @@
-"""What the URL of a GET asks for: SQL, its parameters, a format. All checked.
+"""Parses the URL of a GET: SQL, its parameters, a format. All checked.
 
-Whatever is no option is the value of a named parameter of the SQL: ``sql=... WHERE id = :id`` and
-``id=5``. One that the SQL does not name is refused, for it may be a misspelt option.
+A field that is no option is the value of a named parameter of the SQL: ``sql=... WHERE id = :id``
+and ``id=5``. One that the SQL does not name is refused, for it may be a misspelt option.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads of one segment by GET, on a worker's read port.
 
-``GET /?segment=ID&sql=SELECT...`` answers as the POST does, or in another format, and says by
-``ETag`` which version of a promoted segment it answered from.
+``GET /?segment=ID&sql=SELECT...`` answers as the POST does, or in another format. Its ``ETag``
+names the version of a promoted segment that the answer is from.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def etag_of(version: str, query: UrlQuery) -> bytes:
 
 
 def is_unmodified(request: Request, tag: bytes) -> bool:
-    """Say how long the answer holds; whether the client has it already, and was answered so.
+    """Set how long the answer holds; whether the client has it already, and was answered so.
 
     :param tag: of :func:`etag_of`
     """
@@ -125,7 +125,7 @@ class _EncodedRead:
             self.body.abandon()
             self._fail(Failure(outcome.error))
         else:
-            self.body.end()  # a segment that failed has said so in a line
+            self.body.end()  # a segment that failed has written a line about it
 
     def gone(self, _: Failure) -> None:
         """The client is gone."""

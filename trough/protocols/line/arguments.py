@@ -1,9 +1,8 @@
 """The arguments of each request, checked, as values.
 
-One function a verb. Each takes the request that the parser made and returns what the
-verb works with, or raises :class:`trough.errors.BadRequest` (or a leaf of it) with a
-sentence for whoever typed it. Whether a segment, schema or pattern means anything is for
-the verb to find out.
+One function per verb. Each takes the parser's request and returns the values for the verb, or
+raises :class:`trough.errors.BadRequest` (or a leaf of it) with a sentence for the user who typed
+it. The verb checks whether a segment, schema or pattern exists.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ class QueryArguments:
 
     :ivar segments: see :class:`Selection`; likewise `pattern`
     :ivar seconds: the deadline that was asked for, or None
-    :ivar rows: most rows of one segment, or None where that was not said
+    :ivar rows: most rows of one segment, or None where the request names no limit
     :ivar parameters: for the statement's places, or None
     :ivar keep: whether the answer may come from what was kept, and be kept
     """
@@ -175,7 +174,7 @@ def parse_segment_argument(request: Request) -> str:
 def parse_word(request: Request, what: str) -> str:
     """``SCHEMA <name>``, ``CANCEL <tag>``: the only argument, as it is.
 
-    :param what: names it to whoever left it out: ``the name``
+    :param what: names it in the error where it is missing: ``the name``
     """
     words = _Words(request)
     word = _text(words.next(what))
@@ -234,7 +233,7 @@ class _Words:
         self._literals = iter(request.literals) if request.literals else None
 
     def next(self, what: str) -> bytes:
-        """The next word; `what` names it to whoever left it out."""
+        """The next word; `what` names it in the error where it is missing."""
         word, _, self._text = self._text.partition(b" ")
         if not word:
             self._text = self._text.lstrip(b" ")

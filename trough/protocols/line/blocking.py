@@ -1,9 +1,9 @@
 """The line protocol's client for programs that wait: one query at a time, on one connection.
 
-It promises what :class:`trough.protocols.line.client.LineConnection` promises about a query,
-and imports no reactor, which takes longer than a short query. Whoever takes nothing out of
-an answer leaves it in the socket, so that the server stops sending. A lost connection is
-:class:`trough.errors.Unavailable`; nothing is asked twice.
+It gives the guarantees of :class:`trough.protocols.line.client.LineConnection` for a query. It
+imports no reactor, since that import takes longer than a short query. A caller that reads nothing
+of an answer leaves it in the socket, so the server stops sending. A lost connection is
+:class:`trough.errors.Unavailable`; no request is sent twice.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class BlockingConnection:
 
     :param address: ``host:port`` or ``tls://host:port``
     :param token: to prove where the server asks for it; it is never sent
-    :param tls: whom to believe; None: the CAs of the system
+    :param tls: the CAs to trust; None: the CAs of the system
     :ivar address: see above
-    :raises trough.errors.Unavailable: nobody answers there, or it is no Trough
+    :raises trough.errors.Unavailable: no server answers there, or it is not Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
 
@@ -150,7 +150,7 @@ class BlockingConnection:
             raise errors.Unavailable(f"the connection was lost: {error}") from error
         if not data:
             raise errors.Unavailable("the server closed the connection")
-        # What TLS has decrypted already, no poll tells of.
+        # A poll does not report what TLS has decrypted already.
         pending = getattr(self._socket, "pending", None)
         while pending is not None and pending():
             data += self._socket.recv(_CHUNK)

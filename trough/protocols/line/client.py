@@ -1,11 +1,10 @@
 """The line protocol's client: one connection to one server.
 
-It promises that any number of requests can be under way at once; that each is answered
-or fails, whatever happens to the connection, with :class:`trough.errors.Unavailable`
-(after a write: :class:`trough.errors.OutcomeUnknown`); that a listener which pauses stops
-the reading, and so the server, and so SQLite; and that a server which has fallen silent
-is found out. It refuses to reconnect and to ask elsewhere: that is
-:mod:`trough.cluster_client.client`.
+Any number of requests can be under way at once. Each is answered, or fails when the connection
+ends: with :class:`trough.errors.Unavailable`, after a write with
+:class:`trough.errors.OutcomeUnknown`. A listener that pauses stops the reading, and so the
+server, and so SQLite. The client detects a server that sends nothing any more. It does not
+reconnect and does not ask other servers: that is :mod:`trough.cluster_client.client`.
 """
 
 from __future__ import annotations
@@ -204,7 +203,7 @@ class LineConnection(Protocol):
             self._clock.callLater(0, self._read_on)
 
     def _read_on(self) -> None:
-        # In a turn of its own: whoever resumes may be in the middle of being told rows.
+        # In a turn of its own: the listener that resumes may be inside a call with rows.
         self._deliver()
         if not self._paused and self._ended is None:
             self.transport.resumeProducing()
@@ -255,7 +254,7 @@ class LineConnection(Protocol):
                     del pending[tag]
                 try:
                     asked.line(word, rest)
-                except Exception as error:  # a listener's: whoever asked is told
+                except Exception as error:  # a listener's: the call fails with it
                     asked.broken(error)
                 if paused:
                     return
@@ -405,7 +404,7 @@ async def connect(
 ) -> LineConnection:
     """A connection that is ready to be asked; see :class:`LineConnection`.
 
-    :raises trough.errors.Unavailable: nobody listens, or it is not Trough
+    :raises trough.errors.Unavailable: no server listens, or it is not Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
     try:

@@ -1,7 +1,7 @@
 """The verbs that every role has: PING, HELP, CANCEL, AUTH, CHALLENGE, PROVE, QUIT.
 
-They act on the conversation, so they know its connection, of which they need what
-:class:`Session` says and nothing else.
+They act on the conversation, so they need its connection. They use only the methods of
+:class:`Session`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Session(Protocol):
         """Fires so many seconds later."""
 
     def quit(self, reply: Reply | None, farewell: bytes) -> None:
-        """Read no more, let what is under way end, answer `reply`, say `farewell`, close."""
+        """Read no more, let what is under way end, answer `reply`, send `farewell`, close."""
 
 
 def common_verbs() -> dict[str, Verb]:

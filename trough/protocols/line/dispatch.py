@@ -1,8 +1,8 @@
 """The requests under way on one connection: taking them up, and keeping track of them.
 
-It promises that a tag means one request at a time, that each request is answered once
-whatever its handler does, and that what goes on for requests ends with them. It refuses
-to know how requests arrive and replies leave.
+A tag means one request at a time. Each request is answered once, for any behaviour of its handler.
+Work for a request ends with the request. This module does not depend on how requests arrive and
+replies leave.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class _Task:
             self._reply.error(errors.Cancelled("cancelled"))
         else:
             _report(failure, self._request, self._reply)
-        # Whatever it had started answers nobody now.
+        # The jobs that it started answer no client now.
         self._reply.cancel()
 
 

@@ -1,11 +1,11 @@
 """The line protocol's framing: bytes in, requests or replies out, without any I/O.
 
-A parser is fed whatever arrives and asked for the next message. It answers a message, or
-None for "need more", or raises :class:`trough.errors.FramingLost`, after which it raises
-nothing else. The time it takes is linear in what arrives, however it is cut into chunks,
-memory is bounded by the limits it was given, and what is not a message is a value too
-(:class:`Malformed`), for the conversation goes on. It never writes, and knows neither
-verbs nor what arguments mean.
+The caller passes a parser all bytes that arrive, and asks it for the next message. The parser
+returns a message, or None for "need more", or raises :class:`trough.errors.FramingLost`, after
+which it raises nothing else. Its time is linear in the bytes that arrive, for all sizes of chunks.
+Its limits bound its memory. What is not a message is a value too (:class:`Malformed`), for the
+conversation goes on. The parser never writes, and depends neither on verbs nor on the meaning of
+arguments.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _PLAIN = re.compile(
 )
 _WORDS = re.compile(rb" *+([^ ]*+) *+([^ ]*+) *+(.*)", re.DOTALL)
 
-#: What a person types who has not heard of tags yet; answered under the tag ``*``.
+#: Words that a person may type without a tag; answered under the tag ``*``.
 _UNTAGGED = frozenset({b"HELP", b"QUIT"})
 
 _LITERAL = re.compile(rb"\{([0-9]+)\}$")
 _HTTP = re.compile(rb" HTTP/[0-9]")
 
-#: Default limits. A line of 64 kB holds a list of some thousand ids typed by nobody; what
-#: is longer goes as a literal, up to a batch of rows that is worth one commit.
+#: Default limits. A line of 64 kB holds a list of some thousand ids from a program. Longer text
+#: goes as a literal, up to a batch of rows that is worth one commit.
 MAX_LINE = 65536
 MAX_LITERAL = 64 << 20
 
@@ -133,7 +133,7 @@ class RequestParser:
     def next_request(self) -> Request | Malformed | None:
         """The next request, or what came in its place, or None for "need more".
 
-        :raises trough.errors.FramingLost: and for ever after
+        :raises trough.errors.FramingLost: in this call and all later ones
         """
         if self._lost is not None:
             raise self._lost
@@ -198,7 +198,7 @@ class RequestParser:
             announced += length
             self._check(pieces, announced)
             if announced > self._limits.max_literal and not refused:
-                # Now, and not after its end: whoever waits for an answer need not send it.
+                # Now, and not after its end: a client that waits for an answer need not send it.
                 refused = True
                 literals.clear()
                 yield self._refused(MARK.join(pieces), announced)

@@ -28,7 +28,7 @@ class KeptReply:
     """One such answer; a job for :meth:`trough.protocols.line.replies.Reply.follow`.
 
     :param targets: that answer here
-    :param receiver: is told the end of this part
+    :param receiver: is called at the end of this part
     """
 
     def __init__(

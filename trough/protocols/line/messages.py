@@ -1,9 +1,8 @@
-"""What the line protocol's messages are made of: greeting, fields, errors, requests.
+"""The parts of the line protocol's messages: greeting, fields, errors, requests.
 
-Pure functions between values and the bytes of a line. They promise that whatever they
-make is one line, whatever text it was made of, and that what a later version adds is
-skipped where the protocol allows additions. How lines are told apart is
-:mod:`trough.protocols.line.framing`.
+Pure functions between values and the bytes of a line. Each result is one line, for any text.
+Additions of a later version are skipped where the protocol allows additions.
+:mod:`trough.protocols.line.framing` separates lines.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from trough.model import check_segment_id, is_segment_id, segment_word
 from trough.protocols.line.framing import MAX_LINE, MAX_LITERAL
 from trough.protocols.line.values import Parameters, encode_parameters
 
-#: The version that the greeting tells. Additions that old clients can ignore keep it.
+#: The version in the greeting. Additions that old clients can ignore keep it.
 VERSION = 1
 
 #: Longest sentence of an error; SQLite quotes the statement, which may be megabytes.
@@ -27,7 +26,7 @@ _CONTROLS = {code: " " for code in (*range(32), *range(0x7F, 0xA0), 0x2028, 0x20
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a server says first.
+    """The first line of a server.
 
     :ivar role: ``worker`` or ``sync``
     :ivar node: the server's name
@@ -103,7 +102,7 @@ def one_line(text: str) -> str:
 
 
 def format_error(error: errors.TroughError) -> bytes:
-    """``code sentence``, as ``ERR``, ``FAIL`` and ``BYE`` tell an error."""
+    """``code sentence``, the error in ``ERR``, ``FAIL`` and ``BYE``."""
     if isinstance(error, errors.Moved):
         return f"{error.code} {error.node} {error.line}".rstrip().encode()
     sentence = one_line(str(error))
@@ -113,7 +112,7 @@ def format_error(error: errors.TroughError) -> bytes:
 
 
 def parse_error(text: bytes) -> errors.TroughError:
-    """The error that ``code sentence`` tells; see :func:`trough.errors.from_code`."""
+    """The error in ``code sentence``; see :func:`trough.errors.from_code`."""
     code, _, sentence = text.decode("utf-8", "replace").partition(" ")
     if code == errors.Moved.code:
         node, line, *_ = (*sentence.split(), "", "")

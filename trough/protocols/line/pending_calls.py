@@ -1,7 +1,7 @@
-"""What a client has asked and not been answered yet, for each kind of question.
+"""The calls of a client that have no answer yet, one class for each kind of request.
 
-A connection keeps one of these for each tag, hands it the lines that arrive, and tells it
-when the connection is lost. They turn lines into values; they refuse to know sockets.
+A connection keeps one of these for each tag, passes it the lines that arrive, and notifies it when
+the connection is lost. They turn lines into values, and do not depend on sockets.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Call:
     """A query under way.
 
     :ivar done: fires with a :class:`Summary`, or fails with the error of the whole
-        request, with :class:`trough.errors.Cancelled` after `cancel`, or with whatever
-        the listener raised. Cancelling it is `cancel`.
+        request, with :class:`trough.errors.Cancelled` after `cancel`, or with the error
+        that the listener raised. Cancelling it is `cancel`.
     """
 
     __slots__ = ("_asker", "_listener", "_tag", "done")
@@ -86,8 +86,8 @@ class Call:
         self.done: Deferred[Summary] = Deferred(self._cancelled)
 
     def cancel(self) -> None:
-        """End the query on the server. The listener hears nothing more; `done` fails
-        when the server has confirmed it. Idempotent."""
+        """End the query on the server. The listener gets no further calls; `done` fails when
+        the server has confirmed it. Idempotent."""
         if self._listener is not None:
             self._listener = None
             self._asker.resume(self._tag)

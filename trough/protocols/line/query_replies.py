@@ -1,8 +1,8 @@
-"""What comes back of a query: lines of the protocol into calls of a listener.
+"""Turns the reply to a query, as lines of the protocol, into calls of a listener.
 
-Functions of values: they refuse to know sockets, and whether whoever asked waits or has a
-reactor. What has not been answered yet is kept in :mod:`trough.protocols.line.pending_calls`,
-or by whoever asks one query at a time.
+Functions of values: they depend neither on sockets nor on whether the caller waits or has a
+reactor. :mod:`trough.protocols.line.pending_calls` keeps the calls without an answer, or a client
+with one query at a time does.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from trough.protocols.line.values import Value, decode_names, decode_rows
 
 
 class QueryListener(Protocol):
-    """Is told what a query finds, segment by segment, in whatever order it is found.
+    """Gets the results of a query, segment by segment, in the order in which they arrive.
 
-    Of one segment: perhaps `state`, `columns` once, `rows` any number of times, at last
-    either `done` or `failed`, which makes the rows before it an incomplete answer. A segment
-    that cannot be asked at all has only `failed`.
+    For one segment: perhaps `state`, `columns` once, `rows` any number of times, at last either
+    `done` or `failed`. `failed` makes the rows before it an incomplete answer. A segment that
+    cannot be asked at all has only `failed`.
     """
 
     def state(self, segment: str, mark: str) -> None:
@@ -40,7 +40,7 @@ class QueryListener(Protocol):
         """The segment has answered whole, with `count` rows in all."""
 
     def failed(self, segment: str, error: errors.TroughError) -> None:
-        """The segment has no whole answer. :class:`trough.errors.Moved` says where it is."""
+        """The segment has no whole answer. :class:`trough.errors.Moved` names its worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,8 @@ def deliver(listener: QueryListener, word: bytes, rest: bytes) -> None:
         listener.state(_segment(first), body.decode("utf-8", "replace"))
 
 
-# What version 1 sends; later fields follow these, or whatever order they come in is
-# parsed the long way.
+# The fields of version 1. Later fields follow these; fields in another order are parsed the long
+# way.
 _PLAIN_END = re.compile(
     rb"segments=([0-9]+) failed=([0-9]+) rows=([0-9]+) ms=([0-9]+) complete=(yes|no)(?: |\Z)"
 )

@@ -1,17 +1,17 @@
-"""What a role hands in to be served by the line protocol, and how it replies.
+"""The verbs that a role serves over the line protocol, and how it replies.
 
 A role is a mapping of :class:`Verb`. Its handlers are called on the reactor's thread, in
 the order of the requests, with the request and a :class:`Reply`, and either
 
-* answer at once, or leave the answer to whatever they started and handed to
+* answer at once, or leave the answer to a job that they started and passed to
   :meth:`Reply.follow`; such a handler returns None, or
-* are coroutines, for what is slow; they are cancelled by ``CANCEL`` and when the
-  connection is lost, and have answered, or followed something, when they return.
+* are coroutines, for slow work; they are cancelled by ``CANCEL`` and when the
+  connection is lost, and have answered, or followed a job, when they return.
 
-A :class:`trough.errors.TroughError` that a handler raises becomes the answer; anything
-else is logged and becomes ``internal``. Every request is answered exactly once, by one of
-`ok`, `end` and `error`. Whatever is said after that, or after the connection is gone,
-goes nowhere. Nothing in here knows a socket.
+A :class:`trough.errors.TroughError` that a handler raises becomes the answer; any other
+exception is logged and becomes ``internal``. Every request is answered exactly once, by one of
+`ok`, `end` and `error`. Lines after that, or after the connection is gone, are dropped. Nothing
+in this module depends on sockets.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Reply:
     def ready(self) -> Deferred[None]:
         """Fires when the reader keeps up, which may be now.
 
-        For a coroutine that says a lot; it awaits this every now and then.
+        For a coroutine that sends many lines; it awaits this every now and then.
         """
         ready: Deferred[None] = Deferred()
         if self.connection.jobs_paused:
@@ -189,7 +189,7 @@ class Reply:
             job.cancel()
 
     def abandon(self) -> None:
-        """The connection is gone: say nothing more, and end what goes on."""
+        """The connection is gone: send nothing more, and end what goes on."""
         self.ended = True
         self.cancel()
 
@@ -207,7 +207,7 @@ class Reply:
             job.resume()
 
     def about(self, **more: object) -> None:
-        """Say what the request is about, for the audit log; see :class:`NotedReply`."""
+        """Set what the request is about, for the audit log; see :class:`NotedReply`."""
 
     def _end(self, line: bytes) -> None:
         if not self.ended:
@@ -235,7 +235,7 @@ class NotedReply(Reply):
         self._subject: dict[str, object] = {}
 
     def about(self, **more: object) -> None:
-        """Say what the request is about.
+        """Set what the request is about.
 
         :param more: keys of the entry
         """
@@ -381,7 +381,7 @@ def table(*verbs: Verb) -> dict[str, Verb]:
 
 
 def help_on(verbs: Mapping[str, Verb], topic: str) -> Iterator[str]:
-    """What ``HELP`` says, line by line.
+    """The text of ``HELP``, line by line.
 
     :param topic: a verb, or empty for all of them
     :raises trough.errors.NotFound: there is no such verb

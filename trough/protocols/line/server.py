@@ -1,9 +1,9 @@
 """The line protocol's server transport: feed, dispatch, write, close.
 
-It knows nothing of roles: a verb is looked up in the mapping that it was given, and its
-handler called with the request and a :class:`trough.protocols.line.replies.Reply`. It promises
-that a peer which does not read has its jobs paused, and one that asks too much at once is
-not read from; and that a lost connection cancels whatever went on for it.
+It does not depend on roles. It looks a verb up in the mapping that it was given, and calls its
+handler with the request and a :class:`trough.protocols.line.replies.Reply`. If a peer does not
+read, the server pauses its jobs. If a peer sends too many requests at once, the server reads no
+more from it. A lost connection cancels its jobs.
 """
 
 from __future__ import annotations
@@ -146,15 +146,15 @@ class LineServer(Protocol):
                 self._take_requests()
 
     def readConnectionLost(self) -> None:
-        """The peer sends no more: it is gone, unless it said QUIT, as what a script pipes into
-        nc does."""
+        """The peer sends no more: it is gone, unless it sent QUIT, as a script does that pipes
+        its input into nc."""
         self._peer_ended = True
         if self._quitting is None or self._closing:
             self._requests.abandon()
             self._close()
 
     def writeConnectionLost(self) -> None:
-        """The peer's machine has all that it gets; the peer may still have to be told to go."""
+        """The peer's machine has all that it gets; the peer may still have to close."""
         self._set_timer(self._limits.linger, self.transport.loseConnection)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -168,7 +168,7 @@ class LineServer(Protocol):
         self._factory.left(self)
 
     def quit(self, reply: Reply | None, farewell: bytes) -> None:
-        """Take up nothing more; when all is answered, answer `reply`, say why, close."""
+        """Take up nothing more; when all is answered, answer `reply`, send the reason, close."""
         if self._farewell is None:
             self._farewell = farewell
             self._quitting = reply
@@ -197,7 +197,7 @@ class LineServer(Protocol):
             self.throw_out(error)
 
     def throw_out(self, error: errors.TroughError) -> None:
-        """Cancel everything, say why, close."""
+        """Cancel everything, send the reason, close."""
         self._requests.abandon()
         self._quitting = None
         self._thrown_out = True
@@ -344,10 +344,10 @@ class LineServer(Protocol):
 class LineServerFactory(Factory):
     """Makes the connections of one port.
 
-    :param role: ``worker`` or ``sync``; the greeting tells it, likewise `node`
-    :param verbs: what can be asked, beside the common verbs
-    :param gate: knows what tokens give; None: nobody is asked for one
-    :param bunch: that of what answers the requests; None: of its own
+    :param role: ``worker`` or ``sync``; the greeting has it, likewise `node`
+    :param verbs: the role's verbs, beside the common verbs
+    :param gate: knows what tokens give; None: no client needs one
+    :param bunch: the batch of what answers the requests; None: of its own
     :param totals: count requests; None: of its own
     :param addresses: how many connections of one address; None: any number
     """
@@ -400,7 +400,7 @@ class LineServerFactory(Factory):
             most = self.limits.connections
             self._log_that_it_is_full(most)
             if len(self._connections) > most + max(most // 8, 1):
-                # Many are being told so, and each takes a descriptor until it has read it.
+                # Many get this error now, and each takes a descriptor until it has read it.
                 connection.transport.abortConnection()
             else:
                 connection.throw_out(errors.Unavailable(f"{most} connections, which is all"))
@@ -425,7 +425,7 @@ class LineServerFactory(Factory):
         )
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new requests, let those under way end, say BYE, close.
+        """Refuse new requests, let those under way end, send BYE, close.
 
         The port has been closed before. Returns when no connection is left.
 

@@ -180,7 +180,7 @@ def _say_where(
     found: Mapping[str, Sequence[Copy]],
     workers: dict[str, Worker],
 ) -> list[int]:
-    """Name the copies of each segment, or say that there is none; how many each has."""
+    """Name the copies of each segment, or report that there is none; how many each has."""
     counts = []
     for segment in segments:
         copies = found.get(segment, ())

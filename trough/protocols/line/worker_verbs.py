@@ -150,8 +150,8 @@ class WorkerVerbs:
         )
 
     async def _query_matching(self, arguments: QueryArguments, reply: Reply) -> None:
-        """Ask all segments of this worker that match, and say so of those that cannot be read
-        here now; those of other workers are for others to name."""
+        """Ask all segments of this worker that match, and report those that cannot be read here
+        now. Other workers name theirs."""
         names = self._queries.all_names()
         matched = await matching(self._tasks, arguments.pattern or "", names)
         await check_many(reply.connection.grant, matched, found=True)
@@ -163,7 +163,7 @@ class WorkerVerbs:
     async def _query_in_parts(
         self, arguments: QueryArguments, readings: list[Reading], reply: Reply
     ) -> None:
-        """Ask the segments that are here, and say of the others where they are."""
+        """Ask the segments that are here, and name the places of the others."""
         here = {reading.target.segment for reading in readings}
         missing = [segment for segment in arguments.segments if segment not in here]
         cold = [segment for segment in missing if self._queries.is_cold(segment)]
@@ -180,7 +180,7 @@ class WorkerVerbs:
     async def _rest(
         self, segments: list[str], arguments: QueryArguments, reply: Reply, receiver: QueryReply
     ) -> None:
-        """Ask local copies whose writer cannot be reached, and say where the others are."""
+        """Ask local copies whose writer cannot be reached, and name the places of the others."""
         await self._queries.try_holders(segments)
         promoted = self._queries.all_local(segments)
         here = {reading.target.segment for reading in promoted}
@@ -250,8 +250,8 @@ class WorkerVerbs:
         return self._write_late(arguments, reply)
 
     async def _write_late(self, arguments: WriteArguments, reply: Reply) -> None:
-        """Take the lock again, if this worker gave it up; a client of this protocol is not
-        passed on, but told to provision."""
+        """Take the lock again, if this worker gave it up. Writes over this protocol are not
+        passed on: the answer asks the client to provision."""
         await self._queries.writers.find(arguments.segment)
         self._write_here(arguments, reply)
 

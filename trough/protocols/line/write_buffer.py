@@ -1,12 +1,12 @@
-"""What a connection sends, in front of a transport that may have enough.
+"""Buffers what a connection sends, in front of a transport that may be full.
 
-What is sent while a bunch of requests or answers is worked through leaves together at its
-end, past the transport where that holds nothing: Twisted's collect as well, but each write
-costs them as much as a small reply, and they wait until the reactor finds that they may.
-What they leave to whoever writes is to stop in time. An outbox promises that bytes leave in
-the order in which they were sent, that nothing is handed to a transport that has enough,
-and that its owner is told when more than `mark` bytes pile up behind one and when they are
-gone. It refuses to drop anything: piling up ends when the owner stops.
+Bytes that are sent while a batch of requests or answers is worked through leave together at its
+end. They bypass the transport where that holds nothing. Twisted's transports collect bytes as
+well, but each write costs them as much as a small reply, and they wait until the reactor reports
+that they may send. They do not stop the writer in time. This buffer keeps the order of the bytes,
+and passes nothing to a transport that is full. It notifies its owner when more than `mark` bytes
+wait for the transport, and when they are gone. It drops nothing: the amount grows until the owner
+stops.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from zope.interface import implementer
 from trough.protocols.peer import encrypts
 from trough.util.flush_batch import FlushBatch
 
-#: Bytes that are not kept back until the end of a bunch.
+#: Bytes that are not kept back until the end of a batch.
 _ENOUGH = 1 << 16
 
 
@@ -28,7 +28,7 @@ _ENOUGH = 1 << 16
 class WriteBuffer:
     """In front of one transport, of which it is the producer.
 
-    :param bunch: tells where a bunch ends
+    :param bunch: knows where a batch ends
     :param mark: bytes
     :param crowded: called when more than `mark` bytes wait, at each further one too
     :param drained: called when the transport has taken all that waited
@@ -57,14 +57,14 @@ class WriteBuffer:
         self._crowded = crowded
         self._drained = drained
         self._waiting: list[bytes] = []
-        #: Bytes of those that wait for nothing but the end of the bunch.
+        #: Bytes of those that wait for nothing but the end of the batch.
         self._kept = 0
         # Hands bytes to the kernel; past a transport that encrypts they would be plain.
         self._write_some: Callable[[bytes], Any] | None = (
             None if encrypts(transport) else getattr(transport, "writeSomeData", None)
         )
         #: Whether the transport is known to hold nothing, so that bytes may pass it by. It
-        #: tells when it has sent all only after it had enough.
+        #: reports that it has sent all only after it was full.
         self._empty = True
         transport.registerProducer(self, True)
 
@@ -86,7 +86,7 @@ class WriteBuffer:
             self._transport.write(data)
 
     def flush(self) -> None:
-        """Send what is kept for the end of the bunch."""
+        """Send what is kept for the end of the batch."""
         if self._kept:
             self._hand_over()
 
@@ -96,7 +96,7 @@ class WriteBuffer:
         self._transport.unregisterProducer()
 
     def abandon(self) -> None:
-        """The transport is gone, and whatever waits for it."""
+        """The transport is gone, and with it the bytes that wait for it."""
         self.full = True
         self.unsent = self._kept = 0
         self._waiting.clear()
@@ -129,5 +129,5 @@ class WriteBuffer:
         self._drained()
 
     def stopProducing(self) -> None:
-        """The transport is gone; its protocol is told by `connectionLost`."""
+        """The transport is gone; its protocol gets `connectionLost`."""
         self.full = True
