@@ -1,9 +1,9 @@
 """The SQL functions that Trough adds to SQLite's own.
 
-Existing queries use them; what they answer is laid down in the contract with existing
-clients and tested against it. They are plain functions of values. A function that
-refuses its argument raises an error of Trough, which SQLite would replace by a sentence
-that says nothing: :class:`Functions` keeps it for whoever runs the query.
+Existing queries use them. The contract with existing clients fixes their results, and tests
+check them against it. They are plain functions of values. A function that refuses its argument
+raises an error of Trough. SQLite would replace that error by a sentence without information,
+so :class:`Functions` keeps it for the caller of the query.
 """
 
 from __future__ import annotations

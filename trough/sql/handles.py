@@ -1,9 +1,9 @@
 """Open connections on segments, kept for the next query.
 
-Opening a small segment and reading its schema takes longer than most queries on it, so a
-bounded number of connections is kept, the least recently used going first. A handle is
-taken for one query at a time: a query that is suspended keeps its own, so that one who
-never reads on holds up nobody, and a segment that is written shows every new query its
+Opening a small segment and reading its schema takes longer than most queries on it. So this
+module keeps a bounded number of connections, and closes the least recently used first. A query
+takes a handle for itself alone, and a suspended query keeps its own. So a client that never
+reads on does not block other queries, and every new query on a segment that is written sees the
 last commit.
 """
 
@@ -22,10 +22,10 @@ class Handle:
     :ivar names: for each SQL text that was run on it, what its user noted of its columns
     :ivar cursor: for the query that has the handle; making one costs as much as a query
     :ivar generation: of the file
-    :ivar page_limit: pages that the file may grow to; 0 where nothing was said of that
+    :ivar page_limit: pages that the file may grow to; 0 where no limit was set
     :ivar writable: whether the file is being written
     :ivar makes_json: whether it was given the function that JSON by SQLite needs
-    :ivar virtual: whether the segment has virtual tables; None where nobody has looked
+    :ivar virtual: whether the segment has virtual tables; None while this is unknown
     :ivar repeats: for SQL texts whether they give the same again while the file is the same
     """
 
@@ -95,7 +95,7 @@ class Handles:
             kept.pop(next(iter(kept))).connection.close()
 
     def kept(self, segment: str) -> Handle | None:
-        """The handle on a segment that nobody uses, if there is one; it stays where it is."""
+        """The unused handle on a segment, if there is one; it stays where it is."""
         return self._kept.get(segment)
 
     def clear(self) -> int:

@@ -1,11 +1,11 @@
 """What Trough needs of the SQLite library, and pysqlite3 has no call for.
 
-pysqlite3 initialises SQLite when it is imported, and has no call for these settings, but
-its shared object is SQLite with all its public functions. A process that opens thousands
-of small databases, one after the other on one thread, gains most of its speed here:
-without the memory that SQLite sets aside for each connection, opening one takes half the
-time and keeping one takes 35 kB and not 150 kB (bench/bench_pool.py measures both). Where
-the library cannot be reached this way nothing is lost but that.
+pysqlite3 initialises SQLite when it is imported, and has no call for these settings. But its
+shared object is SQLite with all its public functions. These settings matter most for a process
+that opens thousands of small databases, one after the other on one thread. By default SQLite
+sets memory aside for each connection. Without it, opening one takes half the time and keeping
+one takes 35 kB and not 150 kB (bench/bench_pool.py measures both). Where the library cannot be
+reached this way, only that gain is lost.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ _OBJECT_SIZE = 128
 class DatabaseHandles:
     """What pysqlite3 has no call for, done to a connection by SQLite's own handle of it.
 
-    Where a connection object keeps its handle is found out once, and not assumed: SQLite
-    hands the handle of a new connection to whatever is registered to extend it, and the
-    object is searched for that.
+    The place of the handle in a connection object is found once, and not assumed. SQLite
+    passes the handle of a new connection to each registered extension. The object is then
+    searched for that value.
 
     :param connect: opens a database in memory
     :ivar available: whether the library could be reached

@@ -1,8 +1,8 @@
 """A query, as an executor knows it, and what its answers look like.
 
 A plan is one SQL text, which may be asked of ten thousand segments; a query is a plan with
-its parameters; an answer is what one segment gave. Values and checks only: nothing in here
-knows a connection.
+its parameters; an answer is what one segment gave. This module holds values and checks only, and
+uses no connection.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PIECE = 65536
 
 _SELECTS = frozenset({"SELECT", "WITH", "VALUES"})
 
-#: First words that a query is refused for before SQLite sees it, to say it plainly.
+#: First words of queries that are refused before SQLite sees them, with a clear error.
 _NOT_READING = frozenset(
     (
         *("INSERT", "REPLACE", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "ANALYZE", "REINDEX"),
@@ -103,11 +103,11 @@ class Query(Protocol):
 
 
 class Answer:
-    """What a query gave so far on one segment, and the way to the rest of it.
+    """The answer of one segment to a query so far, and the source of the rest.
 
     :ivar first: the answer, or its first piece
     :ivar count: rows so far
-    :ivar over: whether the last piece was made; set by whoever makes it
+    :ivar over: whether the last piece was made; set by the maker of the pieces
     """
 
     # Here and not set for each: nearly all answers are small.
@@ -127,7 +127,7 @@ class Answer:
     def go_on(self) -> bytes:
         """The next piece, while it is not :attr:`over`.
 
-        :raises trough.errors.TroughError: whatever is wrong
+        :raises trough.errors.TroughError: the query failed
         """
         assert self._pieces is not None
         piece = next(self._pieces)
@@ -158,7 +158,7 @@ class Names:
 
 
 def too_many(limit: int) -> errors.LimitExceeded:
-    """What a query is told whose answer is longer than it may be."""
+    """The error of a query whose answer has too many rows."""
     return errors.LimitExceeded(
         f"the answer has more than {limit} rows", "ask for fewer with LIMIT, or raise the limit"
     )

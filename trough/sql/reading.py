@@ -1,12 +1,11 @@
 """One query on one segment, from its first row to its last.
 
-What is small is answered at once. What is large comes in pieces, and between two pieces
-the query rests: its cursor stays where it is and costs nothing, so that a process can have
-many under way. A query that turns out to be large while it has cost next to nothing is
-begun anew in the form in which SQLite itself makes the JSON (:mod:`trough.sql.rows`); nothing
-of it was told yet.
+A small answer is sent at once. A large answer comes in pieces. Between two pieces the query is
+suspended: its cursor stays where it is and costs nothing, so a process can have many under way.
+A query may turn out to be large while it has cost very little. It then starts again in the form
+in which SQLite itself makes the JSON (:mod:`trough.sql.rows`). Nothing of it was delivered yet.
 
-Refuses to know: where the bytes go, and which query is to run next.
+This module does not know where the bytes go, or which query runs next.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from trough.sql.sqlite import Engine
 #: single row or few, and fetching those must not cost room for many.
 FIRST_ROWS, SAMPLE_ROWS = 8, 120
 
-#: Seconds that a query may have cost to be begun anew.
+#: Seconds that a query may have cost to be started again.
 CHEAP = 0.005
 
 # Python 3.11 calls a function for each ``Mode.READ``, and a query needs it at once.
@@ -54,7 +53,7 @@ class Reader:
     ) -> Answer:
         """Ask one segment.
 
-        :raises trough.errors.TroughError: whatever is wrong; so does reading on
+        :raises trough.errors.TroughError: the query failed; reading on may raise it too
         """
         handle = None
         try:
@@ -206,7 +205,7 @@ class Reader:
         framed: Iterator[bytes],
         source: Source,
     ) -> Generator[bytes, None, None]:
-        """The pieces of `framed`, while nobody else uses the handle."""
+        """The pieces of `framed`, while no other query uses the handle."""
         self._handles.hold(handle)
         failure: BaseException | None = None
         try:

@@ -1,8 +1,8 @@
 """Where the rows of a large answer come from, and how they are framed.
 
-A source gives a number of rows and their JSON, again and again, about a piece at a time; it
-is at rest in between. Both sources give the same bytes for the same rows: one has SQLite
-make the JSON, the other makes it itself, for what SQLite would write differently.
+A source gives a number of rows and their JSON, again and again, about a piece at a time. It
+is suspended in between. Both sources give the same bytes for the same rows. One has SQLite make
+the JSON. The other makes it itself, for values that SQLite would write differently.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Batches:
         return found
 
     def were(self, length: int) -> None:
-        """Say how many bytes the rows fetched last were."""
+        """Record how many bytes the rows fetched last were."""
         elapsed = monotonic() - self._began
         wanted = min(PIECE / max(length, 1), _PATIENCE / max(elapsed, 1e-6))
         self._size = max(1, int(self._size * min(max(wanted, 0.1), 8.0)))
@@ -100,7 +100,7 @@ def lines(
         answer.count += count
         yield b"%b%b%b]\n" % (head, prefix, text)
         head = b""
-    # Before the bytes are out: who is told the last line must know that it is the last.
+    # Before the bytes are out: the receiver of the last line must know that it is the last.
     answer.over = True
     yield head + rows.done_line(tag, segment, answer.count).encode()
 

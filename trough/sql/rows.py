@@ -1,14 +1,14 @@
 """Rows as JSON, and as lines of the line protocol; two ways that give the same bytes.
 
-A few rows are turned into JSON here. Many rows are turned into JSON by SQLite, which needs
-no Python object a value: :func:`json_query` wraps a query so that each row comes as one
-finished text, and has those rows that SQLite would write differently (a BLOB, a real
-number) written by :func:`row_json`, called from within SQLite.
+This module turns a few rows into JSON itself. SQLite turns many rows into JSON, because it
+needs no Python object for each value. :func:`json_query` wraps a query so that each row comes as
+one finished text. SQLite would write some rows differently (a BLOB, a real number). For those it
+calls :func:`row_json`.
 
-Integers are plain digits, reals the shortest text that reads back as the same number,
-infinities 9e999 and -9e999, texts JSON strings in which broken UTF-8 is replaced by
-U+FFFD, BLOBs ``{"blob":"<base64>"}``. Where two columns of an object have one name the
-last one counts. Nothing in here knows a connection or a socket.
+Integers are plain digits. Reals are the shortest text that reads back as the same number;
+infinities are 9e999 and -9e999. Texts are JSON strings in which broken UTF-8 is replaced by
+U+FFFD. BLOBs are ``{"blob":"<base64>"}``. Where two columns of an object have one name, the
+last one counts. This module uses no connection and no socket.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ _slow_encode = json.JSONEncoder(
 
 
 def _fast_encoder() -> Callable[[Any], str]:
-    """What ``json.JSONEncoder.encode`` sets up anew at each call, set up once; that is
-    half of its time for a single row."""
+    """What ``json.JSONEncoder.encode`` sets up again at each call, set up once. That setup
+    is half of its time for a single row."""
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
         return _slow_encode
@@ -160,14 +160,14 @@ def _kinds(width: int, sample: Iterable[Row]) -> list[set[type]]:
 
 
 def _odd_test(column: str, kinds: set[type]) -> str:
-    """Whether a value is one that SQLite writes differently; may say so of others too.
+    """Whether a value is one that SQLite writes differently; may be true of others too.
 
-    A comparison costs SQLite a fourth of a function call, and there is one a value.
+    A comparison costs SQLite a fourth of a function call, and there is one for each value.
     """
     present = kinds - {type(None)}
     if present == {str}:
-        # Numbers sort before all texts, and BLOBs after them; + takes away the say that
-        # the column's type has in that.
+        # Numbers sort before all texts, and BLOBs after them; + removes the effect of the
+        # column's type on that.
         return f"+{column}<=9e999 OR +{column}>=x''"
     if present == {int}:
         # A real number without a fraction, below where SQLite writes an exponent or digits
@@ -205,7 +205,7 @@ def _by_python(chosen: Sequence[tuple[str | None, int]]) -> str:
 
 
 def row_json(*arguments: Value) -> bytes:
-    """One row as JSON; called by SQLite, as :func:`json_query` says.
+    """One row as JSON; SQLite calls this in the text of :func:`json_query`.
 
     :param arguments: in turn a piece of JSON and a value, and a last piece: a number or
         NULL is itself, a `str` the hexadecimal digits of a BLOB, `bytes` JSON
@@ -227,12 +227,12 @@ def row_json(*arguments: Value) -> bytes:
 
 
 def columns_line(tag: str, segment: str, columns: str) -> str:
-    """Says which columns follow; `columns` is their names as JSON."""
+    """The line with the columns that follow; `columns` is their names as JSON."""
     return f"{tag} COLS {segment_word(segment)} {columns}\n"
 
 
 def done_line(tag: str, segment: str, count: int) -> str:
-    """Says that this segment's rows were all."""
+    """The line after the last row of this segment."""
     return f"{tag} DONE {segment_word(segment)} {count}\n"
 
 
@@ -249,5 +249,5 @@ def all_lines(tag: str, segment: str, columns: str, rows: Sequence[Row]) -> str:
 
 
 def fail_line(tag: str, segment: str, error: errors.TroughError) -> str:
-    """Says that this segment failed, and why, in one sentence without a line's end."""
+    """The line of a segment that failed, with the reason in one sentence and no line's end."""
     return f"{tag} FAIL {segment_word(segment)} {error.code} {' '.join(str(error).split())}\n"

@@ -1,14 +1,13 @@
 """What SQL may do: the rule that SQLite asks while it compiles each statement.
 
-Everything that is not allowed is forbidden: actions, functions and pragmas are listed
-here one by one, so that what a later SQLite adds is refused until somebody has looked at
-it. Reading can read its own segment; writing can change the rows and the schema of its
-own segment; neither reaches another file, the settings of a connection, or the
-transaction that Trough itself keeps. What is refused is remembered in words, for SQLite
-says no more than "not authorized".
+Everything that is not allowed is forbidden. This module lists actions, functions and pragmas one
+by one. So what a later SQLite adds is refused until a developer has reviewed it. A read can read
+its own segment. A write can change the rows and the schema of its own segment. Neither reaches
+another file, the settings of a connection, or the transaction that Trough itself keeps. The
+sandbox keeps a description of what it refused, because SQLite reports only "not authorized".
 
-Views, triggers and generated columns are asked about when a statement uses them, so that
-a segment's own schema has no more rights than its reader.
+SQLite asks about views, triggers and generated columns when a statement uses them. So a segment's
+own schema has no more rights than its reader.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Mode(enum.IntEnum):
 
     READ = 0
     WRITE = 1
-    #: Our own, such as the COMMIT of a write.
+    #: Those of Trough itself, such as the COMMIT of a write.
     OWN = 2
 
 
@@ -91,7 +90,7 @@ _VIRTUAL = frozenset({Action.CREATE_VTABLE, Action.DROP_VTABLE})
 
 #: Modules of which a write may make virtual tables. Each keeps its content in ordinary
 #: tables, by C code that trusts them: so only where SQLite's defensive mode keeps SQL from
-#: writing those. Tables of other modules that a segment brings along can be read.
+#: writing those. Tables of other modules that a segment contains can be read.
 MODULES = frozenset({"fts5", "rtree", "rtree_i32", "geopoly"})
 
 
@@ -135,7 +134,7 @@ MOVING = _names(
     """
 )
 
-# What ALTER TABLE calls within; SQLite lets nobody else call them.
+# What ALTER TABLE calls within; SQLite lets no other statement call them.
 _ALTERING_FUNCTIONS = _names(
     """
     sqlite_rename_table sqlite_rename_column sqlite_rename_test sqlite_rename_quotefix
@@ -144,7 +143,7 @@ _ALTERING_FUNCTIONS = _names(
     """
 )
 
-#: Pragmas that say something about the segment and may be given an argument.
+#: Pragmas that return something about the segment and may be given an argument.
 ASKING_PRAGMAS = _names(
     """
     table_info table_xinfo table_list index_list index_info index_xinfo foreign_key_list
@@ -152,8 +151,8 @@ ASKING_PRAGMAS = _names(
     """
 )
 
-#: Pragmas that say something, and with an argument would change it. database_list is
-#: not among them: it tells paths of this machine.
+#: Pragmas that return something, and with an argument would change it. database_list is
+#: not among them: it shows paths of this machine.
 TELLING_PRAGMAS = _names(
     """
     application_id auto_vacuum collation_list compile_options data_version encoding
@@ -169,11 +168,11 @@ SETTABLE_PRAGMAS = frozenset({"application_id", "user_version"})
 class Sandbox:
     """The rule of one process, for all of its connections.
 
-    A process runs one statement at a time, so whoever runs one sets :attr:`mode` first.
+    A process runs one statement at a time, so the caller sets :attr:`mode` before each one.
 
     :param virtual_tables: whether writes may make and drop them
     :ivar mode: whose statement is compiled next
-    :ivar refused: what the statement wanted to do and must not, in words, or None
+    :ivar refused: text of what the statement tried to do and must not, or None
     :ivar wanted_to_write: whether what was refused was to change rows
     :ivar selects: SELECTs that were compiled; views and subqueries count
     :ivar functions: calls of functions that were compiled
@@ -235,7 +234,7 @@ class Sandbox:
 
 
 def _is_main(action: int, first: str | None, database: str | None) -> bool:
-    if action == Action.ALTER_TABLE:  # tells the database first, and the column after it
+    if action == Action.ALTER_TABLE:  # names the database first, and the column after it
         return first == "main"
     # ALTER TABLE looks through the temporary schema too, which is always empty here.
     return database in ("main", None) or action == Action.UPDATE

@@ -1,7 +1,7 @@
-"""What is done to a segment's file as a whole: made, made writable, retired, copied, checked.
+"""Operations on a segment's whole file: make it, make it writable, retire, copy, check.
 
-Each is atomic to whoever looks at the path: a new file appears whole and flushed to disk,
-or not at all. Raises errors of Trough only. Everything blocks, as in :mod:`trough.sql.sqlite`.
+Each is atomic for readers of the path: a new file appears whole and flushed to disk, or not at
+all. The functions raise errors of Trough only, and block, as in :mod:`trough.sql.sqlite`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def create(engine: Engine, path: str, schema: str | bytes, temporary: Path | Non
                 if isinstance(told, errors.DiskFull) and _has_room(target.parent):
                     raise sqlite.schema_is_too_large() from error
                 raise told from error
-            # Closing the last connection would do this too, but say nothing of an error.
+            # Closing the last connection would do this too, but not report an error.
             _checkpoint(engine, connection)
 
 
@@ -80,7 +80,7 @@ def retire(engine: Engine, path: str) -> None:
     """Bring everything into a segment's one file, which may then be opened as one that
     never changes. Idempotent. No other process may have it open.
 
-    :raises trough.errors.Unavailable: somebody has it open
+    :raises trough.errors.Unavailable: another process has it open
     """
     with _in_our_words(engine, path):
         with contextlib.closing(engine.open_writer(path)) as connection:
@@ -101,7 +101,7 @@ def snapshot(
     with _appearing(Path(destination)) as temporary, _in_our_words(engine, path):
         with contextlib.closing(engine.open_reader(path, writable)) as source:
             # One read transaction over all steps: without it, a step after a commit of
-            # the writer would begin the copy anew, and might never end.
+            # the writer would restart the copy, which might never end.
             engine.own(source, "BEGIN")
             engine.own(source, "SELECT count(*) FROM sqlite_schema").fetchone()
             with contextlib.closing(engine.open_writer(str(temporary), create=True)) as copy:
@@ -130,7 +130,7 @@ def check(engine: Engine, path: str, writable: bool) -> None:
                 if not isinstance(engine.error(error, path), errors.BadSql):
                     raise
                 told = _check_each_table(engine, connection, path)
-    # The pages come before the rows, and the first thing that is wrong is told.
+    # The pages come before the rows, and the first problem is reported.
     if told.startswith("*** in database"):
         raise errors.CorruptSegment(f"{Path(path).name} is damaged: {' '.join(told.split())}")
 

@@ -1,12 +1,12 @@
-"""SQLite, as Trough uses it: connections on segments, and errors in Trough's words.
+"""SQLite, as Trough uses it: connections on segments, and SQLite's errors as errors of Trough.
 
-The only module that imports pysqlite3. Everything in here blocks. An :class:`Engine`, of
-which each executor process has one and uses it on one thread, is what all connections
-share: the sandbox, the functions, and the callback by which a running statement is asked
-now and then whether it may go on.
+This is the only module that imports pysqlite3. Everything in it blocks. Each executor process
+has one :class:`Engine` and uses it on one thread. All connections share what it holds: the
+sandbox, the functions, and a callback. A running statement calls that now and then, to ask
+whether it may go on.
 
-Whatever SQLite raises leaves this module through :meth:`Engine.error`, which names the
-segment's file where that is what is wrong.
+:meth:`Engine.error` translates every error that SQLite raises. It names the segment's file if
+the file is at fault.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ SCHEMA_SECONDS = 2.0
 #: to fill memory or a disk.
 NEW_SEGMENT_SIZE = 64 << 20
 
-#: First words that a write is refused for before SQLite sees it, to say it plainly.
+#: First words of writes that are refused before SQLite sees them, with a clear error.
 _BEYOND_TRANSACTION = frozenset(
     (
         *("BEGIN", "COMMIT", "END", "ROLLBACK", "SAVEPOINT", "RELEASE"),
@@ -86,7 +86,7 @@ _IOERR, _CORRUPT, _FULL, _CANTOPEN, _TOOBIG, _AUTH, _NOTADB = 10, 11, 13, 14, 18
 # And of its extended ones: a file that ends too early.
 _IOERR_SHORT_READ = 522
 _IOERR_NOMEM = 3082
-# And what a virtual table says of its own content, which is no damage to the file.
+# And what a virtual table reports of its own content, which is no damage to the file.
 _CORRUPT_VTAB = 267
 
 _handles = DatabaseHandles(lambda: sqlite3.connect(":memory:"))
@@ -96,8 +96,8 @@ class Engine:
     """What all connections of one process share.
 
     :param tick: called while a statement runs; another value than 0 interrupts it, in
-        which case :attr:`stopped` says why
-    :param mounts: directories into which others put files
+        which case :attr:`stopped` is the reason
+    :param mounts: directories into which other programs put files
     :ivar stopped: the error that an interrupted statement ends with, or None
     """
 
@@ -139,7 +139,7 @@ class Engine:
                 except Unusable as reason:
                     raise errors.UnusableFile(f"{path}: {reason}") from reason
                 except OSError:
-                    return  # SQLite says what is wrong
+                    return  # SQLite reports what is wrong
 
     def open_writer(self, path: str, create: bool = False) -> Connection:
         """A connection that can write, and whose commits are on disk when they return."""
@@ -153,11 +153,11 @@ class Engine:
         return connection
 
     def open_for_check(self, path: str, writable: bool) -> Connection:
-        """As :meth:`open_reader`, and nothing that a segment brings along runs on it.
+        """As :meth:`open_reader`, but no code that a segment contains runs on it.
 
-        To look through a segment SQLite computes generated columns and constraints, and has
-        virtual tables go through all of their content. None of this says anything about the
-        pages; a pattern might take for ever.
+        To check a segment SQLite computes generated columns and constraints, and has
+        virtual tables scan all of their content. None of this shows anything about the
+        pages, and a pattern might never end.
         """
         connection = self._connect(path, _read_only(writable))
         for name, (arguments, _) in self.functions.registry.items():
@@ -274,7 +274,7 @@ class Engine:
         self.sandbox.mode = Mode.WRITE
         for name in names:
             quoted = name.replace('"', '""')
-            with contextlib.suppress(sqlite3.Error):  # the query says what is wrong with it
+            with contextlib.suppress(sqlite3.Error):  # the query reports what is wrong with it
                 connection.execute(f'SELECT 1 FROM "{quoted}" LIMIT 0')
         self.sandbox.forget()
         return True
@@ -288,7 +288,7 @@ class Engine:
     def error(
         self, error: BaseException, path: str, connection: Connection | None = None
     ) -> errors.TroughError:
-        """What SQLite raised, in Trough's words, and forget what led to it.
+        """Translate what SQLite raised into an error of Trough, and forget what led to it.
 
         :param path: of the file that it happened on
         :param connection: on which it happened just now, if that is one that reads
@@ -307,7 +307,7 @@ class Engine:
             return problem
         code = getattr(error, "sqlite_errorcode", None) or 0
         if connection is not None and code == _CORRUPT:
-            # A connection that reads is opened too often to have it tell more each time.
+            # Connections that read are opened too often to set each one to report more.
             code = _handles.last_code(connection) or code
         return _translated(error, path, code)
 
@@ -315,7 +315,7 @@ class Engine:
 def check_schema(text: str | bytes) -> None:
     """Try a schema's SQL on an empty database in memory; empty SQL is fine.
 
-    It may run for ever, and is for a process that is killed then.
+    It may never end, so call it in a process that can be killed.
 
     :raises trough.errors.BadSchema: it cannot be a schema, and why
     """
@@ -380,7 +380,7 @@ def _refuse_beyond_transaction(text: str) -> None:
         )
 
 
-# Whether new connections map their files without being told, as trough.sql.library arranges.
+# Whether new connections map their files by default, as trough.sql.library arranges.
 _mapped_by_default = False
 
 
@@ -405,7 +405,7 @@ def is_not_utf8(error: BaseException) -> bool:
 
 
 def is_plain_error(error: BaseException) -> bool:
-    """Whether SQLite says no more than that it does not take the SQL."""
+    """Whether SQLite reports only that it does not take the SQL."""
     return getattr(error, "sqlite_errorcode", None) == _ERROR
 
 
@@ -416,9 +416,9 @@ def lenient_text(value: bytes) -> str:
 
 def _read_only(writable: bool) -> str:
     """How to open a file to read it; see :meth:`Engine.open_reader`."""
-    # Without locks: to keep account of them SQLite goes through a list of all files
-    # that are open at each further one, which with thousands is half of the work. Nobody
-    # may hold a lock on the same file in this process; to close it would let go of that.
+    # Without locks: to keep account of them SQLite scans a list of all open files at each
+    # further one, which with thousands is half of the work. No other connection of this
+    # process may hold a lock on the same file: closing the file would release that lock.
     return "mode=ro" if writable else "mode=ro&immutable=1&vfs=unix-none"
 
 
@@ -456,7 +456,7 @@ def _damaged_table(message: str, path: str) -> errors.TroughError:
 
 def _cannot_open(message: str, path: str) -> errors.TroughError:
     if not Path(path).exists():
-        # Somebody removed it; as with a damaged one, the canonical copy replaces it.
+        # The file was removed; as with a damaged one, the canonical copy replaces it.
         return errors.CorruptSegment(f"the file {Path(path).name} is gone")
     return errors.Unavailable(f"{Path(path).name} cannot be opened: {message}")
 

@@ -1,9 +1,9 @@
-"""SQL text, as far as one has to understand it before SQLite does.
+"""SQL text, as far as Trough parses it before SQLite does.
 
-Finds the first word of a statement, and where statements end, in time that grows with
-the length of the text alone and whatever is in it: megabytes of literals, triggers with
-bodies of their own, comments, text that is no SQL at all. It refuses to know whether
-anything is correct; that is SQLite's to say.
+This module finds the first word of a statement, and where statements end. The time grows with
+the length of the text alone, for any content: megabytes of literals, triggers with bodies of
+their own, comments, text that is no SQL at all. It does not check whether the SQL is correct;
+SQLite does that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WORD = re.compile(r"[A-Za-z_]++")
 _BLANK = re.compile(_SPACE)
 
 # Everything up to the next semicolon that is not inside a string, a quoted name or a
-# comment. A quote that is never closed takes in the rest, and SQLite says so.
+# comment. A quote that is never closed takes in the rest, and SQLite reports it.
 _BODY = re.compile(
     r"""(?:[^;'"`\[/-]++"""
     r"""|'[^']*+(?:'|\Z)|"[^"]*+(?:"|\Z)|`[^`]*+(?:`|\Z)|\[[^\]]*+(?:\]|\Z)"""
@@ -84,7 +84,7 @@ def split(sql: str) -> Iterator[str]:
 
 
 #: Pragmas that tune a connection, or a file that Trough makes in its own way. In a schema they
-#: stand for nothing: what a segment means does not depend on them.
+#: have no effect: the meaning of a segment does not depend on them.
 IDLE_PRAGMAS = frozenset(
     re.findall(
         r"\w+",
@@ -113,8 +113,8 @@ def schema_text(sql: str) -> str:
     """A schema's SQL without what surrounds its statements in a dump.
 
     ``sqlite3 .dump`` and schemas of the original have ``BEGIN`` and ``COMMIT``, and pragmas
-    that tune a connection. A schema runs in one transaction anyway. What is not complete stays,
-    for whoever runs it to refuse.
+    that tune a connection. A schema runs in one transaction anyway. Incomplete SQL stays:
+    it is refused when it runs.
     """
     found = list(split(sql))
     kept: list[str] = []

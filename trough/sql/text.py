@@ -1,7 +1,7 @@
-"""Values written into SQL text, for clients whose only way to bind them that is.
+"""Values written into SQL text, for clients that have no other way to bind them.
 
-The texts mean to SQLite what the values mean to Python, whatever is in them, and a value
-for which there is no such text is refused. It refuses to know where the text goes.
+The texts mean to SQLite what the values mean to Python, for any content. A value for which
+there is no such text is refused. This module does not know where the text goes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def sql_value(value: Any) -> str | int | float:
 
 
 def quoted_name(name: str) -> str:
-    """A table's or column's name as it is written in SQL, whatever is in it.
+    """A table's or column's name as it is written in SQL, for any content.
 
     :raises trough.errors.BadRequest: it holds a NUL, which no name can
     """

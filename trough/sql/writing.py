@@ -1,12 +1,12 @@
 """Writes to one segment, many in one commit.
 
 Writes that wait while an earlier commit is being flushed to disk share the next one. Each
-is atomic for itself, in a savepoint of its own: one that fails leaves nothing, and the
-others nothing of their fate. When SQLite takes back the whole transaction because of one
-of them, the others are run again without it. A write counts as done when the commit that
-holds it is on disk, and not before.
+is atomic, in its own savepoint: a write that fails leaves nothing behind and does not affect
+the others. When SQLite rolls back the whole transaction because of one of them, the others run
+again without it. A write counts as done when the commit that holds it is on disk, and not
+before.
 
-Refuses to know: who waits for it.
+This module does not know who waits for a write.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _SPARE = 32 << 20
 
 
 class Write:
-    """SQL that is to be applied as a whole, and what became of it.
+    """SQL that is to be applied as a whole, and its outcome.
 
-    :param number: by which whoever waits knows it
+    :param number: by which its caller knows it
     :param deadline: by :func:`time.monotonic`
     :param place: in the table of writes that were begun
     :param seconds: that it may run from when its turn has come
@@ -104,7 +104,7 @@ class Quota:
             handle.page_limit = limit
 
     def explain(self, error: errors.TroughError, path: str) -> errors.TroughError:
-        """Tell a full segment from a full disk, for which SQLite has one error."""
+        """Distinguish a full segment from a full disk, for which SQLite has one error."""
         if not (isinstance(error, errors.DiskFull) and (self._growth or self._size)):
             return error
         disk = os.statvfs(Path(path).parent)
@@ -122,7 +122,7 @@ class Writer:
     """Applies writes; one of a process.
 
     :param handles: connections that can write
-    :param running: told which write runs from now on, or None, so that its deadline and
+    :param running: called with the write that runs from now on, or None, so that its deadline and
         its cancellation can interrupt it
     :param quota: how much a segment may grow
     """

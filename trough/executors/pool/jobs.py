@@ -23,7 +23,7 @@ _log = Logger()
 class Target:
     """A local file that can be queried.
 
-    :ivar generation: another number whenever the file behind the path is another one;
+    :ivar generation: changes whenever the file behind the path is another one;
         executors then drop what they keep of it
     :ivar writable: in WAL mode, and being written; else it never changes, and is opened so
     """

@@ -1,8 +1,8 @@
 """Queries as the front keeps them: a job, and the parts it is split into.
 
-A part is what one executor was given of a job. The job counts, and knows which of its
-segments are still to be answered when an executor dies or has to be relieved of what it
-has not begun; it refuses to know how executors are chosen.
+A part is the share of a job that one executor has. The job counts its segments. It knows which
+are still to be answered when an executor dies, or when work that an executor has not begun moves
+elsewhere. It does not know how executors are chosen.
 """
 
 from __future__ import annotations

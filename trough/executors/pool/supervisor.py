@@ -1,7 +1,7 @@
 """What the pool does about executors that die, or that are held up.
 
-A look at them is due every so often while anything is under way, and costs next to
-nothing: what each is doing stands in memory that it shares with the front.
+The supervisor checks all executors at intervals while any work is under way. A check costs
+little: each executor records what it runs in memory that it shares with the front.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TOO_SOON = 1.0
 
 
 class Supervisor:
-    """Looks after executors.
+    """Watches executors.
 
     :param executors: gives all of them
     """
@@ -62,11 +62,11 @@ class Supervisor:
         self._stopped = False
 
     def start(self) -> None:
-        """Begin to look after executors."""
+        """Begin to watch executors."""
         self._stopped = False
 
     def stop(self) -> None:
-        """Start no executor any more, and look at none."""
+        """Start no executor any more, and watch none."""
         self._stopped = True
         for call in (self._next_look, *self._restarts):
             if call is not None and call.active():
@@ -120,9 +120,9 @@ class Supervisor:
             self._look_after(_IDLE_LOOK)
 
     def _end_what_is_overdue(self, executor: ExecutorProcess, now: float) -> None:
-        """Answer for an executor that did not heed a deadline, and kill it if it is stuck.
+        """Answer for an executor that missed a deadline, and kill it if it is stuck.
 
-        An executor ends what is at its deadline by itself, also what waits for its turn.
+        An executor itself ends work at its deadline, and also work that waits for its turn.
         """
         if executor.has_outrun_its_time(now - _GRACE):
             self._kill(executor, "its time limit")
@@ -138,7 +138,7 @@ class Supervisor:
         executor.end_overdue_writes(now - _GRACE)
 
     def _end_what_nobody_wants(self, executor: ExecutorProcess, now: float) -> None:
-        """Kill an executor that goes on with what was cancelled."""
+        """Kill an executor that goes on with cancelled work."""
         if executor.running and now - executor.unwanted_since > _GRACE:
             self._kill(executor, "a cancellation")
 

@@ -187,7 +187,7 @@ class _Task:
 
     :ivar is_slow: it has used up its first slice
     :ivar may_die: no process has died with it, other than at its budget; it is not to blame for
-        what somebody else kills
+        a kill from outside
     """
 
     may_die = True
