@@ -26,7 +26,7 @@ from twisted.internet.defer import CancelledError, DeferredSemaphore
 LONG_AFTER = 3.0
 
 #: Seconds after which a turn counts as one that needs much, without a report. Longer than
-#: anybody's patience with a reader.
+#: the patience with any reader.
 MUCH_AFTER = 60.0
 
 
@@ -90,7 +90,7 @@ class AdmissionQueue:
         return turn.is_long
 
     def needs_much(self, turn: Slot) -> None:
-        """Take note that a turn is not over soon."""
+        """Record that a turn will not end soon."""
         if not self.lengthen(turn) and self._most_long:
             self._overdue[turn] = None
             self._look()
@@ -127,7 +127,7 @@ class AdmissionQueue:
 
     @property
     def _is_wanted(self) -> bool:
-        """Whether somebody waits for a turn for whom none is being given back."""
+        """Whether more callers wait for a turn than turns are being given back."""
         return len(self._free.waiting) > len(self._leaving)
 
     def _sleeper(self) -> Slot | None:

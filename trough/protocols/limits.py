@@ -11,7 +11,7 @@ import re
 
 from trough import errors
 
-#: Segments that one request may name. More are meant by a pattern.
+#: Segments that one request may name. A pattern selects more.
 MAX_IDS = 131_072
 
 #: Values for one statement: the most that SQLite takes unless it was built for more.

@@ -35,7 +35,7 @@ _BROWSERS = (
     "access-control-request-method",
 )
 
-#: What of a request makes it worth to look whether a browser sent it.
+#: Headers that make it worth checking whether a browser sent the request.
 _TELLING = frozenset(name.encode() for name in (*_BROWSERS, "user-agent"))
 
 #: What a form can send without asking first. ``curl -d`` names the first as well.

@@ -59,10 +59,10 @@ class Answered:
 class HttpClient:
     """Kept connections to any number of HTTP servers.
 
-    Only servers of the original system are asked so, which know no tokens. None is shown: the
-    addresses come from the registry, which others may write.
+    Only servers of the original system get such requests; they do not use tokens. No token is
+    sent: the addresses come from the registry, which others may write.
 
-    :param tls: whom to believe; None: the CAs of the system
+    :param tls: the CAs to trust; None: the CAs of the system
     """
 
     def __init__(self, reactor: Any, tls: ClientTls | None = None) -> None:

@@ -1,9 +1,9 @@
 """How a process proves over HTTP that it has a token, without sending the token.
 
-The address to ask often comes from a row of the registry, which somebody else may have written:
-a listener there once collected the token. So the process proves the token for that one
-address, and the server there gives it a *ticket*, which is good for some minutes at that server.
-A listener at another address can do nothing with the proof. See :mod:`trough.access.tokens`.
+The address often comes from a row of the registry, which another party may have written: a
+listener there once collected the token. So the process proves the token for that one address. The
+server there gives it a *ticket*, which is valid for some minutes at that server. A listener at
+another address cannot use the proof. See :mod:`trough.access.tokens`.
 """
 
 from __future__ import annotations

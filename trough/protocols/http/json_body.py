@@ -1,6 +1,6 @@
 """Bodies of requests that are JSON: what is in them, and what is wrong with them.
 
-It promises that what it gives can be written as UTF-8, and so be stored and passed on.
+All values that it returns can be written as UTF-8, and so be stored and passed on.
 """
 
 from __future__ import annotations

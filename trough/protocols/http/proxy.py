@@ -1,8 +1,7 @@
 """Passes a read, or a write, on to the worker that can answer it, streaming both ways.
 
-The client reads, the other worker sends: each is made to wait for the other by pausing
-the connection between us and the worker. A response that breaks off over there breaks off
-here.
+The client reads, the other worker sends. Each waits for the other: this worker pauses the
+connection to the other one. A response that breaks off there breaks off here.
 """
 
 from __future__ import annotations
@@ -105,9 +104,9 @@ class Proxy:
     ) -> None:
         """Send `request` to `url`, and its answer to the client.
 
-        :param seconds: that the query may take over there
-        :param refusable: whether somebody else can be asked where this one cannot answer
-        :raises Refused: so it is, and it cannot; it is not the client's fault
+        :param seconds: that the query may take on the other worker
+        :param refusable: whether the request can be answered elsewhere, where this one cannot
+        :raises Refused: `refusable` is set, and it cannot answer; it is not the client's fault
         :raises NoConnection: the other worker cannot be connected to, or is silent
         :raises trough.errors.Moved: it has the segment no more, or not yet
         :raises trough.errors.Unavailable: it broke off

@@ -93,7 +93,7 @@ CLIENT_HEADER = b"x-trough-client"
 #: The scheme of ``Authorization`` in which a proof is sent: a token's id, challenge, and proof.
 PROOF = "Trough-Proof"
 
-#: Names the trace that a request belongs to, as the W3C has it.
+#: Names the trace of a request, in the format of the W3C.
 TRACE_HEADER = b"traceparent"
 _TRACE = re.compile(
     r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
@@ -123,11 +123,11 @@ class Request(server.Request):
     channel: Any
     content: BytesIO
     site: Site
-    #: What the client may do, once that was looked at.
+    #: What the client may do, once that was checked.
     grant: Grant | None = None
     #: Further keys of the request's entry in the audit log, where it has one.
     about: dict[str, object] | None = None
-    #: Ends what goes on for the request, which then answers with the error that comes of it.
+    #: Ends the work for the request, which then answers with the resulting error.
     cancel_work: Callable[[], object] | None = None
     #: Called when the client is gone before the end of the answer.
     when_gone: Callable[[], object] | None = None
@@ -222,7 +222,7 @@ class Request(server.Request):
 
     def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)
-        # Before a request is whole, no site knows of it.
+        # The site does not have a request before it is whole.
         if self.site is not None:
             self.site.ended(self, lost=True)
         gone, self.when_gone = self.when_gone, None
@@ -291,7 +291,7 @@ class Channel(IdleTimer, http.HTTPChannel):
     _peer: Any = None
     #: Whether there is nothing of a request here, and Twisted's parser waits for a first line.
     _between = True
-    #: Hands bytes to the kernel, while the transport is known to hold nothing that would have
+    #: Passes bytes to the kernel, while the transport is known to hold nothing that would have
     #: to leave before them.
     _write_some: Callable[[bytes], Any] | None = None
     _peer_ended = False
@@ -442,7 +442,7 @@ class Channel(IdleTimer, http.HTTPChannel):
 
     def _go_on_or_close(self) -> None:
         if self._handlingRequest:
-            # Most are answered before anybody has to be looked for.
+            # Most are answered before the client has to be looked for.
             self.setTimeout(LOOKS if self._takes_interim_answers() else UNSURE)
         else:
             self.loseConnection()
@@ -453,7 +453,7 @@ class Channel(IdleTimer, http.HTTPChannel):
         elif not self._peer_ended:
             super().timeoutConnection()
         elif self.requests[0].startedWriting:
-            self.setTimeout(UNSURE)  # whether anybody is there, sending finds out
+            self.setTimeout(UNSURE)  # sending finds out whether the client is there
         elif self._takes_interim_answers():
             # The second one fails if the client was not there to take the first.
             self.write(_IS_THERE)

@@ -23,7 +23,7 @@ from trough.util.slices import SLICE, in_slices
 
 
 class Selection(NamedTuple):
-    """Which segments are meant: those named, or those whose id `pattern` is found in.
+    """The segments of a request: those named, or those whose id `pattern` is found in.
 
     :ivar segments: each once, in the order of the request; a long list as it came, for
         :func:`checked_ids`
@@ -325,7 +325,7 @@ def _checked(named: Sequence[Any], read: Callable[[Any], str] = segment_of_word)
 async def checked_ids(
     segments: Sequence[Any], read: Callable[[Any], str] = segment_of_word
 ) -> tuple[str, ...]:
-    """The segments of a request as :class:`Selection` promises them, however many they are.
+    """The segments of a request in the form of :class:`Selection`, for any number of them.
 
     :param read: makes an id of what stands in the request
     :raises trough.errors.BadSegmentId: one of them is none

@@ -220,7 +220,7 @@ class LineConnection(Protocol):
         self._watch = self._clock.callLater(self._silence, self._check_silence)
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand lines to whom they belong."""
+        """Pass lines to the calls that they belong to."""
         self._heard = True
         try:
             self._parser.receive_data(data)
@@ -378,7 +378,7 @@ _IGNORED = b"-"
 
 
 def _nothing() -> None:
-    """What piles up is bounded by who asks."""
+    """The caller bounds what waits to be sent."""
 
 
 class _Connections(Factory):

@@ -39,7 +39,7 @@ class PendingRequest(Protocol):
         """
 
     def broken(self, error: Exception) -> None:
-        """`line` raised this; further lines will not be handed over."""
+        """`line` raised this; it gets no further lines."""
 
 
 class Asker(Protocol):
@@ -183,7 +183,7 @@ class Command:
 
 
 class Raw:
-    """A request whose answer is handed over as it came: for measuring."""
+    """A request whose answer is passed on unparsed: for measuring."""
 
     __slots__ = ("line",)
 

@@ -65,7 +65,7 @@ class Summary:
 
 
 def deliver(listener: QueryListener, word: bytes, rest: bytes) -> None:
-    """Hand a line of an answer, any but the last one, to the listener.
+    """Pass a line of an answer, any but the last one, to the listener.
 
     :raises trough.errors.ProtocolError: it cannot be read
     """

@@ -241,7 +241,7 @@ class NotedReply(Reply):
         """
         self._subject |= more
 
-    # A write may end after its connection, so these note whether or not anybody listens.
+    # A write may end after its connection, so these write the entry even if the client is gone.
 
     def ok(self, document: object = None, /, **fields: object) -> None:
         self._note("ok")

@@ -61,7 +61,7 @@ class ServerLimits:
         and at four times as much it is not read from
     :ivar half_message: silence in the middle of a request
     :ivar idle: silence with nothing under way, or without taking any reply
-    :ivar linger: for a peer to read why it is thrown out
+    :ivar linger: for a peer to read why its connection is closed
     :ivar connections: of all peers
     """
 
@@ -181,9 +181,9 @@ class LineServer(Protocol):
             self.quit(None, format_error(self._requests.refusal))
 
     def cancel_all(self) -> None:
-        """Cancel what is under way, for a shutdown; each request answers with what comes of it.
+        """Cancel what is under way, for a shutdown; each request answers with the result.
 
-        A peer that has all its answers, and BYE, and does not hang up, is hung up on.
+        If a peer has all its answers, and BYE, and does not close, its connection is closed.
         """
         if self._closing:
             self.transport.loseConnection()

@@ -59,7 +59,7 @@ class WriteBuffer:
         self._waiting: list[bytes] = []
         #: Bytes of those that wait for nothing but the end of the batch.
         self._kept = 0
-        # Hands bytes to the kernel; past a transport that encrypts they would be plain.
+        # Passes bytes to the kernel; past a transport that encrypts they would be plain.
         self._write_some: Callable[[bytes], Any] | None = (
             None if encrypts(transport) else getattr(transport, "writeSomeData", None)
         )
@@ -91,7 +91,7 @@ class WriteBuffer:
             self._hand_over()
 
     def close(self) -> None:
-        """Hand over everything; nothing may be sent afterwards."""
+        """Pass everything to the transport; nothing may be sent afterwards."""
         self._hand_over()
         self._transport.unregisterProducer()
 
