@@ -1,9 +1,8 @@
 """One tree of errors.
 
-Each leaf is something that a caller would do differently about, and owns the two
-ways in which it is told: ``code``, the word of the line protocol, and ``status``,
-the HTTP status. A message names what was wrong and which; ``hint`` says what to
-do about it. Nothing in here knows a transport.
+Callers handle each leaf in a different way. A leaf owns its two wire forms: ``code``, the word of
+the line protocol, and ``status``, the HTTP status. A message names the fault and its object;
+``hint`` is the advice. No class here knows a transport.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class TroughError(Exception):
 
 
 class BadRequest(TroughError):
-    """The request is malformed, or says something that cannot be meant."""
+    """The request is malformed, or makes no sense."""
 
     code = "bad-request"
     status = 400
@@ -69,7 +68,7 @@ class ColdSegment(BadRequest):
 
 
 def cold_segment(segment: str) -> ColdSegment:
-    """The refusal of whatever would write a cold segment."""
+    """The refusal of a request that would write a cold segment."""
     return ColdSegment(f"segment {segment} belongs to the cold tier, which is never writable")
 
 
@@ -272,7 +271,7 @@ BY_CODE: dict[str, type[TroughError]] = {cls.code: cls for cls in _leaves(Trough
 
 
 def from_code(code: str, message: str) -> TroughError:
-    """The error that a peer told us of.
+    """The error that a peer reported.
 
     :param code: a wire code; one that this version does not know becomes a
         plain :class:`TroughError`

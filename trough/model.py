@@ -1,9 +1,8 @@
-"""The words of Trough as values: what the parts tell each other.
+"""The terms of Trough as values, which its parts exchange.
 
-Everything in here is frozen, compares by value and does no I/O. Times are seconds
-since the epoch by the clock of whoever wrote them down, sizes are bytes, and names
-are those of the design document. The rule for segment ids and worker names stands
-here, once, for all engines.
+Everything in here is frozen, compares by value and does no I/O. Times are seconds since the epoch
+by the writer's clock, sizes are bytes, and names are those of the design document. This module has
+the one rule for segment ids and worker names, for all engines.
 """
 
 from __future__ import annotations
@@ -193,24 +192,24 @@ class CanonicalCopy:
 
     @property
     def version(self) -> tuple[int, int]:
-        """What tells two versions apart, the later one being greater."""
+        """What distinguishes two versions; the later one is greater."""
         return (self.modified, self.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker as its own row tells it: one row, renewed every beat.
+    """A worker as in its own row: one row, renewed every beat.
 
     :ivar identity: random, kept in the worker's data directory; two processes with
         one name and different identities are two machines configured alike
-    :ivar line: ``host:port`` of the line protocol, with :data:`TLS_LINE` in front where it
-        speaks TLS; empty for a worker of the original system, which speaks HTTP alone
+    :ivar line: ``host:port`` of the line protocol, with :data:`TLS_LINE` in front if it
+        uses TLS; empty for a worker of the original system, which serves HTTP only
     :ivar read_url: base URL for reads, ``http://host:port/``; likewise the others
     :ivar capacity: bytes that the worker offers for copies in all
     :ivar load: requests under way and runnable processes, in any unit that is the
         same on all workers; smaller is better
     :ivar ttl: seconds after which a row that was not renewed counts as dead
-    :ivar trouble: what an operator has to look at, and where the guide speaks of it; empty: nothing
+    :ivar trouble: what an operator has to look at, and where the guide describes it; empty: nothing
     :ivar unpromoted: segments that it writes with writes that are in no canonical copy
     :ivar unpromoted_bytes: that the files of these take
     :ivar unpromoted_since: since when the oldest of these writes waits, in seconds since the epoch;
@@ -237,12 +236,12 @@ class Worker:
     unpromoted_since: float = 0.0
 
 
-#: In front of an address of the line protocol where TLS is spoken.
+#: In front of an address of the line protocol that uses TLS.
 TLS_LINE = "tls://"
 
 
 def line_host_and_port(address: str) -> tuple[str, int, bool]:
-    """Host, port, and whether TLS is spoken, of an address such as ``tls://host:6440``.
+    """Host, port, and whether TLS is used, of an address such as ``tls://host:6440``.
 
     :raises ValueError: it is not one
     """
@@ -354,11 +353,11 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """Whether the segments that the store tells of are all that there are.
+    """Whether the store lists all existing segments.
 
     :ivar known: each segment that the leader saw in canonical storage is assigned, or is
         among those that no worker can take at present
-    :ivar change: grows whenever a leader says anything else
+    :ivar change: grows whenever a leader reports anything else
     """
 
     known: bool = False

@@ -1,9 +1,8 @@
 """Puts a worker, a sync server, or both together from settings.
 
-The only place that names concrete stores. Everything here builds and returns; whatever
-touches the network or starts a process does so when its service starts. What is listed
-first in a stack starts first and stops last: listeners stop before what serves them,
-and threads last.
+Only this module names concrete stores. Everything here builds and returns. A part that uses the
+network or starts a process does so when its service starts. The first entry of a stack starts first
+and stops last: listeners stop before what serves them, and threads last.
 """
 
 from __future__ import annotations
@@ -154,7 +153,7 @@ def build_node(settings: Settings, reactor: Any, example: bool = False) -> servi
 
 
 def _announce(role: str, settings: Settings, more: str = "") -> None:
-    # Whoever mistyped a server's name sees it here, and not after the first time limit.
+    # A mistyped server name shows up here, and not after the first time limit.
     _log.info(
         "{role} {node} starts: Trough {version}, metadata {metadata}, storage {storage}{more}",
         role=role,
@@ -213,7 +212,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     StopHook(encoders.close).setServiceParent(stack)
     peer_tls = ClientTls(settings.tls, reactor, peers=True)
     if settings.tls.insists:
-        peer_tls.context()  # whatever cannot be used is found out now
+        peer_tls.context()  # unusable TLS settings are found out now
     return _Common(
         settings,
         reactor,
@@ -233,7 +232,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
 
 
 def _server_tls(settings: Settings, reactor: Any) -> ServerTls | None:
-    """For all listeners; None where they speak no TLS, and OpenSSL is not loaded."""
+    """For all listeners; None if they use no TLS, and OpenSSL is not loaded."""
     if not settings.tls.serves:
         return None
     from trough.protocols.tls_listener import ServerTls
@@ -314,7 +313,7 @@ def _add_worker(common: _Common) -> LocalSyncController:
     for child in (data, catalogue_thread, pool, controller):
         child.setServiceParent(stack)
     _listen_as_worker(common, controller, queries)
-    # Last, and so the first to stop: nobody should still be sent here once ports are closed.
+    # Last, and so the first to stop: no client may be sent here once ports are closed.
     StopHook(controller.sign_off).setServiceParent(stack)
     return controller
 
@@ -562,7 +561,7 @@ def _listen_line(
     _listen(common, key, factory, _PLAIN_LINE)
 
 
-#: What a peer is answered that speaks no TLS where TLS is spoken.
+#: The answer to a peer without TLS on a port with TLS.
 _PLAIN_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nX-Trough-Error: bad-request\r\n"
     b"Content-Type: text/plain; charset=utf-8\r\n\r\n"
@@ -572,7 +571,7 @@ _PLAIN_LINE = b"* BYE bad-request this port speaks TLS (connect with TLS)\n"
 
 
 def _listen(common: _Common, key: str, factory: IProtocolFactory, plain_answer: bytes) -> None:
-    """:param plain_answer: to a peer that speaks no TLS, where this process does"""
+    """:param plain_answer: to a peer without TLS, if this process uses TLS"""
     address, port = common.settings.bind_address, getattr(common.settings, key.lower())
     common.gate.serve(f"{common.settings.url_host}:{port}")
     kind = "tcp6" if ":" in address else "tcp"

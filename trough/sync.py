@@ -1,10 +1,9 @@
 """MasterSyncController: what a sync server does for its clients, and the election.
 
-Three or more sync servers stand for election; the one that leads plans where copies go
-(:mod:`trough.leader.term`). Orders of clients are not the leader's privilege: what has to
-happen once (taking a write lock, above all) is a conditional change in the metadata
-store, so that every sync server carries orders out by itself and no client needs to know
-who leads.
+Three or more sync servers stand for election; the leader plans where copies go
+(:mod:`trough.leader.term`). Every sync server carries out requests of clients by itself, and no
+client needs to know the leader. This is safe because each action that must happen once, above all
+taking a write lock, is a conditional change in the metadata store.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _REFUSED = "provisionings refused"
 #: A bit less than the seconds that existing clients wait for provisioning.
 PROVISION_TIMEOUT = 590.0
 
-#: Seconds for the leader to say what it knows.
+#: Seconds for the leader to report what it knows.
 LEADER_TIMEOUT = 5.0
 
 #: Seconds without the metadata store that make no server unready, however short its lease.
@@ -86,10 +85,10 @@ class MasterSyncController(service.MultiService):
 
     @property
     def ready(self) -> bool:
-        """Whether this server knows who leads, and so can serve.
+        """Whether this server knows the leader, and so can serve.
 
-        What the metadata store said of that holds for as long as a lease, and no longer;
-        a hiccup of the store is not told.
+        The metadata store's last answer is valid for as long as a lease, and no longer. A short
+        failure of the store makes no difference.
         """
         heard = self._clock.seconds() - self._heard
         return self.leader is not None and heard <= max(self.myself.ttl, HICCUP)
@@ -300,9 +299,9 @@ class MasterSyncController(service.MultiService):
         await self._peers.call("POST", f"{holder.manager_url}provision/undo", body)
 
     async def _holder(self, segment: str) -> Worker:
-        """Who writes a segment.
+        """The worker that writes a segment.
 
-        :raises trough.errors.NoWriteLock: nobody does
+        :raises trough.errors.NoWriteLock: there is none
         """
         holder = await self._holders.holder_of(check_segment_id(segment))
         if holder is None:
@@ -316,8 +315,7 @@ class MasterSyncController(service.MultiService):
     async def promote(self, segment: str) -> dict[str, Any]:
         """Have the lock's holder publish the segment's state as its canonical copy.
 
-        A segment that nobody writes has nothing to be promoted: its canonical copy is
-        the answer.
+        A segment without a writer has nothing to promote: its canonical copy is the answer.
 
         :raises trough.errors.NoSuchSegment: it is neither written nor in storage
         :raises trough.errors.ColdSegment: it is in the cold tier
@@ -347,7 +345,7 @@ class MasterSyncController(service.MultiService):
 
         See :meth:`trough.worker.reverting.Reverting.revert`.
 
-        :raises trough.errors.NoWriteLock: nobody writes it, so it is in that state
+        :raises trough.errors.NoWriteLock: no worker writes it, so it is in that state
         """
         holder = await self._holder(segment)
         body = {"segment": segment, "preview": preview}
@@ -371,14 +369,14 @@ class MasterSyncController(service.MultiService):
         files = [copy for copy in found if copy is not None]
         if not files and not copies and not assigned:
             raise errors.NoSuchSegment(f"segment {segment} is nowhere")
-        # The canonical copy first: whatever comes to a stop after this is finished by the
-        # leader and the workers, who find the segment gone. Of several files the one that
-        # counts comes last, or the leader would find the segment in another one.
+        # The canonical copy first: after a failure from here on, the leader and the workers
+        # find the segment gone and finish the deletion. Of several files the latest
+        # version comes last, or the leader would find the segment in another one.
         for copy in sorted(files, key=lambda copy: copy.version):
-            # To look for them may have taken seconds, and somebody may have promoted since.
+            # The search may have taken seconds, and a promotion may have happened since.
             await self._check_unlocked(segment, "it was provisioned while it was to be deleted")
             await self.storage.delete(copy)
-        # One who writes it by now has it still, and is found by what he published.
+        # A worker that writes it by now still has it, and is found by what it published.
         await self.metadata.forget_segment(segment)
         holding = {copy.node for copy in copies} | {row.node for row in assigned}
         await self._delete_on(segment, holding)

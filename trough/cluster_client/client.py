@@ -1,12 +1,12 @@
-"""The Twisted client: a whole Trough, asked as if it were one server.
+"""The Twisted client: queries a whole Trough as if it were one server.
 
-It finds segments through the metadata store, keeps connections to the workers and the
-sync server that leads, and speaks the line protocol with them; with workers and sync
-servers of the original system, HTTP. Callers name segments and never workers.
+The client finds segments through the metadata store. It keeps connections to the workers and to
+the sync server that leads. It uses the line protocol, and HTTP for workers and sync servers of the
+original system. Callers name segments and never workers.
 
-It promises that a read follows its segments wherever they are (see
-:mod:`trough.cluster_client.fan_out`), and that a write is repeated only when it is certain
-that it was not carried out; :class:`trough.errors.OutcomeUnknown` says that it may have been.
+A read follows its segments from worker to worker (see :mod:`trough.cluster_client.fan_out`). The
+client repeats a write only when it is certain that the write was not carried out. It raises
+:class:`trough.errors.OutcomeUnknown` if the write may have been carried out.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ FAILOVER_PAUSE = 0.5
 MAX_HOLDERS = 100_000
 
 # A write refused in one of these ways was not carried out, and another worker, or the
-# same one provisioned anew, would take it.
+# same one after provisioning again, would take it.
 _HOLDER_IS_ELSEWHERE = (errors.NoWriteLock, errors.Moved, errors.Fenced, errors.NoSuchSegment)
 
 
@@ -66,8 +66,8 @@ class Cluster:
     """All workers and sync servers that a metadata store knows.
 
     :param metadata: opened and closed by this
-    :param credential: to prove where servers ask for it
-    :param tls: whom to believe; None: the CAs of the system
+    :param credential: to present if a server asks for it
+    :param tls: whom to trust; None: the CAs of the system
     :param gather_memory: bytes that SQLite may use in the process of each GATHER; None: as
         :mod:`trough.cluster_client.gather_process` has it
     :param kept_answers: bytes of answers of GATHERs that are kept, 0 for none; None: as
@@ -133,7 +133,7 @@ class Cluster:
         await self.metadata.open()
 
     async def close(self) -> None:
-        """Let go of all connections; what is under way fails. Idempotent."""
+        """Close all connections; requests under way fail. Idempotent."""
         self._closed = True
         if self._made_gathers is not None:
             await self._made_gathers.close()
@@ -156,16 +156,16 @@ class Cluster:
         over: WorkerClientFactory | None = None,
         keep: bool = False,
     ) -> FanOut:
-        """Ask one query of each of these segments.
+        """Send one query to each of these segments.
 
         :param segments: any number; one named twice is asked once
         :param parameters: for the places of the statement
-        :param listener: told what is found, as it is found
+        :param listener: receives what is found, as it is found
         :param seconds: the deadline, or None for each worker's own
         :param rows: most rows of one segment, or None
-        :param over: connections to ask over; None: those that all queries share, so that
-            one which is paused has the others wait as well
-        :param keep: whether workers may keep the answers, and answer from what they kept
+        :param over: connections to use; None: those that all queries share, so that a
+            paused query makes the others wait as well
+        :param keep: whether workers may keep the answers, and answer from kept ones
         :return: the query under way: ``done``, ``tally``, ``cancel()``, ``pause()``,
             ``resume()``
         :raises trough.errors.BadSegmentId: one of `segments` cannot be a segment's id
@@ -240,10 +240,10 @@ class Cluster:
         return await self._routes.unserved(segments)
 
     async def unchanged(self, place: WorkerAddress, word: str) -> dict[str, str] | None:
-        """Whether a worker would answer a QUERY as it did when it gave this word.
+        """Whether a worker would answer a QUERY as it did when it sent this word.
 
         :return: the marks that its answers would carry now, by segment; None: it would not
-        :raises trough.errors.TroughError: it does not say
+        :raises trough.errors.TroughError: the worker does not answer that
         """
         connection = await self._links.to(place.line)
         answer = await connection.command("UNCHANGED", word)
@@ -269,10 +269,10 @@ class Cluster:
         seconds: float | None = None,
     ) -> int:
         """Run SQL that changes a segment, in one transaction, on the worker that holds
-        its write lock; provisions it where nobody does.
+        its write lock. Provisions the segment if no worker holds the lock.
 
-        :param schema: what a segment that is new is created from
-        :return: how many rows changed; 0 where the worker cannot say
+        :param schema: what a new segment is created from
+        :return: how many rows changed; 0 if the worker does not know
         :raises trough.errors.OutcomeUnknown: it may have happened or not
         :raises trough.errors.TroughError: it did not happen
         """
@@ -348,11 +348,11 @@ class Cluster:
         )
 
     async def revert(self, segment: str, preview: bool = False) -> dict[str, Any]:
-        """Return a written segment to its last promoted state; what is given up is kept aside.
+        """Return a written segment to its last promoted state; discarded writes are kept aside.
 
-        :param preview: change nothing, and only say what would be given up
+        :param preview: change nothing, and only return what would be discarded
         :return: see :meth:`trough.worker.reverting.Reverting.revert`
-        :raises trough.errors.NoWriteLock: nobody writes it
+        :raises trough.errors.NoWriteLock: no worker writes it
         """
         check_segment_id(segment)
         if not preview:
@@ -364,7 +364,7 @@ class Cluster:
         )
 
     async def delete(self, segment: str) -> None:
-        """Delete a segment everywhere, for ever.
+        """Delete a segment everywhere, permanently.
 
         :raises trough.errors.NotFound: it is nowhere
         :raises trough.errors.LockHeld: it has a write lock
@@ -410,7 +410,7 @@ class Cluster:
     async def worker_status(self, node: str) -> dict[str, Any]:
         """What one worker holds and does.
 
-        :raises trough.errors.NotFound: no live worker of this name speaks the line protocol
+        :raises trough.errors.NotFound: no live worker of this name uses the line protocol
         """
         worker = await self._routes.worker(node)
         if worker is None:
@@ -471,7 +471,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """Who writes a segment, and where over HTTP: rows of original workers do not say."""
+    """The worker that writes a segment, and its HTTP URL: rows of original workers lack it."""
 
     node: str
     url: str
@@ -486,6 +486,6 @@ class _LeaderAway(Exception):
 
 
 def _may_go_elsewhere(error: errors.TroughError) -> bool:
-    """Whether a write that failed so is worth provisioning anew for."""
+    """Whether a write that failed so is worth provisioning again for."""
     final = (errors.DeadlineExceeded, errors.DiskFull, errors.Cancelled)
     return not isinstance(error, final)

@@ -1,10 +1,9 @@
 """Kept connections to servers of the line protocol, one to each address.
 
-A connection is opened when it is first asked for, shared by all who ask, and opened anew
-when it was lost. An address that did not answer is not tried again for a moment, so that
-a thousand queries for a dead worker's segments cost one attempt. It refuses to know what
-is asked, and keeps nothing alive by itself: a lost connection is found out by whoever
-uses it.
+The pool opens a connection at its first use, shares it between all callers, and opens it again
+after a loss. For a moment it does not retry an address that did not answer. So a thousand queries
+for a dead worker's segments cost one attempt. The pool does not know the requests, and sends no
+keepalives: the next user of a lost connection detects the loss.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ RETRY_SECONDS = 1.0
 class ConnectionPool:
     """Connections by address.
 
-    :param credential: to prove where a server asks for it
-    :param tls: whom to believe; None: the CAs of the system
+    :param credential: to present if a server asks for it
+    :param tls: whom to trust; None: the CAs of the system
     """
 
     def __init__(
@@ -46,9 +45,9 @@ class ConnectionPool:
         self._closed = False
 
     async def to(self, address: str) -> LineConnection:
-        """The connection to ``host:port`` or ``tls://host:port``, ready to be asked.
+        """The connection to ``host:port`` or ``tls://host:port``, ready for requests.
 
-        :raises trough.errors.Unavailable: nobody answers there
+        :raises trough.errors.Unavailable: no server answers there
         :raises trough.errors.Unauthorized: the token is missing or wrong
         """
         if self._closed:
@@ -75,7 +74,7 @@ class ConnectionPool:
             return waiting
         waiters = self._opening[address] = [waiting]
         opening = Deferred.fromCoroutine(self._connect(address))
-        # Whoever waits may give up; the connection is for all.
+        # One caller may stop waiting; the connection is for all.
         opening.addBoth(self._tell, waiters)
         return waiting
 

@@ -1,9 +1,9 @@
 """Which segments there are, whether or not they can be read now.
 
-A pattern means every segment that exists in which it is found: those that are assigned,
-locked, or in canonical storage. That these are all is for the leader to say, who looks
-through canonical storage; before it has, or while new segments are being assigned, the set
-is not known, and whoever needs all of them is told so.
+A pattern stands for every existing segment whose id it matches: those that are assigned, locked,
+or in canonical storage. Only the leader knows whether these are all, because it scans canonical
+storage. Before the scan, or while new segments are being assigned, the set is not known. A caller
+that needs all segments then gets an error.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from trough import errors
 from trough.metadata import Metadata
 from trough.model import Inventory
 
-#: In an answer's list of missing segments, stands for those that nobody knows of. No
-#: segment can be called so.
+#: In an answer's list of missing segments, stands for the unknown ones. No segment can
+#: have this name.
 UNKNOWN = "*"
 
 
@@ -26,9 +26,9 @@ class SetUnknown(errors.Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class SegmentSet:
-    """The segments that a question is about.
+    """The segments that a query is about.
 
-    :ivar exist: they were found, and not named by whoever asked
+    :ivar exist: they were found, and not named by the caller
     :ivar unknown: why there may be more of them, or None
     """
 
@@ -49,7 +49,7 @@ async def existing(metadata: Metadata, pattern: str | None) -> AsyncIterator[lis
         async for page in pages:
             yield page
     finally:
-        # Whoever has enough must not leave the search running behind.
+        # A caller that stops early must not leave the search running.
         await pages.aclose()  # type: ignore[attr-defined]  # all stores' are generators
     after = await metadata.inventory()
     if before.known and before == after:
@@ -59,7 +59,7 @@ async def existing(metadata: Metadata, pattern: str | None) -> AsyncIterator[lis
 
 
 async def _original_leads(metadata: Metadata) -> bool:
-    """Whether the leader is of the original system, which never says what it looked at."""
+    """Whether the leader is of the original system, which does not report its scans."""
     leader = await metadata.leader()
     return leader is not None and not leader.line
 

@@ -1,13 +1,15 @@
-"""One query asked of many segments, wherever they are, as if it were one worker's.
+"""One query over many segments on many workers, as if one worker had them all.
 
-Each worker is asked once for all of its segments. What it cannot answer is asked of
-another: segments that moved, those of a worker that dies in the middle, copies found
-damaged. No row is told twice without a word. The first batch of each segment's rows is
-held back until the next or the end, which most answers never exceed, so that a short
-answer cut off leaves no trace; where rows were told already, the listener is told
-:meth:`~trough.cluster_client.interfaces.Listener.restarted`, and says whether it can forget them.
+Each worker gets one request for all of its segments. Another worker is asked for what it cannot
+answer: segments that moved, those of a worker that dies in the middle, copies found damaged.
 
-It refuses to know how segments are found and connections kept.
+The listener gets no row twice without notice. The first batch of each segment's rows is held back
+until the next batch or the end. Most answers have one batch only, so a short answer that is cut off
+leaves no trace. If the listener already has rows, it gets
+:meth:`~trough.cluster_client.interfaces.Listener.restarted`, and returns whether it can forget
+them.
+
+This module does not know how segments are found and connections kept.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ MAX_TRIES = 4
 #: Workers that one query asks at the same time.
 WORKERS_AT_ONCE = 64
 
-#: Batches held back, at most: those of the segments that wait longest are told. A batch
-#: is some 64 kB.
+#: Batches held back, at most: those of the segments that wait longest are passed on. A
+#: batch is some 64 kB.
 HELD_BATCHES = 256
 
 #: Seconds that segments to be asked again wait for others, to be asked for together.
@@ -91,11 +93,11 @@ class FanOut:
         self._again: dict[str, WorkerAddress | None] = {}
         self._timers: dict[str, Any] = {}
         # Of a segment, first only columns arrived, then they and a batch are held back,
-        # then the listener was told; it is in one of these at a time.
+        # then the listener got rows; it is in one of these at a time.
         self._columns: dict[str, tuple[str, ...]] = {}
         self._held: dict[str, tuple[tuple[str, ...], list[list[Value]]]] = {}
         self._told: set[str] = set()
-        # Marks that the listener was not told of.
+        # Marks that the listener has not received.
         self._marks: dict[str, str] = {}
         self._over = False
         self._asked_in_vain = False
@@ -106,12 +108,12 @@ class FanOut:
     # -- the caller's ----------------------------------------------------------
 
     def cancel(self) -> None:
-        """End the query on all workers. The listener hears nothing more. Idempotent."""
+        """End the query on all workers. The listener gets nothing more. Idempotent."""
         self._end(errors.Cancelled("cancelled by this client"))
 
     def pause(self) -> None:
-        """Have the listener left alone until `resume`, but for what it is being told right
-        now: workers are read no further, and so compute no further."""
+        """Pass nothing more to the listener until `resume`, except the call under way.
+        Answers of workers are not read meanwhile, and so the workers stop computing."""
         self.paused = True
         for errand in self._errands:
             errand.pause()
@@ -209,7 +211,7 @@ class FanOut:
             raise _too_late(question.seconds)
         return replace(question, seconds=left)
 
-    # -- what workers say ------------------------------------------------------
+    # -- answers of workers ----------------------------------------------------
 
     def state(self, segment: str, mark: str) -> None:
         """A segment's answer need not be its present state."""
@@ -298,7 +300,7 @@ class FanOut:
             return
         trouble = self._troubles.get(segment)
         if trouble is not None and trouble.error is not None and error.code == _NOWHERE:
-            # That there is no other copy explains less than what the last one said.
+            # That there is no other copy explains less than the last copy's error.
             error = trouble.error
         self.tally.failed[segment] = error
         self._listener.failed(segment, error)
@@ -358,7 +360,7 @@ class FanOut:
     def _guarded(self, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:  # raised by the listener: the caller's to hear
+        except Exception as error:  # raised by the listener: for the caller
             self._end(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -373,7 +375,7 @@ class FanOut:
 
 @dataclass(slots=True)
 class _FailureHistory:
-    """Where a segment was asked for in vain, and what was said there last."""
+    """The workers that failed for a segment, and the last error."""
 
     nodes: list[str] = field(default_factory=list)
     error: errors.TroughError | None = None

@@ -1,10 +1,10 @@
 """The Twisted client's GATHERs: their processes, their connections, and their end.
 
-Planning, merging and the final step run in processes. Each GATHER has one for itself while it
-goes on, and connections, as one whose rows are taken slowly stops reading from them. One that
-needs much processor time steps back behind the others. It promises that none is left half-done
-when the client is closed: those under way are cancelled, and their processes are gone. It
-refuses to know how a GATHER is answered; see :mod:`trough.gather`.
+Planning, merging and the final step run in processes. Each running GATHER has its own process. It
+also has its own connections, because a GATHER with a slow receiver stops reading from them. A
+GATHER that needs much processor time gets a lower priority than the others. When the client is
+closed, GATHERs under way are cancelled and their processes end. This module does not know how a
+GATHER is answered; see :mod:`trough.gather`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ AT_ONCE = 16
 _LOOKS = 8
 _PAUSE = 0.4
 
-# The same for copies of segments that nobody serves.
+# The same for copies of segments that no worker serves.
 _LOOKS_FOR_COPIES = 5
 _PAUSE_FOR_COPIES = 0.2
 
@@ -170,8 +170,8 @@ class Gathers:
             self._free.release()
 
     async def _wait_for_copies(self, segments: Sequence[str]) -> None:
-        """Wait a second for copies of segments that exist and are served by nobody: they may
-        be provisioned or brought just now."""
+        """Wait a second for copies of existing segments that no worker serves: a worker may
+        be provisioning or fetching them."""
         for _ in range(_LOOKS_FOR_COPIES):
             segments = await self._cluster.unserved(segments)
             if not segments:
@@ -211,11 +211,11 @@ class Gathers:
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """Ignore the call."""
 
 
 class _DedicatedConnections:
-    """The cluster, asked over connections of one's own."""
+    """The cluster, over dedicated connections."""
 
     def __init__(self, cluster: Cluster, workers: Workers) -> None:
         self._cluster = cluster

@@ -1,10 +1,10 @@
 """GATHER over the Twisted client.
 
-:func:`gather` asks the segments what a GATHER process wants asked, sends it what comes back,
-and hands on the answer as it takes shape. It knows no transport but the cluster's ``query``,
-and runs no SQL: planning, merging and the final step are the process's
-(:mod:`trough.gather.process`). It promises that the reactor never waits for that process, and
-that what is on its way to it is bounded: the workers pause while it has enough to do.
+:func:`gather` sends a GATHER process's requests to the segments and returns their answers to the
+process. It passes on the answer's rows as they arrive. Its only transport is the cluster's
+``query``. It runs no SQL: planning, merging and the final step run in the process
+(:mod:`trough.gather.process`). The reactor never waits for that process. Data on its way to the
+process is bounded by back-pressure: the workers pause while the process has enough to do.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ class GatherResult:
     """An answer.
 
     :ivar names: of its columns
-    :ivar rows: all of them, if nobody else received them
+    :ivar rows: all of them, unless a receiver got them
     :ivar missing: segments that failed, where that was allowed, and why
     :ivar stale: segments in the answer whose state need not be the present one, with their
         marks: ``last-promoted`` or ``unconfirmed``
     :ivar versions: the workers that were asked, with the words for the states that they
-        answered from, if the same question would be answered alike from these; else None
+        answered from, if the same query on these states gives the same answer; else None
     """
 
     names: tuple[str, ...] = ()
@@ -321,7 +321,7 @@ class _Running:
             self.rounds[-1].kept += stats.kept
         except errors.Cancelled:
             self._check()
-            # By us: the answer is whole, or the process itself will say what is wrong.
+            # By us: the answer is whole, or the process itself will report the error.
             if self._refusal is None and not self._satisfied:
                 raise
         if versions is None:
@@ -336,7 +336,7 @@ class _Running:
             self._cancel_calls()
             if self._handing_on is not None:
                 self._handing_on.cancel()
-            # Whatever it is doing, nothing else ends it for sure.
+            # Nothing else ends it for sure, in any state.
             self._process.abandon()
 
     def _cancel_unneeded(self) -> None:
@@ -404,7 +404,7 @@ class _Running:
         handing_on.addErrback(self._refused)
         if handing_on.called:
             self._handing_on = None
-        elif self._closed:  # by whoever was given the rows
+        elif self._closed:  # by the receiver of the rows
             handing_on.cancel()
         else:
             self._pause("reader", True)
@@ -447,10 +447,10 @@ class _Running:
             await self._pass([])
 
     def close(self) -> None:
-        """Let go of everything but the process."""
+        """Release everything except the process."""
         self._closed = True
         if self._late is not None and self._late.active():
             self._late.cancel()
         if self._handing_on is not None:
-            # Whoever takes its time to receive rows need not any more, and gets no others.
+            # A slow receiver of rows need not finish, and gets no others.
             self._handing_on.cancel()

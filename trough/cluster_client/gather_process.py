@@ -1,10 +1,9 @@
 """The parent's side of GATHER processes: :mod:`trough.gather.process`.
 
 A process answers one GATHER after the other. Planning, merging and the final step run there, so
-that nothing a user writes runs in the reactor's process. :class:`GatherProcesses` has a fork
-server make them, which takes some milliseconds, where starting Python and all modules takes half
-a second. It promises that a process which is let go of in the middle of its work is killed, and
-never used again.
+no text of a user runs in the reactor's process. :class:`GatherProcesses` has a fork server make the
+processes. That takes some milliseconds, while starting Python and all modules takes half a second.
+A process that is released in the middle of its work is killed, and never used again.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ HIGH_WATER, LOW_WATER = 2 << 20, 1 << 20
 #: Bytes after which events are sent without waiting for the end of the reactor's turn.
 _FRAME = 1 << 17
 
-#: Seconds that a process may take to let go of a session.
+#: Seconds that a process may take to close a session.
 _CLOSE_SECONDS = 0.5
 
 #: How much less processor time a process gets that needs much.
@@ -80,7 +79,7 @@ class GatherProcess:
         self.is_niced = False
         self.alive = True
         self.pid = 0
-        # A handle that means this process for ever, which its id does not.
+        # A handle that always means this process; its id may be reused.
         self._handle: int | None = None
         self._socket = ChildSocket(reactor, connection, self._received, self._lost)
         self._forget_listeners()
@@ -195,7 +194,7 @@ class GatherProcess:
         if not self.alive:
             return
         self._end()
-        # One that is just being made is killed as soon as it says which it is.
+        # A process that is just being made is killed as soon as its id arrives.
         if self._handle is not None:
             self._kill_now()
 
@@ -203,7 +202,7 @@ class GatherProcess:
         self.pid = pid
         try:
             self._handle = os.pidfd_open(pid)
-        except OSError:  # it has ended already; its socket says so, too
+        except OSError:  # it has ended already; its socket shows that, too
             return
         if not self.alive:
             self._kill_now()
@@ -317,7 +316,7 @@ class GatherProcesses:
             try:
                 socket.send_fds(self._server[1], [b"1"], [connection.fileno()])
                 return
-            except OSError as reason:  # somebody killed it
+            except OSError as reason:  # it was killed from outside
                 self._end_server()
                 if attempt == 2:
                     raise errors.Unavailable(f"no process can be started: {reason}") from reason
@@ -358,7 +357,7 @@ class GatherProcesses:
 
 
 def _nothing(*_: Any) -> None:
-    """Nobody listens."""
+    """Ignore the call."""
 
 
 def _died() -> errors.Unavailable:

@@ -1,6 +1,6 @@
-"""What is asked of many segments, who is told the answer, and who can be asked.
+"""A query over many segments, the listener for its answer, and the workers that answer.
 
-Values and interfaces; :mod:`trough.cluster_client.fan_out` is what happens between them.
+Values and interfaces; :mod:`trough.cluster_client.fan_out` connects them.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from trough.protocols.line.values import Parameters
 
 
 class Listener(QueryListener, Protocol):
-    """Is told what a query finds, segment by segment, in whatever order it is found.
+    """Receives what a query finds, segment by segment, in any order.
 
     As :class:`trough.protocols.line.pending_calls.QueryListener`, and:
     """
 
     def restarted(self, segment: str) -> bool:
-        """The rows of `segment` told so far are void, and would come again from the
+        """The rows of `segment` received so far are void, and would come again from the
         first one, `columns` included.
 
         :return: whether they were forgotten; if not, the segment fails

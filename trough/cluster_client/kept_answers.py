@@ -1,11 +1,12 @@
 """Whole answers of GATHERs, kept until a segment of theirs changes.
 
-Nothing tells this client of a change, so it asks. Each worker gave its part of an answer a word,
-and says whether each segment behind that word would still answer as it did
-(:mod:`trough.worker.kept_query`). Only if all workers say so is the kept answer given again; so it
-promises no less than asking the segments would. Marks of stale segments are the ones of now.
+This client gets no notice of changes, so it asks. Each worker gave its part of an answer a word.
+It answers whether each segment behind that word would still answer as before
+(:mod:`trough.worker.kept_query`). The kept answer is given again only if all workers confirm it. So
+it promises no less than a query of the segments would. Marks of stale segments are the present
+ones.
 
-Only whole answers are kept, of texts in which no clock, chance or connection has a part.
+Only whole answers are kept, of texts that depend on no clock, chance or connection.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LARGEST, MOST = 1 << 20, 16 << 20
 #: Bytes of an answer beside its rows, about.
 _ANSWER = 2000
 
-#: Seconds that a worker may take to say whether segments have changed.
+#: Seconds that a worker may take to answer whether segments have changed.
 SECONDS = 5.0
 
 #: Rows that are handed on at once.
@@ -44,7 +45,7 @@ Unchanged = Callable[[WorkerAddress, str], Awaitable[dict[str, str] | None]]
 class KeptAnswer:
     """An answer.
 
-    :ivar rows: marshalled, as whoever was given rows may change them
+    :ivar rows: marshalled, as a receiver of rows may change them
     :ivar versions: the workers that were asked, and their words
     :ivar size: bytes, about
     """
@@ -86,7 +87,7 @@ class KeptAnswers:
     ) -> tuple[KeptAnswer, dict[str, str]] | None:
         """The answer, if it would be the same now, and the marks of stale segments.
 
-        :param seconds: that workers may take to say so
+        :param seconds: that workers may take to confirm it
         """
         answer = self._answers.get(key)
         if answer is None:

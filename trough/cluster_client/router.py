@@ -1,10 +1,10 @@
-"""Which worker to ask for which segment: what the metadata store said, remembered a while.
+"""Which worker to ask for which segment: answers of the metadata store, kept for a while.
 
-Looking up is done in pages, several at once, and at most once a while for each segment and
-for the list of workers: a stream of queries costs the store next to nothing, and a segment
-that moved meanwhile is told of by the worker that is asked in vain. Between copies it
-chooses by the workers' load and by what this client has asked of each already. It refuses
-to know how a worker is asked.
+The router looks segments up in pages, several at once. It looks up each segment, and the list of
+workers, at most once in a while. So a stream of queries costs the store next to nothing. If a
+segment moved meanwhile, the worker that is asked in vain reports it. The router chooses between
+copies by the workers' load and by this client's requests under way to each. It does not know how a
+worker is asked.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ class SegmentRouter:
         """Where each segment is to be read; those without any copy are left out.
 
         :param avoid: for each segment that was asked for in vain, where; such segments are
-            looked up anew, and asked for elsewhere if there is another copy
+            looked up again, and asked for elsewhere if there is another copy
         :raises trough.errors.Unavailable: the metadata store does not answer, and has never
-            told about all of them
+            answered for all of them
         """
         avoid = avoid or {}
         segments = list(segments)
@@ -142,15 +142,15 @@ class SegmentRouter:
         ]
 
     def asked(self, node: str, segments: int) -> None:
-        """Say that a worker is being asked for so many segments."""
+        """Count a request to a worker for so many segments."""
         self._asked[node] += segments
 
     def answered(self, node: str, segments: int) -> None:
-        """Say that a worker has done with so many of them."""
+        """Count that a worker is done with so many of them."""
         self._asked[node] -= segments
 
     def forget(self, segment: str) -> None:
-        """Look the segment up anew the next time."""
+        """Look the segment up again the next time."""
         if segment in self._copies:
             self._copies[segment] = (-math.inf, self._copies[segment][1])
 
@@ -163,7 +163,7 @@ class SegmentRouter:
         return WorkerAddress(node, worker.line if worker is not None else line)
 
     async def worker(self, node: str) -> Worker | None:
-        """A live worker's row, looked up anew where it is not known."""
+        """A live worker's row, looked up if it is not known."""
         await self._refresh_workers(force=node not in self._workers)
         return self._workers.get(node)
 
@@ -188,7 +188,7 @@ class SegmentRouter:
     async def _look_up(self, segments: Sequence[str], insist: bool = False) -> _Known:
         """Look up what is not known, or not for sure.
 
-        :param insist: on what the store says now, or :class:`trough.errors.Unavailable`
+        :param insist: on a present answer of the store, or :class:`trough.errors.Unavailable`
         :return: what is known of these segments, and of others
         """
         now = self._clock.seconds()
@@ -226,7 +226,7 @@ class SegmentRouter:
     def _best(
         self, copies: Sequence[Copy], avoid: Collection[str], chosen: Mapping[str, int]
     ) -> Copy | None:
-        """The copy that promises to answer soonest, where there is one.
+        """The copy that is likely to answer soonest, if there is one.
 
         :param chosen: for how many segments each worker was chosen just now
         """

@@ -1,4 +1,4 @@
-"""How a worker is asked: over the line protocol, or over HTTP where it speaks nothing else."""
+"""How a worker is asked: over the line protocol, or over HTTP if it serves nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LineSource:
-    """A worker that speaks the line protocol."""
+    """A worker that serves the line protocol."""
 
     def __init__(self, connection: LineConnection) -> None:
         self._connection = connection
@@ -38,7 +38,7 @@ class LineSource:
 
 
 class HttpSource:
-    """A worker that speaks HTTP alone."""
+    """A worker that serves HTTP only."""
 
     def __init__(self, http: HttpClient, node: str) -> None:
         self._http = http
@@ -55,7 +55,7 @@ class HttpSource:
 class Workers:
     """Workers by place; see :class:`trough.cluster_client.interfaces.WorkerClientFactory`.
 
-    :param http: called at the first worker that speaks HTTP alone
+    :param http: called at the first worker that serves HTTP only
     """
 
     def __init__(self, links: ConnectionPool, http: Callable[[], HttpClient]) -> None:
@@ -77,7 +77,7 @@ class Workers:
 
 
 def refuse_parameters(node: str, parameters: Parameters | None) -> None:
-    """Refuse what cannot be asked of a worker that speaks HTTP alone.
+    """Refuse what a worker that serves HTTP only cannot answer.
 
     :raises trough.errors.BadRequest: there are parameters
     """

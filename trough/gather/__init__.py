@@ -1,10 +1,10 @@
 """One answer over many segments, as if their tables were one.
 
-``GATHER SELECT ...`` is answered exactly as SQLite would answer it on one database whose
-tables are the ``UNION ALL`` of the segments' tables, with ``_segment`` naming the segment of
-a row. What cannot be answered exactly is refused, with the reason.
+The answer to ``GATHER SELECT ...`` is exactly SQLite's answer on one database. The tables of that
+database are the ``UNION ALL`` of the segments' tables, and ``_segment`` names the segment of a row.
+A query without an exact answer is refused, with the reason.
 
-:class:`GatherSession` drives one from beginning to end and does no I/O; :func:`plan` and
+:class:`GatherSession` drives a GATHER from beginning to end and does no I/O; :func:`plan` and
 :class:`Merger` are its parts; :func:`trough.cluster_client.gather_driver.gather`
 runs it over the Twisted client. See ``docs/gather.rst`` for what is answered how.
 """

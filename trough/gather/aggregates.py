@@ -11,9 +11,9 @@ count(DISTINCT x)      x, as a group            count(DISTINCT x)
 sum(DISTINCT x) ...    x, as a group            :mod:`trough.gather.exact_sums`
 =====================  =======================  ==========================================
 
-A sum of integers is exact however it is put together. One of reals is not: each partial
-sum would be rounded. So segments send sums that were taken of integers alone, and are
-asked again for the exact form when one of them answers with anything but an integer.
+A sum of integers is exact in any order. A sum of reals is not: each partial sum would be
+rounded. So segments first send sums of integers only. If one of them answers with anything but an
+integer, the segments are asked again for the exact form.
 """
 
 from __future__ import annotations

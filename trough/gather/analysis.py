@@ -1,8 +1,7 @@
 """One SELECT of the normal form taken apart: its rows' source and its outputs.
 
 A :class:`Relation` is a SELECT whose rows come from one table, or, within segments, from
-whatever its FROM says. Whatever it is not sure of it raises :class:`NotPushed` about; rows
-are shipped then.
+everything in its FROM. It raises :class:`NotPushed` where it is not sure; rows are shipped then.
 """
 
 from __future__ import annotations
@@ -191,7 +190,7 @@ class Relation:
     def attributes(self, expressions: list[str]) -> list[tuple[str, str]]:
         """Affinity and collation of expressions over the rows' source.
 
-        :raises NotPushed: SQLite does not tell
+        :raises NotPushed: SQLite does not report them
         """
         if not expressions:
             return []

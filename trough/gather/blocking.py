@@ -1,7 +1,7 @@
 """One GATHER in a process of its own, for a caller that blocks.
 
-The same messages as the Twisted client sends (:mod:`trough.cluster_client.gather_process`), over
-a socket that is waited for here. Leaving the ``with`` block kills the process, whatever it does.
+It sends the same messages as the Twisted client (:mod:`trough.cluster_client.gather_process`), over
+a blocking socket. The end of the ``with`` block kills the process in any state.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class BlockingGathering:
     # -- what segments send --------------------------------------------------------------
 
     def send(self, message: ipc.Message, tick: float) -> Generator[None, None, None]:
-        """Report what a segment sent, and take what the process has to say."""
+        """Report what a segment sent, and take the messages of the process."""
         return self._send(message, tick)
 
     def take(self) -> list[Sequence[Any]]:

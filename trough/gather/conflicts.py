@@ -1,9 +1,9 @@
 """Columns that segments declare in different ways: what a query may still ask of them.
 
-In the union each value of such a column is as its segment stored it, and nobody can say how
-the column compares. Most questions do not depend on that: what it is, whether it is NULL,
-what it is cast to. SQLite tells: it compiles the query with the column declared as in each
-segment, and if all programs are the same, nothing in the query depends on it.
+In the union each value of such a column is as its segment stored it, and it is undefined how the
+column compares. Most uses do not depend on that: its value, whether it is NULL, a cast of it.
+SQLite decides: it compiles the query with the column declared as in each segment. If all programs
+are the same, nothing in the query depends on the declaration.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """SQLite's SQL as sqlglot reads and writes it, with nothing changed on the way.
 
 sqlglot's own SQLite dialect is made for translation: it renames functions, drops a unary
-plus, turns types into others and rewrites JSON paths. What is pushed down to segments has
-to mean what was written, so this dialect keeps every function's name, every cast's type
-and every operator as they stand.
+plus, turns types into others and rewrites JSON paths. A query that is pushed down to segments must
+keep its meaning. So this dialect keeps every function's name, every cast's type and every operator
+unchanged.
 
-It promises no fidelity of its own: a tree is trusted only after
-:mod:`trough.gather.normal_form` has seen SQLite compile what :func:`write` writes into the
-very program that it compiles the user's text into.
+This dialect alone does not guarantee that. A tree is trusted only after
+:mod:`trough.gather.normal_form` has checked that SQLite compiles the output of :func:`write` into
+the same program as the user's text.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _chain(generator: SQLiteGenerator, node: exp.Expr) -> str:
     text = generator.sql(first)
     for each in reversed(spine):
         text = f"{text} {_operator(each)} {generator.sql(each.expression)}"
-        # The outermost gets its parentheses from whoever asked for it.
+        # The caller adds the parentheses of the outermost.
         if each is not node:
             text = f"({text})"
             generator.texts[id(each)] = text  # type: ignore[attr-defined]
@@ -285,7 +285,7 @@ def gives_json(node: exp.Expr) -> bool:
 
 
 def names_all_columns(sql: str) -> bool:
-    """Whether ``*`` or NATURAL JOIN stands for columns in `sql`, or it is not to be told."""
+    """Whether ``*`` or NATURAL JOIN stands for columns in `sql`, or that is unclear."""
     try:
         tokens = sqlglot.tokenize(sql, read=Verbatim)
     except SqlglotError:
@@ -313,7 +313,7 @@ def quotes_name(sql: str, name: str) -> bool:
 
 
 def has_word(sql: str, words: Container[str]) -> bool:
-    """Whether one of `words`, in lower case, is a name in `sql`, or that is not to be told."""
+    """Whether one of `words`, in lower case, is a name in `sql`, or that is unclear."""
     try:
         tokens = sqlglot.tokenize(sql, read=Verbatim)
     except SqlglotError:

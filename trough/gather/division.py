@@ -49,7 +49,7 @@ def _divided_rows(relation: Relation, table: str) -> Pushdown:
 
 
 def _check_segment(relation: Relation) -> None:
-    """Refuse what segments cannot say about their own name."""
+    """Refuse uses of a segment's name that segments cannot compute."""
     from_ = relation.tree.args.get("from_")
     if from_ is not None and relation.mentions_segment(from_):
         raise NotPushed(f"{SEGMENT} is inside a subquery")

@@ -1,7 +1,7 @@
-"""What is said when segments fail, and so there is no answer.
+"""The errors when segments fail, and so there is no answer.
 
-The caller may have the rest asked for, with an option that each interface calls by another
-name; who knows that name sets it as the hint.
+The caller may ask for the rest with an option. Each interface has another name for that option,
+and sets the hint with its own name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from trough import errors
 
-#: Segments named for each reason, and reasons that are told; there may be thousands.
+#: Segments named for each reason, and reasons named; there may be thousands.
 _NAMED = 5
 _REASONS = 5
 

@@ -1,10 +1,10 @@
 """Sums that are exact until their only rounding.
 
-SQLite adds reals with a compensation, and its answer may still depend on the order of the
-rows, which nobody chose. Here every value is kept to its last bit, so the answer is the
-sum of the values, rounded once: the same in any order, whichever segment answers first,
-and the one that SQLite's compensation is after. Sums of integers are integers; they
-overflow if, and only if, the whole sum does not fit into 64 bits.
+SQLite adds reals with a compensation, and its answer may still depend on the order of the rows,
+which is arbitrary. Here every value is kept to its last bit, so the answer is the sum of the
+values, rounded once. It is the same in any order of rows and segments, and the value that SQLite's
+compensation approximates. Sums of integers are integers. They overflow if, and only if, the whole
+sum does not fit into 64 bits.
 """
 
 from __future__ import annotations

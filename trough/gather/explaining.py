@@ -1,7 +1,7 @@
 """``EXPLAIN`` and ``EXPLAIN ANALYZE`` of a GATHER: what goes to the segments, and what is kept.
 
-``EXPLAIN`` asks only what is needed to know the tables. ``EXPLAIN ANALYZE`` answers the query,
-drops its rows, and tells counts and times.
+``EXPLAIN`` asks only what is needed to know the tables. ``EXPLAIN ANALYZE`` runs the query,
+drops its rows, and returns counts and times.
 """
 
 from __future__ import annotations

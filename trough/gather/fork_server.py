@@ -1,9 +1,9 @@
 """Makes GATHER processes in milliseconds: one that has imported everything, and forks.
 
-The parent sends a socket for each process that it wants; the process says its id as its first
-message, and serves that socket (:mod:`trough.gather.process`). All of them end when this one
-does, and this one when its parent does. No statement ever runs in this process; those that it
-makes are confined (:mod:`trough.util.confinement`) to the directory for temporary files.
+The parent sends a socket for each process that it wants. The new process sends its id as its first
+message, and serves that socket (:mod:`trough.gather.process`). All of them end when this process
+ends, and this process ends with its parent. No statement runs in this process. The processes that
+it makes are confined (:mod:`trough.util.confinement`) to the directory for temporary files.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class FromClauses:
     """The part of the resolver that knows sources.
 
     :ivar names: of the tables and views that the text names, in lower case
-    :ivar has_pragmas: it reads what a pragma says about a segment's tables
+    :ivar has_pragmas: it reads a pragma's rows about a segment's tables
     """
 
     def __init__(self, catalogue: UnionDatabase) -> None:

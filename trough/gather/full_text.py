@@ -1,9 +1,9 @@
-"""Full-text indexes of fts5 in GATHER: what segments answer alone, and what nobody can.
+"""Full-text indexes of fts5 in GATHER: what segments answer alone, and what has no answer.
 
-Each segment has an index of its own. Which rows match is a matter of each row, so a query over
-one index is divided like one over a table. How well a row matches (``rank``, ``bm25()``) depends
-on all rows of an index, and there is none of all segments. Nor are rows of an index shipped:
-``MATCH`` would have nothing to search there.
+Each segment has an index of its own. Whether a row matches depends on that row alone, so a query
+over one index is divided like one over a table. How well a row matches (``rank``, ``bm25()``)
+depends on all rows of an index, and no index covers all segments. Rows of an index are not shipped
+either: ``MATCH`` would have nothing to search there.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class GatherPlan:
         return self.pushed is not None and self.pushed.starts_exact
 
     def ask(self, variant: SegmentSchema, exact: bool = False) -> SegmentQuery | None:
-        """What a segment of the given schema is asked; None where it has nothing to say."""
+        """The query for a segment of the given schema; None if it can contribute nothing."""
         key = (id(variant), exact)
         if key not in self._asks:
             # Kept with its schema, so that no other one can have the same identity.

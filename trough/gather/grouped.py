@@ -1,9 +1,9 @@
 """GROUP BY, HAVING and aggregates, divided between the segments and the asker.
 
-The segments group; the final SELECT groups their groups. In it a group's term stands as a
-partial column, an aggregate as what :mod:`trough.gather.aggregates` makes of it, and any
-other column as one more partial column, of which SQLite takes the value that it would
-have taken: from the row with the one min or max, else from any row of the group.
+The segments group; the final SELECT groups their groups. In the final SELECT a group's term is a
+partial column, and :mod:`trough.gather.aggregates` replaces an aggregate. Any other column is one
+more partial column. SQLite takes the same value of it as without division: from the row with the
+one min or max, else from any row of the group.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class _Grouping:
         self._bare: dict[str, Partial] = {}
         self._nested: set[str] = set()
         self._group = [self._key(term) for term in self._group_terms()]
-        # Whatever the exact form needs has to be known before anything is described.
+        # All that the exact form needs has to be known before anything is described.
         self._final(exact=True)
         self._final(exact=False)
         self._check_bare_columns()

@@ -1,8 +1,8 @@
 """Indexes for the final step over shipped rows.
 
-Segments have indexes, and the scratch database has none. SQLite makes one for itself where
-two tables are joined, though not below OR and anew for each row of a correlated subquery. So
-columns of tables that are compared with columns of other sources get one.
+Segments have indexes, and the scratch database has none. SQLite makes an index by itself for a join
+of two tables, but not below OR. For a correlated subquery it makes one again for each row. So
+columns of tables that are compared with columns of other sources get an index.
 """
 
 from __future__ import annotations

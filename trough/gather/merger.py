@@ -80,14 +80,14 @@ class Merger:
     # -- what arrives --------------------------------------------------------------------
 
     def asked(self, segment: str, ask: SegmentQuery) -> None:
-        """A segment is about to be asked; whatever it sent before is forgotten."""
+        """A segment is about to be asked; all that it sent before is forgotten."""
         if segment in self._attempts:
             self._forget(segment)
         self.failures.pop(segment, None)
         self._attempts[segment] = _Attempt(ask)
 
     def excused(self, segment: str) -> None:
-        """A segment turns out to have nothing to say."""
+        """A segment turns out to contribute nothing."""
         self._forget(segment)
         self.failures.pop(segment, None)
 
@@ -115,7 +115,7 @@ class Merger:
         elif attempt.begun or self._kept > _KEPT:
             self._land(segment, attempt, rows)
         else:
-            # Most answers are one bunch, and land at their end without further ado.
+            # Most answers are one batch, and land at their end.
             attempt.kept = rows
             self._kept += len(rows)
         attempt.begun = True
@@ -214,7 +214,7 @@ class Merger:
         self._stopped = error
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Release everything. Idempotent."""
         if self._scratch is not None:
             self._scratch.close()
             self._scratch = None

@@ -1,11 +1,11 @@
 """Expressions whose value is not the same in every segment: clocks, chance, time zones.
 
-One database would read its clock once for a whole query. A query about *now* gets the
-moment at which it was planned, written into its text; what is left that moves is computed
-where the answer is, and nowhere else.
+One database would read its clock once for a whole query. So the planner writes the moment of
+planning into the text of a query about *now*. Other expressions that vary are computed only
+where the answer is put together.
 
-A time function means now where its time value is missing, is ``'now'`` or ``'subsec'`` in
-any case, or is an expression that turns out to be one of these in some row.
+A time function means now if its time value is missing, or is ``'now'`` or ``'subsec'`` in upper or
+lower case, or is an expression that turns out to be one of these in some row.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _moves(node: exp.Anonymous, parameters: Mapping[str, Any]) -> bool:
         return False
     if len(node.expressions) <= values[-1]:
         return True
-    # A zone moves wherever it stands, and a modifier that is not known may be one.
+    # A zone varies in any position, and an unknown modifier may be one.
     for place, argument in enumerate(node.expressions):
         known, value = _known(argument, parameters)
         if known and str(value).lower() in _ZONES:

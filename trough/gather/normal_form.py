@@ -1,14 +1,14 @@
-"""The normal form of a query: a tree in which nothing is left for SQLite to find out.
+"""The normal form of a query: a tree in which SQLite has nothing left to resolve.
 
 * Every column is written ``source.column``; aliases are replaced by what they stand for.
 * ``*`` is a list of columns, ``x IN name`` is ``x IN (SELECT ...)``.
 * Terms of ORDER BY and GROUP BY that mean an output are :class:`~trough.gather.dialect.Place`.
 * Views are written out, down to tables, which are called ``main.name``.
-* There are no parentheses: the tree alone says what belongs together.
+* There are no parentheses: the tree alone defines what belongs together.
 
-The planner looks at nothing else. A normal form counts only if SQLite compiles it, over the
-union's empty tables, into the same program as the user's own text. So this module may guess
-wrong, and all that is lost is that the query is shipped instead of divided.
+The planner looks at nothing else. A normal form is valid only if SQLite compiles it into the same
+program as the user's own text, over the union's empty tables. So a wrong guess of this module has
+one effect only: the query is shipped instead of divided.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class NormalForm:
     :ivar loose: a name in the text is an alias or a text because no column is called so; it
         would mean a column that a segment not yet known turns out to have
     :ivar names: of the tables and views that the text names, in lower case
-    :ivar has_pragmas: it reads what a pragma says about a segment's tables
+    :ivar has_pragmas: it reads a pragma's rows about a segment's tables
     :ivar left_out: places of columns that ``*`` has in the catalogue alone
     """
 

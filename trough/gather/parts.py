@@ -1,8 +1,8 @@
 """Queries put together from parts, each of which is divided by itself.
 
-The arms of a compound, a grouped SELECT in FROM or WITH, a subquery that stands alone: each
-is answered as if it were the whole query, its partial rows in a scratch table of its own. In
-the final text its last step stands in its place. Tables that are read besides are shipped.
+The parts are the arms of a compound, a grouped SELECT in FROM or WITH, and a subquery that stands
+alone. Each part is answered as if it were the whole query, with its partial rows in its own scratch
+table. In the final text its last step replaces it. Other tables that the query reads are shipped.
 """
 
 from __future__ import annotations

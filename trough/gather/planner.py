@@ -7,9 +7,9 @@ There are four ways, tried in this order:
 * *shipped*: the rows that the text reads are brought together, and the text runs as it is;
 * a query that reads no table is answered by itself.
 
-A text is divided only if its tree is proved to mean the same (:mod:`trough.gather.analysis`)
-and only by rules that are exact; whatever else SQLite takes is shipped. What cannot be
-answered exactly in any of these ways raises, with the reason.
+A text is divided only if its tree is proved to mean the same (:mod:`trough.gather.analysis`), and
+only by exact rules. Every other text that SQLite accepts is shipped. A text that has no exact
+answer in any of these ways raises an error, with the reason.
 """
 
 from __future__ import annotations

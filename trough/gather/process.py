@@ -1,12 +1,12 @@
 """A process that answers GATHERs, one at a time: it plans, merges, and runs the final step.
 
-All of that runs SQL of users, and rows of segments fill its memory. So it has a memory limit,
-and is killed by its parent at the deadline: some functions of SQLite, and regular expressions,
-can be stopped in no other way. It does no other I/O than to its parent and a temporary file; the
-parent asks the segments. It keeps the promises of :class:`trough.gather.session.GatherSession`.
+All of that runs SQL of users, and rows of segments fill its memory. So the process has a memory
+limit, and its parent kills it at the deadline. Some functions of SQLite, and regular expressions,
+can be stopped in no other way. The process does I/O only with its parent and a temporary file; the
+parent asks the segments. It keeps the guarantees of :class:`trough.gather.session.GatherSession`.
 
-The parent is :mod:`trough.cluster_client.gather_process`, which has it made by a fork server
-(:mod:`trough.gather.fork_server`), or :mod:`trough.gather.blocking`, which starts it by itself.
+The parent is :mod:`trough.cluster_client.gather_process`, which uses a fork server
+(:mod:`trough.gather.fork_server`), or :mod:`trough.gather.blocking`, which starts it directly.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Session:
             )
         except RecursionError:
             self._problem = errors.BadSql("it is nested too deeply for GATHER")
-        except Exception as error:  # ours; whoever asked must get an answer
+        except Exception as error:  # ours; the caller must get an answer
             traceback.print_exc()
             self._problem = errors.TroughError(f"GATHER failed: {type(error).__name__}: {error}")
         return None
@@ -172,7 +172,7 @@ class Session:
             )
 
     def _report(self) -> None:
-        """Pass on rows that may be, and tell when queries are not needed any more."""
+        """Pass on rows that are ready, and report when queries are not needed any more."""
         gathering = self._gathering
         if gathering is None:
             return

@@ -158,7 +158,7 @@ class Pushdown:
         if grouped:
             text += " GROUP BY " + ", ".join(grouped)
         elif any(each.aggregate for each in asked):
-            # A segment without rows has nothing to say; its one row of NULLs would.
+            # A segment without rows must not contribute; its one row of NULLs would.
             text += " HAVING count(*) > 0"
         elif self.aggregated:
             # One group, of which any row will do.
@@ -197,7 +197,7 @@ def _constant(relation: Relation, clause: exp.Expr | None) -> int | None:
 
 
 def _enough(limit: int | None, skip: int) -> int | None:
-    """How many rows of one segment can matter; None where a LIMIT could not say it."""
+    """How many rows of one segment can matter; None where a LIMIT cannot express it."""
     return None if limit is None or limit + skip > _MOST else limit + skip
 
 
@@ -289,7 +289,7 @@ def _order_column(pushed: Pushdown, outputs: list[str], term: exp.Expr) -> str:
 
 
 def describe(pushed: Pushdown) -> None:
-    """Fill in collation and affinity of the partial columns, as SQLite tells them."""
+    """Fill in collation and affinity of the partial columns, as SQLite reports them."""
     sources = [each.source or each.piece for each in pushed.partials]
     told = pushed.relation.attributes([source.text(_as_it_is) for source in sources])
     for each, (affinity, collation) in zip(pushed.partials, told, strict=True):

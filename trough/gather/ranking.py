@@ -1,9 +1,9 @@
-"""The first rows of each group: no more than these have to be shipped.
+"""The first rows of each group: only these have to be shipped.
 
 ``SELECT ... FROM (SELECT ..., row_number() OVER (PARTITION BY p ORDER BY o) AS r FROM t) WHERE
-r <= 3`` needs of each segment the first three rows of each of its groups. Among fewer rows a row
-comes no later, so one that is among the first of all is among the first of its segment; and the
-rows before it are there as well, so that it has the same number again at the end.
+r <= 3`` needs the first three rows of each group from each segment. Among fewer rows a row comes no
+later. So a row that is among the first of all is among the first of its segment. The rows before it
+are shipped as well, so it gets the same number at the end.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def ranking_of(
     aggregates: frozenset[str],
 ) -> Ranking | None:
     """The ranking that a query asks of the rows of `source`, its only mention of a table; None
-    for none. Whatever WHERE beside it asks has to be asked of the table alone.
+    for none. All conditions of WHERE beside it have to depend on the table alone.
 
     :param tree: the whole query, in normal form
     :param aggregates: names of SQLite's aggregate functions

@@ -1,13 +1,13 @@
 """What the segments' tables are, and what their union is.
 
-A segment tells its schema as the texts in ``sqlite_schema``. What matters of a column is
-its name, its affinity and its collation, and SQLite itself is asked for these: the texts
-are run in an empty database. The union has each table that any segment has, with every
-column that any segment has in it; columns come in the order in which they were first seen.
+A segment sends its schema as the texts in ``sqlite_schema``. A column matters by its name, its
+affinity and its collation. SQLite itself reports these: the texts are run in an empty database. The
+union has each table that any segment has, with every column that any segment has in it. Columns
+come in the order in which they were first seen.
 
-It refuses to know how texts travel, and never guesses about segments that disagree: a
-column with two affinities or collations has none in the union, and is kept as a conflict,
-for the query that depends on it (:mod:`trough.gather.conflicts`).
+This module does not know how texts travel, and never guesses about segments that disagree. A column
+with two affinities or collations has none in the union. It is kept as a conflict, for the query
+that depends on it (:mod:`trough.gather.conflicts`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SAME = {"INT": "NUM"}
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as far as queries can tell.
+    """The properties of a column that queries depend on.
 
     :ivar affinity: ``INT``, ``TEXT``, ``NUM``, ``REAL``, or empty for none
     :ivar collation: ``BINARY``, ``NOCASE`` ...
@@ -93,17 +93,17 @@ class SegmentSchema:
 
 @lru_cache(maxsize=256)
 def read_schema(text: str) -> SegmentSchema:
-    """The schema that a segment told.
+    """The schema that a segment sent.
 
     :param text: the value of :data:`SCHEMA_VALUE`
-    :raises ValueError: it is nothing of the kind
+    :raises ValueError: it is not a schema
     """
     objects = json.loads(text)
     if not isinstance(objects, list):
         raise ValueError(f"not a schema: {text[:80]!r}")
     schema = SegmentSchema()
     connection = sqlite_helpers.connect()
-    # A text is a stranger's. Whatever it is, it creates something or nothing.
+    # A text is not trusted. It creates something, or nothing.
     connection.set_progress_handler(lambda: 1, 100 * sqlite_helpers.STEPS)
     try:
         # An index of fts5 makes the tables that it keeps its content in.
@@ -184,8 +184,8 @@ def _creates_only(action: int, *_: Any) -> int:
 
 def _columns(connection: Any, table: str) -> tuple[Column, ...]:
     quoted = sqlite_helpers.name(table)
-    # CREATE TABLE ... AS gives each column the type of its affinity, and an index tells
-    # each column's collation: no reading of declarations.
+    # CREATE TABLE ... AS gives each column the type of its affinity, and an index shows
+    # each column's collation: declarations are not parsed.
     connection.execute(f"CREATE TABLE `trough affinities` AS SELECT * FROM {quoted}")
     described = connection.execute("PRAGMA table_info(`trough affinities`)").fetchall()
     connection.execute("DROP TABLE `trough affinities`")

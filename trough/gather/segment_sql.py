@@ -1,12 +1,12 @@
 """The text that a segment runs, for segments of any shape.
 
-Every text begins with a guard: where the segment's tables are not the ones that the text
-was made for, it answers with its schema instead of rows. So thousands of segments of one
-shape cost one pass, and one of another shape cannot slip in unseen. For such a segment
-the text is made again, with NULL for a column that it lacks and no rows for a table.
+Every text begins with a guard: if the segment's tables are not the ones that the text was made
+for, the answer is the segment's schema instead of rows. So thousands of segments of one shape cost
+one pass, and a segment of another shape is always detected. For such a segment the text is made
+again, with NULL for a column that it lacks and no rows for a table.
 
-The schema comes in a column of its own, the last one, in which every row of data has NULL:
-no value in a segment can be taken for a schema.
+The schema comes in a separate column, the last one, in which every row of data has NULL. So no
+value in a segment can be taken for a schema.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def guarded(
 
 
 def guard_only(tables: frozenset[str], variant: SegmentSchema) -> SegmentQuery:
-    """Asks a segment that has nothing to say if it is of the shape `variant` whether it is."""
+    """Asks whether a segment is of the shape `variant`, and so contributes nothing."""
     return SegmentQuery(guard(tables, variant, 1), "", 1)
 
 
@@ -86,7 +86,7 @@ def pushed_text(
     variant: SegmentSchema,
     exact: bool,
 ) -> SegmentQuery | None:
-    """What a segment runs of a query that is divided; None where it has nothing to say."""
+    """What a segment runs of a divided query; None if it can contribute nothing."""
     relation = pushed.relation
     if relation.only_table and relation.only_table not in variant.tables:
         return None

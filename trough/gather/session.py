@@ -1,8 +1,8 @@
-"""One GATHER from beginning to end, without any I/O: whom to ask what, and when it is done.
+"""One GATHER from beginning to end, without any I/O: the requests, and when it is done.
 
-The caller asks what :meth:`GatherSession.next_requests` says, tells what comes back, and does so
-again until nothing is to be asked. One segment tells its schema; then all are asked at once;
-those that turn out to be of another shape, or whose sums were not of integers, are asked a
+The caller sends the requests of :meth:`GatherSession.next_requests`, reports the answers, and
+repeats this until there are no requests. One segment sends its schema; then all are asked at once.
+Segments that turn out to be of another shape, or whose sums were not of integers, are asked a
 second time. The Twisted client and the shell drive the same object.
 """
 
@@ -24,7 +24,7 @@ from trough.gather.segment_sql import SegmentQuery, guard_only
 from trough.gather.union_database import SEGMENT
 from trough.sql.statements import quoted
 
-#: How many segments are asked for a schema, one round after the other, until one tells it.
+#: How many segments are asked for a schema, one round after the other, until one sends it.
 _PROBES = (1, 16, 1024)
 #: A segment whose tables change between two questions is asked this often.
 _MOST_ATTEMPTS = 4
@@ -90,7 +90,7 @@ class GatherSession:
         self._asks_schemas = False
         self._silent: set[str] = set()
         self._left_out: str | None = None
-        # Segments that failed to tell their schema, and have not been asked since.
+        # Segments that failed to send their schema, and have not been asked since.
         self._unread: dict[str, errors.TroughError] = {}
         self._doubted: set[str] = set()
         # Whether parts of the query may be answered by themselves.
@@ -172,12 +172,12 @@ class GatherSession:
             self._merger.segment_failed(segment, error)
 
     def _fail_unfinished(self) -> None:
-        """Fail segments of which the caller did not tell an end: nothing is known of them."""
+        """Fail segments without an end reported by the caller: nothing is known of them."""
         for segment in list(self._unfinished):
             self.failed(segment, errors.Unavailable("its answer has no end", "ask again"))
 
     def restarted(self, segment: str) -> bool:
-        """A segment would begin its answer anew.
+        """A segment would begin its answer again.
 
         :return: whether what it sent so far is forgotten
         """
@@ -231,7 +231,7 @@ class GatherSession:
         return self._merger.result()
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Release everything. Idempotent."""
         if self._merger is not None:
             self._merger.close()
 
@@ -355,7 +355,7 @@ class GatherSession:
                 asks[shape] = self.plan.ask(read_schema(shape[0] or self._schemas[0]), exact)
             ask = asks[shape]
             if ask is None and shape[0] is None:
-                # Nobody knows whether it has the table: it has to tell.
+                # It is unknown whether the segment has the table: it is asked.
                 ask = asks[shape] = guard_only(self.plan.tables, read_schema(self._schemas[0]))
             self._unread.pop(segment, None)
             if ask is None:

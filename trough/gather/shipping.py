@@ -1,9 +1,9 @@
 """Queries that are not divided: the rows that they read are shipped, and the user's own
 text runs over them.
 
-Of each table only the columns that the text reads are sent, as SQLite tells, and of its
-rows only those that pass what WHERE asks of this table alone, where that is plain to see.
-All tables of a segment come in one statement, and so in one state of the segment.
+Of each table only the columns that the text reads are sent; SQLite reports these. Conditions of
+WHERE that clearly depend on one table alone limit the rows that are sent. All tables of a segment
+come in one statement, and so in one state of the segment.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Shipped:
     """A table whose rows are sent.
 
     :ivar columns: names of the columns that are sent
-    :ivar conditions: on its rows, in normal form; they speak of the table as `called`
+    :ivar conditions: on its rows, in normal form; they name the table as `called`
     :ivar ranking: only the first of the rows that meet these are sent
     """
 
@@ -98,7 +98,7 @@ def shipping_text(
     union: SegmentSchema,
     variant: SegmentSchema,
 ) -> SegmentQuery | None:
-    """What a segment runs; None where it has nothing to say.
+    """What a segment runs; None if it can contribute nothing.
 
     With more than one table, or part of the query, each row begins with its number.
     """
@@ -252,7 +252,7 @@ def _asked_of(source: exp.Table, parameters: Mapping[str, Any]) -> list[exp.Expr
 
 
 def _implied(part: exp.Expr, called: str, parameters: Mapping[str, Any]) -> exp.Expr | None:
-    """A condition on one source that is true wherever `part` is; None for none."""
+    """A condition on one source that is true in every row where `part` is; None for none."""
     if _is_about(part, called):
         return None if is_moving(part, parameters) else part.copy()
     if not isinstance(part, exp.Or):
@@ -301,7 +301,7 @@ def _is_preserved(source: exp.Table, select: exp.Select) -> bool:
 
 
 def _is_about(part: exp.Expr, called: str) -> bool:
-    """Whether a condition speaks of one source's columns, and of no rowid or segment."""
+    """Whether a condition uses one source's columns, and no rowid or segment."""
     columns = list(part.find_all(exp.Column))
     if not columns or part.find(*QUERIES, Part) is not None or _may_fail(part):
         return False

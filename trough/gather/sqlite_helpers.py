@@ -1,12 +1,11 @@
 """The SQLite databases that gathering works in: private, in memory or in one temporary file.
 
-Two things are done in them. A *catalogue* has the tables of all segments, empty, so that
-SQLite itself says whether a text is valid, what it reads and what its columns are called.
-A *scratch* database holds what the segments sent, so that SQLite itself merges, types,
-collates and orders it.
+There are two kinds. A *catalogue* has the tables of all segments, empty. SQLite itself reports from
+it whether a text is valid, what it reads and what its columns are called. A *scratch* database
+holds what the segments sent, so that SQLite itself merges, types, collates and orders it.
 
-Texts of users run here, in the process of whoever asks: they can read the tables and call
-the functions that they could in a segment, and no more.
+Texts of users run here, in the caller's process. They can read the tables and call the functions
+that they could in a segment, and no more.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _READING = frozenset({Action.SELECT, Action.READ, Action.RECURSIVE})
 
 class _WithFunctions(Connection):
     """A connection that keeps Trough's functions, and so the error that one of them raised:
-    SQLite has no more to say of it than that there was one."""
+    SQLite itself reports only that there was an error."""
 
     functions: Functions
 
@@ -114,7 +113,7 @@ def release(connection: Connection) -> None:
 def refused(
     error: BaseException, sql: str, connection: Connection | None = None
 ) -> errors.TroughError:
-    """The error that a user is told when SQLite did not take `sql`.
+    """The error for a user when SQLite did not accept `sql`.
 
     :param connection: of :func:`connect`, on which it happened just now
     """

@@ -1,9 +1,9 @@
 """The temporary database in which a final text runs over what the segments sent.
 
-Rows are buffered and written in bunches. What has to be forgotten is deleted once, before
-the final text, as rows are known by where they lie. Memory is a page cache of a fixed size
-and, while the final text sorts or groups, what SQLite sorts: at most about as much as the
-file holds, which has a limit of its own.
+Rows are buffered and written in batches. Rows that must be forgotten are deleted once, before the
+final text; their positions identify them. Memory is a page cache of a fixed size and, while the
+final text sorts or groups, the data that SQLite sorts. That is at most about as much as the file
+holds, and the file has its own limit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _CACHE = 32 << 20
 class TempDatabase:
     """See the module.
 
-    :param plan: says which tables there are and what runs at the end
+    :param plan: defines the tables and the final text
     :param stopped: asked now and then while the final text runs; ends it with an error
     """
 
@@ -93,7 +93,7 @@ class TempDatabase:
         if self._count > self._limits.rows:
             raise self._exceeded(f"{self._limits.rows} rows")
         if exactly != self._exactly:
-            # Rows of one landing are numbered in the order of their arrival, whatever form.
+            # Rows of one landing are numbered in the order of their arrival, in any form.
             self._flush()
             self._exactly = exactly
         self._buffers[target] += rows
@@ -165,7 +165,7 @@ class TempDatabase:
         return told
 
     def close(self) -> None:
-        """Let go of the temporary file. Idempotent."""
+        """Release the temporary file. Idempotent."""
         self._connection.close()
 
     # -- writing -------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""The union's tables, empty, in a private database: what SQLite says about a query.
+"""The union's tables, empty, in a private database: what SQLite reports about a query.
 
-Asked here, SQLite tells whether a text is one query that it takes, which columns of which
-tables it reads (through any view), what its result's columns are called, what program it
-compiles the text into, and of which affinity and collation an expression is. So none of
-SQLite's rules of names, types and collations is written down a second time.
+SQLite reports here whether a text is one valid query, and which columns of which tables the text
+reads (through any view). It also reports the names of the result's columns, the program of the
+text, and the affinity and collation of an expression. So Trough does not implement SQLite's rules
+of names, types and collations a second time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _KEY_INFO = re.compile(r"k\((\d+)(?:,(.*))?\)")
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What SQLite told of a text.
+    """What SQLite reported about a text.
 
     :ivar names: of the result's columns
     :ivar reads: pairs of table and column in lower case; the column is empty where only
@@ -50,7 +50,7 @@ class UnionDatabase:
 
     :param schema: the union
     :param with_segment: give each table a last column :data:`SEGMENT`
-    :param pragmas: texts may read what pragmas say about tables
+    :param pragmas: texts may read the rows of pragmas about tables
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class UnionDatabase:
         self._aggregates: frozenset[str] | None = None
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._connection.close()
 
     def _opened_as(self) -> dict[bytes, str]:
@@ -239,7 +239,7 @@ class UnionDatabase:
 
         :param select: without ORDER BY and LIMIT
         :param count: of its columns
-        :return: None where SQLite does not tell
+        :return: None if SQLite does not report them
         """
         # SQLite needs no sorter for rowids alone, and for chance it does.
         order = ", ".join(str(position) for position in range(1, count + 1))
@@ -252,8 +252,8 @@ class UnionDatabase:
         return found if len(found) == count else None
 
     def affinities(self, select: str, parameters: Mapping[str, Any]) -> list[str] | None:
-        """The affinities of the columns of a SELECT, as in :class:`Column`, or None where
-        SQLite does not tell."""
+        """The affinities of the columns of a SELECT, as in :class:`Column`, or None if
+        SQLite does not report them."""
         table = "`trough affinities`"
         try:
             self._connection.execute(f"CREATE TABLE {table} AS {select}", parameters)

@@ -1,8 +1,8 @@
 """Rows of all segments brought together behind FROM and WHERE, and the rest done at the end.
 
-For ``WITHIN SEGMENTS``, where FROM and WHERE see one segment and all else sees all rows: what
-cannot be divided further, such as window functions and group_concat. A segment sends the
-columns that the rest of the query reads, and the results of its subqueries, row by row.
+This is for ``WITHIN SEGMENTS``, where FROM and WHERE see one segment and all else sees all rows. It
+handles queries that cannot be divided further, such as window functions and group_concat. A segment
+sends the columns that the rest of the query reads, and the results of its subqueries, row by row.
 """
 
 from __future__ import annotations
