@@ -80,7 +80,7 @@ def retire(engine: Engine, path: str) -> None:
     """Bring everything into a segment's one file, which may then be opened as one that
     never changes. Idempotent. No other process may have it open.
 
-    :raises trough.errors.Unavailable: another process has it open
+    :raises trough.errors.Unavailable: it is open elsewhere
     """
     with _in_our_words(engine, path):
         with contextlib.closing(engine.open_writer(path)) as connection:
