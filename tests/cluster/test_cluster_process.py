@@ -591,14 +591,6 @@ def test_a_cluster_works_on_while_hdfs_is_away(common, hdfs, part, fail):
 # -- settings ----------------------------------------------------------------------------
 
 
-def test_tls_to_rethinkdb_is_refused_instead_of_ignored(tmp_path, request):
-    """Whoever asks for what is not there is told in one line, and nothing starts."""
-    with Cluster(tmp_path, open_engines(PAIRS[0], tmp_path, request)) as cluster:
-        process = cluster.sync("s1", RETHINKDB_TLS="/etc/ssl/ca.pem")
-        assert process.wait() == 1
-        assert "RETHINKDB_TLS" in process.output and "Traceback" not in process.output
-
-
 # -- an original installation -------------------------------------------------------------
 
 
