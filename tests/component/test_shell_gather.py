@@ -130,7 +130,10 @@ async def test_a_kept_gather_is_given_values(desk, tmp_path, monkeypatch):
     assert await desk.typed("\\f big 1 x") == "s\t?2\n2\tx\n3\tx\n2 rows from 3 segments\n"
     await desk.typed(f"EXPORT {tmp_path}/big.csv")
     assert (tmp_path / "big.csv").read_text() == "s,?2\n2,x\n3,x\n"
+    desk.shell.confirm = None  # nobody at the keyboard can be asked
     assert "no value for the parameter ?2" in await desk.told("\\f big 1")
+    desk.shell.confirm = lambda question: "z"
+    assert await desk.typed("\\f big 2") == "s\t?2\n3\tz\n1 row from 3 segments\n"
     answers = iter(["2", "y"])
     desk.shell.confirm = lambda question: next(answers)  # asked for what is missing
     assert await desk.typed("\\f big") == "s\t?2\n3\ty\n1 row from 3 segments\n"
