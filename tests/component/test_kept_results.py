@@ -282,6 +282,14 @@ class Changing:
         return [(value, values.count(value)) for value in sorted(set(values))]
 
 
+async def kill_an_executor(pool):
+    """Kill one, and wait until another one has taken its place."""
+    await until(lambda: pids(pool), "an executor")
+    killed = pids(pool)[0]
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: pids(pool) and killed not in pids(pool), "another executor")
+
+
 @pytest.mark.parametrize("seed", range(4))
 @ensure
 async def test_no_stale_answer_is_ever_given(tmp_path, seed):
@@ -293,8 +301,7 @@ async def test_no_stale_answer_is_ever_given(tmp_path, seed):
         segments = sorted(changing.known)
         for step in range(25):
             if changing.random.random() < 0.1:
-                os.kill(pids(world.pool)[0], signal.SIGKILL)
-                await until(lambda: pids(world.pool), "another executor")
+                await kill_an_executor(world.pool)
             elif step % 3:
                 await changing.change()
             for cluster in (world.cluster, world.asking):
