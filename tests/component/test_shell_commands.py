@@ -702,7 +702,7 @@ async def test_exporting_the_last_query(desk_of):
         await desk.told(f"EXPORT {path} csv")
     assert path.read_text() == '{"a": 1}\n{"a": 2}\n'
     assert [p.name for p in desk.path.glob("*out*")] + [
-        p.name for p in desk.path.glob(".*new")
+        p.name for p in desk.path.glob(".*.unfinished")
     ] == ["out.csv"]
 
 

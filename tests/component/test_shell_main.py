@@ -169,6 +169,25 @@ async def test_output_goes_to_a_file(desk):
 
 
 @pytest_twisted.ensureDeferred
+async def test_an_output_file_is_replaced_when_the_query_has_succeeded(desk):
+    """What fails keeps the results of before: a query, a segment, the metadata store."""
+    path = desk.path / "out.csv"
+    path.write_text("former\n")
+    nowhere = "sqlite:///nowhere/registry.db"
+    for arguments, expected in (
+        (["a", "-e", "SELECT a FROM t; FORMAT nothing"], 1),
+        (["a", "nothing", "-e", "SELECT a FROM t"], 1),
+        (["-u", nowhere, "-e", "SELECT a FROM t"], 3),
+        (["-f", "nothing", "a", "-e", "SELECT a FROM t"], 2),
+    ):
+        status, output, told = await ran(desk, "-o", str(path), *arguments)
+        assert (status, output, path.read_text()) == (expected, "", "former\n"), told
+    assert await ran(desk, "-o", str(path), "a", "-e", "SELECT a FROM t; QUIT") == (0, "", "")
+    assert path.read_bytes() == b"a\r\n1\r\n2\r\n"
+    assert not list(desk.path.glob(".*unfinished"))
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_cannot_be_meant(desk):
     """Status 2, and one line that says what."""
     for arguments, expected in (

@@ -22,18 +22,17 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from trough import __version__, errors
 from trough.cli import metadata_url
 from trough.cli.completion import add_completion
 from trough.errors import BadSettings, TroughError
-from trough.formats import columnar
 from trough.shell.commands import all_commands
 from trough.shell.commands.segments import connect_matching, connect_named
 from trough.shell.input.batches import lines_as_they_come
 from trough.shell.input.statements import lines_of
 from trough.shell.output.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
+from trough.shell.output.result_file import result_file
 from trough.shell.output.sinks import Output, find_pager
 from trough.shell.session import Remote, Session
 from trough.shell.settings import (
@@ -47,6 +46,10 @@ from trough.shell.shell import AlreadyReported, Quit, Shell
 from trough.tls import TlsFiles
 
 OK, FAILED, MISUSED, UNREACHABLE, INTERRUPTED, NO_READER = 0, 1, 2, 3, 130, 141
+
+
+class _Unreachable(Exception):
+    """No server of the metadata store answers at the start."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -67,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     add("-s", "--schema", help="with -w: the first write to a segment creates it from this schema")
     add("-e", "--execute", action="append", metavar="SQL", help="run this and end; may be repeated")
     add("-f", "--format", metavar="FORMAT", help=f"{', '.join(FORMATS)}; and MERGED after it")
-    add("-o", "--output", metavar="FILE", help="where results go")
+    add("-o", "--output", metavar="FILE", help="where results go; replaced if nothing fails")
     add("-v", "--verbose", action="store_true", help="log to stderr, and show tracebacks")
     add("--version", action="version", version=f"trough-shell {__version__}")
     add_completion(result)
@@ -87,6 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except BadSettings as error:
         return _fail(error, MISUSED)
+    except _Unreachable as error:
+        return _fail(error, UNREACHABLE)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -117,7 +122,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     try:
         remote = stack.enter_context(_connected(url, token, tls, options.verbose, interactive))
     except errors.Unavailable as error:
-        return _fail(error, UNREACHABLE)
+        raise _Unreachable(str(error)) from error
     session = Session(options.writable, options.schema, choice, timing=settings.timing)
     shell = Shell(session, remote, output, all_commands(), settings, sys.stderr)
     if interactive:
@@ -188,16 +193,12 @@ def _output(
         # A pager would have to be left by hand before a script went on.
         yield Output(sys.stdout, find_pager(settings.pager, os.environ) if interactive else "")
         return
-    with _writing(name, binary) as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(result_file(Path(name), binary))
+        except errors.BadRequest as error:
+            raise BadSettings(f"--output {error.message}") from error
         yield Output(file, binary=binary)
-
-
-def _writing(name: str, binary: bool) -> TextIO:
-    how = columnar.ERRORS if binary else "backslashreplace"
-    try:
-        return Path(name).open("w", encoding="utf-8", errors=how, newline="")
-    except OSError as error:
-        raise BadSettings(f"--output {name}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TextIO
 
 from trough import errors
-from trough.formats import columnar
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands import queries
 from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.named_queries import NamedQueries, parameter, parameters
 from trough.shell.output.formats import BY_SUFFIX, Choice, parse_choice
+from trough.shell.output.result_file import result_file
 from trough.shell.output.sections import counted
 from trough.shell.output.sinks import Output
 from trough.shell.settings import queries_path
@@ -83,7 +83,7 @@ def export(shell: Shell, arguments: Arguments) -> None:
         raise errors.BadRequest("there is no query to export yet", "run one, then EXPORT it")
     path = shell.path(arguments.words[0])
     choice = _export_choice(path, " ".join(arguments.words[1:]))
-    with _replacing(path, choice) as file:
+    with result_file(path, choice.binary) as file:
         output = Output(file, binary=choice.binary)
         with shell.redirected(output, choice):
             shell.execute(Statement(session.last_query))
@@ -114,22 +114,6 @@ def _reading(path: Path) -> Iterator[TextIO]:
         raise errors.NotFound(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise errors.BadRequest(f"{path}: not UTF-8: {error.reason}") from error
-
-
-@contextlib.contextmanager
-def _replacing(path: Path, choice: Choice) -> Iterator[TextIO]:
-    """A text file that takes its place when it is complete."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    how = columnar.ERRORS if choice.binary else "backslashreplace"
-    try:
-        with beside.open("x", encoding="utf-8", errors=how, newline="") as file:
-            yield file
-        beside.replace(path)
-    except OSError as error:
-        raise errors.BadRequest(f"{path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
 
 
 # -- named queries --------------------------------------------------------------
