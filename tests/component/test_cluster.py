@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from contextlib import AsyncExitStack
 
@@ -14,7 +13,6 @@ from towns import Found, Town, settled
 from twisted.internet import defer, reactor
 from twisted.internet.task import deferLater
 from waiting import EXPECTED_WITHIN
-from web_servers import ClosingServer, WebServer
 
 from trough import errors, model
 from trough.cluster_client import fan_out
@@ -610,61 +608,49 @@ async def test_what_is_known_of_segments_outlives_the_store(town, monkeypatch):
         assert (await town.found(["s"])).rows_of == {"s": [[1]]}
 
 
-# -- workers of the original system --------------------------------------------
+# -- servers of the original system --------------------------------------------
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_worker_without_the_line_protocol_is_asked_over_http(town):
-    """An original worker answers segment by segment, and counts like any other."""
-
-    def answer(method, uri, body):
-        if uri.endswith("=s"):
-            return 200, b'[{"a": 1, "b": "x\\ny"},\n{"a": null, "b": {"blob":"AP8="}}]\n'
-        if uri.endswith("=empty"):
-            return 200, b"[]\n"
-        return 500, b"500 Server Error: no such table: t\n"
-
-    async with WebServer(reactor, answer) as original:
-        async with LineServer(reactor, answering({"other": [5]})) as worker:
-            await town.worker("w1", "", "s", "empty", "bad", http=original.url)
-            await town.worker("w2", worker, "other")
-            query, found = town.query(["s", "empty", "bad", "other"], "SELECT a, b FROM t")
-            tally = await settled(query.done)
-        assert ("POST", "/?segment=s", b"SELECT a, b FROM t") in original.requests
-    assert found.rows_of == {"s": [[1, "x\ny"], [None, b"\x00\xff"]], "other": [[5]]}
-    assert found.names_of["s"] == ("a", "b")
-    assert str(tally.failed["bad"]) == "no such table: t"
-    assert tally.answered == 3
+async def test_an_original_worker_is_not_asked(town):
+    """It serves HTTP only: its segments fail with what to do, and others answer."""
+    async with LineServer(reactor, answering({"other": [5]})) as worker:
+        await town.worker("w1", "", "s")
+        await town.worker("w2", worker, "other")
+        found = await town.found(["s", "other"])
+    assert found.rows_of == {"other": [[5]]}
+    assert isinstance(found.failures["s"], errors.Unavailable)
+    assert "w1 serves no line protocol" in str(found.failures["s"])
+    assert "upgraded as a whole" in str(found.failures["s"])
 
 
 @pytest_twisted.ensureDeferred
-async def test_parameters_cannot_go_over_http(town):
-    """HTTP has no parameters: refused, rather than asked without them."""
-    async with WebServer(reactor, lambda *asked: (200, b"[]")) as original:
-        await town.worker("w1", "", "s", http=original.url)
-        query, _ = town.query(["s"], "SELECT ?", [1])
-        with pytest.raises(errors.BadRequest, match="HTTP"):
-            await settled(query.done)
-        assert original.requests == []
+async def test_another_copy_answers_for_an_original_worker(town):
+    """A segment with a copy elsewhere is read there."""
+    async with LineServer(reactor, answering({"s": [1]})) as other:
+        await town.worker("w1", "", "s", load=0)
+        await town.worker("w2", other, "s", load=99)
+        assert (await town.found(["s"])).rows_of == {"s": [[1]]}
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n[{",
-        b'HTTP/1.1 200 OK\r\n\r\n[{"a": 1},\n{"a": 2}',
-        b"",
-    ],
-    ids=["cut off", "no bracket", "silent"],
-)
 @pytest_twisted.ensureDeferred
-async def test_a_response_over_http_that_is_not_whole_is_asked_elsewhere(town, said):
-    """A response without its end is no answer, and its rows do not count."""
-    async with ClosingServer(reactor, said) as dying:
-        async with LineServer(reactor, answering({"s": [1, 2, 3]})) as other:
-            await town.worker("w1", "", "s", load=0, http=dying.url)
-            await town.worker("w2", other, "s", load=99)
-            assert (await town.found(["s"])).rows_of == {"s": [[1], [2], [3]]}
+async def test_an_original_worker_is_not_written_to(town):
+    """The write was not sent, so it is certain that nothing was written."""
+    async with LineServer(reactor, Sync(town, "w1")) as sync:
+        await town.lead(sync)
+        await town.worker("w1", "")
+        with pytest.raises(errors.Unavailable, match="upgraded as a whole"):
+            await town.cluster.write("s", "DELETE FROM t")
+        with pytest.raises(errors.Unavailable, match="w1 serves no line protocol"):
+            await town.cluster.worker_status("w1")
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_original_leader_is_not_asked(town):
+    """Its row names no address of the line protocol."""
+    await town.metadata.campaign(model.Leader("sync", "id", url="http://127.0.0.1:1/", ttl=60.0))
+    with pytest.raises(errors.Unavailable, match="sync leads without the line protocol"):
+        await town.cluster.promote("s")
 
 
 # -- writing -------------------------------------------------------------------
@@ -742,70 +728,6 @@ async def test_a_write_that_is_wrong_is_refused_once(town):
             with pytest.raises(errors.BadSql):
                 await town.cluster.write("s", "INSER")
             assert len(holder.asked) == len(sync.asked) == 1
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_write_to_an_original_worker_goes_over_http(town):
-    """A holder without the line protocol gets the SQL by POST."""
-    async with WebServer(reactor, lambda *asked: (200, b"OK\n")) as original:
-        async with LineServer(reactor, Sync(town, "w1")) as sync:
-            await town.lead(sync)
-            await town.worker("w1", "", http=original.url)
-            assert await town.cluster.write("s", "INSERT INTO t VALUES ('é')") == 0
-            assert original.requests == [
-                ("POST", "/?segment=s", "INSERT INTO t VALUES ('é')".encode())
-            ]
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_write_in_an_original_installation(town):
-    """A worker's row there has no URLs: the one to write to comes with the provisioning."""
-
-    def sync(method, uri, body):
-        return 200, json.dumps({"write_url": f"{original.url}?segment=s"}).encode()
-
-    async with WebServer(reactor, lambda *asked: (200, b"OK\n")) as original:
-        async with WebServer(reactor, sync) as leader:
-            await town.metadata.campaign(model.Leader("sync", "id", url=leader.url, ttl=3600.0))
-            await town.worker("w1", "")
-            await town.metadata.take_lock("s", "w1")
-            assert await town.cluster.write("s", "DELETE FROM t") == 0
-            assert await town.cluster.write("s", "DELETE FROM t") == 0
-        assert original.requests == [("POST", "/?segment=s", b"DELETE FROM t")] * 2
-        assert len(leader.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("body", "kind", "says"),
-    [
-        (b"500 Server Error: no such column: x\n", errors.BadSql, "no such column: x"),
-        (b"500 Server Error: \n", errors.NoSuchSegment, "no file"),
-        (b"<!doctype html>\n<title>500</title>", errors.TroughError, "status 500"),
-        (b"out of order", errors.TroughError, "out of order"),
-    ],
-)
-@pytest_twisted.ensureDeferred
-async def test_what_an_original_worker_refuses_is_told_by_its_kind(town, body, kind, says):
-    """It has one status for everything: the text says what it is about."""
-    async with WebServer(reactor, lambda *asked: (500, body)) as original:
-        await town.worker("w1", "", "s", http=original.url)
-        found = await town.found(["s"])
-    assert type(found.failures["s"]) is kind
-    assert says in str(found.failures["s"])
-    assert "<" not in str(found.failures["s"])
-
-
-@pytest_twisted.ensureDeferred
-async def test_an_original_worker_without_the_lock_is_not_written_to(town):
-    """It is another's to write: provisioned anew, and told if that does not help."""
-    refusal = b"500 Server Error: This node (settings['HOSTNAME']='w1') cannot write to segment 's'"
-    async with WebServer(reactor, lambda *asked: (500, refusal)) as original:
-        async with LineServer(reactor, Sync(town, "w1")) as sync:
-            await town.lead(sync)
-            await town.worker("w1", "", http=original.url)
-            with pytest.raises(errors.NoWriteLock, match="cannot write"):
-                await town.cluster.write("s", "DELETE FROM t")
-            assert len(sync.asked) == 2
 
 
 # -- the sync server -----------------------------------------------------------

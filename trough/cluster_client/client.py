@@ -1,8 +1,7 @@
 """The Twisted client: queries a whole Trough as if it were one server.
 
 The client finds segments through the metadata store. It keeps connections to the workers and to
-the sync server that leads. It uses the line protocol, and HTTP for workers and sync servers of the
-original system. Callers name segments and never workers.
+the sync server that leads. Callers name segments and never workers.
 
 A read follows its segments from worker to worker (see :mod:`trough.cluster_client.fan_out`). The
 client repeats a write only when it is certain that the write was not carried out. It raises
@@ -12,10 +11,8 @@ client repeats a write only when it is certain that the write was not carried ou
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -27,7 +24,7 @@ from trough.cluster_client.existing import SegmentSet, existing
 from trough.cluster_client.fan_out import FanOut
 from trough.cluster_client.interfaces import Listener, QueryRequest, QueryStats, WorkerClientFactory
 from trough.cluster_client.router import SegmentRouter, WorkerAddress
-from trough.cluster_client.transports import Workers, refuse_parameters
+from trough.cluster_client.transports import UPGRADE, Workers
 from trough.metadata import Metadata
 from trough.model import (
     Copy,
@@ -44,7 +41,6 @@ from trough.protocols.line.values import Parameters
 if TYPE_CHECKING:
     from trough.cluster_client.gather import Gathers
     from trough.cluster_client.gather_driver import GatherResult, Receive
-    from trough.protocols.http.client import HttpClient
     from trough.tls.client import ClientTls
 
 __all__ = ["Cluster", "FanOut", "Listener", "QueryStats"]
@@ -91,20 +87,13 @@ class Cluster:
         self._gather_memory = gather_memory
         self._kept_answers = kept_answers
         self._closed = False
-        self._made_http: HttpClient | None = None
         self._made_gathers: Gathers | None = None
-        self._workers = Workers(self._links, self._http)
+        self._workers = Workers(self._links)
         self._routes = SegmentRouter(metadata, reactor)
-        self._holders: dict[str, _Holder] = {}
+        #: By segment, the worker that holds its lock.
+        self._holders: dict[str, str] = {}
 
     # A short query of the shell must not wait for the import of what it does not use.
-
-    def _http(self) -> HttpClient:
-        if self._made_http is None:
-            from trough.protocols.http.client import HttpClient
-
-            self._made_http = HttpClient(self._reactor, self._tls)
-        return self._made_http
 
     def _gathers(self) -> Gathers:
         if self._made_gathers is None:
@@ -116,9 +105,7 @@ class Cluster:
                 raise errors.Cancelled("this client was closed")
             self._made_gathers = Gathers(
                 self,
-                lambda: Workers(
-                    ConnectionPool(self._reactor, self._credential, self._tls), self._http
-                ),
+                lambda: Workers(ConnectionPool(self._reactor, self._credential, self._tls)),
                 self._reactor,
                 MEMORY if self._gather_memory is None else self._gather_memory,
                 MOST if self._kept_answers is None else self._kept_answers,
@@ -138,8 +125,6 @@ class Cluster:
         if self._made_gathers is not None:
             await self._made_gathers.close()
         await self._links.close()
-        if self._made_http is not None:
-            await self._made_http.close()
         await self.metadata.close()
 
     # -- reading ---------------------------------------------------------------
@@ -245,7 +230,7 @@ class Cluster:
         :return: the marks that its answers would carry now, by segment; None: it would not
         :raises trough.errors.TroughError: the worker does not answer that
         """
-        connection = await self._links.to(place.line)
+        connection = await self._workers.connection(place)
         answer = await connection.command("UNCHANGED", word)
         if answer.fields.get("unchanged") != "yes":
             return None
@@ -272,7 +257,7 @@ class Cluster:
         its write lock. Provisions the segment if no worker holds the lock.
 
         :param schema: what a new segment is created from
-        :return: how many rows changed; 0 if the worker does not know
+        :return: how many rows changed
         :raises trough.errors.OutcomeUnknown: it may have happened or not
         :raises trough.errors.TroughError: it did not happen
         """
@@ -290,8 +275,8 @@ class Cluster:
                     raise
         raise AssertionError("the second try returns or raises")
 
-    async def _provisioned(self, segment: str, schema: str) -> _Holder:
-        answer = await self.provision(segment, schema)
+    async def _provisioned(self, segment: str, schema: str) -> str:
+        await self.provision(segment, schema)
         lock = await self.metadata.lock_of(segment)
         if lock is None:
             raise errors.NoWriteLock(
@@ -299,29 +284,24 @@ class Cluster:
             )
         if len(self._holders) >= MAX_HOLDERS:
             self._holders.clear()
-        holder = self._holders[segment] = _Holder(lock.node, str(answer.get("write_url", "")))
-        return holder
+        self._holders[segment] = lock.node
+        return lock.node
 
     async def _write_at(
         self,
-        holder: _Holder,
+        holder: str,
         segment: str,
         sql: str,
         parameters: Parameters | None,
         seconds: float | None,
     ) -> int:
-        worker = await self._routes.worker(holder.node)
-        if worker is None:
+        if await self._routes.worker(holder) is None:
             raise errors.HolderLost(
-                f"{holder.node}, which holds the write lock of {segment}, is not alive"
+                f"{holder}, which holds the write lock of {segment}, is not alive"
             )
-        if worker.line:
-            connection = await self._links.to(worker.line)
-            answer = await connection.write(segment, sql, parameters, seconds=seconds)
-            return int(answer.fields.get("changes", 0))
-        refuse_parameters(holder.node, parameters)
-        await self._http().write(holder.url, sql)
-        return 0
+        connection = await self._workers.connection(self._routes.place_of(holder))
+        answer = await connection.write(segment, sql, parameters, seconds=seconds)
+        return int(answer.fields.get("changes", 0))
 
     # -- what sync servers do --------------------------------------------------
 
@@ -333,7 +313,6 @@ class Cluster:
         check_segment_id(segment)
         return await self._order(
             lambda line: line.command("PROVISION", segment_word(segment), schema=schema),
-            ("POST", "provision", {"segment": segment, "schema": schema}),
         )
 
     async def promote(self, segment: str) -> dict[str, Any]:
@@ -344,7 +323,6 @@ class Cluster:
         check_segment_id(segment)
         return await self._order(
             lambda line: line.command("PROMOTE", segment_word(segment)),
-            ("POST", "promote", {"segment": segment}),
         )
 
     async def revert(self, segment: str, preview: bool = False) -> dict[str, Any]:
@@ -359,7 +337,6 @@ class Cluster:
             self._holders.pop(segment, None)
         return await self._order(
             lambda line: line.command("REVERT", segment, preview="yes" if preview else "no"),
-            ("POST", "revert", {"segment": segment, "preview": preview}),
             repeat=False,  # a second one would give up what was written since the first
         )
 
@@ -374,7 +351,6 @@ class Cluster:
         self._holders.pop(segment, None)
         await self._order(
             lambda line: line.command("DELETE", segment_word(segment)),
-            ("DELETE", f"segment/{segment_word(segment)}", None),
             repeat=False,  # a second one would not find what the first one deleted
         )
 
@@ -385,12 +361,11 @@ class Cluster:
         """
         await self._order(
             lambda line: line.command("PUT-SCHEMA", schema.id, schema.sql),
-            ("PUT", f"schema/{quote(schema.id)}", {"id": schema.id, "sql": schema.sql}),
         )
 
     async def status(self) -> dict[str, Any]:
         """What the leading sync server knows of the cluster."""
-        return await self._order(lambda line: line.command("STATUS"), ("GET", "status", None))
+        return await self._order(lambda line: line.command("STATUS"))
 
     async def schemas(self) -> list[str]:
         """Names of all schemas, sorted."""
@@ -410,20 +385,16 @@ class Cluster:
     async def worker_status(self, node: str) -> dict[str, Any]:
         """What one worker holds and does.
 
-        :raises trough.errors.NotFound: no live worker of this name uses the line protocol
+        :raises trough.errors.NotFound: no live worker has this name
         """
-        worker = await self._routes.worker(node)
-        if worker is None:
+        if await self._routes.worker(node) is None:
             raise errors.NotFound(f"no live worker {node}")
-        if not worker.line:
-            raise errors.NotFound(f"{node} speaks HTTP alone, and tells no status")
-        connection = await self._links.to(worker.line)
+        connection = await self._workers.connection(self._routes.place_of(node))
         return (await connection.command("STATUS")).document
 
     async def _order(
         self,
         ask: Callable[[LineConnection], Deferred[Any]],
-        http: tuple[str, str, Mapping[str, object] | None],
         repeat: bool = True,
     ) -> Any:
         """Ask the sync server that leads, waiting for one while a lost one is replaced.
@@ -433,7 +404,7 @@ class Cluster:
         deadline = self._reactor.seconds() + FAILOVER_SECONDS
         while True:
             try:
-                return await self._ask_leader(await self._leader(), ask, http, repeat)
+                return await self._ask_leader(await self._leader(), ask, repeat)
             except _LeaderAway as away:
                 if self._reactor.seconds() >= deadline:
                     raise away.error from away
@@ -449,32 +420,22 @@ class Cluster:
         self,
         leader: Leader,
         ask: Callable[[LineConnection], Deferred[Any]],
-        http: tuple[str, str, Mapping[str, object] | None],
         repeat: bool,
     ) -> Any:
-        if leader.line:
-            try:
-                connection = await self._links.to(leader.line)
-            except errors.Unavailable as error:
+        if not leader.line:
+            raise errors.Unavailable(f"{leader.node} leads without the line protocol", UPGRADE)
+        try:
+            connection = await self._links.to(leader.line)
+        except errors.Unavailable as error:
+            raise _LeaderAway(error) from error
+        try:
+            return (await ask(connection)).document
+        except errors.Unavailable as error:
+            # Requests fail before the connection calls itself closed, in one turn.
+            await deferLater(self._reactor, 0)
+            if repeat and connection.closed.called:
                 raise _LeaderAway(error) from error
-            try:
-                return (await ask(connection)).document
-            except errors.Unavailable as error:
-                # Requests fail before the connection calls itself closed, in one turn.
-                await deferLater(self._reactor, 0)
-                if repeat and connection.closed.called:
-                    raise _LeaderAway(error) from error
-                raise
-        method, path, document = http
-        return await self._http().order(method, f"{leader.url.rstrip('/')}/{path}", document)
-
-
-@dataclass(frozen=True, slots=True)
-class _Holder:
-    """The worker that writes a segment, and its HTTP URL: rows of original workers lack it."""
-
-    node: str
-    url: str
+            raise
 
 
 class _LeaderAway(Exception):

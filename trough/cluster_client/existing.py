@@ -52,16 +52,8 @@ async def existing(metadata: Metadata, pattern: str | None) -> AsyncIterator[lis
         # A caller that stops early must not leave the search running.
         await pages.aclose()  # type: ignore[attr-defined]  # all stores' are generators
     after = await metadata.inventory()
-    if before.known and before == after:
-        return
-    if after.change or not await _original_leads(metadata):
+    if not before.known or before != after:
         raise SetUnknown(f"which segments there are is not known: {_reason(after)}", _AGAIN)
-
-
-async def _original_leads(metadata: Metadata) -> bool:
-    """Whether the leader is of the original system, which does not report its scans."""
-    leader = await metadata.leader()
-    return leader is not None and not leader.line
 
 
 def _reason(inventory: Inventory) -> str:

@@ -31,7 +31,8 @@ from trough.cluster_client.interfaces import (
     WorkerClient,
     WorkerClientFactory,
 )
-from trough.cluster_client.router import Route, SegmentRouter, WorkerAddress
+from trough.cluster_client.router import SegmentRouter, WorkerAddress
+from trough.protocols.line.query_replies import Summary
 from trough.protocols.line.values import Value
 from trough.util.slices import in_slices
 
@@ -134,13 +135,13 @@ class FanOut:
             for segment in segments:
                 self._fail(segment, error)
             routes = {}
-        by_place: dict[WorkerAddress, dict[str, Route]] = {}
+        by_place: dict[WorkerAddress, list[str]] = {}
 
         def sort_out(some: Sequence[str]) -> tuple[()]:
             for segment in some:
-                route = routes.get(segment)
-                if route is not None:
-                    by_place.setdefault(route.place, {})[segment] = route
+                place = routes.get(segment)
+                if place is not None:
+                    by_place.setdefault(place, []).append(segment)
                 else:
                     self._fail(segment, _nowhere(segment))
             return ()
@@ -151,11 +152,11 @@ class FanOut:
         if not segments:
             self._finish_if_settled()
 
-    async def _ask(self, place: WorkerAddress, routes: dict[str, Route]) -> None:
+    async def _ask(self, place: WorkerAddress, segments: Sequence[str]) -> None:
         """Ask one worker for all of its segments."""
-        errand = _SubQuery(self, place, routes)
+        errand = _SubQuery(self, place, segments)
         self._errands.add(errand)
-        self._routes.asked(place.node, len(routes))
+        self._routes.asked(place.node, len(segments))
         await self._slots.acquire()
         error: errors.TroughError = errors.Unavailable(f"{place.node} left it out of its answer")
         try:
@@ -169,12 +170,12 @@ class FanOut:
         finally:
             self._slots.release()
             self._errands.discard(errand)
-            self._routes.answered(place.node, len(routes))
+            self._routes.answered(place.node, len(segments))
         for segment in list(errand.unfinished):
             errand.failed(segment, error)
         self._finish_if_settled()
 
-    async def _run(self, errand: _SubQuery, source: WorkerClient) -> object:
+    async def _run(self, errand: _SubQuery, source: WorkerClient) -> Summary:
         try:
             return await errand.run(source, self._remaining())
         except errors.BadRequest as refusal:
@@ -183,22 +184,21 @@ class FanOut:
             # A worker of an earlier version, which keeps nothing.
             return await errand.run(source, replace(self._remaining(), keep=False))
 
-    def _note_kept(self, place: WorkerAddress, summary: object) -> None:
-        # Only the line protocol has a summary with these.
+    def _note_kept(self, place: WorkerAddress, summary: Summary) -> None:
         if self.tally.versions is not None:
-            self.tally.kept += getattr(summary, "kept", 0)
-            self.tally.versions.append((place, getattr(summary, "version", "")))
+            self.tally.kept += summary.kept
+            self.tally.versions.append((place, summary.version))
 
     def _ask_again(self) -> None:
         """Ask for the segments that failed where they were asked for."""
         again, self._again = self._again, {}
         unknown = [segment for segment, place in again.items() if place is None]
-        moved: dict[WorkerAddress, dict[str, Route]] = {}
+        moved: dict[WorkerAddress, list[str]] = {}
         for segment, place in again.items():
             if place is not None:
-                moved.setdefault(place, {})[segment] = Route(place)
-        for place, routes in moved.items():
-            self._spawn(self._ask(place, routes))
+                moved.setdefault(place, []).append(segment)
+        for place, segments in moved.items():
+            self._spawn(self._ask(place, segments))
         if unknown:
             self._spawn(self._ask_all(unknown))
 
@@ -389,19 +389,19 @@ class _FailureHistory:
 class _SubQuery:
     """What one worker is asked, in one go, and has not answered yet."""
 
-    def __init__(self, fan_out: FanOut, place: WorkerAddress, routes: dict[str, Route]) -> None:
-        self.unfinished = set(routes)
+    def __init__(self, fan_out: FanOut, place: WorkerAddress, segments: Sequence[str]) -> None:
+        self.unfinished = set(segments)
         self.state = fan_out.state
         self.columns = fan_out.columns
         self.rows = fan_out.rows
         self._fan_out = fan_out
         self._place = place
-        self._routes = routes
+        self._segments = segments
         self._running: QueryHandle | None = None
 
-    async def run(self, source: WorkerClient, question: QueryRequest) -> object:
+    async def run(self, source: WorkerClient, question: QueryRequest) -> Summary:
         """Ask, and wait for the end of the answer; return the worker's summary of it."""
-        self._running = source.query(self._routes, question, self)
+        self._running = source.query(self._segments, question, self)
         if self._fan_out.paused:
             self._running.pause()
         try:

@@ -5,15 +5,15 @@ Values and interfaces; :mod:`trough.cluster_client.fan_out` connects them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
 from trough import errors
-from trough.cluster_client.router import Route, WorkerAddress
-from trough.protocols.line.query_replies import QueryListener
+from trough.cluster_client.router import WorkerAddress
+from trough.protocols.line.query_replies import QueryListener, Summary
 from trough.protocols.line.values import Parameters
 
 
@@ -51,7 +51,7 @@ class WorkerClient(Protocol):
     """A worker, ready to be asked for segments."""
 
     def query(
-        self, routes: Mapping[str, Route], question: QueryRequest, listener: QueryListener
+        self, segments: Sequence[str], question: QueryRequest, listener: QueryListener
     ) -> QueryHandle:
         """Ask for all of these segments."""
 
@@ -59,7 +59,7 @@ class WorkerClient(Protocol):
 class QueryHandle(Protocol):
     """What a worker was asked."""
 
-    done: Deferred[Any]
+    done: Deferred[Summary]
 
     def cancel(self) -> None: ...
 

@@ -50,22 +50,11 @@ REMEMBERED = 200_000
 class WorkerAddress:
     """A worker, as one that asks it needs to know it.
 
-    :ivar line: ``host:port`` of the line protocol; empty for a worker that has none
+    :ivar line: ``host:port`` of the line protocol; empty for a worker of an original installation
     """
 
     node: str
     line: str
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a segment is to be read.
-
-    :ivar url: over HTTP; empty where only the line protocol's address is known
-    """
-
-    place: WorkerAddress
-    url: str = ""
 
 
 #: When a segment was looked up, and its copies.
@@ -89,7 +78,7 @@ class SegmentRouter:
 
     async def find(
         self, segments: Iterable[str], avoid: Mapping[str, Collection[str]] | None = None
-    ) -> dict[str, Route]:
+    ) -> dict[str, WorkerAddress]:
         """Where each segment is to be read; those without any copy are left out.
 
         :param avoid: for each segment that was asked for in vain, where; such segments are
@@ -105,13 +94,13 @@ class SegmentRouter:
         known = await self._look_up(segments)
         chosen: Counter[str] = Counter()
 
-        def choose(some: Sequence[str]) -> Iterator[tuple[str, Route]]:
+        def choose(some: Sequence[str]) -> Iterator[tuple[str, WorkerAddress]]:
             for segment in some:
                 _, copies = known.get(segment, (0.0, ()))
                 copy = self._best(copies, avoid.get(segment, ()), chosen)
                 if copy is not None:
                     chosen[copy.node] += 1
-                    yield segment, Route(self.place_of(copy.node), copy.url)
+                    yield segment, self.place_of(copy.node)
 
         return dict(await in_slices(choose, segments))
 

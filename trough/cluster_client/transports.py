@@ -1,33 +1,31 @@
-"""How a worker is asked: over the line protocol, or over HTTP if it serves nothing else."""
+"""Connections to workers, by their addresses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from trough import errors
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.interfaces import QueryHandle, QueryRequest, WorkerClient
-from trough.cluster_client.router import Route, WorkerAddress
+from trough.cluster_client.router import WorkerAddress
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.query_replies import QueryListener
-from trough.protocols.line.values import Parameters
 
-if TYPE_CHECKING:
-    from trough.protocols.http.client import HttpClient
+#: What to do about a server whose row names no address of the line protocol.
+UPGRADE = "it is of an original installation, which has to be upgraded as a whole"
 
 
 class LineSource:
-    """A worker that serves the line protocol."""
+    """A worker, asked over a connection of the line protocol."""
 
     def __init__(self, connection: LineConnection) -> None:
         self._connection = connection
 
     def query(
-        self, routes: Mapping[str, Route], question: QueryRequest, listener: QueryListener
+        self, segments: Sequence[str], question: QueryRequest, listener: QueryListener
     ) -> QueryHandle:
         return self._connection.query(
-            routes,
+            segments,
             question.sql,
             question.parameters,
             listener=listener,
@@ -37,51 +35,28 @@ class LineSource:
         )
 
 
-class HttpSource:
-    """A worker that serves HTTP only."""
-
-    def __init__(self, http: HttpClient, node: str) -> None:
-        self._http = http
-        self._node = node
-
-    def query(
-        self, routes: Mapping[str, Route], question: QueryRequest, listener: QueryListener
-    ) -> QueryHandle:
-        refuse_parameters(self._node, question.parameters)
-        urls = {segment: route.url for segment, route in routes.items()}
-        return self._http.query(urls, question.sql, question.rows, listener)
-
-
 class Workers:
-    """Workers by place; see :class:`trough.cluster_client.interfaces.WorkerClientFactory`.
+    """Workers by address; see :class:`trough.cluster_client.interfaces.WorkerClientFactory`."""
 
-    :param http: called at the first worker that serves HTTP only
-    """
-
-    def __init__(self, links: ConnectionPool, http: Callable[[], HttpClient]) -> None:
+    def __init__(self, links: ConnectionPool) -> None:
         self._links = links
-        self._http = http
 
     async def source(self, place: WorkerAddress) -> WorkerClient:
+        """A connection to this worker, to ask it for segments.
+
+        :raises trough.errors.Unavailable: there is none to be had
+        """
+        return LineSource(await self.connection(place))
+
+    async def connection(self, place: WorkerAddress) -> LineConnection:
         """A connection to this worker.
 
         :raises trough.errors.Unavailable: there is none to be had
         """
-        if place.line:
-            return LineSource(await self._links.to(place.line))
-        return HttpSource(self._http(), place.node)
+        if not place.line:
+            raise errors.Unavailable(f"{place.node} serves no line protocol", UPGRADE)
+        return await self._links.to(place.line)
 
     async def close(self) -> None:
-        """Close the connections of the line protocol. Idempotent."""
+        """Close the connections. Idempotent."""
         await self._links.close()
-
-
-def refuse_parameters(node: str, parameters: Parameters | None) -> None:
-    """Refuse what a worker that serves HTTP only cannot answer.
-
-    :raises trough.errors.BadRequest: there are parameters
-    """
-    if parameters:
-        raise errors.BadRequest(
-            f"{node} speaks HTTP alone, which has no parameters", "write the values into the SQL"
-        )

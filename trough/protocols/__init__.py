@@ -22,7 +22,7 @@ Those of HTTP, in ``http``:
 ``server``         common to all resources: limits, errors, an orderly end
 ``query``          the query ports of a worker; ``proxy`` passes a read on to another worker
 ``manager``        the manager's port of workers and sync servers; ``gather``: its GATHER
-``client``         a client for servers without the line protocol; ``row_stream``: their rows
+``manager_client`` one server's requests to another; ``response_body`` reads the answers
 
 For both, ``gather_service`` runs GATHERs on a server, a few at a time (``gather_slots``).
 

@@ -41,7 +41,7 @@ def test_one_segment_has_no_title():
 
 @pytest.mark.parametrize("name", ["TABLE", "MARKDOWN", "VERTICAL"])
 def test_no_columns_are_nothing_to_see(name):
-    """An original worker does not name the columns of an answer without rows."""
+    """A table without columns has no lines."""
     sut = make(name, many=False)
     sut.columns("a", [])
     assert sut.done("a") + sut.end() == ""

@@ -22,7 +22,7 @@ from twisted.web.iweb import IResponse
 
 from trough.access.gate import TICKET
 from trough.access.tokens import Credential
-from trough.protocols.http.client import read_content
+from trough.protocols.http.response_body import read_content
 from trough.protocols.http.server import CHALLENGE_PATH, PROOF, TICKET_PATH
 from trough.util.error_text import error_text
 

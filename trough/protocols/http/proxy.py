@@ -17,8 +17,8 @@ from twisted.web.http_headers import Headers
 
 from trough import errors
 from trough.access.tokens import Credential
-from trough.protocols.http.client import read_content
 from trough.protocols.http.credentials import ProvingAgent
+from trough.protocols.http.response_body import read_content
 from trough.protocols.http.server import (
     CLIENT_HEADER,
     CODE_HEADER,

@@ -16,9 +16,8 @@ from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageE
 from trough.shell.commands.segments import listed, pattern_of
 from trough.shell.output.sections import counted
 from trough.shell.runner import TICK
-from trough.shell.session import Done, Failed, Restarted, Rows
+from trough.shell.session import Done, Failed, Parameters, Restarted, Rows
 from trough.shell.shell import Shell
-from trough.sql.text import sql_value
 from trough.util.safe_text import safe
 
 _TABLES = (
@@ -27,7 +26,7 @@ _TABLES = (
 )
 # The table first, then what belongs to it.
 _DEFINITIONS = (
-    "SELECT sql FROM sqlite_master WHERE tbl_name = {} COLLATE NOCASE AND sql IS NOT NULL"
+    "SELECT sql FROM sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND sql IS NOT NULL"
     " ORDER BY type NOT IN ('table', 'view'), type, name"
 )
 
@@ -69,9 +68,7 @@ def create_table(shell: Shell, arguments: Arguments) -> None:
     table = arguments.words[0].strip('"`[]')
     forms: dict[str, list[str]] = {}
     failures: list[Failed] = []
-    # Written into the text, for workers of the original system bind nothing.
-    sql = _DEFINITIONS.format(sql_value(table))
-    for segment, rows in _asked(shell, sql, failures):
+    for segment, rows in _asked(shell, _DEFINITIONS, failures, [table]):
         forms.setdefault("\n".join(f"{row[0]};" for row in rows), []).append(segment)
     asked = len(shell.session.segments)
     if not forms and not failures:
@@ -84,7 +81,7 @@ def create_table(shell: Shell, arguments: Arguments) -> None:
 
 
 def _asked(
-    shell: Shell, sql: str, failures: list[Failed]
+    shell: Shell, sql: str, failures: list[Failed], parameters: Parameters = None
 ) -> Iterator[tuple[str, Sequence[Sequence[Any]]]]:
     """Each connected segment that answers whole, and its rows, if there are any; what fails is
     appended to `failures`."""
@@ -93,7 +90,7 @@ def _asked(
     progress = Progress(shell.terminal, len(segments))
     with contextlib.ExitStack() as stack:
         stack.callback(progress.clear)
-        query = stack.enter_context(shell.remote.query(segments, sql))
+        query = stack.enter_context(shell.remote.query(segments, sql, parameters))
         for event in query.events(TICK):
             match event:
                 case Rows(segment, rows):
