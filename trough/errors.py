@@ -112,6 +112,13 @@ class ForeignPage(BadRequest):
     status = 403
 
 
+class BadLogPart(BadRequest):
+    """A part of a replicated log that does not continue the follower's log, or was damaged on
+    its way; the follower's log is as it was."""
+
+    code = "bad-log-part"
+
+
 class MethodNotAllowed(BadRequest):
     """The path is right, and takes another HTTP method."""
 
@@ -185,6 +192,13 @@ class CorruptSegment(Unavailable):
     code = "corrupt"
 
 
+class LogBroken(Unavailable):
+    """A replicated log on a disk is not what it was: a flush failed, or a file was replaced. A
+    holder gives up the write lock, and a follower needs a base; neither tries it again."""
+
+    code = "log-broken"
+
+
 class Moved(Unavailable):
     """The segment is served elsewhere.
 
@@ -217,6 +231,12 @@ class Conflict(TroughError):
 
     code = "conflict"
     status = 409
+
+
+class LogGone(Conflict):
+    """A replicated log does not reach back as far as a follower needs: it needs a base."""
+
+    code = "log-gone"
 
 
 class UnusableFile(TroughError):
