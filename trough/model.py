@@ -279,6 +279,18 @@ class Copy:
 CLEAN = 0.0
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """A worker together with its disk: a worker that lost its disk is another member.
+
+    :ivar disk: the worker's ``identity``, random and kept in its data directory; empty where it
+        is not known
+    """
+
+    node: str
+    disk: str
+
+
 @dataclass(frozen=True, slots=True)
 class Lock:
     """The write lock of a segment: at most one worker writes it.
@@ -288,6 +300,10 @@ class Lock:
     :ivar dirty_since: since when there may be writes in no canonical copy, in seconds since the
         epoch; :data:`CLEAN`: there are none; None: not known, as of a lock that an earlier
         version took. Locks are compared without it
+    :ivar disk: of the holder; empty: nobody replicates the segment
+    :ivar revision: grows with each change of a lock that was taken, and begins again when the
+        lock is taken
+    :ivar followers: that have every acknowledged write, see :mod:`trough.replication`
     """
 
     segment: str
@@ -295,6 +311,14 @@ class Lock:
     epoch: int
     acquired_on: float = 0.0
     dirty_since: float | None = field(default=None, compare=False)
+    disk: str = ""
+    revision: int = 0
+    followers: frozenset[Member] = frozenset()
+
+    @property
+    def holder(self) -> Member:
+        """The worker that writes, with its disk."""
+        return Member(self.node, self.disk)
 
     @property
     def is_clean(self) -> bool:

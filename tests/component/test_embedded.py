@@ -29,7 +29,7 @@ from trough.metadata.sqlite import writes as changes
 from trough.metadata.sqlite.database import APPLICATION_ID, Database, scripts, upgrade
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.metadata.sqlite.watch import assignment_source, lock_changes
-from trough.model import Schema
+from trough.model import Lock, Schema
 
 async_test = pytest_twisted.ensureDeferred
 
@@ -188,6 +188,17 @@ def test_an_older_registry_is_upgraded_once(tmp_path):
     assert database.connection.execute("SELECT version FROM version").fetchall() == [(len(known),)]
     assert database.connection.execute("SELECT colour FROM worker").fetchall() == []
     assert database.read(reads.schema, "kept").sql == "x"
+
+
+def test_a_lock_of_an_older_registry_has_no_followers(tmp_path):
+    """It is held as before the upgrade, by nobody else."""
+    path = tmp_path / "registry.db"
+    make_version_1(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO lock VALUES ('a', 'w1', 3, 5.0, 1)")
+        connection.commit()
+    database = Database(path, create=True)
+    assert database.read(reads.lock_of, "a") == Lock("a", "w1", 3, 5.0)
 
 
 def test_an_upgrade_that_fails_changes_nothing(tmp_path):

@@ -19,7 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from waiting import until
 
 from trough import errors
-from trough.model import READ, WRITE, CanonicalCopy, Lock, Schema
+from trough.model import READ, WRITE, CanonicalCopy, Lock, Member, Schema
 
 async_test = pytest_twisted.ensureDeferred
 
@@ -756,6 +756,79 @@ async def test_a_lock_that_changed_hands_is_fenced(stores):
             await store.release_lock(refused)
     await store.check_lock(new)
     await store.release_lock(Lock("never-locked", "w1", 1))
+
+
+@async_test
+async def test_a_lock_names_its_followers(stores):
+    """Without followers unless it is changed; a change is found by all, and by watchers."""
+    store, other = await stores.open(), await stores.open()
+    plain = await store.take_lock("plain", "w1")
+    assert (plain.disk, plain.revision, plain.followers) == ("", 0, frozenset())
+    lock = await store.take_lock("a", "w1", "disk1")
+    assert (lock.holder, lock.revision, lock.followers) == (Member("w1", "disk1"), 0, frozenset())
+    followers = frozenset({Member("w3", "disk3"), Member("w2", "disk2")})
+    notices = Notices()
+    store.watch_locks(notices)
+    wanted = replace(lock, revision=1, followers=followers)
+    assert await other.change_lock(lock, wanted) == wanted
+    assert await store.lock_of("a") == wanted
+    assert await store.locks("w1") == [wanted, plain]
+    await notices.until(lambda all_: any(wanted in n.held for n in all_))
+    await store.check_lock(lock)
+
+
+@async_test
+async def test_a_lock_is_changed_only_as_it_was_read(stores):
+    """In holder, disk, epoch, revision and followers; else the present lock is returned."""
+    store = await stores.open()
+    first = await store.take_lock("a", "w1", "disk1")
+    second = replace(first, revision=1, followers=frozenset({Member("w2", "disk2")}))
+    wanted = replace(second, revision=2, followers=frozenset())
+    assert await store.change_lock(first, wanted) == wanted
+    for late in (
+        first,
+        replace(wanted, node="w2"),
+        replace(wanted, disk="disk2"),
+        replace(wanted, epoch=wanted.epoch + 1),
+        replace(wanted, followers=second.followers),
+    ):
+        assert await store.change_lock(late, second) == wanted
+    await store.release_lock(first)
+    assert await store.change_lock(wanted, second) is None
+    assert await store.lock_of("a") is None
+    again = await store.take_lock("a", "w2")
+    assert (again.disk, again.revision, again.followers) == ("", 0, frozenset())
+
+
+@async_test
+async def test_one_of_many_takes_over(stores):
+    """Of all who read the same row one changes it; all are told who."""
+    several = [await stores.open() for _ in range(4)]
+    lock = await several[0].take_lock("a", "w0", "disk")
+    offers = [
+        replace(lock, node=f"w{i}", disk=f"disk{i}", epoch=lock.epoch + 1 + i, revision=1)
+        for i in range(1, 5)
+    ]
+    found = await at_once(*(s.change_lock(lock, o) for s, o in zip(several, offers, strict=True)))
+    winners = {replace(each, acquired_on=lock.acquired_on) for each in found}
+    assert len(winners) == 1
+    assert winners <= set(offers)
+
+
+@async_test
+async def test_who_takes_over_has_a_dirty_lock_and_later_epochs_are_greater(stores):
+    """As if the lock was taken; a lock that is taken after its release has a greater epoch."""
+    store = await stores.open()
+    lock = await store.take_lock("a", "w1", "disk1")
+    await store.mark_clean([await store.lock_of("a")])
+    taken = replace(lock, node="w2", disk="disk2", epoch=lock.epoch + 7, revision=1)
+    found = await store.change_lock(lock, taken)
+    assert found is not None and not found.is_clean
+    assert found.acquired_on >= lock.acquired_on
+    with pytest.raises(errors.Fenced):
+        await store.check_lock(lock)
+    await store.release_lock(found)
+    assert (await store.take_lock("a", "w3")).epoch > found.epoch
 
 
 @async_test

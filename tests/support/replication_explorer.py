@@ -26,11 +26,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from trough.model import Member
 from trough.replication import follower as follower_rules
 from trough.replication import holder as holder_rules
 from trough.replication.follower import Follower
 from trough.replication.holder import ChangeRow, Holder, ReadRow, SendBase, SendJoin, SendLog
-from trough.replication.messages import Append, Base, Behind, Join, Member, Row
+from trough.replication.messages import Append, Base, Behind, Join, Row
 
 STORE = Member("store", "")
 

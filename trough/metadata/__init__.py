@@ -338,11 +338,24 @@ class Metadata(ABC):
     # -- write locks -----------------------------------------------------------
 
     @abstractmethod
-    async def take_lock(self, segment: str, node: str) -> Lock:
+    async def take_lock(self, segment: str, node: str, disk: str = "") -> Lock:
         """Take the write lock for `node`, unless a worker has it.
 
+        :param disk: of the worker, if it is going to replicate the segment
         :return: the lock as it is now; its ``node`` is the holder. A new lock's epoch is greater
             than any that this segment ever had.
+        """
+
+    @abstractmethod
+    async def change_lock(self, expected: Lock, wanted: Lock) -> Lock | None:
+        """Change holder, epoch, revision and followers of a lock, in one conditional write on
+        the whole row. Without effect unless all of these are as in `expected`.
+
+        Another holder has the lock from now on, and dirty. Its epoch is the least that the lock
+        may get when it is taken next, less one.
+
+        :return: the lock as it is then: as `wanted` if it was changed, now or by an earlier call;
+            None: it was released
         """
 
     @abstractmethod

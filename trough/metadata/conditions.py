@@ -60,6 +60,16 @@ def refuse_other_lock(held: Lock | None, lock: Lock) -> None:
         )
 
 
+def is_same_lock(held: Lock, expected: Lock) -> bool:
+    """Whether a lock is the one that a change expects, in all that a change may change."""
+    return (held.holder, held.epoch, held.revision, held.followers) == (
+        expected.holder,
+        expected.epoch,
+        expected.revision,
+        expected.followers,
+    )
+
+
 def refuse_written(segment: str, holder: str | None) -> None:
     """Make sure that a segment that is to be removed has no writer.
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from trough.model import Member
 from trough.replication.messages import (
     Append,
     Base,
     Behind,
     Confirmed,
     Join,
-    Member,
     Order,
     Rejected,
     Reply,

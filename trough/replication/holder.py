@@ -11,7 +11,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from trough.replication.messages import Behind, Confirmed, Member, Rejected, Row
+from trough.model import Member
+from trough.replication.messages import Behind, Confirmed, Rejected, Row
 
 
 class Phase(enum.IntEnum):
@@ -210,7 +211,7 @@ def row_is(holder: Holder, row: Row, rejected: int = 0) -> Step:
 
     :param rejected: the highest epoch by which a follower rejected an order
     """
-    if row.revision < holder.row.revision:
+    if (row.epoch, row.revision) < (holder.row.epoch, holder.row.revision):
         return holder, []  # a late answer
     if row.holder != holder.row.holder or row.epoch not in _epochs(holder):
         return replace(holder, fenced=True), []

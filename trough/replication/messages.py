@@ -9,16 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Member:
-    """A worker together with its disk: a worker that lost its disk is another member.
-
-    :ivar disk: chosen at random when a data directory is made
-    """
-
-    node: str
-    disk: str
+from trough.model import Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +17,8 @@ class Row:
     """The lock's row in the metadata store; each change is conditional on the whole row.
 
     :ivar epoch: grows with each change of the holder, and when a holder starts again
-    :ivar revision: grows with each change: a change that comes late finds another row, even
-        where holder, epoch and followers are the same again
+    :ivar revision: grows with each change within an epoch: a change that comes late finds
+        another row, even where holder, epoch and followers are the same again
     :ivar followers: that have every acknowledged write
     """
 

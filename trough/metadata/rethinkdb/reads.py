@@ -26,6 +26,9 @@ from trough.metadata.rethinkdb.terms import (
 )
 from trough.model import NODE_NAME, READ, WRITE
 
+#: Fields of write locks that watchers are told of.
+TOLD = ("id", "segment", "node", "epoch", "acquired_on", "disk", "revision", "followers")
+
 #: Between these keys are all write locks.
 LOCKS = (rows.lock_id(""), rows.lock_id("")[:-1] + ";")
 
@@ -321,7 +324,7 @@ def count_locks(node: str | None = None) -> Term:
 
 def watch_locks() -> Term:
     """A changefeed of all write locks, of what watchers are told."""
-    told = r.table("lock").between(*LOCKS).pluck("id", "segment", "node", "epoch", "acquired_on")
+    told = r.table("lock").between(*LOCKS).pluck(*TOLD)
     return _feed(told)
 
 

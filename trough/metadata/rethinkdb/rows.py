@@ -29,6 +29,7 @@ from trough.model import (
     Inventory,
     Leader,
     Lock,
+    Member,
     Schema,
     Worker,
     canonical_path,
@@ -335,7 +336,31 @@ def lock(row: Row | None) -> Lock | None:
         int(row["epoch"]),
         seconds(row.get("acquired_on")),
         float(since) if _is_number(since) else None,
+        _field(row, "disk", ""),
+        _field(row, "revision", 0),
+        _followers(row),
     )
+
+
+def lock_fields(lock: Lock) -> dict[str, Any]:
+    """The fields of a lock's row that a change may change, less times."""
+    return {
+        "node": lock.node,
+        "disk": lock.disk,
+        "epoch": lock.epoch,
+        "revision": lock.revision,
+        "followers": sorted([member.node, member.disk] for member in lock.followers),
+    }
+
+
+def _followers(row: Row) -> frozenset[Member]:
+    found = row.get("followers")
+    pairs = found if isinstance(found, list) else []
+    return frozenset(Member(*pair) for pair in pairs if _is_pair(pair))
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value)
 
 
 def locked(row: Row | None) -> tuple[str, str] | None:

@@ -317,14 +317,19 @@ class RethinkMetadata(Metadata):
 
     # -- write locks -----------------------------------------------------------
 
-    async def take_lock(self, segment: str, node: str) -> Lock:
+    async def take_lock(self, segment: str, node: str, disk: str = "") -> Lock:
         lock = None
         while lock is None:
             # None: it changed hands while it was looked at.
-            row = await self._decide(changes.take_lock(segment, node, _new_name()))
+            row = await self._decide(changes.take_lock(segment, node, disk, _new_name()))
             rows.refuse_foreign_lock(row)
             lock = rows.lock(row)
         return lock
+
+    async def change_lock(self, expected: Lock, wanted: Lock) -> Lock | None:
+        row = await self._decide(changes.change_lock(expected, wanted))
+        rows.refuse_foreign_lock(row)
+        return rows.lock(row)
 
     async def lock_of(self, segment: str) -> Lock | None:
         while True:

@@ -306,9 +306,10 @@ def withdraw_copies(node: str, segments: Collection[str], role: str) -> Term:
 # -- write locks -------------------------------------------------------------------
 
 
-def take_lock(segment: str, node: str, claim: str) -> Term:
+def take_lock(segment: str, node: str, disk: str, claim: str) -> Term:
     """Take the write lock unless a worker has it; see :func:`lock_of` for the answer.
 
+    :param disk: of the worker, or empty
     :param claim: random; distinguishes this attempt from every other one
     """
     fresh = {
@@ -318,6 +319,7 @@ def take_lock(segment: str, node: str, claim: str) -> Term:
         "acquired_on": r.now(),
         "dirty_since": r.now().to_epoch_time(),
         "claim": claim,
+        **({"disk": disk} if disk else {}),
     }
     return r.table("lock").insert(fresh, conflict="error").do(lambda _: lock_of(segment))
 
@@ -349,6 +351,35 @@ def lock_of(segment: str) -> Term:
     return place.do(
         lambda seen: r.branch(seen.eq(None), None, seen.has_fields("epoch"), seen, complete(seen))
     )
+
+
+def change_lock(expected: Lock, wanted: Lock) -> Term:
+    """Change a lock that is as expected; answers with the row that is there then.
+
+    The epoch's own row is moved first: whoever takes the lock after its release gets a greater
+    epoch. It does no harm if the change is not carried out then.
+    """
+    place = r.table("lock").get(rows.lock_id(expected.segment))
+    known, fresh = rows.lock_fields(expected), rows.lock_fields(wanted)
+    times: dict[str, Any] = {}
+    if expected.holder != wanted.holder:
+        times = {"acquired_on": r.now(), "dirty_since": r.now().to_epoch_time()}
+
+    def decide(row: Term) -> Term:
+        unknown = {"disk": "", "revision": 0, "followers": []}
+        now = r.expr(unknown).merge(row).pluck(*known)
+        same = r.branch(row.eq(None), False, now.eq(sent(known)))
+        return r.branch(same, row.merge(sent(fresh), times), row)
+
+    def later(row: Term) -> Term:
+        last = row["epoch"].default(0)
+        epoch = r.branch(last.lt(wanted.epoch), wanted.epoch, last)
+        return {"id": expected.segment, "epoch": epoch}
+
+    change = written(place.replace(decide, return_changes="always"))["new_val"]
+    if wanted.epoch == expected.epoch:
+        return change
+    return r.table("epoch").get(expected.segment).replace(later).do(lambda _: change)
 
 
 def release_lock(lock: Lock) -> Term:

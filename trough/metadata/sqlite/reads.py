@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from trough import errors
 from trough.metadata.conditions import Matches
-from trough.model import READ, Assignment, Copy, Inventory, Leader, Lock, Schema, Worker
+from trough.model import READ, Assignment, Copy, Inventory, Leader, Lock, Member, Schema, Worker
 
 # A copy counts while its own row does and its worker, where that has a row, is alive.
 # Its load is its worker's of this moment: copies' rows are written seldom.
@@ -195,7 +195,20 @@ def inventory(connection: sqlite3.Connection, now: float) -> Inventory:
 
 # -- write locks -------------------------------------------------------------------
 
-_LOCK = "SELECT segment, node, epoch, acquired_on, dirty_since FROM lock"
+LOCK_COLUMNS = "segment, node, epoch, acquired_on, dirty_since, disk, revision, followers"
+_LOCK = f"SELECT {LOCK_COLUMNS} FROM lock"
+
+
+def lock(row: Sequence[Any]) -> Lock:
+    """The write lock of a row of :data:`LOCK_COLUMNS`."""
+    segment, node, epoch, acquired_on, dirty_since, disk, revision, pairs = row
+    followers = frozenset(Member(*pair) for pair in json.loads(pairs))
+    return Lock(segment, node, epoch, acquired_on, dirty_since, disk, revision, followers)
+
+
+def followers_text(lock: Lock) -> str:
+    """What the registry stores of a lock's followers."""
+    return json.dumps(sorted([member.node, member.disk] for member in lock.followers))
 
 
 def lock_of(connection: sqlite3.Connection, now: float, segment: str) -> Lock | None:
@@ -203,7 +216,7 @@ def lock_of(connection: sqlite3.Connection, now: float, segment: str) -> Lock | 
     row = connection.execute(
         f"{_LOCK} WHERE segment = ? AND node IS NOT NULL", (segment,)
     ).fetchone()
-    return Lock(*row) if row else None
+    return lock(row) if row else None
 
 
 def locks(connection: sqlite3.Connection, now: float, node: str | None) -> list[Lock]:
@@ -212,7 +225,7 @@ def locks(connection: sqlite3.Connection, now: float, node: str | None) -> list[
         rows = connection.execute(f"{_LOCK} WHERE node IS NOT NULL ORDER BY segment")
     else:
         rows = connection.execute(f"{_LOCK} WHERE node = ? ORDER BY segment", (node,))
-    return [Lock(*row) for row in rows]
+    return [lock(row) for row in rows]
 
 
 def count_locks(connection: sqlite3.Connection, now: float, node: str | None = None) -> int:

@@ -251,8 +251,11 @@ class SqliteMetadata(Metadata):
 
     # -- write locks -----------------------------------------------------------
 
-    async def take_lock(self, segment: str, node: str) -> Lock:
-        return await self._decide(changes.take_lock, segment, node)
+    async def take_lock(self, segment: str, node: str, disk: str = "") -> Lock:
+        return await self._decide(changes.take_lock, segment, node, disk)
+
+    async def change_lock(self, expected: Lock, wanted: Lock) -> Lock | None:
+        return await self._decide(changes.change_lock, expected, wanted)
 
     async def lock_of(self, segment: str) -> Lock | None:
         return await self._read(reads.lock_of, segment)

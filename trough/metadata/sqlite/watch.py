@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.metadata import AssignmentChanges, LockChanges, Watch
+from trough.metadata.sqlite import reads
 from trough.metadata.sqlite.database import Database
-from trough.model import Assignment, Lock
+from trough.model import Assignment
 from trough.util.threads import ThreadPoolService
 
 _log = Logger()
@@ -61,11 +62,11 @@ def lock_changes(connection: sqlite3.Connection, seen: int | None) -> tuple[Chan
     """What is new about all write locks."""
     value, since, full = _place(connection, seen)
     rows = connection.execute(
-        "SELECT segment, node, epoch, acquired_on FROM lock WHERE changed > ?", (since,)
+        f"SELECT {reads.LOCK_COLUMNS} FROM lock WHERE changed > ?", (since,)
     ).fetchall()
     return LockChanges(
         full=full,
-        held=[Lock(*row) for row in rows if row[1] is not None],
+        held=[reads.lock(row) for row in rows if row[1] is not None],
         released=[] if full else [row[0] for row in rows if row[1] is None],
     ), value
 

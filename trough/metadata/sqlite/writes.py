@@ -256,20 +256,49 @@ def withdraw_copies(
 # -- write locks -------------------------------------------------------------------
 
 
-def take_lock(connection: sqlite3.Connection, now: float, segment: str, node: str) -> Lock:
+def take_lock(
+    connection: sqlite3.Connection, now: float, segment: str, node: str, disk: str = ""
+) -> Lock:
     """Take the write lock, or find out who has it."""
     held = reads.lock_of(connection, now, segment)
     if held is not None:
         return held
     row = connection.execute(
-        "INSERT INTO lock (segment, node, epoch, acquired_on, changed, dirty_since)"
-        " VALUES (?, ?, 1, ?, ?, ?) ON CONFLICT (segment) DO UPDATE SET"
+        "INSERT INTO lock (segment, node, epoch, acquired_on, changed, dirty_since, disk)"
+        " VALUES (?, ?, 1, ?, ?, ?, ?) ON CONFLICT (segment) DO UPDATE SET"
         " node = excluded.node, epoch = epoch + 1, acquired_on = excluded.acquired_on,"
-        " changed = excluded.changed, dirty_since = excluded.dirty_since"
-        " RETURNING segment, node, epoch, acquired_on, dirty_since",
-        (segment, node, now, _next_number(connection), now),
+        " changed = excluded.changed, dirty_since = excluded.dirty_since,"
+        " disk = excluded.disk, revision = 0, followers = '[]'"
+        f" RETURNING {reads.LOCK_COLUMNS}",
+        (segment, node, now, _next_number(connection), now, disk),
     ).fetchone()
-    return Lock(*row)
+    return reads.lock(row)
+
+
+def change_lock(
+    connection: sqlite3.Connection, now: float, expected: Lock, wanted: Lock
+) -> Lock | None:
+    """Change holder, epoch and followers of a lock that is as expected."""
+    held = reads.lock_of(connection, now, expected.segment)
+    if held is None or not conditions.is_same_lock(held, expected):
+        return held
+    taken = wanted.holder != held.holder
+    connection.execute(
+        "UPDATE lock SET node = ?, disk = ?, epoch = ?, revision = ?, followers = ?, changed = ?,"
+        " acquired_on = ?, dirty_since = ? WHERE segment = ?",
+        (
+            wanted.node,
+            wanted.disk,
+            wanted.epoch,
+            wanted.revision,
+            reads.followers_text(wanted),
+            _next_number(connection),
+            now if taken else held.acquired_on,
+            now if taken else held.dirty_since,
+            held.segment,
+        ),
+    )
+    return reads.lock_of(connection, now, expected.segment)
 
 
 def release_lock(connection: sqlite3.Connection, now: float, lock: Lock) -> None:
