@@ -36,7 +36,8 @@ LAYERS = [
     ["gather"],
     # GATHER is a service of both servers, and it asks the workers through the cluster's client.
     ["protocols*", "cluster_client", "sync"],
-    ["client"],
+    ["drivers"],
+    ["client", "dbapi"],
     ["cli", "shell*"],
     ["load*", "admin"],
     ["example", "service"],
@@ -49,7 +50,8 @@ PURE += ["access.rights", "access.tokens", "metrics.totals"]
 PURE += ["formats*", "storage.listing", "storage.paths", "worker.read_rule"]
 PURE += ["replication.messages", "replication.follower", "replication.holder"]
 PURE += ["protocols.line.framing", "protocols.line.messages", "protocols.line.values"]
-PURE += ["protocols.line.query_replies"]
+PURE += ["protocols.line.query_replies", "protocols.line.handshake"]
+PURE += ["drivers.steps", "drivers.routing", "drivers.results", "drivers.target", "drivers.arrow"]
 IMPURE = {"twisted", "time", "socket", "select", "selectors", "threading", "subprocess"}
 IMPURE |= {"asyncio", "random", "multiprocessing", "requests", "urllib.request"}
 

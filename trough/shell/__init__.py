@@ -10,7 +10,7 @@ is plain blocking code on the main thread, which waits for it (`bridge.py`). Who
 * `session.py` is what the shell is connected to, and the one narrow interface through
   which it touches the cluster; `remote.py` and `gathering.py` carry that out, and
   `outage.py` and `reach.py` tell of a metadata store that is away;
-* `tokens.py`, `statements.py`, `batches.py` and `sql_kind.py` cut and sort what is typed;
+* `statements.py` and `batches.py` cut and sort what is typed, with `trough/sql/tokens.py`;
   `formats.py`, `sections.py` and `results.py` make text of what comes, with the renderers of
   :mod:`trough.formats`.
   All of these are values in, values out: no terminal, no reactor;

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trough import errors
-from trough.shell.input.sql_kind import DESTROYING
 from trough.shell.input.statements import ParseMode, Statement
+from trough.sql.kind import DESTROYING
 from trough.util.safe_text import safe
 
 if TYPE_CHECKING:

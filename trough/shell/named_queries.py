@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trough import errors
 from trough.errors import BadSettings
-from trough.shell.input.tokens import Kind, scan
+from trough.sql.tokens import Kind, scan
 
 _NAME = re.compile(r"[\w.\-]{1,64}")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")

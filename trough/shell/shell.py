@@ -22,7 +22,6 @@ from trough.formats.text import RenderOptions
 from trough.model import DEFAULT_SCHEMA
 from trough.shell.command_registry import Registry
 from trough.shell.input.batches import Batch, joined
-from trough.shell.input.sql_kind import writes
 from trough.shell.input.statements import Splitter, Statement
 from trough.shell.output.formats import Choice
 from trough.shell.output.results import Results
@@ -41,6 +40,7 @@ from trough.shell.session import (
     Written,
 )
 from trough.shell.settings import ShellSettings
+from trough.sql.kind import writes
 from trough.util.safe_text import safe_lines
 
 #: Files that read files that read files: deeper than this is a circle.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trough.shell.input.sql_kind import reads, writes
 from trough.shell.input.statements import ParseMode, Splitter, Statement, lines_of, split
-from trough.shell.input.tokens import Kind, scan, significant
+from trough.sql.kind import reads, writes
+from trough.sql.tokens import Kind, scan, significant
 
 COMMANDS = {
     "connect": ParseMode.WORDS,

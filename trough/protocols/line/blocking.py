@@ -1,4 +1,4 @@
-"""The line protocol's client for programs that wait: one query at a time, on one connection.
+"""The line protocol's client for programs that wait: one request at a time, on one connection.
 
 It gives the guarantees of :class:`trough.protocols.line.client.LineConnection` for a query. It
 imports no reactor, since that import takes longer than a short query. A caller that reads nothing
@@ -11,19 +11,14 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 from trough import errors
 from trough.model import line_host_and_port
-from trough.protocols.line.framing import ReplyParser
-from trough.protocols.line.messages import (
-    format_query,
-    format_request,
-    format_word,
-    parse_error,
-    parse_fields,
-    parse_greeting,
-)
+from trough.protocols.line.framing import FINAL, ReplyParser
+from trough.protocols.line.handshake import ReplyLine, handshake
+from trough.protocols.line.messages import Greeting, format_query, parse_error
 from trough.protocols.line.query_replies import QueryListener, Summary, deliver, parse_summary
 from trough.protocols.line.values import Parameters
 from trough.tls import TlsFiles
@@ -46,6 +41,7 @@ class BlockingConnection:
     :param token: to prove where the server asks for it; it is never sent
     :param tls: the CAs to trust; None: the CAs of the system
     :ivar address: see above
+    :ivar greeting: of the server
     :raises trough.errors.Unavailable: no server answers there, or it is not Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
@@ -60,6 +56,7 @@ class BlockingConnection:
         self.address = address
         self._silence = silence
         self._last_tag = 0
+        self._tag = b""
         self._parser = ReplyParser()
         self._socket = _connected(address, tls or TlsFiles())
         try:
@@ -67,7 +64,7 @@ class BlockingConnection:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._poll = select.poll()  # and not select(), which knows 1024 descriptors
             self._poll.register(self._socket, select.POLLIN)
-            self._be_greeted(token)
+            self.greeting = self._be_greeted(token)
         except BaseException:
             self.close()
             raise
@@ -88,54 +85,81 @@ class BlockingConnection:
         :return: None after each line and each tick, the summary at the end
         :raises trough.errors.TroughError: the query as a whole failed
         """
+        for found in self.ask(lambda tag: format_query(tag, segments, sql, parameters), tick):
+            if found is None:
+                yield None
+            elif found[0] == b"END":
+                yield parse_summary(found[1])
+            elif found[0] == b"ERR":
+                raise parse_error(found[1])
+            else:
+                deliver(listener, *found)
+                yield None
+
+    def ask(
+        self, request: Callable[[bytes], bytes], tick: float
+    ) -> Iterator[tuple[bytes, bytes] | None]:
+        """Send any request, and give word and rest of each line of its answer.
+
+        Leaving it before its end makes the connection useless: close it.
+
+        :param request: makes the bytes to send, from the tag
+        :param tick: seconds that a step may wait
+        :return: None after each tick in which nothing came; the last line's word is in
+            :data:`trough.protocols.line.framing.FINAL`
+        :raises trough.errors.Unavailable: the connection was lost; it is not usable any more
+        """
         self._last_tag += 1
-        tag = b"%d" % self._last_tag
-        self._send(format_query(tag, segments, sql, parameters))
+        self._tag = tag = b"%d" % self._last_tag
+        self._send(request(tag))
         for found in self._replies(tick):
             if found is None:
                 yield None
-            elif found[0] == tag and found[1] == b"END":
-                yield parse_summary(found[2])
-                return
-            elif found[0] == tag and found[1] == b"ERR":
-                raise parse_error(found[2])
             elif found[0] == tag:
-                deliver(listener, found[1], found[2])
-                yield None
+                yield found[1:]
+                if found[1] in FINAL:
+                    return
+
+    def cancel(self) -> None:
+        """Ask the server to end the request under way; its last line still comes.
+
+        :raises trough.errors.Unavailable: the connection was lost
+        """
+        self._send(b"%b CANCEL %b\n" % (_IGNORED, self._tag))
+
+    def is_idle(self) -> bool:
+        """Whether nothing came since the last answer: no farewell, and no end."""
+        return not self._poll.poll(0)
 
     def close(self) -> None:
         """Close the connection, which ends what is under way. Idempotent."""
         self._socket.close()
 
-    def _be_greeted(self, token: str | None) -> None:
+    def _be_greeted(self, token: str | None) -> Greeting:
         replies = self._replies(CONNECT_SECONDS)
-        greeting = parse_greeting(_first(replies))
-        if greeting.auth == "none":
-            return
-        if token is None:
-            raise errors.Unauthorized(f"{greeting.node} wants a token", "none is configured")
-        from trough.access.tokens import Credential  # whose hashes take long to import
+        steps = handshake(token, self.address)
+        self._send(next(steps))
+        while True:
+            try:
+                self._send(steps.send(_first(replies)))
+            except StopIteration as done:
+                return cast(Greeting, done.value)
 
-        credential = Credential.of(token)
-        self._send(format_request(b"0", b"CHALLENGE"))
-        nonce = str(parse_fields(_answered(replies)).get("nonce", ""))
-        words = (credential.id, nonce, credential.proof(nonce, self.address))
-        self._send(format_request(b"0", b"PROVE", *(format_word(word.encode()) for word in words)))
-        _answered(replies)
-
-    def _replies(self, tick: float) -> Iterator[tuple[bytes, bytes, bytes] | None]:
+    def _replies(self, tick: float) -> Iterator[ReplyLine | None]:
         """Tag, word and rest of what comes; None after `tick` seconds in which nothing did."""
-        heard, pinged = time.monotonic(), False
+        # Only waiting counts: the caller may let hours pass between two steps.
+        silent, pinged = 0.0, False
         while True:
             for reply in self._parser.replies():
                 if reply[1] == b"BYE":
                     raise errors.Unavailable(f"the server said goodbye: {parse_error(reply[2])}")
                 yield reply
+            began = time.monotonic()
             if self._poll.poll(tick * 1000):
                 self._parser.receive_data(self._receive())
-                heard, pinged = time.monotonic(), False
+                silent, pinged = 0.0, False
                 continue
-            silent = time.monotonic() - heard
+            silent += time.monotonic() - began
             if silent > 2 * self._silence:
                 raise errors.Unavailable(f"the server was silent for {silent:.0f} s")
             if silent > self._silence and not pinged:
@@ -163,17 +187,7 @@ class BlockingConnection:
             raise errors.Unavailable(f"the connection was lost: {error}") from error
 
 
-def _answered(replies: Iterator[tuple[bytes, bytes, bytes] | None]) -> str:
-    """The fields of an answer of one line."""
-    _, word, rest = _first(replies)
-    if word != b"OK":
-        raise parse_error(rest)
-    return rest.decode("utf-8", "replace")
-
-
-def _first(
-    replies: Iterator[tuple[bytes, bytes, bytes] | None],
-) -> tuple[bytes, bytes, bytes]:
+def _first(replies: Iterator[ReplyLine | None]) -> ReplyLine:
     found = next(replies)
     if found is None:
         raise errors.Unavailable(f"no greeting came within {CONNECT_SECONDS:g} s")

@@ -27,17 +27,15 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.access.tokens import Credential
-from trough.model import check_segment_id, segment_word
 from trough.protocols.line.framing import FINAL, ReplyParser
 from trough.protocols.line.messages import (
     Greeting,
     Matching,
-    format_options,
     format_query,
     format_request,
     format_segments,
-    format_text,
     format_word,
+    format_write,
     parse_error,
     parse_greeting,
 )
@@ -136,10 +134,11 @@ class LineConnection(Protocol):
 
         :raises trough.errors.BadRequest: as in `query`
         """
-        options = format_options(seconds, None, parameters)
-        arguments = [segment_word(check_segment_id(segment)).encode(), *options]
-        arguments.append(format_text(sql.encode()))
-        return self._command("WRITE", arguments, f"a write to segment {segment}")
+        tag = self._tag()
+        request = format_write(tag, segment, sql, parameters, seconds)
+        command = Command(self, tag, f"a write to segment {segment}")
+        self._ask(tag, command, request)
+        return command.done
 
     def command(self, verb: str, *arguments: str, **named: str) -> Deferred[Answer]:
         """Ask anything else, as in ``command("PROVISION", "300001", schema="crawled_url")``.

@@ -210,6 +210,42 @@ def format_query(
     return format_request(tag, b"QUERY", *arguments, format_text(sql.encode()))
 
 
+def format_write(
+    tag: bytes,
+    segment: str,
+    sql: str,
+    parameters: Parameters | None = None,
+    seconds: float | None = None,
+) -> bytes:
+    """A write as it is sent.
+
+    :raises trough.errors.BadRequest: a segment's id or a parameter that cannot be one
+    """
+    word = segment_word(check_segment_id(segment)).encode()
+    options = format_options(seconds, None, parameters)
+    return format_request(tag, b"WRITE", word, *options, format_text(sql.encode()))
+
+
+def format_gather(
+    tag: bytes,
+    segments: Iterable[str] | Matching,
+    sql: str,
+    parameters: Parameters | None = None,
+    seconds: float | None = None,
+    options: Iterable[str] = (),
+) -> bytes:
+    """A GATHER as it is sent.
+
+    :param options: such as ``partial=yes``
+    :raises trough.errors.BadRequest: as in :func:`format_query`
+    """
+    words = [option.encode() for option in options]
+    words += format_options(seconds, None, parameters)
+    return format_request(
+        tag, b"GATHER", format_segments(segments), *words, format_text(sql.encode())
+    )
+
+
 # What a server would not take as it is: the end of a line, the carriage return that it
 # strips, a NUL, outer blanks, and an end that may look like the announcement of a literal.
 _UNSAFE = re.compile(rb"[\r\n\0]|\}\Z|\A | \Z")

@@ -10,11 +10,11 @@ from trough import errors
 from trough.cli.progress import duration
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.confirmation import confirm_loss
-from trough.shell.input.sql_kind import WRITES, reads, returns
 from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.output.sections import counted
 from trough.shell.runner import TICK
 from trough.shell.shell import AlreadyReported, Shell
+from trough.sql.kind import WRITES, reads, returns
 
 if TYPE_CHECKING:
     from trough.shell.cluster.gather_query import GatherQuery

@@ -14,8 +14,8 @@ from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterator
 
 from trough import errors
-from trough.shell.input.sql_kind import writes
 from trough.shell.input.statements import Statement, lines_of
+from trough.sql.kind import writes
 
 #: Statements and characters in one write.
 MAX_STATEMENTS = 2000

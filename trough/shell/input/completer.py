@@ -18,15 +18,15 @@ from prompt_toolkit.document import Document
 
 from trough.shell.command_registry import ArgumentKind, Command, Registry, last_word, quoted_word
 from trough.shell.input.known_names import Names
-from trough.shell.input.sql_kind import READS
 from trough.shell.input.statements import ParseMode
-from trough.shell.input.tokens import Kind, Token, scan
 from trough.shell.input.vocabulary import BEFORE_TABLE, FUNCTIONS, KEYWORDS
 from trough.shell.named_queries import NamedQueries
 from trough.shell.output.formats import FORMATS
 from trough.shell.output.sections import SEGMENT_COLUMN
 from trough.shell.session import Session
 from trough.shell.settings import queries_path
+from trough.sql.kind import READS
+from trough.sql.tokens import Kind, Token, scan
 from trough.util.safe_text import safe
 
 Candidates = Iterable[tuple[str, str]]  # each with what it is

@@ -10,8 +10,8 @@ from prompt_toolkit.lexers import Lexer
 
 from trough.shell.command_registry import Registry
 from trough.shell.input.statements import ParseMode
-from trough.shell.input.tokens import Kind, scan
 from trough.shell.input.vocabulary import FUNCTIONS, KEYWORDS
+from trough.sql.tokens import Kind, scan
 
 #: The colours; terminals have their own idea of each.
 STYLE = {

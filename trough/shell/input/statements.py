@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from trough.shell.input.tokens import Kind, Token, scan, significant
+from trough.sql.tokens import Kind, Token, scan, significant
 
 
 class ParseMode(enum.Enum):

@@ -1,12 +1,12 @@
-"""Whether a statement reads or writes, as far as the shell has to know.
+"""Whether a statement reads or writes, as far as a client has to know.
 
-The worker has the last word, for it lets nothing write that came as a query. The shell
+The worker has the last word, for it lets nothing write that came as a query. A client
 only has to choose which of the two to ask for. It refuses to parse.
 """
 
 from __future__ import annotations
 
-from trough.shell.input.tokens import Kind, scan, significant
+from trough.sql.tokens import Kind, scan, significant
 
 #: Verbs of statements that go to every connected segment.
 READS = ("SELECT", "WITH", "VALUES", "EXPLAIN", "PRAGMA")

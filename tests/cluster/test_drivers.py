@@ -1,0 +1,142 @@
+"""The drivers, asked of real servers."""
+
+from __future__ import annotations
+
+import sys
+
+import pyarrow
+import pytest
+from processes import Machine
+
+from trough import dbapi
+
+#: Rows without end.
+ENDLESS = (
+    "WITH RECURSIVE c(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM c)"
+    " SELECT n, printf('%1000d', n) FROM c"
+)
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory):
+    """A sync server and a worker with two segments."""
+    with Machine(tmp_path_factory.mktemp("drivers"), MINIMUM_ASSIGNMENTS="1") as machine:
+        machine.sync("s1").wait_ready()
+        machine.worker("w1").wait_ready()
+        for segment, rows in (("a", "(1, 'x', 0.5), (2, NULL, 1)"), ("b", "(3, 'y', NULL)")):
+            with dbapi.connect(url(machine, segment)) as connection:
+                connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, r REAL)")
+                connection.execute(f"INSERT INTO t VALUES {rows}")
+        yield machine
+
+
+def port(machine, name, key):
+    return machine.processes[name].settings[key]
+
+
+def url(machine, path):
+    return f"trough://127.0.0.1:{port(machine, 's1', 'SYNC_LINE_PORT')}/{path}"
+
+
+@pytest.fixture
+def a(machine):
+    with dbapi.connect(url(machine, "a")) as connection:
+        yield connection
+
+
+def test_values_come_back_as_they_went(a):
+    """Each type of SQLite, by place and by name."""
+    values = (2**63 - 1, "ä\n{1}", b"\0\xff", 0.1, float("-inf"), None)
+    sql = "SELECT ?, ?, ?, ?, ?, ?"
+    assert a.execute(sql, values).fetchall() == [values]
+    assert a.execute("SELECT :a || :b", {"a": "x", "b": "y"}).fetchone() == ("xy",)
+    assert a.execute("SELECT id AS i, v FROM t LIMIT 0").description == (
+        ("i", *[None] * 6),
+        ("v", *[None] * 6),
+    )
+
+
+@pytest.mark.parametrize("way", ["worker", "registry", "sync"])
+def test_a_segment_is_found_in_each_way(machine, way):
+    """By the worker's address, the registry and a sync server."""
+    urls = {
+        "worker": f"trough://127.0.0.1:{port(machine, 'w1', 'LINE_PORT')}/a",
+        "registry": f"trough:///a?registry={machine.metadata_url}",
+        "sync": url(machine, "a"),
+    }
+    with dbapi.connect(urls[way]) as connection:
+        connection.execute("UPDATE t SET r = r WHERE id = 1")
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (2,)
+
+
+@pytest.mark.parametrize("path", ["a,b", "~^[ab]$"])
+def test_many_segments_are_one_database(machine, path):
+    """Through a sync server, by ids or by a pattern."""
+    with dbapi.connect(url(machine, path)) as connection:
+        cursor = connection.execute("SELECT id, v FROM t WHERE id > ? ORDER BY id", [1])
+        assert cursor.fetchall() == [(2, None), (3, "y")]
+        assert cursor.rowcount == 2
+
+
+def test_what_is_missing_is_named(machine):
+    """If the answer may do without it."""
+    with dbapi.connect(url(machine, "a,nowhere"), partial=True) as connection:
+        cursor = connection.execute("SELECT count(*) FROM t")
+        assert cursor.fetchall() == [(2,)]
+        assert list(cursor.missing) == ["nowhere"]
+    with dbapi.connect(url(machine, "a,nowhere")) as connection:
+        with pytest.raises(dbapi.OperationalError, match="nowhere"):
+            connection.execute("SELECT count(*) FROM t")
+
+
+def test_a_result_without_end_needs_no_memory(a):
+    """Rows that are not fetched stay with the server; the cursor can be left at any row."""
+    cursor = a.execute(ENDLESS)
+    assert cursor.fetchone()[0] == 1
+    assert [row[0] for row in cursor.fetchmany(3000)] == list(range(2, 3002))
+    assert sys.getsizeof(cursor._rows) < 1 << 20
+    cursor.close()
+    assert a.execute("SELECT 1").fetchall() == [(1,)]
+
+
+def test_errors_are_those_of_pep_249(a):
+    """With the code of the line protocol."""
+    for sql, cls, code in (
+        ("SELECT nothing", dbapi.ProgrammingError, "bad-sql"),
+        ("INSERT INTO t (id) VALUES (1)", dbapi.IntegrityError, "bad-sql"),
+        ("SELECT load_extension('x')", dbapi.NotSupportedError, "forbidden-sql"),
+    ):
+        with pytest.raises(cls) as raised:
+            a.execute(sql)
+        assert raised.value.code == code
+
+
+def test_a_statement_has_a_timeout(a):
+    """Which the server keeps."""
+    a.timeout = 0.3
+    with pytest.raises(dbapi.OperationalError) as raised:
+        a.execute(f"SELECT count(*) FROM ({ENDLESS})")
+    assert raised.value.code == "timeout"
+
+
+def test_a_script_is_one_transaction(a):
+    """All of it, or nothing."""
+    with pytest.raises(dbapi.IntegrityError):
+        a.cursor().executescript("INSERT INTO t (id) VALUES (10); INSERT INTO t (id) VALUES (1)")
+    assert a.execute("SELECT count(*) FROM t WHERE id = 10").fetchone() == (0,)
+
+
+def test_arrow_tables_have_types(machine, a):
+    """Of the values; a column with several is refused, and named."""
+    table = a.execute(
+        "SELECT id, v, r, x'ff' AS b, NULL AS n FROM t ORDER BY id"
+    ).fetch_arrow_table()
+    types = [str(field.type) for field in table.schema]
+    assert types == ["int64", "string", "double", "binary", "null"]
+    assert table.column("r").to_pylist() == [0.5, 1.0]
+    assert a.execute("SELECT id FROM t WHERE id < 0").fetch_arrow_table().num_rows == 0
+    with pytest.raises(dbapi.ProgrammingError, match="column v"):
+        a.execute("SELECT 1 AS v UNION ALL SELECT 'x'").fetch_arrow_table()
+    with dbapi.connect(url(machine, "a,b")) as connection:
+        found = connection.execute("SELECT * FROM t").fetch_arrow_table()
+        assert isinstance(found, pyarrow.Table) and found.num_rows == 3

@@ -1,0 +1,208 @@
+"""Connections to servers for one thread, which carry out a router's steps by waiting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from trough import errors
+from trough.drivers.results import Result
+from trough.drivers.routing import check_answer
+from trough.drivers.steps import Ask, Look, NotReached, Role, Step, Steps, Stream
+from trough.protocols.line.blocking import BlockingConnection
+from trough.protocols.line.framing import FINAL
+from trough.tls import TlsFiles
+
+#: Seconds after which a wait looks whether it was cancelled.
+TICK = 0.2
+
+#: Seconds that a server has to report a deadline by itself.
+GRACE = 10.0
+
+#: Connections to one server that wait for the next statement.
+_IDLE = 4
+
+
+class Interrupt:
+    """Whether what is under way has to end.
+
+    :param seconds: the deadline; None: the server's
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.cancelled = False
+        self._end = None if seconds is None else time.monotonic() + seconds + GRACE
+
+    def check(self) -> None:
+        """:raises trough.errors.DeadlineExceeded: the server did not report its deadline"""
+        if self._end is not None and time.monotonic() > self._end:
+            raise errors.DeadlineExceeded("no answer came within the timeout")
+
+
+class RowStream:
+    """The result of a query as it arrives. What is not taken stays with the server, which pauses.
+
+    :ivar result: what is known so far
+    """
+
+    def __init__(
+        self, servers: Servers, connection: BlockingConnection, step: Stream, interrupt: Interrupt
+    ) -> None:
+        self.result = Result()
+        self._servers = servers
+        self._connection: BlockingConnection | None = connection
+        self._lines = _answer(connection, step.request, interrupt)
+        self._first = self._read()
+
+    def next_rows(self) -> bytes | None:
+        """JSON of some more rows; None at the end.
+
+        :raises trough.errors.TroughError: there is no whole answer
+        """
+        first, self._first = self._first, None
+        return first if first is not None else self._read()
+
+    def close(self) -> None:
+        """End the query, if it has not ended. Idempotent."""
+        self._first = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _read(self) -> bytes | None:
+        if self._connection is None:
+            return None
+        try:
+            for word, rest in self._lines:
+                rows = self.result.take(word, rest)
+                if rows is not None:
+                    return rows
+        except BaseException as error:
+            if not (isinstance(error, errors.TroughError) and self.result.ended):
+                self.close()
+                raise
+            self._give_back()
+            raise
+        self._give_back()
+        return None
+
+    def _give_back(self) -> None:
+        assert self._connection is not None
+        self._servers.give_back(self._connection)
+        self._connection = None
+
+
+class Servers:
+    """Makes, keeps and closes connections.
+
+    :param connect_seconds: within which a server has to take a connection and greet
+    """
+
+    def __init__(self, token: str | None, tls: TlsFiles) -> None:
+        self._token = token
+        self._tls = tls
+        self._idle: dict[str, list[BlockingConnection]] = {}
+
+    def run(self, steps: Steps, interrupt: Interrupt) -> Any:
+        """Carry out all steps of a router; return what it returns.
+
+        :raises trough.errors.TroughError: what it raises
+        """
+        outcome: Any = None
+        failure: errors.TroughError | None = None
+        while True:
+            try:
+                step = steps.send(outcome) if failure is None else steps.throw(failure)
+            except StopIteration as done:
+                return done.value
+            outcome = failure = None
+            if interrupt.cancelled:
+                raise errors.Cancelled("cancelled by this program")
+            try:
+                outcome = self._do(step, interrupt)
+            except errors.TroughError as error:
+                failure = error
+
+    def give_back(self, connection: BlockingConnection) -> None:
+        """Take a connection whose last answer was read to its end."""
+        idle = self._idle.setdefault(connection.address, [])
+        if len(idle) < _IDLE:
+            idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close those that are not in use. Idempotent."""
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._idle.clear()
+
+    def _do(self, step: Step, interrupt: Interrupt) -> Any:
+        if isinstance(step, Look):
+            return step.call()
+        connection = self._connection(step.address)
+        if isinstance(step, Stream):
+            return RowStream(self, connection, step, interrupt)
+        if isinstance(step, Role):
+            self.give_back(connection)
+            return connection.greeting.role
+        return self._ask(connection, step, interrupt)
+
+    def _ask(
+        self, connection: BlockingConnection, step: Ask, interrupt: Interrupt
+    ) -> list[tuple[bytes, bytes]]:
+        try:
+            lines = list(_answer(connection, step.request, interrupt))
+        except BaseException as error:
+            connection.close()
+            # A request that cannot be made is a BadRequest, and was not sent.
+            sent = isinstance(error, errors.Unavailable | errors.FramingLost)
+            if step.changes and sent:
+                raise errors.OutcomeUnknown(
+                    f"{step.changes}: {error}", "it may have happened or not"
+                ) from error
+            raise
+        self.give_back(connection)
+        return check_answer(lines)
+
+    def _connection(self, address: str) -> BlockingConnection:
+        idle = self._idle.get(address, [])
+        while idle:
+            connection = idle.pop()
+            # One that has something to read was closed, or is about to be.
+            if connection.is_idle():
+                return connection
+            connection.close()
+        try:
+            return BlockingConnection(address, self._token, self._tls)
+        except errors.Unavailable as error:
+            raise NotReached(error.message, error.hint) from error
+
+
+def _answer(
+    connection: BlockingConnection, request: Callable[[bytes], bytes], interrupt: Interrupt
+) -> Iterator[tuple[bytes, bytes]]:
+    """The lines of an answer, while nothing interrupts.
+
+    :raises trough.errors.Unavailable: the connection is not usable any more
+    """
+    told = False
+    for line in connection.ask(request, TICK):
+        if interrupt.cancelled and not told:
+            told = True
+            connection.cancel()
+        if line is None:
+            interrupt.check()
+        elif not interrupt.cancelled or line[0] in FINAL:
+            # Rows that a cancelled query sent on its way are not passed on.
+            yield line
+
+
+def closing_quietly(stream: RowStream | None) -> None:
+    """Close a stream, if there is one."""
+    if stream is not None:
+        with suppress(OSError):
+            stream.close()

@@ -1,0 +1,212 @@
+"""Whom to ask for a read, a write and a GATHER, and when to ask again. No I/O.
+
+A router remembers addresses, and looks them up again when one fails. The line protocol of a
+sync server, or the metadata store, tells where segments are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+from typing import Any
+
+from trough import errors
+from trough.drivers.steps import Ask, Look, NotReached, Role, Steps, Stream
+from trough.drivers.target import Target
+from trough.metadata.blocking import BlockingMetadata
+from trough.model import READ, WRITE, segment_word
+from trough.protocols.line.messages import (
+    format_gather,
+    format_query,
+    format_request,
+    format_segments,
+    format_word,
+    format_write,
+    parse_error,
+    parse_fields,
+)
+from trough.protocols.line.values import Parameters
+
+#: How often a read is asked, at most.
+TRIES = 4
+
+#: Refusals of a write that hold for the server that was asked: another one may take it.
+_NOT_HERE = (NotReached, errors.NoWriteLock, errors.Moved, errors.Fenced)
+
+
+class Router:
+    """Finds servers for the statements of one target.
+
+    :param metadata: the store of the target's registry, where it has one
+    """
+
+    def __init__(self, target: Target, metadata: BlockingMetadata | None) -> None:
+        self._target = target
+        self._metadata = metadata
+        self._readable = ""
+        self._writable = ""
+        self._is_worker: bool | None = False if metadata is not None else None
+
+    # -- statements ----------------------------------------------------------------------
+
+    def connect(self) -> Steps:
+        """Find out what the target's server is.
+
+        :raises trough.errors.TroughError: it does not answer, or cannot do what the target wants
+        """
+        if self._is_worker is None:
+            self._is_worker = (yield Role(self._target.server)) == "worker"
+        if self._is_worker and self._target.many:
+            raise errors.BadRequest(
+                f"{self._target.server} is a worker, and many segments are asked by a sync server",
+                "connect to a sync server (port 6110), or to one segment",
+            )
+
+    def read(self, sql: str, parameters: Parameters | None, seconds: float | None) -> Steps:
+        """Ask a query; return the driver's stream of its result.
+
+        :raises trough.errors.TroughError: no server answered, or it is refused
+        """
+        yield from self.connect()
+        if self._target.many:
+            return (yield from self._gather(sql, parameters, seconds))
+        query = partial(
+            format_query,
+            segments=[self._target.segment],
+            sql=sql,
+            parameters=parameters,
+            seconds=seconds,
+        )
+        avoid: set[str] = set()
+        for left in reversed(range(TRIES)):
+            address = self._readable or (yield from self._find_readable(avoid))
+            try:
+                stream = yield Stream(address, query)
+            except errors.TroughError as error:
+                self._readable = error.line if isinstance(error, errors.Moved) else ""
+                if not (left and errors.may_pass(error)):
+                    raise
+                avoid.add(address)
+            else:
+                self._readable = address
+                return stream
+        raise AssertionError("the last try returns or raises")
+
+    def write(self, sql: str, parameters: Parameters | None, seconds: float | None) -> Steps:
+        """Run SQL in one transaction; return how many rows it changed.
+
+        :raises trough.errors.OutcomeUnknown: no answer came; it is not sent again
+        :raises trough.errors.TroughError: nothing was written
+        """
+        segment = self._target.segment
+        yield from self.connect()
+        request = partial(
+            format_write, segment=segment, sql=sql, parameters=parameters, seconds=seconds
+        )
+        for last in (False, True):
+            address = self._writable or (yield from self._find_writable())
+            try:
+                lines = yield Ask(address, request, f"a write to segment {segment}")
+                self._writable = self._readable = address
+                return int(_fields(lines).get("changes", 0))
+            except _NOT_HERE as error:
+                self._writable = ""
+                if isinstance(error, errors.NoWriteLock) and self._is_worker:
+                    error.hint = "connect to a sync server, which provisions the segment"
+                if last or self._is_worker:
+                    raise
+            except errors.OutcomeUnknown:
+                self._writable = ""
+                raise
+        raise AssertionError("a write ends at its second try")
+
+    def _gather(self, sql: str, parameters: Parameters | None, seconds: float | None) -> Steps:
+        request = partial(
+            format_gather,
+            segments=self._target.segments,
+            sql=sql,
+            parameters=parameters,
+            seconds=seconds,
+            options=self._target.options,
+        )
+        try:
+            return (yield Stream((yield from self._sync_server()), request))
+        except errors.Unavailable as error:
+            # A connection that was lost, or a leader that is gone; not what a server decided.
+            if type(error) not in (NotReached, errors.Unavailable):
+                raise
+            return (yield Stream((yield from self._sync_server()), request))
+
+    # -- where segments are ------------------------------------------------------------------
+
+    def _sync_server(self) -> Generator[Any, Any, str]:
+        metadata = self._metadata
+        if metadata is None:
+            return self._target.server
+        leader = yield Look(metadata.leader)
+        if leader is None or not leader.line:
+            raise errors.Unavailable("no sync server leads now", "ask again in some seconds")
+        return str(leader.line)
+
+    def _find_readable(self, avoid: set[str]) -> Generator[Any, Any, str]:
+        if self._is_worker:
+            return self._target.server
+        found = yield from self._copies()
+        # What is being written is newest where it is written.
+        addresses = [address for role, address in sorted(found, key=_is_read)]
+        if not addresses:
+            raise errors.NoSuchSegment(f"no worker serves segment {self._target.segment}")
+        return next((each for each in addresses if each not in avoid), addresses[0])
+
+    def _find_writable(self) -> Generator[Any, Any, str]:
+        if self._is_worker:
+            return self._target.server
+        segment, schema = self._target.segment, self._target.schema
+        words = (segment_word(segment).encode(), format_word(schema.encode(), b"schema="))
+        server = yield from self._sync_server()
+        request = partial(_command, verb=b"PROVISION", words=words)
+        yield Ask(server, request)
+        for role, address in (yield from self._copies()):
+            if role == WRITE:
+                return address
+        raise errors.Unavailable(f"no worker writes segment {segment} now", "ask again")
+
+    def _copies(self) -> Generator[Any, Any, list[tuple[str, str]]]:
+        """Role and address of each copy that has one."""
+        segment, metadata = self._target.segment, self._metadata
+        if metadata is not None:
+            return (yield Look(partial(_copies_in, metadata, segment)))
+        request = partial(_command, verb=b"WHERE", words=(format_segments([segment]),))
+        lines = yield Ask(self._target.server, request)
+        copies = [rest.decode().split(" ") for word, rest in lines if word == b"COPY"]
+        roles = {"read": READ, "write": WRITE}
+        return [(roles[copy[4]], copy[2]) for copy in copies if copy[2] != "-" and copy[4] in roles]
+
+
+def _command(tag: bytes, verb: bytes, words: tuple[bytes, ...]) -> bytes:
+    return format_request(tag, verb, *words)
+
+
+def _is_read(copy: tuple[str, str]) -> bool:
+    return copy[0] == READ
+
+
+def _copies_in(metadata: BlockingMetadata, segment: str) -> list[tuple[str, str]]:
+    workers = {worker.node: worker.line for worker in metadata.workers()}
+    copies = metadata.copies_of([segment]).get(segment, [])
+    return [(copy.role, workers[copy.node]) for copy in copies if workers.get(copy.node)]
+
+
+def check_answer(lines: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The lines of an answer.
+
+    :raises trough.errors.TroughError: the server refused
+    """
+    word, rest = lines[-1]
+    if word == b"ERR":
+        raise parse_error(rest)
+    return lines
+
+
+def _fields(lines: list[tuple[bytes, bytes]]) -> dict[str, int | str]:
+    return parse_fields(lines[-1][1].decode("utf-8", "replace"))

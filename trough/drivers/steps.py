@@ -1,0 +1,57 @@
+"""What a driver does for a router; see :mod:`trough.drivers.routing`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from trough import errors
+
+
+class NotReached(errors.Unavailable):
+    """No connection to the server was had: it never saw the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send a request to a server. Its outcome: all lines of the answer, the last one included.
+
+    :ivar address: of its line protocol
+    :ivar request: makes the request, from a tag
+    :ivar changes: what it changes, so that a lost answer is
+        :class:`trough.errors.OutcomeUnknown`; empty: nothing
+    """
+
+    address: str
+    request: Callable[[bytes], bytes]
+    changes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Send a query to a server. Its outcome: the driver's stream of the result, whose first rows,
+    or whose end, have come."""
+
+    address: str
+    request: Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Connect to a server. Its outcome: ``worker`` or ``sync``."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Call a function that blocks. Its outcome: what it returns."""
+
+    call: Callable[[], Any]
+
+
+Step = Ask | Stream | Role | Look
+
+#: Yields steps, gets their outcomes, or has their errors raised in it.
+Steps = Generator[Step, Any, Any]
