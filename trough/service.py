@@ -75,10 +75,11 @@ from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
 from trough.worker.aside_files import AsideFiles
 from trough.worker.cold_cache import ColdSegments
-from trough.worker.controller import LocalSyncController, Timing
+from trough.worker.controller import LocalSyncController
 from trough.worker.data_directory import DataDirectory, check_apart
 from trough.worker.queries import QueryLimits, QueryService
 from trough.worker.segments import Segments
+from trough.worker.timing import Timing
 
 if TYPE_CHECKING:
     from trough.protocols.tls_listener import ServerTls

@@ -79,7 +79,7 @@ async def test_a_copy_that_was_provisioned_meanwhile_is_not_collected(tmp_path):
     """Others hold the segment, so that a copy too many is about to go; once it is written
     it stays, and stays published."""
     async with running_worker(tmp_path, retry=3600.0) as worker:
-        metadata, reconciler = worker.metadata, worker.controller.reconciler
+        metadata, looks = worker.metadata, worker.controller.looks
         worker.put_canonical("300001")
         found = await worker.storage.find("300001")
         await worker.segments.fetch(found)
@@ -88,11 +88,11 @@ async def test_a_copy_that_was_provisioned_meanwhile_is_not_collected(tmp_path):
         await metadata.change_assignments(leader, [row], [])
         await metadata.publish_copies([Copy("300001", "w2", READ, "http://w2/")])
         counting = HeldUp(metadata, "copies_of")
-        reconciler.look_at(["300001"])
+        looks.look_at(["300001"])
         await counting.reached
         await worker.controller.provision("300001", "default")
         counting.go_on()
-        await until(lambda: not reconciler.status["active"], "the end of the look")
+        await until(lambda: not looks.status["active"], "the end of the look")
         await worker.controller.publisher.published()
         copies = (await metadata.copies_of(["300001"]))["300001"]
         assert {copy.role for copy in copies if copy.node == "w1"} == {READ, WRITE}

@@ -5,11 +5,11 @@ import pytest_twisted
 from waiting import until
 from worker_parts import HeldUp, occupied, running_worker
 
-import trough.worker.reconciler
+import trough.worker.look_scheduler
 from trough import errors
 from trough.metadata import AssignmentChanges
 from trough.model import Assignment, Leader
-from trough.worker.reconciler import PARALLEL
+from trough.worker.look_scheduler import PARALLEL
 
 
 async def lead(worker):
@@ -38,7 +38,7 @@ async def test_news_that_come_during_a_look_are_looked_at_after_it(tmp_path):
             await until(fetched.exists, "the earlier version")
             worker.put_canonical("300001", rows=3000)
             later = await assign(worker, leader, "300001")
-            await until(lambda: worker.controller.reconciler.status["queued"], "the news")
+            await until(lambda: worker.controller.looks.status["queued"], "the news")
         await until(
             lambda: (
                 (copy := worker.segments.get("300001")) is not None
@@ -63,7 +63,7 @@ async def test_a_copy_is_not_deleted_because_it_is_there_itself(tmp_path):
         worker.controller.reconciler.assignments_changed(
             AssignmentChanges(full=False, removed=["300001"])
         )
-        await until(lambda: not worker.controller.reconciler.status["active"], "the look")
+        await until(lambda: not worker.controller.looks.status["active"], "the look")
         assert worker.segments.get("300001") is copy
 
 
@@ -73,7 +73,7 @@ async def test_stopping_waits_for_the_looks_under_way(tmp_path):
     async with running_worker(tmp_path) as worker:
         leader = await lead(worker)
         worker.put_canonical("300001")
-        reconciler = worker.controller.reconciler
+        looks = worker.controller.looks
         ended, fetch = [], worker.segments.fetch
 
         async def fetch_and_tidy_up(wanted):
@@ -85,11 +85,11 @@ async def test_stopping_waits_for_the_looks_under_way(tmp_path):
         worker.segments.fetch = fetch_and_tidy_up
         with occupied(worker.threads):
             await assign(worker, leader, "300001")
-            await until(lambda: reconciler.status["active"], "the look")
-            await reconciler.stopService()
+            await until(lambda: looks.status["active"], "the look")
+            await looks.stopService()
             assert ended == ["300001"]
-            reconciler.look_at(["300001"])
-            assert not reconciler.status["active"]
+            looks.look_at(["300001"])
+            assert not looks.status["active"]
 
 
 @pytest_twisted.ensureDeferred
@@ -101,14 +101,14 @@ async def test_a_lock_that_was_freed_is_noticed_while_many_segments_are_fetched(
         leader = await lead(worker)
         for number in range(PARALLEL):
             worker.put_canonical(f"30000{number}")
-        reconciler = worker.controller.reconciler
+        looks = worker.controller.looks
         with occupied(worker.threads):
             for number in range(PARALLEL):
                 await assign(worker, leader, f"30000{number}")
-            await until(lambda: reconciler.status["active"] == PARALLEL, "the looks")
+            await until(lambda: looks.status["active"] == PARALLEL, "the looks")
             await worker.metadata.release_lock(await worker.metadata.lock_of("written"))
             await until(lambda: worker.segments.get("written") is None, "the news")
-            assert reconciler.status["active"] > PARALLEL
+            assert looks.status["active"] > PARALLEL
         await until(worker.segments.aside, "the file that goes aside")
 
 
@@ -121,7 +121,7 @@ async def test_nothing_is_written_any_more_once_another_one_is_known_to_hold_the
         checking = HeldUp(worker.metadata, "check_lock")
         await worker.metadata.release_lock(await worker.metadata.lock_of("300001"))
         other = await worker.metadata.take_lock("300001", "w2")
-        await until(lambda: worker.controller.locks.get("300001") == other, "the news")
+        await until(lambda: worker.controller.cluster.locks.get("300001") == other, "the news")
         with pytest.raises(errors.NoWriteLock):
             worker.write("300001", "INSERT INTO t VALUES (2)")
         checking.go_on()
@@ -153,9 +153,9 @@ async def test_a_copy_that_a_failed_provisioning_brought_is_published(tmp_path):
 async def test_what_was_put_off_is_tried_in_portions_until_one_succeeds(tmp_path, monkeypatch):
     """A full disk refuses one copy like another, and there may be very many; once there is
     room, none has to wait for the next portion."""
-    monkeypatch.setattr(trough.worker.reconciler, "TRIES", 2)
+    monkeypatch.setattr(trough.worker.look_scheduler, "TRIES", 2)
     async with running_worker(tmp_path, retry=3600.0) as worker:
-        leader, reconciler = await lead(worker), worker.controller.reconciler
+        leader, looks = await lead(worker), worker.controller.looks
         tried, fetch = [], worker.segments.fetch
 
         async def no_room(wanted):
@@ -167,14 +167,14 @@ async def test_what_was_put_off_is_tried_in_portions_until_one_succeeds(tmp_path
         for name in names:
             worker.put_canonical(name)
             await assign(worker, leader, name)
-        await until(lambda: reconciler.status["put_off"] == len(names), "a full disk")
+        await until(lambda: looks.status["put_off"] == len(names), "a full disk")
         tried.clear()
         for portion in (2, 4, 6, 7, 9):  # the last one begins again
-            await reconciler._again()
+            await looks.retry()
             assert len(tried) == portion
-            assert reconciler.status["put_off"] == len(names)
+            assert looks.status["put_off"] == len(names)
         assert sorted(tried[:7]) == names
         worker.segments.fetch = fetch
-        await reconciler._again()
+        await looks.retry()
         await until(lambda: len(worker.segments) == len(names), "all copies")
-        assert reconciler.status["put_off"] == 0
+        assert looks.status["put_off"] == 0

@@ -89,9 +89,9 @@ async def test_late_news_of_an_older_version_are_no_reason_to_fetch(tmp_path):
         copy = worker.segments.get("300001")
         late = Assignment("300001", "w1", 0, copy.entry.path, 1, 1_700_000_000_000)
         await worker.metadata.change_assignments(leader, [late], [])
-        reconciler = worker.controller.reconciler
-        await until(lambda: reconciler.status["assigned"], "the news")
-        await until(lambda: not reconciler.status["active"], "the end of the look")
+        looks = worker.controller.looks
+        await until(lambda: worker.controller.reconciler.assigned, "the news")
+        await until(lambda: not looks.status["active"], "the end of the look")
         assert worker.segments.get("300001") is copy
 
 

@@ -209,14 +209,15 @@ async def test_a_lock_that_was_lost_during_the_fetch_makes_nothing_writable(tmp_
             await worker.metadata.release_lock(lock)
             other = await worker.metadata.take_lock("300001", "w2")
             await until(
-                lambda: worker.controller.locks.get("300001") == other, "the news of the other"
+                lambda: worker.controller.cluster.locks.get("300001") == other,
+                "the news of the other",
             )
         with pytest.raises(errors.Unavailable, match="lost"):
             await provisioning
         assert not worker.segments.get("300001").writable
         assert await worker.metadata.lock_of("300001") == other
         # Or it would answer for what the other one writes.
-        assert worker.controller.locks.get("300001") == other
+        assert worker.controller.cluster.locks.get("300001") == other
 
 
 class LateStore(SqliteMetadata):

@@ -12,7 +12,7 @@ from worker_parts import WorkerParts, occupied, running_worker
 
 from trough import errors
 from trough.metadata.sqlite.store import SqliteMetadata
-from trough.worker.controller import Timing
+from trough.worker.timing import Timing
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,9 @@ from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Worker, canonical_path
 from trough.storage.open import open_storage
 from trough.util.threads import ThreadPoolService
-from trough.worker.controller import LocalSyncController, Timing
+from trough.worker.controller import LocalSyncController
 from trough.worker.segments import Segments
+from trough.worker.timing import Timing
 
 
 class WorkerParts:

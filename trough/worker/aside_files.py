@@ -107,14 +107,14 @@ class AsideFiles:
         :raises trough.errors.Conflict: it has writes that are not promoted
         """
         file = await self._known(name)
-        provisioning = self._worker.provisioning
-        return await provisioning.carry_out(file.segment, self._put_back(file))
+        return await self._worker.provisioning.carry_out(file.segment, self._put_back(file))
 
     async def _put_back(self, file: AsideFile) -> dict[str, Any]:
         worker, segment = self._worker, file.segment
         answer = await worker.provisioning.provision(segment, "default")
-        async with worker.provisioning.alone(segment):
-            await worker.segments.put_back(segment, file.name)
+        async with worker.turns.hold(segment):
+            announce = worker.writer.marks.before_write
+            await worker.segments.put_back(segment, file.name, announce)
             worker.publisher.serve(segment, writable=True)
         _log.info("{segment}: {name} was put back", segment=segment, name=file.name)
         return {"segment": segment, "node": worker.myself.node, "write_url": answer["write_url"]}

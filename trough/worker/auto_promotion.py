@@ -8,7 +8,7 @@ first, so that a thousand segments that are due together do not fill storage's q
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from twisted.application import service
 from twisted.internet.interfaces import IReactorTime
@@ -17,9 +17,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.util.periodic import Periodic
 from trough.util.trouble_log import Section
-
-if TYPE_CHECKING:
-    from trough.worker.controller import LocalSyncController
+from trough.worker.segments import Segments
 
 _log = Logger()
 
@@ -36,12 +34,23 @@ PAUSE = 60.0
 class AutoPromotion(service.MultiService):
     """Promotes what has waited for longer than `after` seconds.
 
+    :param promote: promotes a segment
+    :param ready: whether this worker serves
     :param after: 0: never
     """
 
-    def __init__(self, worker: LocalSyncController, after: float, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        segments: Segments,
+        promote: Callable[[str], Awaitable[object]],
+        ready: Callable[[], bool],
+        after: float,
+        clock: IReactorTime,
+    ) -> None:
         super().__init__()
-        self._worker = worker
+        self._segments = segments
+        self._promote = promote
+        self._ready = ready
         self._after = after
         self._clock = clock
         self._failed: dict[str, float] = {}
@@ -60,13 +69,13 @@ class AutoPromotion(service.MultiService):
         """Segments that have waited too long at the time of day `now`, the oldest first."""
         waiting = [
             (entry.dirty_since, entry.segment)
-            for entry in self._worker.segments.writable()
+            for entry in self._segments.writable()
             if entry.unpromoted and now - entry.dirty_since >= self._after
         ]
         return [segment for _, segment in sorted(waiting)]
 
     async def _promote_due(self) -> None:
-        if not self._worker.ready:
+        if not self._ready():
             return
         now = self._clock.seconds()
         self._failed = {each: at for each, at in self._failed.items() if now - at < PAUSE}
@@ -76,7 +85,7 @@ class AutoPromotion(service.MultiService):
                 continue
             tried += 1
             try:
-                await self._worker.promote(segment)
+                await self._promote(segment)
                 promoted += 1
             except errors.TroughError:  # which is reported where it is refused
                 self._failed[segment] = self._clock.seconds()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from twisted.application import service
@@ -24,14 +24,17 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
-from trough.model import Lock, Worker, check_segment_id
+from trough.model import Worker, check_segment_id
 from trough.storage import Storage
+from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
 from trough.util.trouble_log import Section, TroubleLog
 from trough.worker.auto_promotion import AutoPromotion
+from trough.worker.cluster_view import ClusterView
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.confirmation import Confirmation
 from trough.worker.disk_counter import check_disk
+from trough.worker.look_scheduler import LookScheduler
 from trough.worker.provisioning import Provisioning
 from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
@@ -39,8 +42,10 @@ from trough.worker.refusals import PROMOTIONS, Refusals
 from trough.worker.repair import Repair
 from trough.worker.reverting import Reverting
 from trough.worker.segments import Segments
+from trough.worker.shared import Shared
 from trough.worker.status import status_of
 from trough.worker.storage_watch import SILENT
+from trough.worker.timing import Timing
 from trough.worker.unpromoted import Unpromoted, Waiting
 from trough.worker.write_locks import WriteLockManager
 
@@ -48,33 +53,6 @@ _log = Logger()
 
 #: Seconds between two attempts to reach what is away at the start.
 RETRY = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How often a worker does its periodic work, in seconds.
-
-    :ivar heartbeat: between renewals of the worker's own row
-    :ivar retry: before a segment whose check failed, or had to wait, is checked again
-    :ivar full: between comparisons of everything
-    :ivar lock_idle: without a write, after which a wholly promoted segment is retired;
-        0: never
-    :ivar promote_after: after which a write is promoted, if that has not been done; 0: never
-    """
-
-    heartbeat: float
-    retry: float
-    full: float
-    lock_idle: float
-    promote_after: float = 0.0
-
-    def is_idle(self, unwritten: float, draining: bool) -> bool:
-        """Whether a wholly promoted segment is given up by its writer.
-
-        :param unwritten: seconds since the last write
-        :param draining: the worker is being emptied, for which no time need pass
-        """
-        return draining or 0 < self.lock_idle <= unwritten
 
 
 class LocalSyncController(service.MultiService):
@@ -109,8 +87,6 @@ class LocalSyncController(service.MultiService):
         self.metadata = metadata
         self.storage = storage
         self.segments = segments
-        self.locks: dict[str, Lock] = {}
-        self.workers: dict[str, Worker] = {myself.node: myself}
         #: Whether the copies are loaded, and whether others know of this worker.
         self.loaded = False
         self.registered = False
@@ -129,19 +105,40 @@ class LocalSyncController(service.MultiService):
         self.troubles = TroubleLog(clock)
         self.refusals = Refusals(self.troubles)
         self.confirmation = Confirmation(metadata, timing.heartbeat, clock)
-        self._repair = Repair(self, clock.seconds)
         self._watches: list[Watch] = []
         self._starting: Deferred[None] | None = None
         self.publisher = Publisher(
             metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock
         )
-        self.reconciler = Reconciler(self, timing.retry, clock)
-        self.provisioning = Provisioning(self)
+        self.cluster = ClusterView(myself)
+        self.turns = KeyedLock()
+        self.looks = LookScheduler(segments, self.refusals, timing.retry, clock)
+        shared = Shared(
+            node=myself.node,
+            metadata=metadata,
+            storage=storage,
+            segments=segments,
+            publisher=self.publisher,
+            refusals=self.refusals,
+            cluster=self.cluster,
+            turns=self.turns,
+            look_at=self.looks.look_at,
+            is_cold=is_cold,
+            cold=cold,
+        )
+        self.writer = WriteLockManager(shared, timing, myself.ttl, clock)
+        self.reconciler = Reconciler(shared, self.writer, clock)
+        self.looks.begin(self.reconciler.look)
+        self._repair = Repair(shared, self.writer, clock.seconds)
+        self.provisioning = Provisioning(
+            shared, self.writer, myself.write_url, lambda: self.registered or not self.loaded
+        )
         self.provisioning.setServiceParent(self)
-        self._reverting = Reverting(self)
-        self.writer = WriteLockManager(self, timing, clock)
-        self._auto_promotion = AutoPromotion(self, timing.promote_after, clock)
-        self.unpromoted = Unpromoted(self, timing.promote_after, clock)
+        self._reverting = Reverting(shared, self.writer, self.provisioning)
+        self._auto_promotion = AutoPromotion(
+            segments, self.promote, lambda: self.ready, timing.promote_after, clock
+        )
+        self.unpromoted = Unpromoted(segments, lambda: self.loaded, timing.promote_after, clock)
         self._heartbeat = Periodic("heartbeat", timing.heartbeat, self._beat, clock)
 
     # -- life ------------------------------------------------------------------
@@ -181,6 +178,7 @@ class LocalSyncController(service.MultiService):
         self.registered = True
         self.publisher.setServiceParent(self)
         self._publishing = Deferred.fromCoroutine(self._publish_all())
+        self.looks.setServiceParent(self)
         self.reconciler.setServiceParent(self)
         self._heartbeat.setServiceParent(self)
         comparing = Periodic(
@@ -253,7 +251,7 @@ class LocalSyncController(service.MultiService):
         except errors.TroughError as failure:
             _log.warn("could not sign off: {failure}", failure=failure)
             return
-        if set(self.workers) - {self.myself.node}:
+        if set(self.cluster.workers) - {self.myself.node}:
             await self._pause(self._timing.heartbeat)
 
     async def stopService(self) -> None:
@@ -301,45 +299,26 @@ class LocalSyncController(service.MultiService):
         return "; ".join(str(each) for each in found if each)
 
     async def _look_who_lives(self) -> None:
-        self.workers = {worker.node: worker for worker in await self.metadata.workers()}
+        self.cluster.set_workers(await self.metadata.workers())
 
     # -- what the metadata store reports ---------------------------------------
 
     def _locks_changed(self, changes: LockChanges) -> None:
-        before = self.locks
-        if changes.full:
-            self.locks = {}
+        touched = self.cluster.update(changes)
         for lock in changes.held:
-            self.locks[lock.segment] = lock
             copy = self.segments.get(lock.segment)
             if copy is not None and lock.epoch > copy.entry.epoch > 0:
                 # Epochs only grow: there is nothing to be asked about that.
                 self.segments.refuse_writes(lock.segment, copy.entry.epoch)
-        for segment in changes.released:
-            self.locks.pop(segment, None)
-        # Of all locks in the cluster only those on this worker's copies matter.
-        touched = {lock.segment for lock in changes.held} | set(changes.released)
         if changes.full:
-            touched |= set(before) | {entry.segment for entry in self.segments.writable()}
-        self.reconciler.look_at(s for s in touched if self.segments.get(s) is not None)
+            touched |= {entry.segment for entry in self.segments.writable()}
+        # Of all locks in the cluster only those on this worker's copies matter.
+        self.looks.look_at(s for s in touched if self.segments.get(s) is not None)
         if changes.full:
             self.confirmation.locks_complete()
 
-    def take_notice(self, lock: Lock) -> None:
-        """Note a lock before the metadata store reports it, unless a later one is known."""
-        known = self.locks.get(lock.segment)
-        if known is None or known.epoch < lock.epoch:
-            self.locks[lock.segment] = lock
-
     def _assignments_changed(self, changes: AssignmentChanges) -> None:
         self.reconciler.assignments_changed(changes)
-
-    def holder_elsewhere(self, segment: str) -> Worker | None:
-        """The live worker, other than this one, that holds the write lock."""
-        lock = self.locks.get(segment)
-        if lock is None or lock.node == self.myself.node:
-            return None
-        return self.workers.get(lock.node)
 
     # -- this worker's part of what sync servers order -------------------------
 
@@ -382,7 +361,7 @@ class LocalSyncController(service.MultiService):
             raise errors.LockHeld(f"segment {segment} is locked for writing by {lock.node}")
         if self.segments.get(segment) is None:
             raise errors.NoSuchSegment(f"segment {segment} has no copy on {self.myself.node}")
-        async with self.provisioning.alone(segment):
+        async with self.turns.hold(segment):
             await self.segments.drop(segment)
             self.publisher.withdraw(segment)
 

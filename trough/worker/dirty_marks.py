@@ -19,7 +19,6 @@ right at any moment:
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from twisted.application import service
 from twisted.internet.interfaces import IReactorTime
@@ -27,10 +26,8 @@ from twisted.internet.interfaces import IReactorTime
 from trough import errors
 from trough.model import Lock
 from trough.util.periodic import Periodic
-
-if TYPE_CHECKING:
-    from trough.worker.controller import LocalSyncController
-    from trough.worker.local_copies import LocalCopy
+from trough.worker.local_copies import LocalCopy
+from trough.worker.shared import Shared
 
 #: Seconds between two searches for locks that became clean.
 INTERVAL = 1.0
@@ -40,14 +37,11 @@ QUIET = 5.0
 
 
 class DirtyMarks(service.MultiService):
-    """See the module's text.
+    """See the module's text."""
 
-    :param worker: whose locks these are
-    """
-
-    def __init__(self, worker: LocalSyncController, clock: IReactorTime) -> None:
+    def __init__(self, shared: Shared, clock: IReactorTime) -> None:
         super().__init__()
-        self._worker = worker
+        self._shared = shared
         self._clock = clock
         #: Locks that are to be marked clean, by segment, as the store may have them.
         self._to_clean: dict[str, Lock] = {}
@@ -55,13 +49,13 @@ class DirtyMarks(service.MultiService):
 
     def taken(self, lock: Lock) -> None:
         """A lock was taken; the store has it as dirty."""
-        copy = self._worker.segments.get(lock.segment)
+        copy = self._shared.segments.get(lock.segment)
         if copy is not None and copy.entry.epoch == lock.epoch and not copy.noting:
             copy.marked = lock.dirty_since or 0.0
 
     def found(self, lock: Lock) -> None:
         """The store reported a lock in force whose mark this process did not set."""
-        copy = self._worker.segments.get(lock.segment)
+        copy = self._shared.segments.get(lock.segment)
         if copy is None or copy.marked or copy.entry.epoch != lock.epoch or lock.is_clean:
             return
         self._to_clean.setdefault(lock.segment, lock)
@@ -76,14 +70,14 @@ class DirtyMarks(service.MultiService):
             return
         entry = copy.entry
         since = time.time()
-        lock = Lock(entry.segment, self._worker.myself.node, entry.epoch, dirty_since=since)
+        lock = Lock(entry.segment, self._shared.node, entry.epoch, dirty_since=since)
         # From here on no other mark may become clean.
         self._to_clean.pop(entry.segment, None)
         try:
-            await self._worker.metadata.mark_dirty(lock)
+            await self._shared.metadata.mark_dirty(lock)
         except errors.Fenced as lost:
-            self._worker.segments.refuse_writes(entry.segment, entry.epoch)
-            self._worker.reconciler.look_at([entry.segment])
+            self._shared.segments.refuse_writes(entry.segment, entry.epoch)
+            self._shared.look_at([entry.segment])
             raise errors.NoWriteLock(
                 f"this worker has lost the write lock of segment {entry.segment}: {lost}",
                 "provision the segment and write to the URL that comes back",
@@ -98,11 +92,11 @@ class DirtyMarks(service.MultiService):
 
     async def _clean(self) -> None:
         now = self._clock.seconds()
-        for entry in self._worker.segments.writable():
-            copy = self._worker.segments.get(entry.segment)
+        for entry in self._shared.segments.writable():
+            copy = self._shared.segments.get(entry.segment)
             if copy is None or not copy.marked or not _is_quiet(copy, now):
                 continue
-            node = self._worker.myself.node
+            node = self._shared.node
             lock = Lock(entry.segment, node, entry.epoch, dirty_since=copy.marked)
             # From here on the mark may be gone, with any answer.
             copy.marked = 0.0
@@ -110,10 +104,10 @@ class DirtyMarks(service.MultiService):
         due = {
             segment: lock
             for segment, lock in self._to_clean.items()
-            if (copy := self._worker.segments.get(segment)) is not None and _is_quiet(copy, now)
+            if (copy := self._shared.segments.get(segment)) is not None and _is_quiet(copy, now)
         }
         if due:
-            await self._worker.metadata.mark_clean(list(due.values()))
+            await self._shared.metadata.mark_clean(list(due.values()))
             for segment, lock in due.items():
                 if self._to_clean.get(segment) is lock:
                     del self._to_clean[segment]

@@ -10,9 +10,8 @@ lock that is being given up.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from twisted.application import service
 from twisted.internet.defer import Deferred, DeferredList
@@ -21,10 +20,8 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.model import CanonicalCopy, Lock, check_segment_id, segment_word
-from trough.util.keyed_lock import KeyedLock
-
-if TYPE_CHECKING:
-    from trough.worker.controller import LocalSyncController
+from trough.worker.shared import Shared
+from trough.worker.write_locks import WriteLockManager
 
 _log = Logger()
 
@@ -32,12 +29,21 @@ _log = Logger()
 class Provisioning(service.Service):
     """The provisionings of one worker.
 
-    :param worker: whose segments, metadata store and storage these are
+    :param write_url: where clients write
+    :param may_begin: whether clients may be sent to this worker now
     """
 
-    def __init__(self, worker: LocalSyncController) -> None:
-        self._worker = worker
-        self._under_way = KeyedLock()
+    def __init__(
+        self,
+        shared: Shared,
+        writer: WriteLockManager,
+        write_url: str,
+        may_begin: Callable[[], bool],
+    ) -> None:
+        self._shared = shared
+        self._writer = writer
+        self._write_url = write_url
+        self._may_begin = may_begin
         self._orders: set[Deferred[None]] = set()
 
     async def stopService(self) -> None:
@@ -47,14 +53,6 @@ class Provisioning(service.Service):
         for order in orders:
             order.cancel()
         await DeferredList(orders)
-
-    def busy(self, segment: str) -> bool:
-        """Whether a segment is being provisioned."""
-        return self._under_way.busy(segment)
-
-    def alone(self, segment: str) -> AbstractAsyncContextManager[None]:
-        """Keep a segment from being provisioned for as long as the context lasts."""
-        return self._under_way.hold(segment)
 
     async def provision(self, segment: str, schema: str, client: str = "") -> dict[str, object]:
         """Take the write lock and make the segment writable here. Idempotent.
@@ -67,7 +65,7 @@ class Provisioning(service.Service):
         :raises trough.errors.Moved: another worker has the lock
         """
         check_segment_id(segment)
-        if self._worker.is_cold(segment) or self._worker.myself.cold_storage:
+        if self._shared.is_cold(segment) or self._shared.cold is not None:
             raise errors.cold_segment(segment)
         return await self.carry_out(segment, self._provision(segment, schema, client))
 
@@ -82,13 +80,13 @@ class Provisioning(service.Service):
         await self.carry_out(segment, self._undo(segment, client))
 
     async def _undo(self, segment: str, client: str) -> dict[str, object]:
-        worker = self._worker
-        async with self.alone(segment):
-            copy = worker.segments.get(segment)
-            await worker.segments.discard_unused(segment, client)
+        shared = self._shared
+        async with shared.turns.hold(segment):
+            copy = shared.segments.get(segment)
+            await shared.segments.discard_unused(segment, client)
             assert copy is not None  # or there was nothing to discard
-            worker.publisher.withdraw(segment)
-            await worker.writer.release(Lock(segment, worker.myself.node, copy.entry.epoch))
+            shared.publisher.withdraw(segment)
+            await self._writer.release(Lock(segment, shared.node, copy.entry.epoch))
         _log.info("{segment}: removed, nothing was stored in it", segment=segment)
         return {}
 
@@ -111,27 +109,27 @@ class Provisioning(service.Service):
         return await told
 
     async def _provision(self, segment: str, schema: str | None, client: str) -> dict[str, object]:
-        worker = self._worker
-        if worker.loaded and not worker.registered:
+        shared = self._shared
+        if not self._may_begin():
             # Also of what it writes: the client would be sent to a port that is being closed.
             raise errors.Unavailable(
-                f"{worker.myself.node} is being started or stopped", "provision again"
+                f"{shared.node} is being started or stopped", "provision again"
             )
-        await worker.writer.attentive()
-        async with self.alone(segment):
-            await worker.writer.finish_giving_up(segment)
-            copy = worker.segments.get(segment)
+        await self._writer.attentive()
+        async with shared.turns.hold(segment):
+            await self._writer.finish_giving_up(segment)
+            copy = shared.segments.get(segment)
             if copy is None or not copy.writable:
                 await self._become_writer(segment, await self._sql_of(segment, schema))
-                worker.publisher.serve(segment, writable=True)
-                await worker.publisher.published()
-            copy = worker.segments.get(segment)
+                shared.publisher.serve(segment, writable=True)
+                await shared.publisher.published()
+            copy = shared.segments.get(segment)
             if copy is not None and copy.provisioned_by is not None:
                 copy.provisioned_by.add(client)
         return {
-            "write_url": f"{worker.myself.write_url}?segment={segment_word(segment)}",
+            "write_url": f"{self._write_url}?segment={segment_word(segment)}",
             "result": "success",
-            "size": await worker.segments.size_of(segment),
+            "size": await shared.segments.size_of(segment),
             "schema": schema or "default",
         }
 
@@ -144,12 +142,12 @@ class Provisioning(service.Service):
                 f"segment {segment} is not there any more", "provision it with its schema"
             )
         try:
-            return (await self._worker.metadata.schema(schema)).sql
+            return (await self._shared.metadata.schema(schema)).sql
         except errors.NoSuchSchema as unknown:
             return unknown
 
     async def _become_writer(self, segment: str, schema_sql: str | errors.TroughError) -> None:
-        worker, segments = self._worker, self._worker.segments
+        shared, segments = self._shared, self._shared.segments
         try:
             await self._clear_lock(segment)
             if segments.get(segment) is None:
@@ -157,13 +155,13 @@ class Provisioning(service.Service):
                 await self._fetch_newest(segment)
             if segments.get(segment) is None and isinstance(schema_sql, errors.TroughError):
                 raise schema_sql
-            lock = await worker.metadata.take_lock(segment, worker.myself.node)
+            lock = await shared.metadata.take_lock(segment, shared.node)
             self._check_mine(lock)
             await self._write_under(lock, schema_sql)
         except errors.NoSuchSegment as gone:
             raise _changes(segment, str(gone)) from gone
         finally:
-            worker.reconciler.look_at([segment])
+            shared.look_at([segment])
         _log.info("{segment}: writable here, epoch {epoch}", segment=segment, epoch=lock.epoch)
 
     async def _write_under(self, lock: Lock, schema_sql: str | errors.TroughError) -> None:
@@ -171,22 +169,22 @@ class Provisioning(service.Service):
 
         :param schema_sql: creates the tables if the segment is new; an error: it may not be
         """
-        worker, segment = self._worker, lock.segment
+        shared, segment = self._shared, lock.segment
         try:
             exists = await self._fetch_newest(segment)
             # That may have taken long, and operators free locks. What the store reports from
             # here on is later than this, and is checked below.
-            worker.take_notice(lock)
+            shared.cluster.take_notice(lock)
             await self._check_still_held(lock)
             if exists:
-                await worker.segments.make_writable(segment, lock.epoch)
+                await shared.segments.make_writable(segment, lock.epoch)
             elif isinstance(schema_sql, errors.TroughError):
                 raise schema_sql
             else:
-                await worker.segments.create(segment, schema_sql, lock.epoch)
-            worker.writer.marks.taken(lock)
+                await shared.segments.create(segment, schema_sql, lock.epoch)
+            self._writer.marks.taken(lock)
         except BaseException:
-            await worker.writer.release(lock)
+            await self._writer.release(lock)
             raise
 
     async def _clear_lock(self, segment: str) -> None:
@@ -195,13 +193,13 @@ class Provisioning(service.Service):
         A lock that is left over may have been given back without an answer, and the store may
         carry that out at any time. Or it may be the lock of a file which is aside by now.
         """
-        left = await self._worker.metadata.lock_of(segment)
+        left = await self._shared.metadata.lock_of(segment)
         if left is not None:
             self._check_mine(left)
-            await self._worker.writer.release(left)
+            await self._writer.release(left)
 
     def _check_mine(self, lock: Lock) -> None:
-        if lock.node != self._worker.myself.node:
+        if lock.node != self._shared.node:
             raise errors.Moved(f"segment {lock.segment} is being written on {lock.node}", lock.node)
 
     async def _check_still_held(self, lock: Lock) -> None:
@@ -210,7 +208,7 @@ class Provisioning(service.Service):
         :raises trough.errors.Unavailable: it was
         """
         try:
-            await self._worker.metadata.check_lock(lock)
+            await self._shared.metadata.check_lock(lock)
         except errors.Fenced as lost:
             raise errors.Unavailable(
                 f"the write lock of segment {lock.segment} was lost while it was made ready: "
@@ -225,13 +223,13 @@ class Provisioning(service.Service):
         segment that it did not assign to anybody was not there, and a copy of what it saw
         may be written to. Nothing is fetched then, for that would only take long to fail.
         """
-        segments = self._worker.segments
+        segments = self._shared.segments
         copy = segments.get(segment)
-        assigned = await self._worker.metadata.assignments_of_segment(segment)
+        assigned = await self._shared.metadata.assignments_of_segment(segment)
         seen = max((row.canonical for row in assigned if row.modified), key=_version, default=None)
         known = seen or (copy.entry.canonical if copy is not None else None)
         try:
-            found = await self._worker.storage.find(segment, known.path if known else None)
+            found = await self._shared.storage.find(segment, known.path if known else None)
         except errors.Unavailable as reason:
             held = copy.entry.canonical.version if copy is not None else (0, 0)
             if seen is not None and seen.version > held:
@@ -245,7 +243,7 @@ class Provisioning(service.Service):
             raise _changes(segment, f"it is not at {seen.path} any more")
         else:
             # Deleted, and this worker has not noticed yet: it is not to come back.
-            self._worker.publisher.withdraw(segment)
+            self._shared.publisher.withdraw(segment)
             await segments.drop(segment)
         return found is not None
 

@@ -161,7 +161,7 @@ class QueryService:
         copy = worker.segments.get(segment)
         if copy is None:
             return None
-        lock = worker.locks.get(segment)
+        lock = worker.cluster.locks.get(segment)
         if lock is None:
             verdict = decide(
                 knowledge,
@@ -181,7 +181,7 @@ class QueryService:
         # The store may report the lock that was taken just now later than the one before it.
         if lock.node == self.node or (copy.writable and lock.epoch <= copy.entry.epoch):
             return Holder.MYSELF
-        if lock.node not in self.worker.workers:
+        if lock.node not in self.worker.cluster.workers:
             return Holder.DEAD
         return Holder.UNREACHABLE if self.reach.is_away(lock.node) else Holder.LIVE
 
@@ -196,7 +196,9 @@ class QueryService:
                 f"{self.node} does not know yet which segments it is to have",
                 "it was just started: ask again in a moment, or name the segments",
             )
-        written = (lock.segment for lock in self.worker.locks.values() if lock.node == self.node)
+        written = (
+            lock.segment for lock in self.worker.cluster.locks.values() if lock.node == self.node
+        )
         return sorted({*self.worker.segments, *assigned, *written})
 
     def is_cold(self, segment: str) -> bool:
@@ -219,7 +221,7 @@ class QueryService:
 
     async def try_holders(self, segments: Iterable[str]) -> None:
         """Find out which of the write locks' holders can be connected to."""
-        holders = map(self.worker.holder_elsewhere, segments)
+        holders = map(self.worker.cluster.holder_elsewhere, segments)
         found = {holder.node: holder for holder in holders if holder is not None}
         await self.reach.try_out(list(found.values()))
 
@@ -254,7 +256,7 @@ class QueryService:
         rows.
         """
         nodes = [self.node] if self.worker.reconciler.awaits(segment) else []
-        return self._reason(segment, self.worker.locks.get(segment), nodes)
+        return self._reason(segment, self.worker.cluster.locks.get(segment), nodes)
 
     def _reason(
         self, segment: str, lock: Lock | None, assigned_to: list[str]
@@ -291,7 +293,7 @@ class QueryService:
         held = {
             segment: _copy_of_holder(segment, holder)
             for segment in segments
-            if (holder := self.worker.holder_elsewhere(segment)) is not None
+            if (holder := self.worker.cluster.holder_elsewhere(segment)) is not None
             and not (holder.node in avoid or self.reach.is_away(holder.node))
         }
         asked = [segment for segment in segments if segment not in held]

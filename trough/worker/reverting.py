@@ -7,28 +7,27 @@ epoch, and fetches the canonical copy, so that the segment stays writable here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from twisted.logger import Logger
 
 from trough import errors
 from trough.model import CanonicalCopy, check_segment_id
 from trough.worker.local_copies import LocalCopy
-
-if TYPE_CHECKING:
-    from trough.worker.controller import LocalSyncController
+from trough.worker.provisioning import Provisioning
+from trough.worker.shared import Shared
+from trough.worker.write_locks import WriteLockManager
 
 _log = Logger()
 
 
 class Reverting:
-    """See the module's text.
+    """See the module's text."""
 
-    :param worker: whose segments, metadata store and storage these are
-    """
-
-    def __init__(self, worker: LocalSyncController) -> None:
-        self._worker = worker
+    def __init__(
+        self, shared: Shared, writer: WriteLockManager, provisioning: Provisioning
+    ) -> None:
+        self._shared = shared
+        self._writer = writer
+        self._provisioning = provisioning
 
     async def revert(self, segment: str, preview: bool) -> dict[str, object]:
         """Give up all writes since the last promotion; they are kept in a file aside.
@@ -43,19 +42,17 @@ class Reverting:
         :raises trough.errors.Conflict: it was never promoted
         """
         check_segment_id(segment)
-        provisioning = self._worker.provisioning
-        return await provisioning.carry_out(segment, self._revert(segment, preview))
+        return await self._provisioning.carry_out(segment, self._revert(segment, preview))
 
     async def _revert(self, segment: str, preview: bool) -> dict[str, object]:
-        worker = self._worker
-        await worker.writer.attentive()
-        async with worker.provisioning.alone(segment):
+        await self._writer.attentive()
+        async with self._shared.turns.hold(segment):
             copy = self._written(segment)
             promoted = await self._promoted(copy)
             answer: dict[str, object] = {
-                "node": worker.myself.node,
+                "node": self._shared.node,
                 "promoted_at": promoted.modified / 1000,
-                "size": await worker.segments.size_of(segment),
+                "size": await self._shared.segments.size_of(segment),
                 "unpromoted": copy.entry.unpromoted,
                 "aside": None,
                 "writable": True,
@@ -63,16 +60,16 @@ class Reverting:
             if preview or not copy.entry.unpromoted:
                 return answer
             epoch = copy.entry.epoch
-            answer["aside"] = await worker.writer.give_up(segment, epoch, "it is reverted")
+            answer["aside"] = await self._writer.give_up(segment, epoch, "it is reverted")
         try:
-            await worker.provisioning.take_again(segment)
+            await self._provisioning.take_again(segment)
         except errors.TroughError as reason:
             _log.warn("{segment}: reverted, not writable: {reason}", segment=segment, reason=reason)
             answer["writable"] = False
         return answer
 
     def _written(self, segment: str) -> LocalCopy:
-        copy = self._worker.segments.get(segment)
+        copy = self._shared.segments.get(segment)
         if copy is None or not copy.writable or copy.writes.closed:
             raise errors.NoWriteLock(
                 f"this worker does not hold the write lock of segment {segment}",
@@ -83,7 +80,7 @@ class Reverting:
     async def _promoted(self, copy: LocalCopy) -> CanonicalCopy:
         """What the segment returns to; looked at first, for it must be there."""
         entry = copy.entry
-        found = await self._worker.storage.find(entry.segment, entry.path)
+        found = await self._shared.storage.find(entry.segment, entry.path)
         if found is not None:
             return found
         if entry.modified:

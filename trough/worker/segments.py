@@ -39,6 +39,9 @@ from trough.worker.promotion import Promotion
 from trough.worker.quarantine import Quarantine
 from trough.worker.threaded_catalogue import AsyncCatalogue
 
+#: Has other processes know that a copy may hold unpromoted writes.
+Announce = Callable[[LocalCopy], Awaitable[None]]
+
 
 class Segments(service.Service):
     """All local copies of one worker.
@@ -79,8 +82,6 @@ class Segments(service.Service):
         self._promotion = Promotion(
             self._snapshots, storage, pool, threads, self._catalogue.put, self.transfers
         )
-        #: Awaited before the first write to a copy since it was clean; it sets ``marked``.
-        self.before_dirty: Callable[[LocalCopy], Awaitable[None]] = _alone
         self._aside = Quarantine(directory, self._copies, pool, threads, self._catalogue.forget)
 
     # -- life ------------------------------------------------------------------
@@ -370,8 +371,10 @@ class Segments(service.Service):
             for path in (fetched, kept, result):
                 await self._threads.run(local_files.remove, path)
 
-    async def put_back(self, segment: str, name: str) -> None:
+    async def put_back(self, segment: str, name: str, announce: Announce) -> None:
         """Have a file aside as the present state of a segment that is written here.
+
+        :param announce: see :meth:`note_dirty`
 
         :raises trough.errors.Conflict: the segment has writes that are not promoted
         :raises trough.errors.CorruptSegment: the file is damaged; nothing is changed
@@ -385,7 +388,7 @@ class Segments(service.Service):
                 await self._copy_aside(name, kept)
                 await self._pool.check(Target(segment, str(kept), 0, False))
                 copy.writes.suspended = True
-                await self._replace_written(copy, kept)
+                await self._replace_written(copy, kept, announce)
             finally:
                 copy.writes.suspended = False
                 await self._threads.run(local_files.remove, kept)
@@ -396,7 +399,7 @@ class Segments(service.Service):
         # It may have a write-ahead log beside it.
         await self._pool.snapshot(Target(name, source, 0, True), str(destination))
 
-    async def _replace_written(self, copy: LocalCopy, file: Path) -> None:
+    async def _replace_written(self, copy: LocalCopy, file: Path, announce: Announce) -> None:
         """Put a database in the place of a written copy, to which no writes come meanwhile."""
         entry = copy.entry
         await copy.writes.settled()
@@ -406,7 +409,7 @@ class Segments(service.Service):
                 "promote or revert it first",
             )
         # As before any write: what comes next is in no canonical copy.
-        await self._note_dirty(copy)
+        await self._note_dirty(copy, announce)
         await self._pool.retire(copy.target)
         await self._pool.forget(entry.segment)
         destination = local_files.path_of(self._directory, entry.segment)
@@ -438,20 +441,22 @@ class Segments(service.Service):
         """
         return self._pool.write(target, sql, parameters, limits, receiver)
 
-    async def note_dirty(self, copy: LocalCopy) -> None:
+    async def note_dirty(self, copy: LocalCopy, announce: Announce) -> None:
         """Return once it is noted that the copy may hold unpromoted writes.
 
         All that come until then wait together: none may be on disk before.
+
+        :param announce: awaited first: has other processes know it, and sets ``marked``
         """
         waiting: Deferred[None] = Deferred()
         copy.noting.append(waiting)
         if len(copy.noting) == 1:
-            Deferred.fromCoroutine(self._note_dirty(copy)).addBoth(self._noted, copy)
+            Deferred.fromCoroutine(self._note_dirty(copy, announce)).addBoth(self._noted, copy)
         await waiting
 
-    async def _note_dirty(self, copy: LocalCopy) -> None:
+    async def _note_dirty(self, copy: LocalCopy, announce: Announce) -> None:
         # All that is dirty in the catalogue has to be dirty in the metadata store, too.
-        await self.before_dirty(copy)
+        await announce(copy)
         entry = copy.entry
         if not entry.unpromoted:
             entry.unpromoted, entry.dirty_since = True, time.time()
@@ -524,8 +529,3 @@ class Segments(service.Service):
     async def _identify(self, entry: Entry) -> None:
         path = local_files.path_text(self._directory, entry.segment)
         entry.file_size, entry.file_modified = await self._threads.run(local_files.identify, path)
-
-
-async def _alone(copy: LocalCopy) -> None:
-    """Where no other process has to know what is dirty."""
-    copy.marked = time.time()

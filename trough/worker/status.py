@@ -2,20 +2,62 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
+from trough.metadata import Metadata
+from trough.model import Worker
+from trough.storage import Storage
 from trough.util.clocks import time_of_day
-
-if TYPE_CHECKING:
-    from trough.worker.controller import LocalSyncController
+from trough.worker.cold_cache import ColdSegments
+from trough.worker.confirmation import Confirmation
+from trough.worker.look_scheduler import LookScheduler
+from trough.worker.publisher import Publisher
+from trough.worker.reconciler import Reconciler
+from trough.worker.refusals import Refusals
+from trough.worker.segments import Segments
+from trough.worker.unpromoted import Unpromoted
 
 #: Segments that are written here, of which the status names as many at most.
 NAMED = 1000
 
 
-def status_of(worker: LocalSyncController, clock: IReactorTime) -> dict[str, Any]:
+class Reported(Protocol):
+    """The parts of a worker of which the status tells something."""
+
+    @property
+    def myself(self) -> Worker: ...
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def metadata(self) -> Metadata: ...
+    @property
+    def storage(self) -> Storage: ...
+    @property
+    def segments(self) -> Segments: ...
+    @property
+    def cold(self) -> ColdSegments | None: ...
+    @property
+    def publisher(self) -> Publisher: ...
+    @property
+    def reconciler(self) -> Reconciler: ...
+    @property
+    def looks(self) -> LookScheduler: ...
+    @property
+    def confirmation(self) -> Confirmation: ...
+    @property
+    def unpromoted(self) -> Unpromoted: ...
+    @property
+    def refusals(self) -> Refusals: ...
+    @property
+    def beaten(self) -> float | None: ...
+    @property
+    def executors(self) -> Callable[[], dict[str, Any]]: ...
+
+
+def status_of(worker: Reported, clock: IReactorTime) -> dict[str, Any]:
     """What `worker` holds and does; JSON-able."""
     return {
         "role": "worker",
@@ -34,13 +76,13 @@ def status_of(worker: LocalSyncController, clock: IReactorTime) -> dict[str, Any
         "transfers": worker.segments.transfers,
         "storage": worker.storage.status(),
         "unpublished": worker.publisher.behind,
-        "reconciler": worker.reconciler.status,
+        "reconciler": {"assigned": len(worker.reconciler.assigned or ()), **worker.looks.status},
         "executors": worker.executors(),
         "cold": worker.cold.status() if worker.cold is not None else None,
     }
 
 
-def _metadata(worker: LocalSyncController, clock: IReactorTime) -> dict[str, Any]:
+def _metadata(worker: Reported, clock: IReactorTime) -> dict[str, Any]:
     absence = worker.metadata.absence
     return {
         "away_since": time_of_day(absence.since, clock) if absence else None,
@@ -49,7 +91,7 @@ def _metadata(worker: LocalSyncController, clock: IReactorTime) -> dict[str, Any
     }
 
 
-def _written(worker: LocalSyncController) -> dict[str, Any]:
+def _written(worker: Reported) -> dict[str, Any]:
     writable = worker.segments.writable()
     return {
         "writable": [

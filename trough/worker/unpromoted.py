@@ -7,17 +7,15 @@ takes now and then: new writes wait in the write-ahead log of their segment.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from twisted.application import service
 from twisted.internet.interfaces import IReactorTime
 
 from trough.util.periodic import Periodic
 from trough.util.trouble_log import Section
-
-if TYPE_CHECKING:
-    from trough.worker.controller import LocalSyncController
+from trough.worker.segments import Segments
 
 #: Seconds between two looks at the files.
 INTERVAL = 10.0
@@ -42,28 +40,36 @@ class Waiting:
 class Unpromoted(service.MultiService):
     """The unpromoted segments of one worker.
 
+    :param loaded: whether the segments are known
     :param after: seconds after which the worker promotes by itself; 0: never
     :ivar bytes: that their files took at the last look
     """
 
-    def __init__(self, worker: LocalSyncController, after: float, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        segments: Segments,
+        loaded: Callable[[], bool],
+        after: float,
+        clock: IReactorTime,
+    ) -> None:
         super().__init__()
         self.bytes = 0
-        self._worker = worker
+        self._segments = segments
+        self._loaded = loaded
         self._after = after
         looking = Periodic("measuring what is unpromoted", INTERVAL, self._measure, clock)
         looking.setServiceParent(self)
 
     async def _measure(self) -> None:
-        if self._worker.loaded:
-            self.bytes = await self._worker.segments.size_of(*self._segments())
+        if self._loaded():
+            self.bytes = await self._segments.size_of(*self._unpromoted())
 
-    def _segments(self) -> list[str]:
-        return [e.segment for e in self._worker.segments.writable() if e.unpromoted]
+    def _unpromoted(self) -> list[str]:
+        return [e.segment for e in self._segments.writable() if e.unpromoted]
 
     def waiting(self) -> Waiting:
         """What there is at this moment."""
-        waiting = [e.dirty_since for e in self._worker.segments.writable() if e.unpromoted]
+        waiting = [e.dirty_since for e in self._segments.writable() if e.unpromoted]
         return Waiting(len(waiting), min(filter(None, waiting), default=0.0))
 
     def status(self) -> dict[str, float | None]:

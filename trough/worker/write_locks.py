@@ -11,7 +11,7 @@ longer write, and moves unpromoted writes aside.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application import service
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -23,14 +23,14 @@ from trough.executors.pool.pool import ReadLimits, Receiver
 from trough.model import Lock, check_segment_id
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
+from trough.worker.catalogue import Entry
 from trough.worker.dirty_marks import DirtyMarks
+from trough.worker.local_copies import LocalCopy
 from trough.worker.refusals import WRITES
+from trough.worker.shared import Shared
 from trough.worker.stall_guard import StallDetector
+from trough.worker.timing import Timing
 from trough.worker.writing import Write, WriteRequest, WriteSteps
-
-if TYPE_CHECKING:
-    from trough.worker.catalogue import Entry
-    from trough.worker.controller import LocalSyncController, Timing
 
 _log = Logger()
 
@@ -41,31 +41,30 @@ ATTENTIVE = 10.0
 class WriteLockManager(service.MultiService):
     """See the module's text.
 
-    :param worker: whose segments, metadata store and storage these are
+    :param ttl: seconds without a heartbeat after which others take this worker for dead
     """
 
-    def __init__(self, worker: LocalSyncController, timing: Timing, clock: IReactorTime) -> None:
+    def __init__(self, shared: Shared, timing: Timing, ttl: float, clock: IReactorTime) -> None:
         super().__init__()
-        self._worker = worker
+        self._shared = shared
         self._timing = timing
         self._clock = clock
         self._giving_up = KeyedLock()
         # Half of what makes others take this worker for dead: heartbeats are rarer than that.
-        self._attention = StallDetector(worker.myself.ttl / 2, self._confirm_locks, clock)
+        self._attention = StallDetector(ttl / 2, self._confirm_locks, clock)
         self._attention.setServiceParent(self)
         self._steps = WriteSteps(
-            node=worker.myself.node,
+            node=shared.node,
             stalled=lambda: self._attention.lapsed,
             confirm=self.attentive,
-            copy_of=worker.segments.get,
-            note=worker.segments.note_dirty,
-            submit=worker.segments.submit,
-            report=lambda error: worker.refusals.note(WRITES, error),
+            copy_of=shared.segments.get,
+            note=self._note_dirty,
+            submit=shared.segments.submit,
+            report=lambda error: shared.refusals.note(WRITES, error),
             now=clock.seconds,
         )
-        self.marks = DirtyMarks(worker, clock)
+        self.marks = DirtyMarks(shared, clock)
         self.marks.setServiceParent(self)
-        worker.segments.before_dirty = self.marks.before_write
         Periodic("idle write locks", timing.retry, self._retire_idle, clock).setServiceParent(self)
         Periodic("disk counter", timing.heartbeat, self._count_on, clock).setServiceParent(self)
         # A lock that could not be released when it was given up would stay forever.
@@ -90,6 +89,9 @@ class WriteLockManager(service.MultiService):
         write.begin()
         return write
 
+    async def _note_dirty(self, copy: LocalCopy) -> None:
+        await self._shared.segments.note_dirty(copy, self.marks.before_write)
+
     async def attentive(self) -> None:
         """Return once it is known which write locks this worker has.
 
@@ -100,7 +102,7 @@ class WriteLockManager(service.MultiService):
             await regained.addTimeout(ATTENTIVE, self._clock)
         except TimeoutError:
             raise errors.Unavailable(
-                f"{self._worker.myself.node} was started or stood still, and cannot find out yet "
+                f"{self._shared.node} was started or stood still, and cannot find out yet "
                 "which write locks it holds",
                 "the metadata store does not answer",
             ) from None
@@ -108,7 +110,7 @@ class WriteLockManager(service.MultiService):
     async def _confirm_locks(self) -> None:
         """Stop writing segments that this worker may no longer write. Give back locks that it
         took before its restart and that it writes nothing under."""
-        segments, provisioning = self._worker.segments, self._worker.provisioning
+        segments, turns = self._shared.segments, self._shared.turns
         locks = await self._locks_in_force()
         for entry in segments.writable():
             lock = locks.pop(entry.segment, None)
@@ -118,19 +120,19 @@ class WriteLockManager(service.MultiService):
             if not await self._is_in_force(entry.segment, entry.epoch):
                 # To retire it may take long, and other segments wait here meanwhile.
                 segments.refuse_writes(entry.segment, entry.epoch)
-                self._worker.reconciler.look_at([entry.segment])
+                self._shared.look_at([entry.segment])
         for segment, lock in locks.items():
             copy = segments.get(segment)
-            if provisioning.busy(segment) or (copy is not None and copy.writable):
+            if turns.busy(segment) or (copy is not None and copy.writable):
                 continue
             # Held, so that no provisioning takes the lock that is being released for its own.
-            async with provisioning.alone(segment):
+            async with turns.hold(segment):
                 with suppress(errors.Fenced):
-                    await self._worker.metadata.release_lock(lock)
+                    await self._shared.metadata.release_lock(lock)
 
     async def _locks_in_force(self) -> dict[str, Lock]:
         """This worker's write locks, as the metadata store has them."""
-        locks = await self._worker.metadata.locks(self._worker.myself.node)
+        locks = await self._shared.metadata.locks(self._shared.node)
         return {lock.segment: lock for lock in locks}
 
     async def check_lock(self, segment: str, epoch: int) -> None:
@@ -140,7 +142,7 @@ class WriteLockManager(service.MultiService):
 
     async def _is_in_force(self, segment: str, epoch: int) -> bool:
         try:
-            await self._worker.metadata.check_lock(Lock(segment, self._worker.myself.node, epoch))
+            await self._shared.metadata.check_lock(Lock(segment, self._shared.node, epoch))
         except errors.Fenced:
             return False
         return True
@@ -151,17 +153,15 @@ class WriteLockManager(service.MultiService):
         Until then the metadata store has the lock as this worker's, which is being released.
         """
         async with self._giving_up.hold(segment):
-            copy = self._worker.segments.get(segment)
+            copy = self._shared.segments.get(segment)
             if copy is not None and copy.writable and copy.writes.closed:
                 await self._retire(segment, copy.entry.epoch, "it could not be before")
 
     async def release(self, lock: Lock) -> None:
         """Give a lock back, unless another worker has it by now."""
         with suppress(errors.Fenced):
-            await self._worker.metadata.release_lock(lock)
-        known = self._worker.locks.get(lock.segment)
-        if known is not None and known.node == lock.node and known.epoch <= lock.epoch:
-            del self._worker.locks[lock.segment]
+            await self._shared.metadata.release_lock(lock)
+        self._shared.cluster.forget(lock)
 
     async def promote(self, segment: str) -> dict[str, object]:
         """Publish the segment's present state as its canonical copy.
@@ -170,30 +170,30 @@ class WriteLockManager(service.MultiService):
         :raises trough.errors.Fenced: it no longer may
         """
         check_segment_id(segment)
-        copy = self._worker.segments.get(segment)
+        copy = self._shared.segments.get(segment)
         epoch = copy.entry.epoch if copy is not None else 0
-        lock = Lock(segment, self._worker.myself.node, epoch)
-        published = await self._worker.segments.promote(
-            segment, lambda: self._worker.metadata.check_lock(lock)
+        lock = Lock(segment, self._shared.node, epoch)
+        published = await self._shared.segments.promote(
+            segment, lambda: self._shared.metadata.check_lock(lock)
         )
         try:
-            await self._worker.metadata.announce_version(published)
+            await self._shared.metadata.announce_version(published)
         except errors.Unavailable as failure:
             # The leader finds it at its next look at the storage.
             _log.warn("{segment}: not announced: {failure}", segment=segment, failure=failure)
-        return {"remote_path": self._worker.storage.location(published.path)}
+        return {"remote_path": self._shared.storage.location(published.path)}
 
     async def _count_on(self) -> None:
         """Have this disk be newer than every image that was taken of it before."""
-        if self._worker.segments.writable():
-            counter = await self._worker.segments.disk_counter.bump()
-            await self._worker.metadata.note_disk_counter(self._worker.myself.node, counter)
+        if self._shared.segments.writable():
+            counter = await self._shared.segments.disk_counter.bump()
+            await self._shared.metadata.note_disk_counter(self._shared.node, counter)
 
     async def _retire_idle(self) -> None:
         """Give back the locks of segments that are not written any more."""
         draining = await self.is_draining()
-        for entry in self._worker.segments.writable():
-            copy = self._worker.segments.get(entry.segment)
+        for entry in self._shared.segments.writable():
+            copy = self._shared.segments.get(entry.segment)
             if copy is None or entry.unpromoted or not copy.writes.idle:
                 continue
             if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
@@ -207,15 +207,15 @@ class WriteLockManager(service.MultiService):
         except Exception:
             # Its file is open elsewhere, for example. Others are not to wait for that.
             # The reconciler tries again until it works, and logs the reason.
-            self._worker.reconciler.look_at([entry.segment])
+            self._shared.look_at([entry.segment])
 
     async def is_draining(self) -> bool:
         """Whether this worker is being emptied."""
-        node = self._worker.myself.node
-        heard = self._worker.workers.get(node)
+        node = self._shared.node
+        heard = self._shared.cluster.workers.get(node)
         # The state at the last heartbeat may be over by now, and work may have come since.
         return (
-            heard is not None and heard.draining and node in await self._worker.metadata.draining()
+            heard is not None and heard.draining and node in await self._shared.metadata.draining()
         )
 
     async def give_up(self, segment: str, epoch: int, why: str) -> str | None:
@@ -226,19 +226,19 @@ class WriteLockManager(service.MultiService):
         """
         # Several may find out at once that it has to be; the first one does it.
         async with self._giving_up.hold(segment):
-            copy = self._worker.segments.get(segment)
+            copy = self._shared.segments.get(segment)
             if copy is not None and copy.writable and copy.entry.epoch == epoch:
                 return await self._retire(segment, epoch, why)
         return None
 
     async def _retire(self, segment: str, epoch: int, why: str) -> str | None:
-        lock = Lock(segment, self._worker.myself.node, epoch)
-        aside = await self._worker.segments.retire(segment)
-        if self._worker.segments.get(segment) is None:
-            self._worker.publisher.withdraw(segment)
+        lock = Lock(segment, self._shared.node, epoch)
+        aside = await self._shared.segments.retire(segment)
+        if self._shared.segments.get(segment) is None:
+            self._shared.publisher.withdraw(segment)
         else:
-            self._worker.publisher.serve(segment, writable=False)
+            self._shared.publisher.serve(segment, writable=False)
         _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
         await self.release(lock)
-        self._worker.reconciler.look_at([segment])
+        self._shared.look_at([segment])
         return aside

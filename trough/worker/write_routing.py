@@ -45,10 +45,10 @@ class WriteRouter:
         self.check_not_cold(segment)
         if self.is_here(segment):
             return None
-        holder = worker.holder_elsewhere(segment)
+        holder = worker.cluster.holder_elsewhere(segment)
         if holder is not None:
             return holder
-        lock = worker.locks.get(segment)
+        lock = worker.cluster.locks.get(segment)
         if lock is not None and lock.node != worker.myself.node:
             return None
         if not await self._may_take(segment):
@@ -56,7 +56,7 @@ class WriteRouter:
         try:
             await worker.provisioning.take_again(segment)
         except errors.Moved as moved:
-            return worker.workers.get(moved.node)
+            return worker.cluster.workers.get(moved.node)
         return None
 
     async def _holder_in_store(self, segment: str) -> Worker | None:
@@ -65,7 +65,7 @@ class WriteRouter:
         lock = await worker.metadata.lock_of(segment)
         if lock is None or lock.node == worker.myself.node:
             return None
-        return worker.workers.get(lock.node)
+        return worker.cluster.workers.get(lock.node)
 
     async def _may_take(self, segment: str) -> bool:
         worker = self._worker

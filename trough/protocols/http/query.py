@@ -289,7 +289,7 @@ class ReadResource(Resource):
     ) -> None:
         headers = request.requestHeaders
         headers.setRawHeaders(FORWARDED_HEADER, [self._queries.node.encode()])
-        holder = self._queries.worker.holder_elsewhere(parameters.segment)
+        holder = self._queries.worker.cluster.holder_elsewhere(parameters.segment)
         # One that answered that it writes the segment no more is not away.
         if holder is not None and holder.node not in {copy.node, *moved_from}:
             headers.setRawHeaders(HOLDER_AWAY_HEADER, [holder.node.encode()])

@@ -236,7 +236,7 @@ class WorkerVerbs:
     def _where(self, segment: str, copy: Copy | None) -> errors.TroughError:
         if copy is None:
             return self._queries.absence(segment)
-        worker = self._queries.worker.workers.get(copy.node)
+        worker = self._queries.worker.cluster.workers.get(copy.node)
         line = worker.line if worker is not None else ""
         return errors.Moved(f"{copy.node} {line}".strip(), copy.node, line)
 

@@ -1,0 +1,62 @@
+"""What a worker knows of the other workers: who lives, and who has which write lock.
+
+The metadata store reports both, with some delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trough.metadata import LockChanges
+from trough.model import Lock, Worker
+
+
+class ClusterView:
+    """See the module's text.
+
+    :ivar locks: every write lock in the cluster, by segment
+    :ivar workers: the living workers, by name
+    """
+
+    def __init__(self, myself: Worker) -> None:
+        self._node = myself.node
+        self.locks: dict[str, Lock] = {}
+        self.workers: dict[str, Worker] = {myself.node: myself}
+
+    def set_workers(self, workers: Iterable[Worker]) -> None:
+        """These live, and no others."""
+        self.workers = {worker.node: worker for worker in workers}
+
+    def update(self, changes: LockChanges) -> set[str]:
+        """Take over what changed.
+
+        :return: segments whose lock may have changed
+        """
+        touched = {lock.segment for lock in changes.held} | set(changes.released)
+        if changes.full:
+            touched |= self.locks.keys()
+            self.locks = {}
+        for lock in changes.held:
+            self.locks[lock.segment] = lock
+        for segment in changes.released:
+            self.locks.pop(segment, None)
+        return touched
+
+    def take_notice(self, lock: Lock) -> None:
+        """Note a lock before the metadata store reports it, unless a later one is known."""
+        known = self.locks.get(lock.segment)
+        if known is None or known.epoch < lock.epoch:
+            self.locks[lock.segment] = lock
+
+    def forget(self, lock: Lock) -> None:
+        """Note that a lock was given back, unless a later one is known."""
+        known = self.locks.get(lock.segment)
+        if known is not None and known.node == lock.node and known.epoch <= lock.epoch:
+            del self.locks[lock.segment]
+
+    def holder_elsewhere(self, segment: str) -> Worker | None:
+        """The live worker, other than this one, that holds the write lock."""
+        lock = self.locks.get(segment)
+        if lock is None or lock.node == self._node:
+            return None
+        return self.workers.get(lock.node)
