@@ -29,9 +29,9 @@ def listened(house, monkeypatch):
         done.append((known, sorted(unplaced)))
         return await save(leader, known, unplaced)
 
-    async def change_assignments(leader, put, remove):
+    async def change_assignments(leader, put, remove, seen):
         done.extend(sorted({row.segment for row in put}))
-        return await change(leader, put, remove)
+        return await change(leader, put, remove, seen)
 
     monkeypatch.setattr(house.metadata, "save_inventory", save_inventory)
     monkeypatch.setattr(house.metadata, "change_assignments", change_assignments)

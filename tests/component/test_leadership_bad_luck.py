@@ -1,5 +1,7 @@
 """What a leader does when a store fails in the midst of a round, or is another one."""
 
+import os
+
 import pytest
 import pytest_twisted
 from cluster_engines import PAIRS, open_engines
@@ -32,13 +34,44 @@ async def test_a_plan_that_was_not_written_is_made_again(house, monkeypatch, cal
         if not failed:
             failed.append(call)
             raise kind("the store fails")
-        await carry_out(*arguments)
+        return await carry_out(*arguments)
 
     monkeypatch.setattr(house.metadata, call, fail_once)
     house.put("300001")
     await house.lead()
     await until(lambda: house.assigned("300001"), "the assignments")
     assert failed
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_segment_that_is_deleted_while_a_plan_is_written_stays_deleted(house, monkeypatch):
+    """The plan was made before; what it holds beside is assigned. A new segment of the same id,
+    with a file of the same version, is assigned as any other."""
+    await house.open("w1", "w2")
+    house.put("300001")
+    house.put("300002")
+    version = (house.canonical / canonical_path("300001")).stat()
+    write, left = house.metadata.change_assignments, []
+
+    async def change_assignments(*arguments):
+        if not left:
+            house.hand.remove(canonical_path("300001"))
+            await house.metadata.forget_segment("300001")
+        answer = await write(*arguments)
+        left.append(await house.assigned("300001"))
+        return answer
+
+    monkeypatch.setattr(house.metadata, "change_assignments", change_assignments)
+    await house.lead()
+    await until(lambda: house.assigned("300002"), "the other segment")
+    rounds = house.leadership.status()["rounds"]
+    await until(lambda: house.leadership.status()["rounds"] > rounds + 2, "further rounds")
+    assert left and not any(left)
+    assert await house.assigned("300001") == []
+    house.put("300001")
+    times = (version.st_atime_ns, version.st_mtime_ns)
+    os.utime(house.canonical / canonical_path("300001"), ns=times)
+    await until(lambda: house.assigned("300001"), "the new one")
 
 
 @pytest_twisted.ensureDeferred

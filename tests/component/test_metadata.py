@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from waiting import until
 
 from trough import errors
+from trough.metadata import conditions
 from trough.model import READ, WRITE, CanonicalCopy, Lock, Member, Schema
 
 async_test = pytest_twisted.ensureDeferred
@@ -1071,6 +1072,54 @@ async def test_a_forgotten_segment_leaves_nothing(stores):
     assert await store.assignments_of_segment("a") == []
     assert sorted(await store.copies_of("ab")) == ["b"]
     assert len(await store.assignments_of_segment("b")) == 2
+
+
+@async_test
+async def test_a_plan_from_before_a_deletion_does_not_bring_the_segment_back(stores):
+    """A later look may: the segment was made again. Others of the plan are not held up."""
+    store, other = await stores.open(), await stores.open()
+    leader = await elected(store)
+    await store.change_assignments(leader, [assignment("a", "w1"), assignment("b", "w1")], [])
+    seen = await store.deletions()
+    await other.forget_segment("a")
+    plan = [assignment(segment, "w2") for segment in ("b", "a", "c")]
+    assert await store.change_assignments(leader, plan, [("w1", "b")], seen) == ["a"]
+    assert await store.assignments_of_segment("a") == []
+    left = await gathered(store.assignments())
+    assert sorted((a.segment, a.node) for a in left) == [("b", "w2"), ("c", "w2")]
+    later = await store.deletions()
+    assert later > seen
+    assert await store.change_assignments(leader, plan, [], later) == []
+    assert len(await store.assignments_of_segment("a")) == 1
+
+
+@async_test
+async def test_a_deletion_that_failed_holds_nothing_up(stores):
+    """Somebody writes the segment: it goes on to be assigned."""
+    store = await stores.open()
+    leader = await elected(store)
+    await store.take_lock("a", "x")
+    seen = await store.deletions()
+    with pytest.raises(errors.LockHeld):
+        await store.forget_segment("a")
+    assert await store.change_assignments(leader, [assignment("a", "w1")], [], seen) == []
+
+
+@async_test
+async def test_a_plan_from_before_very_many_deletions_is_refused(stores, monkeypatch):
+    """Not all of them are remembered; nothing of the plan is carried out."""
+    monkeypatch.setattr(conditions, "DELETIONS", 2)
+    store = await stores.open()
+    leader = await elected(store)
+    seen = await store.deletions()
+    for segment in ("a", "b"):
+        await store.forget_segment(segment)
+    put = [assignment("a", "w1"), assignment("z", "w1")]
+    assert await store.change_assignments(leader, put, [], seen) == ["a"]
+    await store.forget_segment("c")
+    with pytest.raises(errors.Conflict, match="2 segments were deleted"):
+        await store.change_assignments(leader, put, [("w1", "z")], seen)
+    assert len(await store.assignments_of_segment("z")) == 1
 
 
 @async_test

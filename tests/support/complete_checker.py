@@ -37,11 +37,6 @@ _COUNTS = (
 _PAUSE = 4.0
 
 
-#: Seconds after its deletion in which a segment may be answered still: the leader may just have
-#: decided who else is to have a copy, and takes that back when it finds that the file is gone.
-_GOING = 30.0
-
-
 class Segments:
     """Which segments surely exist, and which may; safe to use from several threads."""
 
@@ -49,7 +44,6 @@ class Segments:
         self._lock = threading.Lock()
         self._sure: set[str] = set()
         self._possible: set[str] = set()
-        self._deleted: dict[str, float] = {}
         self._made = 0
 
     def new(self) -> str:
@@ -73,7 +67,7 @@ class Segments:
     def gone(self, name: str) -> None:
         """A segment is deleted."""
         with self._lock:
-            self._deleted[name] = time.monotonic()
+            self._possible.discard(name)
 
     @property
     def sure(self) -> set[str]:
@@ -82,10 +76,8 @@ class Segments:
 
     @property
     def possible(self) -> set[str]:
-        before = time.monotonic() - _GOING
         with self._lock:
-            gone = {name for name, when in self._deleted.items() if when < before}
-            return self._possible - gone
+            return set(self._possible)
 
 
 class Checker(threading.Thread):

@@ -195,6 +195,9 @@ class LeaderTerm:
         self._watch: Watch | None = None
         self._listing: Listing | None = None
         self._looking: StorageScan | None = None
+        # Number of the last deletion in the store before the look under way began, and before
+        # the one that was taken in last: what that found may have been deleted since.
+        self._deletions = self._seen_deletions = 0
         self._looked_fully = float("-inf")
         self._reaped = float("-inf")
         self._clocks = ServerClocks(metadata, clock)
@@ -318,6 +321,8 @@ class LeaderTerm:
         """Read what the store knows, at the beginning of a reign."""
         policy, now = self._policy, self._clock.seconds()
         self._rings = await self._metadata.rings()
+        # The assignments that are read below were there later than these deletions.
+        self._seen_deletions = await self._metadata.deletions()
         planner = Planner(
             policy.copies_for, policy.is_cold, policy.rings, policy.grace, self._rings
         )
@@ -359,6 +364,7 @@ class LeaderTerm:
     async def _look(self, planner: Planner, now: float) -> None:
         """Take in what a look at canonical storage finds, if it has come to its end."""
         if self._looking is None:
+            self._deletions = await self._metadata.deletions()
             full = now - self._looked_fully >= self._policy.full_listing
             self._looking = StorageScan(self._storage, self._listing, full, self._clock)
         look = self._looking
@@ -382,6 +388,7 @@ class LeaderTerm:
             await self._save_inventory(None)
         whole = self._listing is None
         await self._threads.run(planner.see_canonical, changes.present, changes.gone, whole)
+        self._seen_deletions = self._deletions
         report_skipped(self._listing, changes.listing)
         self._listing = changes.listing
 
@@ -450,12 +457,15 @@ class LeaderTerm:
             plan = await self._threads.run(planner.plan, now, allowance, live, STEPS)
             try:
                 await self._save_rings(planner)
-                await self._apply(plan)
+                deleted = await self._apply(plan)
             except Exception:
                 planner.failed(plan)
                 raise
             self._allowance -= plan.moves
-            if not plan.more:
+            if deleted:
+                # Tried again until a later look shows whether they are there once more.
+                planner.failed(Plan([row for row in plan.put if row.segment in deleted]))
+            if deleted or not plan.more:
                 return
 
     async def _published(self, segments: list[str]) -> dict[str, list[str]]:
@@ -475,11 +485,15 @@ class LeaderTerm:
             await self._metadata.save_rings(self.leader, planner.rings, self._rings)
             self._rings = planner.rings
 
-    async def _apply(self, plan: Plan) -> None:
+    async def _apply(self, plan: Plan) -> list[str]:
+        """Write a plan; answers with segments that were deleted since the last look."""
         if not plan.put and not plan.remove:
-            return
+            return []
         self._check_lease()
-        await self._metadata.change_assignments(self.leader, plan.put, plan.remove)
+        deleted = await self._metadata.change_assignments(
+            self.leader, plan.put, plan.remove, self._seen_deletions
+        )
         self._counts["assignments_put"] += len(plan.put)
         self._counts["assignments_removed"] += len(plan.remove)
         self._counts["moves"] += plan.moves
+        return deleted

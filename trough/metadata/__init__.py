@@ -430,14 +430,28 @@ class Metadata(ABC):
         leader: Leader,
         put: Sequence[Assignment],
         remove: Sequence[tuple[str, str]],
-    ) -> None:
+        seen: int | None = None,
+    ) -> list[str]:
         """Carry out a part of a plan: some hundreds of rows a call.
+
+        A segment that was deleted after the leader looked for its file is not assigned again.
+        Where both happen at once on RethinkDB, its row may be there for a millisecond.
 
         :param put: to add, or to replace where the same worker has the segment;
             stored with the leader's generation
         :param remove: pairs of worker and segment
+        :param seen: what :meth:`deletions` answered before that look; None: nothing of `put` can
+            have been deleted
+        :return: segments of `put` that were not assigned, because they were deleted since
         :raises trough.errors.NotLeader: `leader` leads no more; nothing was changed
+        :raises trough.errors.Conflict: so many were deleted since that not all are remembered;
+            nothing was changed
         """
+
+    @abstractmethod
+    async def deletions(self) -> int:
+        """The number of the last deletion of a segment; grows with each, see
+        :meth:`forget_segment`."""
 
     @abstractmethod
     async def announce_version(self, copy: CanonicalCopy) -> None:
@@ -448,7 +462,8 @@ class Metadata(ABC):
 
     @abstractmethod
     async def forget_segment(self, segment: str) -> None:
-        """Remove all assignments and copies of a segment that was deleted.
+        """Remove all assignments and copies of a segment that was deleted, and remember that
+        for :meth:`change_assignments`.
 
         :raises trough.errors.LockHeld: somebody writes it; what he published stays
         """

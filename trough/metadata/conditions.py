@@ -17,6 +17,9 @@ Matches = Callable[[str], object]
 #: Characters that a pattern may have.
 MAX_PATTERN = 1000
 
+#: Deletions of segments that a store remembers, at least.
+DELETIONS = 100_000
+
 
 def refuse_other_leader(present: Leader | None, leader: Leader) -> None:
     """Make sure that `leader` leads.
@@ -30,6 +33,21 @@ def refuse_other_leader(present: Leader | None, leader: Leader) -> None:
         raise errors.NotLeader(
             f"{leader.node} (generation {leader.generation}) leads no more: "
             f"{present.node} does (generation {present.generation})"
+        )
+
+
+def refuse_forgotten_deletions(last: int, seen: int) -> None:
+    """Make sure that a store remembers each deletion that a plan does not know of.
+
+    :param last: number of the last deletion
+    :param seen: that of the last one that the plan knows of
+    :raises trough.errors.Conflict: it does not
+    """
+    if last - seen > DELETIONS:
+        raise errors.Conflict(
+            f"more than {DELETIONS} segments were deleted since the leader last looked at "
+            "canonical storage",
+            "it looks again",
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from trough.metadata.conditions import id_range
 from trough.metadata.rethinkdb import rows
 from trough.metadata.rethinkdb.terms import (
+    DELETED,
     NODES,
     PRESENT,
     STRICT,
@@ -293,6 +294,18 @@ def unplaced(pattern: str | None) -> Term:
 def inventory() -> Term:
     """The leader's last record of the segments that exist, or null."""
     return STRICT.table("cluster").get("inventory").without("unplaced").default(None)
+
+
+def last_deletion() -> Term:
+    """The number of the last deletion of a segment."""
+    return STRICT.table("cluster").get("deletions")["last"].default(0)
+
+
+def deleted_since(seen: int) -> Term:
+    """Segments that were deleted after the deletion of this number."""
+    later = STRICT.table("cluster").between([DELETED, seen], [DELETED, r.maxval], left_bound="open")
+    # A range takes twice as long to read as the number, which nearly always is enough.
+    return r.branch(last_deletion() > seen, later["segment"].coerce_to("array"), [])
 
 
 # -- write locks -------------------------------------------------------------------

@@ -428,11 +428,18 @@ class RethinkMetadata(Metadata):
         leader: Leader,
         put: Sequence[Assignment],
         remove: Sequence[tuple[str, str]],
-    ) -> None:
-        change = changes.change_assignments(leader, put, remove, self._locate)
+        seen: int | None = None,
+    ) -> list[str]:
+        change = changes.change_assignments(leader, put, remove, self._locate, seen)
         done = await self._as_leader(leader, change)
+        if "last" in done:
+            conditions.refuse_forgotten_deletions(int(done["last"]), seen or 0)
         for result in done.values():
             _checked(result)
+        return sorted(set(done["deleted"]).intersection(row.segment for row in put))
+
+    async def deletions(self) -> int:
+        return int(await self._run(reads.last_deletion()))
 
     async def announce_version(self, copy: CanonicalCopy) -> None:
         await self._decide(changes.announce_version(copy, self._locate))

@@ -36,6 +36,9 @@ TABLES: dict[str, tuple[str, ...]] = {
 DURABLE = {"durability": "hard"}
 SOFT = {"durability": "soft"}
 
+#: First part of the keys in ``cluster`` of the last deletions; the second is a number.
+DELETED = "deleted"
+
 NODES = (f"{rows.NODES}:", f"{rows.NODES};")  # ";" comes next after ":"
 
 

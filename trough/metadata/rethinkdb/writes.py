@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from trough.metadata import conditions
 from trough.metadata.rethinkdb import rows
-from trough.metadata.rethinkdb.reads import by_segment, leading
+from trough.metadata.rethinkdb.reads import by_segment, deleted_since, last_deletion, leading
 from trough.metadata.rethinkdb.terms import (
+    DELETED,
     NODES,
     SOFT,
     STRICT,
@@ -457,28 +459,88 @@ def change_assignments(
     put: Sequence[Assignment],
     remove: Sequence[tuple[str, str]],
     locate: rows.Locate,
+    seen: int | None = None,
 ) -> Term:
-    """Carry out a part of a plan; see :func:`as_leader`.
+    """Carry out a part of a plan; see :func:`as_leader`. Answers with ``{"last": number of the last
+    deletion}`` where that many are not remembered, and nothing was changed; else ``deleted``
+    has the segments that were deleted since `seen`, and further fields how the writes went.
 
     Beside the leader's row, each row has the generation of the leader that wrote it.
     """
-    table = r.table("assignment")
-
-    def later(row: Term) -> Term:
-        return number(row["generation"]) > leader.generation
-
-    more = {"generation": leader.generation, "assigned_on": r.now()}
-    inserted = table.insert(
-        sent([rows.assignment_row(assignment, locate) for assignment in put]).merge(more),
-        conflict=lambda _, old, new: r.branch(later(old), old, new),
+    rows_put = sent([rows.assignment_row(assignment, locate) for assignment in put]).merge(
+        {"generation": leader.generation, "assigned_on": r.now()}
     )
     ids = [rows.assignment_id(node, segment) for node, segment in remove]
-    removed = table.get_all(r.args(sent(ids))).replace(lambda row: r.branch(later(row), row, None))
-    # In this order: what is put stays, even where it is removed as well.
-    return as_leader(
-        leader,
-        removed.do(lambda removed: inserted.do(lambda put: {"removed": removed, "put": put})),
+    removed = (
+        r.table("assignment")
+        .get_all(r.args(sent(ids)))
+        .replace(lambda row: r.branch(_is_later(row, leader), row, None))
     )
+    # In this order: what is put stays, even where it is removed as well.
+    if seen is None:
+        change = removed.do(
+            lambda removed: _put(leader, rows_put).do(
+                lambda put: {"removed": removed, "put": put, "deleted": []}
+            )
+        )
+        return as_leader(leader, change)
+    # Sent once, however often it is used.
+    fenced = rows_put.do(
+        lambda fresh: deleted_since(seen).do(
+            lambda before: removed.do(
+                lambda removed: _put_fenced(leader, fresh, before, seen).do(
+                    lambda put: put.merge({"removed": removed})
+                )
+            )
+        )
+    )
+    change = last_deletion().do(
+        lambda last: r.branch(last - seen > conditions.DELETIONS, {"last": last}, fenced)
+    )
+    return as_leader(leader, change)
+
+
+def _put_fenced(leader: Leader, fresh: Term, before: Term, seen: int) -> Term:
+    """Put what was not deleted after the deletion `seen`.
+
+    :param before: what was
+    """
+    kept = r.branch(before.is_empty(), fresh, fresh.filter(lambda row: _in(before, row).not_()))
+    # Once more at the end. A deletion is recorded before it removes rows. So either it
+    # removes the rows put here, or this finds its record.
+    return _put(leader, kept).do(
+        lambda put: deleted_since(seen).do(
+            lambda after: _take_back(leader, fresh, before, after).do(
+                lambda back: {"put": put, "back": back, "deleted": after}
+            )
+        )
+    )
+
+
+def _is_later(row: Term, leader: Leader) -> Term:
+    return number(row["generation"]) > leader.generation
+
+
+def _in(segments: Term, row: Term) -> Term:
+    return segments.contains(row["segment"])
+
+
+def _put(leader: Leader, fresh: Term) -> Term:
+    return r.table("assignment").insert(
+        fresh, conflict=lambda _, old, new: r.branch(_is_later(old, leader), old, new)
+    )
+
+
+def _take_back(leader: Leader, fresh: Term, before: Term, after: Term) -> Term:
+    """Remove what was put of segments that were deleted while it was put."""
+    late = after.difference(before)
+    ids = fresh.filter(lambda row: _in(late, row))["id"]
+    own = (
+        r.table("assignment")
+        .get_all(r.args(ids))
+        .replace(lambda row: r.branch(row["generation"].eq(leader.generation), None, row))
+    )
+    return r.branch(late.is_empty(), None, own)
 
 
 def announce_version(copy: CanonicalCopy, locate: rows.Locate) -> Term:
@@ -494,18 +556,38 @@ def announce_version(copy: CanonicalCopy, locate: rows.Locate) -> Term:
 
 
 def forget_assignments(segment: str) -> Term:
-    """Remove all assignments of a segment, unless somebody writes it; answers with who."""
-    return _unless_written(segment, r.table("assignment"))
+    """Remove all assignments of a segment, and remember that it was deleted, unless somebody writes
+    it; answers with who."""
+    removed = by_segment(r.table("assignment"), segment).delete()
+    recorded = _record_deletion(segment)
+    # In this order; see change_assignments().
+    change = recorded.do(lambda done: r.branch(done["errors"] > 0, done, removed))
+    return _unless_written(segment, change)
+
+
+def _record_deletion(segment: str) -> Term:
+    table = r.table("cluster")
+    counted = table.get("deletions").replace(
+        lambda row: {"id": "deletions", "last": row["last"].default(0) + 1}, return_changes="always"
+    )
+
+    def record(last: Term) -> Term:
+        old = table.between(
+            [DELETED, r.minval], [DELETED, last - conditions.DELETIONS], right_bound="closed"
+        )
+        row = {"id": [DELETED, last], "segment": segment}
+        return old.delete().do(lambda _: table.insert(row, conflict="replace"))
+
+    return written(counted)["new_val"]["last"].do(record)
 
 
 def forget_copies(segment: str) -> Term:
     """Remove all copies of a segment, unless somebody writes it; answers with who."""
-    return _unless_written(segment, r.table("services"))
+    return _unless_written(segment, by_segment(r.table("services"), segment).delete())
 
 
-def _unless_written(segment: str, table: Term) -> Term:
+def _unless_written(segment: str, removed: Term) -> Term:
     # Not in one step with what it depends on, but within a millisecond of it.
-    removed = by_segment(table, segment).delete()
     holder = STRICT.table("lock").get(rows.lock_id(segment))["node"].default(None)
     told = removed.do(lambda result: r.branch(result["errors"] > 0, result, None))
     return holder.do(lambda node: r.branch(node.eq(None), told, node))

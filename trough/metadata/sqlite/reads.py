@@ -193,6 +193,17 @@ def inventory(connection: sqlite3.Connection, now: float) -> Inventory:
     return Inventory(bool(known), change)
 
 
+def deletions(connection: sqlite3.Connection, now: float) -> int:
+    """The number of the last deletion of a segment."""
+    return connection.execute("SELECT coalesce(max(number), 0) FROM deletion").fetchone()[0]
+
+
+def deleted_since(connection: sqlite3.Connection, now: float, seen: int) -> set[str]:
+    """Segments that were deleted after the deletion of this number."""
+    found = connection.execute("SELECT segment FROM deletion WHERE number > ?", (seen,))
+    return {row[0] for row in found}
+
+
 # -- write locks -------------------------------------------------------------------
 
 LOCK_COLUMNS = "segment, node, epoch, acquired_on, dirty_since, disk, revision, followers"

@@ -303,8 +303,12 @@ class SqliteMetadata(Metadata):
         leader: Leader,
         put: Sequence[Assignment],
         remove: Sequence[tuple[str, str]],
-    ) -> None:
-        await self._decide(changes.change_assignments, leader, put, remove)
+        seen: int | None = None,
+    ) -> list[str]:
+        return await self._decide(changes.change_assignments, leader, put, remove, seen)
+
+    async def deletions(self) -> int:
+        return await self._read(reads.deletions)
 
     async def announce_version(self, copy: CanonicalCopy) -> None:
         await self._decide(changes.announce_version, copy)

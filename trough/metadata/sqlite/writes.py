@@ -358,21 +358,28 @@ def change_assignments(
     leader: Leader,
     put: Sequence[Assignment],
     remove: Sequence[tuple[str, str]],
-) -> None:
-    """Carry out a part of a leader's plan."""
+    seen: int | None = None,
+) -> list[str]:
+    """Carry out a part of a leader's plan; answers with what was deleted since `seen`."""
     conditions.refuse_other_leader(reads.leader(connection, now), leader)
+    deleted: set[str] = set()
+    if seen is not None:
+        conditions.refuse_forgotten_deletions(reads.deletions(connection, now), seen)
+        deleted = reads.deleted_since(connection, now, seen)
+    kept = [a for a in put if a.segment not in deleted] if deleted else put
     number = _next_number(connection)
     _remove_assignments(connection, number, remove)
     connection.executemany(
         "INSERT OR REPLACE INTO assignment VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             (a.node, a.segment, a.ring, a.path, a.size, a.modified, leader.generation, now, number)
-            for a in put
+            for a in kept
         ),
     )
     connection.executemany(
-        "DELETE FROM removal WHERE node = ? AND segment = ?", ((a.node, a.segment) for a in put)
+        "DELETE FROM removal WHERE node = ? AND segment = ?", ((a.node, a.segment) for a in kept)
     )
+    return sorted(deleted.intersection(a.segment for a in put)) if deleted else []
 
 
 def announce_version(connection: sqlite3.Connection, now: float, copy: CanonicalCopy) -> None:
@@ -393,7 +400,7 @@ def announce_version(connection: sqlite3.Connection, now: float, copy: Canonical
 
 
 def forget_segment(connection: sqlite3.Connection, now: float, segment: str) -> None:
-    """Remove the assignments and copies of a segment without a writer."""
+    """Remove the assignments and copies of a segment without a writer, and remember that."""
     held = reads.lock_of(connection, now, segment)
     conditions.refuse_written(segment, held.node if held is not None else None)
     assigned = reads.assignments_of_segment(connection, now, segment)
@@ -401,6 +408,9 @@ def forget_segment(connection: sqlite3.Connection, now: float, segment: str) -> 
         connection, _next_number(connection), [(a.node, a.segment) for a in assigned]
     )
     connection.execute("DELETE FROM copy WHERE segment = ?", (segment,))
+    last = reads.deletions(connection, now) + 1
+    connection.execute("INSERT INTO deletion VALUES (?, ?)", (last, segment))
+    connection.execute("DELETE FROM deletion WHERE number <= ?", (last - conditions.DELETIONS,))
 
 
 def _remove_assignments(
