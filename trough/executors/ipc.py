@@ -51,7 +51,7 @@ FAILED = 3
 PIECES = 4
 #: part: everything of a part of several segments has been sent
 FINISHED = 5
-#: number, changes: a write is on disk
+#: number, changes: a write is on disk. Of a replicated segment also: where its log ended then
 WRITTEN = 6
 #: number, code, message, hint: a write was not applied, or a call failed
 REFUSED = 7
@@ -60,6 +60,8 @@ RETURNED = 8
 #: part: stopped so that others get their turn; everything of it that was not sent is to be
 #: asked again
 HANDED_BACK = 9
+#: segment, generation, position: a replicated segment's log ends there, and is being flushed
+COMMITTED = 10
 
 # -- from a task process to its pool, as answer to (function, seconds, arguments) ---------
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from trough.sql.commit_log import CommitLog
 from trough.sql.sqlite import Connection
 
 
@@ -24,13 +25,14 @@ class Handle:
     :ivar generation: of the file
     :ivar page_limit: pages that the file may grow to; 0 where no limit was set
     :ivar writable: whether the file is being written
+    :ivar log: what replication needs of a connection that writes, or None
     :ivar makes_json: whether it was given the function that JSON by SQLite needs
     :ivar virtual: whether the segment has virtual tables; None while this is unknown
     :ivar repeats: for SQL texts whether they give the same again while the file is the same
     """
 
     __slots__ = (
-        *("connection", "cursor", "generation", "makes_json"),
+        *("connection", "cursor", "generation", "log", "makes_json"),
         *("names", "page_limit", "path", "repeats", "segment", "virtual", "writable"),
     )
 
@@ -48,6 +50,13 @@ class Handle:
         self.virtual: bool | None = None
         self.makes_json = False
         self.page_limit = 0
+        self.log: CommitLog | None = None
+
+    def close(self) -> None:
+        """Close the connection, and what belongs to it."""
+        self.connection.close()
+        if self.log is not None:
+            self.log.close()
 
 
 class Handles:
@@ -55,11 +64,18 @@ class Handles:
 
     :param open_connection: opens the file at a path, which may be being written
     :param limit: how many are kept at most
+    :param log_of: gives the log of a connection on the file at a path, or None
     """
 
-    def __init__(self, open_connection: Callable[[str, bool], Connection], limit: int) -> None:
+    def __init__(
+        self,
+        open_connection: Callable[[str, bool], Connection],
+        limit: int,
+        log_of: Callable[[Connection, str], CommitLog | None] | None = None,
+    ) -> None:
         self._open = open_connection
         self._limit = limit
+        self._log_of = log_of
         self._kept: dict[str, Handle] = {}
         self._taken: Counter[str] = Counter()
         self._released: dict[str, list[Callable[[], None]]] = {}
@@ -80,19 +96,22 @@ class Handles:
                 and handle.path == path
             ):
                 return handle
-            handle.connection.close()
-        return Handle(self._open(path, writable), segment, path, generation, writable)
+            handle.close()
+        handle = Handle(self._open(path, writable), segment, path, generation, writable)
+        if self._log_of is not None:
+            handle.log = self._log_of(handle.connection, path)
+        return handle
 
     def give(self, handle: Handle) -> None:
         """Give back a handle on which nothing runs any more."""
         segment = handle.segment
         if segment in self._kept or segment in self._released:
-            handle.connection.close()
+            handle.close()
             return
         kept = self._kept
         kept[segment] = handle
         if len(kept) > self._limit:
-            kept.pop(next(iter(kept))).connection.close()
+            kept.pop(next(iter(kept))).close()
 
     def kept(self, segment: str) -> Handle | None:
         """The unused handle on a segment, if there is one; it stays where it is."""
@@ -103,7 +122,7 @@ class Handles:
         kept = list(self._kept.values())
         self._kept.clear()
         for handle in kept:
-            handle.connection.close()
+            handle.close()
         return len(kept)
 
     # -- what is suspended, and forgotten ----------------------------------------------
@@ -130,7 +149,7 @@ class Handles:
         """
         kept = self._kept.pop(segment, None)
         if kept is not None:
-            kept.connection.close()
+            kept.close()
         if not self._taken.get(segment):
             return True
         if released is not None:

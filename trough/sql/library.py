@@ -23,6 +23,7 @@ _SQLITE_CONFIG_PAGECACHE = 7
 _SQLITE_CONFIG_LOOKASIDE = 13
 _SQLITE_CONFIG_MMAP_SIZE = 22
 _SQLITE_DBCONFIG_DEFENSIVE = 1010
+_SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE = 1006
 
 #: Bytes of each file that SQLite may map into memory. Pages that are read this way are
 #: the operating system's cache, shared by all processes and given back under pressure.
@@ -106,13 +107,18 @@ class DatabaseHandles:
     def defend(self, connection: object) -> None:
         """Let SQL write neither the tables that a virtual table keeps its content in, nor
         ``sqlite_schema``. The virtual table itself still can."""
-        if not self.available:
-            return
-        on, now = ctypes.c_int(1), ctypes.c_int(0)
-        option = ctypes.c_int(_SQLITE_DBCONFIG_DEFENSIVE)
-        self._config(ctypes.c_void_p(self._handle(connection)), option, on, ctypes.byref(now))
-        if not now.value:
+        if self.available and not self._switch_on(connection, _SQLITE_DBCONFIG_DEFENSIVE):
             raise RuntimeError("SQLite does not take its defensive mode")
+
+    def keep_wal(self, connection: object) -> bool:
+        """Have the WAL stay as it is when `connection` is closed; whether that is in force."""
+        return self.available and self._switch_on(connection, _SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+
+    def _switch_on(self, connection: object, option: int) -> bool:
+        on, now = ctypes.c_int(1), ctypes.c_int(0)
+        handle = ctypes.c_void_p(self._handle(connection))
+        self._config(handle, ctypes.c_int(option), on, ctypes.byref(now))
+        return bool(now.value)
 
     def drop_modules(self, connection: object) -> None:
         """Have a connection know no kind of virtual table any more."""

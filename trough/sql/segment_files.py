@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trough import errors
-from trough.sql import sqlite, statements
+from trough.sql import log_mark, sqlite, statements
+from trough.sql.commit_log import CommitLog
 from trough.sql.handles import Handles
 from trough.sql.sqlite import Connection, Engine
 from trough.util import atomic_files
@@ -72,7 +73,7 @@ def make_writable(engine: Engine, path: str) -> None:
     :raises trough.errors.CorruptSegment: it is damaged
     """
     with _in_our_words(engine, path):
-        with contextlib.closing(engine.open_writer(path)) as connection:
+        with contextlib.closing(_open_writer(engine, path)) as connection:
             _set_journal_mode(engine, connection, "wal")
 
 
@@ -86,7 +87,38 @@ def retire(engine: Engine, path: str) -> None:
         with contextlib.closing(engine.open_writer(path)) as connection:
             _checkpoint(engine, connection)
             _set_journal_mode(engine, connection, "delete")
+    log_mark.path_of(path).unlink(missing_ok=True)
     atomic_files.fsync_directory(Path(path).parent)
+
+
+def begin_log(engine: Engine, path: str) -> None:
+    """Have the WAL of a segment that was made writable be replicated from now on. Idempotent:
+    a log that was begun goes on. No process may have the segment open to write it."""
+    with _in_our_words(engine, path):
+        if log_mark.read(path) is None:
+            log_mark.write(path, log_mark.begin())
+        open_for_writes(engine, path).close()
+
+
+def checkpoint_log(engine: Engine, path: str, position: int) -> None:
+    """Bring a replicated WAL into the database, and have the next write begin it again.
+
+    :param position: up to which everything is acknowledged; has to be the end of the log
+    :raises trough.errors.Unavailable: it is not, or a reader needs the WAL; the log is whole
+    """
+    with _in_our_words(engine, path):
+        with contextlib.closing(open_for_writes(engine, path)) as connection:
+            with contextlib.closing(CommitLog(engine, connection, path)) as log:
+                log.checkpoint(position)
+
+
+def _open_writer(engine: Engine, path: str) -> Connection:
+    return engine.open_logged(path) if is_logged(path) else engine.open_writer(path)
+
+
+def is_logged(path: str) -> bool:
+    """Whether the WAL of a segment is replicated."""
+    return log_mark.path_of(path).exists()
 
 
 def snapshot(
@@ -157,7 +189,7 @@ def _check_each_table(engine: Engine, connection: Connection, path: str) -> str:
 def open_for_writes(engine: Engine, path: str) -> Connection:
     """A connection for the writes of a segment that was made writable; raises what SQLite
     raises, or :class:`trough.errors.Unavailable` where it was not."""
-    connection = engine.open_writer(path)
+    connection = _open_writer(engine, path)
     try:
         (mode,) = engine.own(connection, "PRAGMA journal_mode").fetchone()
     except BaseException:
@@ -170,8 +202,12 @@ def open_for_writes(engine: Engine, path: str) -> Connection:
 
 
 def writing_handles(engine: Engine, limit: int) -> Handles:
-    """Handles for writes; the last of a segment to close empties its WAL."""
-    return Handles(lambda path, _writable: open_for_writes(engine, path), limit)
+    """Handles for writes; the last of a segment to close empties its WAL, if it has no log."""
+
+    def log_of(connection: Connection, path: str) -> CommitLog | None:
+        return CommitLog(engine, connection, path) if is_logged(path) else None
+
+    return Handles(lambda path, _writable: open_for_writes(engine, path), limit, log_of)
 
 
 # -- parts ----------------------------------------------------------------------------

@@ -75,6 +75,9 @@ _BEYOND_TRANSACTION = frozenset(
     )
 )
 
+#: The first version of SQLite that counts the frames of a WAL without a checkpoint.
+COUNTS_FRAMES = (3, 51, 0)
+
 # The second is what it is in a schema: of a generated column, a constraint, an index.
 _NO_SUCH_FUNCTION = re.compile(r"(?:no such|unknown) function: (\w+)")
 _NOT_UTF8 = "Could not decode to UTF-8"
@@ -150,6 +153,25 @@ class Engine:
         self.own(connection, f"PRAGMA cache_size=-{WRITE_CACHE >> 10}")
         # A WAL that a long reader let grow is cut again at the next checkpoint after it.
         self.own(connection, "PRAGMA journal_size_limit=16777216")
+        return connection
+
+    def open_logged(self, path: str) -> Connection:
+        """A connection that writes a segment whose WAL is replicated.
+
+        SQLite neither begins the WAL again nor flushes it by itself: see
+        :mod:`trough.sql.commit_log`.
+
+        :raises trough.errors.Unavailable: this SQLite cannot be had to
+        """
+        connection = self.open_writer(path)
+        if sqlite3.sqlite_version_info < COUNTS_FRAMES or not _handles.keep_wal(connection):
+            connection.close()
+            raise errors.Unavailable(
+                f"SQLite {sqlite3.sqlite_version} cannot replicate {Path(path).name}",
+                "install the pysqlite3 that Trough's requirements name",
+            )
+        self.own(connection, "PRAGMA wal_autocheckpoint=0")
+        self.own(connection, "PRAGMA synchronous=NORMAL")
         return connection
 
     def open_for_check(self, path: str, writable: bool) -> Connection:
@@ -396,6 +418,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether a statement ended because there was not enough memory."""
     code = getattr(error, "sqlite_errorcode", None)
     return isinstance(error, MemoryError) or code in (_NOMEM, _IOERR_NOMEM)
+
+
+def is_io_error(error: BaseException) -> bool:
+    """Whether the disk failed, so that nobody knows what is on it."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF == _IOERR and code != _IOERR_NOMEM
 
 
 def is_not_utf8(error: BaseException) -> bool:

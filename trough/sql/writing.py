@@ -19,6 +19,7 @@ from time import monotonic
 
 from trough import errors
 from trough.sql import sqlite
+from trough.sql.commit_log import CommitLog
 from trough.sql.handles import Handle, Handles
 from trough.sql.queries import Parameters
 from trough.sql.sqlite import Connection, Engine
@@ -42,6 +43,7 @@ class Write:
     :param seconds: that it may run from when its turn has come
     :ivar changes: rows that it changed, those changed by triggers included
     :ivar error: why it was not applied, or None
+    :ivar position: of a replicated segment: where the log ended when the write was on disk
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Write:
         "number",
         "parameters",
         "place",
+        "position",
         "seconds",
         "text",
     )
@@ -74,6 +77,7 @@ class Write:
         self.cancelled = False
         self.changes = 0
         self.error: errors.TroughError | None = None
+        self.position: int | None = None
 
 
 class Quota:
@@ -125,6 +129,8 @@ class Writer:
     :param running: called with the write that runs from now on, or None, so that its deadline and
         its cancellation can interrupt it
     :param quota: how much a segment may grow
+    :param committed: called with a replicated segment, its generation and where its log ends,
+        before the log is flushed
     """
 
     def __init__(
@@ -133,7 +139,9 @@ class Writer:
         handles: Handles,
         running: Callable[[Write | None], None],
         quota: Quota | None = None,
+        committed: Callable[[str, int, int], None] = lambda segment, generation, end: None,
     ) -> None:
+        self._committed = committed
         self._quota = quota or Quota()
         self._engine = engine
         self._handles = handles
@@ -160,8 +168,26 @@ class Writer:
         while groups:
             again, left = self._commit_together(handle, path, groups.pop(0), math.inf)
             groups[:0] = [*again, left] if left else again
+        if handle.log is not None:
+            self._flush(handle, handle.log, writes[: len(writes) - len(rest)])
         self._handles.give(handle)
         return rest
+
+    def _flush(self, handle: Handle, log: CommitLog, writes: Sequence[Write]) -> None:
+        """Have what was committed to a replicated segment on disk."""
+        applied = [write for write in writes if write.error is None]
+        if not applied:
+            return
+        try:
+            end = log.end()
+            self._committed(handle.segment, handle.generation, end)
+            log.flush()
+        except (*sqlite.Error, errors.TroughError) as error:
+            told = self._engine.error(error, handle.path)
+            _fail(applied, _doubtful(handle, told))
+            return
+        for write in applied:
+            write.position = end
 
     def _commit_together(
         self, handle: Handle, path: str, writes: Sequence[Write], end: float
@@ -170,7 +196,10 @@ class Writer:
 
         :return: groups of those that have to be run again, and those not yet looked at
         """
-        engine, connection = self._engine, handle.connection
+        engine, connection, log = self._engine, handle.connection, handle.log
+        if log is not None and log.broken is not None:
+            _fail(writes, log.broken)
+            return [], ()
         try:
             engine.own(connection, "BEGIN IMMEDIATE")
             self._quota.apply(engine, handle)
@@ -201,6 +230,11 @@ class Writer:
         except sqlite.Error as error:
             told = self._quota.explain(engine.error(error, path), path)
             self._roll_back(connection)
+            if log is not None and sqlite.is_io_error(error):
+                # The frames may be in the WAL, whole, and be found there after a restart.
+                log.fail(told)
+                _fail(applied, _doubtful(handle, told))
+                return alone, rest
             if len(applied) > 1:
                 return [*([write] for write in applied), *alone], rest
             _fail(applied, told)
@@ -240,6 +274,14 @@ class Writer:
     def _roll_back(self, connection: Connection) -> None:
         if connection.in_transaction:
             self._engine.own(connection, "ROLLBACK")
+
+
+def _doubtful(handle: Handle, reason: errors.TroughError) -> errors.OutcomeUnknown:
+    return errors.OutcomeUnknown(
+        f"segment {handle.segment} was written, and whether that is on disk is not known: "
+        f"{reason.message}",
+        "look before writing it again",
+    )
 
 
 def _fail(writes: Sequence[Write], error: errors.TroughError) -> None:

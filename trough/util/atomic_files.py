@@ -51,6 +51,17 @@ def fsync_directory(path: Path | str) -> None:
         os.close(descriptor)
 
 
+def is_still_at(descriptor: int, path: Path | str) -> bool:
+    """Whether an open file is the one at `path`, and has no other name: nobody removed or
+    replaced it. Raises OSError."""
+    opened = os.fstat(descriptor)
+    try:
+        named = Path(path).stat()
+    except FileNotFoundError:
+        return False
+    return opened.st_nlink == 1 and os.path.samestat(opened, named)
+
+
 def make_directories(path: Path) -> None:
     """Create `path` and its missing parents, each flushed to disk. Idempotent."""
     missing = []

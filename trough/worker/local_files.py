@@ -26,6 +26,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from trough.model import canonical_path
+from trough.sql import log_mark
 from trough.storage import Progress
 from trough.util.atomic_files import (
     check_room,
@@ -40,8 +41,8 @@ from trough.worker.catalogue import Catalogue, Entry
 
 _log = Logger()
 
-#: What SQLite keeps beside a database.
-COMPANIONS = ("-wal", "-shm", "-journal")
+#: What SQLite and replication keep beside a database.
+COMPANIONS = ("-wal", "-shm", "-journal", log_mark.SUFFIX)
 
 #: Bytes that copies leave free for writes, snapshots and the catalogue: this share of the
 #: disk, or so many.
@@ -177,7 +178,8 @@ def move_aside(directory: Path, segment: str, epoch: int, now: float) -> str | N
             if beside.exists():
                 beside.replace(f"{target}{companion}")
                 moved = True
-        Path(f"{source}-shm").unlink(missing_ok=True)
+        for companion in ("-shm", log_mark.SUFFIX):
+            Path(f"{source}{companion}").unlink(missing_ok=True)
         if moved:
             fsync_directory(target.parent)
             fsync_directory(source.parent)

@@ -107,7 +107,7 @@ class ExecutorLoop:
         self._read_handles = Handles(engine.open_reader, kept_handles)
         self._write_handles = segment_files.writing_handles(engine, KEPT_WRITERS)
         self.reader = Reader(engine, self._read_handles)
-        self.writer = Writer(engine, self._write_handles, self._watch, quota)
+        self.writer = Writer(engine, self._write_handles, self._watch, quota, self._committed)
         self._plans: dict[str | bytes, Plan] = {}
         #: Work that can go on, in the order of its turns.
         self.ready: FairQueue[Task] = FairQueue()
@@ -142,6 +142,8 @@ class ExecutorLoop:
             "check": self._check,
             "compare": self._compare,
             "forget": self._forget,
+            "begin_log": self._begin_log,
+            "checkpoint_log": self._checkpoint_log,
         }
 
     # -- the loop ----------------------------------------------------------------------
@@ -227,6 +229,11 @@ class ExecutorLoop:
             self._writing = write.number
             self.table.runs(write.number, 0)
         self.watched = write
+
+    def _committed(self, segment: str, generation: int, end: int) -> None:
+        """Report the end of a log at once: followers flush it while this process does."""
+        self.send((ipc.COMMITTED, segment, generation, end))
+        self.flush()
 
     def tick(self) -> int:
         """Called by SQLite: send and receive; return whether to interrupt."""
@@ -376,6 +383,13 @@ class ExecutorLoop:
             raise errors.Unavailable(f"there are writes to segment {segment} under way")
         self._close(segment)
         segment_files.retire(self._engine, path)
+
+    def _begin_log(self, call: CommandTask, segment: str, path: str) -> None:
+        self._close(segment)
+        segment_files.begin_log(self._engine, path)
+
+    def _checkpoint_log(self, call: CommandTask, path: str, position: int) -> None:
+        segment_files.checkpoint_log(self._engine, path, position)
 
     def _close(self, segment: str) -> None:
         self._write_handles.forget(segment)

@@ -360,8 +360,10 @@ class SegmentWrites(Task):
         rest = executor.writer.apply(self.segment, self.path, self.generation, bunch)
         left = bunch[len(bunch) - len(rest) :]
         for write in bunch[: len(bunch) - len(rest)]:
-            if write.error is None:
+            if write.error is None and write.position is None:
                 executor.send((ipc.WRITTEN, write.number, write.changes))
+            elif write.error is None:
+                executor.send((ipc.WRITTEN, write.number, write.changes, write.position))
             else:
                 executor.send((ipc.REFUSED, write.number, *told(write.error)))
             executor.parts.pop(write.number, None)

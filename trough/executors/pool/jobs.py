@@ -61,6 +61,7 @@ class Outcome:
     :ivar error: why the whole request failed, or its only segment where the framing has
         no place for that
     :ivar corrupt: segments whose file turned out to be damaged
+    :ivar position: where the log of a replicated segment ended when a write was on this disk
     """
 
     segments: int = 0
@@ -69,6 +70,7 @@ class Outcome:
     changes: int = 0
     error: errors.TroughError | None = None
     corrupt: tuple[str, ...] = ()
+    position: int | None = None
 
 
 class Receiver(Protocol):
@@ -184,9 +186,9 @@ class WriteJob(Job):
             target.generation,
         )
 
-    def written(self, changes: int) -> None:
+    def written(self, changes: int, position: int | None = None) -> None:
         """It is on disk."""
-        self._finish(Outcome(segments=1, changes=changes))
+        self._finish(Outcome(segments=1, changes=changes, position=position))
 
     def fail(self, error: errors.TroughError) -> None:
         """It was not applied, or its outcome is unknown."""

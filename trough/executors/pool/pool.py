@@ -133,6 +133,9 @@ class ExecutorPool(service.Service):
         self._changing: set[str] = set()
         self._waiting_reads: list[tuple[ReadJob, Sequence[Target]]] = []
         self.when_damaged: Callable[[tuple[str, ...]], None] = lambda segments: None
+        #: Called with a replicated segment, the generation of its file, and where its log ends
+        #: after a commit, which is not flushed yet.
+        self.when_committed: Callable[[str, int, int], None] = lambda *commit: None
         self._accepting = False
         self.totals = ExecutorTotals()
         self._receivers: dict[int, Callable[..., None]] = {
@@ -142,6 +145,7 @@ class ExecutorPool(service.Service):
             ipc.FAILED: self._failed,
             ipc.HANDED_BACK: self._handed_back,
             ipc.WRITTEN: self._written,
+            ipc.COMMITTED: self._committed,
             ipc.REFUSED: self._refused,
             ipc.RETURNED: self._returned,
         }
@@ -315,6 +319,21 @@ class ExecutorPool(service.Service):
         that never changes; every executor has closed it. Reads wait for that."""
         return self._change(target, "retire")
 
+    def begin_log(self, target: Target) -> Deferred[None]:
+        """Have the WAL of a writable segment be replicated from now on; idempotent. Each write
+        then ends with :attr:`Outcome.position`, and :attr:`when_committed` is called before.
+        :meth:`retire` ends it."""
+        return self._change(target, "begin_log")
+
+    def checkpoint_log(self, target: Target, position: int) -> Deferred[None]:
+        """Move a replicated WAL into the database, so that the next write begins it again.
+
+        Fails with :class:`trough.errors.Unavailable` if the log does not end at `position`, or
+        a reader needs the WAL: ask again later. No write may be under way.
+        """
+        writer = self._writes.writer_of(target.segment)
+        return self._call(writer, "checkpoint_log", target.path, position)
+
     def _change(self, target: Target, procedure: str) -> Deferred[None]:
         return Deferred.fromCoroutine(self._change_while_closed(target, procedure))
 
@@ -462,12 +481,19 @@ class ExecutorPool(service.Service):
             self._wait(part.job, rest)
         self._supervisor.look_now()
 
-    def _written(self, executor: ExecutorProcess, number: int, changes: int) -> None:
+    def _committed(
+        self, executor: ExecutorProcess, segment: str, generation: int, position: int
+    ) -> None:
+        self.when_committed(segment, generation, position)
+
+    def _written(
+        self, executor: ExecutorProcess, number: int, changes: int, position: int | None = None
+    ) -> None:
         job = executor.write_answered(number)
         if job is not None:
             self.totals.writes += 1
             self.totals.changes += changes
-            job.written(changes)
+            job.written(changes, position)
 
     def _refused(
         self, executor: ExecutorProcess, number: int, code: str, message: str, hint: str
