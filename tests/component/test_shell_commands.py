@@ -723,6 +723,25 @@ async def test_exporting_shows_how_far_it_is(desk_of, monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_file_shows_how_far_it_is(desk_of, monkeypatch):
+    """At a terminal, by its bytes; the line is taken away before anything else is written."""
+    monkeypatch.setattr("trough.cli.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cli.progress.REDRAW_SECONDS", 0.0)
+    desk = await desk_of(person="")
+    path = desk.path / "a.sql"
+    path.write_text("SELECT a FROM t;\n" * 3)
+    async with LineServer(reactor, answering(ROWS)) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a")
+        desk.shell.messages = desk.screen
+        shown = await desk.typed(f"INFILE {path}")
+    assert shown.count("100% of a.sql") == 3 and "2 statements run" in shown
+    for drawn in shown.split("100% of a.sql")[1:]:
+        assert drawn.index("Ctrl-C stops\r\x1b[K") < drawn.index("rows from a")
+    assert shown.count("rows from a") == 3
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_json_file_of_many_segments_is_json(desk_of):
     """One array, whose objects name their segment; titles between are for a screen."""
     desk = await desk_of(person="")

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -30,6 +31,7 @@ from trough.errors import BadSettings, TroughError
 from trough.shell.commands import all_commands
 from trough.shell.commands.segments import connect_matching, connect_named
 from trough.shell.input.batches import lines_as_they_come
+from trough.shell.input.script_progress import ScriptProgress, size_of
 from trough.shell.input.statements import lines_of
 from trough.shell.output.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
 from trough.shell.output.result_file import result_file
@@ -141,7 +143,10 @@ def _script(shell: Shell, texts: Sequence[str] | None) -> None:
         for text in texts:
             shell.run_lines(lines_of(text))
     elif sys.stdin is not None:
-        shell.run_lines(lines_as_they_come(sys.stdin.fileno()), "stdin")
+        file = sys.stdin.fileno()
+        position = functools.partial(os.lseek, file, 0, os.SEEK_CUR)
+        with shell.showing(ScriptProgress(shell.terminal, "stdin", size_of(file), position)):
+            shell.run_lines(lines_as_they_come(file), "stdin")
 
 
 def _interactive(shell: Shell, options: argparse.Namespace, url: str) -> int:

@@ -22,6 +22,7 @@ from trough.formats.text import RenderOptions
 from trough.model import DEFAULT_SCHEMA
 from trough.shell.command_registry import Registry
 from trough.shell.input.batches import Batch, joined
+from trough.shell.input.script_progress import ScriptProgress, no_progress
 from trough.shell.input.statements import Splitter, Statement
 from trough.shell.output.formats import Choice
 from trough.shell.output.results import Results
@@ -83,6 +84,7 @@ class Shell:
         self.confirm = confirm
         self.last_outcome: Outcome | None = None
         self._depth = 0
+        self._script = no_progress()
         self._vertical = False  # asked for by the statement that runs
 
     # -- statements ------------------------------------------------------------
@@ -142,6 +144,7 @@ class Shell:
         )
         try:
             for line in lines:
+                self._script.draw()
                 if not line:
                     batch.flush()
                 for statement in splitter.feed(line):
@@ -165,6 +168,7 @@ class Shell:
             raise
         except TroughError as error:
             raise _at(error, name or "line", statements[0].line) from error
+        self._script.done += len(statements)
         changed = counted(written.changes, "row")
         self.say(f"{changed} changed in {segment} by {len(statements):,} statements")
 
@@ -179,7 +183,20 @@ class Shell:
             self.complain(f"{what} may have been carried out all the same: look")
             raise
 
+    @contextlib.contextmanager
+    def showing(self, progress: ScriptProgress) -> Iterator[None]:
+        """Draw how far the file is whose statements run meanwhile."""
+        before, self._script = self._script, progress
+        try:
+            yield
+        finally:
+            progress.clear()
+            self._script = before
+
     def _execute_at(self, statement: Statement, name: str) -> None:
+        if not writes(statement.text):
+            self._script.clear()
+        self._script.done += 1
         try:
             self.execute(statement)
         except AlreadyReported:
@@ -354,10 +371,12 @@ class Shell:
     def say(self, text: str) -> None:
         """A line for a person; a script's output stays plain."""
         if self.confirm is not None:
+            self._script.clear()
             self.output.say(safe_lines(text))
 
     def complain(self, text: str) -> None:
         """A line about something that went wrong."""
+        self._script.clear()
         self.messages.write(f"{safe_lines(text)}\n")
         self.messages.flush()
 

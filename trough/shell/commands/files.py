@@ -13,6 +13,7 @@ from typing import TextIO
 from trough import errors
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands import queries
+from trough.shell.input.script_progress import ScriptProgress, size_of
 from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.named_queries import NamedQueries, parameter, parameters
 from trough.shell.output.formats import BY_SUFFIX, Choice, parse_choice
@@ -35,12 +36,15 @@ from trough.shell.shell import Shell
 def infile(shell: Shell, arguments: Arguments) -> None:
     """Read a file and run the SQL and the commands in it.
 
-    It stops at the first error and says file and line. In read-only mode what would
-    write is refused like anywhere else.
+    It stops at the first error and says file and line. A terminal shows how far it is. In
+    read-only mode what would write is refused like anywhere else.
     """
     path = shell.path(arguments.words[0])
     with _reading(path) as file:
-        shell.run_lines(file, str(path))
+        size = size_of(file.fileno())
+        progress = ScriptProgress(shell.terminal, path.name, size, file.buffer.tell)
+        with shell.showing(progress):
+            shell.run_lines(file, str(path))
 
 
 @command(
