@@ -15,6 +15,7 @@ from typing import TextIO
 
 from trough.cli.progress import TELLING, duration
 from trough.shell.output.sections import counted
+from trough.util.safe_text import safe
 
 #: Seconds between two drawings of the bar, and between two lines where there is no bar.
 REDRAW_SECONDS = 0.2
@@ -72,12 +73,16 @@ class LoadProgress:
             else:
                 self._write(self._line(now) + "\n")
 
-    def begin_step(self, text: str) -> None:
-        """Show on a terminal what is being done, until something else is written."""
+    def show_step(self, text: str) -> None:
+        """Show what is being done: on a terminal until something else is written, elsewhere by
+        a line now and then."""
         with self._lock:
             if self._terminal:
                 width = shutil.get_terminal_size().columns - 1
-                self._write(_CLEAR_LINE + text[:width])
+                self._write(_CLEAR_LINE + safe(text)[:width])
+            elif self._clock() - self._shown_at >= LINE_SECONDS:
+                self._shown_at = self._clock()
+                self._write(f"{safe(text)}\n")
 
     def say(self, text: str) -> None:
         """Print a line; what a terminal would obey instead of showing is escaped."""
@@ -85,8 +90,7 @@ class LoadProgress:
             self._say(text)
 
     def _say(self, text: str) -> None:
-        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-        self._write((_CLEAR_LINE if self._terminal else "") + shown + "\n")
+        self._write((_CLEAR_LINE if self._terminal else "") + safe(text) + "\n")
 
     def finish(self) -> None:
         """Print the summary."""

@@ -45,6 +45,7 @@ from trough.client.responses import (
     unexpected,
     worth_asking_elsewhere,
 )
+from trough.client.transfers import published
 from trough.metadata.blocking import open_blocking
 from trough.sql.text import filled_in, sql_value
 from trough.tls import TlsFiles
@@ -411,6 +412,14 @@ class TroughClient:
         """
         body = {"segment": segment_id}
         return self._leader.order("promote", body, "remote_path", PROMOTE_SECONDS)
+
+    def published(self, segment_id: str) -> tuple[int, int]:
+        """How far a promotion is that is under way, perhaps in another thread.
+
+        :return: bytes that are published, and all of them; zeros while no transfer is under way
+        :raises trough.client.transfers.Unknown: nobody tells; it needs the right ``admin``
+        """
+        return published(self._metadata, self._connections, self._authorization, segment_id)
 
     def delete_segment(self, segment_id: str) -> None:
         """Delete a segment everywhere, its canonical copy included.

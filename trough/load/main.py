@@ -26,6 +26,7 @@ from trough.client import TroughClient, TroughException
 from trough.load import options as command_line
 from trough.load.file_loader import FileLoader, Interrupted
 from trough.load.journal import Journal
+from trough.load.promotion import promote
 from trough.load.records import DamagedEnd
 from trough.load.segment_loader import LoadingStopped
 from trough.load.sources import COMPRESSED_SUFFIXES, STDIN
@@ -199,9 +200,8 @@ class _Run:
                 "(PROMOTE in trough-shell -w)"
             )
             return ALL_LOADED
-        self._progress.begin_step(f"segment {segment} is being promoted")
         try:
-            path = self._client.promote(segment)["remote_path"]
+            path = promote(self._client, segment, self._progress)
         except TroughException as error:
             self._progress.say(
                 f"trough-load: segment {segment} is stored, and not promoted; it is on one disk "

@@ -1,0 +1,83 @@
+"""Promotes a segment, and shows meanwhile how far that is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from trough.cli.load_progress import LoadProgress
+from trough.cli.progress import TELLING, duration
+from trough.client import TroughClient
+from trough.client.transfers import Unknown
+
+#: Seconds between two questions to the worker.
+ASKED_EVERY = 1.0
+
+
+def promote(client: TroughClient, segment: str, progress: LoadProgress) -> str:
+    """Promote a segment; where its canonical copy is.
+
+    :raises trough.client.TroughException: it is not promoted
+    """
+    ended, text = threading.Event(), PromotionText(segment)
+    progress.show_step(text.at(0, 0))
+    thread = threading.Thread(target=_show, args=(client, text, progress, ended), daemon=True)
+    thread.start()
+    try:
+        path: str = client.promote(segment)["remote_path"]
+    finally:
+        ended.set()
+        thread.join()
+    return path
+
+
+def _show(
+    client: TroughClient, text: PromotionText, progress: LoadProgress, ended: threading.Event
+) -> None:
+    is_known = True
+    while not ended.wait(ASKED_EVERY):
+        done = total = 0
+        try:
+            if is_known:
+                done, total = client.published(text.segment)
+        except Unknown:
+            is_known = False
+        progress.show_step(text.at(done, total))
+
+
+class PromotionText:
+    """The line about one promotion.
+
+    A worker first takes a snapshot and checks it. What the rest of the transfer takes follows from
+    the transfer alone.
+
+    :param clock: monotonic seconds
+    """
+
+    def __init__(self, segment: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.segment = segment
+        self._clock = clock
+        self._begun = clock()
+        self._transfer: tuple[float, int] | None = None  # when it was first seen, and its bytes
+
+    def at(self, done: int, total: int) -> str:
+        """How far it is.
+
+        :param done: bytes that are published
+        :param total: all bytes; 0 where there is no transfer, or nobody tells
+        """
+        now = self._clock()
+        parts = [f"segment {self.segment} is being promoted"]
+        if total:
+            share = min(1.0, done / total)
+            parts.append(f"{share:.0%} of {total:,} bytes")
+        if now > self._begun:
+            parts.append(duration(now - self._begun))
+        if total and TELLING <= share < 1:
+            since, before = self._transfer = self._transfer or (now, done)
+            if done > before:
+                parts.append(
+                    f"about {duration((now - since) * (total - done) / (done - before))} left"
+                )
+        return ", ".join(parts)
