@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pyarrow
@@ -9,6 +10,7 @@ import pytest
 from processes import Machine
 
 from trough import dbapi
+from trough.client import TroughClient, TroughException
 
 #: Rows without end.
 ENDLESS = (
@@ -140,3 +142,18 @@ def test_arrow_tables_have_types(machine, a):
     with dbapi.connect(url(machine, "a,b")) as connection:
         found = connection.execute("SELECT * FROM t").fetch_arrow_table()
         assert isinstance(found, pyarrow.Table) and found.num_rows == 3
+
+
+def test_the_client_gathers_tables(machine):
+    """With its own templates, and what is missing in the schema's metadata."""
+    with TroughClient(machine.metadata_url) as client:
+        table = client.gather_arrow(["a", "b"], "SELECT id, v FROM t WHERE id > %s", [1])
+        assert sorted(table.to_pylist(), key=lambda row: row["id"]) == [
+            {"id": 2, "v": None},
+            {"id": 3, "v": "y"},
+        ]
+        table = client.gather_arrow(["a", "nowhere"], "SELECT id FROM t", partial=True)
+        assert list(json.loads(table.schema.metadata[b"trough.missing"])) == ["nowhere"]
+        with pytest.raises(TroughException, match="nothing") as raised:
+            client.gather_arrow("^[ab]$", "SELECT nothing FROM t")
+        assert raised.value.code == "bad-sql"

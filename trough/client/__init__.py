@@ -16,7 +16,7 @@ import datetime
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -105,9 +105,12 @@ class TroughClient:
     ) -> None:
         with _as_trough_exception():
             self._metadata = open_blocking(url)
+        self._url = url
+        self._token = token
         self._authorization = _authorization(token)
         self._name = name
-        self._connections = Connections(tls=_tls_files(tls_ca))
+        self._tls = _tls_files(tls_ca)
+        self._connections = Connections(tls=self._tls)
         self._read_urls: dict[str, str] = {}
         self._write_urls: dict[str, str] = {}
         self._leader = LeaderRequests(
@@ -261,11 +264,51 @@ class TroughClient:
             raise TroughException(
                 f"the answer of {what} is not JSON, or not whole: {error!r:.200}", payload
             ) from error
+        self._log_gaps(missing, rows.stale)
+        return rows
+
+    def gather_arrow(
+        self,
+        segments: Iterable[str] | str,
+        sql_tmpl: str,
+        values: Iterable[Any] | None = (),
+        partial: bool = False,
+        within: bool = False,
+        stale: str = "allow",
+    ) -> Any:
+        """:meth:`gather` as a :class:`pyarrow.Table`: faster, and in a fraction of the memory.
+
+        It asks the sync server over the line protocol. Needs the extra ``arrow``. The schema's
+        metadata has ``trough.missing`` and ``trough.stale`` where there is anything to say.
+
+        :raises TroughException: see :meth:`gather`; or a column holds values of several types
+        """
+        from trough.client.arrow import gather_arrow
+
+        table, missing, marks = gather_arrow(
+            self._url,
+            segments,
+            _payload(sql_tmpl, values).decode(),
+            self._token,
+            self._tls.known_ca,
+            partial=partial,
+            within=within,
+            stale=stale,
+        )
+        self._log_gaps(missing, marks)
+        return table
+
+    def gather_df(
+        self, segments: Iterable[str] | str, sql_tmpl: str, *args: Any, **options: Any
+    ) -> Any:
+        """:meth:`gather_arrow` as a :class:`pandas.DataFrame`; needs pandas besides."""
+        return self.gather_arrow(segments, sql_tmpl, *args, **options).to_pandas()
+
+    def _log_gaps(self, missing: Mapping[str, object], stale: Mapping[str, str]) -> None:
         for segment, reason in missing.items():
             self.logger.warning("segment %r is missing from an answer: %s", segment, reason)
-        for segment, mark in rows.stale.items():
+        for segment, mark in stale.items():
             self.logger.warning("segment %r did not answer its present state: %s", segment, mark)
-        return rows
 
     def _post(self, url: str, payload: bytes) -> Response:
         headers = _SQL | self._authorization
