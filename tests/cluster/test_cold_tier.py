@@ -2,9 +2,12 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from processes import Machine, http, read, until_blocking
+from waiting import GIVE_UP
 
 COUNT = "SELECT count(*) AS n FROM t"
 SEGMENTS = [f"cold-{number}" for number in range(8)]
@@ -43,6 +46,27 @@ def test_the_next_cold_worker_is_asked(machine, asked):
     for number, segment in enumerate(SEGMENTS):
         url = f"{machine.url(asked, 'READ_PORT')}?segment={segment}"
         assert read(url, COUNT) == [{"n": number}]
+
+
+def test_gather_and_the_line_protocol_ask_the_next_cold_worker(machine):
+    """Of the segments that one cold worker cannot read, whichever it is asked for first."""
+    body = json.dumps({"sql": "SELECT count(*) AS n FROM t", "matching": "^cold-"}).encode()
+    for _ in range(3):
+        status, answer = http("POST", machine.url("s1", "SYNC_SERVER_PORT") + "gather", body)
+        assert status == 200, answer
+        assert json.loads(answer)["rows"] == [[sum(range(len(SEGMENTS)))]]
+    shell = subprocess.run(
+        [
+            *(sys.executable, "-m", "trough.shell.main", "-u", machine.metadata_url),
+            *("-m", "^cold-", "-e", COUNT, "-f", "csv"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=GIVE_UP,
+        check=False,
+    )
+    assert shell.returncode == 0, shell.stderr
+    assert shell.stdout.count("cold-") == len(SEGMENTS)
 
 
 def test_a_query_that_is_at_fault_is_refused_by_the_first(machine):

@@ -187,6 +187,24 @@ async def test_without_a_namenode(hdfs, storage, hand, source, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_safe_mode(hdfs, hand, source, tmp_path):
+    """Reads go on; a publication is refused at once, with what to wait for."""
+    patience = RetryPolicy(pause=3600.0, longest_pause=3600.0)
+    storage = open_storage(hand.url, reactor, patience=patience)
+    await storage.open()
+    copy = await storage.publish(source, "300001")
+    await deferToThread(hdfs.safe_mode, True)
+    try:
+        with pytest.raises(errors.Unavailable, match="leaves safe mode"):
+            await storage.publish(source, "300001")
+        await storage.probe(copy)
+        assert await storage.fetch(copy, tmp_path / "x") == copy
+    finally:
+        await deferToThread(hdfs.safe_mode, False)
+    await storage.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_without_a_datanode(hdfs, storage, hand, source, tmp_path):
     """With the DataNode gone a publication is unavailable and leaves the former copy; so is
     a fetch; looking goes on; when it is back, both work."""

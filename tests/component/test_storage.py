@@ -148,6 +148,17 @@ async def test_fetching_what_is_not_there(storage, source, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_probe_reads_or_is_refused(storage, hand, source):
+    """That a file is gone is an answer; that the whole root is gone is none."""
+    copy = await storage.publish(source(b"content"), "300001")
+    await storage.probe(copy)
+    await storage.probe(CanonicalCopy("300002", "300/300002.sqlite", 1, 1))
+    hand.remove("")
+    with pytest.raises(errors.Unavailable):
+        await storage.probe(copy)
+
+
+@pytest_twisted.ensureDeferred
 async def test_delete_tells_whether_there_was_a_file(storage, hand, source):
     """Deleting removes the file once; a second time there is none."""
     copy = await storage.publish(source(b"x"), "300001")

@@ -39,6 +39,7 @@ _JAVA = [
 ]
 _NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 _DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
+_ADMIN = "org.apache.hadoop.hdfs.tools.DFSAdmin"
 
 _LOG4J = """\
 log4j.rootLogger=INFO,console
@@ -56,14 +57,20 @@ class PortTaken(Exception):
 class HdfsServers:
     """A NameNode and a DataNode.
 
+    :param host: the address that they listen on
+    :param before: what comes before each command, to run it in a network namespace
     :ivar port: of the NameNode's HTTP and WebHDFS
     :ivar user: who may do everything: whoever started it
     """
 
     user = "trough"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, host: str = "127.0.0.1", before: tuple[str, ...] = ()
+    ) -> None:
         self.directory = directory
+        self.host = host
+        self._before = before
         self.port, self._rpc, self._data, self._data_http, self._data_ipc = free_ports(5)
         self._configuration = directory / "conf"
         self._configure()
@@ -72,7 +79,7 @@ class HdfsServers:
 
     def url(self, path: str) -> str:
         """The canonical storage at an absolute path in this HDFS."""
-        return f"webhdfs://127.0.0.1:{self.port}{path}?user={self.user}"
+        return f"webhdfs://{self.host}:{self.port}{path}?user={self.user}"
 
     def start(self) -> None:
         """Format and start both, and wait until files can be written."""
@@ -87,6 +94,16 @@ class HdfsServers:
         self.datanode.start()
         self.wait()
 
+    def safe_mode(self, on: bool) -> None:
+        """Have the NameNode take no changes, or take them again."""
+        done = subprocess.run(
+            [*self._command(_ADMIN), "-safemode", "enter" if on else "leave"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"Safe mode is {'ON' if on else 'OFF'}" in done.stdout, done
+
     def stop(self) -> None:
         """End both."""
         self.datanode.kill()
@@ -99,23 +116,23 @@ class HdfsServers:
         self.namenode.wait_for(self._datanode_is_known)
 
     def _namenode_is_ready(self) -> bool:
-        bean = _jmx(self.port, "Hadoop:service=NameNode,name=NameNodeInfo")
+        bean = _jmx(self.host, self.port, "Hadoop:service=NameNode,name=NameNodeInfo")
         return bool(bean) and not bean["Safemode"]
 
     def _datanode_is_ready(self) -> bool:
-        bean = _jmx(self._data_http, "Hadoop:service=DataNode,name=DataNodeInfo")
+        bean = _jmx(self.host, self._data_http, "Hadoop:service=DataNode,name=DataNodeInfo")
         actors = json.loads(bean.get("BPServiceActorInfo") or "[]")
         return any(actor["ActorState"] == "RUNNING" for actor in actors)
 
     def _datanode_is_known(self) -> bool:
-        bean = _jmx(self.port, "Hadoop:service=NameNode,name=NameNodeInfo")
+        bean = _jmx(self.host, self.port, "Hadoop:service=NameNode,name=NameNodeInfo")
         nodes = json.loads(bean.get("LiveNodes") or "{}").values()
         # A NameNode that was started again knows the node before it knows its blocks.
         return bool(nodes) and sum(node["numBlocks"] for node in nodes) >= bean["TotalBlocks"]
 
     def _command(self, main: str) -> list[str]:
         classpath = f"{self._configuration}:{fetch_hadoop.jars()}/*"
-        return [*_JAVA, f"-DHADOOP_USER_NAME={self.user}", "-cp", classpath, main]
+        return [*self._before, *_JAVA, f"-DHADOOP_USER_NAME={self.user}", "-cp", classpath, main]
 
     def _configure(self) -> None:
         # Both look for the pages of their web interface, which are in no jar.
@@ -125,23 +142,23 @@ class HdfsServers:
         write_xml(
             self._configuration / "core-site.xml",
             {
-                "fs.defaultFS": f"hdfs://127.0.0.1:{self._rpc}",
+                "fs.defaultFS": f"hdfs://{self.host}:{self._rpc}",
                 "hadoop.tmp.dir": self.directory / "tmp",
             },
         )
         write_xml(
             self._configuration / "hdfs-site.xml",
             {
-                "dfs.namenode.rpc-address": f"127.0.0.1:{self._rpc}",
-                "dfs.namenode.http-address": f"127.0.0.1:{self.port}",
+                "dfs.namenode.rpc-address": f"{self.host}:{self._rpc}",
+                "dfs.namenode.http-address": f"{self.host}:{self.port}",
                 "dfs.namenode.name.dir": self.directory / "name",
                 "dfs.namenode.safemode.extension": 0,
                 "dfs.namenode.datanode.registration.ip-hostname-check": "false",
                 "dfs.permissions.superusergroup": self.user,
-                "dfs.datanode.address": f"127.0.0.1:{self._data}",
-                "dfs.datanode.http.address": f"127.0.0.1:{self._data_http}",
-                "dfs.datanode.ipc.address": f"127.0.0.1:{self._data_ipc}",
-                "dfs.datanode.hostname": "127.0.0.1",
+                "dfs.datanode.address": f"{self.host}:{self._data}",
+                "dfs.datanode.http.address": f"{self.host}:{self._data_http}",
+                "dfs.datanode.ipc.address": f"{self.host}:{self._data_ipc}",
+                "dfs.datanode.hostname": self.host,
                 "dfs.datanode.data.dir": self.directory / "data",
                 "dfs.replication": 1,
                 # Small, so that small directories are listed in pages.
@@ -206,12 +223,12 @@ class _Process:
             time.sleep(0.05)  # between two questions
 
 
-def _jmx(port: int, name: str) -> dict[str, Any]:
+def _jmx(host: str, port: int, name: str) -> dict[str, Any]:
     """A bean of a Hadoop server, empty while it does not answer."""
     # Not through a proxy that the environment may name.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"http://127.0.0.1:{port}/jmx?qry={name}", timeout=10) as answer:
+        with opener.open(f"http://{host}:{port}/jmx?qry={name}", timeout=10) as answer:
             beans = json.load(answer)["beans"]
     except OSError:
         return {}

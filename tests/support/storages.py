@@ -119,7 +119,7 @@ class HdfsHand(Hand):
         self.url = servers.url(root)
         self.root = root
         self.client = hdfs.InsecureClient(
-            f"http://127.0.0.1:{servers.port}", user=servers.user, timeout=30
+            f"http://{servers.host}:{servers.port}", user=servers.user, timeout=30
         )
 
     def _path(self, path: str) -> str:

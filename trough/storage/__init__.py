@@ -113,6 +113,15 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def probe(self, copy: CanonicalCopy) -> Deferred[None]:
+        """Read the beginning of a file, once, to see whether files can be read now.
+
+        That the file is gone is an answer, too.
+
+        :raises trough.errors.Unavailable: the storage cannot give it
+        """
+
+    @abstractmethod
     def fetch(
         self, copy: CanonicalCopy, destination: Path, progress: Progress | None = None
     ) -> Deferred[CanonicalCopy]:

@@ -93,6 +93,9 @@ class Backend(Protocol):
     def find(self, cancellation: Cancellation, segment: str, path: str) -> CanonicalCopy | None:
         """See :meth:`trough.storage.Storage.find`."""
 
+    def probe(self, cancellation: Cancellation, copy: CanonicalCopy) -> None:
+        """See :meth:`trough.storage.Storage.probe`."""
+
     def fetch(
         self,
         cancellation: Cancellation,
@@ -203,6 +206,9 @@ class ThreadedStorage(Storage):
 
     def _silent(self, result: object, seconds: float) -> NoReturn:
         raise errors.Unavailable(f"canonical storage {self.url} is silent for {seconds:g} s")
+
+    def probe(self, copy: CanonicalCopy) -> defer.Deferred[None]:
+        return self._calls.run_cancellable(self._backend.probe, copy)
 
     def delete(self, copy: CanonicalCopy) -> defer.Deferred[bool]:
         return defer.maybeDeferred(self._delete, copy)

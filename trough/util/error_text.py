@@ -10,8 +10,9 @@ import re
 
 from trough.util.tls_problems import tls_problem
 
-# "<urllib3.connection.HTTPConnection object at 0x7f...>: " and "HTTPPool(host='h', port=1): "
-_OBJECTS = re.compile(r"<[^<>]*\bat 0x[0-9a-f]+[^<>]*>:? ?|\b\w*Pool\(host=[^)]*\):? ?")
+# "<urllib3.connection.HTTPConnection object at 0x7f...>: " and "HTTPPool(host='h', port=1): ",
+# where the class may be a derived one with any name.
+_OBJECTS = re.compile(r"<[^<>]*\bat 0x[0-9a-f]+[^<>]*>:? ?|\b\w+\(host=[^)]*\):? ?")
 
 
 def innermost(error: BaseException) -> BaseException:

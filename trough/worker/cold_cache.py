@@ -82,8 +82,6 @@ class ColdSegments:
         self._pool = pool
         self._threads = threads
         self._clock = clock
-        #: What is known of canonical storage.
-        self.storage = StorageWatch(storage, self._some_segment, clock)
         #: By segment, the version that was found to be damaged, as it was known and as it was
         #: fetched; and when.
         self._damaged: dict[str, tuple[tuple[tuple[int, int], ...], float]] = {}
@@ -91,6 +89,8 @@ class ColdSegments:
         self._waiting: list[Deferred[None]] = []
         self._looking_at_mount = False
         self._known: dict[str, CanonicalCopy] = {}
+        #: What is known of canonical storage.
+        self.storage = StorageWatch(storage, self._known.values, clock)
         self._cached: OrderedDict[str, _Cached] = OrderedDict()
         #: By path, files of earlier versions that queries under way still use.
         self._replaced: dict[str, _Cached] = {}
@@ -169,9 +169,8 @@ class ColdSegments:
     async def bring(self, segment: str) -> Target:
         """A file that can be queried now; :meth:`done` has to be called afterwards.
 
-        :raises trough.errors.LimitExceeded: the segment is larger than the cache
-        :raises trough.errors.Unavailable: there is no room, for all of it is in use, or
-            canonical storage is away
+        :raises trough.errors.Unavailable: there is no room, for all of it is in use, or the segment
+            is larger than the cache; or canonical storage is away
         """
         copy = self._known[segment]
         path = self._mounted(segment)
@@ -216,7 +215,8 @@ class ColdSegments:
     async def _fetch(self, copy: CanonicalCopy) -> _Cached:
         self._check_not_damaged(copy)
         if copy.size > self._capacity:
-            raise errors.LimitExceeded(
+            # The cache of another cold worker may be larger.
+            raise errors.Unavailable(
                 f"segment {copy.segment} has {copy.size} bytes, and the cache for cold segments "
                 f"holds {self._capacity}",
                 "raise COLD_CACHE_BYTES, or mount canonical storage (COLD_STORAGE_PATH)",
@@ -230,6 +230,13 @@ class ColdSegments:
             number = next(self._generations)
             destination = self._directory / f"{copy.segment}.{number}.sqlite"
             found = await self.storage.fetch(copy, destination)
+        except errors.DiskFull as full:
+            self._reserved -= copy.size
+            self._wake()
+            # Another cold worker may have room.
+            raise errors.Unavailable(
+                f"cold segment {copy.segment}: {full.message}", full.hint
+            ) from full
         except BaseException:
             self._reserved -= copy.size
             self._wake()
@@ -280,9 +287,6 @@ class ColdSegments:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
-
-    def _some_segment(self) -> CanonicalCopy | None:
-        return next(iter(self._known.values()), None)
 
     async def _check_mounted(self, segment: str, path: str) -> None:
         """Refuse what cannot be read where it is mounted; another cold worker may have it.

@@ -44,7 +44,7 @@ from trough.worker.reverting import Reverting
 from trough.worker.segments import Segments
 from trough.worker.shared import Shared
 from trough.worker.status import status_of
-from trough.worker.storage_watch import SILENT
+from trough.worker.storage_watch import INTERVAL
 from trough.worker.timing import Timing
 from trough.worker.unpromoted import Unpromoted, Waiting
 from trough.worker.write_locks import WriteLockManager
@@ -156,7 +156,7 @@ class LocalSyncController(service.MultiService):
         if self.cold is not None:
             await self.cold.open()
             Periodic(
-                "looking for canonical storage", SILENT, self.cold.storage.look, self._clock
+                "looking for canonical storage", INTERVAL, self.cold.storage.look, self._clock
             ).setServiceParent(self)
         self.loaded = True
         self.confirmation.loaded()

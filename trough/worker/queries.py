@@ -269,6 +269,11 @@ class QueryService:
             )
         if lock is not None or assigned_to:
             nodes = ", ".join(sorted(assigned_to)) or self.node
+            if self.worker.is_cold(segment):
+                return errors.Unavailable(
+                    f"cold segment {segment} is assigned to {nodes}, and no cold worker answers",
+                    "start one of them; trough-admin status names those that are dead",
+                )
             return errors.Unavailable(
                 f"segment {segment} is assigned to {nodes}, and cannot be read there yet",
                 "ask again in a moment",

@@ -27,6 +27,7 @@ REFUSED = NewConnectionError(HTTPConnection("nn1", 9870), "Connection refused")
         (REFUSED, "Connection refused"),
         (requests.ConnectionError(MaxRetryError(POOL, "/x", REFUSED)), "Connection refused"),
         (ReadTimeoutError(POOL, "/x", "Read timed out."), "Read timed out."),
+        (OSError("Plain(host='nn1', port=9870): Connection refused"), "Connection refused"),
         (requests.ReadTimeout(ReadTimeoutError(POOL, "/", "Read timed out.")), "Read timed out."),
         (ProtocolError("Connection aborted.", OSError("reset by peer")), "reset by peer"),
     ],
@@ -35,4 +36,4 @@ def test_an_errors_text(error: Exception, text: str) -> None:
     """That of the innermost error, without addresses."""
     found = error_text(error)
     assert text in found
-    assert "object at" not in found and "Failure" not in found and "Pool(" not in found
+    assert "object at" not in found and "Failure" not in found and "(host=" not in found

@@ -283,6 +283,11 @@ class ReadResource(Resource):
             if asked_in_vain:  # there is one, which could not be asked
                 raise reason from None
             raise
+        except errors.Unavailable:
+            # Why a cold worker refused explains more than that none is left to be asked.
+            if asked_in_vain and self._queries.worker.is_cold(segment):
+                raise reason from None
+            raise
 
     async def _pass_on(
         self, request: Request, copy: Copy, parameters: Parameters, moved_from: set[str]

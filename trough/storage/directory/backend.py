@@ -152,6 +152,14 @@ class DirectoryBackend:
 
     # -- fetching --------------------------------------------------------------
 
+    def probe(self, cancellation: Cancellation, copy: CanonicalCopy) -> None:
+        with (
+            contextlib.suppress(errors.NoSuchSegment, errors.UnusableFile),
+            self._opened(copy) as source,
+            self._canonical_errors(copy.path),
+        ):
+            source.read(1)
+
     def fetch(
         self,
         cancellation: Cancellation,

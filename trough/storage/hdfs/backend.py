@@ -157,6 +157,12 @@ class HdfsBackend:
 
     # -- fetching --------------------------------------------------------------
 
+    def probe(self, cancellation: Cancellation, copy: CanonicalCopy) -> None:
+        try:
+            self._web.probe(cancellation, self._absolute(copy.path))
+        except NotThere:
+            self._root(cancellation)
+
     def fetch(
         self,
         cancellation: Cancellation,

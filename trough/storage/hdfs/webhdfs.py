@@ -50,6 +50,7 @@ _PERMANENT = {
     "QuotaExceededException": "raise the quota there",
     "DSQuotaExceededException": "raise the quota there",
     "NSQuotaExceededException": "raise the quota there",
+    "SafeModeException": "wait until the NameNode leaves safe mode",
     "ParentNotDirectoryException": "a file lies where a directory is needed",
     "FileAlreadyExistsException": "",
     "IllegalArgumentException": "",
@@ -287,10 +288,13 @@ class WebHdfs:
         """
         done, pauses = 0, self.patience.pauses()
         while done < expected.size:
+            begun = done
             try:
-                for piece in self._stream(cancellation, path, done):
+                for piece in self._stream(cancellation, path, done, expected.size - done):
                     done += len(piece)
-                    pauses = self.patience.pauses()
+                    # A stream that only ever brings some bytes is no progress.
+                    if done - begun >= PIECE:
+                        pauses = self.patience.pauses()
                     yield piece
                 if done < expected.size:
                     raise requests.ConnectionError(f"{path} ended after {done} bytes")
@@ -302,13 +306,40 @@ class WebHdfs:
         # A file that is replaced while it is read has its blocks taken away, or mixed.
         self._check_unchanged(cancellation, path, expected)
 
-    def _stream(self, cancellation: Cancellation, path: str, offset: int) -> Iterator[bytes]:
+    def _stream(
+        self, cancellation: Cancellation, path: str, offset: int, left: int
+    ) -> Iterator[bytes]:
         with self._session(cancellation) as session:
             client = self._client(session, transfer=True)
-            with client.read(path, offset=offset, chunk_size=PIECE) as pieces:
-                for piece in pieces:
+            with contextlib.closing(client._open(path, offset=offset)) as response:
+                length = response.headers.get("content-length", "")
+                if length.isdecimal() and int(length) != left:
+                    raise requests.ConnectionError(
+                        f"{path}: the answer has {length} bytes in place of {left}: "
+                        f"does {urllib.parse.urlsplit(response.url).netloc} belong to this HDFS?"
+                    )
+                for piece in response.iter_content(chunk_size=PIECE):
                     cancellation.check()
                     yield piece
+
+    def probe(self, cancellation: Cancellation, path: str) -> None:
+        """Read the first byte of a file, by one attempt.
+
+        :raises NotThere: there is no such file
+        :raises trough.errors.Unavailable: it cannot be read
+        """
+        try:
+            with self._session(cancellation) as session:
+                client = self._client(session, transfer=True)
+                with contextlib.closing(client._open(path, offset=0, length=1)) as response:
+                    if len(response.content) > 1:
+                        raise requests.ConnectionError(
+                            f"{path}: the answer has {len(response.content)} bytes in place of 1: "
+                            f"does {urllib.parse.urlsplit(response.url).netloc} belong to this "
+                            "HDFS?"
+                        )
+        except _FAILURES as error:
+            self._pause(cancellation, error, iter(()))
 
     def _check_unchanged(self, cancellation: Cancellation, path: str, expected: FileStatus) -> None:
         if self.status(cancellation, path) != expected:
@@ -342,6 +373,12 @@ class WebHdfs:
                 except requests.ReadTimeout as error:
                     cancellation.check()
                     raise errors.Unavailable(f"HDFS at {self.url}: {_shown(error)}") from error
+                except (ValueError, KeyError, TypeError) as error:
+                    # Some other server's page: it stays what it is, however often one asks.
+                    raise errors.Unavailable(
+                        f"HDFS at {self.url}: the answer is not WebHDFS's",
+                        "is that the HTTP port of the NameNode?",
+                    ) from error
 
         return self.repeat(cancellation, attempt)
 
@@ -378,9 +415,11 @@ class WebHdfs:
 
     def _note_clock(self, response: requests.Response, **_: object) -> None:
         if urllib.parse.urlsplit(response.url).netloc in self._namenodes:
-            # Some answers carry two dates, with a comma between them and in each.
-            date = email.utils.parsedate_to_datetime(response.headers["Date"][:29])
-            self._clock_offset = date.timestamp() - time.time()
+            # Some answers carry two dates, with a comma between them and in each. A server that
+            # is no NameNode may send none.
+            with contextlib.suppress(ValueError):
+                date = email.utils.parsedate_to_datetime(response.headers.get("Date", "")[:29])
+                self._clock_offset = date.timestamp() - time.time()
 
 
 def _guarded(pieces: Iterable[bytes]) -> Iterator[bytes]:
