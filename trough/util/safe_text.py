@@ -40,13 +40,13 @@ def safe(text: str) -> str:
         return text
     shown: list[str] = []
     marks = 0
-    for character in text:
+    for index, character in enumerate(text):
         if character.isascii():
             shown.append(character if character.isprintable() else _escaped(character))
             marks = 0
             continue
         category = unicodedata.category(character)
-        if category in _UNSAFE_CATEGORIES and character not in _JOINERS:
+        if category in _UNSAFE_CATEGORIES and not _joins(text, index):
             shown.append(_escaped(character))
             marks = 0
         elif category in ("Mn", "Me"):
@@ -58,6 +58,22 @@ def safe(text: str) -> str:
             shown.append(character)
             marks = 0
     return "".join(shown)
+
+
+def _joins(text: str, index: int) -> bool:
+    """Whether a character joins two that are shown as they are.
+
+    A joiner at another place is invisible, and takes columns from what follows it.
+    """
+    if text[index] not in _JOINERS or not 0 < index < len(text) - 1:
+        return False
+    before, after = text[index - 1], text[index + 1]
+    return not (
+        before.isascii()
+        or after.isascii()
+        or unicodedata.category(before) in _UNSAFE_CATEGORIES
+        or unicodedata.category(after) in (*_UNSAFE_CATEGORIES, "Zs")
+    )
 
 
 def safe_lines(text: str) -> str:
@@ -110,7 +126,14 @@ def cut(text: str, columns: int) -> str:
     for index, character in enumerate(text):
         used += width(character)
         if used > columns - 1:
-            return text[:index] + ELLIPSIS
+            return _fitting(text[:index], columns - 1) + ELLIPSIS
+    return _fitting(text, columns - 1) + ELLIPSIS
+
+
+def _fitting(text: str, columns: int) -> str:
+    # A variation selector widens the character before it.
+    while width(text := text.rstrip(_JOINERS)) > columns:
+        text = text[:-1]
     return text
 
 

@@ -6,7 +6,7 @@ import json
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trough.util.safe_text import cut, padded, safe, safe_json, safe_lines, show_value, width
@@ -24,12 +24,18 @@ def test_nothing_active_is_left(text):
 
 
 @given(anything, st.integers(1, 30))
+@example("\N{CLOUD}\ufe0f" * 3, 4)
+@example("\N{CLOUD}\ufe0f" * 3, 5)
 def test_cut_keeps_to_its_columns(text, columns):
     """However wide its characters are, a text is cut to its columns."""
     assert width(cut(safe(text), columns)) <= columns
 
 
 @given(anything)
+@example("\u200d")
+@example("a\u200d")
+@example("\N{DEVANAGARI LETTER KA}\u200d")
+@example("\N{DEVANAGARI LETTER KA}\u200d \u200c")
 def test_padding_fills_exactly(text):
     """A padded cell takes exactly its columns."""
     shown = safe(text)
