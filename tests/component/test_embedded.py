@@ -22,8 +22,8 @@ from twisted.logger import capturedLogs
 from waiting import until
 
 from trough import errors
-from trough.metadata.blocking import open_blocking
 from trough.metadata.open import open_metadata
+from trough.metadata.open_blocking import open_blocking
 from trough.metadata.sqlite import reads
 from trough.metadata.sqlite import writes as changes
 from trough.metadata.sqlite.database import APPLICATION_ID, Database, scripts, upgrade

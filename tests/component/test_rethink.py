@@ -22,8 +22,8 @@ from waiting import until
 
 from trough import errors
 from trough.metadata import Replicas
-from trough.metadata.blocking import open_blocking
 from trough.metadata.open import open_metadata
+from trough.metadata.open_blocking import open_blocking
 from trough.metadata.rethinkdb.blocking import BlockingRethink
 from trough.metadata.rethinkdb.store import RethinkMetadata
 from trough.metadata.rethinkdb.tables import duplicates

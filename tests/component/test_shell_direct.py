@@ -11,7 +11,7 @@ from twisted.internet.threads import deferToThread
 from waiting import EXPECTED_WITHIN
 
 from trough import errors
-from trough.metadata.blocking import open_blocking
+from trough.metadata.open_blocking import open_blocking
 from trough.protocols.line.blocking import BlockingConnection
 from trough.shell.cluster.direct import DirectRemote
 from trough.shell.session import Columns, Done, Failed, Restarted, Rows

@@ -14,7 +14,8 @@ from cluster_engines import Engines
 from processes import Machine, http, until_blocking
 from waiting import GIVE_UP
 
-from trough.metadata.blocking import BlockingMetadata, open_blocking
+from trough.metadata.blocking import BlockingMetadata
+from trough.metadata.open_blocking import open_blocking
 from trough.model import READ, WRITE, Copy, canonical_path
 
 #: What the last line of an answer of the line protocol says.

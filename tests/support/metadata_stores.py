@@ -15,7 +15,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from trough.metadata import Metadata
-from trough.metadata.blocking import BlockingMetadata, BlockingSqlite
+from trough.metadata.blocking import BlockingMetadata
+from trough.metadata.sqlite.blocking import BlockingSqlite
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Assignment, Copy, Leader, Worker
 

@@ -46,7 +46,7 @@ from trough.client.responses import (
     worth_asking_elsewhere,
 )
 from trough.client.transfers import published
-from trough.metadata.blocking import open_blocking
+from trough.metadata.open_blocking import open_blocking
 from trough.sql.text import filled_in, sql_value
 from trough.tls import TlsFiles
 from trough.tls.blocking import client_context

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import LoopingCall, deferLater
 
 from trough import errors
 from trough.cluster_client.existing import UNKNOWN, SegmentSet, SetUnknown
+from trough.cluster_client.fan_out import FanOut
 from trough.cluster_client.gather_driver import GatherResult, Receive, gather
 from trough.cluster_client.gather_process import MEMORY, GatherProcess, GatherProcesses
 from trough.cluster_client.kept_answers import (
@@ -29,14 +30,11 @@ from trough.cluster_client.kept_answers import (
     give_again,
     key_of,
 )
+from trough.cluster_client.router import WorkerAddress
 from trough.cluster_client.transports import Workers
 from trough.gather.errors import stale_refused
 from trough.gather.explaining import explained
 from trough.protocols.line.values import Parameters
-
-if TYPE_CHECKING:
-    from trough.cluster_client.client import Cluster
-    from trough.cluster_client.fan_out import FanOut
 
 #: GATHERs of one client at once, each with a process.
 AT_ONCE = 16
@@ -55,6 +53,18 @@ LONG_SECONDS = 0.25
 
 #: Seconds between two looks at what processes have used.
 _LOOK = 0.1
+
+
+class Cluster(Protocol):
+    """What a GATHER uses of :class:`trough.cluster_client.client.Cluster`."""
+
+    def query(self, *args: Any, **options: Any) -> FanOut: ...
+
+    def matching(self, pattern: str | re.Pattern[str] | None) -> AsyncIterator[list[str]]: ...
+
+    async def unserved(self, segments: Sequence[str]) -> list[str]: ...
+
+    async def unchanged(self, place: WorkerAddress, word: str) -> dict[str, str] | None: ...
 
 
 class Gathers:

@@ -11,7 +11,8 @@ from trough.dbapi.exceptions import InterfaceError, NotSupportedError, translati
 from trough.dbapi.servers import Interrupt, RowStream, Servers
 from trough.drivers.routing import Router
 from trough.drivers.target import Target, parse_target
-from trough.metadata.blocking import BlockingMetadata, open_blocking
+from trough.metadata.blocking import BlockingMetadata
+from trough.metadata.open_blocking import open_blocking
 from trough.protocols.line.values import Parameters
 
 

@@ -14,15 +14,12 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from trough import errors
 from trough.shell.input.statements import ParseMode, Statement
 from trough.sql.kind import DESTROYING
 from trough.util.safe_text import safe
-
-if TYPE_CHECKING:
-    from trough.shell.shell import Shell
 
 
 class ArgumentKind(enum.Enum):
@@ -68,7 +65,8 @@ class Arguments:
     statement: Statement
 
 
-Handler = Callable[["Shell", Arguments], None]
+#: Gets the shell, which this module does not know, and what was typed.
+Handler = Callable[[Any, Arguments], None]
 
 
 @dataclass(frozen=True, slots=True)

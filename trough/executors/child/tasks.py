@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from trough import errors
 from trough.executors import ipc
 from trough.executors.child.turns import FairQueue
+from trough.executors.shared_memory import SharedProgressTable
 from trough.sql import rows
 from trough.sql.queries import OBJECTS, PIECE, Answer, Framing, Parameters, Plan, Query
-from trough.sql.writing import Write
-
-if TYPE_CHECKING:
-    from trough.executors.child.main import ExecutorLoop
+from trough.sql.reading import Reader
+from trough.sql.writing import Write, Writer
 
 #: Bytes of a piece above which it is sent in pieces. A line of the line protocol is not,
 #: for the lines of other answers stand between the pieces.
@@ -35,6 +34,21 @@ MOST_WRITES_A_COMMIT = 4096
 
 #: Segment, path, generation, writable.
 Target = tuple[str, str, int, bool]
+
+
+class Executor(Protocol):
+    """What tasks use of :class:`trough.executors.child.main.ExecutorLoop`."""
+
+    table: SharedProgressTable
+    reader: Reader
+    writer: Writer
+    ready: FairQueue[Task]
+    parts: dict[int, Any]
+    untold: list[MultiSegmentRead]
+    waiting_writes: dict[tuple[str, str, int], SegmentWrites]
+    watched: Task | Write | None
+    segment: str | None
+    send: Callable[..., None]
 
 
 class Task:
@@ -56,7 +70,7 @@ class Task:
     movable = False
     handed_back = False
 
-    def turn(self, executor: ExecutorLoop, now: float) -> None:
+    def turn(self, executor: Executor, now: float) -> None:
         """Do a little, and get in line again if that was not all."""
         raise NotImplementedError
 
@@ -101,14 +115,14 @@ class ReadPart(Task, Query):
 
     unacknowledged = 0
 
-    def credit(self, executor: ExecutorLoop, size: int) -> None:
+    def credit(self, executor: Executor, size: int) -> None:
         """Take note of bytes that were taken off the front's hands."""
         self.unacknowledged -= size
         if self.stalled and self.unacknowledged < self.window:
             self.stalled = False
             executor.ready.append(self)
 
-    def hand_back(self, executor: ExecutorLoop) -> None:
+    def hand_back(self, executor: Executor) -> None:
         """Leave the rest to the front, which asks for it again."""
         self.close()
         executor.parts.pop(self.number, None)
@@ -121,7 +135,7 @@ class ReadPart(Task, Query):
         """Give back what is held."""
 
     def _failure(
-        self, executor: ExecutorLoop, segment: str, error: errors.TroughError
+        self, executor: Executor, segment: str, error: errors.TroughError
     ) -> tuple[bytes, int]:
         """The line and the count that report a failure."""
         damaged = isinstance(error, errors.CorruptSegment)
@@ -136,7 +150,7 @@ class SingleSegmentRead(ReadPart):
     #: What is left of a large row, which goes out no faster than its reader reads.
     _rest: memoryview | None = None
 
-    def turn(self, executor: ExecutorLoop, now: float) -> None:
+    def turn(self, executor: Executor, now: float) -> None:
         if self.cancelled:
             self.close()
             executor.parts.pop(self.number, None)
@@ -181,7 +195,7 @@ class SingleSegmentRead(ReadPart):
         self._rest = rest[PIECE:]
         return bytes(rest[:PIECE])
 
-    def _fail(self, executor: ExecutorLoop, error: errors.TroughError) -> None:
+    def _fail(self, executor: Executor, error: errors.TroughError) -> None:
         self.close()
         executor.parts.pop(self.number, None)
         line, count = self._failure(executor, self.targets[0][0], error)
@@ -209,7 +223,7 @@ class MultiSegmentRead(ReadPart):
         self._repeatable: list[int] = []
         self._size = 0
 
-    def turn(self, executor: ExecutorLoop, now: float) -> None:
+    def turn(self, executor: Executor, now: float) -> None:
         if self.cancelled:
             self.close()
             executor.parts.pop(self.number, None)
@@ -244,7 +258,7 @@ class MultiSegmentRead(ReadPart):
 
     # -- one segment -------------------------------------------------------------------
 
-    def _begin(self, executor: ExecutorLoop) -> None:
+    def _begin(self, executor: Executor) -> None:
         place, target = self._targets.popleft()
         executor.watched = self
         executor.segment = target[0]
@@ -272,7 +286,7 @@ class MultiSegmentRead(ReadPart):
             self._under_way.append((place, target[0], answer))
             self._add(executor, ~place, answer.first, 0)
 
-    def _go_on(self, executor: ExecutorLoop) -> None:
+    def _go_on(self, executor: Executor) -> None:
         place, segment, answer = self._under_way.popleft()
         executor.watched = self
         executor.segment = segment
@@ -290,7 +304,7 @@ class MultiSegmentRead(ReadPart):
             self._under_way.append((place, segment, answer))
             self._add(executor, ~place, piece, 0)
 
-    def _fail_rest(self, executor: ExecutorLoop, error: errors.TroughError) -> None:
+    def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
         rest = [(place, segment) for place, segment, _ in self._under_way]
         rest += [(place, target[0]) for place, target in self._targets]
         self.close()
@@ -299,7 +313,7 @@ class MultiSegmentRead(ReadPart):
 
     # -- messages to the front ---------------------------------------------------------
 
-    def _add(self, executor: ExecutorLoop, place: int, piece: bytes, count: int) -> None:
+    def _add(self, executor: Executor, place: int, piece: bytes, count: int) -> None:
         if not self._places:
             executor.untold.append(self)
         self._places.append(place)
@@ -309,7 +323,7 @@ class MultiSegmentRead(ReadPart):
         if self._size >= PIECE:
             self.tell(executor)
 
-    def tell(self, executor: ExecutorLoop) -> None:
+    def tell(self, executor: Executor) -> None:
         """Send the collected pieces."""
         if self._places:
             message: ipc.Message = (
@@ -349,7 +363,7 @@ class SegmentWrites(Task):
         self.client = client
         self.writes: FairQueue[WaitingWrite] = FairQueue()
 
-    def turn(self, executor: ExecutorLoop, now: float) -> None:
+    def turn(self, executor: Executor, now: float) -> None:
         writes = self.writes
         bunch: list[WaitingWrite] = []
         while writes and len(bunch) < MOST_WRITES_A_COMMIT:
@@ -374,7 +388,7 @@ class SegmentWrites(Task):
         else:
             executor.waiting_writes.pop((self.segment, self.path, self.generation), None)
 
-    def cancel(self, executor: ExecutorLoop, write: WaitingWrite) -> None:
+    def cancel(self, executor: Executor, write: WaitingWrite) -> None:
         """Answer a write that was cancelled, if it has not begun."""
         if self.writes.remove(write):
             executor.parts.pop(write.number, None)
@@ -389,7 +403,7 @@ class CommandTask(Task):
         self.number = number
         self.run = run
 
-    def turn(self, executor: ExecutorLoop, now: float) -> None:
+    def turn(self, executor: Executor, now: float) -> None:
         executor.watched = self
         executor.segment = None
         executor.table.runs(self.number, 0)

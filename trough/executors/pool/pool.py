@@ -39,7 +39,7 @@ from trough.executors.pool.jobs import (
     WriteJob,
     check_parameters,
 )
-from trough.executors.pool.process import ExecutorProcess
+from trough.executors.pool.process import ExecutorProcess, ExecutorSettings
 from trough.executors.pool.read_jobs import ReadJob
 from trough.executors.pool.read_scheduler import ReadScheduler
 from trough.executors.pool.supervisor import Supervisor
@@ -110,12 +110,12 @@ class ExecutorPool(service.Service):
     ) -> None:
         cores = os.cpu_count() or 1
         number = executors or cores
-        files = confinement or Confinement()
+        settings = ExecutorSettings(
+            memory, kept_handles, growth, segment_size, confinement or Confinement()
+        )
 
         def new(name: str) -> ExecutorProcess:
-            return ExecutorProcess(
-                reactor, self, name, memory, kept_handles, growth, segment_size, files
-            )
+            return ExecutorProcess(reactor, self, name, settings)
 
         self._reactor = reactor
         self.bunch = bunch or FlushBatch(reactor)

@@ -14,9 +14,10 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet import defer, error
 from twisted.internet.interfaces import IReactorProcess
@@ -33,9 +34,7 @@ from trough.executors.pool.read_jobs import ReadTask
 from trough.executors.shared_memory import MOST_WRITES, SharedProgressTable, create_memory
 from trough.util import child_process
 from trough.util.confinement import Confinement
-
-if TYPE_CHECKING:
-    from trough.executors.pool.pool import ExecutorPool
+from trough.util.flush_batch import FlushBatch
 
 _log = Logger()
 
@@ -47,15 +46,48 @@ _SOCKET_BUFFER = 1 << 20
 _PATIENCE = 3.0
 
 
+class Owner(Protocol):
+    """Has executors: :class:`trough.executors.pool.pool.ExecutorPool`.
+
+    :ivar bunch: what is sent in one turn of the reactor leaves at its end
+    """
+
+    bunch: FlushBatch
+
+    def received(self, executor: ExecutorProcess, messages: list[Message]) -> None:
+        """Called with the messages of an executor."""
+
+    def ended(self, executor: ExecutorProcess, signal: int | None, status: int | None) -> None:
+        """Called when an executor's process is gone; `status` is what it exited with."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSettings:
+    """Limits of one executor.
+
+    :ivar memory: bytes that SQLite may use
+    :ivar kept_handles: connections for reads that it keeps
+    :ivar growth: bytes that a write may add to a segment, 0 for any number
+    :ivar segment_size: bytes that a segment may have, 0 for any number
+    :ivar confinement: the files that it may use
+    """
+
+    memory: int
+    kept_handles: int
+    growth: int
+    segment_size: int
+    confinement: Confinement
+
+    def arguments(self) -> list[str]:
+        """Of the process's command."""
+        limits = (self.memory, self.kept_handles, self.growth, self.segment_size)
+        return [*map(str, limits), self.confinement.argument()]
+
+
 class ExecutorProcess:
     """One executor, and its successors in the same place.
 
     :param name: for logs and status
-    :param memory: bytes that SQLite may use
-    :param kept_handles: connections for reads that it keeps
-    :param growth: bytes that a write may add to a segment, 0 for any number
-    :param segment_size: bytes that a segment may have, 0 for any number
-    :param confinement: the files that it may use
     :ivar outstanding: parts of queries that it was handed, by number
     :ivar writes: writes that it was given, by number
     :ivar calls: calls that it was handed, by number
@@ -65,23 +97,12 @@ class ExecutorProcess:
     :ivar resident: a long query that was given to it, beside which it gets nothing
     """
 
-    def __init__(
-        self,
-        reactor: Any,
-        pool: ExecutorPool,
-        name: str,
-        memory: int,
-        kept_handles: int,
-        growth: int,
-        segment_size: int,
-        confinement: Confinement,
-    ) -> None:
+    def __init__(self, reactor: Any, owner: Owner, name: str, settings: ExecutorSettings) -> None:
         self._reactor = reactor
-        self._pool = pool
+        self._owner = owner
         self.name = name
         # Its descriptors are as start() lays them out.
-        limits = (memory, kept_handles, growth, segment_size)
-        self._arguments = ["3", "4", *map(str, limits), confinement.argument()]
+        self._arguments = ["3", "4", *settings.arguments()]
         self._outgoing: list[Message] = []
         self._socket: ChildSocket | None = None
         self._process: Any = None
@@ -134,7 +155,7 @@ class ExecutorProcess:
         self._socket = ChildSocket(
             self._reactor,
             ours,
-            lambda data: self._pool.received(self, parser.receive_data(data)),
+            lambda data: self._owner.received(self, parser.receive_data(data)),
             self._socket_lost,
         )
         self._ended = defer.Deferred()
@@ -144,7 +165,7 @@ class ExecutorProcess:
         self.mark, self.held_up = (0, 0, 0), False
         self._hand_over()
         if self._outgoing:
-            self._pool.bunch.at_end(self.flush)
+            self._owner.bunch.at_end(self.flush)
 
     def _spawn(self, ours: socket.socket, theirs: socket.socket) -> tuple[SharedProgressTable, Any]:
         for end in (ours, theirs):
@@ -204,7 +225,7 @@ class ExecutorProcess:
         self._socket = self._process = None
         number = getattr(reason.value, "signal", None)
         ended, self._ended = self._ended, None
-        self._pool.ended(self, number, getattr(reason.value, "exitCode", None))
+        self._owner.ended(self, number, getattr(reason.value, "exitCode", None))
         if ended is not None:
             ended.callback(None)
 
@@ -241,7 +262,7 @@ class ExecutorProcess:
     def send(self, message: Message) -> None:
         """Send a message with the frame of this turn of the reactor."""
         if not self._outgoing:
-            self._pool.bunch.at_end(self.flush)
+            self._owner.bunch.at_end(self.flush)
         self._outgoing.append(message)
 
     def flush(self) -> None:

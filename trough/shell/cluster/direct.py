@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from trough import errors
 from trough.cli import metadata_url
-from trough.metadata.blocking import BlockingMetadata, open_blocking
+from trough.metadata.blocking import BlockingMetadata
+from trough.metadata.open_blocking import open_blocking
 from trough.metadata.url import SqliteAddress, parse
 from trough.model import READ, WRITE, Copy
 from trough.protocols.line.blocking import BlockingConnection
