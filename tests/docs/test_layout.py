@@ -75,29 +75,20 @@ def folder_of(name: str) -> str:
     return name if folder == "." else folder
 
 
-def imports(tree: ast.AST, at_load: bool = False) -> Iterator[str]:
-    """Names that a module imports: anywhere in it, or only when it is loaded."""
-    for node in ast.iter_child_nodes(tree):
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Names that a module imports, anywhere in it."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports use absolute names"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif not (at_load and _runs_later(node)):
-            yield from imports(node, at_load)
 
 
-def _runs_later(node: ast.AST) -> bool:
-    """Whether loading the module does not run this node."""
-    if isinstance(node, ast.If):
-        return "TYPE_CHECKING" in ast.unparse(node.test)
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-
-
-def own_imports(name: str, at_load: bool = False) -> set[str]:
+def own_imports(name: str) -> set[str]:
     """Which of the project's modules `name` imports."""
     found = set()
-    for imported in imports(TREES[name], at_load):
+    for imported in imports(TREES[name]):
         first, _, rest = imported.partition(".")
         if first == "trough":
             found.add(rest if rest in TREES else rest.rpartition(".")[0])
@@ -134,8 +125,8 @@ def test_the_lists_name_what_there_is() -> None:
 
 
 def test_nothing_imports_itself_by_way_of_others() -> None:
-    """Imports that happen when a module is loaded form no circle."""
-    left = {name: own_imports(name, at_load=True) for name in TREES}
+    """Imports form no circle, wherever in a module they are, and also where they are for types."""
+    left = {name: own_imports(name) for name in TREES}
     while left:
         free = [name for name, needed in left.items() if not needed & set(left)]
         assert free, f"these import each other: {sorted(left)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from trough.dbapi.exceptions import InterfaceError, NotSupportedError, translating
 from trough.dbapi.servers import Interrupt, RowStream, closing_quietly
@@ -13,13 +13,22 @@ from trough.protocols.line.query_replies import decoded
 from trough.protocols.line.values import decode_rows
 from trough.sql.kind import reads, returns
 
-if TYPE_CHECKING:
-    from trough.dbapi.connection import Connection
-
 #: What a statement's values may be.
 Values = Sequence[Any] | Mapping[str, Any] | None
 
 Row = tuple[Any, ...]
+
+
+class Session(Protocol):
+    """What a cursor uses of its :class:`trough.dbapi.connection.Connection`."""
+
+    timeout: float | None
+
+    def _check_open(self) -> None: ...
+
+    def _read(self, sql: str, parameters: Any, interrupt: Interrupt) -> RowStream: ...
+
+    def _write(self, sql: str, parameters: Any, interrupt: Interrupt) -> int: ...
 
 
 class Cursor:
@@ -35,7 +44,7 @@ class Cursor:
 
     lastrowid = None
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Session) -> None:
         self.connection = connection
         self.arraysize = 100
         self.rowcount = -1
