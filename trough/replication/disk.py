@@ -1,0 +1,163 @@
+"""The few calls by which a follower keeps its copies on disk.
+
+They are one interface, so that a test can stand for a file system that loses what was not
+flushed. Each call raises OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import Protocol
+
+from trough.util import atomic_files
+
+# SQLite's lock bytes: pending, reserved, and the range that readers share.
+_LOCK_START, _LOCK_SIZE = 0x40000000, 512
+_FLOCK = struct.Struct("hhqqi4x")
+
+
+class File(Protocol):
+    """An open file."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Bytes from an offset; fewer at the end of the file."""
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of `data`."""
+
+    def size(self) -> int:
+        """Bytes of the file."""
+
+    def truncate(self, size: int) -> None:
+        """Cut off what is behind `size` bytes."""
+
+    def flush(self) -> None:
+        """Have the bytes and the size on disk."""
+
+    def is_still_there(self) -> bool:
+        """Whether the file has its name, and no other one."""
+
+    def lock(self) -> None:
+        """Keep SQLite from opening the file in any process, until it is closed.
+
+        :raises BlockingIOError: it is open in SQLite
+        """
+
+    def close(self) -> None:
+        """Close it, and release the lock."""
+
+
+class Disk(Protocol):
+    """Where the files are."""
+
+    def open(self, path: Path, create: bool = False) -> File:
+        """Open a file for reading and writing; `create`: an empty one takes its place."""
+
+    def load(self, path: Path) -> bytes | None:
+        """What is in a file; None if there is none."""
+
+    def names(self, directory: Path) -> list[str]:
+        """The names in a directory; none where it is missing."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory and its missing parents, on disk."""
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename a file, over what is there."""
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+
+    def flush_directory(self, path: Path) -> None:
+        """Have all names in a directory on disk."""
+
+    def free(self, path: Path) -> int:
+        """Bytes that may still be written."""
+
+
+class LocalFile:
+    """A :class:`File` of the operating system."""
+
+    def __init__(self, path: Path, create: bool) -> None:
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_TRUNC if create else 0)
+        self._path = path
+        self._descriptor = os.open(path, flags, 0o644)
+
+    def read(self, offset: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, offset)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while len(view):
+            done = os.pwrite(self._descriptor, view, offset)  # may write a part alone
+            view, offset = view[done:], offset + done
+
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def flush(self) -> None:
+        os.fsync(self._descriptor)
+
+    def is_still_there(self) -> bool:
+        return atomic_files.is_still_at(self._descriptor, self._path)
+
+    def lock(self) -> None:
+        # Of the open file, not of the process: nothing that is closed elsewhere drops it.
+        whole = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCK_START, _LOCK_SIZE, 0)
+        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, whole)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+class LocalDisk:
+    """The :class:`Disk` of the operating system."""
+
+    def open(self, path: Path, create: bool = False) -> File:
+        return LocalFile(path, create)
+
+    def load(self, path: Path) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
+        return None
+
+    def names(self, directory: Path) -> list[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return [path.name for path in directory.iterdir()]
+        return []
+
+    def make_directory(self, path: Path) -> None:
+        atomic_files.make_directories(path)
+
+    def rename(self, source: Path, target: Path) -> None:
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def flush_directory(self, path: Path) -> None:
+        atomic_files.fsync_directory(path)
+
+    def free(self, path: Path) -> int:
+        return shutil.disk_usage(path).free
+
+
+def store(disk: Disk, path: Path, data: bytes) -> None:
+    """Replace a small file as a whole; on disk on return."""
+    temporary = path.with_name(atomic_files.temporary_name(path.name))
+    file = disk.open(temporary, create=True)
+    try:
+        file.write(0, data)
+        file.flush()
+    finally:
+        file.close()
+    disk.rename(temporary, path)
+    disk.flush_directory(path.parent)

@@ -1,0 +1,81 @@
+"""What a follower remembers of its copy of a log: one small file, replaced as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trough.replication.disk import Disk, store
+from trough.replication.follower import Follower
+from trough.sql import log_mark
+from trough.sql.log_mark import Mark
+
+_NOTHING = log_mark.Generation(0, b"")
+#: The mark of an empty copy.
+EMPTY = Mark(b"", log_mark.NO_SALTS, _NOTHING, _NOTHING)
+
+_NAME = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is remembered.
+
+    :ivar follower: the epochs
+    :ivar mark: where the WAL stands in the log
+    :ivar number: of the files of the copy; 0 while there is none
+    :ivar page_size: of the database, in bytes
+    :ivar lost: why the copy is none any more, or empty
+    :ivar taking: path that the database is moved to, or empty
+    :ivar adopting: path that the database comes from, or empty
+    """
+
+    follower: Follower = field(default_factory=Follower)
+    mark: Mark = EMPTY
+    number: int = 0
+    page_size: int = 0
+    lost: str = ""
+    taking: str = ""
+    adopting: str = ""
+
+
+def load(disk: Disk, directory: Path) -> State:
+    """The state in a directory.
+
+    :raises trough.errors.LogBroken: it is damaged
+    """
+    path = directory / _NAME
+    data = disk.load(path)
+    if data is None:
+        return State()
+    mark, fields = log_mark.decode(data, path)
+    return State(
+        Follower(fields["promised"], fields["joined"]),
+        mark,
+        fields["number"],
+        fields["page_size"],
+        fields["lost"],
+        fields["taking"],
+        fields["adopting"],
+    )
+
+
+def save(disk: Disk, directory: Path, state: State) -> None:
+    """Replace the state; on disk on return. Raises OSError."""
+    data = log_mark.encode(
+        state.mark,
+        promised=state.follower.promised,
+        joined=state.follower.joined,
+        number=state.number,
+        page_size=state.page_size,
+        lost=state.lost,
+        taking=state.taking,
+        adopting=state.adopting,
+    )
+    store(disk, directory / _NAME, data)
+
+
+def names(state: State) -> set[str]:
+    """The files that belong to a state."""
+    numbered = {f"database.{state.number}", f"log.{state.number}"} if state.number else set()
+    return {_NAME} | numbered
