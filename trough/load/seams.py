@@ -1,9 +1,10 @@
-"""Whether a line goes on behind the end of a gzip member.
+"""Whether a line goes on behind the end of a gzip member, or of a stream of bzip2, xz, zstandard.
 
 Crawlers write one member after the other, and some leave out the line end of the last line, so
 the end of a member ends a line. Whoever compresses a file in parts cuts lines anywhere, so it
 does not. Only the line behind the seam tells: it begins a record, or it does not. What cannot
-be known ends the line.
+be known ends the line in a gzip file, which crawlers write. In the others, which programs write
+that compress in parallel, it goes on.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ _QUOTED = re.compile(rb'"(?:[^"]|"")*"')
 
 
 class Seams:
-    """Follows the lines of a file, to know the one that a member's end cuts off."""
+    """Follows the lines of a file, to know the one that a member's end cuts off.
 
-    def __init__(self) -> None:
+    :param cut_anywhere: a line goes on unless both sides show that it does not
+    """
+
+    def __init__(self, cut_anywhere: bool = False) -> None:
+        self._cut_anywhere = cut_anywhere
         self._first = b""
         self._line = b""
 
@@ -45,6 +50,8 @@ class Seams:
     def goes_on(self, content: bytes) -> bool:
         """Whether the line goes on with `content`, what there is behind the seam."""
         rest, *further = content[:LOOKED_AT].split(b"\n", 2)
+        if self._cut_anywhere:
+            return not are_two_records(self._line, rest)
         shape = self._first or (further[0] if len(further) == 2 else b"")
         return goes_on(shape, self._line, rest)
 
@@ -58,15 +65,30 @@ def goes_on(shape: bytes, line: bytes, rest: bytes) -> bool:
         return False
     if _CAPTURE.match(line):
         return True
-    if line.lstrip()[:1] in (b"{", b"["):
-        ended = line.rstrip()[-1:] in (b"}", b"]", b",")
-        return not (ended and rest.lstrip()[:1] in (b"{", b"[", b"]"))
+    if _is_json(line):
+        return not _are_two_values(line, rest)
     cut, behind = _counted(line), _counted(rest)
     if not shape:
         return cut != behind
     expected = _counted(shape)
     # Of one field a line, nothing shows whether it is whole.
     return any(expected) and not expected == cut == behind
+
+
+def are_two_records(line: bytes, rest: bytes) -> bool:
+    """Whether both certainly begin a capture or a JSON value."""
+    if _is_json(line):
+        return _are_two_values(line, rest)
+    return _CAPTURE.match(line) is not None and _CAPTURE.match(rest) is not None
+
+
+def _is_json(line: bytes) -> bool:
+    return line.lstrip()[:1] in (b"{", b"[")
+
+
+def _are_two_values(line: bytes, rest: bytes) -> bool:
+    ended = line.rstrip()[-1:] in (b"}", b"]", b",")
+    return ended and rest.lstrip()[:1] in (b"{", b"[", b"]")
 
 
 def _counted(line: bytes) -> list[int]:

@@ -1,8 +1,8 @@
 """Files and standard input, decompressed where they are compressed.
 
 What can be decompressed is given before the damage behind it is raised, as
-:class:`trough.load.records.DamagedEnd`. The end of a member of a gzip file ends a line, unless
-the next one goes on with it (:mod:`trough.load.seams`).
+:class:`trough.load.records.DamagedEnd`. Whether the end of a member or stream ends a line,
+:mod:`trough.load.seams` finds out.
 """
 
 from __future__ import annotations
@@ -87,11 +87,31 @@ class Source:
             raise DamagedEnd(f"cannot be read further: {error.strerror}") from error
 
 
-# -- gzip ----------------------------------------------------------------------
+class _Parts(Protocol):
+    """A file of parts that were compressed each by itself, one after the other."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the part begins anywhere in the file, and says so."""
+        ...
+
+    def next(self) -> bool:
+        """Go on to the next part, if there is one.
+
+        :raises DamagedEnd: there is something else
+        """
+        ...
+
+    def content(self) -> Iterator[bytes]:
+        """What is in the part.
+
+        :raises DamagedEnd: behind all that could be read
+        """
+        ...
 
 
-def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    members, seams = _Members(pieces), Seams()
+def _with_line_ends(members: _Parts, seams: Seams) -> Iterator[bytes]:
+    """What is in the parts, with a line end where one ends a line without."""
     while members.next():
         # Within a line that the last member cut off: what comes until this one is known to go on.
         held: bytes | None = b"" if seams.within_line and not members.blocked else None
@@ -117,6 +137,13 @@ def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _after_seam(seams: Seams, content: bytes) -> bytes:
     return content if seams.goes_on(content) else b"\n" + content
+
+
+# -- gzip ----------------------------------------------------------------------
+
+
+def _gunzip(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    return _with_line_ends(_Members(pieces), Seams())
 
 
 class _Members:
@@ -204,30 +231,58 @@ class _Decompressor(Protocol):
 def _streams(
     pieces: Iterator[bytes], magic: bytes, make: Callable[[], _Decompressor]
 ) -> Iterator[bytes]:
-    """What is in a file of one or more streams, whose ends mean nothing."""
-    stream, fresh = make(), True
-    damaged: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, lzma.LZMAError)
-    damaged += _zstd_errors()
-    for piece in pieces:
+    return _with_line_ends(_Streams(pieces, magic, make), Seams(cut_anywhere=True))
+
+
+class _Streams:
+    """The streams of a file, one after the other."""
+
+    blocked = False
+
+    def __init__(
+        self, pieces: Iterator[bytes], magic: bytes, make: Callable[[], _Decompressor]
+    ) -> None:
         # In small portions: of one that turns out to be damaged, nothing is given.
-        for place in range(0, len(piece), 4096):
-            data = piece[place : place + 4096]
-            while data:
-                if fresh and not (data := data.lstrip(b"\0")):
-                    break
-                if fresh and not (magic.startswith(data[: len(magic)]) or data.startswith(magic)):
-                    raise DamagedEnd("after the compressed data comes something else")
-                try:
-                    content = stream.decompress(data)
-                except damaged as error:
-                    raise DamagedEnd(f"the compressed data is damaged: {error}") from error
-                fresh, data = False, b""
-                if content:
-                    yield content
-                if stream.eof:
-                    data, stream, fresh = stream.unused_data, make(), True
-    if not fresh:
-        raise DamagedEnd(_EARLY)
+        self._pieces = (
+            piece[place : place + 4096] for piece in pieces for place in range(0, len(piece), 4096)
+        )
+        self._magic = magic
+        self._make = make
+        self._data = b""
+        self._damaged: tuple[type[Exception], ...] = (
+            OSError,
+            EOFError,
+            ValueError,
+            lzma.LZMAError,
+            *_zstd_errors(),
+        )
+
+    def next(self) -> bool:
+        """See :class:`_Parts`; zeros between streams are padding."""
+        while not (data := self._data.lstrip(b"\0")):
+            piece = next(self._pieces, None)
+            if piece is None:
+                return False
+            self._data = piece
+        if not (self._magic.startswith(data[: len(self._magic)]) or data.startswith(self._magic)):
+            raise DamagedEnd("after the compressed data comes something else")
+        self._data = data
+        return True
+
+    def content(self) -> Iterator[bytes]:
+        """See :class:`_Parts`."""
+        stream = self._make()
+        while not stream.eof:
+            if not self._data and not (piece := next(self._pieces, b"")):
+                raise DamagedEnd(_EARLY)
+            data, self._data = self._data or piece, b""
+            try:
+                content = stream.decompress(data)
+            except self._damaged as error:
+                raise DamagedEnd(f"the compressed data is damaged: {error}") from error
+            if content:
+                yield content
+        self._data = stream.unused_data
 
 
 def _zstd_errors() -> tuple[type[Exception], ...]:

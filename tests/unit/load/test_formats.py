@@ -665,6 +665,28 @@ def test_compressed_files(tmp_path, suffix, compress):
         assert len(found) == inflated.count(b"\n")
 
 
+@pytest.mark.parametrize(("suffix", "compress"), COMPRESSIONS)
+def test_parts_whose_last_line_has_no_end(tmp_path, suffix, compress):
+    """The next part begins a record; a line that is cut anywhere goes on, for all the same."""
+    path = tmp_path / f"a.cdxj.{suffix}"
+    path.write_bytes(b"".join(compress(line.rstrip("\n").encode()) for line in LINES[:50]))
+    found, _, damage = loaded(path)
+    assert ([first for first, _, _ in found], damage) == ([*range(1, 51)], None)
+    path = tmp_path / f"a.jsonl.{suffix}"
+    path.write_bytes(b"".join(compress(b'{"id": %d}' % number) for number in range(5)))
+    assert [row for _, _, row in loaded(path)[0]] == [{"id": number} for number in range(5)]
+    if suffix != "gz":  # where what cannot be known ends a line
+        text = "".join(f"{number},some text\n" for number in range(30)).encode()
+        path = tmp_path / f"a.csv.{suffix}"
+        path.write_bytes(
+            compress(b"id,text\n")
+            + b"".join(compress(text[n : n + 5]) for n in range(0, len(text), 5))
+        )
+        assert [row for _, _, row in loaded(path)[0]] == [
+            {"id": str(number), "text": "some text"} for number in range(30)
+        ]
+
+
 def test_damage_in_the_middle(tmp_path):
     """Everything before the damaged place is read."""
     data = bytearray(gzip.compress("".join(LINES).encode()))
