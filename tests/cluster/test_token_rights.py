@@ -358,18 +358,21 @@ async def test_a_foreign_row_collects_nothing(guarded):
         ttl=3600.0,
     )
     metadata = SqliteMetadata(guarded.machine.directory / "registry.db", reactor)
+    known = json.dumps({"segments": ["ait-1"], "sql": "SELECT name FROM t"}).encode()
     await metadata.open()
     try:
+        # The sync server looked for workers a moment ago, so it does not know the rogue yet.
+        assert (await deferToThread(guarded.sync, "boss", "POST", "gather", known))[0] == 200
         await metadata.register_worker(rogue)
         await metadata.take_lock("bait", "rogue")
         copies = [Copy("bait", "rogue", role, f"{rogue.read_url}?segment=bait") for role in ROLES]
         await metadata.publish_copies(copies)
         gather = json.dumps({"segments": ["bait"], "sql": "SELECT 1", "seconds": 20}).encode()
         calls = (
+            lambda: guarded.sync("boss", "POST", "gather", gather)[0],
             lambda: guarded.read("boss", "w1", "bait"),
             lambda: guarded.write("boss", "bait", "w1"),
             lambda: guarded.sync("boss", "POST", "promote", b'{"segment": "bait"}')[0],
-            lambda: guarded.sync("boss", "POST", "gather", gather)[0],
         )
 
         async def all_asked() -> bool:

@@ -21,7 +21,7 @@ from waiting import until
 
 from trough import errors
 from trough.access.gate import Gate
-from trough.access.tokens import Credential
+from trough.access.tokens import Credential, server_proof_of, stored_of
 from trough.protocols.line.client import LineConnection, connect
 from trough.protocols.line.messages import Matching
 from trough.protocols.line.pending_calls import Call
@@ -461,10 +461,13 @@ def test_requests_wait_for_the_greeting() -> None:
     client = Client(credential)
     client.connection.command("PING")
     assert client.wire.take() == []
-    assert client.hear(GREETING + "token") == ["2 CHALLENGE"]
+    assert client.hear(GREETING + "token") == ["0 CHALLENGE"]
     proof = credential.proof("a.b", ADDRESS)
-    assert client.hear("2 OK nonce=a.b") == [f"3 PROVE chosen a.b {proof}"]
-    assert client.hear("3 OK") == ["1 PING"]
+    (proving,) = client.hear("0 OK nonce=a.b")
+    *words, own = proving.split(" ")
+    assert words == ["0", "PROVE", "chosen", "a.b", proof]
+    server_proof = server_proof_of(stored_of(credential.key), own, "a.b", ADDRESS)
+    assert client.hear(f"0 OK proof={server_proof}") == ["1 PING"]
     assert client.connection.greeting.called
 
 

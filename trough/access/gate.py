@@ -23,7 +23,16 @@ from trough import errors
 from trough.access.audit import AuditLog
 from trough.access.rights import ANYBODY, EVERY_RIGHT, PEER, Grant, SegmentLimit
 from trough.access.token_file import Token, read_tokens
-from trough.access.tokens import Credential, id_of, is_proof, is_token, key_of, stored_of
+from trough.access.tokens import (
+    Credential,
+    id_of,
+    is_client_nonce,
+    is_proof,
+    is_token,
+    key_of,
+    server_proof_of,
+    stored_of,
+)
 from trough.access.wrong_tokens import WrongTokens
 
 _log = Logger()
@@ -52,6 +61,7 @@ class Gate:
     :param path: of the token file
     :param addresses: ``host:port`` of ports of this process, as they are published; see `serve`
     :param certificates: whether a token of servers has to come with a certificate of the cluster
+    :param insists: whether this process asks only servers that prove that they know its token
     :param seconds: a clock that only counts
     :param now: the time of day, for tokens that expire
     :raises trough.errors.BadSettings: the token file cannot be used
@@ -64,6 +74,7 @@ class Gate:
         path: Path | None = None,
         addresses: Iterable[str] = (),
         certificates: bool = False,
+        insists: bool = True,
         seconds: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -71,7 +82,7 @@ class Gate:
         self.is_closed = token is not None or path is not None
         own = peer or token
         #: What this process shows to others, or None.
-        self.credential = Credential.of(own) if own else None
+        self.credential = Credential.of(own, insists) if own else None
         self.wrong = WrongTokens(seconds)
         self._certificates = certificates
         self._path = path
@@ -163,8 +174,14 @@ class Gate:
     def _signed(self, text: str) -> str:
         return f"{text}.{hmac.digest(self._secret, text.encode(), 'sha256').hex()[:32]}"
 
-    def grant_of_proof(self, id: str, nonce: str, proof: str) -> Grant | None:
-        """What the token gives of which this is a proof, for one of this process's addresses."""
+    def grant_of_proof(
+        self, id: str, nonce: str, proof: str, client_nonce: str = ""
+    ) -> tuple[Grant, str] | None:
+        """What the token gives of which this is a proof, for one of this process's addresses.
+
+        :param client_nonce: the client's own nonce, or empty: it asks for no server proof
+        :return: the grant, and the server proof, which is empty without a client's nonce
+        """
         text = nonce.rpartition(".")[0]
         if not hmac.compare_digest(self._signed(text).encode(), nonce.encode()):
             return None
@@ -173,8 +190,10 @@ class Gate:
         stored, grant = self._stored.get(id), self._grants.get(id)
         if stored is None or grant is None or not grant.rights:
             return None
-        proved = [is_proof(proof, stored, nonce, address) for address in self._addresses]
-        return grant if any(proved) else None
+        proved = [each for each in self._addresses if is_proof(proof, stored, nonce, each)]
+        if not proved or (client_nonce and not is_client_nonce(client_nonce)):
+            return None
+        return grant, client_nonce and server_proof_of(stored, client_nonce, nonce, proved[0])
 
     def new_ticket(self, grant: Grant) -> str:
         """A text that stands for a grant at this process, for :data:`TICKET_SECONDS`."""

@@ -24,6 +24,7 @@ def build_gate(settings: Settings, reactor: Any, stack: service.MultiService) ->
         settings.peer_token,
         None if settings.tokens_file is None else Path(settings.tokens_file),
         certificates=settings.tls_peer_ca is not None,
+        insists=not settings.insecure,
         seconds=reactor.seconds,
     )
     if settings.audit_log is not None:

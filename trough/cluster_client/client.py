@@ -62,7 +62,7 @@ class Cluster:
     """All workers and sync servers that a metadata store knows.
 
     :param metadata: opened and closed by this
-    :param credential: to present if a server asks for it
+    :param credential: to prove to servers that ask for it
     :param tls: whom to trust; None: the CAs of the system
     :param gather_memory: bytes that SQLite may use in the process of each GATHER; None: as
         :mod:`trough.cluster_client.gather_process` has it

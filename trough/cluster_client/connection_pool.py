@@ -29,7 +29,7 @@ RETRY_SECONDS = 1.0
 class ConnectionPool:
     """Connections by address.
 
-    :param credential: to present if a server asks for it
+    :param credential: to prove to servers that ask for it
     :param tls: whom to trust; None: the CAs of the system
     """
 

@@ -39,6 +39,9 @@ PAGES_AT_ONCE = 4
 COPIES_SECONDS = 30.0
 WORKERS_SECONDS = 5.0
 
+#: Seconds after a look-up of the workers in which it is not repeated for one that is unknown.
+UNKNOWN_SECONDS = 0.5
+
 #: Seconds that the store may take where what is remembered would do.
 PATIENCE_SECONDS = 2.0
 
@@ -92,17 +95,32 @@ class SegmentRouter:
             self.forget(segment)
         await self._refresh_workers(force=bool(avoid))
         known = await self._look_up(segments)
+        chosen, nodes = await self._choose(known, segments, avoid)
+        # One that began after the last look-up would be taken for a worker of the original system.
+        if nodes.keys() - self._workers.keys() and self._age_of_workers() > UNKNOWN_SECONDS:
+            await self._refresh_workers(force=True)
+
+        def places(some: Sequence[tuple[str, str]]) -> Iterator[tuple[str, WorkerAddress]]:
+            for segment, node in some:
+                yield segment, self.place_of(node)
+
+        return dict(await in_slices(places, chosen))
+
+    async def _choose(
+        self, known: _Known, segments: Sequence[str], avoid: Mapping[str, Collection[str]]
+    ) -> tuple[list[tuple[str, str]], Counter[str]]:
+        """The worker to ask for each segment that has one, and for how many each is asked."""
         chosen: Counter[str] = Counter()
 
-        def choose(some: Sequence[str]) -> Iterator[tuple[str, WorkerAddress]]:
+        def choose(some: Sequence[str]) -> Iterator[tuple[str, str]]:
             for segment in some:
                 _, copies = known.get(segment, (0.0, ()))
                 copy = self._best(copies, avoid.get(segment, ()), chosen)
                 if copy is not None:
                     chosen[copy.node] += 1
-                    yield segment, self.place_of(copy.node)
+                    yield segment, copy.node
 
-        return dict(await in_slices(choose, segments))
+        return await in_slices(choose, segments), chosen
 
     async def copies(self, segments: Iterable[str]) -> dict[str, list[Copy]]:
         """The copies of each segment that can be read, as the store has them now."""
@@ -157,8 +175,11 @@ class SegmentRouter:
         return self._workers.get(node)
 
     async def _refresh_workers(self, force: bool) -> None:
-        if force or self._clock.seconds() - self._workers_at > WORKERS_SECONDS:
+        if force or self._age_of_workers() > WORKERS_SECONDS:
             await self._renewed(self._look_for_workers, bool(self._workers))
+
+    def _age_of_workers(self) -> float:
+        return float(self._clock.seconds() - self._workers_at)
 
     async def _look_for_workers(self) -> None:
         now = self._clock.seconds()

@@ -16,7 +16,7 @@ from trough.access.audit import FLUSH_SECONDS, AuditLog
 from trough.access.gate import CHALLENGE_SECONDS, TICKET, TICKET_SECONDS, Gate
 from trough.access.rights import EVERY_RIGHT, PEER, READ, WRITE
 from trough.access.token_file import Token, write_tokens
-from trough.access.tokens import Credential, id_of, key_of, new_token, stored_of
+from trough.access.tokens import Credential, id_of, key_of, new_nonce, new_token, stored_of
 
 ADDRESS = "w01.example:6440"
 FIRST, SECOND, OWN = new_token(), new_token(), new_token()
@@ -168,11 +168,19 @@ def test_proofs_and_tickets(tmp_path: Path) -> None:
     ticket, until it expires or the token is gone."""
     world = World(tmp_path, entry(FIRST), peer=OWN)
     gate, credential = world.gate, Credential.of(FIRST)
-    assert gate.credential == Credential.of(OWN)
+    assert gate.credential == Credential.of(OWN, insists=True)
     nonce = gate.challenge()
     proof = credential.proof(nonce, ADDRESS)
-    grant = gate.grant_of_proof(credential.id, nonce, proof)
-    assert grant is not None and grant.rights == READ
+    proved = gate.grant_of_proof(credential.id, nonce, proof)
+    assert proved is not None and proved[1] == ""
+    grant = proved[0]
+    assert grant.rights == READ
+    own = new_nonce()
+    proved = gate.grant_of_proof(credential.id, nonce, proof, own)
+    assert proved is not None
+    credential.check_server(proved[1], own, nonce, ADDRESS)
+    for wrong_nonce in ("short", own + "g", "\0" * 32, own * 5):
+        assert gate.grant_of_proof(credential.id, nonce, proof, wrong_nonce) is None
     for wrong in (
         (credential.id, gate.challenge(), proof),
         (credential.id, nonce + "0", proof),

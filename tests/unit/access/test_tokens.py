@@ -6,13 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trough import errors
 from trough.access.tokens import (
     Credential,
     id_of,
     is_proof,
     is_token,
     key_of,
+    new_nonce,
     new_token,
+    server_proof_of,
     stored_of,
 )
 
@@ -50,6 +53,25 @@ def test_a_proof_is_for_one_challenge_at_one_address() -> None:
     assert not is_proof(Credential("x", stored).proof("nonce", ADDRESS), stored, "nonce", ADDRESS)
     assert credential.key.hex() not in proof
     assert credential.key.hex() not in repr(credential)
+
+
+def test_a_server_proves_itself_for_one_nonce_challenge_and_address() -> None:
+    """Any change makes the server's proof worthless, and the client's proof is none."""
+    credential, own = Credential.of(new_token()), new_nonce()
+    stored = stored_of(credential.key)
+    proof = server_proof_of(stored, own, "challenge", ADDRESS.upper())
+    credential.check_server(proof, own, "challenge", ADDRESS)
+    for wrong in (
+        (proof, new_nonce(), "challenge", ADDRESS),
+        (proof, own, "other", ADDRESS),
+        (proof, own, "challenge", "w02.example:6440"),
+        (proof[:-1], own, "challenge", ADDRESS),
+        ("", own, "challenge", ADDRESS),
+        (None, own, "challenge", ADDRESS),
+        (credential.proof("challenge", ADDRESS), own, "challenge", ADDRESS),
+    ):
+        with pytest.raises(errors.Unavailable):
+            credential.check_server(*wrong)
 
 
 @given(st.text(max_size=80))

@@ -1,9 +1,10 @@
 """How a process proves over HTTP that it has a token, without sending the token.
 
 The address often comes from a row of the registry, which another party may have written: a
-listener there once collected the token. So the process proves the token for that one address. The
-server there gives it a *ticket*, which is valid for some minutes at that server. A listener at
-another address cannot use the proof. See :mod:`trough.access.tokens`.
+listener there once collected the token, and then SQL. So both sides prove that they know the
+token, for that one address, before anything else is sent. The server there gives a *ticket*, which
+is valid for some minutes at that server. A listener at another address can neither use the proof
+nor make one. See :mod:`trough.access.tokens`.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError
+from twisted.python.failure import Failure
 from twisted.web.client import FileBodyProducer
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
+from trough import errors
 from trough.access.gate import TICKET
-from trough.access.tokens import Credential
+from trough.access.tokens import Credential, new_nonce
 from trough.protocols.http.response_body import read_content
 from trough.protocols.http.server import CHALLENGE_PATH, PROOF, TICKET_PATH
 from trough.util.error_text import error_text
@@ -35,14 +38,17 @@ _USED = 0.8
 #: Servers whose tickets are kept.
 _KEPT = 1000
 
+#: Bytes of an answer with a challenge or a ticket, at most.
+_MOST = 1 << 16
+
 
 class ProvingAgent:
-    """Sends requests that prove a token to whom they are sent.
+    """Sends requests to servers that have proved themselves, and proves a token to them.
 
     A request is repeated once where its ticket is refused, since it was not carried out then.
 
     :param agent: sends them
-    :param credential: to prove; None: nothing is proved
+    :param credential: to prove; None: nothing is proved, and no proof is asked for
     """
 
     def __init__(self, agent: Any, credential: Credential | None, reactor: Any) -> None:
@@ -55,6 +61,7 @@ class ProvingAgent:
     async def request(self, method: bytes, url: bytes, headers: Headers, body: bytes) -> IResponse:
         """Send a request; the response's body is still to be read.
 
+        :raises ConnectError: nothing was sent, for the server proves nothing
         :raises Exception: as the agent does
         """
         response = await self._send(method, url, headers, body)
@@ -65,12 +72,19 @@ class ProvingAgent:
         return response
 
     async def _send(self, method: bytes, url: bytes, headers: Headers, body: bytes) -> IResponse:
-        headers = headers.copy()
+        headers, origin = headers.copy(), _origin(url)
         headers.removeHeader(b"authorization")
-        if self._credential is not None and (ticket := await self._ticket(_origin(url))):
+        if self._credential is not None and (ticket := await self._ticket(origin)):
             headers.addRawHeader(b"authorization", f"{TICKET} {ticket}".encode())
         producer = FileBodyProducer(BytesIO(body)) if body else None
-        response: IResponse = await self._agent.request(method, url, headers, producer)
+        try:
+            response: IResponse = await self._agent.request(method, url, headers, producer)
+        except CancelledError:
+            raise
+        except Exception:
+            # Another program may listen there next: it has to prove itself.
+            self._tickets.pop(origin, None)
+            raise
         return response
 
     async def _ticket(self, origin: str) -> str:
@@ -92,46 +106,63 @@ class ProvingAgent:
         return await waiting
 
     def _tell(self, result: Any, origin: str) -> None:
+        if isinstance(result, Failure) and result.check(TimeoutError):
+            # Nothing of a request was sent.
+            result = Failure(ConnectError(string=f"no ticket came within {PATIENCE:g} s"))
         for waiting in self._asking.pop(origin):
             if not waiting.called:
                 waiting.callback(result)
 
     async def _prove(self, origin: str) -> str:
+        assert self._credential is not None
         try:
-            return await self._get_ticket(origin)
+            return await self._get_ticket(origin, self._credential)
         except (ConnectError, CancelledError):
             raise
+        except errors.TroughError as error:
+            raise ConnectError(string=str(error)) from error
         except Exception as failure:  # of many kinds; what was to be sent was not sent
             raise ConnectError(string=f"it gave no ticket: {error_text(failure)}") from failure
 
-    async def _get_ticket(self, origin: str) -> str:
-        assert self._credential is not None
-        nonce = (await self._call(b"GET", origin, CHALLENGE_PATH, "")).get("nonce")
-        if not isinstance(nonce, str):
+    async def _get_ticket(self, origin: str, credential: Credential) -> str:
+        """Prove the token, and have the server prove that it knows it.
+
+        :raises trough.errors.Unavailable: one of them fails
+        """
+        status, answer = await self._call(b"GET", origin, CHALLENGE_PATH, "")
+        if status == 404:
+            credential.check_open(origin)
             return ""
-        proof = self._credential.proof(nonce, urlsplit(origin).netloc)
-        header = f"{PROOF} {self._credential.id} {nonce} {proof}"
-        answer = await self._call(b"POST", origin, TICKET_PATH, header)
+        nonce = answer.get("nonce")
+        if not isinstance(nonce, str):
+            raise errors.Unavailable(f"{origin} gave no challenge (status {status})")
+        address, own = urlsplit(origin).netloc, new_nonce()
+        proof = credential.proof(nonce, address)
+        header = f"{PROOF} {credential.id} {nonce} {proof} {own}"
+        status, answer = await self._call(b"POST", origin, TICKET_PATH, header)
         ticket, seconds = answer.get("ticket"), answer.get("seconds")
         if not isinstance(ticket, str) or not isinstance(seconds, int | float):
-            raise ConnectError(string=f"it refuses the token {self._credential.id} of this server")
+            raise errors.Unavailable(
+                f"{origin} refuses the token {credential.id} of this process (status {status})"
+            )
+        credential.check_server(answer.get("proof"), own, nonce, address)
         self._tickets[origin] = (self._reactor.seconds() + seconds * _USED, ticket)
         if len(self._tickets) > _KEPT:
             self._tickets.popitem(last=False)
         return ticket
 
-    async def _call(self, method: bytes, origin: str, path: bytes, header: str) -> dict[str, Any]:
-        """What a server answers, or an empty object for what is no such answer."""
+    async def _call(
+        self, method: bytes, origin: str, path: bytes, header: str
+    ) -> tuple[int, dict[str, Any]]:
+        """The status that a server answers, and its document: empty for what is none."""
         headers = Headers({"authorization": [header]} if header else {})
         response = await self._agent.request(method, origin.encode() + path, headers, None)
-        content = await read_content(response, origin)
-        if response.code != 200:
-            return {}
+        content = await read_content(response, origin, _MOST)
         try:
-            answer = json.loads(content)
-        except ValueError:
-            return {}
-        return answer if isinstance(answer, dict) else {}
+            answer = json.loads(content) if response.code == 200 else None
+        except (ValueError, RecursionError):
+            answer = None
+        return response.code, answer if isinstance(answer, dict) else {}
 
 
 def _origin(url: bytes) -> str:

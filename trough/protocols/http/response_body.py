@@ -17,12 +17,12 @@ from trough.util.error_text import error_text
 MAX_ANSWER = 64 << 20
 
 
-async def read_content(response: IResponse, url: str) -> bytes:
-    """The whole body, up to :data:`MAX_ANSWER`.
+async def read_content(response: IResponse, url: str, most: int = MAX_ANSWER) -> bytes:
+    """The whole body, up to `most` bytes.
 
     :raises trough.errors.OutcomeUnknown: it did not come whole
     """
-    body = _Body()
+    body = _Body(most)
     response.deliverBody(body)
     try:
         return await body.done
@@ -37,7 +37,8 @@ class _Body(Protocol):
 
     transport: Any
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._parts: list[bytes] = []
         self._length = 0
         self.done: Deferred[bytes] = Deferred(lambda _: self.transport.stopProducing())
@@ -45,8 +46,8 @@ class _Body(Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._parts.append(data)
         self._length += len(data)
-        if self._length > MAX_ANSWER and not self.done.called:
-            self.done.errback(errors.LimitExceeded(f"an answer of more than {MAX_ANSWER} bytes"))
+        if self._length > self._most and not self.done.called:
+            self.done.errback(errors.LimitExceeded(f"an answer of more than {self._most} bytes"))
             self.transport.stopProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

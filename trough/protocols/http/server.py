@@ -90,7 +90,8 @@ CHALLENGE_PATH, TICKET_PATH = b"/peer/challenge", b"/peer/ticket"
 #: Names the token and the address of the client whose request a server passes on.
 CLIENT_HEADER = b"x-trough-client"
 
-#: The scheme of ``Authorization`` in which a proof is sent: a token's id, challenge, and proof.
+#: The scheme of ``Authorization`` in which a proof is sent: a token's id, challenge, proof, and
+#: the client's own nonce, over which the server proves itself.
 PROOF = "Trough-Proof"
 
 #: Names the trace of a request, in the format of the W3C.
@@ -599,7 +600,7 @@ class Resource(resource.Resource):
                 )
             if request.method == b"OPTIONS" and _answer_preflight(request):
                 return server.NOT_DONE_YET
-            if self.gate.is_closed and request.path in (CHALLENGE_PATH, TICKET_PATH):
+            if request.path in (CHALLENGE_PATH, TICKET_PATH):
                 self._answer_peer(request)
             else:
                 self._authenticate(request)
@@ -658,19 +659,26 @@ class Resource(resource.Resource):
             self.fail(request, Failure(error))
 
     def _answer_peer(self, request: Request) -> None:
-        """Challenge another server, or give it a ticket for what it proved."""
+        """Challenge another server, or give it a ticket for what it proved.
+
+        :raises trough.errors.NotFound: this server asks for no token
+        """
+        if not self.gate.is_closed:
+            raise errors.NotFound("this server asks for no token")
         if request.path == CHALLENGE_PATH:
             write_json(request, 200, {"nonce": self.gate.challenge()})
             return
         header = request.getHeader(b"authorization") or b""
         words = header.decode("latin-1").split(" ")
-        if len(words) != 4 or words[0] != PROOF:
+        if len(words) not in (4, 5) or words[0] != PROOF:
             raise wrong_token()
-        grant = self.gate.grant_of_proof(words[1], words[2], words[3])
-        if grant is None:
+        proved = self.gate.grant_of_proof(*words[1:])
+        if proved is None:
             raise wrong_token()
+        grant, server_proof = proved
         ticket = self.gate.new_ticket(grant)
-        write_json(request, 200, {"ticket": ticket, "seconds": TICKET_SECONDS})
+        answer = {"ticket": ticket, "seconds": TICKET_SECONDS, "proof": server_proof}
+        write_json(request, 200, answer)
 
     def run(self, request: Request, work: Coroutine[Any, Any, Any]) -> None:
         """Await `work`, and write the response that it returns."""

@@ -182,12 +182,13 @@ def parse_word(request: Request, what: str) -> str:
     return word
 
 
-def parse_proof_arguments(request: Request) -> tuple[str, str, str]:
-    """``PROVE <token's id> <challenge> <proof>``: these three."""
+def parse_proof_arguments(request: Request) -> tuple[str, str, str, str]:
+    """``PROVE <token's id> <challenge> <proof> [nonce]``: these; no nonce is an empty one."""
     words = _Words(request)
-    proof = tuple(_text(words.next(what)) for what in ("the id", "the challenge", "the proof"))
+    proof = [_text(words.next(what)) for what in ("the id", "the challenge", "the proof")]
+    nonce = _text(words.next("the nonce")) if words.are_left() else ""
     words.end()
-    return proof[0], proof[1], proof[2]
+    return proof[0], proof[1], proof[2], nonce
 
 
 def parse_optional_word(request: Request) -> str:
@@ -267,9 +268,13 @@ class _Words:
             raise self._missing(what)
         return _text(self._text if self._literals is None else self._spliced(self._text))
 
+    def are_left(self) -> bool:
+        """Whether anything follows."""
+        return bool(self._text.strip(b" "))
+
     def end(self) -> None:
         """Make sure that there is nothing else."""
-        if self._text.strip(b" "):
+        if self.are_left():
             raise errors.BadRequest(f"{self._verb} has too many arguments", self._hint())
 
     def _spliced(self, text: bytes) -> bytes:

@@ -38,11 +38,13 @@ class BlockingConnection:
     """A connection to one server of the line protocol. For one thread.
 
     :param address: ``host:port`` or ``tls://host:port``
-    :param token: to prove where the server asks for it; it is never sent
+    :param token: to prove where the server asks for it; it is never sent, and no request before
+        the server has proved that it knows the token, too
     :param tls: the CAs to trust; None: the CAs of the system
     :ivar address: see above
     :ivar greeting: of the server
-    :raises trough.errors.Unavailable: no server answers there, or it is not Trough
+    :raises trough.errors.Unavailable: no server answers there, it is not Trough, or it does not
+        prove that it knows the token
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
 

@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.access.tokens import Credential
 from trough.protocols.line.framing import FINAL, ReplyParser
+from trough.protocols.line.handshake import ReplyLine, handshake
 from trough.protocols.line.messages import (
     Greeting,
     Matching,
@@ -37,7 +38,6 @@ from trough.protocols.line.messages import (
     format_word,
     format_write,
     parse_error,
-    parse_greeting,
 )
 from trough.protocols.line.pending_calls import (
     Answer,
@@ -58,12 +58,14 @@ _log = Logger()
 class LineConnection(Protocol):
     """A connection to a server of the line protocol.
 
-    :param credential: to prove where the server asks for it; no token is ever sent
+    :param credential: to prove where the server asks for it; no token is ever sent, and no
+        request before the server has proved that it knows the token, too
     :param address: of the server, ``host:port``, as it is published; a proof is for it alone
     :param silence: seconds without a byte, while something is asked, after which the
         server is pinged; as many more, and it is given up
-    :ivar greeting: fires when requests are taken, or fails: the server is no Trough, or
-        refuses the token. Requests may be made before; they wait.
+    :ivar greeting: fires when requests are taken, or fails: the server is no Trough,
+        refuses the token, or does not prove that it knows it. Requests may be made before;
+        they wait.
     :ivar closed: fires when the connection is gone
     """
 
@@ -79,11 +81,10 @@ class LineConnection(Protocol):
         self.greeting: Deferred[Greeting] = Deferred()
         self.closed: Deferred[None] = Deferred()
         self._clock = clock
-        self._credential = credential
-        self._address = address
+        self._handshake = handshake(credential, address)
         self._silence = silence
         self._parser = ReplyParser()
-        self._greeting: Greeting | None = None
+        self._greeted = False
         self._early: list[bytes] | None = []  # requests made before the server was ready
         self._pending: dict[bytes, PendingRequest] = {}
         self._last_tag = 0
@@ -211,6 +212,7 @@ class LineConnection(Protocol):
 
     def connectionMade(self) -> None:
         """Wait for the greeting."""
+        next(self._handshake)
         self._outbox = WriteBuffer(
             self.transport, FlushBatch(self._clock), sys.maxsize, _nothing, _nothing
         )
@@ -264,50 +266,34 @@ class LineConnection(Protocol):
 
     def _hear(self, tag: bytes, word: bytes, rest: bytes) -> None:
         """Take a line that answers no request of ours."""
-        if self._greeting is None:
-            self._greeted(parse_greeting((tag, word, rest)))
-        elif word == b"BYE":
+        if self._ended is not None:
+            return
+        if word == b"BYE" and self._greeted:
             self._give_up(errors.Unavailable(f"the server said goodbye: {parse_error(rest)}"))
+        elif self._early is not None:
+            self._shake_hands((tag, word, rest))
         elif word == b"ERR" and tag == b"*":
             _log.warn("refused by the server: {error}", error=parse_error(rest))
 
-    def _greeted(self, greeting: Greeting) -> None:
-        self._greeting = greeting
-        if greeting.auth == "none":
-            self._open()
-        elif self._credential is None:
-            error = errors.Unauthorized(f"{greeting.node} wants a token", "none is configured")
-            self.greeting.errback(error)
-            self._give_up(errors.Unavailable(str(error)))
-        else:
-            challenged = self._before_all("CHALLENGE")
-            challenged.addCallback(self._prove, self._credential)
-            challenged.addCallbacks(self._open, self._unauthorized)
-
-    def _before_all(self, verb: str, *arguments: str) -> Deferred[Answer]:
-        """Send a request that does not wait for authentication."""
-        tag = self._tag()
-        command = self._pending[tag] = Command(self, tag)
+    def _shake_hands(self, reply: ReplyLine) -> None:
+        self._greeted = True
         assert self._outbox is not None
-        words = [format_word(word.encode()) for word in arguments]
-        self._outbox.send(format_request(tag, verb.encode(), *words))
-        return command.done
+        try:
+            if request := self._handshake.send(reply):
+                self._outbox.send(request)
+        except StopIteration as done:
+            self._open(done.value)
+        except errors.FramingLost:
+            raise
+        except errors.TroughError as error:
+            self.greeting.errback(error)
+            self._give_up(errors.Unavailable(f"not authenticated: {error}"))
 
-    def _prove(self, challenge: Answer, credential: Credential) -> Deferred[Answer]:
-        nonce = str(challenge.fields.get("nonce", ""))
-        proof = credential.proof(nonce, self._address)
-        return self._before_all("PROVE", credential.id, nonce, proof)
-
-    def _open(self, _: Answer | None = None) -> None:
+    def _open(self, greeting: Greeting) -> None:
         early, self._early = self._early or [], None
         for request in early:
             self._send(request)
-        assert self._greeting is not None
-        self.greeting.callback(self._greeting)
-
-    def _unauthorized(self, failure: Failure) -> None:
-        self.greeting.errback(failure)
-        self._give_up(errors.Unavailable(f"not authenticated: {failure.getErrorMessage()}"))
+        self.greeting.callback(greeting)
 
     def _give_up(self, error: errors.Unavailable) -> None:
         self._end(error)
@@ -327,10 +313,10 @@ class LineConnection(Protocol):
             self.greeting.errback(error)
 
     def _check_silence(self) -> None:
-        waiting = self._pending or self._greeting is None
+        waiting = self._pending or self._early is not None
         if self._heard or self._paused or not waiting:
             self._pinged = False
-        elif self._greeting is None:
+        elif not self._greeted:
             self._give_up(
                 errors.Unavailable(
                     f"no greeting came within {self._silence:g} s", "does the port speak TLS?"

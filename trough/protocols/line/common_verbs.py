@@ -64,9 +64,9 @@ def common_verbs() -> dict[str, Verb]:
              "1 AUTH secret", True),
         Verb("CHALLENGE", "", "answers what PROVE has to be about", _challenge,
              "1 CHALLENGE", True),
-        Verb("PROVE", "<token's id> <challenge> <proof>",
-             "authenticates without sending the token", _prove,
-             "2 PROVE chosen <challenge> <proof>", True),
+        Verb("PROVE", "<token's id> <challenge> <proof> [nonce]",
+             "authenticates without sending the token; over the nonce, the server proves itself",
+             _prove, "2 PROVE chosen <challenge> <proof>", True),
         Verb("QUIT", "", "answers what is under way, then closes", _quit, "1 QUIT", True),
     )  # fmt: skip
 
@@ -106,17 +106,23 @@ def _challenge(request: Request, reply: Reply) -> None:
 
 def _prove(request: Request, reply: Reply) -> Awaitable[None] | None:
     gate = _session(reply).gate
-    grant = gate.grant_of_proof(*parse_proof_arguments(request)) if gate.is_closed else ANYBODY
-    return _admit_or_refuse(grant, reply)
+    arguments = parse_proof_arguments(request)
+    if not gate.is_closed:
+        return _admit_or_refuse(ANYBODY, reply)
+    proved = gate.grant_of_proof(*arguments)
+    if proved is None:
+        return _admit_or_refuse(None, reply)
+    grant, server_proof = proved
+    return _admit_or_refuse(grant, reply, **({"proof": server_proof} if server_proof else {}))
 
 
-def _admit_or_refuse(grant: Grant | None, reply: Reply) -> Awaitable[None] | None:
+def _admit_or_refuse(grant: Grant | None, reply: Reply, **fields: str) -> Awaitable[None] | None:
     session = _session(reply)
     # The last answer to a wrong one may still wait.
     if grant is not None and session.attempts < MAX_ATTEMPTS:
         session.gate.check_certificate(grant, session.shows_certificate)
         session.admit(grant)
-        reply.ok()
+        reply.ok(**fields)
         return None
     session.attempts += 1
     error = errors.Unauthorized(f"not the token; attempt {session.attempts} of {MAX_ATTEMPTS}")

@@ -1,14 +1,17 @@
-"""How a client begins a connection: greeting, challenge and proof, without any I/O.
+"""How a client begins a connection: greeting, challenge and proofs, without any I/O.
 
-The caller sends what :func:`handshake` yields, and passes it the next reply. It promises that the
-token itself is never sent, since the address may be that of a foreign listener.
+The caller sends what :func:`handshake` yields, and passes it the next reply. The address may be
+that of a foreign listener. So the token itself is never sent, and the caller sends no request
+before the handshake has ended well: the server has proved then that it knows the token, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 from trough import errors
+from trough.protocols.line.framing import FINAL
 from trough.protocols.line.messages import (
     Greeting,
     format_request,
@@ -18,39 +21,51 @@ from trough.protocols.line.messages import (
     parse_greeting,
 )
 
+if TYPE_CHECKING:
+    from trough.access.tokens import Credential
+
 #: Tag, word and rest of a line.
 ReplyLine = tuple[bytes, bytes, bytes]
 
+#: The tag of what is sent here; requests of clients have others.
 _TAG = b"0"
 
 
-def handshake(token: str | None, address: str) -> Generator[bytes, ReplyLine, Greeting]:
+def handshake(
+    token: str | Credential | None, address: str
+) -> Generator[bytes, ReplyLine, Greeting]:
     """Yield what has to be sent next, perhaps nothing; take the reply to it.
 
-    :param token: to prove where the server asks for it
+    :param token: to prove where the server asks for it; a text does not insist on a proof of
+        servers that ask for none
     :param address: of the server, as it publishes it
     :return: the greeting, once requests are taken
     :raises trough.errors.FramingLost: it is another protocol, or another version
     :raises trough.errors.Unauthorized: the token is missing or wrong
+    :raises trough.errors.Unavailable: the server does not prove that it knows the token
     """
     greeting = parse_greeting((yield b""))
     if greeting.auth == "none":
+        if token is not None and not isinstance(token, str):
+            token.check_open(address)
         return greeting
     if token is None:
         raise errors.Unauthorized(f"{greeting.node} wants a token", "none is configured")
-    from trough.access.tokens import Credential  # whose hashes take long to import
+    from trough.access.tokens import Credential, new_nonce  # whose hashes take long to import
 
-    credential = Credential.of(token)
-    challenge = _checked((yield format_request(_TAG, b"CHALLENGE")))
-    nonce = str(parse_fields(challenge.decode("utf-8", "replace")).get("nonce", ""))
-    words = (credential.id, nonce, credential.proof(nonce, address))
-    request = format_request(_TAG, b"PROVE", *(format_word(word.encode()) for word in words))
-    _checked((yield request))
+    credential = Credential.of(token) if isinstance(token, str) else token
+    nonce = str((yield from _answer(b"CHALLENGE")).get("nonce", ""))
+    own, proof = new_nonce(), credential.proof(nonce, address)
+    answer = yield from _answer(b"PROVE", credential.id, nonce, proof, own)
+    credential.check_server(answer.get("proof"), own, nonce, address)
     return greeting
 
 
-def _checked(reply: ReplyLine) -> bytes:
-    """The rest of an answer of one line."""
+def _answer(verb: bytes, *words: str) -> Generator[bytes, ReplyLine, dict[str, int | str]]:
+    """Send a request, and return the fields of its answer."""
+    reply = yield format_request(_TAG, verb, *(format_word(word.encode()) for word in words))
+    while reply[0] != _TAG or reply[1] not in FINAL:
+        reply = yield b""
     if reply[1] != b"OK":
         raise parse_error(reply[2])
-    return reply[2]
+    return parse_fields(reply[2].decode("utf-8", "replace"))
