@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: fuzz search explore run shell check test cover lint docs man bench checker clean
+.PHONY: fuzz search explore kills run shell check test cover lint docs man bench checker clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -48,6 +48,10 @@ search: .venv/tested
 # Random orders of events of a replicated segment, for ten minutes.
 explore: .venv/tested
 	PYTHONPATH=tests/support $(BIN)/python tests/support/replication_explorer.py 600
+
+# Processes that write and follow a log, killed at any moment, for ten minutes.
+kills: .venv/tested
+	PYTHONPATH=tests/support $(BIN)/python tests/support/killed_logs.py 600
 
 # Hostile bytes for parsers, frames, files and rows, for an hour: does anything break?
 fuzz: .venv/fuzzed

@@ -35,6 +35,15 @@ class LoggedSegment:
         self.ends: list[int] = []
         self.open(kept)
 
+    @classmethod
+    def again(cls, path: Path) -> LoggedSegment:
+        """A segment that has a log already, or gets one, as a new process opens it."""
+        made = cls.__new__(cls)
+        made.path, made.engine, made.ends = path, sqlite.Engine(), []
+        segment_files.begin_log(made.engine, str(path))
+        made.open()
+        return made
+
     def open(self, kept: int = 4) -> None:
         """Begin as a new process does."""
         self.handles = segment_files.writing_handles(self.engine, kept)

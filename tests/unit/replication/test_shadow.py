@@ -537,10 +537,7 @@ def test_the_old_holder_follows_the_new_one(following: Pair) -> None:
     again = Shadow(following.root / "old", reserve=0)
     again.adopt(old.path)
     assert not [path for path in following.root.iterdir() if path.name.startswith("1.sqlite")]
-    new = LoggedSegment.__new__(LoggedSegment)
-    new.path, new.engine, new.ends = target, sqlite.Engine(), []
-    segment_files.begin_log(new.engine, str(target))
-    new.open()
+    new = LoggedSegment.again(target)
     with closing(new), closing(again):
         assert again.end > place
         assert again.digest_at(place) == new.reader.digest_at(place)
