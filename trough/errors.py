@@ -199,6 +199,12 @@ class LogBroken(Unavailable):
     code = "log-broken"
 
 
+class UnderReplicated(Unavailable):
+    """Neither followers nor the metadata store answer, so no write can be acknowledged."""
+
+    code = "under-replicated"
+
+
 class Moved(Unavailable):
     """The segment is served elsewhere.
 

@@ -25,7 +25,9 @@ from trough import __version__
 from trough.access.gate import Gate
 from trough.access.services import build_gate
 from trough.cluster_client.client import Cluster
+from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.kept_answers import MOST
+from trough.cluster_client.replication_peers import ReplicationPeers
 from trough.example import Example
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import ExecutorPool
@@ -37,7 +39,7 @@ from trough.metadata import url as metadata_url
 from trough.metadata.open import open_metadata
 from trough.metadata.schemas import Schemas
 from trough.metrics.totals import RequestTotals
-from trough.model import Leader, Worker
+from trough.model import Leader, Lock, Worker
 from trough.protocols.address_limit import AddressLimit
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.browser_guard import BrowserGuard
@@ -48,6 +50,7 @@ from trough.protocols.http.proxy import Proxy
 from trough.protocols.http.query import ReadResource, WriteResource
 from trough.protocols.http.server import Site
 from trough.protocols.line.framing import FramingLimits as LineLimits
+from trough.protocols.line.replication_verbs import ReplicationVerbs
 from trough.protocols.line.replies import Verb
 from trough.protocols.line.server import (
     LineServerFactory,
@@ -77,8 +80,11 @@ from trough.worker.aside_files import AsideFiles
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController
 from trough.worker.data_directory import DataDirectory, check_apart
+from trough.worker.log_files import LogFiles
 from trough.worker.queries import QueryLimits, QueryService
+from trough.worker.replication import Replication, ReplicationSettings
 from trough.worker.segments import Segments
+from trough.worker.shared import Shared
 from trough.worker.timing import Timing
 
 if TYPE_CHECKING:
@@ -296,6 +302,22 @@ def _add_worker(common: _Common) -> LocalSyncController:
         reactor.seconds,
         _snapshots(settings),
     )
+    logs_threads = ThreadPoolService("trough-logs", 4, reactor)
+    peers = ConnectionPool(reactor, common.gate.credential, common.peer_tls)
+    StopHook(peers.close).setServiceParent(stack)
+
+    def replicate(shared: Shared, myself: Worker, taken: Callable[[Lock], None]) -> Replication:
+        return Replication(
+            shared,
+            myself,
+            _replication_settings(settings),
+            LogFiles(directory),
+            ReplicationPeers(peers).send,
+            logs_threads.run,
+            taken,
+            reactor,
+        )
+
     controller = LocalSyncController(
         _worker_row(settings, data.identity),
         common.metadata,
@@ -309,9 +331,12 @@ def _add_worker(common: _Common) -> LocalSyncController:
         settings.copy_ttl,
         _cold_segments(common, pool),
         reactor,
+        None if settings.run_as_cold_storage_node else replicate,
     )
+    if controller.replication is not None:
+        pool.when_committed = controller.replication.committed
     queries = QueryService(controller, pool, _query_limits(settings), reactor)
-    for child in (data, catalogue_thread, pool, controller):
+    for child in (data, catalogue_thread, logs_threads, pool, controller):
         child.setServiceParent(stack)
     _listen_as_worker(common, controller, queries)
     # Last, and so the first to stop: no client may be sent here once ports are closed.
@@ -341,6 +366,14 @@ def _executor_pool(common: _Common) -> ExecutorPool:
         bunch=common.bunch,
         tasks=common.tasks,
         confinement=_confinement(settings),
+    )
+
+
+def _replication_settings(settings: Settings) -> ReplicationSettings:
+    return ReplicationSettings(
+        settings.write_copies,
+        settings.replication_timeout,
+        settings.write_without_copies == "allow",
     )
 
 
@@ -391,6 +424,8 @@ def _listen_as_worker(
     totals = RequestTotals()
     StopHook(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.tasks).table()
+    if controller.replication is not None:
+        verbs |= ReplicationVerbs(controller.replication.followed.obey).table()
     _listen_line(common, "LINE_PORT", "worker", verbs, totals)
     aside = AsideFiles(controller)
     manager = ManagerResource(controller, common.schemas, gate, totals=totals, aside=aside)

@@ -10,6 +10,7 @@ from access_table import TABLE, TEXT
 from trough.access.rights import RIGHTS
 from trough.protocols.http.manager import ManagerResource
 from trough.protocols.line.common_verbs import common_verbs
+from trough.protocols.line.replication_verbs import ReplicationVerbs
 from trough.protocols.line.sync_verbs import SyncVerbs
 from trough.protocols.line.worker_verbs import WorkerVerbs
 from trough.settings import KEYS
@@ -26,7 +27,7 @@ def of_the_code() -> set[tuple[str, str]]:
         shapes = [shape for shape in manager.routes if shape[0] != "HEAD"]
         found |= {(port, f"{method} /{'/'.join(path)}") for method, *path in shapes}
     for port, verbs in (
-        ("LINE_PORT", WorkerVerbs(nothing, nothing).table()),
+        ("LINE_PORT", {**WorkerVerbs(nothing, nothing).table(), **ReplicationVerbs(some).table()}),
         ("SYNC_LINE_PORT", SyncVerbs(nothing, nothing, nothing).table()),
     ):
         found |= {(port, name) for name in (*verbs, *common_verbs())}

@@ -56,6 +56,9 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "FULL_LISTING_INTERVAL": (600, "600", 600.0),
     "WRITE_LOCK_IDLE": (0, "0", 0.0),
     "PROMOTE_AFTER": (60, "60", 60.0),
+    "WRITE_COPIES": (3, "3", 3),
+    "REPLICATION_TIMEOUT": (5, "5", 5.0),
+    "WRITE_WITHOUT_COPIES": ("Allow", "allow", "allow"),
     "HOLDER_WAIT": (60, "60", 60.0),
     "MESSAGE_SECONDS": (5, "5", 5.0),
     "SHUTDOWN_SECONDS": (3, "3", 3.0),
@@ -166,6 +169,7 @@ WRONG: dict[str, list[object]] = {
             "LISTING_INTERVAL",
             "FULL_LISTING_INTERVAL",
             "MESSAGE_SECONDS",
+            "REPLICATION_TIMEOUT",
             "MOVES_PER_SECOND",
             "QUERY_SECONDS",
             "MAX_QUERY_SECONDS",
@@ -194,6 +198,8 @@ WRONG: dict[str, list[object]] = {
             *("MAX_EXECUTORS", "MAX_WRITE_EXECUTORS"),
         )
     },
+    "WRITE_COPIES": [0, 9, "2", 1.0, True],
+    "WRITE_WITHOUT_COPIES": ["", "never", True, 1],
     **{key: [-1, 2**60, "9", 1.0, False] for key in ("KEPT_HANDLES", "MAX_ROWS")},
     **{
         key: [0, -1, 1.5, True, "", "lots", "5 XB", "5 G", "-5 GB", "5 GB!", 2**63, "9999 PB 1"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from waiting import until
 from trough.executors.pool.pool import ExecutorPool
 from trough.metadata import Metadata
 from trough.metadata.sqlite.store import SqliteMetadata
-from trough.model import Worker, canonical_path
+from trough.model import Lock, Worker, canonical_path
 from trough.storage.open import open_storage
 from trough.util.threads import ThreadPoolService
 from trough.worker.controller import LocalSyncController
+from trough.worker.replication import Replication
 from trough.worker.segments import Segments
+from trough.worker.shared import Shared
 from trough.worker.timing import Timing
 
 
@@ -32,7 +34,13 @@ class WorkerParts:
     """
 
     def __init__(
-        self, directory: Path, metadata: Metadata | None = None, name: str = "w1", **timing: float
+        self,
+        directory: Path,
+        metadata: Metadata | None = None,
+        name: str = "w1",
+        ttl: float = 600.0,
+        replicate: Callable[[Shared, Worker, Callable[[Lock], None]], Replication] | None = None,
+        **timing: float,
     ) -> None:
         self.directory = directory / name
         self.directory.mkdir(exist_ok=True)
@@ -52,8 +60,9 @@ class WorkerParts:
         )
         self.refused: list[Exception] = []
         url = "http://127.0.0.1:1/"
+        line = f"{name}:1" if replicate is not None else ""
         self.controller = LocalSyncController(
-            Worker(name, f"identity of {name}", "", url, url, url, 10**12, 10**12, ttl=600.0),
+            Worker(name, f"identity of {name}", line, url, url, url, 10**12, 10**12, ttl=ttl),
             self.metadata,
             self.storage,
             self.segments,
@@ -65,7 +74,10 @@ class WorkerParts:
             86400.0,
             None,
             reactor,
+            replicate,
         )
+        if self.controller.replication is not None:
+            self.pool.when_committed = self.controller.replication.committed
 
     async def start(self) -> WorkerParts:
         """Run, and wait until it serves."""

@@ -36,6 +36,7 @@ from trough.tls import TlsFiles
 # Not 0: what a process publishes is the port that its settings name.
 _PORT = Integer(1, 65535)
 _PROCESSES = Integer(1, 1024)
+_WRITE_COPIES = Integer(1, 8)
 
 
 def _key(kind: Kind, default: object, meaning: str, secret: bool = False) -> Any:
@@ -237,6 +238,21 @@ class Settings:
         Seconds(0),
         900,
         "Seconds after which a worker promotes writes that no client has promoted; 0: never.",
+    )
+    write_copies: int = _key(
+        _WRITE_COPIES,
+        1,
+        "Workers that have an acknowledged write on disk, the writer included.",
+    )
+    replication_timeout: float = _key(
+        Seconds(0.1),
+        2,
+        "Seconds without progress after which a write no longer waits for a worker's copy.",
+    )
+    write_without_copies: str = _key(
+        Choice({"refuse": "refuse", "allow": "allow"}),
+        "refuse",
+        "What becomes of writes while neither other copies nor the metadata store answer.",
     )
     holder_wait: float = _key(
         Seconds(0),

@@ -24,7 +24,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
-from trough.model import Worker, check_segment_id
+from trough.model import Lock, Worker, check_segment_id
 from trough.storage import Storage
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
@@ -40,6 +40,7 @@ from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
 from trough.worker.refusals import PROMOTIONS, Refusals
 from trough.worker.repair import Repair
+from trough.worker.replication import Replication
 from trough.worker.reverting import Reverting
 from trough.worker.segments import Segments
 from trough.worker.shared import Shared
@@ -65,6 +66,8 @@ class LocalSyncController(service.MultiService):
     :param executors: the status of the processes that run SQL
     :param copy_ttl: seconds, of the row of a copy
     :param cold: the cold segments, on a worker that answers for those and no others
+    :param replicate: makes what replicates writes; called with a function for locks that are
+        taken over; None: nothing does
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class LocalSyncController(service.MultiService):
         copy_ttl: float,
         cold: ColdSegments | None,
         clock: IReactorTime,
+        replicate: Callable[[Shared, Worker, Callable[[Lock], None]], Replication] | None = None,
     ) -> None:
         super().__init__()
         self.myself = myself
@@ -126,12 +130,21 @@ class LocalSyncController(service.MultiService):
             is_cold=is_cold,
             cold=cold,
         )
-        self.writer = WriteLockManager(shared, timing, myself.ttl, clock)
+        self.replication = (
+            replicate(shared, myself, lambda lock: self.writer.marks.taken(lock))
+            if replicate
+            else None
+        )
+        self.writer = WriteLockManager(shared, timing, myself.ttl, self.replication, clock)
         self.reconciler = Reconciler(shared, self.writer, clock)
         self.looks.begin(self.reconciler.look)
         self._repair = Repair(shared, self.writer, clock.seconds)
         self.provisioning = Provisioning(
-            shared, self.writer, myself.write_url, lambda: self.registered or not self.loaded
+            shared,
+            self.writer,
+            myself.write_url,
+            lambda: self.registered or not self.loaded,
+            self.replication,
         )
         self.provisioning.setServiceParent(self)
         self._reverting = Reverting(shared, self.writer, self.provisioning)
@@ -176,6 +189,9 @@ class LocalSyncController(service.MultiService):
             "registration", lambda: self.metadata.register_worker(self.myself)
         )
         self.registered = True
+        if self.replication is not None:
+            await self.replication.take_overs.open()
+            self.replication.setServiceParent(self)
         self.publisher.setServiceParent(self)
         self._publishing = Deferred.fromCoroutine(self._publish_all())
         self.looks.setServiceParent(self)
@@ -305,9 +321,13 @@ class LocalSyncController(service.MultiService):
 
     def _locks_changed(self, changes: LockChanges) -> None:
         touched = self.cluster.update(changes)
+        if self.replication is not None:
+            self.replication.take_overs.locks_changed(changes)
         for lock in changes.held:
             copy = self.segments.get(lock.segment)
-            if copy is not None and lock.epoch > copy.entry.epoch > 0:
+            if copy is None or self._is_raised(lock):
+                continue
+            if lock.epoch > copy.entry.epoch > 0:
                 # Epochs only grow: there is nothing to be asked about that.
                 self.segments.refuse_writes(lock.segment, copy.entry.epoch)
         if changes.full:
@@ -316,6 +336,10 @@ class LocalSyncController(service.MultiService):
         self.looks.look_at(s for s in touched if self.segments.get(s) is not None)
         if changes.full:
             self.confirmation.locks_complete()
+
+    def _is_raised(self, lock: Lock) -> bool:
+        """Whether this worker itself may have raised the epoch of a lock."""
+        return self.replication is not None and self.replication.is_own(lock)
 
     def _assignments_changed(self, changes: AssignmentChanges) -> None:
         self.reconciler.assignments_changed(changes)

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from trough.executors.pool.pool import Target
 from trough.worker.catalogue import Entry
+from trough.worker.replicated import ReplicatedSegment
 from trough.worker.write_tracking import WriteTracker
 
 #: Of what a copy holds: the number of its file, and how many writes it has had. Both grow, and no
@@ -30,9 +31,14 @@ class LocalCopy:
         store surely has it; 0: it has to be marked before the next write
     :ivar provisioned_by: the clients that provisioned a segment which this process created;
         None where that is not known: the segment was there before, or before a restart
+    :ivar replicated: sends its writes to followers; None: nobody does
+    :ivar paused: whether further writes wait for a moment, as for the note
     """
 
-    __slots__ = ("counted", "entry", "marked", "noting", "provisioned_by", "target", "writes")
+    __slots__ = (
+        *("counted", "entry", "marked", "noting", "paused", "provisioned_by"),
+        *("replicated", "target", "writes"),
+    )
 
     def __init__(self, entry: Entry, target: Target, now: float) -> None:
         self.entry = entry
@@ -42,6 +48,8 @@ class LocalCopy:
         self.marked = 0.0
         self.provisioned_by: set[str] | None = None
         self.counted = 0
+        self.replicated: ReplicatedSegment | None = None
+        self.paused = False
 
     @property
     def writable(self) -> bool:
@@ -56,7 +64,7 @@ class LocalCopy:
     @property
     def noted(self) -> bool:
         """Whether catalogue and metadata store record durably that it has unpromoted writes."""
-        return self.entry.unpromoted and bool(self.marked) and not self.noting
+        return self.entry.unpromoted and bool(self.marked) and not (self.noting or self.paused)
 
     @property
     def version(self) -> Version | None:

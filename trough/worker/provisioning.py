@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.model import CanonicalCopy, Lock, check_segment_id, segment_word
+from trough.worker.replication import Replication
 from trough.worker.shared import Shared
 from trough.worker.write_locks import WriteLockManager
 
@@ -31,6 +32,7 @@ class Provisioning(service.Service):
 
     :param write_url: where clients write
     :param may_begin: whether clients may be sent to this worker now
+    :param replication: of writes, or None
     """
 
     def __init__(
@@ -39,7 +41,9 @@ class Provisioning(service.Service):
         writer: WriteLockManager,
         write_url: str,
         may_begin: Callable[[], bool],
+        replication: Replication | None = None,
     ) -> None:
+        self._replication = replication
         self._shared = shared
         self._writer = writer
         self._write_url = write_url
@@ -86,6 +90,8 @@ class Provisioning(service.Service):
             await shared.segments.discard_unused(segment, client)
             assert copy is not None  # or there was nothing to discard
             shared.publisher.withdraw(segment)
+            if self._replication is not None:
+                self._replication.end(segment)
             await self._writer.release(Lock(segment, shared.node, copy.entry.epoch))
         _log.info("{segment}: removed, nothing was stored in it", segment=segment)
         return {}
@@ -155,7 +161,8 @@ class Provisioning(service.Service):
                 await self._fetch_newest(segment)
             if segments.get(segment) is None and isinstance(schema_sql, errors.TroughError):
                 raise schema_sql
-            lock = await shared.metadata.take_lock(segment, shared.node)
+            disk = self._replication.disk if self._replication is not None else ""
+            lock = await shared.metadata.take_lock(segment, shared.node, disk)
             self._check_mine(lock)
             await self._write_under(lock, schema_sql)
         except errors.NoSuchSegment as gone:
@@ -183,6 +190,8 @@ class Provisioning(service.Service):
             else:
                 await shared.segments.create(segment, schema_sql, lock.epoch)
             self._writer.marks.taken(lock)
+            if self._replication is not None:
+                await self._replication.begin(lock)
         except BaseException:
             await self._writer.release(lock)
             raise
@@ -196,6 +205,11 @@ class Provisioning(service.Service):
         left = await self._shared.metadata.lock_of(segment)
         if left is not None:
             self._check_mine(left)
+            if self._replication is not None and self._replication.is_kept(left):
+                raise errors.Unavailable(
+                    f"segment {segment} is being taken over from another disk of {left.node}",
+                    "provision it again in a moment",
+                )
             await self._writer.release(left)
 
     def _check_mine(self, lock: Lock) -> None:

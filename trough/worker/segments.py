@@ -317,6 +317,77 @@ class Segments(service.Service):
             await self._pool.make_writable(target)
             self._copies.put(LocalCopy(entry, target, self._now()))
 
+    async def begin_log(self, segment: str) -> Path:
+        """Have the writes of a segment that is written here be replicated; the path of its file.
+
+        :raises trough.errors.NoWriteLock: it is not written here
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is None or not copy.writable:
+                raise errors.NoWriteLock(f"segment {segment} is not written here any more")
+            await self._pool.begin_log(copy.target)
+            return Path(copy.target.path)
+
+    async def checkpoint_log(self, copy: LocalCopy, position: int) -> None:
+        """See :meth:`trough.executors.pool.pool.ExecutorPool.checkpoint_log`."""
+        await self._pool.checkpoint_log(copy.target, position)
+
+    async def raise_epoch(self, segment: str, epoch: int) -> None:
+        """Note that a segment is written under a later epoch of the same lock."""
+        copy = self._copies.get(segment)
+        if copy is not None and copy.writable and copy.entry.epoch < epoch:
+            copy.entry.epoch = epoch
+            await self._catalogue.put(copy.entry)
+
+    async def install_followed(
+        self,
+        segment: str,
+        epoch: int,
+        canonical: CanonicalCopy | None,
+        place: Callable[[Path], object],
+    ) -> None:
+        """Write a segment from what this worker has followed, under the lock `epoch`.
+
+        Writes to it wait until the caller ends their pause.
+
+        :param canonical: what the next promotion replaces; None: it was never promoted
+        :param place: puts the database at a path; blocks. Called again after a crash
+        :raises trough.errors.LockHeld: it is being written already
+        """
+        async with self._busy.hold(segment):
+            copy = self._copies.get(segment)
+            if copy is not None and copy.writable:
+                raise errors.LockHeld(f"segment {segment} is being written here already")
+            entry = Entry(segment, canonical_path(segment), epoch=epoch, unpromoted=True)
+            if canonical is not None:
+                entry.adopt(canonical)
+            entry.dirty_since = time.time()
+            if copy is not None:
+                self._copies.remove(segment)
+                await self._pool.forget(segment)
+            target = self._new_target(entry)
+            # The old file goes first, and then comes the entry: so a restart in between finds
+            # either nothing, or a new file that has an entry and is not swept.
+            await self._threads.run(local_files.remove, target.path)
+            await self._catalogue.put(entry)
+            await self._place(target, place)
+            await self._identify(entry)
+            installed = LocalCopy(entry, target, self._now())
+            installed.paused = True
+            self._copies.put(installed)
+
+    async def put_followed(self, copy: LocalCopy, place: Callable[[Path], object]) -> None:
+        """Do the last step of :meth:`install_followed` again, after a crash in it."""
+        async with self._busy.hold(copy.entry.segment):
+            await self._pool.forget(copy.entry.segment)
+            await self._place(copy.target, place)
+
+    async def _place(self, target: Target, place: Callable[[Path], object]) -> None:
+        await self._threads.run(local_files.make_way, Path(target.path))
+        await self._threads.run(place, Path(target.path))
+        await self._pool.make_writable(target)
+
     def refuse_writes(self, segment: str, epoch: int) -> None:
         """Take no more writes under the lock of `epoch`: the segment is to be retired."""
         copy = self._copies.get(segment)
@@ -421,7 +492,10 @@ class Segments(service.Service):
         target = self._new_target(entry)
         await self._pool.make_writable(target)
         replacing = LocalCopy(entry, target, self._now())
-        replacing.marked = copy.marked
+        if copy.replicated is None:
+            replacing.marked = copy.marked
+        else:
+            copy.replicated.close()  # what is written next begins another log
         await self._identify(entry)
         self._copies.put(replacing)
 

@@ -17,6 +17,7 @@ from trough.worker.look_scheduler import LookScheduler
 from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
 from trough.worker.refusals import Refusals
+from trough.worker.replication import Replication
 from trough.worker.segments import Segments
 from trough.worker.unpromoted import Unpromoted
 
@@ -50,6 +51,8 @@ class Reported(Protocol):
     @property
     def unpromoted(self) -> Unpromoted: ...
     @property
+    def replication(self) -> Replication | None: ...
+    @property
     def refusals(self) -> Refusals: ...
     @property
     def beaten(self) -> float | None: ...
@@ -71,6 +74,7 @@ def status_of(worker: Reported, clock: IReactorTime) -> dict[str, Any]:
         "load": worker.myself.load,
         **_written(worker),
         "unpromoted": worker.unpromoted.status(),
+        "replication": worker.replication.status() if worker.replication is not None else None,
         "aside": worker.segments.aside(),
         "disk": worker.refusals.status(),
         "transfers": worker.segments.transfers,

@@ -27,6 +27,7 @@ from trough.worker.catalogue import Entry
 from trough.worker.dirty_marks import DirtyMarks
 from trough.worker.local_copies import LocalCopy
 from trough.worker.refusals import WRITES
+from trough.worker.replication import Replication
 from trough.worker.shared import Shared
 from trough.worker.stall_guard import StallDetector
 from trough.worker.timing import Timing
@@ -42,10 +43,19 @@ class WriteLockManager(service.MultiService):
     """See the module's text.
 
     :param ttl: seconds without a heartbeat after which others take this worker for dead
+    :param replication: of writes, or None
     """
 
-    def __init__(self, shared: Shared, timing: Timing, ttl: float, clock: IReactorTime) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        timing: Timing,
+        ttl: float,
+        replication: Replication | None,
+        clock: IReactorTime,
+    ) -> None:
         super().__init__()
+        self._replication = replication
         self._shared = shared
         self._timing = timing
         self._clock = clock
@@ -90,7 +100,12 @@ class WriteLockManager(service.MultiService):
         return write
 
     async def _note_dirty(self, copy: LocalCopy) -> None:
-        await self._shared.segments.note_dirty(copy, self.marks.before_write)
+        await self._shared.segments.note_dirty(copy, self._before_write)
+
+    async def _before_write(self, copy: LocalCopy) -> None:
+        if self._replication is not None:
+            await self._replication.ready(copy)
+        await self.marks.before_write(copy)
 
     async def attentive(self) -> None:
         """Return once it is known which write locks this worker has.
@@ -125,6 +140,8 @@ class WriteLockManager(service.MultiService):
             copy = segments.get(segment)
             if turns.busy(segment) or (copy is not None and copy.writable):
                 continue
+            if self._replication is not None and self._replication.is_kept(lock):
+                continue
             # Held, so that no provisioning takes the lock that is being released for its own.
             async with turns.hold(segment):
                 with suppress(errors.Fenced):
@@ -144,8 +161,15 @@ class WriteLockManager(service.MultiService):
         try:
             await self._shared.metadata.check_lock(Lock(segment, self._shared.node, epoch))
         except errors.Fenced:
-            return False
+            return await self._is_raised(segment, epoch)
         return True
+
+    async def _is_raised(self, segment: str, epoch: int) -> bool:
+        """Whether this worker itself has raised the epoch of its lock."""
+        if self._replication is None:
+            return False
+        lock = await self._shared.metadata.lock_of(segment)
+        return lock is not None and lock.epoch > epoch and self._replication.is_own(lock)
 
     async def finish_giving_up(self, segment: str) -> None:
         """Return once a segment is not in the midst of being given up.
@@ -233,6 +257,11 @@ class WriteLockManager(service.MultiService):
 
     async def _retire(self, segment: str, epoch: int, why: str) -> str | None:
         lock = Lock(segment, self._shared.node, epoch)
+        copy = self._shared.segments.get(segment)
+        if self._replication is not None and copy is not None:
+            copy.writes.closed = True
+            await copy.writes.settled()
+            self._replication.end(segment)
         aside = await self._shared.segments.retire(segment)
         if self._shared.segments.get(segment) is None:
             self._shared.publisher.withdraw(segment)

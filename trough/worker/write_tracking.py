@@ -36,6 +36,11 @@ class WriteTracker:
         """Whether no write is under way."""
         return self.started == self._finished
 
+    @property
+    def under_way(self) -> int:
+        """How many writes are under way."""
+        return self.started - self._finished
+
     def begun(self, now: float) -> None:
         """Count a write in; each is counted out by one call of :meth:`ended`."""
         self.started += 1

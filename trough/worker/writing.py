@@ -2,10 +2,11 @@
 
 ::
 
-    ARRIVED ---> FENCED ---> NOTED ---> SUBMITTED ---> COMMITTED ---> ACKNOWLEDGED
-       |           |           |            |              |
-       +-----------+-----------+------------+--> REFUSED   |
-                                            +--------------+--> UNKNOWN
+    ARRIVED ---> FENCED ---> NOTED ---> SUBMITTED ---> COMMITTED -----------> ACKNOWLEDGED
+       |           |           |            |              | |                     |
+       |           |           |            |              | +--> REPLICATED ------+
+       +-----------+-----------+------------+--> REFUSED   |           |
+                                            +--------------+-----------+--> UNKNOWN
 
 ======================  ==============================================================
 ARRIVED                 the write is in memory
@@ -14,15 +15,17 @@ NOTED                   the catalogue, and the metadata store beside the lock, r
                         durably that the copy has unpromoted writes
 SUBMITTED               an executor process has the write
 COMMITTED               the transaction is on this worker's disk
+REPLICATED              so it is on the disks of all followers that the lock's row names
 ACKNOWLEDGED            the client is answered with success
 REFUSED                 the client is answered with an error, and nothing was stored
 UNKNOWN                 the client is answered with an error, and the write may be stored
 ======================  ==============================================================
 
 Two promises are kept here, and only here. *Acknowledged means durable*: ACKNOWLEDGED follows
-COMMITTED alone. *Nothing is acknowledged after the lock is lost*: a committed write is
-acknowledged only if, at that moment, the worker has not stalled since it last confirmed its
-locks, and the copy still takes writes. After a stall the worker asks the metadata store first.
+COMMITTED alone, and on a segment that is replicated REPLICATED alone. *Nothing is acknowledged
+after the lock is lost*: a committed write is acknowledged only if, at that moment, the worker has
+not stalled since it last confirmed its locks, and the copy still takes writes. After a stall the
+worker asks the metadata store first.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.executors.pool.pool import Job, Outcome, ReadLimits, Receiver, Target
 from trough.worker.local_copies import LocalCopy
+from trough.worker.replicated import ReplicatedSegment
 
 _log = Logger()
 
@@ -50,6 +54,7 @@ class WriteState(enum.IntEnum):
     NOTED = enum.auto()
     SUBMITTED = enum.auto()
     COMMITTED = enum.auto()
+    REPLICATED = enum.auto()
     ACKNOWLEDGED = enum.auto()
     REFUSED = enum.auto()
     UNKNOWN = enum.auto()
@@ -61,7 +66,10 @@ NEXT: dict[WriteState, frozenset[WriteState]] = {
     WriteState.FENCED: frozenset({WriteState.NOTED, WriteState.REFUSED}),
     WriteState.NOTED: frozenset({WriteState.SUBMITTED, WriteState.REFUSED}),
     WriteState.SUBMITTED: frozenset({WriteState.COMMITTED, WriteState.REFUSED, WriteState.UNKNOWN}),
-    WriteState.COMMITTED: frozenset({WriteState.ACKNOWLEDGED, WriteState.UNKNOWN}),
+    WriteState.COMMITTED: frozenset(
+        {WriteState.REPLICATED, WriteState.ACKNOWLEDGED, WriteState.UNKNOWN}
+    ),
+    WriteState.REPLICATED: frozenset({WriteState.ACKNOWLEDGED, WriteState.UNKNOWN}),
     WriteState.ACKNOWLEDGED: frozenset(),
     WriteState.REFUSED: frozenset(),
     WriteState.UNKNOWN: frozenset(),
@@ -134,6 +142,7 @@ class Write(Job):
         """Start the write. Where nothing has to be awaited, the executor has it on return.
 
         :raises trough.errors.NoWriteLock: this worker does not write the segment
+        :raises trough.errors.UnderReplicated: no write of it could be acknowledged now
         :raises trough.errors.BadRequest: a parameter that SQLite could not store
         """
         if self._steps.stalled() and self._steps.copy_of(self._request.segment) is not None:
@@ -193,6 +202,8 @@ class Write(Job):
                 f"this worker does not hold the write lock of segment {segment}",
                 "provision the segment and write to the URL that comes back",
             )
+        if copy.replicated is not None:
+            copy.replicated.check_writable()
         self._copy = copy
         self._enter(WriteState.FENCED)
         return copy
@@ -221,6 +232,10 @@ class Write(Job):
         assert copy is not None
         if not isinstance(outcome.error, _NOTHING_STORED):
             copy.writes.committed = True
+        if outcome.error is None and copy.replicated is not None:
+            self._enter(WriteState.COMMITTED)
+            Deferred.fromCoroutine(self._replicate(copy, copy.replicated, outcome))
+            return
         try:
             if outcome.error is None:
                 self._enter(WriteState.COMMITTED)
@@ -232,6 +247,26 @@ class Write(Job):
         finally:  # also if the receiver fails: a retirement waits for the end of all writes
             copy.writes.ended()
 
+    async def _replicate(
+        self, copy: LocalCopy, replicated: ReplicatedSegment, outcome: Outcome
+    ) -> None:
+        """Wait until the followers have the write on disk."""
+        try:
+            end = outcome.position
+            waiting = replicated.acknowledged(replicated.end if end is None else end)
+            if waiting is not None:
+                await waiting
+            self._enter(WriteState.REPLICATED)
+            self._judge(copy, outcome)
+        except errors.UnderReplicated as reason:
+            self._answer(WriteState.UNKNOWN, self._doubtful(str(reason)))
+        except Exception:
+            _log.failure("a write could not be replicated")
+            if self.state not in ENDED:
+                self._answer(WriteState.UNKNOWN, self._doubtful("see the worker's log"))
+        finally:
+            copy.writes.ended()
+
     def _judge(self, copy: LocalCopy, outcome: Outcome) -> None:
         """Acknowledge a committed write if the lock is in force at this moment."""
         if self._steps.stalled():
@@ -239,7 +274,7 @@ class Write(Job):
         elif copy.takes_writes:
             self._answer(WriteState.ACKNOWLEDGED, outcome)
         else:
-            self._answer(WriteState.UNKNOWN, self._doubtful())
+            self._answer(WriteState.UNKNOWN, self._lost())
 
     async def _judge_late(self, copy: LocalCopy, outcome: Outcome) -> None:
         """Judge a write during which this process stalled."""
@@ -254,9 +289,15 @@ class Write(Job):
         if now is not None and now.takes_writes and now.entry.epoch == copy.entry.epoch:
             self._answer(WriteState.ACKNOWLEDGED, outcome)
         else:
-            self._answer(WriteState.UNKNOWN, self._doubtful())
+            self._answer(WriteState.UNKNOWN, self._lost())
 
-    def _doubtful(self) -> Outcome:
+    def _doubtful(self, reason: str) -> Outcome:
+        error = errors.OutcomeUnknown(
+            f"segment {self._request.segment} was written, and may have it lost or kept: {reason}"
+        )
+        return Outcome(failed=1, error=error)
+
+    def _lost(self) -> Outcome:
         error = errors.OutcomeUnknown(
             f"segment {self._request.segment} was written while its write lock was lost, or may be",
             f"if it was, the write is in a file that {self._steps.node} keeps aside",

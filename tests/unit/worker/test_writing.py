@@ -231,4 +231,5 @@ def test_no_state_follows_an_end_and_success_follows_a_commit_alone():
     for state in ENDED:
         assert not NEXT[state]
     before = [state for state in WriteState if WriteState.ACKNOWLEDGED in NEXT[state]]
-    assert before == [WriteState.COMMITTED]
+    assert before == [WriteState.COMMITTED, WriteState.REPLICATED]
+    assert [s for s in WriteState if WriteState.REPLICATED in NEXT[s]] == [WriteState.COMMITTED]

@@ -89,8 +89,10 @@ def parse_query_arguments(request: Request) -> QueryArguments:
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
         segment, bind, text = match.groups()
         parameters = None if bind is None else decode_parameters(bind)
-        return QueryArguments((_segment(segment),), None, None, None, parameters, _text(text))
-    words = _Words(request)
+        return QueryArguments(
+            (segment_argument(segment),), None, None, None, parameters, _text(text)
+        )
+    words = Words(request)
     segments, pattern = _selection(words.next("the segments"))
     given = words.options(_QUERY_OPTIONS)
     seconds, rows, parameters = _settings(given)
@@ -101,8 +103,8 @@ def parse_query_arguments(request: Request) -> QueryArguments:
 
 def parse_write_arguments(request: Request) -> WriteArguments:
     """``WRITE <id> [seconds=N] [bind=JSON] SQL``."""
-    words = _Words(request)
-    segment = _segment(words.next("the segment"))
+    words = Words(request)
+    segment = segment_argument(words.next("the segment"))
     seconds, _, parameters = _settings(words.options(_WRITE_OPTIONS))
     return WriteArguments(segment, seconds, parameters, words.rest("the SQL"))
 
@@ -110,7 +112,7 @@ def parse_write_arguments(request: Request) -> WriteArguments:
 def parse_gather_arguments(request: Request) -> GatherArguments:
     """``GATHER <ids|~pattern> [partial=yes] [within=yes] [stale=refuse] [seconds=N] [bind=JSON]
     SQL``."""
-    words = _Words(request)
+    words = Words(request)
     segments, pattern = _selection(words.next("the segments"))
     given = words.options(_GATHER_OPTIONS)
     seconds, _, parameters = _settings(given)
@@ -138,7 +140,7 @@ def refuses_stale(word: str) -> bool:
 
 def parse_where_arguments(request: Request) -> Selection:
     """``WHERE <ids|~pattern>``."""
-    words = _Words(request)
+    words = Words(request)
     selection = _selection(words.next("the segments"))
     words.end()
     return selection
@@ -146,8 +148,8 @@ def parse_where_arguments(request: Request) -> Selection:
 
 def parse_provision_arguments(request: Request) -> tuple[str, str]:
     """``PROVISION <id> [schema=NAME]``: the segment and the schema's name."""
-    words = _Words(request)
-    segment = _segment(words.next("the segment"))
+    words = Words(request)
+    segment = segment_argument(words.next("the segment"))
     given = words.options(_PROVISION_OPTIONS)
     words.end()
     schema = given.get("schema")
@@ -156,8 +158,8 @@ def parse_provision_arguments(request: Request) -> tuple[str, str]:
 
 def parse_revert_arguments(request: Request) -> tuple[str, bool]:
     """``REVERT <id> [preview=yes]``: the segment, and whether nothing is to be changed."""
-    words = _Words(request)
-    segment = _segment(words.next("the segment"))
+    words = Words(request)
+    segment = segment_argument(words.next("the segment"))
     given = words.options(_REVERT_OPTIONS)
     words.end()
     return segment, _yes_or_no(given, "preview")
@@ -165,8 +167,8 @@ def parse_revert_arguments(request: Request) -> tuple[str, bool]:
 
 def parse_segment_argument(request: Request) -> str:
     """``PROMOTE <id>``, ``DELETE <id>``: the segment."""
-    words = _Words(request)
-    segment = _segment(words.next("the segment"))
+    words = Words(request)
+    segment = segment_argument(words.next("the segment"))
     words.end()
     return segment
 
@@ -176,7 +178,7 @@ def parse_word(request: Request, what: str) -> str:
 
     :param what: names it in the error where it is missing: ``the name``
     """
-    words = _Words(request)
+    words = Words(request)
     word = _text(words.next(what))
     words.end()
     return word
@@ -184,7 +186,7 @@ def parse_word(request: Request, what: str) -> str:
 
 def parse_proof_arguments(request: Request) -> tuple[str, str, str, str]:
     """``PROVE <token's id> <challenge> <proof> [nonce]``: these; no nonce is an empty one."""
-    words = _Words(request)
+    words = Words(request)
     proof = [_text(words.next(what)) for what in ("the id", "the challenge", "the proof")]
     nonce = _text(words.next("the nonce")) if words.are_left() else ""
     words.end()
@@ -198,13 +200,13 @@ def parse_optional_word(request: Request) -> str:
 
 def parse_put_schema_arguments(request: Request) -> tuple[str, str]:
     """``PUT-SCHEMA <name> <SQL>``: name and SQL, which may be empty as a literal."""
-    words = _Words(request)
+    words = Words(request)
     return _text(words.next("the name")), words.rest("the SQL")
 
 
 def parse_no_arguments(request: Request) -> None:
     """``STATUS``, ``SCHEMAS``, ``PING``, ``QUIT``: nothing may follow."""
-    _Words(request).end()
+    Words(request).end()
 
 
 _QUERY_OPTIONS = ("seconds", "rows", "keep", "bind")
@@ -220,7 +222,7 @@ _OPTION = re.compile(rb"([A-Za-z][A-Za-z\-]*+)=([^ ]*+)(?: ++|\Z)")
 _ONE_SEGMENT = re.compile(rb"([^ ,~\0]++) ++(?:bind=([^ \0]*+) ++)?(?![A-Za-z\-]++=)([^\0]++)")
 
 
-class _Words:
+class Words:
     """The arguments of a request, taken one after the other.
 
     A literal stands for its bytes and nothing in it separates.
@@ -272,6 +274,12 @@ class _Words:
         """Whether anything follows."""
         return bool(self._text.strip(b" "))
 
+    def raw(self, what: str) -> bytes:
+        """Everything else, as it is."""
+        if not self._text:
+            raise self._missing(what)
+        return self._spliced(self._text)
+
     def end(self) -> None:
         """Make sure that there is nothing else."""
         if self.are_left():
@@ -298,7 +306,11 @@ def _text(data: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _segment(word: bytes) -> str:
+def segment_argument(word: bytes) -> str:
+    """The id of one segment.
+
+    :raises trough.errors.BadSegmentId: it is none, or several
+    """
     # Remembered, for the same ones are asked over and over; what is no id is not.
     if b"," in word:
         raise errors.BadSegmentId(

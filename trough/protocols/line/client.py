@@ -148,11 +148,11 @@ class LineConnection(Protocol):
         """
         words = [format_word(word.encode()) for word in arguments]
         options = [format_word(named[name].encode(), f"{name}=".encode()) for name in named]
-        return self._command(verb, [*words[:1], *options, *words[1:]])
+        return self.request(verb, [*words[:1], *options, *words[1:]])
 
     def where(self, segments: Iterable[str] | Matching) -> Deferred[Answer]:
         """Ask a sync server who holds segments."""
-        return self._command("WHERE", [format_segments(segments)])
+        return self.request("WHERE", [format_segments(segments)])
 
     def raw(self, request: bytes, line: Callable[[bytes, bytes], object]) -> bytes:
         """Send ``VERB arguments``; `line` is called with word and rest of each reply.
@@ -334,7 +334,11 @@ class LineConnection(Protocol):
 
     # -- sending ---------------------------------------------------------------------------------
 
-    def _command(self, verb: str, arguments: list[bytes], changes: str = "") -> Deferred[Answer]:
+    def request(self, verb: str, arguments: list[bytes], changes: str = "") -> Deferred[Answer]:
+        """Ask anything else, with arguments in the form in which they are sent.
+
+        :param changes: what the request changes, for the error if the answer is lost
+        """
         tag = self._tag()
         command = Command(self, tag, changes)
         self._ask(tag, command, format_request(tag, verb.encode(), *arguments))

@@ -1,0 +1,138 @@
+"""Clients that write while holders die, and the judgement of what they were answered.
+
+Each row is written in one attempt, and its client, number and the worker that answered are kept.
+The judge knows nothing of replication: an acknowledged row has to be there exactly once, whoever
+holds the lock, and no two workers may have acknowledged writes in turn without an end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from processes import http
+
+#: Seconds that a client waits for an answer: a worker that is gone refuses at once.
+ANSWER = 60.0
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One row that a client tried to write.
+
+    :ivar worker: base of the URL that it was sent to
+    :ivar status: of HTTP; 0: there was no answer
+    """
+
+    segment: str
+    row: str
+    worker: str
+    begun: float
+    ended: float
+    status: int
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether it was answered with success."""
+        return self.status == 200
+
+
+class Writers:
+    """Clients, each a thread: they write row after row, and provision where they are refused.
+
+    :param sync: base URL of a sync server
+    """
+
+    def __init__(self, sync: str, segments: Iterable[str], clients: int) -> None:
+        self.attempts: list[Attempt] = []
+        self._sync = sync
+        self._segments = list(segments)
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._write, args=(number,)) for number in range(clients)
+        ]
+
+    def __enter__(self) -> Writers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def acknowledged(self, segment: str, since: float = 0.0) -> list[Attempt]:
+        """Attempts that succeeded and began after `since`."""
+        return [
+            each
+            for each in list(self.attempts)
+            if each.segment == segment and each.acknowledged and each.begun >= since
+        ]
+
+    def _write(self, client: int) -> None:
+        segment = self._segments[client % len(self._segments)]
+        url, number = "", 0
+        while not self._stopping.is_set():
+            if not url:
+                url = self._provision(segment)
+                continue
+            number += 1
+            row = f"{client}-{number}"
+            begun = time.monotonic()
+            sql = f"INSERT INTO t VALUES ('{row}')"
+            status, _ = http("POST", url, sql.encode(), seconds=ANSWER)
+            worker = url.partition("?")[0]
+            attempt = Attempt(segment, row, worker, begun, time.monotonic(), status)
+            self.attempts.append(attempt)
+            if status != 200:
+                url = ""
+
+    def _provision(self, segment: str) -> str:
+        body = json.dumps({"segment": segment}).encode()
+        status, answer = http("POST", f"{self._sync}provision", body, seconds=ANSWER)
+        if status == 200:
+            return json.loads(answer)["write_url"]
+        self._stopping.wait(0.1)
+        return ""
+
+
+def judge(attempts: list[Attempt], segment: str, rows: list[str]) -> None:
+    """Compare what was acknowledged with what is there.
+
+    :param rows: in the segment, at the end
+    """
+    counts = Counter(rows)
+    twice = [row for row, count in counts.items() if count > 1]
+    assert not twice, f"{segment}: rows are there more than once: {twice[:5]}"
+    mine = [each for each in attempts if each.segment == segment]
+    missing = [each for each in mine if each.acknowledged and each.row not in counts]
+    assert not missing, f"{segment}: {len(missing)} acknowledged rows are missing: {missing[:3]}"
+    strange = set(counts) - {each.row for each in mine}
+    assert not strange, f"{segment}: rows that nobody wrote: {sorted(strange)[:5]}"
+    _judge_holders(mine, segment)
+
+
+def _judge_holders(attempts: list[Attempt], segment: str) -> None:
+    """No worker acknowledges what was begun after another one had acknowledged, and goes back."""
+    order: list[str] = []
+    last_begun: dict[str, float] = {}
+    for each in sorted(attempts, key=lambda attempt: attempt.ended):
+        if not each.acknowledged:
+            continue
+        if each.worker not in order:
+            order.append(each.worker)
+        last_begun[each.worker] = max(last_begun.get(each.worker, 0.0), each.begun)
+    for worker, successor in itertools.pairwise(order):
+        first = min(
+            each.ended for each in attempts if each.acknowledged and each.worker == successor
+        )
+        assert last_begun[worker] <= first, (
+            f"{segment}: {worker} acknowledged a write that began after {successor} had "
+            "acknowledged one"
+        )

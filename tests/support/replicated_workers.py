@@ -1,0 +1,112 @@
+"""Workers that replicate their writes to each other, in the process of the test.
+
+Stores, executors, logs and disks are real; orders pass by a function call in place of a connection.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from executor_pools import LIMITS, Collected
+from twisted.internet import reactor
+from waiting import until
+from worker_parts import WorkerParts
+
+from trough import errors
+from trough.executors.pool.pool import Framing
+from trough.metadata.sqlite.store import SqliteMetadata
+from trough.model import Lock, Worker
+from trough.replication.orders import Order, Reply
+from trough.util.threads import ThreadPoolService
+from trough.worker.log_files import LogFiles
+from trough.worker.replication import Replication, ReplicationSettings
+from trough.worker.shared import Shared
+
+
+class ReplicatedWorkers:
+    """Some workers with one registry.
+
+    :ivar cut: pairs of sender and receiver between which nothing passes
+    """
+
+    def __init__(self, directory: Path, copies: int = 2, timeout: float = 2.0) -> None:
+        self._directory = directory
+        self._settings = ReplicationSettings(copies, timeout)
+        self._running: dict[str, WorkerParts] = {}
+        self._threads = ThreadPoolService("logs", 4, reactor)
+        self._threads.startService()
+        self.cut: set[tuple[str, str]] = set()
+
+    def __getitem__(self, name: str) -> WorkerParts:
+        return self._running[name]
+
+    async def start(self, name: str) -> WorkerParts:
+        """Start a worker, or start it again."""
+
+        def replicate(shared: Shared, myself: Worker, taken: Callable[[Lock], None]) -> Replication:
+            return Replication(
+                shared,
+                myself,
+                self._settings,
+                LogFiles(self._directory / name),
+                lambda line, order: self._send(name, line, order),
+                self._threads.run,
+                taken,
+                reactor,
+            )
+
+        metadata = SqliteMetadata(self._directory / "registry.db", reactor)
+        worker = WorkerParts(self._directory, metadata, name, replicate=replicate, ttl=1.0)
+        self._running[name] = worker
+        await worker.start()
+        for each in self._running.values():
+            await until(lambda w=each: name in w.controller.cluster.workers, f"{name} is seen")
+        return worker
+
+    async def kill(self, name: str) -> None:
+        """End a worker, which signs off from nothing."""
+        await self._running.pop(name).stop()
+
+    async def stop(self) -> None:
+        """End all workers."""
+        for name in list(self._running):
+            await self.kill(name)
+        await self._threads.stopService()
+
+    async def until_written_on(self, name: str, segment: str) -> None:
+        """Wait until a worker writes a segment."""
+
+        def writes() -> bool:
+            copy = self[name].segments.get(segment)
+            return copy is not None and copy.takes_writes and not copy.paused
+
+        await until(writes, f"{name} writes {segment}")
+
+    async def rows(self, name: str, segment: str) -> list[Any]:
+        """The numbers in table ``t``."""
+        worker = self[name]
+        copy = worker.segments.get(segment)
+        assert copy is not None
+        collected = Collected()
+        worker.pool.read(
+            [copy.target],
+            "SELECT n FROM t ORDER BY n",
+            None,
+            LIMITS,
+            Framing.OBJECTS,
+            "t",
+            collected,
+        )
+        outcome = await collected.outcome
+        assert outcome.error is None, outcome.error
+        return [row["n"] for row in json.loads(collected.text)]
+
+    async def _send(self, sender: str, line: str, order: Order) -> Reply:
+        name = line.partition(":")[0]
+        worker = self._running.get(name)
+        if worker is None or (sender, name) in self.cut:
+            raise errors.Unavailable(f"{name} cannot be reached")
+        return await worker.controller.replication.followed.obey(order)

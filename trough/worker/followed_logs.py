@@ -1,0 +1,90 @@
+"""The logs of segments that other workers write, as far as this worker follows.
+
+Orders for one segment are carried out one after the other, each in a thread. What is replied is
+on disk. Take over keeps orders away for as long as it lasts.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from trough import errors
+from trough.replication.log import FollowerLog
+from trough.replication.orders import Order, Reply, obey
+from trough.util.keyed_lock import KeyedLock
+
+#: Logs that are kept open; each has some descriptors.
+OPEN = 256
+
+
+class FollowedLogs:
+    """See the module's text.
+
+    :param disk: identity of this worker's data directory
+    :param open_log: opens the log of a segment, or begins an empty one; blocks
+    :param run: runs a function that blocks
+    """
+
+    def __init__(
+        self,
+        disk: str,
+        open_log: Callable[[str], FollowerLog],
+        run: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._disk = disk
+        self._open_log = open_log
+        self._run = run
+        self._open: OrderedDict[str, FollowerLog] = OrderedDict()
+        self._busy = KeyedLock()
+
+    async def obey(self, order: Order) -> Reply:
+        """Carry out an order of a holder; see :func:`trough.replication.orders.obey`.
+
+        :raises trough.errors.Conflict: it is for another disk than this worker's
+        """
+        if order.disk != self._disk:
+            raise errors.Conflict(
+                f"an order for segment {order.segment} is for the disk {order.disk}, and this "
+                f"worker has {self._disk}",
+                "this worker lost its disk, or another one has its name",
+            )
+        async with self.log_of(order.segment) as log:
+            return await self._run(obey, log, order)
+
+    @asynccontextmanager
+    async def log_of(self, segment: str) -> AsyncIterator[FollowerLog]:
+        """The log of a segment, for the caller alone."""
+        async with self._busy.hold(segment):
+            log = self._open.get(segment)
+            if log is None:
+                log = self._open[segment] = await self._run(self._open_log, segment)
+            self._open.move_to_end(segment)
+            yield log
+        await self._close_some()
+
+    async def remove(self, segment: str) -> None:
+        """Remove the log of a segment, and all its files. Idempotent."""
+        async with self.log_of(segment) as log:
+            await self._run(log.remove)
+            self._open.pop(segment, None)
+
+    async def close(self) -> None:
+        """Close all logs."""
+        for segment in list(self._open):
+            await self._close(segment)
+
+    async def _close_some(self) -> None:
+        for segment in list(self._open):
+            if len(self._open) <= OPEN:
+                return
+            if not self._busy.busy(segment):
+                await self._close(segment)
+
+    async def _close(self, segment: str) -> None:
+        async with self._busy.hold(segment):
+            log = self._open.pop(segment, None)
+            if log is not None:
+                await self._run(log.close)

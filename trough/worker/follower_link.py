@@ -1,0 +1,203 @@
+"""Sends one segment's log to one follower, in order, with some parts on their way at once.
+
+A link belongs to a holder (:class:`trough.worker.replicated.ReplicatedSegment`), which says what to
+send. A newer order takes the place of an older one that is not sent yet. What a link cannot send it
+reports, and then it sends nothing until the holder asks it to join again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from trough import errors
+from trough.model import Member
+from trough.replication.log import BasePart, HolderLog
+from trough.replication.messages import Behind, Confirmed, Rejected
+from trough.replication.orders import Kind, More, Order, Reply
+
+_log = Logger()
+
+#: Parts that are on their way to a follower at once: 8 MiB at most.
+WINDOW = 8
+
+
+class LinkOwner(Protocol):
+    """What a link reports to."""
+
+    segment: str
+
+    def replied(self, member: Member, reply: Confirmed | Behind | Rejected, matches: bool) -> None:
+        """The follower has replied."""
+
+    def moved(self, member: Member) -> None:
+        """It makes progress."""
+
+    def needs_base(self, member: Member) -> None:
+        """The log does not reach back far enough."""
+
+    def unreachable(self, member: Member) -> None:
+        """What was sent may be lost."""
+
+    def refused(self, member: Member, reason: errors.TroughError) -> None:
+        """It cannot follow."""
+
+
+class FollowerLink:
+    """See the module's text.
+
+    :param run: runs a function that blocks
+    :param send: sends an order to the member
+    """
+
+    def __init__(
+        self,
+        owner: LinkOwner,
+        member: Member,
+        log: HolderLog,
+        run: Callable[..., Awaitable[Any]],
+        send: Callable[[Member, Order], Awaitable[Reply]],
+    ) -> None:
+        self._owner = owner
+        self._member = member
+        self._log = log
+        self._run = run
+        self._send = send
+        #: Grows whenever what is under way is not wanted any more.
+        self._turn = 0
+        self._epoch = 0
+        #: The log that is to be sent: from, to.
+        self._next = 0
+        self._upto = 0
+        self._flying = 0
+        self._sending = False
+        self._landed: Deferred[None] | None = None
+
+    def close(self) -> None:
+        """Send and report nothing any more. Idempotent."""
+        self._restart()
+
+    def join(self, epoch: int, end: int) -> None:
+        """Ask the follower to join, and forget all else."""
+        self._start(epoch, self._join, end)
+
+    def append(self, epoch: int, start: int, end: int) -> None:
+        """Send the log from `start` to `end`."""
+        self._epoch = epoch
+        if start != self._upto:
+            self._next = start
+        self._upto = end
+        if not self._sending:
+            self._sending = True
+            self._follow(self._append(self._turn))
+
+    def base(self, epoch: int, end: int) -> None:
+        """Send all of the log up to `end`, in place of what the follower has."""
+        self._start(epoch, self._base, end)
+
+    # -- sending -------------------------------------------------------------------------
+
+    def _restart(self) -> int:
+        self._turn += 1
+        self._next = self._upto = -1
+        self._flying, self._sending = 0, False
+        landed, self._landed = self._landed, None
+        if landed is not None:
+            landed.callback(None)
+        return self._turn
+
+    def _start(self, epoch: int, work: Callable[[int, int], Any], end: int) -> None:
+        self._epoch = epoch
+        self._follow(work(self._restart(), end))
+
+    def _follow(self, work: Any) -> None:
+        turn = self._turn
+        Deferred.fromCoroutine(work).addErrback(self._failed, turn)
+
+    def _failed(self, failure: Failure, turn: int) -> None:
+        if turn != self._turn:
+            return
+        self._restart()
+        error = failure.value
+        if isinstance(error, errors.LogGone):
+            self._owner.needs_base(self._member)
+        elif isinstance(error, errors.Unavailable) and not isinstance(error, errors.LogBroken):
+            self._owner.unreachable(self._member)
+        elif isinstance(error, errors.TroughError):
+            self._owner.refused(self._member, error)
+        else:
+            _log.failure("a log could not be sent to {node}", failure, node=self._member.node)
+            self._owner.refused(self._member, errors.Unavailable(str(error)))
+
+    async def _join(self, turn: int, end: int) -> None:
+        digest = await self._run(self._log.digest_at, end)
+        if turn != self._turn:
+            return
+        order = self._order(Kind.JOIN, end=end, digest=digest or b"")
+        await self._answered(turn, await self._send(self._member, order))
+
+    async def _append(self, turn: int) -> None:
+        while turn == self._turn and self._next < self._upto:
+            part = await self._run(self._log.read, self._next, self._upto)
+            if turn != self._turn:
+                return
+            if part.start == self._next:  # or else the holder asks for another place by now
+                self._next = part.end
+                await self._fly(turn, self._order(Kind.APPEND, part=part.encode()))
+        if turn == self._turn:
+            self._sending = False
+
+    async def _fly(self, turn: int, order: Order) -> None:
+        """Send a part, and return as soon as another one may be sent."""
+        self._flying += 1
+        self._follow(self._land(turn, order))
+        if self._flying >= WINDOW and turn == self._turn:
+            self._landed = Deferred()
+            await self._landed
+
+    async def _land(self, turn: int, order: Order) -> None:
+        reply = await self._send(self._member, order)
+        if turn != self._turn:
+            return
+        self._flying -= 1
+        landed, self._landed = self._landed, None
+        await self._answered(turn, reply)
+        if landed is not None:
+            landed.callback(None)
+
+    async def _base(self, turn: int, end: int) -> None:
+        pieces: Iterator[BasePart] = await self._run(self._log.base, end)
+        try:
+            while (piece := await self._run(next, pieces, None)) is not None:
+                if turn != self._turn:
+                    return
+                order = self._order(Kind.BASE, part=piece.encode())
+                reply = await self._send(self._member, order)
+                if turn != self._turn:
+                    return
+                if not isinstance(reply, More):
+                    await self._answered(turn, reply)
+                    return
+                self._owner.moved(self._member)
+        finally:
+            closing = getattr(pieces, "close", None)
+            if closing is not None:
+                await self._run(closing)
+
+    def _order(self, kind: Kind, end: int = 0, digest: bytes = b"", part: bytes = b"") -> Order:
+        member = self._member
+        return Order(kind, self._owner.segment, member.disk, self._epoch, end, digest, part)
+
+    async def _answered(self, turn: int, reply: Reply) -> None:
+        if isinstance(reply, More):
+            raise errors.ProtocolError(f"{self._member.node} replied as if to a piece of a base")
+        matches = False
+        if isinstance(reply, Behind):
+            digest = await self._run(self._log.digest_at, reply.end)
+            matches = digest is not None and digest == reply.digest
+        if turn == self._turn:
+            self._owner.replied(self._member, reply, matches)

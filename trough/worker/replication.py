@@ -1,0 +1,338 @@
+"""Replicated writes on one worker: what it holds, whom it follows, and when it takes over.
+
+As a *holder* it keeps a :class:`trough.worker.replicated.ReplicatedSegment` for each segment that
+it writes, and looks for followers while there are too few. As a *follower* it stores the logs of
+others. Once the row of a holder has expired, by the store's clock, it takes that holder's lock.
+
+With one copy, and where no row names a follower, nothing here does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from trough import errors
+from trough.model import Lock, Member, Worker
+from trough.replication.choice import choose, member_of
+from trough.replication.log import HolderLog
+from trough.replication.orders import Order, Reply
+from trough.util.keyed_lock import KeyedLock
+from trough.util.periodic import Periodic
+from trough.worker.followed_logs import FollowedLogs
+from trough.worker.local_copies import LocalCopy
+from trough.worker.log_files import LogFiles
+from trough.worker.replicated import HolderServices, ReplicatedSegment, row_of
+from trough.worker.shared import Shared
+from trough.worker.take_overs import TakeOvers, is_alive
+
+_log = Logger()
+
+#: Seconds between two looks for followers that make no progress.
+LOOK = 0.25
+
+#: Seconds before a worker that could not follow a segment is asked again.
+REFUSED = 5.0
+
+#: Bytes of a log after which it is brought into the database.
+CHECKPOINT = 16 << 20
+
+#: How often, and in what seconds, to look whether the writes of a segment have ended.
+TRIES, PAUSE = 100, 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicationSettings:
+    """How writes are replicated.
+
+    :ivar copies: disks that have an acknowledged write, in all
+    :ivar timeout: seconds without progress after which a follower leaves
+    :ivar without_copies: whether writes are acknowledged while neither followers nor store answer
+    """
+
+    copies: int = 1
+    timeout: float = 2.0
+    without_copies: bool = False
+
+
+class Replication(service.MultiService):
+    """See the module's text.
+
+    :param send: sends an order to the line port at an address
+    :param run: runs a function that blocks
+    :param taken: called with each lock that was taken over
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        myself: Worker,
+        settings: ReplicationSettings,
+        logs: LogFiles,
+        send: Callable[[str, Order], Awaitable[Reply]],
+        run: Callable[..., Awaitable[Any]],
+        taken: Callable[[Lock], None],
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self._shared = shared
+        self._myself = myself
+        self._me = member_of(myself)
+        self._logs = logs
+        self._send_to = send
+        self._run = run
+        self._clock = clock
+        self.followed = FollowedLogs(self._me.disk, logs.follower, run)
+        self._services = HolderServices(
+            run=run,
+            send=self._send,
+            change=shared.metadata.change_lock,
+            read=shared.metadata.lock_of,
+            timeout=settings.timeout,
+            without_copies=settings.without_copies,
+            refused=self._refuse,
+            clock=clock,
+        )
+        self._held: dict[str, ReplicatedSegment] = {}
+        #: Who has a segment's turn begins to replicate it, or keeps writes away for a moment.
+        self._turns = KeyedLock()
+        #: Segments whose logs are being brought into their databases.
+        self._checkpoints: set[str] = set()
+        #: When a worker could not follow.
+        self._refused: dict[str, float] = {}
+        Periodic("replication", LOOK, self._look, clock).setServiceParent(self)
+        self.take_overs = TakeOvers(
+            shared, self._me, logs, self.followed, self._turns, run, self.begin, taken, clock
+        )
+        self.take_overs.setServiceParent(self)
+
+    async def stopService(self) -> None:
+        """Send nothing any more, and close the logs."""
+        await super().stopService()
+        for replicated in list(self._held.values()):
+            replicated.close()
+        self._held.clear()
+        await self.followed.close()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether segments that are written from now on are replicated."""
+        return self.settings.copies > 1
+
+    @property
+    def disk(self) -> str:
+        """What a lock that this worker takes names; empty: it does not replicate."""
+        return self._me.disk if self.is_on else ""
+
+    def is_own(self, lock: Lock) -> bool:
+        """Whether a lock is this worker's, with this very disk."""
+        return bool(lock.disk) and lock.holder == self._me
+
+    def is_kept(self, lock: Lock) -> bool:
+        """Whether a lock of this worker's name may not be given back although nothing is written
+        under it here: followers have its writes, or another disk had them."""
+        return bool(lock.followers) or lock.disk not in ("", self._me.disk)
+
+    def committed(self, segment: str, generation: int, end: int) -> None:
+        """An executor has committed a transaction; the segment's log ends there.
+
+        :param generation: of the segment's file
+        """
+        copy = self._shared.segments.get(segment)
+        if copy is not None and copy.replicated and copy.target.generation == generation:
+            copy.replicated.committed(end)
+
+    # -- holding -------------------------------------------------------------------------
+
+    async def begin(self, lock: Lock) -> None:
+        """Replicate a segment that this worker has begun to write under `lock`.
+
+        It waits for the first followers, but no longer than they may take.
+        """
+        if not (self.is_on or lock.disk):
+            return
+        segment = lock.segment
+        log = await self._holder_log(segment)
+        end: int = await self._run(log.end)
+        copy = self._shared.segments.get(segment)
+        if copy is None or not copy.writable:
+            raise errors.NoWriteLock(f"segment {segment} is not written here any more")
+        replicated = ReplicatedSegment(
+            self._services,
+            lock,
+            log,
+            end,
+            lambda reason: self._lost(segment, reason),
+            self._epoch_raised,
+        )
+        self._held[segment] = copy.replicated = replicated
+        await self._find_followers(replicated)
+        followed = replicated.followed(min(self.settings.copies - 1, len(replicated.followers)))
+        with suppress(TimeoutError, errors.UnderReplicated):
+            await followed.addTimeout(self.settings.timeout, self._clock)
+        if len(replicated.lock.followers) < self.settings.copies - 1:
+            _log.warn(
+                "{segment}: its writes have {found} copies, and WRITE_COPIES is {wanted}",
+                segment=segment,
+                found=len(replicated.lock.followers) + 1,
+                wanted=self.settings.copies,
+            )
+
+    async def _holder_log(self, segment: str) -> HolderLog:
+        copy = self._shared.segments.get(segment)
+        path = Path(copy.target.path) if copy is not None else Path()
+        try:
+            return await self._run(self._logs.holder, path)
+        except errors.LogBroken:
+            path = await self._shared.segments.begin_log(segment)
+            return await self._run(self._logs.holder, path)
+
+    async def ready(self, copy: LocalCopy) -> None:
+        """Return once the writes of a copy can be replicated: after a restart of this worker, or
+        the first time.
+
+        :raises trough.errors.NoWriteLock: another worker has the lock
+        :raises trough.errors.Unavailable: the store does not answer
+        """
+        segment = copy.entry.segment
+        async with self._turns.hold(segment):
+            if copy.replicated is not None:
+                return
+            if not self.is_on:
+                known = self._shared.cluster.locks.get(segment)
+                if known is not None and not known.disk:
+                    return  # as without replication, which asks the store for less
+            if not self.take_overs.are_finished:
+                raise errors.Unavailable(f"{self._me.node} is being started", "write again")
+            lock = await self._shared.metadata.lock_of(segment)
+            if lock is None or lock.node != self._me.node:
+                return  # who marks the lock as dirty finds out
+            if not (self.is_on or lock.disk):
+                return
+            # Messages of an earlier run may still be on their way: they are for another epoch.
+            wanted = replace(
+                lock, disk=self._me.disk, epoch=lock.epoch + 1, revision=lock.revision + 1
+            )
+            found = None
+            if lock.disk in ("", self._me.disk):
+                found = await self._shared.metadata.change_lock(lock, wanted)
+            if found is None or row_of(found) != row_of(wanted):
+                raise errors.NoWriteLock(
+                    f"the write lock of segment {segment} is not this worker's any more",
+                    "provision the segment and write to the URL that comes back",
+                )
+            await self._shared.segments.raise_epoch(segment, found.epoch)
+            self._shared.cluster.take_notice(found)
+            await self.begin(found)
+
+    def end(self, segment: str) -> None:
+        """Replicate a segment no longer: it is not written here any more. Idempotent."""
+        replicated = self._held.pop(segment, None)
+        if replicated is not None:
+            replicated.close()
+
+    def _lost(self, segment: str, reason: str) -> None:
+        self._held.pop(segment, None)
+        copy = self._shared.segments.get(segment)
+        if copy is None or not copy.writable:
+            return
+        _log.warn("{segment}: no longer written here: {reason}", segment=segment, reason=reason)
+        self._shared.segments.refuse_writes(segment, copy.entry.epoch)
+        self._shared.look_at([segment])
+
+    def _epoch_raised(self, lock: Lock) -> None:
+        self._shared.cluster.take_notice(lock)
+        raising = Deferred.fromCoroutine(
+            self._shared.segments.raise_epoch(lock.segment, lock.epoch)
+        )
+        raising.addErrback(lambda failure: _log.failure("an epoch was not noted", failure))
+
+    async def _send(self, member: Member, order: Order) -> Reply:
+        worker = self._shared.cluster.workers.get(member.node)
+        if worker is None or not is_alive(self._shared.cluster, member):
+            raise errors.Unavailable(f"{member.node} is not alive, or has another disk")
+        return await self._send_to(worker.line, order)
+
+    # -- followers -----------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        held = list(self._held.values())
+        for replicated in held:
+            replicated.check_progress()
+            for member in replicated.followers:
+                if not is_alive(self._shared.cluster, member):
+                    replicated.remove(member)
+            due = replicated.end - replicated.checkpointed > CHECKPOINT
+            if due and replicated.segment not in self._checkpoints:
+                self._checkpoints.add(replicated.segment)
+                work = Deferred.fromCoroutine(self._checkpoint(replicated))
+                work.addErrback(lambda failure: _log.failure("no checkpoint", failure))
+                work.addBoth(self._checkpointed, replicated.segment)
+        for replicated in held:
+            await self._find_followers(replicated)
+
+    def _checkpointed(self, _: object, segment: str) -> None:
+        self._checkpoints.discard(segment)
+
+    def _refuse(self, member: Member) -> None:
+        self._refused[member.node] = self._clock.seconds()
+
+    async def _find_followers(self, replicated: ReplicatedSegment) -> None:
+        wanted = self.settings.copies - 1 - len(replicated.followers)
+        if wanted <= 0 or self._choice(replicated, ()) is None:
+            return
+        rows = await self._shared.metadata.assignments_of_segment(replicated.segment)
+        assigned = {row.node for row in rows}
+        for _ in range(wanted):
+            chosen = self._choice(replicated, assigned)
+            if chosen is not None:
+                replicated.add(member_of(chosen))
+
+    def _choice(self, replicated: ReplicatedSegment, assigned: Collection[str]) -> Worker | None:
+        now = self._clock.seconds()
+        refused = {node for node, at in self._refused.items() if now - at < REFUSED}
+        workers = self._shared.cluster.workers.values()
+        return choose(self._myself, replicated.followers, workers, assigned, refused)
+
+    async def _checkpoint(self, replicated: ReplicatedSegment) -> None:
+        """Have the log begin again, once everything in it is acknowledged."""
+        segment = replicated.segment
+        copy = self._shared.segments.get(segment)
+        async with self._turns.hold(segment):
+            if copy is None or copy.replicated is not replicated:
+                return
+            copy.paused = True
+            try:
+                for _ in range(TRIES):
+                    idle = copy.writes.under_way <= len(copy.noting)
+                    if idle and replicated.is_settled:
+                        await self._shared.segments.checkpoint_log(copy, replicated.end)
+                        replicated.checkpointed = replicated.end
+                        return
+                    await deferLater(self._clock, PAUSE, lambda: None)
+            except errors.Unavailable as reason:
+                _log.debug("{segment}: no checkpoint: {reason}", segment=segment, reason=reason)
+            finally:
+                copy.paused = False
+
+    def status(self) -> dict[str, Any]:
+        """For the status of the worker."""
+        wanted = self.settings.copies - 1
+        held = self._held.values()
+        return {
+            "copies": self.settings.copies,
+            "replicated": len(self._held),
+            "under_replicated": sum(len(each.lock.followers) < wanted for each in held),
+            "blocked": sum(each.is_blocked for each in held),
+            "following": self.take_overs.following,
+        }

@@ -1,0 +1,202 @@
+"""When a worker takes the write lock of a segment that it follows, and how it begins to write.
+
+A holder is gone once its row has expired by the store's clock, or has another disk. The follower
+promises to reject older epochs, changes the lock's row, and makes its copy of the log the local
+copy. A crash in between leaves a lock of this worker's and a log, from which the rest is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.application import service
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trough import errors
+from trough.metadata import LockChanges
+from trough.model import CanonicalCopy, Lock, Member
+from trough.replication import follower as follower_rules
+from trough.replication.choice import member_of
+from trough.replication.log import FollowerLog
+from trough.util.keyed_lock import KeyedLock
+from trough.util.periodic import Periodic
+from trough.worker.cluster_view import ClusterView
+from trough.worker.followed_logs import FollowedLogs
+from trough.worker.log_files import LogFiles
+from trough.worker.replicated import lock_as, row_of
+from trough.worker.shared import Shared
+
+_log = Logger()
+
+#: Seconds between two looks for holders that are gone.
+INTERVAL = 0.5
+
+#: Segments that are taken over at once.
+AT_ONCE = 8
+
+
+def is_alive(cluster: ClusterView, member: Member) -> bool:
+    """Whether a worker lives, by the store's clock, and has the disk that it had."""
+    worker = cluster.workers.get(member.node)
+    return worker is not None and member_of(worker) == member
+
+
+class TakeOvers(service.MultiService):
+    """See the module's text.
+
+    :param me: this worker
+    :param turns: who has a segment's turn keeps its writes away
+    :param begin: begins to replicate what is written under a lock
+    :param taken: called with each lock that was taken over
+    :ivar are_finished: whether what an earlier run began is done
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        me: Member,
+        logs: LogFiles,
+        followed: FollowedLogs,
+        turns: KeyedLock,
+        run: Callable[..., Awaitable[Any]],
+        begin: Callable[[Lock], Awaitable[None]],
+        taken: Callable[[Lock], None],
+        clock: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self.are_finished = False
+        self._shared = shared
+        self._me = me
+        self._logs = logs
+        self._followed = followed
+        self._turns = turns
+        self._run = run
+        self._begin = begin
+        self._taken = taken
+        #: Locks that name this worker, by segment.
+        self._named: dict[str, Lock] = {}
+        Periodic("taking over", INTERVAL, self._take_over_all, clock).setServiceParent(self)
+
+    @property
+    def following(self) -> int:
+        """How many segments this worker follows, by their locks' rows."""
+        return sum(not self._is_own(lock) for lock in self._named.values())
+
+    def _is_own(self, lock: Lock) -> bool:
+        return bool(lock.disk) and lock.holder == self._me
+
+    async def open(self) -> None:
+        """Finish what an earlier run has begun to take over."""
+        for segment in await self._run(self._logs.followed):
+            copy = self._shared.segments.get(segment)
+            if copy is None or not copy.writable:
+                continue
+            async with self._followed.log_of(segment) as log:
+                unfinished = log.state.promised == copy.entry.epoch
+                if unfinished:
+                    await self._shared.segments.put_followed(copy, log.take_over)
+            if unfinished:
+                await self._followed.remove(segment)
+        self.are_finished = True
+
+    def locks_changed(self, changes: LockChanges) -> None:
+        """Take notice of what the store reports."""
+        if changes.full:
+            self._named = {}
+        for lock in changes.held:
+            if self._me in lock.followers or self._is_own(lock):
+                self._named[lock.segment] = lock
+            else:
+                self._named.pop(lock.segment, None)
+        for segment in changes.released:
+            self._named.pop(segment, None)
+
+    async def _take_over_all(self) -> None:
+        gate = DeferredSemaphore(AT_ONCE)
+        due = [lock for lock in self._named.values() if self._is_due(lock)]
+        await DeferredList(
+            [gate.run(Deferred.fromCoroutine, self._try_to_take_over(lock)) for lock in due]
+        )
+
+    def _is_due(self, lock: Lock) -> bool:
+        """Whether a lock that names this worker has to be taken over by it."""
+        if self._shared.turns.busy(lock.segment):
+            return False
+        if not self._is_own(lock):
+            return not is_alive(self._shared.cluster, lock.holder)
+        copy = self._shared.segments.get(lock.segment)
+        return bool(lock.followers or lock.revision) and (copy is None or not copy.writable)
+
+    async def _try_to_take_over(self, lock: Lock) -> None:
+        try:
+            await self.take_over(lock)
+        except errors.TroughError as failure:
+            _log.warn(
+                "{segment}: could not be taken over: {reason}",
+                segment=lock.segment,
+                reason=failure,
+            )
+
+    async def take_over(self, known: Lock) -> bool:
+        """Take the lock of a holder that is gone, or that hands it over; whether that succeeded.
+
+        :param known: the lock, as it was reported
+        """
+        shared, segment = self._shared, known.segment
+        async with shared.turns.hold(segment), self._turns.hold(segment):
+            lock: Lock | None = await shared.metadata.lock_of(segment)
+            if lock is None or (lock.holder, lock.epoch) != (known.holder, known.epoch):
+                return False
+            copy = shared.segments.get(segment)
+            if copy is not None and copy.writable:
+                # What it wrote under an older lock goes aside first.
+                shared.segments.refuse_writes(segment, copy.entry.epoch)
+                shared.look_at([segment])
+                return False
+            async with self._followed.log_of(segment) as log:
+                if not self._is_own(lock):
+                    lock = await self._change_holder(lock, log)
+                if lock is None:
+                    return False
+                await self._install(lock, log)
+            await self._followed.remove(segment)
+            await self._begin_taken(lock)
+        _log.info("{segment}: taken over, epoch {epoch}", segment=segment, epoch=lock.epoch)
+        return True
+
+    async def _begin_taken(self, lock: Lock) -> None:
+        try:
+            await self._begin(lock)
+        finally:  # where it fails, the next write begins again
+            copy = self._shared.segments.get(lock.segment)
+            if copy is not None:
+                copy.paused = False
+
+    async def _change_holder(self, lock: Lock, log: FollowerLog) -> Lock | None:
+        if not log.state.joined:
+            raise errors.LogBroken(f"this disk has no whole copy of segment {lock.segment}")
+        step = follower_rules.take_over(log.state, row_of(lock), self._me)
+        if step is None:
+            return None
+        promised, row = step
+        await self._run(log.remember, promised)
+        found = await self._shared.metadata.change_lock(lock, lock_as(lock, row))
+        return found if found is not None and row_of(found) == row else None
+
+    async def _install(self, lock: Lock, log: FollowerLog) -> None:
+        """Make the log of a follower the local copy, writable under `lock`."""
+        shared, segment = self._shared, lock.segment
+        canonical = await self._canonical(segment)
+        await shared.segments.install_followed(segment, lock.epoch, canonical, log.take_over)
+        shared.cluster.take_notice(lock)
+        self._taken(lock)
+        shared.publisher.serve(segment, writable=True)
+
+    async def _canonical(self, segment: str) -> CanonicalCopy | None:
+        """The canonical copy at this moment: what the next promotion replaces."""
+        rows = await self._shared.metadata.assignments_of_segment(segment)
+        path = next((row.path for row in rows), None)
+        return await self._shared.storage.find(segment, path)
