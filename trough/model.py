@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from trough import errors
+from trough.util.quoting import quoted
 
 #: Bytes of UTF-8 in the longest segment id. A key of RethinkDB holds 127, and existing
 #: clients look for the write lock under ``write:lock:ID``.
@@ -248,7 +249,7 @@ def line_host_and_port(address: str) -> tuple[str, int, bool]:
     encrypted = address.startswith(TLS_LINE)
     host, _, port = address.removeprefix(TLS_LINE).rpartition(":")
     if not host or not (port.isascii() and port.isdigit()):
-        raise ValueError(f"not the address of a server: {address!r}")
+        raise ValueError(f"not the address of a server: {quoted(address)}")
     return host.strip("[]"), int(port), encrypted
 
 

@@ -35,6 +35,7 @@ from trough.cluster_client.transports import Workers
 from trough.gather.errors import stale_refused
 from trough.gather.explaining import explained
 from trough.protocols.line.values import Parameters
+from trough.util.quoting import quoted
 
 #: GATHERs of one client at once, each with a process.
 AT_ONCE = 16
@@ -262,7 +263,7 @@ async def segments_of(
         raise found.unknown
     if not found.ids:
         pattern = segments if isinstance(segments, str) else segments.pattern
-        raise errors.NoSuchSegment(f"no segment matches {pattern!r:.80}")
+        raise errors.NoSuchSegment(f"no segment matches {quoted(pattern, 80)}")
     return found
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from trough.gather import sqlite_helpers
 from trough.sql.sandbox import ALLOWED, DENIED, Action
+from trough.util.quoting import quoted
 
 #: Answered by every segment with one value: its tables and views as JSON.
 SCHEMA_VALUE = (
@@ -100,7 +101,7 @@ def read_schema(text: str) -> SegmentSchema:
     """
     objects = json.loads(text)
     if not isinstance(objects, list):
-        raise ValueError(f"not a schema: {text[:80]!r}")
+        raise ValueError(f"not a schema: {quoted(text, 80)}")
     schema = SegmentSchema()
     connection = sqlite_helpers.connect()
     # A text is not trusted. It creates something, or nothing.

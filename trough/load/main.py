@@ -31,6 +31,7 @@ from trough.load.records import DamagedEnd
 from trough.load.segment_loader import LoadingStopped
 from trough.load.sources import COMPRESSED_SUFFIXES, STDIN
 from trough.load.tables import no_answer
+from trough.util.quoting import quoted
 
 ALL_LOADED, SOME_SKIPPED, STOPPED, INTERRUPTED = 0, 1, 2, 130
 
@@ -96,13 +97,13 @@ def _segment_from(rule: str, path: str) -> str:
         found = re.search(rule, path)
     except re.error as error:
         raise errors.BadRequest(
-            f"--segment-from {rule!r} is neither `name` nor a regular expression: {error}"
+            f"--segment-from {quoted(rule)} is neither `name` nor a regular expression: {error}"
         ) from error
     if found is None:
-        raise errors.BadRequest(f"--segment-from {rule!r} is not found in {path}")
+        raise errors.BadRequest(f"--segment-from {quoted(rule)} is not found in {path}")
     segment: str | None = found[1] if found.re.groups else found[0]
     if not segment:
-        raise errors.BadRequest(f"--segment-from {rule!r} finds nothing in {path}")
+        raise errors.BadRequest(f"--segment-from {quoted(rule)} finds nothing in {path}")
     return segment
 
 

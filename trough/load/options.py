@@ -10,6 +10,7 @@ from trough.cli.completion import add_completion
 from trough.load import formats
 from trough.load.records import MAX_RECORD
 from trough.load.sources import STDIN
+from trough.util.quoting import quoted
 
 DESCRIPTION = """\
 Load files of captures or tables into segments: CDX, CDXJ, JSON captures, Heritrix crawl.log,
@@ -157,19 +158,19 @@ def _add_reading(made: argparse.ArgumentParser) -> None:
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 18 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a number of 1 or more")
     return int(text)
 
 
 def _fields(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of names")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not a list of names")
     return names
 
 
 def _delimiter(text: str) -> str:
     found = "\t" if text == "\\t" else text
     if len(found) != 1 or not found.isascii() or found in '"\r\n':
-        raise argparse.ArgumentTypeError(f"{text!r} is not one ASCII character")
+        raise argparse.ArgumentTypeError(f"{quoted(text)} is not one ASCII character")
     return found

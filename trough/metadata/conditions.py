@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from trough import errors
 from trough.model import DEFAULT_SCHEMA, Leader, Lock, Schema, Worker
+from trough.util.quoting import quoted
 
 Matches = Callable[[str], object]
 
@@ -132,7 +133,8 @@ def refuse_other_default(schema: Schema) -> None:
     """
     if schema.id == DEFAULT_SCHEMA.id and schema.sql.strip():
         raise errors.BadSchema(
-            f"the schema {schema.id!r} is always empty", "register this one under another name"
+            f"the schema {quoted(schema.id)} is always empty",
+            "register this one under another name",
         )
 
 
@@ -157,7 +159,7 @@ def refuse_long_pattern(pattern: str) -> None:
     """
     if len(pattern) > MAX_PATTERN:
         raise errors.BadRequest(
-            f"a pattern of {len(pattern)} characters: {pattern[:40]!r}...",
+            f"a pattern of {len(pattern)} characters: {quoted(pattern, 40)}",
             f"a pattern has at most {MAX_PATTERN}; ask with several, or name the segments",
         )
 
@@ -220,4 +222,4 @@ def id_range(pattern: str | None) -> tuple[str, str | None]:
 
 def bad_pattern(pattern: str, reason: str) -> errors.BadRequest:
     """The error for what is no regular expression."""
-    return errors.BadRequest(f"not a regular expression: {pattern[:200]!r}: {reason}")
+    return errors.BadRequest(f"not a regular expression: {quoted(pattern, 200)}: {reason}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from trough import errors
 from trough.metadata import conditions
+from trough.util.quoting import quoted
 
 if TYPE_CHECKING:
     from trough.executors.pool.task_pool import TaskPool
@@ -67,7 +68,7 @@ async def apply(
         return await tasks.run(PORTION_SECONDS, function, pattern, *args, **kwargs)
     except errors.DeadlineExceeded as late:
         raise errors.DeadlineExceeded(
-            f"matching {pattern[:200]!r} took more than {PORTION_SECONDS:g} s of processor time",
+            f"matching {quoted(pattern)} took more than {PORTION_SECONDS:g} s of processor time",
             "simplify the pattern",
         ) from late
 

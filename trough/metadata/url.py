@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from trough import errors
+from trough.util.quoting import quoted
 
 #: RethinkDB's default port for drivers.
 RETHINKDB_PORT = 28015
@@ -79,7 +80,7 @@ def parse(
     """
     # It often comes from settings of another program, whose types are not checked.
     if not isinstance(url, str) or "://" not in url:
-        raise errors.BadSettings(f"not a metadata store's URL: {url!r}", FORMS)
+        raise errors.BadSettings(f"not a metadata store's URL: {quoted(url)}", FORMS)
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         return SqliteAddress(_sqlite_path(rest, url))
@@ -87,22 +88,25 @@ def parse(
         return _rethink_address(rest, user, password, ca)
     if scheme in ("rethinkdbs", "rethinkdb+tls", "rethinkdb+ssl"):
         raise errors.BadSettings(
-            f"no metadata store goes by {scheme!r}",
+            f"no metadata store goes by {quoted(scheme)}",
             "for TLS to RethinkDB: rethinkdb://host/database?tls_ca=/path/ca.pem",
         )
-    raise errors.BadSettings(f"no metadata store goes by {scheme!r}", FORMS)
+    raise errors.BadSettings(f"no metadata store goes by {quoted(scheme)}", FORMS)
 
 
 def _sqlite_path(rest: str, url: str) -> Path:
     if not rest.startswith("/"):
         raise errors.BadSettings(
-            f"the path in {url!r} is not absolute", "three slashes: sqlite:///path/registry.db"
+            f"the path in {quoted(url)} is not absolute",
+            "three slashes: sqlite:///path/registry.db",
         )
     if "?" in rest or "#" in rest:
-        raise errors.BadSettings(f"options are not taken: {url!r}", "write ? as %3F, # as %23")
+        raise errors.BadSettings(
+            f"options are not taken: {quoted(url)}", "write ? as %3F, # as %23"
+        )
     path = unquote(rest)
     if "\0" in path or path.endswith("/"):
-        raise errors.BadSettings(f"the path in {url!r} cannot be a file's", FORMS)
+        raise errors.BadSettings(f"the path in {quoted(url)} cannot be a file's", FORMS)
     return Path(path)
 
 
@@ -117,7 +121,7 @@ def _rethink_address(rest: str, user: str, password: str, ca: str) -> RethinkAdd
         ca = _ca(options)
     if not _DATABASE.fullmatch(database):
         raise errors.BadSettings(
-            f"not the name of a RethinkDB database: {database!r}",
+            f"not the name of a RethinkDB database: {quoted(database)}",
             "letters, digits, _ and - after the hosts, as in rethinkdb://host/trough_configuration",
         )
     hosts = tuple(_host(text.strip()) for text in hosts_text.split(","))
@@ -129,7 +133,7 @@ def _ca(options: str) -> str:
     path = unquote(path)
     if name != "tls_ca" or not path.startswith("/") or "&" in options:
         raise errors.BadSettings(
-            f"not an option of a RethinkDB database: {options!r}",
+            f"not an option of a RethinkDB database: {quoted(options)}",
             "?tls_ca=/path/ca.pem is the only one; user and password go before the hosts",
         )
     return path
@@ -139,13 +143,15 @@ def _host(text: str) -> tuple[str, int]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or not _is_ipv6(host):
-            raise errors.BadSettings(f"not an IPv6 address in brackets: {text!r}", "[::1]:28015")
+            raise errors.BadSettings(
+                f"not an IPv6 address in brackets: {quoted(text)}", "[::1]:28015"
+            )
         return host, _port(rest, text)
     if text.count(":") > 1:
-        raise errors.BadSettings(f"an IPv6 address needs brackets: {text!r}", "[::1]:28015")
+        raise errors.BadSettings(f"an IPv6 address needs brackets: {quoted(text)}", "[::1]:28015")
     host, _, _ = text.partition(":")
     if not _HOST.fullmatch(host):
-        raise errors.BadSettings(f"not a host: {text!r}", FORMS)
+        raise errors.BadSettings(f"not a host: {quoted(text)}", FORMS)
     return host, _port(text[len(host) :], text)
 
 
@@ -155,7 +161,9 @@ def _port(text: str, whole: str) -> int:
     digits = text[1:]
     if text[0] == ":" and digits.isascii() and digits.isdigit() and 0 < int(digits) < 65536:
         return int(digits)
-    raise errors.BadSettings(f"not a port: {whole!r}", "a number from 1 to 65535 after the colon")
+    raise errors.BadSettings(
+        f"not a port: {quoted(whole)}", "a number from 1 to 65535 after the colon"
+    )
 
 
 def _is_ipv6(text: str) -> bool:

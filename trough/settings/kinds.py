@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from trough import errors, model
+from trough.util.quoting import quoted
 
 
 class ValidationError(ValueError):
@@ -308,7 +309,7 @@ class Hosts(Kind):
             raise ValidationError
         for host in value:
             if not isinstance(host, str) or not self._is_one(host):
-                raise ValidationError(f"{host!r} is none")
+                raise ValidationError(f"{quoted(host)} is none")
         return tuple(value)
 
     def _is_one(self, text: str) -> bool:

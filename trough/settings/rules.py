@@ -17,6 +17,7 @@ from typing import Generic, TypeVar
 import yaml
 
 from trough.settings.kinds import Flag, Integer, Kind, Parsed, ValidationError
+from trough.util.quoting import quoted
 
 T = TypeVar("T")
 
@@ -91,19 +92,19 @@ def _read_yaml(text: str) -> object:
 
 def _rule(place: str, rule: object, name: str, answer: Kind) -> Rule[object]:
     if not isinstance(rule, Mapping):
-        raise ValidationError(f"{place} is {rule!r}, and not a mapping")
+        raise ValidationError(f"{place} is {quoted(rule)}, and not a mapping")
     known = ["match", "from", "to", name]
     for key in rule:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
-            guess = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValidationError(f"{place} has an unknown key {key!r}{guess}")
+            guess = f"; did you mean {quoted(near[0])}?" if near else ""
+            raise ValidationError(f"{place} has an unknown key {quoted(key)}{guess}")
     if name not in rule:
-        raise ValidationError(f"{place} lacks {name!r}")
+        raise ValidationError(f"{place} lacks {quoted(name)}")
     try:
         answered = answer.from_file(rule[name])
     except ValidationError as error:
-        raise ValidationError(f"{place} has {name}: {rule[name]!r}") from error
+        raise ValidationError(f"{place} has {name}: {quoted(rule[name])}") from error
     if ("match" in rule) == ("from" in rule or "to" in rule):
         raise ValidationError(f"{place} has to have either 'match', or 'from' and 'to'")
     if "match" in rule:
@@ -118,17 +119,17 @@ def _rule(place: str, rule: object, name: str, answer: Kind) -> Rule[object]:
 
 def _pattern(place: str, pattern: object) -> re.Pattern[str]:
     if not isinstance(pattern, str):
-        raise ValidationError(f"{place} has match: {pattern!r}, which is no text (quote it)")
+        raise ValidationError(f"{place} has match: {quoted(pattern)}, which is no text (quote it)")
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise ValidationError(f"{place} has match: {pattern!r}, {error}") from error
+        raise ValidationError(f"{place} has match: {quoted(pattern)}, {error}") from error
 
 
 def _number(place: str, end: str, value: object) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    raise ValidationError(f"{place} has {end}: {value!r}, which is no whole number")
+    raise ValidationError(f"{place} has {end}: {quoted(value)}, which is no whole number")
 
 
 COPIES = rules_kind("copies", Integer(1, MOST_COPIES), "{match: '^ait-', copies: 3}")

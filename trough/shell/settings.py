@@ -17,6 +17,7 @@ from typing import Any
 
 from trough.errors import BadSettings, TroughError
 from trough.shell.output.formats import FORMATS, parse_choice
+from trough.util.quoting import quoted
 
 HEADER = """\
 # Settings of trough-shell. Every key is here with its default; remove the "#" before one
@@ -168,11 +169,13 @@ def _checked(given: dict[Any, Any], path: Path) -> ShellSettings:
     values = {}
     for key, value in given.items():
         if key not in fields:
-            raise BadSettings(f"{path}: unknown key {key!r}", f"there are {', '.join(fields)}")
+            raise BadSettings(
+                f"{path}: unknown key {quoted(key)}", f"there are {', '.join(fields)}"
+            )
         try:
             values[key] = fields[key].metadata["check"](value)
         except ValueError as error:
-            raise BadSettings(f"{path}: {key}: {value!r} given, {error} expected") from error
+            raise BadSettings(f"{path}: {key}: {quoted(value)} given, {error} expected") from error
     return ShellSettings(**values)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from trough import errors
 from trough.sql.percentiles import PERCENTILES
+from trough.util.quoting import quoted
 
 #: Characters that the pattern of REGEXP may have.
 MAX_PATTERN = 10_000
@@ -89,7 +90,7 @@ class Functions:
         text = as_text(pattern)
         if len(text) > MAX_PATTERN:
             raise errors.BadSql(
-                f"a regular expression of {len(text)} characters: {text[:40]!r}...",
+                f"a regular expression of {len(text)} characters: {quoted(text, 40)}",
                 f"REGEXP takes at most {MAX_PATTERN}",
             )
         self.before_matching()
@@ -118,7 +119,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
-        raise errors.BadSql(f"not a regular expression: {pattern!r}: {error}") from error
+        raise errors.BadSql(f"not a regular expression: {quoted(pattern)}: {error}") from error
 
 
 def as_text(value: Value) -> str:
@@ -174,9 +175,9 @@ def _as_array(array: Value) -> list[Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise errors.BadSql(f"BUILDREDIRECTARRAY: not JSON: {text[:80]!r}") from error
+        raise errors.BadSql(f"BUILDREDIRECTARRAY: not JSON: {quoted(text, 80)}") from error
     if not isinstance(found, list):
-        raise errors.BadSql(f"BUILDREDIRECTARRAY: not a JSON array: {text[:80]!r}")
+        raise errors.BadSql(f"BUILDREDIRECTARRAY: not a JSON array: {quoted(text, 80)}")
     return found
 
 

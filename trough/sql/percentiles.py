@@ -14,6 +14,7 @@ from array import array
 from typing import ClassVar
 
 from trough import errors
+from trough.util.quoting import quoted
 
 #: What a value of SQLite is to Python.
 Value = None | int | float | str | bytes
@@ -85,7 +86,7 @@ class Percentile:
 
     def _number(self, value: Value) -> float:
         if not isinstance(value, int | float):
-            raise errors.BadSql(f"{self.name}() takes numbers, and there is {value!r:.60}")
+            raise errors.BadSql(f"{self.name}() takes numbers, and there is {quoted(value, 60)}")
         if math.isinf(value):
             raise errors.BadSql(f"{self.name}() takes no infinity")
         return float(value)

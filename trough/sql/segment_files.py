@@ -17,6 +17,7 @@ from trough.sql.commit_log import CommitLog
 from trough.sql.handles import Handles
 from trough.sql.sqlite import Connection, Engine
 from trough.util import atomic_files
+from trough.util.quoting import quoted
 
 #: Pages that a snapshot copies between two looks at whether it should go on.
 SNAPSHOT_PAGES = 4096
@@ -249,7 +250,9 @@ def _has_room(directory: Path) -> bool:
 def _set_journal_mode(engine: Engine, connection: Connection, mode: str) -> None:
     (now,) = engine.own(connection, f"PRAGMA journal_mode={mode}").fetchone()
     if now != mode:
-        raise errors.Unavailable(f"the journal mode stays {now!r}, and should be {mode!r}")
+        raise errors.Unavailable(
+            f"the journal mode stays {quoted(now)}, and should be {quoted(mode)}"
+        )
 
 
 def _checkpoint(engine: Engine, connection: Connection) -> None:

@@ -29,6 +29,7 @@ from trough.storage.threaded import ThreadedStorage
 from trough.tls.blocking import client_context
 from trough.util.confined_files import OwnFiles
 from trough.util.private_files import GroupAccess
+from trough.util.quoting import quoted
 
 if TYPE_CHECKING:
     from trough.storage.hdfs.webhdfs import MakeClient, RetryPolicy
@@ -85,13 +86,13 @@ _HDFS_SCHEMES = {"webhdfs": "http", "swebhdfs": "https", "webhdfss": "https"}
 
 
 def _refused(url: str, what: str, hint: str) -> errors.BadSettings:
-    return errors.BadSettings(f"canonical storage {url!r}: {what}", hint)
+    return errors.BadSettings(f"canonical storage {quoted(url)}: {what}", hint)
 
 
 def _directory_root(url: str, parts: SplitResult) -> Path:
     if parts.netloc not in ("", "localhost"):
         raise _refused(
-            url, f"{parts.netloc!r} stands where a host would", "three slashes: file:///path"
+            url, f"{quoted(parts.netloc)} stands where a host would", "three slashes: file:///path"
         )
     if parts.query or parts.fragment:
         raise _refused(url, "nothing can follow the path", "write ? and # as %3F and %23")
@@ -144,11 +145,11 @@ def _options(url: str, parts: SplitResult) -> dict[str, str]:
     try:
         options = dict(urllib.parse.parse_qsl(parts.query, strict_parsing=bool(parts.query)))
     except ValueError as error:
-        raise _refused(url, f"{parts.query!r} is no list of options", "?user=NAME") from error
+        raise _refused(url, f"{quoted(parts.query)} is no list of options", "?user=NAME") from error
     unknown = sorted(options.keys() - {"user", "auth"})
     if unknown or parts.fragment:
         what = unknown[0] if unknown else f"#{parts.fragment}"
-        raise _refused(url, f"{what!r} is not an option", "user=NAME and auth=kerberos are")
+        raise _refused(url, f"{quoted(what)} is not an option", "user=NAME and auth=kerberos are")
     if options.get("auth", "simple") not in ("simple", "kerberos"):
         raise _refused(
             url, f"auth={options['auth']} is not known", "auth=simple and auth=kerberos are"
@@ -168,7 +169,9 @@ def _namenodes(url: str, parts: SplitResult) -> str:
             one = urllib.parse.urlsplit(f"//{each}")
             host, port = one.hostname, one.port
         except ValueError as error:
-            raise _refused(url, f"{each!r} is no host and port: {error}", "host:9870") from error
+            raise _refused(
+                url, f"{quoted(each)} is no host and port: {error}", "host:9870"
+            ) from error
         if not host:
             raise _refused(url, "no NameNode is named", "webhdfs://namenode:9870/path")
         shown = f"[{host}]" if ":" in host else host

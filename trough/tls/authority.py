@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from trough import errors
+from trough.util.quoting import quoted
 
 #: Days that a CA and a certificate are good for.
 CA_DAYS, NODE_DAYS = 3650, 825
@@ -138,7 +139,7 @@ def _alternative(name: str) -> x509.GeneralName:
     except UnicodeError:
         host = ""
     if not _HOST.fullmatch(host):
-        raise errors.BadRequest(f"not a host name or an address: {name!r}")
+        raise errors.BadRequest(f"not a host name or an address: {quoted(name)}")
     return x509.DNSName(host)
 
 

@@ -22,6 +22,7 @@ from trough.load.records import (
     Unusable,
     count_of_fields,
 )
+from trough.util.quoting import quoted
 
 HEADER = re.compile(r"\s?CDX((?:[ \t]+\S+)+)\s*")
 
@@ -86,7 +87,7 @@ def _of_header(line: Text, letters: list[str]) -> str:
     fields = "".join(letter if len(letter) == 1 else "?" for letter in letters)
     if not set("aA") & set(fields):
         raise errors.BadRequest(
-            f"line {line.number}: cannot be read as CDX: {line.text.strip()!r}",
+            f"line {line.number}: cannot be read as CDX: {quoted(line.text.strip())}",
             "a header names each field by one letter, with a (URL) among them",
         )
     return fields

@@ -27,6 +27,7 @@ from trough.load.records import (
     alike,
     count_of_fields,
 )
+from trough.util.quoting import quoted
 
 _BLOB = re.compile(r"[xX]'((?:[0-9a-fA-F]{2})*)'")
 _INFINITY = re.compile(r"-?9e999")
@@ -99,7 +100,10 @@ def _header(record: _Raw | Skipped, kind: str) -> tuple[str, ...]:
     elif same := alike(names):
         wrong = f"two columns of one name, {same[0]}"
     elif len(names) == 1 and (found := re.search(r"[;|\t]", names[0])):
-        wrong, hint = "one column only", f"its delimiter seems to be {found[0]!r}: --delimiter"
+        wrong, hint = (
+            "one column only",
+            f"its delimiter seems to be {quoted(found[0])}: --delimiter",
+        )
     elif "\0" in "".join(names):
         wrong = "a NUL in a column's name"
     else:

@@ -36,6 +36,7 @@ from trough.model import (
     is_node_name,
     is_segment_id,
 )
+from trough.util.quoting import quoted
 
 Row = Mapping[str, Any]
 
@@ -378,7 +379,7 @@ def refuse_foreign_lock(row: Row | None) -> None:
     """
     if row is not None and locked(row) is None:
         raise errors.Conflict(
-            f"the row {row['id']!r} in RethinkDB's table lock is no write lock: "
+            f"the row {quoted(row['id'])} in RethinkDB's table lock is no write lock: "
             "segment, node or epoch is missing or of a wrong type",
             "see who wrote it, and delete the row",
         )
@@ -466,11 +467,12 @@ def schema(row: Row | None, name: str) -> Schema:
     :raises trough.errors.NoSuchSchema: there is none
     """
     if row is None:
-        raise errors.NoSuchSchema(f"there is no schema {name!r}")
+        raise errors.NoSuchSchema(f"there is no schema {quoted(name)}")
     sql = row.get("sql")
     if not isinstance(sql, str | None):
         raise errors.NoSuchSchema(
-            f"the row {name!r} in RethinkDB's table schema has no SQL text", "register it again"
+            f"the row {quoted(name)} in RethinkDB's table schema has no SQL text",
+            "register it again",
         )
     return Schema(name, sql or "")
 

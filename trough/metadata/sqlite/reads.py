@@ -15,6 +15,7 @@ from typing import Any
 from trough import errors
 from trough.metadata.conditions import Matches
 from trough.model import READ, Assignment, Copy, Inventory, Leader, Lock, Member, Schema, Worker
+from trough.util.quoting import quoted
 
 # A copy counts while its own row does and its worker, where that has a row, is alive.
 # Its load is its worker's of this moment: copies' rows are written seldom.
@@ -287,5 +288,5 @@ def schema(connection: sqlite3.Connection, now: float, name: str) -> Schema:
     """
     row = connection.execute("SELECT id, sql FROM schema WHERE id = ?", (name,)).fetchone()
     if row is None:
-        raise errors.NoSuchSchema(f"there is no schema {name!r}")
+        raise errors.NoSuchSchema(f"there is no schema {quoted(name)}")
     return Schema(*row)

@@ -15,6 +15,7 @@ from twisted.web import http
 import trough
 from trough import errors
 from trough.protocols.http.server import Request, write_response
+from trough.util.quoting import quoted
 
 _FOLDER = Path(trough.__file__).parent / "console"
 
@@ -53,7 +54,7 @@ def answer_file(request: Request, name: str) -> None:
     name = name or "index.html"
     content = _files().get(name)
     if content is None:
-        raise errors.NotFound(f"the console has no file {name!r:.80}")
+        raise errors.NotFound(f"the console has no file {quoted(name, 80)}")
     for header, value in _HEADERS.items():
         request.setHeader(header, value)
     tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'

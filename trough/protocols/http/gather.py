@@ -32,6 +32,7 @@ from trough.protocols.line.arguments import (
 )
 from trough.protocols.line.values import parameters_of
 from trough.sql.rows import names_json
+from trough.util.quoting import quoted
 from trough.util.slices import SLICE, in_slices
 
 #: Bytes of an answer that are kept until it is known to be whole.
@@ -150,7 +151,9 @@ def gather_arguments(request: Request) -> GatherArguments:
         segments = tuple(map(segment_named, segments))
     seconds = body.get("seconds")
     if seconds is not None and not 0 < seconds < 1e15:
-        raise errors.BadRequest(f"seconds is {seconds!r:.40}", "a number of seconds, more than 0")
+        raise errors.BadRequest(
+            f"seconds is {quoted(seconds, 40)}", "a number of seconds, more than 0"
+        )
     parameters = body.get("parameters")
     return GatherArguments(
         segments,

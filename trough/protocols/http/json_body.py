@@ -13,6 +13,7 @@ from typing import Any
 from trough import errors
 from trough.protocols.http.server import Request
 from trough.protocols.limits import MAX_JSON_VALUES, check_json_values
+from trough.util.quoting import quoted
 
 
 def json_object(
@@ -42,7 +43,8 @@ def json_object(
         raise errors.BadRequest(f"the body is not {expected}")
     missing, unknown = required - set(body), set(body) - required - optional
     if missing or (unknown and not ignore_others):
-        problem = f"lacks {sorted(missing)}" if missing else f"has unknown keys {sorted(unknown)}"
+        verb = "lacks" if missing else "has unknown keys"
+        problem = f"{verb} {', '.join(map(quoted, sorted(missing or unknown)))}"
         raise errors.BadRequest(f"the body {problem}", f"expected is {expected}")
     known = {key: value for key, value in body.items() if key not in unknown}
     for key, value in known.items():
@@ -53,8 +55,7 @@ def json_object(
 def _check_kind(key: str, value: object, allowed: tuple[type, ...]) -> None:
     if type(value) not in allowed:
         wanted = " or ".join(_KINDS[kind] for kind in allowed)
-        shown = f"{value!r:.80}" if isinstance(value, str | int | float | None) else "JSON"
-        raise errors.BadRequest(f"{key} is {shown}, which is not {wanted}")
+        raise errors.BadRequest(f"{key} is {quoted(value, 80)}, which is not {wanted}")
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as reason:

@@ -36,6 +36,7 @@ from trough.protocols.http.server import Request, Resource, as_json, as_text
 from trough.protocols.http.url_query import url_options
 from trough.protocols.line.arguments import parse_rows
 from trough.protocols.segment_search import MOST, SegmentSearch
+from trough.util.quoting import quoted
 
 #: What a segment's id may come as; which of these name one, the model knows.
 _SEGMENT = {"segment": (str, int, float, bool)}
@@ -281,7 +282,8 @@ class ManagerResource(Resource):
         body = json_object(request, {"id", "sql"}, set())
         if body["id"] != name:
             raise errors.BadSchema(
-                f"the path names the schema {name!r:.80} and the body {body['id']!r:.80}"
+                f"the path names the schema {quoted(name, 80)}, and the body "
+                f"{quoted(body['id'], 80)}"
             )
         return await self._put(request, name, body["sql"])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from trough import errors
 from trough.formats import columnar, encoder
+from trough.util.quoting import quoted
 
 #: The content type of each format.
 CONTENT_TYPES = {
@@ -61,7 +62,9 @@ def reply_for(format: str | None, accept: Sequence[str], encodings: Sequence[str
     """
     name = _by_accept(accept) if format is None else format.lower()
     if name not in encoder.FORMATS:
-        raise errors.BadRequest(f"format is {name!r:.40}", f"known: {', '.join(encoder.FORMATS)}")
+        raise errors.BadRequest(
+            f"format is {quoted(name, 40)}", f"known: {', '.join(encoder.FORMATS)}"
+        )
     if name in encoder.COLUMNAR:
         columnar.check_installed(name)
     return Reply(name, "" if name in _COMPRESSED else _compression(encodings))

@@ -19,6 +19,7 @@ from trough.model import DEFAULT_SCHEMA, check_segment_id, is_segment_id, segmen
 from trough.protocols.limits import check_number_of_ids
 from trough.protocols.line.framing import MARK, Request
 from trough.protocols.line.values import Parameters, decode_parameters
+from trough.util.quoting import quoted
 from trough.util.slices import SLICE, in_slices
 
 
@@ -134,7 +135,7 @@ def refuses_stale(word: str) -> bool:
     :raises trough.errors.BadRequest: it is neither ``refuse`` nor ``allow``
     """
     if word not in ("refuse", "allow"):
-        raise errors.BadRequest(f"stale is {word!r:.40}", "stale is refuse or allow")
+        raise errors.BadRequest(f"stale is {quoted(word, 40)}", "stale is refuse or allow")
     return word == "refuse"
 
 
