@@ -56,11 +56,12 @@ class Plan:
 
     :ivar columns_alone: whether it selects columns of one table and calls no function, as
         far as that is known
+    :ivar is_pragma: whether it is a PRAGMA
     :raises trough.errors.BadSql: there is no statement in it
     :raises trough.errors.ForbiddenSql: its first word is that of a statement that writes
     """
 
-    __slots__ = ("_queries", "can_make_json", "columns_alone", "text")
+    __slots__ = ("_queries", "can_make_json", "columns_alone", "is_pragma", "text")
 
     def __init__(self, text: str) -> None:
         word = statements.first_word(text)
@@ -70,6 +71,7 @@ class Plan:
             )
         self.text = text
         self.can_make_json = word in _SELECTS
+        self.is_pragma = word == "PRAGMA"
         self.columns_alone = False
         self._queries: dict[tuple[tuple[str, ...], Framing], str] = {}
 

@@ -36,6 +36,9 @@ _READ = Mode.READ
 _MANY = 100
 
 
+# Reads the schema again if another connection changed it.
+_SCHEMA = "SELECT 1 FROM sqlite_schema LIMIT 1"
+
 # Only virtual tables have no page of their own.
 _VIRTUAL = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND rootpage = 0"
 
@@ -181,6 +184,10 @@ class Reader:
 
     def _execute(self, query: Query, handle: Handle) -> None:
         cursor, text = handle.cursor, query.plan.text
+        if query.plan.is_pragma and handle.writable:
+            # One about a table or an index that the connection does not know yet answers with
+            # nothing, and does not look whether the schema was changed.
+            self._engine.own(handle.connection, _SCHEMA).fetchall()
         try:
             self._engine.execute(cursor, _READ, text, query.parameters)
         except sqlite.sqlite3.Warning:

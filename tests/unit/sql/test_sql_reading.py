@@ -349,3 +349,19 @@ def test_memory_that_kept_connections_hold_is_given_to_a_query(segments, monkeyp
         asked.begin(small, query("SELECT 1"), segment=str(n))
     failures.append(MemoryError())
     assert asked.rows(small, query("SELECT 2")) == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "text", ["PRAGMA index_list('later')", "PRAGMA main.foreign_key_list(later)"]
+)
+def test_a_pragma_sees_what_was_created_since(tmp_path, text):
+    """SQLite itself answers with nothing about a table that a connection does not know yet."""
+    path = tmp_path / "s.sqlite"
+    with sqlite3.connect(path) as writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute("CREATE TABLE t (id INTEGER PRIMARY KEY)")
+        asked = Asked()
+        assert asked.rows(path, query("SELECT count(*) FROM t"), writable=True) == [(0,)]
+        writer.execute("CREATE TABLE later (x UNIQUE REFERENCES t (id))")
+        writer.commit()
+        assert len(asked.rows(path, query(text), writable=True)) == 1
