@@ -38,6 +38,7 @@ LAYERS = [
     ["protocols*", "cluster_client", "sync"],
     ["drivers"],
     ["client", "dbapi"],
+    ["sqlalchemy"],
     ["cli", "shell*"],
     ["load*", "admin"],
     ["example", "service"],

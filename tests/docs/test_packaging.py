@@ -36,11 +36,13 @@ def _required() -> dict[str, Requirement]:
 
 
 def _of_extras() -> set[str]:
-    """What the extras for trough-load bring, which is imported where it is wanted."""
+    """What extras bring, which is imported where it is wanted."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     extras = config["options.extras_require"]
-    return {Requirement(extras[name].strip()).name for name in ("warc", "arrow", "zstd")}
+    return {
+        Requirement(extras[name].strip()).name for name in ("warc", "arrow", "zstd", "sqlalchemy")
+    }
 
 
 def test_what_is_imported_is_required_and_nothing_else() -> None:

@@ -49,6 +49,8 @@ apilevel = "2.0"
 threadsafety = 1
 #: ``?``; ``:name`` is understood, too.
 paramstyle = "qmark"
+#: What every server's SQLite has at least; SQLAlchemy asks for it before it connects.
+sqlite_version_info = (3, 45, 0)
 
 __all__ = [
     "BINARY",
@@ -79,5 +81,6 @@ __all__ = [
     "apilevel",
     "connect",
     "paramstyle",
+    "sqlite_version_info",
     "threadsafety",
 ]

@@ -45,7 +45,7 @@ class Connection:
         self._closed = False
         self._written = 0  # since the last commit
         try:
-            self._servers.run(self._router.connect(), Interrupt(self.timeout))
+            self._servers.run(self._router.prepare(), Interrupt(self.timeout))
         except BaseException:
             self.close()
             raise

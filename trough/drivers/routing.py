@@ -62,6 +62,16 @@ class Router:
                 "connect to a sync server (port 6110), or to one segment",
             )
 
+    def prepare(self) -> Steps:
+        """:meth:`connect`, and make the segment writable, if the target wants that.
+
+        :raises trough.errors.TroughError: see there; or the segment cannot be written
+        """
+        yield from self.connect()
+        if self._target.create:
+            _ = self._target.segment
+            self._writable = yield from self._find_writable()
+
     def read(self, sql: str, parameters: Parameters | None, seconds: float | None) -> Steps:
         """Ask a query; return the driver's stream of its result.
 

@@ -21,7 +21,7 @@ DEFAULT_PORT = 6110
 FORM = "trough://host:port/segment, or trough:///segment?registry=sqlite:///path/registry.db"
 
 _OPTIONS = frozenset(
-    {"registry", "tls", "tls_ca", "schema", "timeout", "partial", "within", "stale"}
+    {"registry", "tls", "tls_ca", "schema", "create", "timeout", "partial", "within", "stale"}
 )
 
 
@@ -36,6 +36,7 @@ class Target:
     :ivar schema: that a new segment is made by
     :ivar seconds: the deadline of each statement; None: the server's own
     :ivar options: of a GATHER, as the line protocol has them
+    :ivar create: whether the segment is made writable, and created if it is new, at once
     """
 
     server: str
@@ -47,6 +48,7 @@ class Target:
     schema: str = "default"
     seconds: float | None = None
     options: tuple[str, ...] = ()
+    create: bool = False
 
     @property
     def segment(self) -> str:
@@ -104,6 +106,7 @@ def parse_target(
         str(asked.get("schema", "default")),
         _seconds(asked.get("timeout")),
         _gather_options(asked),
+        _is_yes(asked, "create"),
     )
 
 

@@ -150,6 +150,17 @@ def test_a_worker_is_asked_itself():
     assert played.asked == [("w9:6440", "QUERY"), ("w9:6440", "WRITE")]
 
 
+def test_a_segment_can_be_made_before_it_is_read():
+    """With create=yes, once."""
+    played, asking = (
+        cluster(WRITE=lambda address: [(b"OK", b"changes=1")]),
+        router("trough://s/a?create=yes"),
+    )
+    played.run(asking.prepare())
+    played.run(asking.write("DELETE FROM t", None, None))
+    assert [verb for _, verb in played.asked] == ["PROVISION", "WHERE", "WRITE"]
+
+
 def test_many_segments_are_gathered_by_a_sync_server():
     """And are never written."""
     played, asking = cluster(GATHER=lambda address: "rows"), router("trough://s/~^a")

@@ -1,0 +1,83 @@
+"""The dialect: SQLite's SQL and types, sent by :mod:`trough.dbapi`.
+
+It is SQLAlchemy's dialect of SQLite, without what a segment does not have: transactions over
+several statements, ``RETURNING``, attached databases and temporary tables.
+"""
+
+from __future__ import annotations
+
+import warnings
+from types import ModuleType
+from typing import Any
+
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.engine import URL
+from sqlalchemy.engine.interfaces import IsolationLevel
+
+from trough import dbapi
+
+_AUTOCOMMIT: IsolationLevel = "AUTOCOMMIT"
+
+
+class TroughDialect(SQLiteDialect):
+    """See the module.
+
+    Its name stays ``sqlite``, so that programs which know that name write SQLite's SQL.
+    """
+
+    driver = "line"
+    default_paramstyle = "qmark"
+    supports_statement_cache = True
+
+    insert_returning = False
+    update_returning = False
+    delete_returning = False
+    use_insertmanyvalues = False
+    postfetch_lastrowid = False
+    supports_native_boolean = False
+
+    @classmethod
+    def import_dbapi(cls) -> ModuleType:
+        """The driver, with what SQLAlchemy asks of SQLite's."""
+        return dbapi
+
+    def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
+        """What ``connect`` is called with: the URL as it is."""
+        return [url.set(drivername="trough").render_as_string(hide_password=False)], {}
+
+    def get_isolation_level_values(self, dbapi_connection: Any) -> list[IsolationLevel]:
+        """There is one."""
+        return [_AUTOCOMMIT]
+
+    def get_isolation_level(self, dbapi_connection: Any) -> IsolationLevel:
+        """There is one."""
+        return _AUTOCOMMIT
+
+    def get_default_isolation_level(self, dbapi_connection: Any) -> IsolationLevel:
+        """There is one."""
+        return _AUTOCOMMIT
+
+    def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
+        """There is one."""
+
+    def do_rollback(self, dbapi_connection: Any) -> None:
+        """Warn where there is something that cannot be taken back."""
+        try:
+            dbapi_connection.rollback()
+        except dbapi.NotSupportedError as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+
+    def do_reset(self, dbapi_connection: Any) -> None:
+        """Leave a connection that goes back to its pool as it is: everything is committed."""
+        dbapi_connection.commit()
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        """Never: a connection of the driver replaces its sockets by itself."""
+        return False
+
+    def get_schema_names(self, connection: Any, **options: Any) -> list[str]:
+        """There is one."""
+        return ["main"]
+
+    def _get_server_version_info(self, connection: Any) -> tuple[int, ...]:
+        return dbapi.sqlite_version_info
