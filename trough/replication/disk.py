@@ -104,7 +104,7 @@ class LocalFile:
         os.ftruncate(self._descriptor, size)
 
     def flush(self) -> None:
-        os.fsync(self._descriptor)
+        os.fdatasync(self._descriptor)  # the size as well, where it changed
 
     def is_still_there(self) -> bool:
         return atomic_files.is_still_at(self._descriptor, self._path)

@@ -78,7 +78,7 @@ class Shadow:
             return  # it was moved already; see take_over
         try:
             self._pair = Pair(self._disk, self._directory, state.number)
-            self._pair.verify()
+            self._pair.verify(*shadow_state.load_hint(self._disk, self._directory, state))
         except BlockingIOError as error:
             raise errors.Unavailable(
                 f"{self._directory} is open in SQLite, or elsewhere", "close it there"
@@ -391,9 +391,13 @@ class Shadow:
     def close(self) -> None:
         """See :class:`trough.replication.log.FollowerLog`."""
         self._drop_install()
-        if self._pair is not None:
-            self._pair.close()
-            self._pair = None
+        pair, self._pair = self._pair, None
+        if pair is not None:
+            with contextlib.suppress(OSError):
+                shadow_state.save_hint(
+                    self._disk, self._directory, self._state, pair.offset, pair.crc
+                )
+            pair.close()
 
 
 def _only(log: bytes, generation: Generation) -> Mark:

@@ -7,11 +7,15 @@ locked for as long as the pair is open.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from trough.replication.disk import Disk, File
 from trough.sql import wal
+
+#: Bytes that are read at once.
+_CHUNK = 1 << 20
 
 _MAGIC = b"SQLite format 3\x00"
 
@@ -25,11 +29,13 @@ class Pair:
 
     :ivar header: of the WAL; None while it is empty
     :ivar offset: behind the last frame of the WAL that counts; 0 while it is empty
+    :ivar crc: CRC-32 of the WAL up to there
     """
 
     def __init__(self, disk: Disk, directory: Path, number: int, create: bool = False) -> None:
         self.header: wal.Header | None = None
         self.offset = 0
+        self.crc = 0
         self._paths = database_path(directory, number), log_path(directory, number)
         self._database = disk.open(self._paths[0], create)
         try:
@@ -50,17 +56,30 @@ class Pair:
 
     # -- the WAL -----------------------------------------------------------------------
 
-    def verify(self) -> None:
-        """Find how much of the WAL counts, by all checksums, and cut off the rest."""
+    def verify(self, offset: int = -1, crc: int = 0) -> None:
+        """Find how much of the WAL counts, by all checksums, and cut off the rest.
+
+        :param offset: where it ended when it was closed
+        :param crc: of the WAL then. Where both are right still, no frame needs to be looked at.
+        """
         header = wal.parse_header(self._log.read(0, wal.HEADER_SIZE))
         end, size = 0, self._log.size()
-        if header is not None:
-            for offset, _ in wal.frames(header, self._log.read, size):
-                end = offset
+        if header is not None and size == offset and self._crc_of(size) == crc:
+            end = size
+        elif header is not None:
+            for behind, _ in wal.frames(header, self._log.read, size):
+                end = behind
         if end < size:
             self._log.truncate(end)
             self._flush(self._log)
         self.header, self.offset = (header if end else None), end
+        self.crc = self._crc_of(end)
+
+    def _crc_of(self, size: int) -> int:
+        crc = 0
+        for place in range(0, size, _CHUNK):
+            crc = zlib.crc32(self._log.read(place, min(_CHUNK, size - place)), crc)
+        return crc
 
     def sums(self, offset: int) -> bytes | None:
         """The cumulative checksum of the frame that ends at an offset; None if none does."""
@@ -80,27 +99,24 @@ class Pair:
         return frame is None or frame.commit > 0
 
     def last_commit(self) -> int:
-        """The offset behind the last whole transaction, by all checksums."""
-        if self.header is None:
-            return 0
-        return wal.last_commit(self.header, self._log.read, self.offset)
+        """The offset behind the last whole transaction."""
+        offset = self.offset
+        while (frame := self._frame_before(offset)) is not None and self.header is not None:
+            if frame.commit:
+                return offset
+            offset -= self.header.frame_size
+        return 0
 
     def is_whole(self) -> bool:
-        """Whether all frames that count still are in the WAL, by all checksums."""
-        if self.header is None:
-            return True
-        if self._log.read(0, wal.HEADER_SIZE)[16:24] != self.header.salts:
-            return False
-        end = 0
-        for offset, _ in wal.frames(self.header, self._log.read, self.offset):
-            end = offset
-        return end == self.offset
+        """Whether the WAL still is what was written."""
+        return self._log.size() == self.offset and self._crc_of(self.offset) == self.crc
 
     def append(self, content: bytes, header: wal.Header) -> None:
         """Write whole frames behind the last one, and have them on disk."""
         self._log.write(self.offset, content)
         self._flush(self._log)
         self.header, self.offset = header, self.offset + len(content)
+        self.crc = zlib.crc32(content, self.crc)
 
     def truncate(self, offset: int) -> None:
         """Cut off what is behind an offset between two frames, on disk."""
@@ -111,7 +127,7 @@ class Pair:
             self.header = None
         self._log.truncate(offset)
         self._flush(self._log)
-        self.offset = offset
+        self.offset, self.crc = offset, self._crc_of(offset)
 
     def _flush(self, file: File) -> None:
         file.flush()

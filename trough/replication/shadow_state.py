@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,8 @@ _NOTHING = log_mark.Generation(0, b"")
 EMPTY = Mark(b"", log_mark.NO_SALTS, _NOTHING, _NOTHING)
 
 _NAME = "state"
+_HINT = "closed"
+_HINT_FORM = struct.Struct("!QQII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +82,28 @@ def save(disk: Disk, directory: Path, state: State) -> None:
 def names(state: State) -> set[str]:
     """The files that belong to a state."""
     numbered = {f"database.{state.number}", f"log.{state.number}"} if state.number else set()
-    return {_NAME} | numbered
+    return {_NAME, _HINT} | numbered
+
+
+def load_hint(disk: Disk, directory: Path, state: State) -> tuple[int, int]:
+    """What :func:`save_hint` stored; what fits no WAL if that is not known."""
+    data = disk.load(directory / _HINT) or b""
+    if len(data) == _HINT_FORM.size:
+        number, offset, crc, check = _HINT_FORM.unpack(data)
+        if number == state.number and check == zlib.crc32(data[:-4]):
+            return offset, crc
+    return -1, 0
+
+
+def save_hint(disk: Disk, directory: Path, state: State, offset: int, crc: int) -> None:
+    """Store where a WAL ends that is being closed, and the CRC of it.
+
+    It is not flushed: it only spares a look at each frame, and what it says is compared with the
+    WAL. Raises OSError.
+    """
+    data = _HINT_FORM.pack(state.number, offset, crc, 0)[:-4]
+    file = disk.open(directory / _HINT, create=True)
+    try:
+        file.write(0, data + zlib.crc32(data).to_bytes(4, "big"))
+    finally:
+        file.close()

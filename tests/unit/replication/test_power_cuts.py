@@ -185,6 +185,35 @@ def test_any_moment(history: History, seed: int) -> None:
         assert follower.disk.load(TARGET) == history.database
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_a_former_holder_follows(tmp_path: Path, seed: int) -> None:
+    """Its files become a copy as a whole, whenever the power was cut."""
+    chance = random.Random(seed)
+    with closing(LoggedSegment(tmp_path / "1.sqlite", 512)) as segment:
+        segment.insert(5)
+        if seed % 3 == 0:
+            segment.checkpoint()
+        if seed % 3 < 2:
+            segment.insert(5)
+        end, names = segment.reader.end(), ("", "-wal", "-shm", "-log")
+        expected = segment.reader.digest_at(end)
+        disk = LossyDisk(chance)
+        for name in names:
+            disk.put(Path(f"{TARGET}{name}"), Path(f"{segment.path}{name}").read_bytes())
+    for cut in range(seed % 20, -1, -1):
+        disk.left = cut if cut else -1
+        try:
+            copy = Shadow(COPY, reserve=0, disk=disk)
+            if disk.load(TARGET) is not None:
+                copy.adopt(TARGET)
+        except PowerCut:
+            disk = disk.after_a_crash()
+        else:
+            break
+    assert (copy.end, copy.digest_at(end)) == (end, expected)
+    assert [name for name in disk.names(TARGET.parent) if not is_temporary(name)] == []
+
+
 # -- the test itself ------------------------------------------------------------------
 
 
