@@ -4,7 +4,7 @@ its segments hold by a second way."""
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -48,13 +48,16 @@ class KeptWorld(WorkerParts):
 
     async def put(self, segment: str, *values: int) -> None:
         """Have a segment that is only read hold these values, by a new canonical copy."""
+        await self.put_filled(segment, lambda database: fill(database, values))
+
+    async def put_filled(self, segment: str, fill: Callable[[sqlite3.Connection], object]) -> None:
+        """Have a segment that is only read hold what `fill` does to an empty database."""
         path = self.canonical / canonical_path(segment)
         path.parent.mkdir(parents=True, exist_ok=True)
         made = path.with_name(f".{path.name}.made")
         made.unlink(missing_ok=True)
         with closing(sqlite3.connect(made)) as database, database:
-            database.execute(SCHEMA)
-            database.executemany("INSERT INTO t VALUES (?)", [(value,) for value in values])
+            fill(database)
         made.replace(path)
         await self.bring(segment)
 
@@ -73,6 +76,12 @@ class KeptWorld(WorkerParts):
     async def gathered(self, segments: list[str], sql: str, *arguments: Any, **options: Any) -> Any:
         """The rows of a GATHER."""
         return (await self.cluster.gather(segments, sql, *arguments, **options)).rows
+
+
+def fill(database: sqlite3.Connection, values: Iterable[int]) -> None:
+    """Make the table with these values."""
+    database.execute(SCHEMA)
+    database.executemany("INSERT INTO t VALUES (?)", [(value,) for value in values])
 
 
 @asynccontextmanager

@@ -37,6 +37,7 @@ from trough.model import (
 )
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.values import Parameters
+from trough.sql.column_filters import FilterTest
 
 if TYPE_CHECKING:
     from trough.cluster_client.gather import Gathers
@@ -140,6 +141,7 @@ class Cluster:
         rows: int | None = None,
         over: WorkerClientFactory | None = None,
         keep: bool = False,
+        tests: Sequence[FilterTest] = (),
     ) -> FanOut:
         """Send one query to each of these segments.
 
@@ -151,6 +153,8 @@ class Cluster:
         :param over: connections to use; None: those that all queries share, so that a
             paused query makes the others wait as well
         :param keep: whether workers may keep the answers, and answer from kept ones
+        :param tests: with `keep`: a segment that fails one of these has no rows, and a worker
+            that knows that does not open it
         :return: the query under way: ``done``, ``tally``, ``cancel()``, ``pause()``,
             ``resume()``
         :raises trough.errors.BadSegmentId: one of `segments` cannot be a segment's id
@@ -158,7 +162,7 @@ class Cluster:
         unique = list(dict.fromkeys(segments))
         for segment in unique:
             check_segment_id(segment)
-        question = QueryRequest(sql, parameters, seconds, rows, keep)
+        question = QueryRequest(sql, parameters, seconds, rows, keep, tuple(tests))
         sources = over or self._workers
         return FanOut(unique, question, listener, self._routes, sources, self._reactor)
 

@@ -179,14 +179,18 @@ class FanOut:
         try:
             return await errand.run(source, self._remaining())
         except errors.BadRequest as refusal:
+            # A worker of an earlier version has no filters, or keeps nothing at all.
+            if self._question.tests and "tests=" in refusal.message:
+                return await errand.run(source, replace(self._remaining(), tests=()))
             if not (self._question.keep and "keep=" in refusal.message):
                 raise
-            # A worker of an earlier version, which keeps nothing.
-            return await errand.run(source, replace(self._remaining(), keep=False))
+            plain = replace(self._remaining(), keep=False, tests=())
+            return await errand.run(source, plain)
 
     def _note_kept(self, place: WorkerAddress, summary: Summary) -> None:
         if self.tally.versions is not None:
             self.tally.kept += summary.kept
+            self.tally.pruned += summary.pruned
             self.tally.versions.append((place, summary.version))
 
     def _ask_again(self) -> None:

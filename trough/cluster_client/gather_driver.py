@@ -23,8 +23,12 @@ from trough.gather import messages
 from trough.gather.errors import stale_refused
 from trough.gather.explaining import ANALYZE, Round, Taken, explained, plan_lines
 from trough.gather.limits import Limits
+from trough.sql.column_filters import FilterTest
 
 Rows = list[Sequence[Any]]
+
+#: As in :data:`trough.gather.messages.REQUESTS`.
+Request = tuple[tuple[str, ...], str, Any, list[tuple[Any, ...]]]
 
 
 class GatherCall(Protocol):
@@ -51,6 +55,7 @@ class GatherCluster(Protocol):
         listener: Any,
         seconds: float | None = None,
         keep: bool = False,
+        tests: Sequence[FilterTest] = (),
     ) -> GatherCall: ...
 
 
@@ -252,13 +257,13 @@ class _Running:
         # Rows of the last round came before the answer that there is no further one.
         await self._handed_on()
 
-    async def _ask_round(self, requests: list[tuple[tuple[str, ...], str, Any]]) -> None:
+    async def _ask_round(self, requests: list[Request]) -> None:
         began = self._clock.seconds()
-        told = Round(sum(len(segments) for segments, _, _ in requests), len(requests))
+        told = Round(sum(len(request[0]) for request in requests), len(requests))
         self.rounds.append(told)
         try:
-            for segments, sql, parameters in requests:
-                self._calls.append(self._ask(segments, sql, parameters))
+            for request in requests:
+                self._calls.append(self._ask(*request))
             for call in self._calls:
                 await self._over(call)
             await self._handed_on()
@@ -278,7 +283,7 @@ class _Running:
         _, text = await self._answer(messages.EXPLAIN)
         return text or ""
 
-    async def _next_requests(self) -> list[tuple[tuple[str, ...], str, Any]]:
+    async def _next_requests(self) -> list[Request]:
         _, requests, self.names, self.repeatable = await self._answer(messages.NEXT)
         return requests
 
@@ -303,11 +308,19 @@ class _Running:
         if self._stopped is not None:
             raise self._stopped
 
-    def _ask(self, segments: tuple[str, ...], sql: str, parameters: Any) -> GatherCall:
+    def _ask(
+        self, segments: tuple[str, ...], sql: str, parameters: Any, tests: list[tuple[Any, ...]]
+    ) -> GatherCall:
         left = None if self._end is None else max(0.001, self._end - self._clock.seconds())
         # Workers find out by themselves what may be kept.
         call = self._cluster.query(
-            segments, sql, parameters, listener=self, seconds=left, keep=True
+            segments,
+            sql,
+            parameters,
+            listener=self,
+            seconds=left,
+            keep=True,
+            tests=tuple(FilterTest(*test) for test in tests),
         )
         if self._pauses:
             call.pause()
@@ -319,6 +332,7 @@ class _Running:
             stats = await call.done
             versions = stats.versions
             self.rounds[-1].kept += stats.kept
+            self.rounds[-1].pruned += stats.pruned
         except errors.Cancelled:
             self._check()
             # By us: the answer is whole, or the process itself will report the error.

@@ -15,6 +15,7 @@ from trough import errors
 from trough.cluster_client.router import WorkerAddress
 from trough.protocols.line.query_replies import QueryListener, Summary
 from trough.protocols.line.values import Parameters
+from trough.sql.column_filters import FilterTest
 
 
 class Listener(QueryListener, Protocol):
@@ -38,6 +39,7 @@ class QueryRequest:
     :ivar seconds: that are left of the deadline, or None for the workers' own
     :ivar rows: most rows of one segment, or None for no limit of the asker's
     :ivar keep: whether answers may be kept, and come from what was kept
+    :ivar tests: with `keep`, a segment that fails one of these has no rows
     """
 
     sql: str
@@ -45,6 +47,7 @@ class QueryRequest:
     seconds: float | None = None
     rows: int | None = None
     keep: bool = False
+    tests: tuple[FilterTest, ...] = ()
 
 
 class WorkerClient(Protocol):
@@ -89,6 +92,7 @@ class QueryStats:
     :ivar restarted: how many times a segment's rows were void
     :ivar seconds: that it took
     :ivar kept: segments that answered from what their worker had kept
+    :ivar pruned: segments that were not opened, as they fail a test
     :ivar versions: with `keep`, the workers that answered, each with the word for the state
         that it answered from; None where some answer has none
     """
@@ -100,6 +104,7 @@ class QueryStats:
     restarted: int = 0
     seconds: float = 0.0
     kept: int = 0
+    pruned: int = 0
     versions: list[tuple[WorkerAddress, str]] | None = None
 
     @property

@@ -32,6 +32,7 @@ class LineSource:
             seconds=question.seconds,
             rows=question.rows,
             keep=question.keep,
+            tests=question.tests,
         )
 
 

@@ -56,6 +56,8 @@ class Relation:
         self.only_table = self._only_table()
         #: Names of sources that are tables of the union.
         self.base_sources = frozenset(each.alias for each in self._sources if _is_base(each))
+        #: Of these, the names of the tables.
+        self.base_tables = {each.alias: each.name for each in self._sources if _is_base(each)}
         #: Names of sources that may be rows of NULL, which an outer join adds.
         self.nullable_sources = _nullable(tree)
         if within:

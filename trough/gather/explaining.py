@@ -45,6 +45,7 @@ class Round:
 
     :ivar texts: different ones that they were asked
     :ivar kept: segments that answered from what their worker had kept
+    :ivar pruned: segments that were not opened, as a filter of a column lacks what is asked for
     :ivar rows: that came
     :ivar seconds: until all had answered
     """
@@ -52,15 +53,17 @@ class Round:
     segments: int
     texts: int
     kept: int = 0
+    pruned: int = 0
     rows: int = 0
     seconds: float = 0.0
 
     def line(self) -> str:
         """What was asked, in one line."""
         texts = "one text" if self.texts == 1 else f"{self.texts} texts"
+        pruned = f"{self.pruned:,} pruned; " if self.pruned else ""
         return (
             f"asked: {self.segments:,} segments, {texts}; {self.kept:,} answered from what was "
-            f"kept; {self.rows:,} rows; {self.seconds:.3f} s"
+            f"kept; {pruned}{self.rows:,} rows; {self.seconds:.3f} s"
         )
 
 

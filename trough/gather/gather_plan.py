@@ -145,6 +145,8 @@ class GatherPlan:
         ask = self.ask(self.schema, self.starts_exact)
         if ask is not None:
             lines.append(f"each segment: {ask.core}")
+            if ask.tests:
+                lines.append("pruned: segments whose worker knows that they lack the text")
         if self.pushed is not None and self.pushed.checked and not self.starts_exact:
             lines.append("asked again for an exact sum: a segment whose sum is not an integer")
         if self.kind != "plain":

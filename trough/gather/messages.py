@@ -40,7 +40,8 @@ CLOSE = 10
 # -- from the process --------------------------------------------------------------------
 
 #: requests, names of the answer's columns, whether the same question would be answered alike
-#: while no segment changes; a request is segments, sql, parameters
+#: while no segment changes; a request is segments, sql, parameters, and the fields of each of
+#: its tests
 REQUESTS = 1
 #: rows, missing: with the last of them a list of segment, code, message, hint; else None
 RESULT = 2

@@ -192,7 +192,10 @@ class Session:
     def _next(self) -> Message:
         self._lost.clear()
         asked = self._session.next_requests()
-        requests = [(each.segments, each.sql, as_plain(each.parameters)) for each in asked]
+        requests = [
+            (each.segments, each.sql, as_plain(each.parameters), [tuple(one) for one in each.tests])
+            for each in asked
+        ]
         session = self._session
         return messages.REQUESTS, requests, tuple(session.names), session.repeatable
 

@@ -12,16 +12,18 @@ value in a segment can be taken for a schema.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
 from trough.gather import sqlite_helpers
 from trough.gather.dialect import CastAs
+from trough.gather.pruning import filter_tests
 from trough.gather.pushdown import Adapt, Pushdown
 from trough.gather.schema import SCHEMA_VALUE, Column, SegmentSchema, TableShape
 from trough.gather.scopes import ROWIDS, source_of, sources_of, table_of
 from trough.gather.scopes import quoted as quoted_name
+from trough.sql.column_filters import FilterTest
 from trough.sql.statements import quoted
 
 _OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLLATE NOCASE"
@@ -35,12 +37,14 @@ class SegmentQuery:
     :ivar core: the part of it behind the guard
     :ivar width: number of columns of a row of data, without the schema's
     :ivar exact: it is the exact form
+    :ivar tests: what a segment needs to add rows; each of these
     """
 
     sql: str
     core: str
     width: int
     exact: bool = False
+    tests: tuple[FilterTest, ...] = ()
 
 
 def guard(tables: Iterable[str], variant: SegmentSchema, width: int) -> str:
@@ -92,7 +96,8 @@ def pushed_text(
         return None
     width = _width(pushed, exact)
     core = pushed.core(adapter(relation.tree, union, variant), exact)
-    return guarded(core, tables, variant, width, exact)
+    tests = filter_tests(relation, variant, lambda select: guarded(select, tables, variant, 1).sql)
+    return replace(guarded(core, tables, variant, width, exact), tests=tests)
 
 
 def _width(pushed: Pushdown, exact: bool) -> int:

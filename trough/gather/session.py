@@ -22,6 +22,7 @@ from trough.gather.planner import plan
 from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
 from trough.gather.segment_sql import SegmentQuery, guard_only
 from trough.gather.union_database import SEGMENT
+from trough.sql.column_filters import FilterTest
 from trough.sql.statements import quoted
 
 #: How many segments are asked for a schema, one round after the other, until one sends it.
@@ -35,11 +36,13 @@ class SegmentRequest:
     """One query for a number of segments.
 
     :ivar parameters: by name, or None
+    :ivar tests: a segment that fails one of these adds no rows, and need not be opened
     """
 
     segments: tuple[str, ...]
     sql: str
     parameters: Mapping[str, Any] | None = None
+    tests: tuple[FilterTest, ...] = ()
 
 
 class GatherSession:
@@ -349,6 +352,7 @@ class GatherSession:
         merger, attempts, shapes = self._merger, self._attempts, self._shapes
         asks: dict[tuple[str | None, bool], SegmentQuery | None] = {}
         grouped: dict[str, list[str]] = {}
+        tests: dict[str, tuple[FilterTest, ...]] = {}
         for segment, exact in waiting:
             shape = shapes.get(segment), exact
             if shape not in asks:
@@ -364,10 +368,14 @@ class GatherSession:
             merger.asked(segment, ask)
             attempts[segment] = attempts.get(segment, 0) + 1
             grouped.setdefault(ask.sql, []).append(segment)
+            tests[ask.sql] = ask.tests
         self._asks_schemas = False
         self._asked_exactly.update(segment for segment, exact in waiting if exact)
         parameters = self.plan.parameters or None
-        return [SegmentRequest(tuple(them), sql, parameters) for sql, them in grouped.items()]
+        return [
+            SegmentRequest(tuple(them), sql, parameters, tests[sql])
+            for sql, them in grouped.items()
+        ]
 
     def _left_over(self) -> Generator[list[SegmentRequest], None, list[tuple[str, bool]]]:
         """What has to be asked again after a round; asks for schemas where those are in doubt."""

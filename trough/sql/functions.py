@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trough import errors
+from trough.sql import column_filters
 from trough.sql.percentiles import PERCENTILES
 from trough.util.quoting import quoted
 
@@ -51,7 +52,8 @@ class Functions:
         }
 
     def __contains__(self, name: str) -> bool:
-        return name.upper() in self.registry or name.upper() in self.aggregates
+        known = (*self.registry, *self.aggregates, column_filters.FUNCTION.upper())
+        return name.upper() in known
 
     def add_to(self, connection: Any) -> None:
         """Let a connection of pysqlite3 call all of them."""
@@ -59,6 +61,7 @@ class Functions:
             connection.create_function(name, arguments, function, deterministic=True)
         for name, (arguments, aggregate) in self.aggregates.items():
             connection.create_window_function(name, arguments, aggregate)
+        connection.create_aggregate(column_filters.FUNCTION, 2, column_filters.ColumnFilter)
 
     def _aggregate_keeping_problem(self, made: type) -> type:
         methods = ("step", "inverse", "value", "finalize")

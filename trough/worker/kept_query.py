@@ -17,8 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trough.executors.pool.pool import Target
+from trough.sql.column_filters import FilterTest
+from trough.sql.rows import done_line
 from trough.worker.kept_results import TAG, KeptResults
 from trough.worker.local_copies import LocalCopy, Version
+from trough.worker.segment_filters import SegmentFilters
 
 #: Segments of all queries that are remembered; 16 bytes each, and some for the copy.
 MOST_REMEMBERED = 1_000_000
@@ -68,6 +71,8 @@ class KeptQuery:
     :param parameters: of the statement, as they were checked
     :param rows: the limit of rows for each segment
     :param tag: what each line of the answer begins with
+    :param filters: of columns; `tests`, what a segment needs to have rows
+    :ivar pruned: segments that have none, as a filter shows
     """
 
     def __init__(
@@ -78,8 +83,13 @@ class KeptQuery:
         parameters: Any,
         rows: int,
         tag: str,
+        filters: SegmentFilters | None = None,
+        tests: Sequence[FilterTest] = (),
     ) -> None:
         self._results = results
+        self._filters = filters
+        self._checks = filters.checks(tests) if filters is not None else []
+        self.pruned = 0
         self._copy_of = copy_of
         self._tag = tag
         # By bytes, as 1, 1.0 and True are equal and not the same to SQLite.
@@ -104,20 +114,41 @@ class KeptQuery:
             else:
                 copies.append(copy)
         entries, others = self._results.find(self._statement, copies)
+        empty: list[str] = []
         if others:
             missed = {copy.entry.segment for copy in others}
             copies = [copy for copy in copies if copy.entry.segment not in missed]
         for copy in others:
-            version = copy.version
+            version, segment = copy.version, copy.entry.segment
             if version is not None:
-                self._before[copy.entry.segment] = (copy, version)
+                if self._lacks(copy, version):
+                    self.versions.append((copy, version))
+                    self.pruned += 1
+                    empty.append(done_line(self._tag, segment, 0))
+                    continue
+                self._before[segment] = (copy, version)
             asked.append(copy.target)
         self.versions += [
             (copy, entry.version) for copy, entry in zip(copies, entries, strict=True)
         ]
         lines = b"".join([entry.lines for entry in entries])
         rows = sum(entry.rows for entry in entries)
-        return lines.replace(TAG, self._tag.encode()), rows, asked
+        return lines.replace(TAG, self._tag.encode()) + "".join(empty).encode(), rows, asked
+
+    def _lacks(self, copy: LocalCopy, version: Version) -> bool:
+        """Whether a filter shows that a copy has no rows for this."""
+        if self._filters is None or not self._checks:
+            return False
+        return self._filters.lacks(self._checks, copy, version)
+
+    def make_filters(self, targets: Sequence[Target], client: str) -> None:
+        """Have the filters made that were missed.
+
+        :param targets: that had to be asked
+        """
+        if self._filters is not None and self._checks:
+            copies = [copy for each in targets if (copy := self._copy_of(each.segment)) is not None]
+            self._filters.make(self._checks, copies, client)
 
     def keep(self, target: Target, rows: int, lines: bytes) -> None:
         """Take a whole answer that would be the same again."""

@@ -122,9 +122,11 @@ class KeptResults:
         :param version: of the copy before it was read
         :param lines: as they were sent, each beginning with `tag`
         """
-        if len(lines) > LARGEST or TAG in lines:
-            return
-        entry = Entry(version, rows, _without_tag(lines, tag))
+        if len(lines) <= LARGEST and TAG not in lines:
+            self.put(statement, segment, Entry(version, rows, _without_tag(lines, tag)))
+
+    def put(self, statement: Statement, segment: str, entry: Entry) -> None:
+        """Keep an entry, if there is room."""
         size = len(entry.lines) + ENTRY
         former = statement.entries.get(segment)
         if former is not None:

@@ -27,6 +27,7 @@ from trough.executors.pool.pool import (
     Target,
 )
 from trough.model import READ, WRITE, Copy, Lock, Worker, segment_word
+from trough.sql.column_filters import FilterTest
 from trough.util.slices import in_slices
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController
@@ -35,6 +36,7 @@ from trough.worker.kept_results import KeptResults
 from trough.worker.local_copies import LocalCopy, Version
 from trough.worker.peer_reachability import PeerReachability
 from trough.worker.read_rule import Holder, Knowledge, decide
+from trough.worker.segment_filters import SegmentFilters
 from trough.worker.slow_queries import SlowQueries
 from trough.worker.write_routing import WriteRouter
 from trough.worker.writing import Write
@@ -63,7 +65,7 @@ class QueryLimits:
     :ivar write_seconds: that a write may run where it names none
     :ivar rows: of one segment, at most; 0 for any number
     :ivar sql: bytes of a read's SQL, at most
-    :ivar kept: bytes of answers that are kept, of all requests
+    :ivar kept: bytes of answers that are kept, of all requests; and of filters of columns
     :ivar slow: seconds after which a read is logged; 0: never
     """
 
@@ -103,6 +105,7 @@ class QueryService:
         self._limits = limits
         #: Answers to queries that may be kept.
         self.results = KeptResults(limits.kept)
+        self.filters = SegmentFilters(limits.kept, pool)
         self._remembered = Remembered()
         self._slow = SlowQueries(pool, limits.slow) if limits.slow else None
         #: As :meth:`_limits_of`, which makes something new at each call.
@@ -354,10 +357,17 @@ class QueryService:
 
     # -- answers that are kept ---------------------------------------------------------
 
-    def kept_query(self, sql: str | bytes, parameters: Any, rows: int, tag: str) -> KeptQuery:
+    def kept_query(
+        self,
+        sql: str | bytes,
+        parameters: Any,
+        rows: int,
+        tag: str,
+        tests: Sequence[FilterTest] = (),
+    ) -> KeptQuery:
         """A question whose answers may be kept, and found; see :mod:`trough.worker.kept_query`."""
         copy_of = self.worker.segments.get
-        return KeptQuery(self.results, copy_of, sql, parameters, rows, tag)
+        return KeptQuery(self.results, copy_of, sql, parameters, rows, tag, self.filters, tests)
 
     def remember(self, query: KeptQuery, segments: int) -> str:
         """A word for :meth:`unchanged`, if all of so many segments answered from a known

@@ -18,7 +18,8 @@ from trough import errors
 from trough.model import DEFAULT_SCHEMA, check_segment_id, is_segment_id, segment_of_word
 from trough.protocols.limits import check_number_of_ids
 from trough.protocols.line.framing import MARK, Request
-from trough.protocols.line.values import Parameters, decode_parameters
+from trough.protocols.line.values import Parameters, decode_parameters, decode_tests
+from trough.sql.column_filters import FilterTest
 from trough.util.quoting import quoted
 from trough.util.slices import SLICE, in_slices
 
@@ -45,6 +46,7 @@ class QueryArguments:
     :ivar rows: most rows of one segment, or None where the request names no limit
     :ivar parameters: for the statement's places, or None
     :ivar keep: whether the answer may come from what was kept, and be kept
+    :ivar tests: with `keep`, what a segment needs to have rows
     """
 
     segments: tuple[str, ...]
@@ -54,6 +56,7 @@ class QueryArguments:
     parameters: Parameters | None
     sql: str
     keep: bool = False
+    tests: tuple[FilterTest, ...] = ()
 
 
 @dataclass(slots=True)
@@ -86,7 +89,8 @@ class GatherArguments:
 
 
 def parse_query_arguments(request: Request) -> QueryArguments:
-    """``QUERY <ids|~pattern> [seconds=N] [rows=N] [keep=yes] [bind=JSON] SQL``."""
+    """``QUERY <ids|~pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON]
+    [bind=JSON] SQL``."""
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
         segment, bind, text = match.groups()
         parameters = None if bind is None else decode_parameters(bind)
@@ -99,7 +103,8 @@ def parse_query_arguments(request: Request) -> QueryArguments:
     seconds, rows, parameters = _settings(given)
     sql = words.rest("the SQL")
     keep = _yes_or_no(given, "keep")
-    return QueryArguments(segments, pattern, seconds, rows, parameters, sql, keep)
+    tests = decode_tests(given["tests"]) if "tests" in given else ()
+    return QueryArguments(segments, pattern, seconds, rows, parameters, sql, keep, tests)
 
 
 def parse_write_arguments(request: Request) -> WriteArguments:
@@ -210,7 +215,7 @@ def parse_no_arguments(request: Request) -> None:
     Words(request).end()
 
 
-_QUERY_OPTIONS = ("seconds", "rows", "keep", "bind")
+_QUERY_OPTIONS = ("seconds", "rows", "keep", "tests", "bind")
 _WRITE_OPTIONS = ("seconds", "bind")
 _GATHER_OPTIONS = ("partial", "within", "stale", "seconds", "bind")
 _PROVISION_OPTIONS = ("schema",)

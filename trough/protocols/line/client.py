@@ -10,7 +10,7 @@ reconnect and does not ask other servers: that is :mod:`trough.cluster_client.cl
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred
@@ -49,6 +49,7 @@ from trough.protocols.line.pending_calls import (
 from trough.protocols.line.query_replies import QueryListener
 from trough.protocols.line.values import Parameters
 from trough.protocols.line.write_buffer import WriteBuffer
+from trough.sql.column_filters import FilterTest
 from trough.util.flush_batch import FlushBatch
 from trough.util.tls_problems import tls_problem
 
@@ -108,17 +109,19 @@ class LineConnection(Protocol):
         seconds: float | None = None,
         rows: int | None = None,
         keep: bool = False,
+        tests: Sequence[FilterTest] = (),
     ) -> Call:
         """Ask segments that the server holds.
 
         :param seconds: the deadline, or None for the server's own
         :param rows: most rows of one segment
         :param keep: whether answers may be kept, and come from what was kept
+        :param tests: with `keep`, what a segment needs to have rows
         :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that
             cannot be one; nothing was sent
         """
         tag = self._tag()
-        request = format_query(tag, segments, sql, parameters, seconds, rows, keep)
+        request = format_query(tag, segments, sql, parameters, seconds, rows, keep, tests)
         call = Call(self, tag, listener)
         self._ask(tag, call, request)
         return call

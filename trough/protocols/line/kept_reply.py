@@ -47,7 +47,7 @@ class KeptReply:
         self._tag = reply.tag
         self._receiver = receiver
         self._query = queries.kept_query(
-            arguments.sql, arguments.parameters, limits.rows, reply.tag
+            arguments.sql, arguments.parameters, limits.rows, reply.tag, arguments.tests
         )
         self._until = monotonic() + limits.seconds
         self._rest: list[Target] = []
@@ -90,9 +90,11 @@ class KeptReply:
             if monotonic() > self._until:
                 raise errors.DeadlineExceeded("the time for it ran out")
             some = self._targets[start : start + SLICE]
+            pruned = -self._query.pruned
             lines, rows, rest = self._query.find(some)
+            pruned += self._query.pruned
             self._rest += rest
-            self._receiver.answered(len(some) - len(rest), rows)
+            self._receiver.answered(len(some) - len(rest), rows, pruned)
             if lines:
                 self._receiver.data(lines)
             yield
@@ -111,11 +113,24 @@ class KeptReply:
                 replace(self._limits, seconds=max(0.0, self._until - monotonic())),
                 Framing.LINES,
                 self._tag,
-                self._receiver,
+                self,
                 self._query.keep,
             )
         except errors.TroughError as error:
             self._receiver.finished(Outcome(error=error))
+
+    # -- for the executors' answer -----------------------------------------------------
+
+    def data(self, chunk: bytes) -> None:
+        """See :class:`trough.executors.pool.pool.Receiver`."""
+        self._receiver.data(chunk)
+
+    def finished(self, outcome: Outcome) -> None:
+        """See :class:`trough.executors.pool.pool.Receiver`."""
+        self._job = None  # which knows this reply
+        self._receiver.finished(outcome)
+        if outcome.error is None:
+            self._query.make_filters(self._rest, self._limits.client)
 
     def _stopped(self, failure: Failure) -> None:
         self._sent_all = True

@@ -8,13 +8,14 @@ Additions of a later version are skipped where the protocol allows additions.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trough import errors
 from trough.model import check_segment_id, is_segment_id, segment_word
 from trough.protocols.line.framing import MAX_LINE, MAX_LITERAL
-from trough.protocols.line.values import Parameters, encode_parameters
+from trough.protocols.line.values import Parameters, encode_parameters, encode_tests
+from trough.sql.column_filters import FilterTest
 
 #: The version in the greeting. Additions that old clients can ignore keep it.
 VERSION = 1
@@ -198,6 +199,7 @@ def format_query(
     seconds: float | None = None,
     rows: int | None = None,
     keep: bool = False,
+    tests: Sequence[FilterTest] = (),
 ) -> bytes:
     """A query as it is sent.
 
@@ -207,6 +209,8 @@ def format_query(
     arguments = [format_segments(segments), *format_options(seconds, rows, parameters)]
     if keep:
         arguments.append(b"keep=yes")
+        if tests:
+            arguments.append(format_word(encode_tests(tests), b"tests="))
     return format_request(tag, b"QUERY", *arguments, format_text(sql.encode()))
 
 

@@ -52,6 +52,7 @@ class Summary:
     :ivar milliseconds: that the server took
     :ivar complete: whether every segment answered whole
     :ivar kept: segments that answered from what was kept
+    :ivar pruned: segments that were not opened, as they fail a test
     :ivar version: see ``QUERY`` with ``keep=yes``; empty where there is none
     """
 
@@ -62,6 +63,7 @@ class Summary:
     complete: bool
     version: str = ""
     kept: int = 0
+    pruned: int = 0
 
 
 def deliver(listener: QueryListener, word: bytes, rest: bytes) -> None:
@@ -104,11 +106,11 @@ def _summary(rest: bytes) -> Summary:
         if plain.end() == len(rest):
             return Summary(segments, failed, rows, ms, plain[5] == b"yes")
     told = parse_fields(rest.decode())
-    segments, failed, rows, ms, kept = (
-        int(told.get(name, 0)) for name in ("segments", "failed", "rows", "ms", "kept")
+    segments, failed, rows, ms, kept, pruned = (
+        int(told.get(name, 0)) for name in ("segments", "failed", "rows", "ms", "kept", "pruned")
     )
     complete, version = told.get("complete") == "yes", str(told.get("version", ""))
-    return Summary(segments, failed, rows, ms, complete, version, kept)
+    return Summary(segments, failed, rows, ms, complete, version, kept, pruned)
 
 
 def decoded(decode: Callable[[bytes], Any], text: bytes) -> Any:

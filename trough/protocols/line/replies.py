@@ -272,14 +272,14 @@ class QueryReply:
     """
 
     __slots__ = (
-        *("_error", "_failed", "_kept", "_parts", "_reply", "_rows", "_segments"),
+        *("_error", "_failed", "_kept", "_parts", "_pruned", "_reply", "_rows", "_segments"),
         *("data", "version"),
     )
 
     def __init__(self, reply: Reply, parts: int = 1) -> None:
         self._reply = reply
         self._parts = parts
-        self._segments = self._failed = self._rows = self._kept = 0
+        self._segments = self._failed = self._rows = self._kept = self._pruned = 0
         self._error: errors.TroughError | None = None
         #: Gives the word for the state that so many segments answered from, or nothing.
         self.version: Callable[[int], str] | None = None
@@ -292,10 +292,14 @@ class QueryReply:
         self._failed += 1
         self._reply.fail(segment, error)
 
-    def answered(self, segments: int, rows: int) -> None:
-        """Some more segments were answered, from what was kept."""
+    def answered(self, segments: int, rows: int, pruned: int = 0) -> None:
+        """Some more segments were answered, from what was kept.
+
+        :param pruned: of these, segments without rows by a filter of a column
+        """
         self._segments += segments
-        self._kept += segments
+        self._kept += segments - pruned
+        self._pruned += pruned
         self._rows += rows
 
     def finished(self, outcome: Outcome) -> None:
@@ -326,7 +330,8 @@ class QueryReply:
 
     def _about_kept(self, version: Callable[[int], str]) -> bytes:
         word = "" if self._failed else version(self._segments)
-        return f" kept={self._kept}{' version=' if word else ''}{word}".encode()
+        pruned = f" pruned={self._pruned}" if self._pruned else ""
+        return f" kept={self._kept}{pruned}{' version=' if word else ''}{word}".encode()
 
 
 class WriteReply:

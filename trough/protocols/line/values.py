@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from trough import errors
 from trough.protocols.limits import MAX_PARAMETERS, check_json_values
+from trough.sql.column_filters import FilterTest
 
 #: A value that SQLite can store.
 Value = None | int | float | str | bytes
@@ -161,3 +162,37 @@ def _refuse_constant(name: str) -> NoReturn:
 
 _PARAMETERS = json.JSONDecoder(parse_constant=_refuse_constant)
 _ROWS = json.JSONDecoder(object_hook=_blob)
+
+
+#: Tests of a query, and texts of all of them, at most.
+MAX_TESTS, MAX_DIGESTS = 16, 10_000
+
+
+def encode_tests(tests: Sequence[FilterTest]) -> bytes:
+    """Tests as ``tests=`` takes them."""
+    return json.dumps(tests, separators=(",", ":")).encode()
+
+
+def decode_tests(text: bytes) -> tuple[FilterTest, ...]:
+    """Tests out of a request.
+
+    :raises trough.errors.BadRequest: something else
+    :raises trough.errors.TooLarge: too many
+    """
+    check_json_values(text, MAX_DIGESTS, "tests=")
+    try:
+        tests = tuple(FilterTest(sql, tuple(digests)) for sql, digests in json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise errors.BadRequest(f"tests are not JSON: {error}", _TESTS_RULE) from error
+    if len(tests) > MAX_TESTS or not all(map(_is_test, tests)):
+        raise errors.BadRequest("tests are something else than tests", _TESTS_RULE)
+    return tests
+
+
+_TESTS_RULE = f"an array of at most {MAX_TESTS} pairs of SQL and an array of 64-bit numbers"
+
+
+def _is_test(test: FilterTest) -> bool:
+    return isinstance(test.sql, str) and all(
+        type(each) is int and 0 <= each < 1 << 64 for each in test.digests
+    )

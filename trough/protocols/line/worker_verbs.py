@@ -45,7 +45,8 @@ class WorkerVerbs:
         return table(
             Verb(
                 "QUERY",
-                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [keep=yes] [bind=JSON] <SQL>",
+                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON] [bind=JSON] "
+                "<SQL>",
                 "asks one SELECT of each of the segments",
                 self._query,
                 "1 QUERY 300001,300002 SELECT count(*) FROM crawled_url",

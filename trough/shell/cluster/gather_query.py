@@ -143,7 +143,7 @@ class GatherQuery:
     def _asked(self, request: tuple[Any, ...], tick: float) -> Iterator[Event | None]:
         """Ask one request, until it is done or nothing more is wanted."""
         gathering = self._gathering
-        segments, sql, parameters = request
+        segments, sql, parameters, _ = request
         done = self._failed = 0
         with self._remote.query(segments, sql, parameters, False) as query:
             for event in query.events(tick):
