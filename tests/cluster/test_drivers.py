@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 
@@ -9,7 +10,7 @@ import pyarrow
 import pytest
 from processes import Machine
 
-from trough import dbapi
+from trough import aio, dbapi, errors
 from trough.client import TroughClient, TroughException
 
 #: Rows without end.
@@ -157,3 +158,28 @@ def test_the_client_gathers_tables(machine):
         with pytest.raises(TroughException, match="nothing") as raised:
             client.gather_arrow("^[ab]$", "SELECT nothing FROM t")
         assert raised.value.code == "bad-sql"
+
+
+def test_asyncio_reads_and_writes(machine):
+    """One segment, many, and a result without end that is left."""
+
+    async def use():
+        async with await aio.connect(url(machine, "c?create=yes")) as connection:
+            await connection.write("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")
+            assert await connection.write("INSERT INTO t VALUES (?, ?)", [4, "z"]) == 1
+            async with await connection.query(ENDLESS) as endless:
+                assert endless.columns[0] == "n"
+                assert (await anext(aiter(endless)))[0] == 1
+            with pytest.raises(errors.BadSql, match="nothing"):
+                await connection.query("SELECT nothing")
+            table = await (await connection.query("SELECT v FROM t")).fetch_arrow_table()
+            assert table.to_pydict() == {"v": ["z"]}
+            connection.timeout = 0.3
+            with pytest.raises(errors.DeadlineExceeded):
+                await connection.query(f"SELECT count(*) FROM ({ENDLESS})")
+        many = await aio.connect(machine.metadata_url, matching="^[ac]$")
+        async with many:
+            result = await many.query("SELECT id FROM t WHERE id > :id ORDER BY 1", {"id": 1})
+            assert await result.fetchall() == [(2,), (4,)]
+
+    asyncio.run(use())

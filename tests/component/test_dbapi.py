@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -208,3 +210,12 @@ async def test_what_is_closed_is_not_used():
                 connection.cursor()
 
         await in_thread(use)
+
+
+def test_the_drivers_import_no_twisted():
+    """Nor a server: a program that only asks starts at once."""
+    script = "import sys, trough.dbapi, trough.aio; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert "trough.drivers.routing" in loaded
+    assert not loaded & {"twisted", "trough.worker", "trough.cluster_client", "rethinkdb"}

@@ -37,7 +37,7 @@ LAYERS = [
     # GATHER is a service of both servers, and it asks the workers through the cluster's client.
     ["protocols*", "cluster_client", "sync"],
     ["drivers"],
-    ["client", "dbapi"],
+    ["client", "dbapi", "aio"],
     ["sqlalchemy"],
     ["cli", "shell*"],
     ["load*", "admin"],

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from trough import errors
-from trough.model import line_host_and_port
 from trough.protocols.line.framing import FINAL, ReplyParser
-from trough.protocols.line.handshake import ReplyLine, handshake
+from trough.protocols.line.handshake import ReplyLine, handshake, server_address
 from trough.protocols.line.messages import Greeting, format_query, parse_error
 from trough.protocols.line.query_replies import QueryListener, Summary, deliver, parse_summary
 from trough.protocols.line.values import Parameters
@@ -201,14 +200,10 @@ def _connected(address: str, tls: TlsFiles) -> socket.socket:
 
     :raises trough.errors.Unavailable: there is none to be had
     """
+    host, port, encrypted = server_address(address, tls)
     try:
-        host, port, encrypted = line_host_and_port(address)
-        if tls.insists and not encrypted:
-            raise errors.Unavailable(
-                f"{address} speaks no TLS, which the settings of this process ask for"
-            )
         connected = socket.create_connection((host, port), CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise errors.Unavailable(f"{address}: cannot connect: {error}") from error
     if not encrypted:
         return connected

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from trough import errors
+from trough.model import line_host_and_port
 from trough.protocols.line.framing import FINAL
 from trough.protocols.line.messages import (
     Greeting,
@@ -20,6 +21,7 @@ from trough.protocols.line.messages import (
     parse_fields,
     parse_greeting,
 )
+from trough.tls import TlsFiles
 
 if TYPE_CHECKING:
     from trough.access.tokens import Credential
@@ -29,6 +31,23 @@ ReplyLine = tuple[bytes, bytes, bytes]
 
 #: The tag of what is sent here; requests of clients have others.
 _TAG = b"0"
+
+
+def server_address(address: str, tls: TlsFiles) -> tuple[str, int, bool]:
+    """Host and port of a server, and whether it speaks TLS.
+
+    :param address: ``host:port`` or ``tls://host:port``
+    :raises trough.errors.Unavailable: it cannot be one, or may not be asked without TLS
+    """
+    try:
+        host, port, encrypted = line_host_and_port(address)
+    except ValueError as error:
+        raise errors.Unavailable(f"{address}: cannot connect: {error}") from error
+    if tls.insists and not encrypted:
+        raise errors.Unavailable(
+            f"{address} speaks no TLS, which the settings of this process ask for"
+        )
+    return host, port, encrypted
 
 
 def handshake(

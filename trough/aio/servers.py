@@ -1,0 +1,159 @@
+"""Connections to servers for one event loop, which carry out a router's steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from trough import errors
+from trough.aio.stream import LineStream, closed, open_stream
+from trough.drivers.results import Result
+from trough.drivers.routing import check_answer
+from trough.drivers.steps import Ask, Look, NotReached, Role, Step, Steps, Stream
+from trough.tls import TlsFiles
+
+#: Connections to one server that wait for the next statement.
+_IDLE = 8
+
+
+class RowStream:
+    """The result of a query as it arrives; :meth:`begin` comes first.
+
+    :ivar result: what is known so far
+    """
+
+    def __init__(self, servers: Servers, connection: LineStream, step: Stream) -> None:
+        self.result = Result()
+        self._servers = servers
+        self._connection: LineStream | None = connection
+        self._lines: AsyncIterator[tuple[bytes, bytes]] = connection.ask(step.request)
+        self._first: bytes | None = None
+
+    async def begin(self) -> RowStream:
+        """Wait for the first rows, or the end.
+
+        :raises trough.errors.TroughError: there is no answer
+        """
+        self._first = await self._read()
+        return self
+
+    async def next_rows(self) -> bytes | None:
+        """JSON of some more rows; None at the end.
+
+        :raises trough.errors.TroughError: there is no whole answer
+        """
+        first, self._first = self._first, None
+        return first if first is not None else await self._read()
+
+    async def close(self) -> None:
+        """End the query, if it has not ended. Idempotent."""
+        self._first = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await closed(connection)
+
+    async def _read(self) -> bytes | None:
+        if self._connection is None:
+            return None
+        try:
+            async for word, rest in self._lines:
+                rows = self.result.take(word, rest)
+                if rows is not None:
+                    return rows
+        except BaseException as error:
+            if isinstance(error, errors.TroughError) and self.result.ended:
+                self._give_back()
+            else:
+                # A task that is cancelled waits for nothing any more.
+                self._connection.close()
+                self._connection = None
+            raise
+        self._give_back()
+        return None
+
+    def _give_back(self) -> None:
+        assert self._connection is not None
+        self._servers.give_back(self._connection)
+        self._connection = None
+
+
+class Servers:
+    """Makes, keeps and closes connections; any number of tasks may use one."""
+
+    def __init__(self, token: str | None, tls: TlsFiles) -> None:
+        self._token = token
+        self._tls = tls
+        self._idle: dict[str, list[LineStream]] = {}
+        self._closed = False
+
+    async def run(self, steps: Steps) -> Any:
+        """Carry out all steps of a router; return what it returns.
+
+        :raises trough.errors.TroughError: what it raises
+        """
+        outcome: Any = None
+        failure: errors.TroughError | None = None
+        while True:
+            try:
+                step = steps.send(outcome) if failure is None else steps.throw(failure)
+            except StopIteration as done:
+                return done.value
+            outcome = failure = None
+            try:
+                outcome = await self._do(step)
+            except errors.TroughError as error:
+                failure = error
+
+    def give_back(self, connection: LineStream) -> None:
+        """Take a connection whose last answer was read to its end."""
+        idle = self._idle.setdefault(connection.address, [])
+        if len(idle) < _IDLE and not self._closed:
+            idle.append(connection)
+        else:
+            connection.close()
+
+    async def close(self) -> None:
+        """Close those that are not in use. Idempotent."""
+        self._closed = True
+        idle = [each for some in self._idle.values() for each in some]
+        self._idle.clear()
+        await asyncio.gather(*map(closed, idle))
+
+    async def _do(self, step: Step) -> Any:
+        if isinstance(step, Look):
+            return await asyncio.to_thread(step.call)
+        connection = await self._connection(step.address)
+        if isinstance(step, Stream):
+            return await RowStream(self, connection, step).begin()
+        if isinstance(step, Role):
+            self.give_back(connection)
+            return connection.greeting.role
+        return await self._ask(connection, step)
+
+    async def _ask(self, connection: LineStream, step: Ask) -> list[tuple[bytes, bytes]]:
+        try:
+            lines = [line async for line in connection.ask(step.request)]
+        except BaseException as error:
+            connection.close()
+            # A request that cannot be made is a BadRequest, and was not sent.
+            sent = isinstance(error, errors.Unavailable | errors.FramingLost)
+            if step.changes and sent:
+                raise errors.OutcomeUnknown(
+                    f"{step.changes}: {error}", "it may have happened or not"
+                ) from error
+            raise
+        self.give_back(connection)
+        return check_answer(lines)
+
+    async def _connection(self, address: str) -> LineStream:
+        idle = self._idle.get(address, [])
+        while idle:
+            connection = idle.pop()
+            if connection.is_idle():
+                return connection
+            connection.close()
+        try:
+            return await open_stream(address, self._token, self._tls)
+        except errors.Unavailable as error:
+            raise NotReached(error.message, error.hint) from error
