@@ -21,14 +21,14 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
-from trough import __version__
+from trough import __version__, errors
 from trough.access.gate import Gate
 from trough.access.services import build_gate
 from trough.cluster_client.client import Cluster
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.kept_answers import MOST
 from trough.cluster_client.replication_peers import ReplicationPeers
-from trough.example import Example
+from trough.example import Example, Welcome
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import ExecutorPool
 from trough.executors.pool.task_pool import TaskPool
@@ -149,12 +149,13 @@ def build_node(settings: Settings, reactor: Any, example: bool = False) -> servi
     common = _build_common(settings, reactor)
     controller = _add_sync(common)
     worker = _add_worker(common)
+    made = Example(controller, common.schemas, worker, settings) if example else None
     ReadinessNotifier(
         "trough",
         lambda: controller.ready and worker.ready,
         {**_worker_addresses(settings), **_sync_addresses(settings)},
         reactor,
-        Example(controller, common.schemas, worker, settings) if example else None,
+        Welcome(settings, made),
     ).setServiceParent(common.stack)
     return common.stack
 
@@ -183,7 +184,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
     group = GroupAccess[settings.group_access.upper()]
     registry = _registry(settings)
     if registry is not None:
-        tighten_database(registry, group)
+        _make_private_registry(registry, group)
     tasks = TaskPool(reactor, confinement=_confinement(settings))
     StartHook(_report_what_is_missing).setServiceParent(stack)
     threads = ThreadPoolService("trough-work", 4, reactor)
@@ -268,6 +269,17 @@ def _registry(settings: Settings) -> Path | None:
     """The file of the embedded metadata store, if that is where everything is written down."""
     address = metadata_url.parse(settings.metadata_url)
     return address.path if isinstance(address, metadata_url.SqliteAddress) else None
+
+
+def _make_private_registry(registry: Path, group: GroupAccess) -> None:
+    """:raises trough.errors.BadSettings: this user may not have it there"""
+    try:
+        tighten_database(registry, group)
+    except OSError as reason:
+        raise errors.BadSettings(
+            f"METADATA_URL: {registry} cannot be used: {reason.strerror}",
+            "name a file in a directory that this user may write to",
+        ) from reason
 
 
 def _own_files(settings: Settings) -> OwnFiles:

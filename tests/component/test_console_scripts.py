@@ -23,10 +23,13 @@ BIN = Path(sys.executable).parent
 
 #: What each script does that needs a metadata store, and a file where it takes one.
 DOES = {
+    "trough": ["up"],
     "trough-shell": ["s", "-e", "SELECT 1"],
     "trough-load": ["--segment", "s", "{file}"],
     "trough-admin": ["status"],
 }
+#: The tools that ask a metadata store, and take ``-u``.
+TOOLS = [name for name in DOES if name != "trough"]
 TWISTD = ["trough", "trough-sync", "trough-worker"]
 NOBODY = 65534
 
@@ -79,6 +82,11 @@ def mistakes(place, script):
     """Arguments, environment, and a word of the reason."""
     does = DOES[script]
     yield ["--no-such-option"], {}, "usage"
+    for name in ("not.yml", "unknown.yml", "bytes.yml", "directory", "nowhere.yml"):
+        yield does, {"TROUGH_SETTINGS": str(place.path / name)}, name
+    if script == "trough":
+        yield from mistakes_of_up(place)
+        return
     for url, reason in [
         ("mysql://x", "mysql"),
         ("rethinkdb://", "RethinkDB"),
@@ -87,8 +95,6 @@ def mistakes(place, script):
         (f"sqlite://{place.file}", "is not a registry"),
     ]:
         yield ["-u", url, *does], {}, reason
-    for name in ("not.yml", "unknown.yml", "bytes.yml", "directory", "nowhere.yml"):
-        yield does, {"TROUGH_SETTINGS": str(place.path / name)}, name
     if script != "trough-admin":  # which waits for a store, and says so
         yield ["-u", f"rethinkdb://127.0.0.1:{place.closed_port}/t", *does], {}, "refused"
     if script == "trough-load":
@@ -97,6 +103,16 @@ def mistakes(place, script):
         yield ["--segment", "s", "--resume", "/no/where", "{file}"], {}, "/no/where"
         yield ["--segment", "s", "nowhere.csv"], {}, "No such file"
         yield ["--segment", "s", "directory"], {}, "directory"
+
+
+def mistakes_of_up(place):
+    """As :func:`mistakes`, of the script that starts servers."""
+    yield [], {}, "COMMAND"
+    yield ["down"], {}, "invalid choice"
+    yield ["up", "more"], {}, "unrecognized"
+    yield ["up", "--settings", "nowhere.yml"], {}, "nowhere.yml"
+    yield ["up"], {"READ_PORT": "many"}, "READ_PORT"
+    yield ["up", "--home", "{file}"], {}, "a.csv"
 
 
 @pytest.mark.parametrize("script", scripts())
@@ -160,12 +176,13 @@ def test_files_that_another_user_owns(place):
     secret = {"TROUGH_SETTINGS": str(place.path / "secret.yml")}
     registry = {"TROUGH_URL": f"sqlite://{place.path}/registry.db"}
     cases = [(script, DOES[script], secret, "secret.yml") for script in scripts()]
-    cases += [(script, DOES[script], registry, "registry.db") for script in scripts()]
+    cases += [(script, DOES[script], registry, "registry.db") for script in TOOLS]
     closed = place.path / "closed"
     closed.mkdir(mode=0o700)
     os.chown(closed, NOBODY, NOBODY)
     beyond = {"TROUGH_URL": f"sqlite://{closed}/registry.db"}
-    cases += [(script, DOES[script], beyond, "Permission denied") for script in scripts()]
+    cases += [(script, DOES[script], beyond, "Permission denied") for script in TOOLS]
+    cases.append(("trough", ["up", "--home", closed], {}, "closed"))
     resume = ["--segment", "s", "--resume", place.path / "journal", "{file}"]
     cases.append(("trough-load", resume, registry, "journal"))
     data = {"LOCAL_DATA": str(place.path / "data"), "HOSTNAME": "w"}

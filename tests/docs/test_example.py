@@ -61,11 +61,16 @@ def test_the_three_commands_work_and_the_second_start_finds_everything(node):
             process = node()
 
 
-def test_make_run_ends_quietly_at_ctrl_c(tmp_path, free):
-    """What a terminal does at Ctrl-C ends it, and make does not call that an error."""
-    if shutil.which("make") is None:
-        pytest.skip("make is not installed here")
-    command = ["make", "-o", ".venv/installed", "run", f"BIN={Path(sys.executable).parent}"]
+MAKE_RUN = ["make", "-o", ".venv/installed", "run", f"BIN={Path(sys.executable).parent}"]
+TROUGH_UP = [str(Path(sys.executable).with_name("trough")), "up"]
+
+
+@pytest.mark.parametrize("command", [MAKE_RUN, TROUGH_UP], ids=["make run", "trough up"])
+def test_it_ends_quietly_at_ctrl_c(tmp_path, free, command):
+    """What a terminal does at Ctrl-C ends it, and make does not call that an error. Before that
+    it says where the console is."""
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed here")
     running = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -89,6 +94,7 @@ def test_make_run_ends_quietly_at_ctrl_c(tmp_path, free):
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
     assert "Error" not in said and "Interrupt" not in said
+    assert f"The console, in a browser: http://127.0.0.1:{free['SYNC_SERVER_PORT']}/\n" in lines
 
 
 def _shell(command):

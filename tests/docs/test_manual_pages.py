@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
+import sys
 
 import pytest
+from places import ROOT
 
 from trough.admin import command_line
+from trough.cli import up
 from trough.load import options
 from trough.shell import main as shell
 
 PARSERS = {
+    "trough": up.parser,
     "trough-shell": shell.parser,
     "trough-load": options.parser,
     "trough-admin": command_line,
@@ -45,3 +50,19 @@ def test_completion_for_zsh_knows_every_option(name, capsys):
     script = capsys.readouterr().out
     assert script.startswith(f"#compdef {name}")
     assert [option for option in long_options(parser) if option not in script] == []
+
+
+def test_manual_pages(tmp_path):
+    """One for each console script; ``whatis`` finds its line, and groff warns of nothing."""
+    pytest.importorskip("argparse_manpage", reason="argparse-manpage (docs) is not installed")
+    script = [sys.executable, str(ROOT / "docs/manpages.py"), str(tmp_path)]
+    subprocess.run(script, check=True, timeout=120)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{n}.1" for n in PARSERS)
+    for path in tmp_path.iterdir():
+        name, _, summary = path.read_text().partition(".SH NAME\n")[2].partition(" \\- ")
+        assert name.replace("\\-", "-") == path.stem and summary[:1].isupper()
+        if shutil.which("groff") is not None:
+            checked = subprocess.run(
+                ["groff", "-man", "-Tutf8", "-ww", "-z", str(path)], capture_output=True, text=True
+            )
+            assert (checked.returncode, checked.stderr) == (0, "")

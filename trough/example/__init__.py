@@ -80,6 +80,23 @@ print(client.read('{JOBS[0]}', 'SELECT url FROM crawled_url WHERE status_code = 
 """
 
 
+class Welcome:
+    """What a whole Trough says when it is ready.
+
+    :param example: made first, or None
+    """
+
+    def __init__(self, settings: Settings, example: Example | None) -> None:
+        self._settings = settings
+        self._example = example
+
+    async def run(self) -> str:
+        """Make the example; return where the console is, and commands to try."""
+        commands = await self._example.run() if self._example is not None else ""
+        url = self._settings.url(self._settings.sync_server_port)
+        return f"\nThe console, in a browser: {url}\n{commands}"
+
+
 class _Written:
     """Waits for a write's outcome."""
 

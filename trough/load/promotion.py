@@ -72,7 +72,7 @@ class PromotionText:
         if total:
             share = min(1.0, done / total)
             parts.append(f"{share:.0%} of {total:,} bytes")
-        if now > self._begun:
+        if now - self._begun >= ASKED_EVERY / 2:
             parts.append(duration(now - self._begun))
         if total and TELLING <= share < 1:
             since, before = self._transfer = self._transfer or (now, done)
