@@ -437,7 +437,7 @@ def _listen_as_worker(
     StopHook(proxy.close).setServiceParent(common.stack)
     verbs = WorkerVerbs(queries, common.tasks).table()
     if controller.replication is not None:
-        verbs |= ReplicationVerbs(controller.replication.followed.obey).table()
+        verbs |= ReplicationVerbs(controller.replication.obey).table()
     _listen_line(common, "LINE_PORT", "worker", verbs, totals)
     aside = AsideFiles(controller)
     manager = ManagerResource(controller, common.schemas, gate, totals=totals, aside=aside)

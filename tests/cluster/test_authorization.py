@@ -44,6 +44,7 @@ ARGUMENTS = {
     "REPLICA-JOIN": "s version=1 disk=x epoch=1 end=0 digest=00",
     "REPLICA-APPEND": "s version=1 disk=x epoch=1 part",
     "REPLICA-BASE": "s version=1 disk=x epoch=1 part",
+    "REPLICA-TAKE": "s version=1 disk=x epoch=1",
     "CANCEL": "x",
     "AUTH": "wrong",
     "PROVE": "chosen x y",

@@ -6,8 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import pytest_twisted
 from replicated_workers import ReplicatedWorkers
+from twisted.internet.defer import Deferred
+from waiting import until
+from worker_parts import WorkerParts
+
+from trough import errors
+from trough.worker import replication
 
 async_test = pytest_twisted.ensureDeferred
 
@@ -62,3 +69,197 @@ async def test_a_follower_takes_over_all_acknowledged_rows(tmp_path: Path) -> No
         assert (lock.node, lock.epoch > before.epoch) == ("w2", True)
         await second.written("s", INSERT.format(20))
         assert await workers.rows("w2", "s") == list(range(21))
+
+
+@async_test
+async def test_a_silent_follower_leaves_the_row_first(tmp_path: Path) -> None:
+    """Then the write is acknowledged without it; when it is back it follows again."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        workers.cut.add(("w1", "w2"))
+        await first.written("s", INSERT.format(1))
+        assert (await workers.lock("s")).followers == frozenset()
+        workers.cut.clear()
+        await workers.until_followed_by("s", "w2")
+        await workers.kill("w1")
+        await workers.until_written_on("w2", "s")
+        assert await workers.rows("w2", "s") == [0, 1]
+
+
+@async_test
+async def test_another_worker_replaces_a_lost_follower(tmp_path: Path) -> None:
+    """It gets a base, and has all rows when it takes over."""
+    async with running(tmp_path, 3) as workers:
+        first = await written(workers)
+        lock = await workers.lock("s")
+        (follower,) = {member.node for member in lock.followers}
+        (other,) = {"w2", "w3"} - {follower}
+        await workers.kill(follower)
+        await first.written("s", INSERT.format(1))
+        await workers.until_followed_by("s", other)
+        await first.written("s", INSERT.format(2))
+        await workers.kill("w1")
+        await workers.until_written_on(other, "s")
+        assert await workers.rows(other, "s") == [0, 1, 2]
+
+
+@async_test
+async def test_a_holder_that_nobody_answers_refuses_writes(tmp_path: Path) -> None:
+    """Neither follower nor store: a write under way ends unknown, a later one is refused."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        workers.cut.add(("w1", "w2"))
+        first.metadata.cut_off = True
+        outcome = await first.write("s", INSERT.format(1)).outcome
+        assert isinstance(outcome.error, errors.OutcomeUnknown)
+        with pytest.raises(errors.UnderReplicated, match="neither its followers nor"):
+            first.write("s", INSERT.format(2))
+        first.metadata.cut_off = False
+        workers.cut.clear()
+        await until(lambda: is_writable(first), "writes are taken again")
+        await first.written("s", INSERT.format(3))
+        assert await workers.rows("w1", "s") == [0, 1, 3]
+
+
+@async_test
+async def test_a_restarted_holder_goes_on_under_a_later_epoch(tmp_path: Path) -> None:
+    """Its follower is still in the row, and gets what is written then."""
+    async with running(tmp_path) as workers:
+        await written(workers)
+        before = await workers.lock("s")
+        await workers.kill("w1")
+        first = await workers.start("w1")
+        await first.written("s", INSERT.format(1))
+        lock = await workers.lock("s")
+        assert (lock.holder, lock.followers) == (before.holder, before.followers)
+        assert lock.epoch > before.epoch
+        await workers.kill("w1")
+        await workers.until_written_on("w2", "s")
+        assert await workers.rows("w2", "s") == [0, 1]
+
+
+@async_test
+async def test_a_lost_holder_comes_back_as_a_follower(tmp_path: Path) -> None:
+    """And takes over in its turn; what it wrote before is aside."""
+    async with running(tmp_path) as workers:
+        await written(workers)
+        await workers.kill("w1")
+        await workers.until_written_on("w2", "s")
+        await workers["w2"].written("s", INSERT.format(1))
+        first = await workers.start("w1")
+        await workers.until_followed_by("s", "w1")
+        await workers["w2"].written("s", INSERT.format(2))
+        await workers.kill("w2")
+        await workers.until_written_on("w1", "s")
+        assert await workers.rows("w1", "s") == [0, 1, 2]
+        assert len(first.segments.aside()) == 1
+
+
+@async_test
+async def test_a_take_over_from_a_live_holder_loses_no_acknowledged_row(tmp_path: Path) -> None:
+    """Writes are under way when the follower takes the lock: each is acknowledged and there, or
+    its client learns that it may not be."""
+    async with running(tmp_path) as workers:
+        first, second = await written(workers), workers["w2"]
+        lock = await workers.lock("s")
+        writes = [first.write("s", INSERT.format(number)) for number in range(1, 6)]
+        taking = Deferred.fromCoroutine(second.controller.replication.take_overs.take_over(lock))
+        number = 5
+        while is_writable(first):
+            number += 1
+            try:
+                writes.append(first.write("s", INSERT.format(number)))
+            except errors.NoWriteLock:
+                break
+            await until(lambda write=writes[-1]: write.ends, "the end of a write")
+        assert await taking
+        await until(lambda: all(write.ends for write in writes), "the end of all writes")
+        outcomes = [write.ends[0] for write in writes]
+        kept = [n for n, outcome in enumerate(outcomes, 1) if outcome.error is None]
+        assert all(
+            isinstance(outcome.error, errors.OutcomeUnknown | errors.NoWriteLock | None)
+            for outcome in outcomes
+        )
+        await second.written("s", INSERT.format(1000))
+        rows = await workers.rows("w2", "s")
+        assert set(kept) <= set(rows)
+        assert len(set(rows)) == len(rows)
+
+
+@async_test
+async def test_a_log_that_begins_again_is_followed(tmp_path: Path, monkeypatch) -> None:
+    """The WAL is brought into the database again and again while clients write."""
+    monkeypatch.setattr(replication, "CHECKPOINT", 20_000)
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        replicated = first.segments.get("s").replicated
+        begun, number = replicated.checkpointed, 0
+        while replicated.checkpointed == begun or number < 300:
+            number += 1
+            await first.written("s", INSERT.format(number))
+        await workers.kill("w1")
+        await workers.until_written_on("w2", "s")
+        assert await workers.rows("w2", "s") == list(range(number + 1))
+
+
+@async_test
+async def test_what_was_promoted_is_replaced_by_who_took_over(tmp_path: Path) -> None:
+    """The new holder promotes all, and the lock is given back without followers."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        await first.controller.promote("s")
+        await first.written("s", INSERT.format(1))
+        await workers.kill("w1")
+        await workers.until_written_on("w2", "s")
+        second = workers["w2"]
+        await second.written("s", INSERT.format(2))
+        await second.controller.promote("s")
+        copy = second.segments.get("s")
+        assert not copy.entry.unpromoted
+        await second.controller.writer.give_up("s", copy.entry.epoch, "the test")
+        assert await second.metadata.lock_of("s") is None
+        assert await workers.rows("w2", "s") == [0, 1, 2]
+
+
+@async_test
+async def test_a_drained_holder_hands_its_lock_over(tmp_path: Path) -> None:
+    """Unpromoted writes and all, while clients write; nothing goes aside, and no write is lost."""
+    async with running(tmp_path, 3) as workers:
+        first = await written(workers)
+        (follower,) = {member.node for member in (await workers.lock("s")).followers}
+        writes = [first.write("s", INSERT.format(number)) for number in range(1, 6)]
+        assert await first.controller.replication.hand_over("s")
+        await until(lambda: all(write.ends for write in writes), "the end of all writes")
+        kept = [n for n, write in enumerate(writes, 1) if write.ends[0].error is None]
+        assert (await workers.lock("s")).node == follower
+        await workers[follower].written("s", INSERT.format(1000))
+        assert set(kept) <= set(await workers.rows(follower, "s"))
+        assert first.segments.get("s") is None
+        assert first.segments.aside() == []
+        with pytest.raises(errors.NoWriteLock):
+            first.write("s", INSERT.format(7))
+
+
+@async_test
+async def test_a_follower_that_is_drained_is_replaced(tmp_path: Path) -> None:
+    """Another one has entered the row before it leaves."""
+    async with running(tmp_path, 3) as workers:
+        first = await written(workers)
+        (follower,) = {member.node for member in (await workers.lock("s")).followers}
+        (other,) = {"w2", "w3"} - {follower}
+        await first.metadata.set_draining(follower, True)
+        await workers.until_followed_by("s", other)
+
+
+async def written(workers: ReplicatedWorkers) -> WorkerParts:
+    """A segment with one row, which ``w1`` writes and another worker follows."""
+    first = workers["w1"]
+    await first.controller.provision("s", "default")
+    await first.written("s", "CREATE TABLE t (n); INSERT INTO t VALUES (0)")
+    assert len((await workers.lock("s")).followers) == 1
+    return first
+
+
+def is_writable(worker: WorkerParts) -> bool:
+    copy = worker.segments.get("s")
+    return copy is not None and copy.takes_writes and not copy.replicated.is_blocked

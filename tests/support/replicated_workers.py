@@ -26,6 +26,24 @@ from trough.worker.replication import Replication, ReplicationSettings
 from trough.worker.shared import Shared
 
 
+class CutMetadata(SqliteMetadata):
+    """A registry that changes and reads no locks while it is cut off."""
+
+    cut_off = False
+
+    async def change_lock(self, expected: Lock, wanted: Lock) -> Lock | None:
+        self._check()
+        return await super().change_lock(expected, wanted)
+
+    async def lock_of(self, segment: str) -> Lock | None:
+        self._check()
+        return await super().lock_of(segment)
+
+    def _check(self) -> None:
+        if self.cut_off:
+            raise errors.Unavailable("cut off by the test")
+
+
 class ReplicatedWorkers:
     """Some workers with one registry.
 
@@ -58,7 +76,7 @@ class ReplicatedWorkers:
                 reactor,
             )
 
-        metadata = SqliteMetadata(self._directory / "registry.db", reactor)
+        metadata = CutMetadata(self._directory / "registry.db", reactor)
         worker = WorkerParts(self._directory, metadata, name, replicate=replicate, ttl=1.0)
         self._running[name] = worker
         await worker.start()
@@ -85,6 +103,22 @@ class ReplicatedWorkers:
 
         await until(writes, f"{name} writes {segment}")
 
+    async def lock(self, segment: str) -> Lock:
+        """The lock, by any worker's store."""
+        worker = next(iter(self._running.values()))
+        lock = await super(CutMetadata, worker.metadata).lock_of(segment)
+        assert lock is not None
+        return lock
+
+    async def until_followed_by(self, segment: str, *names: str) -> None:
+        """Wait until the lock's row names these followers, and no others."""
+
+        async def named() -> bool:
+            lock = await self.lock(segment)
+            return {member.node for member in lock.followers} == set(names)
+
+        await until(named, f"{segment} is followed by {names}")
+
     async def rows(self, name: str, segment: str) -> list[Any]:
         """The numbers in table ``t``."""
         worker = self[name]
@@ -109,4 +143,4 @@ class ReplicatedWorkers:
         worker = self._running.get(name)
         if worker is None or (sender, name) in self.cut:
             raise errors.Unavailable(f"{name} cannot be reached")
-        return await worker.controller.replication.followed.obey(order)
+        return await worker.controller.replication.obey(order)

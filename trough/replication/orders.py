@@ -21,11 +21,13 @@ VERSION = 1
 
 
 class Kind(StrEnum):
-    """Which of the orders of :mod:`trough.replication.messages` it is."""
+    """Which of the orders of :mod:`trough.replication.messages` it is; TAKE: take the lock that
+    the holder gives up."""
 
     JOIN = "join"
     APPEND = "append"
     BASE = "base"
+    TAKE = "take"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,8 @@ def obey(log: FollowerLog, order: Order) -> Reply:
             return _carried_out(log, follower.decide(log.state, append, log))
         case Kind.BASE:
             return _based(log, order.epoch, BasePart.decode(order.part))
+        case Kind.TAKE:
+            raise AssertionError("no order for the log")
 
 
 def _based(log: FollowerLog, epoch: int, piece: BasePart) -> Reply:

@@ -258,6 +258,8 @@ class LocalSyncController(service.MultiService):
         """
         if not self.registered:
             return
+        if self.replication is not None:
+            await self.replication.hand_over_all()
         self.registered = False
         # Whichever of these went on would put its row back.
         for publishing in (self._heartbeat, self.publisher):

@@ -45,14 +45,21 @@ class FollowedLogs:
 
         :raises trough.errors.Conflict: it is for another disk than this worker's
         """
+        self.check_disk(order)
+        async with self.log_of(order.segment) as log:
+            return await self._run(obey, log, order)
+
+    def check_disk(self, order: Order) -> None:
+        """Refuse what is meant for another member.
+
+        :raises trough.errors.Conflict: it is
+        """
         if order.disk != self._disk:
             raise errors.Conflict(
                 f"an order for segment {order.segment} is for the disk {order.disk}, and this "
                 f"worker has {self._disk}",
                 "this worker lost its disk, or another one has its name",
             )
-        async with self.log_of(order.segment) as log:
-            return await self._run(obey, log, order)
 
     @asynccontextmanager
     async def log_of(self, segment: str) -> AsyncIterator[FollowerLog]:

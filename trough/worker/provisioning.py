@@ -189,9 +189,10 @@ class Provisioning(service.Service):
                 raise schema_sql
             else:
                 await shared.segments.create(segment, schema_sql, lock.epoch)
-            self._writer.marks.taken(lock)
             if self._replication is not None:
-                await self._replication.begin(lock)
+                # Before the mark: a write that is not marked waits for it.
+                await self._replication.begin_new(lock)
+            self._writer.marks.taken(lock)
         except BaseException:
             await self._writer.release(lock)
             raise

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -25,7 +25,8 @@ from trough import errors
 from trough.model import Lock, Member, Worker
 from trough.replication.choice import choose, member_of
 from trough.replication.log import HolderLog
-from trough.replication.orders import Order, Reply
+from trough.replication.messages import Confirmed
+from trough.replication.orders import Kind, Order, Reply
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
 from trough.worker.followed_logs import FollowedLogs
@@ -42,6 +43,9 @@ LOOK = 0.25
 
 #: Seconds before a worker that could not follow a segment is asked again.
 REFUSED = 5.0
+
+#: Segments that are handed over at once.
+AT_ONCE = 8
 
 #: Bytes of a log after which it is brought into the database.
 CHECKPOINT = 16 << 20
@@ -143,6 +147,10 @@ class Replication(service.MultiService):
         under it here: followers have its writes, or another disk had them."""
         return bool(lock.followers) or lock.disk not in ("", self._me.disk)
 
+    def is_busy(self, segment: str) -> bool:
+        """Whether a segment begins to be replicated, or is being handed over."""
+        return self._turns.busy(segment)
+
     def committed(self, segment: str, generation: int, end: int) -> None:
         """An executor has committed a transaction; the segment's log ends there.
 
@@ -154,11 +162,20 @@ class Replication(service.MultiService):
 
     # -- holding -------------------------------------------------------------------------
 
-    async def begin(self, lock: Lock) -> None:
-        """Replicate a segment that this worker has begun to write under `lock`.
+    async def begin_new(self, lock: Lock) -> None:
+        """Replicate a segment whose lock was just taken.
 
         It waits for the first followers, but no longer than they may take.
         """
+        async with self._turns.hold(lock.segment):
+            copy = self._shared.segments.get(lock.segment)
+            if copy is not None and copy.replicated is None:
+                await self.begin(lock)
+                await self._await_followers(lock.segment)
+
+    async def begin(self, lock: Lock) -> None:
+        """Replicate a segment that this worker has begun to write under `lock`; for the holder
+        of its turn."""
         if not (self.is_on or lock.disk):
             return
         segment = lock.segment
@@ -177,6 +194,11 @@ class Replication(service.MultiService):
         )
         self._held[segment] = copy.replicated = replicated
         await self._find_followers(replicated)
+
+    async def _await_followers(self, segment: str) -> None:
+        replicated = self._held.get(segment)
+        if replicated is None:
+            return
         followed = replicated.followed(min(self.settings.copies - 1, len(replicated.followers)))
         with suppress(TimeoutError, errors.UnderReplicated):
             await followed.addTimeout(self.settings.timeout, self._clock)
@@ -206,6 +228,11 @@ class Replication(service.MultiService):
         """
         segment = copy.entry.segment
         async with self._turns.hold(segment):
+            if self._shared.segments.get(segment) is not copy or not copy.takes_writes:
+                raise errors.NoWriteLock(
+                    f"segment {segment} was handed over to another worker",
+                    "provision the segment and write to the URL that comes back",
+                )
             if copy.replicated is not None:
                 return
             if not self.is_on:
@@ -279,6 +306,7 @@ class Replication(service.MultiService):
                 work.addErrback(lambda failure: _log.failure("no checkpoint", failure))
                 work.addBoth(self._checkpointed, replicated.segment)
         for replicated in held:
+            self._trim(replicated)
             await self._find_followers(replicated)
 
     def _checkpointed(self, _: object, segment: str) -> None:
@@ -287,8 +315,19 @@ class Replication(service.MultiService):
     def _refuse(self, member: Member) -> None:
         self._refused[member.node] = self._clock.seconds()
 
+    def _trim(self, replicated: ReplicatedSegment) -> None:
+        """Have no more followers in the row than are wanted; those that are emptied go first."""
+        named = replicated.lock.followers
+        if len(named) >= self.settings.copies and replicated.followers >= named:
+            replicated.remove(min(named, key=lambda member: (not self._leaves(member), member)))
+
+    def _leaves(self, member: Member) -> bool:
+        worker = self._shared.cluster.workers.get(member.node)
+        return worker is not None and worker.draining
+
     async def _find_followers(self, replicated: ReplicatedSegment) -> None:
-        wanted = self.settings.copies - 1 - len(replicated.followers)
+        staying = sum(not self._leaves(member) for member in replicated.followers)
+        wanted = self.settings.copies - 1 - staying
         if wanted <= 0 or self._choice(replicated, ()) is None:
             return
         rows = await self._shared.metadata.assignments_of_segment(replicated.segment)
@@ -313,17 +352,87 @@ class Replication(service.MultiService):
                 return
             copy.paused = True
             try:
-                for _ in range(TRIES):
-                    idle = copy.writes.under_way <= len(copy.noting)
-                    if idle and replicated.is_settled:
-                        await self._shared.segments.checkpoint_log(copy, replicated.end)
-                        replicated.checkpointed = replicated.end
-                        return
-                    await deferLater(self._clock, PAUSE, lambda: None)
+                if await self._is_quiet(copy, replicated):
+                    await self._shared.segments.checkpoint_log(copy, replicated.end)
+                    replicated.checkpointed = replicated.end
             except errors.Unavailable as reason:
                 _log.debug("{segment}: no checkpoint: {reason}", segment=segment, reason=reason)
             finally:
                 copy.paused = False
+
+    async def _is_quiet(self, copy: LocalCopy, replicated: ReplicatedSegment) -> bool:
+        """Wait until the writes of a paused copy are acknowledged; whether they were in time."""
+        for _ in range(TRIES):
+            if copy.writes.under_way <= len(copy.noting) and replicated.is_settled:
+                return True
+            await deferLater(self._clock, PAUSE, lambda: None)
+        return False
+
+    # -- handing over --------------------------------------------------------------------
+
+    async def hand_over_all(self) -> None:
+        """Hand over what others follow, as before this worker stops."""
+        gate = DeferredSemaphore(AT_ONCE)
+        segments = list(self._held)
+        await DeferredList([gate.run(Deferred.fromCoroutine, self.hand_over(s)) for s in segments])
+
+    async def hand_over(self, segment: str) -> bool:
+        """Have a follower write a segment in this worker's place; whether one does.
+
+        The local copy goes: the follower has all of it.
+        """
+        async with self._shared.turns.hold(segment), self._turns.hold(segment):
+            copy, replicated = self._shared.segments.get(segment), self._held.get(segment)
+            if copy is None or replicated is None or copy.replicated is not replicated:
+                return False
+            copy.paused = True
+            try:
+                for member in sorted(replicated.lock.followers):
+                    if is_alive(self._shared.cluster, member) and await self._hand_to(
+                        member, copy, replicated
+                    ):
+                        return True
+            except errors.TroughError as reason:
+                _log.warn("{segment}: not handed over: {reason}", segment=segment, reason=reason)
+            finally:
+                copy.paused = False
+        return False
+
+    async def _hand_to(
+        self, member: Member, copy: LocalCopy, replicated: ReplicatedSegment
+    ) -> bool:
+        segment = replicated.segment
+        if not await self._is_quiet(copy, replicated):
+            return False
+        copy.writes.closed = True
+        order = Order(Kind.TAKE, segment, member.disk, replicated.lock.epoch)
+        try:
+            await self._send(member, order)
+        finally:
+            lock = await self._shared.metadata.lock_of(segment)
+            if lock is not None and self.is_own(lock):
+                copy.writes.closed = False
+        if lock is None or lock.holder != member:
+            return False
+        self.end(segment)
+        self._shared.publisher.withdraw(segment)
+        self._shared.cluster.take_notice(lock)
+        await self._shared.segments.discard(copy)
+        self._shared.look_at([segment])
+        _log.info("{segment}: handed over to {node}", segment=segment, node=member.node)
+        return True
+
+    async def obey(self, order: Order) -> Reply:
+        """Carry out an order of a holder; see :meth:`FollowedLogs.obey`."""
+        if order.kind is not Kind.TAKE:
+            return await self.followed.obey(order)
+        self.followed.check_disk(order)
+        lock = await self._shared.metadata.lock_of(order.segment)
+        if lock is None or lock.epoch != order.epoch:
+            raise errors.Conflict(f"the lock of segment {order.segment} has changed")
+        if not await self.take_overs.take_over(lock):
+            raise errors.Unavailable(f"segment {order.segment} could not be taken over")
+        return Confirmed(order.epoch, 0)
 
     def status(self) -> dict[str, Any]:
         """For the status of the worker."""

@@ -388,6 +388,20 @@ class Segments(service.Service):
         await self._threads.run(place, Path(target.path))
         await self._pool.make_writable(target)
 
+    async def discard(self, copy: LocalCopy) -> None:
+        """Remove a written copy, all of which another worker has. None of its writes has an
+        executor; those that wait for their turn are refused."""
+        segment = copy.entry.segment
+        copy.writes.closed = True
+        async with self._busy.hold(segment):
+            if self._copies.get(segment) is not copy:
+                return
+            # The entry goes first: a file without one is swept as a left-over.
+            await self._catalogue.forget(segment)
+            self._copies.remove(segment)
+            await self._pool.forget(segment)
+            await self._threads.run(local_files.remove, copy.target.path)
+
     def refuse_writes(self, segment: str, epoch: int) -> None:
         """Take no more writes under the lock of `epoch`: the segment is to be retired."""
         copy = self._copies.get(segment)

@@ -8,6 +8,7 @@ copy. A crash in between leaves a lock of this worker's and a log, from which th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.application import service
@@ -159,6 +160,9 @@ class TakeOvers(service.MultiService):
             async with self._followed.log_of(segment) as log:
                 if not self._is_own(lock):
                     lock = await self._change_holder(lock, log)
+                elif not log.state.joined:
+                    await self._offer(lock)
+                    return False
                 if lock is None:
                     return False
                 await self._install(lock, log)
@@ -170,10 +174,19 @@ class TakeOvers(service.MultiService):
     async def _begin_taken(self, lock: Lock) -> None:
         try:
             await self._begin(lock)
+            self._taken(lock)
         finally:  # where it fails, the next write begins again
             copy = self._shared.segments.get(lock.segment)
             if copy is not None:
                 copy.paused = False
+
+    async def _offer(self, lock: Lock) -> None:
+        """Let followers take a lock of this worker's, whose segment is not on this disk."""
+        if lock.followers:
+            lost = replace(
+                lock, disk=f"{lock.disk}-lost", epoch=lock.epoch + 1, revision=lock.revision + 1
+            )
+            await self._shared.metadata.change_lock(lock, lost)
 
     async def _change_holder(self, lock: Lock, log: FollowerLog) -> Lock | None:
         if not log.state.joined:
@@ -192,7 +205,6 @@ class TakeOvers(service.MultiService):
         canonical = await self._canonical(segment)
         await shared.segments.install_followed(segment, lock.epoch, canonical, log.take_over)
         shared.cluster.take_notice(lock)
-        self._taken(lock)
         shared.publisher.serve(segment, writable=True)
 
     async def _canonical(self, segment: str) -> CanonicalCopy | None:

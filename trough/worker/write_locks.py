@@ -218,6 +218,8 @@ class WriteLockManager(service.MultiService):
         draining = await self.is_draining()
         for entry in self._shared.segments.writable():
             copy = self._shared.segments.get(entry.segment)
+            if draining and self._replication and await self._replication.hand_over(entry.segment):
+                continue
             if copy is None or entry.unpromoted or not copy.writes.idle:
                 continue
             if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
@@ -251,6 +253,8 @@ class WriteLockManager(service.MultiService):
         # Several may find out at once that it has to be; the first one does it.
         async with self._giving_up.hold(segment):
             copy = self._shared.segments.get(segment)
+            if self._replication is not None and self._replication.is_busy(segment):
+                raise errors.Unavailable(f"segment {segment} is being handed over")
             if copy is not None and copy.writable and copy.entry.epoch == epoch:
                 return await self._retire(segment, epoch, why)
         return None

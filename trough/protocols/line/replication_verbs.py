@@ -1,4 +1,4 @@
-"""What workers send each other to replicate writes: REPLICA-JOIN, -APPEND and -BASE.
+"""What workers send each other to replicate writes: REPLICA-JOIN, -APPEND, -BASE, -TAKE.
 
 See :mod:`trough.replication.orders`. Requests are made and read here, so that both sides agree.
 """
@@ -59,6 +59,14 @@ class ReplicationVerbs:
                 f"1 REPLICA-BASE 300001 version={VERSION} disk=d41d epoch=7 {{4244}}",
                 needs=PEER,
             ),
+            Verb(
+                "REPLICA-TAKE",
+                head,
+                "between workers: take the write lock, which its holder gives up",
+                self._take,
+                f"1 REPLICA-TAKE 300001 version={VERSION} disk=d41d epoch=7",
+                needs=PEER,
+            ),
         )
 
     async def _take(self, request: Request, reply: LineReply) -> None:
@@ -92,6 +100,9 @@ def parse_order(request: Request) -> Order:
     order = Order(
         kind, segment, given.get("disk", b"").decode("ascii", "replace"), _number(given, "epoch")
     )
+    if kind is Kind.TAKE:
+        words.end()
+        return order
     if kind is Kind.JOIN:
         words.end()
         return Order(kind, segment, order.disk, order.epoch, _number(given, "end"), _digest(given))
@@ -109,7 +120,7 @@ def format_order(order: Order) -> tuple[str, list[bytes]]:
     ]
     if order.kind is Kind.JOIN:
         arguments += [f"end={order.end}".encode(), f"digest={order.digest.hex()}".encode()]
-    else:
+    elif order.kind is not Kind.TAKE:
         arguments.append(format_text(order.part))
     return f"REPLICA-{order.kind.upper()}", arguments
 
