@@ -36,6 +36,9 @@ class WalReader:
         self._header: wal.Header | None = None
         self._mark = self._read_mark()
 
+    def __del__(self) -> None:
+        self.close()
+
     @property
     def log(self) -> bytes:
         """The id of the log."""

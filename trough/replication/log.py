@@ -197,7 +197,8 @@ class FollowerLog(Protocol):
 
     @property
     def state(self) -> Follower:
-        """What :meth:`remember` stored last."""
+        """What :meth:`remember` stored last; joined to nothing while there is no whole copy, so
+        that who has lost its copy takes no lock."""
 
     def remember(self, state: Follower) -> None:
         """Store the epochs; on disk on return. Without effect where they are the same."""
@@ -227,19 +228,30 @@ class FollowerLog(Protocol):
             has to begin again
         """
 
+    @property
+    def taking(self) -> Path | None:
+        """Where :meth:`take_over` moves the database, if a crash ended it: call it again. None if
+        there is nothing to finish. The epochs do not tell that: they outlive the copy."""
+
     def take_over(self, target: Path) -> int:
         """End appending for good, and make `target` the database with all that the log holds.
 
         What was at `target`, and beside it, is replaced. The new database continues this log:
         a :class:`HolderLog` on it has the same position and digest. Nothing may have `target`
-        open. Idempotent: after a crash in the middle it is called again.
+        open. After a crash in the middle it is called again, see :attr:`taking`; nobody may
+        have written `target` before that. The epochs stay.
 
         :return: the position: the end of the last whole transaction
         :raises trough.errors.LogBroken: the files are not what they were
         """
 
-    def remove(self) -> None:
-        """Remove the copy and all files; the object is closed then."""
+    def forget(self) -> None:
+        """Remove the copy; the object is closed then. Idempotent.
+
+        The epoch that was promised stays on disk. Without it a holder that was replaced, and
+        is only slow, could send a base of its old epoch here, have it confirmed, and
+        acknowledge a write that its successor lacks.
+        """
 
     def close(self) -> None:
         """Close the files; what is on disk stays."""

@@ -29,7 +29,7 @@ from trough.replication.disk import Disk, LocalDisk, store
 from trough.replication.follower import Follower
 from trough.replication.log import BasePart, Digest, LogPart
 from trough.replication.shadow_pair import Pair, database_path, log_path, page_size_of
-from trough.replication.shadow_state import EMPTY, State
+from trough.replication.shadow_state import State
 from trough.sql import log_mark, wal
 from trough.sql.log_mark import NO_SALTS, Generation, Mark
 from trough.util import atomic_files
@@ -95,13 +95,19 @@ class Shadow:
     @property
     def state(self) -> Follower:
         """See :class:`trough.replication.log.FollowerLog`."""
-        return self._state.follower
+        follower = self._state.follower
+        return follower if self._pair is not None else replace(follower, joined=0)
 
     def remember(self, state: Follower) -> None:
         """See :class:`trough.replication.log.FollowerLog`."""
         if state != self._state.follower:
             with atomic_files.in_our_words(self._directory):
                 self._save(replace(self._state, follower=state))
+
+    @property
+    def taking(self) -> Path | None:
+        """See :class:`trough.replication.log.FollowerLog`."""
+        return Path(self._state.taking) if self._state.taking else None
 
     @property
     def lost(self) -> str:
@@ -286,27 +292,31 @@ class Shadow:
             if last < pair.offset:
                 pair.truncate(last)
             pair.fold()
-            mark = self._mark_of_the_end(pair)
+            self._save(replace(self._state, mark=self._mark_of_the_end(pair)))
             pair.close()
             self._pair = None
             for suffix in ("", "-wal", "-shm", "-journal", log_mark.SUFFIX):
                 self._disk.remove(Path(f"{target}{suffix}"))
             self._disk.flush_directory(target.parent)
-            store(self._disk, log_mark.path_of(target), log_mark.encode(mark))
+            self._put_mark(target)
             self._disk.rename(database_path(self._directory, state.number), target)
             self._disk.flush_directory(target.parent)
         return self._finish_taking(target)
 
+    def _put_mark(self, target: Path) -> None:
+        mark = log_mark.encode(self._state.mark)
+        store(self._disk, log_mark.path_of(target), mark)
+
     def _finish_taking(self, target: Path) -> int:
         """Forget the files of a copy that was moved to `target`."""
+        position = self._state.mark.following.start
         with atomic_files.in_our_words(target):
-            data = self._disk.load(log_mark.path_of(target))
-            if data is None:
-                raise errors.LogBroken(f"{log_mark.path_of(target)} is missing")
+            if self._disk.load(log_mark.path_of(target)) is None:
+                self._put_mark(target)
             self._disk.flush_directory(self._directory)
-            self._save(replace(self._state, mark=EMPTY, number=0, taking=""))
+            self._save(State(Follower(self._state.follower.promised)))
             self._sweep()
-        return log_mark.decode(data, target)[0].following.start
+        return position
 
     def adopt(self, source: Path) -> None:
         """Follow with the database that this worker wrote until now, and with its WAL.
@@ -380,12 +390,12 @@ class Shadow:
         with contextlib.suppress(OSError):  # the disk failed, and may fail again
             self._save(self._state)
 
-    def remove(self) -> None:
+    def forget(self) -> None:
         """See :class:`trough.replication.log.FollowerLog`."""
         self.close()
         with atomic_files.in_our_words(self._directory):
-            for name in self._disk.names(self._directory):
-                self._disk.remove(self._directory / name)
+            self._save(State(Follower(self._state.follower.promised)))
+            self._sweep()
             self._disk.flush_directory(self._directory)
 
     def close(self) -> None:

@@ -81,8 +81,9 @@ def save(disk: Disk, directory: Path, state: State) -> None:
 
 def names(state: State) -> set[str]:
     """The files that belong to a state."""
-    numbered = {f"database.{state.number}", f"log.{state.number}"} if state.number else set()
-    return {_NAME, _HINT} | numbered
+    if not state.number:
+        return {_NAME}
+    return {_NAME, _HINT, f"database.{state.number}", f"log.{state.number}"}
 
 
 def load_hint(disk: Disk, directory: Path, state: State) -> tuple[int, int]:

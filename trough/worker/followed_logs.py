@@ -75,7 +75,7 @@ class FollowedLogs:
     async def remove(self, segment: str) -> None:
         """Remove the log of a segment, and all its files. Idempotent."""
         async with self.log_of(segment) as log:
-            await self._run(log.remove)
+            await self._run(log.forget)
             self._open.pop(segment, None)
 
     async def close(self) -> None:

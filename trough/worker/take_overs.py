@@ -96,7 +96,9 @@ class TakeOvers(service.MultiService):
             if copy is None or not copy.writable:
                 continue
             async with self._followed.log_of(segment) as log:
-                unfinished = log.state.promised == copy.entry.epoch
+                # The promise alone tells nothing: it outlives the copy.
+                whole = log.state.joined and log.state.promised == copy.entry.epoch
+                unfinished = log.taking is not None or whole
                 if unfinished:
                     await self._shared.segments.put_followed(copy, log.take_over)
             if unfinished:

@@ -592,7 +592,57 @@ def test_the_old_holder_follows_the_new_one(following: Pair) -> None:
         assert rows(old.path) == rows(target)
 
 
-def test_removing_a_copy_leaves_nothing(following: Pair) -> None:
-    """All files go, and with them the epochs."""
-    following.follower.remove()
-    assert following.contents() == {}
+def test_a_promise_outlives_the_copy(following: Pair) -> None:
+    """A holder that was replaced must not find a follower that knows nothing of that."""
+    following.follower.remember(Follower(7, 5))
+    following.follower.forget()
+    following.reopen()
+    assert following.follower.state == Follower(7, 0)
+    assert (following.follower.end, set(following.contents())) == (0, {"state"})
+    following.send_base()
+    following.follower.remember(Follower(8, 8))
+    following.follower.take_over(following.root / "taken.sqlite")
+    assert following.follower.state == Follower(8, 0)
+    following.reopen()
+    assert following.follower.state == Follower(8, 0)
+
+
+def test_who_lost_its_copy_has_joined_nothing(following: Pair) -> None:
+    """It must not take the lock by what it had."""
+    following.follower.remember(Follower(7, 7))
+    (following.root / "copy" / "log.1").unlink()
+    following.holder.insert()
+    with pytest.raises(errors.LogBroken):
+        following.send()
+    assert following.follower.state == Follower(7, 0)
+    following.reopen()
+    assert following.follower.state == Follower(7, 0)
+
+
+def test_a_take_over_that_a_crash_ended_is_finished(
+    following: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody cleared what lies beside the database that it had moved already."""
+    target, rename = following.root / "taken.sqlite", Path.replace
+    end = following.holder.reader.end()
+    digest = following.holder.reader.digest_at(end)
+    assert following.follower.taking is None
+
+    def crash(path: Path, to: Path) -> Path:
+        done = rename(path, to)
+        if to == target:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        following.follower.take_over(target)
+    following.reopen()
+    assert following.follower.taking == target
+    Path(f"{target}-log").unlink()
+    assert following.follower.take_over(target) == end
+    assert following.follower.taking is None
+    with closing(WalReader(target)) as reader:
+        assert (reader.end(), reader.digest_at(end)) == (end, digest)
+    assert rows(target) == rows(following.holder.path)

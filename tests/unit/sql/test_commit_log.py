@@ -90,6 +90,24 @@ def test_closing_keeps_the_wal(segment: LoggedSegment) -> None:
     assert segment.insert() > end
 
 
+def test_readers_and_snapshots_leave_the_wal(segment: LoggedSegment, tmp_path: Path) -> None:
+    """Whoever closes the segment last, the WAL stays as it is, and its log goes on."""
+    end = segment.insert(50)
+    segment.close()
+    Path(f"{segment.path}-shm").unlink()
+    before = wal_of(segment).read_bytes()
+    with segment.a_reader() as reading:
+        assert reading.execute("SELECT count(*) FROM event").fetchone() == (50,)
+    segment_files.check(segment.engine, str(segment.path), True)
+    copy = tmp_path / "copy.sqlite"
+    segment_files.snapshot(segment.engine, str(segment.path), True, str(copy), lambda: None)
+    assert wal_of(segment).read_bytes() == before
+    with closing(sqlite3.connect(copy)) as snapshot:
+        assert snapshot.execute("SELECT count(*) FROM event").fetchone() == (50,)
+    segment.open()
+    assert segment.insert() > end
+
+
 def test_the_wal_grows_beyond_an_automatic_checkpoint(segment: LoggedSegment) -> None:
     """SQLite begins the WAL again by no write of its own."""
     salts = None
