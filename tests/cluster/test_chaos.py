@@ -14,7 +14,7 @@ from chaos import Clients, Ledger, Monkey, Victim, check, check_nothing_leaks
 from cluster_engines import PAIRS, Engines, open_engines, rethink_url
 from cluster_nodes import Cluster
 from processes import QUICK, TroughProcess, http, until_blocking
-from staleness import Readers
+from staleness import PAUSE, Readers
 from storages import DirectoryHand, HdfsHand
 
 SECONDS = float(os.environ.get("TROUGH_CHAOS_SECONDS", "20"))
@@ -123,7 +123,7 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
             f"{clients.refusals} refusals, deaths: {dict(monkey.deaths)}; "
             f"{readers.answers} answers without a mark and {readers.marked} with one were judged; "
             f"rows were missing without a mark {readers.worst:.2f} s after a change of the writer, "
-            "at most"
+            f"at most; a wait of {PAUSE} s took {readers.late:.2f} s longer, at most"
         )
         assert readers.stale == []
         assert readers.answers > 0

@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from cluster_engines import Engines
 from processes import Machine, http, until_blocking
 from waiting import GIVE_UP
 
+from trough import errors
 from trough.metadata.blocking import BlockingMetadata
 from trough.metadata.open_blocking import open_blocking
 from trough.model import READ, WRITE, Copy, canonical_path
@@ -109,10 +111,13 @@ class Cluster(Machine):
 
     def wait_for_death(self, worker: str) -> None:
         """Return once a worker counts as dead."""
-        until_blocking(
-            lambda: worker not in {each.node for each in self.store.workers()},
-            f"the death of {worker} to be known",
-        )
+
+        def is_dead() -> bool:
+            with suppress(errors.Unavailable):  # the store may fail over meanwhile
+                return worker not in {each.node for each in self.store.workers()}
+            return False
+
+        until_blocking(is_dead, f"the death of {worker} to be known")
 
     # -- asking -------------------------------------------------------------------
 

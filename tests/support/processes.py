@@ -13,6 +13,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 from waiting import GIVE_UP, until_blocking
@@ -286,7 +287,7 @@ def http(
             return response.status, response.read()
     except urllib.error.HTTPError as refusal:
         return refusal.code, refusal.read()
-    except OSError as failure:
+    except (OSError, HTTPException) as failure:
         return 0, str(failure).encode()
 
 

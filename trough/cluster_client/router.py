@@ -93,8 +93,7 @@ class SegmentRouter:
         segments = list(segments)
         for segment in avoid:
             self.forget(segment)
-        await self._refresh_workers(force=bool(avoid))
-        known = await self._look_up(segments)
+        known = await self._with_workers(self._look_up(segments), force=bool(avoid))
         chosen, nodes = await self._choose(known, segments, avoid)
         # One that began after the last look-up would be taken for a worker of the original system.
         if nodes.keys() - self._workers.keys() and self._age_of_workers() > UNKNOWN_SECONDS:
@@ -127,7 +126,8 @@ class SegmentRouter:
         segments = list(segments)
         for segment in segments:
             self.forget(segment)
-        known = await self._look_up(segments, insist=True)
+        # Who asks where segments are asks them next, and may be far away.
+        known = await self._with_workers(self._look_up(segments, insist=True))
         return {
             segment: [copy for copy in known[segment][1] if copy.role == READ]
             for segment in segments
@@ -173,6 +173,21 @@ class SegmentRouter:
         """A live worker's row, looked up if it is not known."""
         await self._refresh_workers(force=node not in self._workers)
         return self._workers.get(node)
+
+    async def _with_workers(
+        self, looking_up: Coroutine[Any, Any, _Known], force: bool = False
+    ) -> _Known:
+        """Look something up, and meanwhile the workers, if they are not known; what was found."""
+        both: list[Deferred[Any]] = [
+            Deferred.fromCoroutine(looking_up),
+            Deferred.fromCoroutine(self._refresh_workers(force)),
+        ]
+        results: list[tuple[bool, Any]] = await DeferredList(both, consumeErrors=True)
+        for succeeded, result in results:
+            if not succeeded:
+                raise result.value
+        known: _Known = results[0][1]
+        return known
 
     async def _refresh_workers(self, force: bool) -> None:
         if force or self._age_of_workers() > WORKERS_SECONDS:

@@ -43,11 +43,17 @@ class Ambiguous(Refused):
     """Several tables, or databases, have one name."""
 
 
+class Missing(Refused):
+    """There is no such table, or no such database."""
+
+
 class RethinkCluster:
     """All hosts of one address, one of them connected.
 
     :param deadline: seconds for a query, its repetitions included
     :param ping: seconds between signs of life
+    :ivar unchecked: whether nobody has looked yet if all tables are there, so that a query that
+        misses one fails with :class:`Missing` at once
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class RethinkCluster:
         ping: float = PING,
     ) -> None:
         self.address = address
+        self.unchecked = False
         self._ping = ping
         self.deadline = deadline
         self._reactor = reactor
@@ -127,6 +134,8 @@ class RethinkCluster:
             except (reql.ReqlOpFailedError, reql.ReqlOpIndeterminateError) as error:
                 if "is ambiguous" in error.message:
                     raise Ambiguous(f"{self.address}: {error.message}") from error
+                if self.unchecked and "does not exist" in error.message:
+                    raise Missing(f"{self.address}: {error.message}") from error
                 if not patient or self._reactor.seconds() + pause > ends:
                     raise Refused(f"{self.address}: {error.message}") from error
                 refusal = StoreOutage(f"{self.address}: {error.message}", self._reactor.seconds())

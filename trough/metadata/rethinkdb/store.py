@@ -34,7 +34,7 @@ from trough.metadata import (
 )
 from trough.metadata.rethinkdb import reads, rows
 from trough.metadata.rethinkdb import writes as changes
-from trough.metadata.rethinkdb.cluster import Ambiguous, RethinkCluster
+from trough.metadata.rethinkdb.cluster import Ambiguous, Missing, RethinkCluster
 from trough.metadata.rethinkdb.foreign import foreign_rows
 from trough.metadata.rethinkdb.tables import make_tables, weak_tables
 from trough.metadata.rethinkdb.terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT, Refused
@@ -99,7 +99,12 @@ class RethinkMetadata(Metadata):
 
     async def open(self) -> None:
         self._cluster.start()
-        await make_tables(self._cluster, self._ready)
+        if self._ready:
+            await make_tables(self._cluster)
+        else:
+            # A tool saves a round trip: it looks for tables once it misses one.
+            self._cluster.unchecked = True
+            await self._cluster.connected(self._cluster.deadline)
 
     async def close(self) -> None:
         for watch in self._watches:
@@ -139,6 +144,10 @@ class RethinkMetadata(Metadata):
         except Ambiguous:
             # Somebody's tables came in sight after ours had been made.
             await make_tables(self._cluster)
+            return await self._cluster.run(term, options, patient=patient)
+        except Missing:
+            self._cluster.unchecked = False
+            await make_tables(self._cluster, self._ready)
             return await self._cluster.run(term, options, patient=patient)
 
     async def _as_leader(self, leader: Leader, change: Any) -> Any:
