@@ -48,7 +48,7 @@ from trough.protocols.http.manager import ManagerResource
 from trough.protocols.http.manager_client import ManagerClient
 from trough.protocols.http.proxy import Proxy
 from trough.protocols.http.query import ReadResource, WriteResource
-from trough.protocols.http.server import Site
+from trough.protocols.http.site import Site
 from trough.protocols.line.framing import FramingLimits as LineLimits
 from trough.protocols.line.replication_verbs import ReplicationVerbs
 from trough.protocols.line.replies import Verb

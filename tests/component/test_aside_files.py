@@ -14,7 +14,7 @@ from worker_parts import HeldUp, running_worker
 from trough import admin, errors
 from trough.model import Worker
 from trough.protocols.http.manager import ManagerResource
-from trough.protocols.http.server import Site
+from trough.protocols.http.site import Site
 from trough.worker.aside_files import AsideFiles, parse_name
 
 

@@ -24,8 +24,8 @@ from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.router import SegmentRouter
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import READ, Copy, Worker
+from trough.protocols.http.headers import CHALLENGE_PATH, TICKET_PATH
 from trough.protocols.http.manager_client import ManagerClient
-from trough.protocols.http.server import CHALLENGE_PATH, TICKET_PATH
 from trough.protocols.line.blocking import BlockingConnection
 from trough.protocols.line.common_verbs import common_verbs
 from trough.protocols.line.server import LineServerFactory

@@ -29,7 +29,9 @@ from trough.access.tokens import Credential, new_token
 from trough.client.http import Connections, NotSent
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.protocols.http.manager_client import ManagerClient
-from trough.protocols.http.server import Request, Resource, Site, write_json
+from trough.protocols.http.request import Request, write_json
+from trough.protocols.http.resource import Resource
+from trough.protocols.http.site import Site
 from trough.protocols.line.blocking import BlockingConnection
 from trough.protocols.line.server import LineServerFactory
 from trough.protocols.peer import shows_certificate

@@ -11,7 +11,7 @@ from trough.cluster_client.gather import AT_ONCE
 from trough.gather.limits import Limits
 from trough.gather.planner import MOST_CHARACTERS
 from trough.metadata.conditions import MAX_PATTERN
-from trough.protocols.http.server import BODY_SECONDS, HEADER_SECONDS
+from trough.protocols.http.channel import BODY_SECONDS, HEADER_SECONDS
 from trough.protocols.limits import MAX_IDS, MAX_JSON_VALUES, MAX_PARAMETERS
 from trough.protocols.line.server import ServerLimits
 from trough.settings import KEYS

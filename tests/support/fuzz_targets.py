@@ -25,7 +25,9 @@ from trough.access.gate import Gate
 from trough.access.token_file import read_tokens, write_tokens
 from trough.executors.ipc import FrameParser, frame
 from trough.metadata.rethinkdb import rows
-from trough.protocols.http.server import Resource, Site, write_response
+from trough.protocols.http.request import write_response
+from trough.protocols.http.resource import Resource
+from trough.protocols.http.site import Site
 from trough.protocols.limits import check_json_values
 from trough.protocols.line import arguments
 from trough.protocols.line.framing import (

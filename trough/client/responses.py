@@ -13,13 +13,14 @@ from typing import Any
 
 from trough import errors
 from trough.client.http import Response
+from trough.protocols.http import headers
 
 #: The header with the code of an HTTP answer's error (trough/errors.py).
 #: Workers of the original system do not send it.
-CODE_HEADER = "x-trough-error"
+CODE_HEADER = headers.CODE_HEADER.decode()
 
 #: The header that marks rows which need not be the segment's present state.
-STATE_HEADER = "x-trough-state"
+STATE_HEADER = headers.STATE_HEADER.decode()
 
 # The original system's workers answer so if they do not hold the lock.
 _NO_LOCK_SENTENCE = "There is no write lock set"

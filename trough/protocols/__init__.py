@@ -19,7 +19,9 @@ Its transcripts are tests. The modules of the line protocol, in ``line``:
 
 Those of HTTP, in ``http``:
 
-``server``         common to all resources: limits, errors, an orderly end
+``channel``        a connection; ``request``: what is asked and answered; ``site``: a port
+``resource``       common to all resources: tokens, errors
+``headers``        names that servers and clients share
 ``query``          the query ports of a worker; ``proxy`` passes a read on to another worker
 ``manager``        the manager's port of workers and sync servers; ``gather``: its GATHER
 ``manager_client`` one server's requests to another; ``response_body`` reads the answers

@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 
 from trough.protocols.address_limit import AddressLimit
 from trough.protocols.http.connection_table import ConnectionTable
-from trough.protocols.http.server import Resource, Site
+from trough.protocols.http.resource import Resource
+from trough.protocols.http.site import Site
 from trough.protocols.line.server import LineServerFactory
 
 

@@ -2,14 +2,17 @@
 
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
-from trough.protocols.http import server
 from trough.protocols.http.connection_table import ConnectionTable
+from trough.protocols.http.request import write_response
+from trough.protocols.http.resource import Resource
+from trough.protocols.http.site import Site
 
 ASK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
-class Asked(server.Resource):
+class Asked(Resource):
     """Keeps its requests."""
 
     def __init__(self):
@@ -25,7 +28,7 @@ def site(most):
     clock = Clock()
     asked = Asked()
     table = ConnectionTable(clock.seconds, most)
-    made = server.Site(asked, clock, 100, connections=table)
+    made = Site(asked, clock, 100, connections=table)
 
     def connect():
         channel, transport = made.buildProtocol(None), StringTransport()
@@ -47,7 +50,7 @@ def test_who_never_asked_goes_first_and_then_who_is_idle_longest():
     table, asked, connect = site(3)
     served, silent, busy = connect(), connect(), connect()
     served[0].dataReceived(ASK)
-    server.write_response(asked.requests[0], 200, b"text/plain", b"x")
+    write_response(asked.requests[0], 200, b"text/plain", b"x")
     busy[0].dataReceived(ASK)
     first = connect()
     assert closed(served, silent, busy, first) == [False, True, False, False]
@@ -66,10 +69,10 @@ def test_a_connection_that_was_served_is_idle_again():
     first, second = connect(), connect()
     for channel, _ in (second, first):
         channel.dataReceived(ASK)
-        server.write_response(asked.requests[-1], 200, b"text/plain", b"x")
+        write_response(asked.requests[-1], 200, b"text/plain", b"x")
     third = connect()
     assert closed(first, second, third) == [False, True, False]
-    first[0].connectionLost(server.Failure(ConnectionError()))
+    first[0].connectionLost(Failure(ConnectionError()))
     fourth = connect()
     assert closed(third, fourth) == [False, False]
     assert len(table) == 2

@@ -4,16 +4,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import Clock, StringTransport
 
 from trough.access.gate import Gate
-from trough.protocols.http.server import (
-    BODY_SECONDS,
-    CANCEL_SECONDS,
-    HEADER_SECONDS,
-    LOOKS,
-    UNSURE,
-    Resource,
-    Site,
-    write_response,
-)
+from trough.protocols.http.channel import BODY_SECONDS, HEADER_SECONDS, LOOKS, UNSURE
+from trough.protocols.http.request import write_response
+from trough.protocols.http.resource import Resource
+from trough.protocols.http.site import CANCEL_SECONDS, Site
 
 REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 0\r\n%s\r\n"
 

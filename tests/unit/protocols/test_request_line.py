@@ -3,8 +3,10 @@
 import pytest
 from twisted.internet.testing import Clock, StringTransport
 
+from trough.protocols.http.request import write_response
 from trough.protocols.http.request_line import escaped
-from trough.protocols.http.server import Resource, Site, write_response
+from trough.protocols.http.resource import Resource
+from trough.protocols.http.site import Site
 
 
 class Telling(Resource):

@@ -21,8 +21,11 @@ from twisted.web import server as twisted_server
 
 from trough import errors
 from trough.access.gate import Gate
-from trough.protocols.http.server import Channel, Request, Resource, Site, write_response
+from trough.protocols.http.channel import Channel
+from trough.protocols.http.request import Request, write_response
+from trough.protocols.http.resource import Resource
 from trough.protocols.http.short_path import whole_request
+from trough.protocols.http.site import Site
 
 MOST = 64
 

@@ -15,7 +15,9 @@ from zope.interface import implementer
 
 from trough.executors.pool.jobs import Outcome
 from trough.protocols.http.query import Streamed
-from trough.protocols.http.server import Resource, Site, write_response
+from trough.protocols.http.request import write_response
+from trough.protocols.http.resource import Resource
+from trough.protocols.http.site import Site
 from trough.protocols.line.write_buffer import WriteBuffer
 from trough.util.flush_batch import FlushBatch
 

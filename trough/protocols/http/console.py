@@ -14,7 +14,7 @@ from twisted.web import http
 
 import trough
 from trough import errors
-from trough.protocols.http.server import Request, write_response
+from trough.protocols.http.request import Request, write_response
 from trough.util.quoting import quoted
 
 _FOLDER = Path(trough.__file__).parent / "console"

@@ -25,8 +25,8 @@ from twisted.web.iweb import IResponse
 from trough import errors
 from trough.access.gate import TICKET
 from trough.access.tokens import Credential, new_nonce
+from trough.protocols.http.headers import CHALLENGE_PATH, PROOF, TICKET_PATH
 from trough.protocols.http.response_body import read_content
-from trough.protocols.http.server import CHALLENGE_PATH, PROOF, TICKET_PATH
 from trough.util.error_text import error_text
 
 #: Seconds for a challenge and a ticket together.

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.protocols.http.negotiation import CONTENT_TYPES, Reply
-from trough.protocols.http.server import Request, finished, write_response
+from trough.protocols.http.request import Request, finished, write_response
 
 #: Bytes of an answer that are kept until it is known whether it is longer.
 HELD = 1 << 16

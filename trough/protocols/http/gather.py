@@ -20,8 +20,10 @@ from trough.gather.errors import SegmentsFailed
 from trough.model import segment_named, segment_of_word, segment_word
 from trough.protocols.gather_service import Gathered, Gatherer
 from trough.protocols.http.encoded_body import EncodedBody
+from trough.protocols.http.headers import MISSING_HEADER, MISSING_SEGMENTS_HEADER, STATE_HEADER
 from trough.protocols.http.json_body import json_object
-from trough.protocols.http.server import STATE_HEADER, Request, finished, prepare_read
+from trough.protocols.http.request import Request, finished
+from trough.protocols.http.resource import prepare_read
 from trough.protocols.http.url_query import UrlQuery, answer_head, url_query
 from trough.protocols.limits import check_number_of_ids
 from trough.protocols.line.arguments import (
@@ -223,8 +225,8 @@ class _EncodedAnswer:
             )
         if missing:
             named = ",".join(map(segment_word, islice(missing, _NAMED)))
-            self._request.setHeader(b"x-trough-missing", b"%d" % len(missing))
-            self._request.setHeader(b"x-trough-missing-segments", named.encode())
+            self._request.setHeader(MISSING_HEADER, b"%d" % len(missing))
+            self._request.setHeader(MISSING_SEGMENTS_HEADER, named.encode())
         if gathered.stale:
             marks = ",".join(sorted(set(gathered.stale.values())))
             self._request.setHeader(STATE_HEADER, marks.encode())

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from trough import errors
-from trough.protocols.http.server import Request
+from trough.protocols.http.request import Request
 from trough.protocols.limits import MAX_JSON_VALUES, check_json_values
 from trough.util.quoting import quoted
 

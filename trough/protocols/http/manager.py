@@ -32,7 +32,8 @@ from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.console import answer_file, redirect_to_console
 from trough.protocols.http.gather import answer_gather, answer_gather_url
 from trough.protocols.http.json_body import json_object
-from trough.protocols.http.server import Request, Resource, as_json, as_text
+from trough.protocols.http.request import Request, as_json, as_text
+from trough.protocols.http.resource import Resource
 from trough.protocols.http.url_query import url_options
 from trough.protocols.line.arguments import parse_rows
 from trough.protocols.segment_search import MOST, SegmentSearch

@@ -18,27 +18,21 @@ from twisted.web.http_headers import Headers
 from trough import errors
 from trough.access.tokens import Credential
 from trough.protocols.http.credentials import ProvingAgent
-from trough.protocols.http.response_body import read_content
-from trough.protocols.http.server import (
+from trough.protocols.http.headers import (
     CLIENT_HEADER,
     CODE_HEADER,
+    FORWARDED_HEADER,
+    HOLDER_AWAY_HEADER,
     REASON_PREFIX,
     STATE_HEADER,
     TRACE_HEADER,
-    Request,
-    finished,
-    write_response,
 )
+from trough.protocols.http.request import Request, finished, write_response
+from trough.protocols.http.response_body import read_content
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
 from trough.util.error_text import error_text, innermost
 from trough.util.tls_problems import tls_problem
-
-#: Names the worker that passed a request on; such a request is not passed on again.
-FORWARDED_HEADER = b"x-trough-forwarded-by"
-
-#: Names the holder of the write lock, beside the former, if that could not be reached.
-HOLDER_AWAY_HEADER = b"x-trough-holder-away"
 
 # Not the client's token, which is for this worker alone.
 _PASSED_ON = (

@@ -21,22 +21,10 @@ from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import OBJECTS, Outcome, ReadLimits
 from trough.model import Copy, check_segment_id, segment_word
 from trough.protocols.http import url_reads
-from trough.protocols.http.proxy import (
-    FORWARDED_HEADER,
-    HOLDER_AWAY_HEADER,
-    NoConnection,
-    Proxy,
-    Refused,
-)
-from trough.protocols.http.server import (
-    STATE_HEADER,
-    Request,
-    Resource,
-    as_text,
-    finished,
-    prepare_read,
-    write_response,
-)
+from trough.protocols.http.headers import FORWARDED_HEADER, HOLDER_AWAY_HEADER, STATE_HEADER
+from trough.protocols.http.proxy import NoConnection, Proxy, Refused
+from trough.protocols.http.request import Request, as_text, finished, write_response
+from trough.protocols.http.resource import Resource, prepare_read
 from trough.protocols.http.url_query import answer_head, url_query
 from trough.protocols.http.url_reads import UrlParameters
 from trough.protocols.line.arguments import parse_rows, parse_seconds

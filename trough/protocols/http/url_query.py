@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from trough import errors
 from trough.protocols.http.negotiation import CONTENT_TYPES, Reply, reply_for
-from trough.protocols.http.server import Request, as_text, write_response
+from trough.protocols.http.request import Request, as_text, write_response
 from trough.protocols.line.values import Parameters, decode_parameters
 
 #: Named parameters of one URL; a URL of that many is not written by hand.

@@ -20,7 +20,8 @@ from trough import __version__, errors
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import Framing, Outcome, ReadLimits
 from trough.protocols.http.encoded_body import EncodedBody
-from trough.protocols.http.server import Request, Resource, finished
+from trough.protocols.http.request import Request, finished
+from trough.protocols.http.resource import Resource
 from trough.protocols.http.url_query import UrlQuery
 
 #: Words of SQL whose value is not a function of the segment alone.
