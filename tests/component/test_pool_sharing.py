@@ -1,5 +1,8 @@
 """Executors are shared between clients: none can keep the others from being answered."""
 
+import os
+from pathlib import Path
+
 import pytest
 import pytest_twisted
 from executor_pools import DEAF, ENDLESS, ask, running_pool, write
@@ -10,6 +13,7 @@ from waiting import until
 from trough import errors
 from trough.executors.pool.pool import Outcome, ReadLimits, Target
 from trough.sql.queries import Framing
+from trough.util import core_priority
 
 ensure = pytest_twisted.ensureDeferred
 INSERT = f"INSERT INTO crawled_url(id) {ENDLESS.replace('count(*)', 'i')}"
@@ -69,6 +73,27 @@ async def test_a_short_read_does_not_wait_for_a_dozen_endless_ones(targets, most
         assert not any(each.ends for each in endless)
         for each in endless:
             each.job.cancel()
+
+
+@ensure
+async def test_a_long_step_runs_with_a_lower_priority(targets):
+    """Of a read and of a write, until it ends or is cancelled."""
+    if not core_priority.can_raise():
+        pytest.skip("priority cannot be raised again here: RLIMIT_NICE is below 20")
+    async with running_pool(executors=1, write_executors=1) as pool:
+        pids = [each["pid"] for each in pool.status()["executors"][:2]]
+
+        def priorities():
+            return [os.getpriority(os.PRIO_PROCESS, pid) for pid in pids]
+
+        assert priorities() == [0, 0]
+        (target,) = await segments(pool, Path(targets[0].path).parent, 1)
+        long = [ask(pool, targets[0], ENDLESS), write(pool, target, INSERT)]
+        await until(lambda: priorities() == [core_priority.LOWERED] * 2, "both to be lowered")
+        for each in long:
+            each.job.cancel()
+        await until(lambda: priorities() == [0, 0], "both to be raised again")
+        assert await ask(pool, targets[0], "SELECT 1").outcome == Outcome(segments=1, rows=1)
 
 
 @ensure

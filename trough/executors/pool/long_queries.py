@@ -65,7 +65,7 @@ class LongQueries:
         self._resumed = {part for part in self._resumed if part in part.job.parts}
         levels = {part: part.level for part in self._resumed}
         for executor in executors:
-            part = executor.outstanding.get(executor.mark[0]) if executor.held_up else None
+            part = executor.outstanding.get(executor.mark[0]) if executor.is_long else None
             if part is not None:
                 very = now - executor.mark_since >= VERY_LONG
                 levels[part] = max(levels.get(part, 0), int(very))

@@ -49,6 +49,7 @@ from trough.metrics.totals import ExecutorTotals
 from trough.sql import segment_files
 from trough.sql.queries import LINES, OBJECTS, Framing, Parameters
 from trough.sql.sqlite import SCHEMA_SECONDS, schema_runs_too_long
+from trough.util import core_priority
 from trough.util.confinement import Confinement
 from trough.util.flush_batch import FlushBatch
 
@@ -111,7 +112,8 @@ class ExecutorPool(service.Service):
         cores = os.cpu_count() or 1
         number = executors or cores
         settings = ExecutorSettings(
-            memory, kept_handles, growth, segment_size, confinement or Confinement()
+            *(memory, kept_handles, growth, segment_size, confinement or Confinement()),
+            lowers=core_priority.can_raise(),
         )
 
         def new(name: str) -> ExecutorProcess:

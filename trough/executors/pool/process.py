@@ -32,7 +32,7 @@ from trough.executors.pool.child_socket import ChildSocket
 from trough.executors.pool.jobs import WriteJob
 from trough.executors.pool.read_jobs import ReadTask
 from trough.executors.shared_memory import MOST_WRITES, SharedProgressTable, create_memory
-from trough.util import child_process
+from trough.util import child_process, core_priority
 from trough.util.confinement import Confinement
 from trough.util.flush_batch import FlushBatch
 
@@ -41,6 +41,9 @@ _log = Logger()
 #: Bytes that the kernel is asked to hold between the two, so that neither waits for the
 #: other's turn more often than need be. It gives less where it is configured to.
 _SOCKET_BUFFER = 1 << 20
+
+#: Seconds of one step after which it is a long one even if it waits for a disk, or for a core.
+_LONG_WAIT = 1.0
 
 #: Seconds for a process that is asked to end before it is killed.
 _PATIENCE = 3.0
@@ -70,6 +73,7 @@ class ExecutorSettings:
     :ivar growth: bytes that a write may add to a segment, 0 for any number
     :ivar segment_size: bytes that a segment may have, 0 for any number
     :ivar confinement: the files that it may use
+    :ivar lowers: whether its priority is lowered during a long step
     """
 
     memory: int
@@ -77,6 +81,7 @@ class ExecutorSettings:
     growth: int
     segment_size: int
     confinement: Confinement
+    lowers: bool
 
     def arguments(self) -> list[str]:
         """Of the process's command."""
@@ -103,6 +108,7 @@ class ExecutorProcess:
         self.name = name
         # Its descriptors are as start() lays them out.
         self._arguments = ["3", "4", *settings.arguments()]
+        self._settings = settings
         self._outgoing: list[Message] = []
         self._socket: ChildSocket | None = None
         self._process: Any = None
@@ -113,6 +119,12 @@ class ExecutorProcess:
         self.calls: dict[int, tuple[str, defer.Deferred[None]]] = {}
         self.load = 0
         self.held_up = False
+        #: Whether that step uses its cores, or waits so long that this makes no difference.
+        self.is_long = False
+        #: Whether its priority is lowered.
+        self._lowered = False
+        #: Its seconds on a core when the present step was seen first.
+        self._mark_used = 0.0
         self.resident: ReadTask | None = None
         self.dismissed = False
         #: Paused jobs of each client whose reads wait.
@@ -162,7 +174,8 @@ class ExecutorProcess:
         self.starts += 1
         self.started_at = self._reactor.seconds()
         self.mark_since = self.idle_since = monotonic()
-        self.mark, self.held_up = (0, 0, 0), False
+        self.mark, self.held_up, self.is_long = (0, 0, 0), False, False
+        self._lowered, self._mark_used = False, 0.0
         self._hand_over()
         if self._outgoing:
             self._owner.bunch.at_end(self.flush)
@@ -382,13 +395,31 @@ class ExecutorProcess:
     # -- what it is doing --------------------------------------------------------------
 
     def look(self, now: float, patience: float) -> None:
-        """Notice whether it has been at one and the same step for `patience` seconds."""
+        """Notice whether it has been at one and the same step for `patience` seconds.
+
+        On a busy machine a short step may wait as long for a core. It holds up what is behind it,
+        and is still no long one.
+        """
         mark = (0, 0, 0) if self.table is None else self.table.running()
+        used = core_priority.seconds_on_cores(self.pid) if mark[0] and self.pid else 0.0
         if mark != self.mark:
-            self.mark, self.mark_since = mark, now
-        self.held_up = mark[0] != 0 and now - self.mark_since >= patience
-        if not self.held_up or self.has(mark[0]):
+            self.mark, self.mark_since, self._mark_used = mark, now, used
+        since = now - self.mark_since
+        self.held_up = mark[0] != 0 and since >= patience
+        uses = used - self._mark_used >= patience / 2
+        self.is_long = self.held_up and (uses or since >= _LONG_WAIT)
+        wanted = self.has(mark[0])
+        if not self.held_up or wanted:
             self.unwanted_since = now
+        # One that is to end soon needs a core for that.
+        self._lower(self.is_long and wanted)
+
+    def _lower(self, lowered: bool) -> None:
+        """Lower its priority, or raise it again: the front and short requests go first."""
+        if lowered is not self._lowered:
+            self._lowered = lowered
+            if self._settings.lowers and self.pid is not None:
+                core_priority.set_lowered(self.pid, lowered)
 
     def running_at_its_end(self) -> tuple[int, int, int]:
         """What the process ran that is gone."""

@@ -103,7 +103,7 @@ class WriteScheduler:
 
     def keep_room(self, now: float) -> None:
         """Move what waits behind long writes, and undo long writes that are too many."""
-        blocked = [e for e in self.group.all() if e.held_up and now - e.mark_since >= LONG]
+        blocked = [e for e in self.group.all() if e.is_long and now - e.mark_since >= LONG]
         if not (blocked or self.group.helpers):
             return
         running = self._long_ones(blocked)

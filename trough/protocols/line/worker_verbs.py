@@ -167,16 +167,20 @@ class WorkerVerbs:
         """Ask the segments that are here, and name the places of the others."""
         here = {reading.target.segment for reading in readings}
         missing = [segment for segment in arguments.segments if segment not in here]
-        cold = [segment for segment in missing if self._queries.is_cold(segment)]
+        cold = await in_slices(self._cold, missing)
         receiver = QueryReply(reply, bool(readings) + len(cold) + 1)
         if readings:
             self._read(arguments, readings, reply, receiver)
-        others = [each for each in missing if each not in set(cold)]
+        fetched = set(cold)
+        others = [each for each in missing if each not in fetched]
         # Beside the cold ones, which a silent metadata store is not to hold up.
         rest = Deferred.fromCoroutine(self._rest(others, arguments, reply, receiver))
         for segment in cold:
             await self._read_cold(segment, arguments, reply, receiver)
         await rest
+
+    def _cold(self, segments: Sequence[str]) -> list[str]:
+        return [segment for segment in segments if self._queries.is_cold(segment)]
 
     async def _rest(
         self, segments: list[str], arguments: QueryArguments, reply: Reply, receiver: QueryReply
