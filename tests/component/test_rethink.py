@@ -13,18 +13,20 @@ import pytest_twisted
 from metadata_stores import Notices, assignment, candidate, copy, gathered, worker
 from processes import free_ports
 from rethinkdb import RethinkDB
+from rethinkdb import errors as reql
 from rethinkdb_server import RethinkServer, RethinkStores
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, fail, gatherResults
 from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory
 from waiting import until
 
 from trough import errors
-from trough.metadata import Replicas
+from trough.metadata import Replicas, StoreUser
 from trough.metadata.open import open_metadata
 from trough.metadata.open_blocking import open_blocking
 from trough.metadata.rethinkdb.blocking import BlockingRethink
+from trough.metadata.rethinkdb.connection import Connection
 from trough.metadata.rethinkdb.store import RethinkMetadata
 from trough.metadata.rethinkdb.tables import duplicates
 from trough.metadata.rethinkdb.terms import TABLES
@@ -361,6 +363,44 @@ def make_twice(server, database, name):
                 return
             r.db(database).table_drop(name).run(connection)
     pytest.fail("RethinkDB no longer makes tables twice: this guard can go")
+
+
+@async_test
+async def test_a_tool_makes_tables_once_it_misses_one(rethinkdb_server):
+    """It looks for none before, which would take a round trip; and makes users of an empty
+    RethinkDB."""
+    with rethinkdb_server.connect() as connection:
+        for number, first in enumerate(
+            (
+                lambda store: store.workers(),
+                lambda store: store.make_users([StoreUser("reader", "secret", False)], False),
+            )
+        ):
+            database = f"unmade_{number}"
+            url = str(RethinkAddress((rethinkdb_server.host,), database))
+            tool = open_metadata(url, reactor, patience=60.0)
+            await tool.open()
+            assert database not in r.db_list().run(connection)
+            await first(tool)
+            assert listed(connection, database) == sorted(TABLES)
+            assert await tool.schemas() == ["default"]
+            await tool.close()
+
+
+@async_test
+async def test_what_rethinkdb_calls_an_internal_error_may_pass(stores, monkeypatch):
+    """It says so where no server of a table can be reached."""
+    store, ask = await stores.open(), Connection.ask
+    failures = [reql.ReqlInternalError("none of the servers were accessible", None, [])]
+
+    def failing(connection, *args):
+        if failures:
+            return fail(failures.pop())
+        return ask(connection, *args)
+
+    monkeypatch.setattr(Connection, "ask", failing)
+    assert await store.paused() == {}
+    assert not failures
 
 
 @async_test

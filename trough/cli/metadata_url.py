@@ -35,7 +35,8 @@ def registry_url(given: str | None, environ: Mapping[str, str]) -> str:
     """
     url = given or environ.get("TROUGH_URL")
     if url:
-        return url
+        user = environ.get("RETHINKDB_USER") or "admin"
+        return _with_user(url, user, environ.get("RETHINKDB_PASSWORD", ""))
     if _has_settings_file(environ):
         return _of_settings(_settings(environ))
     registry = Path(environ.get("TROUGH_HOME") or "var").absolute() / "registry.db"
@@ -97,12 +98,19 @@ def _settings(environ: Mapping[str, str]) -> Settings:
 
 
 def _of_settings(settings: Settings) -> str:
-    scheme, _, rest = settings.metadata_url.partition("://")
-    if scheme != "rethinkdb":
-        return settings.metadata_url
-    # The client, like every tool, takes one URL and nothing beside it.
-    if settings.rethinkdb_password and "@" not in rest:
-        user, password = quote(settings.rethinkdb_user, ""), quote(settings.rethinkdb_password, "")
-        rest = f"{user}:{password}@{rest}"
-    ca = f"?tls_ca={quote(settings.rethinkdb_tls)}" if settings.rethinkdb_tls else ""
-    return f"{scheme}://{rest}{ca}"
+    url = _with_user(
+        settings.metadata_url, settings.rethinkdb_user, settings.rethinkdb_password or ""
+    )
+    tls = settings.rethinkdb_tls if url.startswith("rethinkdb://") else ""
+    return f"{url}?tls_ca={quote(tls)}" if tls else url
+
+
+def _with_user(url: str, user: str, password: str) -> str:
+    """`url` with user and password in it, unless it names some or is none of RethinkDB's.
+
+    The client, like every tool, takes one URL and nothing beside it.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme != "rethinkdb" or not password or "@" in rest:
+        return url
+    return f"{scheme}://{quote(user, '')}:{quote(password, '')}@{rest}"

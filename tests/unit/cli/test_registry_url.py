@@ -49,3 +49,19 @@ def test_settings_that_cannot_be_used_are_an_error(tmp_path):
     """A broken settings file is told of, not passed over."""
     with pytest.raises(errors.BadSettings):
         registry_url(None, settings(tmp_path, "NONSENSE: 1\n"))
+
+
+def test_the_environment_has_user_and_password(tmp_path):
+    """They stay out of the URL, for tools as for servers; a URL that has some wins."""
+    environ = {
+        "TROUGH_URL": "rethinkdb://db1,db2/trough",
+        "RETHINKDB_USER": "trough",
+        "RETHINKDB_PASSWORD": "a/b@c",
+    }
+    address = parse(registry_url(None, environ))
+    assert (address.user, address.password) == ("trough", "a/b@c")
+    address = parse(registry_url("rethinkdb://me:mine@db1/trough", environ))
+    assert (address.user, address.password) == ("me", "mine")
+    del environ["RETHINKDB_USER"]
+    assert parse(registry_url(None, environ)).user == "admin"
+    assert registry_url("sqlite:///a/registry.db", environ) == "sqlite:///a/registry.db"

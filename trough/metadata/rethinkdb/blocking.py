@@ -19,7 +19,7 @@ from trough import errors
 from trough.metadata import conditions
 from trough.metadata.blocking import PORTION, BlockingMetadata
 from trough.metadata.rethinkdb import reads, rows
-from trough.metadata.rethinkdb.terms import FROZEN, PRESENT, Refused
+from trough.metadata.rethinkdb.terms import FROZEN, NOT_NOW, PRESENT, Refused
 from trough.metadata.url import RethinkAddress, host_and_port
 from trough.model import Copy, Inventory, Leader, Lock, Schema, Worker
 from trough.util.idle_pool import IdlePool
@@ -79,7 +79,7 @@ class _Link:
         """The one value that a term answers with."""
         try:
             return term.run(self._connection, time_format="raw", **options)
-        except (reql.ReqlOpFailedError, reql.ReqlOpIndeterminateError) as error:
+        except NOT_NOW as error:
             raise Refused(f"{self._address}: {error.message}") from error
         except reql.ReqlPermissionError as error:
             raise errors.BadSettings(f"{self._address}: {error.message}") from error

@@ -25,7 +25,7 @@ from trough import errors
 from trough.metadata import StoreOutage
 from trough.metadata.rethinkdb import clocks
 from trough.metadata.rethinkdb.connection import PING, Connection, ConnectionLost, Feed, plain
-from trough.metadata.rethinkdb.terms import Refused
+from trough.metadata.rethinkdb.terms import NOT_NOW, Refused
 from trough.metadata.url import RethinkAddress, host_and_port
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
@@ -41,6 +41,10 @@ LONGEST_PAUSE = 5.0
 
 class Ambiguous(Refused):
     """Several tables, or databases, have one name."""
+
+
+# Of tables and databases, and of indexes.
+_MISSING = ("does not exist", "was not found")
 
 
 class Missing(Refused):
@@ -131,10 +135,10 @@ class RethinkCluster:
             left = max(0.001, ends - self._reactor.seconds())
             try:
                 return await connection.ask(term, left, options)
-            except (reql.ReqlOpFailedError, reql.ReqlOpIndeterminateError) as error:
+            except NOT_NOW as error:
                 if "is ambiguous" in error.message:
                     raise Ambiguous(f"{self.address}: {error.message}") from error
-                if self.unchecked and "does not exist" in error.message:
+                if self.unchecked and any(text in error.message for text in _MISSING):
                     raise Missing(f"{self.address}: {error.message}") from error
                 if not patient or self._reactor.seconds() + pause > ends:
                     raise Refused(f"{self.address}: {error.message}") from error

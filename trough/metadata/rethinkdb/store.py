@@ -121,6 +121,7 @@ class RethinkMetadata(Metadata):
         return self._cluster.absence
 
     async def make_users(self, users: Sequence[StoreUser], new_passwords: bool) -> set[str]:
+        await make_tables(self._cluster, self._ready)  # rights are granted for each of them
         return await make_users(self._cluster, users, new_passwords)
 
     async def _look(self, term: Callable[..., Any], *args: Any) -> Any:

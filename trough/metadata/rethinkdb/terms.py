@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rethinkdb import RethinkDB
+from rethinkdb import errors as reql
 
 from trough import errors
 from trough.metadata.rethinkdb import rows
@@ -40,6 +41,11 @@ SOFT = {"durability": "soft"}
 DELETED = "deleted"
 
 NODES = (f"{rows.NODES}:", f"{rows.NODES};")  # ";" comes next after ":"
+
+
+#: Errors of RethinkDB that may pass. It reports as an internal error, too, that no server of a
+#: table can be reached.
+NOT_NOW = (reql.ReqlOpFailedError, reql.ReqlOpIndeterminateError, reql.ReqlInternalError)
 
 
 class Refused(errors.Unavailable):
