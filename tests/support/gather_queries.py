@@ -7,6 +7,7 @@ precedence, ``IN table``, views, WITH, correlation, parameters.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gather_worlds import PLAIN, quoted
@@ -47,6 +48,8 @@ FRAMES = (
     " GROUPS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE TIES",
 )  # fmt: skip
 CASTS = ("TEXT", "INTEGER", "REAL", "NUMERIC", "VARCHAR(3)")
+ROWIDS = ("rowid", "_rowid_", "oid", "ROWID")
+TABLES = ("t", "u", "w")
 LIMITS = ("", "", " LIMIT 3", " LIMIT 2 OFFSET 1", " LIMIT (2)", " LIMIT -1 OFFSET 1")
 
 
@@ -62,10 +65,14 @@ class Queries:
     """Makes queries over the tables of a world.
 
     :param tables: names of columns by table or view
+    :param index: columns of the full-text index ``f``, if there is one
     """
 
-    def __init__(self, rng: random.Random, tables: dict[str, list[str]]) -> None:
+    def __init__(
+        self, rng: random.Random, tables: dict[str, list[str]], index: Sequence[str] = ()
+    ) -> None:
         self.rng = rng
+        self.index = list(index)
         self.tables = tables
         self.parameters: dict[str, object] = {}
         self._aliases = 0
@@ -146,6 +153,25 @@ class Queries:
         if kind < 0.95 and depth > 1:
             return self.subquery(names)
         return self.parameter()
+
+    def condition(self, names: Names) -> str:
+        """Of WHERE; many ask for some texts, which a segment may lack."""
+        if self.maybe(0.5):
+            return self.expression(names, 2)
+        column, text = (
+            self.column(names),
+            self.pick("'x'", "'X'", "'10'", "'zz'", "'x '", "'01'", "'1.0'", "'Y'"),
+        )
+        if self.maybe(0.2):
+            text = f":p{len(self.parameters)}"
+            self.parameters[text[1:]] = self.rng.choice(["x", "zz", "1", 1, None, b"x"])
+        asked = self.pick(
+            f"{column} = {text}", f"({column}) = ({text})", f"{text} == {column}",
+            f"{column} IS {text}", f"{column} IN ({text}, 'nope')", f"{column} IN ({text})",
+            f"{column} = {text} COLLATE NOCASE", f"NOT {column} = {text}",
+        )  # fmt: skip
+        more = f" {self.pick('AND', 'AND', 'OR')} {self.expression(names, 1)}"
+        return asked + (more if self.maybe(0.5) else "")
 
     def parameter(self) -> str:
         name = f"p{len(self.parameters)}"
@@ -262,6 +288,10 @@ class Queries:
     def query(self) -> str:
         """A whole query."""
         self.parameters = {}
+        if self.index and self.maybe(0.2):
+            return self.search()
+        if self.maybe(0.03):
+            return self.with_rowid()
         if self.maybe(0.08):
             arms = [self.select(Names(), 2, 1) for _ in range(self.rng.randint(2, 3))]
             words = [self.pick(" UNION ALL ", " UNION ", " EXCEPT ", " INTERSECT ") for _ in arms]
@@ -299,7 +329,7 @@ class Queries:
         distinct = "DISTINCT " if self.maybe(0.12) else ""
         sql = f"SELECT {distinct}{', '.join(listed)} FROM {text}"
         if self.maybe(0.4):
-            sql += f" WHERE {self.expression(seen if self.maybe(0.5) else names, 2)}"
+            sql += f" WHERE {self.condition(seen if self.maybe(0.5) else names)}"
         if grouped and self.maybe(0.7):
             terms = [self.term(seen, count) for _ in range(self.rng.randint(1, 2))]
             sql += f" GROUP BY {', '.join(terms)}"
@@ -335,12 +365,77 @@ class Queries:
     def within(self) -> str:
         """A query whose rows are those of each segment, one after the other."""
         self.parameters = {}
+        if self.index and self.maybe(0.2):
+            return self.search_within()
         text, names = self.source(2)
+        if text.strip('"').lower() in TABLES and self.maybe(0.5):
+            names.columns += [("", rowid) for rowid in ROWIDS if self.maybe(0.7)]
         listed = [self.expression(names, 2) for _ in range(self.rng.randint(1, 3))]
         if self.maybe(0.1):
             listed = ["*"]
-        where = f" WHERE {self.expression(names, 2)}" if self.maybe(0.6) else ""
+        where = f" WHERE {self.condition(names)}" if self.maybe(0.6) else ""
         return f"SELECT {', '.join(listed)} FROM {text}{where}"
+
+    # -- full-text search and rowids -----------------------------------------------------
+
+    def match(self) -> str:
+        """A search in the index ``f``."""
+        words = ("x", "y", "a", "1", "now", "x*", '"x y"', "x OR y", "a NOT x", "é", "x AND a")
+        text = self.pick(*words)
+        if self.maybe(0.2):
+            text = f"{self.rng.choice(self.index)}: {text}"
+        if self.maybe(0.3):
+            name = f"p{len(self.parameters)}"
+            self.parameters[name] = text
+            asked = f":{name}"
+        else:
+            asked = f"'{text}'"
+        return self.pick(f"f MATCH {asked}", f"f MATCH ({asked})")
+
+    def search(self) -> str:
+        """A query of the index ``f`` of all segments."""
+        names = Names([("", name) for name in self.index] + [("f", name) for name in self.index])
+        grouped = self.maybe(0.4)
+        count = self.rng.randint(1, 2)
+        listed = [self.expression(names, 1, grouped) for _ in range(count)]
+        if not grouped and self.maybe(0.4):
+            listed.append("highlight(f, 0, '[', ']')")
+            count += 1
+        where = self.match()
+        if self.maybe(0.3):
+            where += f" AND {self.expression(names, 1)}"
+        sql = f"SELECT {', '.join(listed)} FROM f WHERE {where}"
+        if grouped and self.maybe(0.7):
+            sql += f" GROUP BY {self.expression(names, 1)}"
+        elif grouped:
+            return sql
+        places = ", ".join(str(place) for place in range(1, count + 1))
+        return sql + self.pick("", f" ORDER BY {places}", f" ORDER BY {places} LIMIT 2")
+
+    def search_within(self) -> str:
+        """A query of the index ``f`` of each segment, perhaps beside a table."""
+        table = self.pick(*TABLES)
+        names = Names(
+            [("f", name) for name in (*self.index, "rowid")]
+            + [("o", name) for name in (*self.tables[table], "rowid")]
+        )
+        listed = ", ".join(self.expression(names, 1) for _ in range(2))
+        joined = self.pick(",", "JOIN", "LEFT JOIN")
+        on = "" if joined == "," else " ON o.rowid = f.rowid"
+        same = " AND o.rowid = f.rowid" if joined == "," else ""
+        return f"SELECT {listed} FROM f {joined} {table} AS o{on} WHERE {self.match()}{same}"
+
+    def with_rowid(self) -> str:
+        """A query that names a rowid, which rows of many segments do not have."""
+        table = self.pick(*TABLES)
+        names = self.source_names(table, "")
+        rowid = self.pick(*ROWIDS, f"{table}.rowid")
+        return self.pick(
+            f"SELECT {self.expression(names, 1)}, {rowid} FROM {table}",
+            f"SELECT count({rowid}) FROM {table} WHERE {self.expression(names, 1)}",
+            f"SELECT max({rowid}) FROM {table} GROUP BY {self.expression(names, 1)}",
+            f"SELECT {self.expression(names, 1)} FROM {table} ORDER BY {rowid}",
+        )
 
     def term(self, names: Names, count: int) -> str:
         place = str(self.rng.randint(1, count))

@@ -39,7 +39,7 @@ def search(seed: int, worlds: int, counts: Counter[str] | None = None) -> None:
     for number in range(worlds):
         rng = random.Random(f"{seed}:{number}")
         made = world(rng)
-        queries = Queries(rng, made.tables)
+        queries = Queries(rng, made.tables, made.index)
         for _ in range(QUERIES):
             within = rng.random() < 0.12
             sql = queries.within() if within else queries.query()
@@ -51,6 +51,7 @@ def search(seed: int, worlds: int, counts: Counter[str] | None = None) -> None:
                     counts[check(made, sql, parameters, rng)] += 1
             except Found as error:
                 raise Found(f"seed {seed}, world {number}: {error}") from error
+        counts["filters that lack it"] += made.cluster.lacking
 
 
 def check(made: World, sql: str, parameters: dict[str, Any], rng: random.Random) -> str:
@@ -67,6 +68,10 @@ def check(made: World, sql: str, parameters: dict[str, Any], rng: random.Random)
     except errors.TroughError as error:
         if _is_conflict(made, error):
             return "conflict"
+        if "have no rowid of their own" in error.message:
+            return "rowid"
+        if made.index and "is a full-text index of each segment" in error.message:
+            return "index"
         return _refused(error, expected, sql, parameters)
     if isinstance(expected, str):
         return expected

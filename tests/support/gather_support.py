@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trough import errors
 from trough.gather import GatherSession, Limits, sqlite_helpers
+from trough.sql.column_filters import FilterTest, lacks
 from trough.sql.sqlite import sqlite3
 
 
 @dataclass
 class Cluster:
-    """Segments that answer texts as a worker does: rows in bunches, segments interleaved."""
+    """Segments that answer texts as a worker does: rows in bunches, segments interleaved.
+
+    :ivar tested: how often a segment had a filter for a query; `lacking`, and showed by it that it
+        has no rows
+    """
 
     segments: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     broken: dict[str, errors.TroughError] = field(default_factory=dict)
+    tested: int = 0
+    lacking: int = 0
 
     def add(self, segment: str, script: str, rows: Mapping[str, Sequence[Sequence[Any]]]) -> None:
         """A segment made by `script`, with rows for its tables."""
@@ -52,9 +60,11 @@ class Cluster:
     def _conversation(self, gathering: GatherSession, segment: str, request: Any) -> Iterator[bool]:
         try:
             cursor = self.segments[segment].execute(request.sql, request.parameters or {})
+            lacking = self._lacks(segment, request.tests)
             gathering.columns(segment, [item[0] for item in cursor.description])
             count = 0
             while bunch := cursor.fetchmany(2):
+                assert lacking is None, f"{segment} has rows, and lacks the text of {lacking}"
                 count += len(bunch)
                 gathering.rows(segment, [list(row) for row in bunch])
                 yield True
@@ -68,6 +78,18 @@ class Cluster:
             gathering.failed(segment, self.broken[segment])
         else:
             gathering.done(segment, count)
+
+    def _lacks(self, segment: str, tests: Sequence[FilterTest]) -> FilterTest | None:
+        """A test by which a worker would not have opened a segment."""
+        for test in tests:
+            answer = self.segments[segment].execute(test.sql).fetchall()
+            if len(answer) == 1 and answer[0][0] is not None and answer[0][1] is None:
+                made = b64decode(answer[0][0])
+                self.tested += 1
+                if all(lacks(made, number) for number in test.digests):
+                    self.lacking += 1
+                    return test
+        return None
 
     def gather(self, sql: str, parameters: Any = None, **options: Any) -> list[tuple]:
         """The answer to a GATHER over all segments."""
@@ -86,7 +108,7 @@ def union_of(cluster: Cluster, script: str) -> Any:
     union = sqlite_helpers.connect()
     union.executescript(script)
     for segment, source in cluster.segments.items():
-        for table in _tables_of(union):
+        for table in tables_of(union):
             known = _columns_of(source, table)
             names = [name for name in _columns_of(union, table) if name in known]
             tagged = "_segment" in _columns_of(union, table) and "_segment" not in known
@@ -101,8 +123,12 @@ def union_of(cluster: Cluster, script: str) -> Any:
     return union
 
 
-def _tables_of(connection: Any) -> list[str]:
-    listed = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+def tables_of(connection: Any) -> list[str]:
+    # Not the tables in which a full-text index keeps its content.
+    listed = connection.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' "
+        "AND type IN ('table', 'virtual') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+    )
     return [row[0] for row in listed]
 
 

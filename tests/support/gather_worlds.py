@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from gather_support import Cluster, union_of
+from gather_support import Cluster, tables_of, union_of
 
 from trough.gather import sqlite_helpers
 
@@ -28,6 +28,7 @@ class World:
 
     :ivar tables: names of columns by table or view
     :ivar conflicts: segments declare a column in different ways
+    :ivar index: columns of the full-text index ``f``, if there is one
     :ivar kinds: how segments declare each column of each table
     """
 
@@ -36,6 +37,7 @@ class World:
     tables: dict[str, list[str]]
     script: str
     conflicts: bool = False
+    index: list[str] = field(default_factory=list)
     kinds: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     parts: list[tuple[str, dict[str, list[tuple[Any, ...]]]]] = field(default_factory=list)
 
@@ -68,8 +70,9 @@ class World:
     def rows(self) -> dict[str, list[tuple[Any, ...]]]:
         """All rows of the union's tables."""
         union = self.unions[0]
-        listed = union.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
-        return {name: union.execute(f'SELECT * FROM "{name}"').fetchall() for (name,) in listed}
+        return {
+            name: union.execute(f'SELECT * FROM "{name}"').fetchall() for name in tables_of(union)
+        }
 
 
 def quoted(name: str) -> str:
@@ -105,6 +108,9 @@ def world(rng: random.Random) -> World:
     made = World(Cluster(), [], tables, script + "".join(text for _, text, _ in views))
     for name, _, names in views:
         tables[name] = names
+    if rng.random() < 0.3:
+        made.index = rng.sample(PLAIN, rng.randint(1, 2))
+        made.script += _create_index(made.index)
     changing = (
         {(table, rng.choice(tables[table])) for table in rng.sample("tu", rng.randint(0, 2))}
         if rng.random() < 0.25
@@ -120,6 +126,7 @@ def world(rng: random.Random) -> World:
         }
         made.script = "".join(_create(table, each) for table, each in untyped.items())
         made.script += "".join(text for _, text, _ in views)
+        made.script += _create_index(made.index) if made.index else ""
     segments = list(made.cluster.segments.items())
     for order in (segments, segments[::-1], rng.sample(segments, len(segments))):
         made.cluster.segments = dict(order)
@@ -146,6 +153,10 @@ def _united(kinds: dict[tuple[str, str], list[str]], key: tuple[str, str], decla
 def _create(table: str, columns: list[tuple[str, str]], more: str = "") -> str:
     listed = ", ".join(f"{quoted(name)} {declared}" for name, declared in columns)
     return f"CREATE TABLE {table} ({listed}){more};\n"
+
+
+def _create_index(columns: list[str]) -> str:
+    return f"CREATE VIRTUAL TABLE f USING fts5({', '.join(columns)});\n"
 
 
 def _views(
@@ -197,5 +208,11 @@ def _segment(
             tuple(value(rng, declared) for _, declared in mine) for _ in range(rng.randint(0, 5))
         ]
     script += "".join(text for _, text, _ in views if whole or rng.random() < 0.8)
+    if made.index and (whole or rng.random() < 0.85):
+        script += _create_index(made.index)
+        rows["f"] = [
+            tuple(" ".join(rng.choices(TEXTS, k=rng.randint(1, 4))) for _ in made.index)
+            for _ in range(rng.randint(0, 5))
+        ]
     made.cluster.add(name, script, rows)
     made.parts.append((script, rows))

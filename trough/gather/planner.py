@@ -151,7 +151,6 @@ class _Planning:
         return replace(prepared, names=catalogue.prepare(*self.original).names)
 
     def _check(self, prepared: Prepared) -> None:
-        views = any(self.schema.tables[name].is_view for name in self._tables(prepared))
         written = sorted(prepared.functions & OF_CONNECTIONS)
         if written:
             raise errors.BadSql(
@@ -166,18 +165,27 @@ class _Planning:
                 )
             table = self.schema.tables.get(name)
             known = table is None or table.is_view or column in table.column_names
-            named = column == _ROWID and not known and self._names_rowid(prepared)
-            if named and (views or not self.within):
-                raise errors.BadSql(
-                    f"rows of many segments have no rowid of their own: {name}.{column}",
-                    "name the INTEGER PRIMARY KEY column",
-                )
+            if column == _ROWID and not known:
+                self._check_rowid(prepared, name)
 
-    def _names_rowid(self, prepared: Prepared) -> bool:
-        """Whether the text or a view names a rowid: SQLite reads those of a join in parentheses."""
-        named = [self.schema.tables[name] for name in self._tables(prepared)]
-        texts = [each.sql for each in named if each.is_view]
-        return any(has_word(text, ROWIDS) for text in (self.text, *texts))
+    def _check_rowid(self, prepared: Prepared, name: str) -> None:
+        """Refuse a rowid that is named: SQLite reads those of a join in parentheses, too.
+
+        :param name: of the table
+        """
+        named = [self.schema.tables[each] for each in self._tables(prepared)]
+        in_view = any(has_word(each.sql, ROWIDS) for each in named if each.is_view)
+        if self.within and in_view:
+            # It may be run over a table that only looks like one with rowids.
+            raise errors.BadSql(
+                f"a view names the rowid of {name}, which segments may not have",
+                "write the view's SELECT into the query, or name the INTEGER PRIMARY KEY column",
+            )
+        if not self.within and (in_view or has_word(self.text, ROWIDS)):
+            raise errors.BadSql(
+                f"rows of many segments have no rowid of their own: {name}.{_ROWID}",
+                "name the INTEGER PRIMARY KEY column",
+            )
 
     def _check_conflicts(self, prepared: Prepared, catalogue: UnionDatabase) -> None:
         if not any(key in self.schema.conflicts for key in prepared.reads):

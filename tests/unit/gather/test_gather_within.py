@@ -202,8 +202,25 @@ def test_a_view_that_reads_rowids_is_refused() -> None:
     cluster = Cluster()
     view = 'CREATE VIEW w AS SELECT "rowid" AS r FROM t'
     cluster.add("one", f"CREATE TABLE t (a); {view}", {"t": [(1,)]})
-    with pytest.raises(errors.BadSql, match="no rowid of their own"):
+    with pytest.raises(errors.BadSql, match="a view names the rowid of t"):
         cluster.gather("SELECT r FROM w", within=True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT rowid, a IN w FROM t", [(1, 1), (1, 1), (2, 0)]),
+        ("SELECT t.rowid, w.r FROM t JOIN w ON w.r < t.a", [(2, 1)]),
+        ("SELECT t.oid FROM t LEFT JOIN w ON w.r = t.oid WHERE w.r IS NULL", [(1,), (2,)]),
+    ],
+)
+def test_a_rowid_may_be_named_beside_a_view(sql: str, rows: list) -> None:
+    """The view names none."""
+    cluster = Cluster()
+    view = "CREATE VIEW w AS SELECT a AS r FROM t WHERE a IN (1, 7)"
+    cluster.add("one", f"CREATE TABLE t (a); {view}", {"t": [(1,), (3,)]})
+    cluster.add("two", f"CREATE TABLE t (a); {view}", {"t": [(7,)]})
+    assert sorted(cluster.gather(sql, within=True)) == rows
 
 
 TAGGED = "CREATE TABLE {} (k TEXT COLLATE NOCASE, v INTEGER, _segment TEXT)"
