@@ -8,6 +8,7 @@ import sys
 
 import pyarrow
 import pytest
+from certificates import CertificateAuthority
 from processes import Machine
 
 from trough import aio, dbapi, errors
@@ -183,3 +184,45 @@ def test_asyncio_reads_and_writes(machine):
             assert await result.fetchall() == [(2,), (4,)]
 
     asyncio.run(use())
+
+
+def test_tls_and_tokens(tmp_path):
+    """Both drivers prove a token over TLS, and believe no other CA and no other token."""
+    authority = CertificateAuthority(tmp_path / "ca")
+    files = authority.issue("127.0.0.1")
+    secured = Machine(
+        tmp_path,
+        MINIMUM_ASSIGNMENTS="1",
+        AUTH_TOKEN="open-sesame-open",
+        TLS_CERT=str(files.certificate),
+        TLS_KEY=str(files.key),
+        TLS_CA=authority.ca,
+    )
+
+    async def read_by_asyncio(address, **options):
+        async with await aio.connect(address, **options) as connection:
+            return await (await connection.query("SELECT x FROM t")).fetchall()
+
+    with secured:
+        secured.sync("s1").wait_ready()
+        secured.worker("w1").wait_ready()
+        address = url(secured, "a?tls=yes")
+        known = {"token": "open-sesame-open", "tls_ca": authority.ca}
+        with dbapi.connect(address, **known) as connection:
+            connection.execute("CREATE TABLE t AS SELECT 1 AS x")
+            large = connection.execute("SELECT zeroblob(3000000)").fetchone()
+            assert large == (bytes(3000000),)
+        assert asyncio.run(read_by_asyncio(address, **known)) == [(1,)]
+        other = CertificateAuthority(tmp_path / "other").ca
+        for wrong, code in (
+            ({"token": "wrong"}, "unauthorized"),
+            ({"tls_ca": other}, "unavailable"),
+        ):
+            with pytest.raises(dbapi.OperationalError) as raised:
+                dbapi.connect(address, **{**known, **wrong})
+            assert raised.value.code == code
+            with pytest.raises(errors.TroughError) as failed:
+                asyncio.run(read_by_asyncio(address, **{**known, **wrong}))
+            assert failed.value.code == code
+        with pytest.raises(dbapi.OperationalError, match="no TLS"):
+            dbapi.connect(url(secured, "a"), **known)
