@@ -7,6 +7,7 @@ import configparser
 import subprocess
 import sys
 import tarfile
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -63,27 +64,56 @@ def test_warcprox_fits_into_the_same_environment() -> None:
     assert "2.4.9" in _required()["rethinkdb"].specifier
 
 
-def test_a_release_holds_all_sources(tmp_path: Path) -> None:
-    """Whatever git tracks is in the archive of sources, and nothing but what setuptools adds."""
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of all that git tracks."""
     pytest.importorskip("setuptools")
+    tree = tmp_path_factory.mktemp("release") / "tree"
+    for name in tracked():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes((ROOT / name).read_bytes())
+    return tree
+
+
+def tracked() -> set[str]:
+    """The names of the files that git tracks."""
     try:
         listed = subprocess.run(
             ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this is no checkout of git")
-    tracked = {name for name in listed.stdout.split("\n") if (ROOT / name).is_file()}
-    tree = tmp_path / "tree"
-    for name in tracked:
-        (tree / name).parent.mkdir(parents=True, exist_ok=True)
-        (tree / name).write_bytes((ROOT / name).read_bytes())
+    return {name for name in listed.stdout.split("\n") if (ROOT / name).is_file()}
+
+
+def built(tree: Path, kind: str) -> Path:
+    """The archive of this kind, ``sdist`` or ``wheel``."""
+    build = f"from setuptools import build_meta; build_meta.build_{kind}('dist-{kind}')"
+    subprocess.run([sys.executable, "-c", build], cwd=tree, capture_output=True, check=True)
+    [archive] = (tree / f"dist-{kind}").iterdir()
+    return archive
+
+
+def test_a_release_holds_all_sources(tree: Path) -> None:
+    """Whatever git tracks is in the archive of sources, and nothing but what setuptools adds."""
     (tree / "tests/__pycache__").mkdir()
     (tree / "tests/__pycache__/left.pyc").touch()
     (tree / "twisted/plugins/dropin.cache").touch()
-    build = "from setuptools import build_meta; build_meta.build_sdist('dist')"
-    subprocess.run([sys.executable, "-c", build], cwd=tree, capture_output=True, check=True)
-    [archive] = (tree / "dist").iterdir()
-    with tarfile.open(archive) as packed:
+    with tarfile.open(built(tree, "sdist")) as packed:
         held = {each.name.partition("/")[2] for each in packed.getmembers() if each.isfile()}
-    assert tracked - held == {".gitignore"}
-    assert {name for name in held - tracked if ".egg-info/" not in name} == {"PKG-INFO"}
+    assert tracked() - held == {".gitignore"}
+    assert {name for name in held - tracked() if ".egg-info/" not in name} == {"PKG-INFO"}
+
+
+def test_an_installation_holds_what_help_and_messages_name(tree: Path) -> None:
+    """The explained settings, the units, what monitoring needs, and the documents."""
+    pytest.importorskip("wheel", reason="wheel is not installed")
+    with zipfile.ZipFile(built(tree, "wheel")) as packed:
+        names = packed.namelist()
+    data = {name.partition(".data/data/share/")[2] for name in names} - {""}
+    named = {f"trough/{path.name}" for path in (ROOT / "etc").iterdir() if path.is_file()}
+    named |= {"trough/prometheus/alerts.yml", "trough/grafana/trough.json"}
+    assert named - data == set()
+    assert {f"doc/trough/{path.name}" for path in (ROOT / "docs").glob("*.rst")} - data == set()
+    packages = {name for name in tracked() if name.startswith("trough/")}
+    assert packages - set(names) == set()

@@ -22,7 +22,8 @@ _SETTINGS = """\
 Settings come from a YAML file (--settings, else $TROUGH_SETTINGS, else
 /etc/trough/settings.yml if it is there), and each key can be overridden by an
 environment variable of its name, for instance READ_PORT=7444. The file
-etc/trough.yml of the source explains every key.
+etc/trough.yml of the source, share/trough/trough.yml below the prefix of an
+installation, explains every key.
 """
 
 #: What each process of a cluster has to be told.
