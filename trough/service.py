@@ -347,6 +347,7 @@ def _add_worker(common: _Common) -> LocalSyncController:
     )
     if controller.replication is not None:
         pool.when_committed = controller.replication.committed
+        pool.when_log_broken = controller.replication.log_broken
     queries = QueryService(controller, pool, _query_limits(settings), reactor)
     for child in (data, catalogue_thread, logs_threads, pool, controller):
         child.setServiceParent(stack)

@@ -95,6 +95,24 @@ async def test_a_retired_segment_is_one_file(target: Target) -> None:
             assert log.end() == 0
 
 
+@ensure
+async def test_a_log_that_breaks_is_reported(target: Target) -> None:
+    """Whoever holds the lock hears of it with the write that found it, and with each later one."""
+    async with running_pool() as pool:
+        broken: list[tuple[str, int, str]] = []
+        pool.when_log_broken = lambda *report: broken.append(report)
+        (await begin(pool, target)).close()
+        await written(pool, target, INSERT, ("x",))
+        assert broken == []
+        Path(f"{target.path}-wal").unlink()
+        for kind in (errors.OutcomeUnknown, errors.LogBroken):
+            outcome = await written(pool, target, INSERT, ("y",))
+            assert isinstance(outcome.error, kind)
+        assert {report[:2] for report in broken} == {("1", 1)}
+        assert len(broken) == 2
+        assert "removed or replaced" in broken[0][2]
+
+
 class Replica:
     """A follower that is sent each commit at once.
 

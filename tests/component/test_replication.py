@@ -241,6 +241,23 @@ async def test_a_drained_holder_hands_its_lock_over(tmp_path: Path) -> None:
 
 
 @async_test
+async def test_a_holder_whose_disk_fails_hands_its_lock_over(tmp_path: Path) -> None:
+    """Its log cannot be stored any more, so a follower writes, with all acknowledged rows."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        copy = first.segments.get("s")
+        assert copy is not None
+        Path(f"{copy.target.path}-wal").unlink()  # SQLite does not notice
+        outcome = await first.write("s", INSERT.format(1)).outcome
+        assert isinstance(outcome.error, errors.OutcomeUnknown)
+        assert "removed or replaced" in str(outcome.error)
+        await workers.until_written_on("w2", "s")
+        await workers["w2"].written("s", INSERT.format(2))
+        assert set(await workers.rows("w2", "s")) - {1} == {0, 2}
+        await until(lambda: not is_writable(first), "the first worker writes no more")
+
+
+@async_test
 async def test_a_follower_that_is_drained_is_replaced(tmp_path: Path) -> None:
     """Another one has entered the row before it leaves."""
     async with running(tmp_path, 3) as workers:

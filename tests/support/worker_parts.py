@@ -78,6 +78,7 @@ class WorkerParts:
         )
         if self.controller.replication is not None:
             self.pool.when_committed = self.controller.replication.committed
+            self.pool.when_log_broken = self.controller.replication.log_broken
 
     async def start(self) -> WorkerParts:
         """Run, and wait until it serves."""

@@ -62,6 +62,8 @@ RETURNED = 8
 HANDED_BACK = 9
 #: segment, generation, position: a replicated segment's log ends there, and is being flushed
 COMMITTED = 10
+#: segment, generation, reason: the log of a replicated segment cannot be stored any more
+LOG_BROKEN = 11
 
 # -- from a task process to its pool, as answer to (function, seconds, arguments) ---------
 

@@ -106,8 +106,9 @@ class CommitLog:
             raise self._break("was removed or replaced")
 
     def fail(self, reason: errors.TroughError) -> None:
-        """Take no more writes, since a commit failed for `reason` and may be in the WAL."""
-        self._break(f"may hold a commit that failed: {reason.message}")
+        """Take no more writes, since what is on disk is not known for `reason`. Idempotent."""
+        if self.broken is None:
+            self._break(f"may hold a commit that failed: {reason.message}")
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:

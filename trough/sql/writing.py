@@ -131,6 +131,8 @@ class Writer:
     :param quota: how much a segment may grow
     :param committed: called with a replicated segment, its generation and where its log ends,
         before the log is flushed
+    :param broken: called with a replicated segment, its generation and the reason, when its log
+        takes no more writes
     """
 
     def __init__(
@@ -140,8 +142,10 @@ class Writer:
         running: Callable[[Write | None], None],
         quota: Quota | None = None,
         committed: Callable[[str, int, int], None] = lambda segment, generation, end: None,
+        broken: Callable[[str, int, str], None] = lambda segment, generation, reason: None,
     ) -> None:
         self._committed = committed
+        self._broken = broken
         self._quota = quota or Quota()
         self._engine = engine
         self._handles = handles
@@ -170,6 +174,8 @@ class Writer:
             groups[:0] = [*again, left] if left else again
         if handle.log is not None:
             self._flush(handle, handle.log, writes[: len(writes) - len(rest)])
+            if handle.log.broken is not None:
+                self._broken(handle.segment, generation, handle.log.broken.message)
         self._handles.give(handle)
         return rest
 
@@ -185,6 +191,7 @@ class Writer:
         except (*sqlite.Error, errors.TroughError) as error:
             told = self._engine.error(error, handle.path)
             _fail(applied, _doubtful(handle, told))
+            log.fail(told)
             return
         for write in applied:
             write.position = end

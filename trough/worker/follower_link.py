@@ -46,6 +46,17 @@ class LinkOwner(Protocol):
     def refused(self, member: Member, reason: errors.TroughError) -> None:
         """It cannot follow."""
 
+    def log_broken(self, reason: errors.TroughError) -> None:
+        """The own log cannot be read."""
+
+
+class OwnLogBroken(Exception):
+    """The log of this worker is broken, and not that of a follower."""
+
+    def __init__(self, reason: errors.LogBroken) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
 
 class FollowerLink:
     """See the module's text.
@@ -123,7 +134,9 @@ class FollowerLink:
             return
         self._restart()
         error = failure.value
-        if isinstance(error, errors.LogGone):
+        if isinstance(error, OwnLogBroken):
+            self._owner.log_broken(error.reason)
+        elif isinstance(error, errors.LogGone):
             self._owner.needs_base(self._member)
         elif isinstance(error, errors.Unavailable) and not isinstance(error, errors.LogBroken):
             self._owner.unreachable(self._member)
@@ -133,8 +146,18 @@ class FollowerLink:
             _log.failure("a log could not be sent to {node}", failure, node=self._member.node)
             self._owner.refused(self._member, errors.Unavailable(str(error)))
 
+    async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a function that reads the own log.
+
+        :raises OwnLogBroken: no follower is to blame for that
+        """
+        try:
+            return await self._run(function, *arguments)
+        except errors.LogBroken as reason:
+            raise OwnLogBroken(reason) from reason
+
     async def _join(self, turn: int, end: int) -> None:
-        digest = await self._run(self._log.digest_at, end)
+        digest = await self._read(self._log.digest_at, end)
         if turn != self._turn:
             return
         order = self._order(Kind.JOIN, end=end, digest=digest or b"")
@@ -142,7 +165,7 @@ class FollowerLink:
 
     async def _append(self, turn: int) -> None:
         while turn == self._turn and self._next < self._upto:
-            part = await self._run(self._log.read, self._next, self._upto)
+            part = await self._read(self._log.read, self._next, self._upto)
             if turn != self._turn:
                 return
             if part.start == self._next:  # or else the holder asks for another place by now
@@ -170,9 +193,9 @@ class FollowerLink:
             landed.callback(None)
 
     async def _base(self, turn: int, end: int) -> None:
-        pieces: Iterator[BasePart] = await self._run(self._log.base, end)
+        pieces: Iterator[BasePart] = await self._read(self._log.base, end)
         try:
-            while (piece := await self._run(next, pieces, None)) is not None:
+            while (piece := await self._read(next, pieces, None)) is not None:
                 if turn != self._turn:
                     return
                 order = self._order(Kind.BASE, part=piece.encode())
@@ -197,7 +220,7 @@ class FollowerLink:
             raise errors.ProtocolError(f"{self._member.node} replied as if to a piece of a base")
         matches = False
         if isinstance(reply, Behind):
-            digest = await self._run(self._log.digest_at, reply.end)
+            digest = await self._read(self._log.digest_at, reply.end)
             matches = digest is not None and digest == reply.digest
         if turn == self._turn:
             self._owner.replied(self._member, reply, matches)

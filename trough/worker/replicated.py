@@ -93,6 +93,7 @@ class ReplicatedSegment:
     :param log: of the segment, of which everything up to `end` is on this disk
     :param ended: called once, with the reason, when somebody else may hold the lock
     :param raised: called with a lock whose epoch this holder raised
+    :param broken: called with the reason, when the own log cannot be read any more
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class ReplicatedSegment:
         end: int,
         ended: Callable[[str], None],
         raised: Callable[[Lock], None],
+        broken: Callable[[str], None],
     ) -> None:
+        self._broken = broken
         self.segment = lock.segment
         self.log = log
         #: Where the log ended when it was brought into the database last.
@@ -261,6 +264,11 @@ class ReplicatedSegment:
     def refused(self, member: Member, reason: errors.TroughError) -> None:
         """A follower cannot follow."""
         self._give_up(member, str(reason))
+
+    def log_broken(self, reason: errors.TroughError) -> None:
+        """The own log cannot be read: somebody else has to hold the lock."""
+        if not self._closed:
+            self._broken(reason.message)
 
     def _again(self, member: Member) -> None:
         if not self._closed:

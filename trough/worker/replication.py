@@ -191,6 +191,7 @@ class Replication(service.MultiService):
             end,
             lambda reason: self._lost(segment, reason),
             self._epoch_raised,
+            lambda reason: self.log_broken(segment, copy.target.generation, reason),
         )
         self._held[segment] = copy.replicated = replicated
         await self._find_followers(replicated)
@@ -421,6 +422,43 @@ class Replication(service.MultiService):
         self._shared.look_at([segment])
         _log.info("{segment}: handed over to {node}", segment=segment, node=member.node)
         return True
+
+    def log_broken(self, segment: str, generation: int, reason: str) -> None:
+        """The log of a segment cannot be stored on this disk any more: have a follower write it.
+
+        :param generation: of the segment's file
+        """
+        copy, replicated = self._shared.segments.get(segment), self._held.get(segment)
+        if copy is None or replicated is None or copy.target.generation != generation:
+            return
+        if copy.writes.closed:
+            return  # it is being given up already
+        _log.error(
+            "{segment}: its writes cannot be stored here any more: {reason}",
+            segment=segment,
+            reason=reason,
+        )
+        copy.writes.closed = True
+        replicated.close()
+        giving = Deferred.fromCoroutine(self._give_up(segment, copy, replicated))
+        giving.addErrback(lambda failure: _log.failure("a broken log", failure))
+
+    async def _give_up(self, segment: str, copy: LocalCopy, replicated: ReplicatedSegment) -> None:
+        """Have a follower take the lock, who has all that was acknowledged."""
+        async with self._shared.turns.hold(segment), self._turns.hold(segment):
+            for member in sorted(replicated.lock.followers):
+                if self._shared.segments.get(segment) is not copy:
+                    return
+                order = Order(Kind.TAKE, segment, member.disk, replicated.lock.epoch)
+                with suppress(errors.TroughError):
+                    await self._send(member, order)
+                    self._lost(segment, f"{member.node} was asked to take the lock over")
+                    return
+        _log.error(
+            "{segment}: no follower takes its lock over; writes are refused until this worker "
+            "is restarted",
+            segment=segment,
+        )
 
     async def obey(self, order: Order) -> Reply:
         """Carry out an order of a holder; see :meth:`FollowedLogs.obey`."""

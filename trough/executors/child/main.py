@@ -107,7 +107,14 @@ class ExecutorLoop:
         self._read_handles = Handles(engine.open_reader, kept_handles)
         self._write_handles = segment_files.writing_handles(engine, KEPT_WRITERS)
         self.reader = Reader(engine, self._read_handles)
-        self.writer = Writer(engine, self._write_handles, self._watch, quota, self._committed)
+        self.writer = Writer(
+            engine,
+            self._write_handles,
+            self._watch,
+            quota,
+            self._committed,
+            lambda *broken: self.send((ipc.LOG_BROKEN, *broken)),
+        )
         self._plans: dict[str | bytes, Plan] = {}
         #: Work that can go on, in the order of its turns.
         self.ready: FairQueue[Task] = FairQueue()

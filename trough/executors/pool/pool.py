@@ -138,6 +138,9 @@ class ExecutorPool(service.Service):
         #: Called with a replicated segment, the generation of its file, and where its log ends
         #: after a commit, which is not flushed yet.
         self.when_committed: Callable[[str, int, int], None] = lambda *commit: None
+        #: Called with a replicated segment, the generation of its file, and why its log takes no
+        #: more writes.
+        self.when_log_broken: Callable[[str, int, str], None] = lambda *broken: None
         self._accepting = False
         self.totals = ExecutorTotals()
         self._receivers: dict[int, Callable[..., None]] = {
@@ -148,6 +151,7 @@ class ExecutorPool(service.Service):
             ipc.HANDED_BACK: self._handed_back,
             ipc.WRITTEN: self._written,
             ipc.COMMITTED: self._committed,
+            ipc.LOG_BROKEN: self._log_broken,
             ipc.REFUSED: self._refused,
             ipc.RETURNED: self._returned,
         }
@@ -487,6 +491,11 @@ class ExecutorPool(service.Service):
         self, executor: ExecutorProcess, segment: str, generation: int, position: int
     ) -> None:
         self.when_committed(segment, generation, position)
+
+    def _log_broken(
+        self, executor: ExecutorProcess, segment: str, generation: int, reason: str
+    ) -> None:
+        self.when_log_broken(segment, generation, reason)
 
     def _written(
         self, executor: ExecutorProcess, number: int, changes: int, position: int | None = None
