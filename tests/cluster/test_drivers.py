@@ -9,7 +9,7 @@ import sys
 import pyarrow
 import pytest
 from certificates import CertificateAuthority
-from processes import Machine
+from processes import Machine, wait_until_known
 
 from trough import aio, dbapi, errors
 from trough.client import TroughClient, TroughException
@@ -23,14 +23,17 @@ ENDLESS = (
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
-    """A sync server and a worker with two segments."""
-    with Machine(tmp_path_factory.mktemp("drivers"), MINIMUM_ASSIGNMENTS="1") as machine:
+    """A sync server and a worker with two segments; no pause of it makes these vanish."""
+    with Machine(
+        tmp_path_factory.mktemp("drivers"), MINIMUM_ASSIGNMENTS="1", WORKER_TTL="60"
+    ) as machine:
         machine.sync("s1").wait_ready()
         machine.worker("w1").wait_ready()
         for segment, rows in (("a", "(1, 'x', 0.5), (2, NULL, 1)"), ("b", "(3, 'y', NULL)")):
             with dbapi.connect(url(machine, segment)) as connection:
                 connection.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, r REAL)")
                 connection.execute(f"INSERT INTO t VALUES {rows}")
+        wait_until_known(machine.metadata_url)
         yield machine
 
 
@@ -130,6 +133,20 @@ def test_a_script_is_one_transaction(a):
     assert a.execute("SELECT count(*) FROM t WHERE id = 10").fetchone() == (0,)
 
 
+def test_many_writes_are_sent_at_once(a):
+    """All are done, in their order; one that fails is named, and others stay."""
+    a.execute("CREATE TABLE many (n INTEGER PRIMARY KEY, at)")
+    cursor = a.cursor()
+    cursor.executemany("INSERT INTO many VALUES (?, ?)", ((n, f"{n}") for n in range(1000)))
+    assert cursor.rowcount == 1000
+    cursor.executemany("UPDATE many SET at = at || ? WHERE n = 1", [("a",), ("b",), ("c",)])
+    assert a.execute("SELECT count(*), max(at) FROM many WHERE n = 1").fetchone() == (1, "1abc")
+    with pytest.raises(dbapi.IntegrityError, match="UNIQUE"):
+        cursor.executemany("INSERT INTO many VALUES (?, 0)", [[2000], [1], [2001]])
+    assert a.execute("SELECT count(*) FROM many").fetchone() == (1002,)
+    assert cursor.executemany("DELETE FROM many WHERE n = ?", []).rowcount == 0
+
+
 def test_arrow_tables_have_types(machine, a):
     """Of the values; a column with several is refused, and named."""
     table = a.execute(
@@ -193,6 +210,7 @@ def test_tls_and_tokens(tmp_path):
     secured = Machine(
         tmp_path,
         MINIMUM_ASSIGNMENTS="1",
+        WORKER_TTL="60",
         AUTH_TOKEN="open-sesame-open",
         TLS_CERT=str(files.certificate),
         TLS_KEY=str(files.key),

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy
 import sqlalchemy.orm
 from places import ROOT
-from processes import Machine
+from processes import Machine, wait_until_known
 
 SUITE = ROOT / "tests/support/sqlalchemy_suite"
 
@@ -23,9 +23,12 @@ SUITE_SECONDS = 900
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory):
-    with Machine(tmp_path_factory.mktemp("sqlalchemy"), MINIMUM_ASSIGNMENTS="1") as machine:
+    with Machine(
+        tmp_path_factory.mktemp("sqlalchemy"), MINIMUM_ASSIGNMENTS="1", WORKER_TTL="60"
+    ) as machine:
         machine.sync("s1").wait_ready()
         machine.worker("w1").wait_ready()
+        wait_until_known(machine.metadata_url)
         yield machine
 
 

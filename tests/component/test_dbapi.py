@@ -44,6 +44,25 @@ async def test_a_write_whose_answer_is_lost_is_not_sent_again():
 
 
 @pytest_twisted.ensureDeferred
+async def test_many_writes_whose_answers_are_lost_are_not_sent_again():
+    """Though some were answered."""
+
+    def answer(asked):
+        asked.say(DIE if len(server.asked) == 4 else "OK changes=1 ms=1")
+
+    async with LineServer(reactor, answer) as server:
+
+        def write():
+            with connected(server) as connection, pytest.raises(dbapi.OutcomeUnknown):
+                connection.cursor().executemany(
+                    "DELETE FROM t WHERE a = ?", [[n] for n in range(9)]
+                )
+
+        await in_thread(write)
+        assert len(server.asked) == 9
+
+
+@pytest_twisted.ensureDeferred
 async def test_parameters_that_cannot_be_sent_are_no_unknown_outcome():
     """Nothing was sent, and the connection goes on."""
     async with LineServer(reactor, lambda asked: asked.say("OK changes=1 ms=1")) as server:

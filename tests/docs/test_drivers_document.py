@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 from places import ROOT
-from processes import TroughProcess, ports_of_all
+from processes import TroughProcess, ports_of_all, wait_until_known
 
 DOCUMENT = (ROOT / "docs/drivers.rst").read_text()
 
@@ -26,6 +26,7 @@ def settings(tmp_path):
     process = TroughProcess("trough", settings, ("--home", str(tmp_path / "var"), "--example"))
     try:
         process.wait_ready()
+        wait_until_known(f"sqlite://{tmp_path}/var/registry.db")
         yield settings
     finally:
         process.kill()

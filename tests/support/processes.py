@@ -18,6 +18,8 @@ from pathlib import Path
 
 from waiting import GIVE_UP, until_blocking
 
+from trough.metadata.open_blocking import open_blocking
+
 #: What makes failures show within seconds.
 QUICK = {
     "ELECTION_CYCLE": "0.3",
@@ -273,6 +275,15 @@ class Machine:
         return json.loads(answer)
 
 
+def wait_until_known(metadata_url: str) -> None:
+    """Return once a leader has looked through canonical storage, so that patterns are answered."""
+    metadata = open_blocking(metadata_url)
+    try:
+        until_blocking(lambda: metadata.inventory().known, "the leader to know what there is")
+    finally:
+        metadata.close()
+
+
 def http(
     method: str,
     url: str,
@@ -304,4 +315,13 @@ def read(url: str, sql: str) -> list[dict]:
     return json.loads(answer)
 
 
-__all__ = ["Machine", "TroughProcess", "free_ports", "http", "read", "until_blocking", "write"]
+__all__ = [
+    "Machine",
+    "TroughProcess",
+    "free_ports",
+    "http",
+    "read",
+    "until_blocking",
+    "wait_until_known",
+    "write",
+]

@@ -129,6 +129,7 @@ class Servers:
         if isinstance(step, Role):
             self.give_back(connection)
             return connection.greeting.role
+        assert isinstance(step, Ask), "only trough.dbapi writes several at once"
         return await self._ask(connection, step)
 
     async def _ask(self, connection: LineStream, step: Ask) -> list[tuple[bytes, bytes]]:

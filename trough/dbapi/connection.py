@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from trough import errors
@@ -108,14 +109,13 @@ class Connection:
         stream: RowStream = self._servers.run(steps, interrupt)
         return stream
 
-    def _write(self, sql: str, parameters: Parameters | None, interrupt: Interrupt) -> int:
-        self._written += 1
+    def _write(self, sql: str, sets: Sequence[Parameters | None], interrupt: Interrupt) -> int:
+        self._written += len(sets)
+        steps = self._router.write_all(sql, sets, self.timeout)
         try:
-            return int(
-                self._servers.run(self._router.write(sql, parameters, self.timeout), interrupt)
-            )
-        except BaseException as error:
-            if not isinstance(error, errors.OutcomeUnknown):
+            return int(self._servers.run(steps, interrupt))
+        except errors.TroughError as error:
+            if len(sets) == 1 and not isinstance(error, errors.OutcomeUnknown):
                 self._written -= 1
             raise
 

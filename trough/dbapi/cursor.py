@@ -70,27 +70,25 @@ class Cursor:
                 names = self._stream.result.names or ()
             self.description = tuple((name, *(None,) * 6) for name in names)
         else:
-            self.rowcount = self._write(operation, parameters)
+            self.rowcount = self._write(operation, [parameters])
         return self
 
     def executemany(self, operation: str, seq_of_parameters: Iterable[Values]) -> Cursor:
-        """Run a write once for each set of parameters. Each is a transaction of its own, so those
-        before one that fails stay; :attr:`rowcount` has the rows of these.
+        """Run a write once for each set of parameters. Each is a transaction of its own, and many
+        are sent at once: if one fails, others stay, before it and after it.
 
-        :raises Error: see :meth:`execute`
+        :raises Error: see :meth:`execute`; of the first set that failed
         """
         self._begin()
         if reads(operation):
             raise NotSupportedError("executemany() of a query has no rows", "bad-sql")
-        self.rowcount = 0
-        for parameters in seq_of_parameters:
-            self.rowcount += self._write(operation, parameters)
+        self.rowcount = self._write(operation, list(seq_of_parameters))
         return self
 
     def executescript(self, script: str) -> Cursor:
         """Run any number of writes in one transaction."""
         self._begin()
-        self.rowcount = self._write(script, None)
+        self.rowcount = self._write(script, [None])
         return self
 
     def cancel(self) -> None:
@@ -209,11 +207,11 @@ class Cursor:
         self._rows = []
         closing_quietly(stream)
 
-    def _write(self, operation: str, parameters: Values) -> int:
+    def _write(self, operation: str, sets: Sequence[Values]) -> int:
         if returns(operation):
             raise NotSupportedError("a write gives no rows: RETURNING is not supported", "bad-sql")
         with translating():
-            return self.connection._write(operation, sent(parameters), self._interrupt)
+            return self.connection._write(operation, list(map(sent, sets)), self._interrupt)
 
     def _check_rows(self) -> None:
         if self._closed:

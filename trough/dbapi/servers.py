@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from trough import errors
 from trough.drivers.results import Result
 from trough.drivers.routing import check_answer
-from trough.drivers.steps import Ask, Look, NotReached, Role, Step, Steps, Stream
+from trough.drivers.steps import Ask, AskAll, Look, NotReached, Role, Step, Steps, Stream
 from trough.protocols.line.blocking import BlockingConnection
 from trough.protocols.line.framing import FINAL
 from trough.tls import TlsFiles
@@ -152,10 +152,13 @@ class Servers:
         return self._ask(connection, step, interrupt)
 
     def _ask(
-        self, connection: BlockingConnection, step: Ask, interrupt: Interrupt
+        self, connection: BlockingConnection, step: Ask | AskAll, interrupt: Interrupt
     ) -> list[tuple[bytes, bytes]]:
         try:
-            lines = list(_answer(connection, step.request, interrupt))
+            if isinstance(step, AskAll):
+                lines = _answers(connection, step.requests, interrupt)
+            else:
+                lines = list(_answer(connection, step.request, interrupt))
         except BaseException as error:
             connection.close()
             # A request that cannot be made is a BadRequest, and was not sent.
@@ -166,7 +169,7 @@ class Servers:
                 ) from error
             raise
         self.give_back(connection)
-        return check_answer(lines)
+        return lines if isinstance(step, AskAll) else check_answer(lines)
 
     def _connection(self, address: str) -> BlockingConnection:
         idle = self._idle.get(address, [])
@@ -199,6 +202,25 @@ def _answer(
         elif not interrupt.cancelled or line[0] in FINAL:
             # Rows that a cancelled query sent on its way are not passed on.
             yield line
+
+
+def _answers(
+    connection: BlockingConnection,
+    requests: Sequence[Callable[[bytes], bytes]],
+    interrupt: Interrupt,
+) -> list[tuple[bytes, bytes]]:
+    """The last lines of several answers, in the order of the requests; see :func:`_answer`."""
+    told = False
+    found = []
+    for line in connection.ask_all(requests, TICK):
+        if interrupt.cancelled and not told:
+            told = True
+            connection.cancel()
+        if line is None:
+            interrupt.check()
+        else:
+            found.append(line)
+    return [line for _, line in sorted(found)]
 
 
 def closing_quietly(stream: RowStream | None) -> None:

@@ -6,12 +6,13 @@ sync server, or the metadata store, tells where segments are.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any
 
 from trough import errors
-from trough.drivers.steps import Ask, Look, NotReached, Role, Steps, Stream
+from trough.drivers.registry import leader_address
+from trough.drivers.steps import Ask, AskAll, Look, NotReached, Role, Steps, Stream
 from trough.drivers.target import Target
 from trough.metadata.blocking import BlockingMetadata
 from trough.model import READ, WRITE, segment_word
@@ -29,6 +30,9 @@ from trough.protocols.line.values import Parameters
 
 #: How often a read is asked, at most.
 TRIES = 4
+
+#: Writes that are sent at once.
+AT_ONCE = 200
 
 #: Refusals of a write that hold for the server that was asked: another one may take it.
 _NOT_HERE = (NotReached, errors.NoWriteLock, errors.Moved, errors.Fenced)
@@ -130,6 +134,32 @@ class Router:
                 raise
         raise AssertionError("a write ends at its second try")
 
+    def write_all(
+        self, sql: str, sets: Sequence[Parameters | None], seconds: float | None
+    ) -> Steps:
+        """Run one write for each set of parameters; return how many rows all of them changed.
+
+        Each is a transaction. The server gets many at once, in this order, so they share commits.
+
+        :raises trough.errors.OutcomeUnknown: some answers did not come; nothing is sent again
+        :raises trough.errors.TroughError: of the first one that failed; others may be done
+        """
+        if not sets:
+            return 0
+        changes = yield from self.write(sql, sets[0], seconds)
+        segment = self._target.segment
+        make = partial(format_write, segment=segment, sql=sql, seconds=seconds)
+        for start in range(1, len(sets), AT_ONCE):
+            requests = [partial(make, parameters=each) for each in sets[start : start + AT_ONCE]]
+            what = f"{len(requests)} writes to segment {segment}"
+            lines = yield AskAll(self._writable, requests, what)
+            for word, rest in lines:
+                if word == b"ERR":
+                    self._writable = ""
+                    raise parse_error(rest)
+                changes += int(_fields([(word, rest)]).get("changes", 0))
+        return changes
+
     def _gather(self, sql: str, parameters: Parameters | None, seconds: float | None) -> Steps:
         request = partial(
             format_gather,
@@ -153,10 +183,7 @@ class Router:
         metadata = self._metadata
         if metadata is None:
             return self._target.server
-        leader = yield Look(metadata.leader)
-        if leader is None or not leader.line:
-            raise errors.Unavailable("no sync server leads now", "ask again in some seconds")
-        return str(leader.line)
+        return str((yield Look(partial(leader_address, metadata))))
 
     def _find_readable(self, avoid: set[str]) -> Generator[Any, Any, str]:
         if self._is_worker:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,16 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class AskAll:
+    """Send requests to a server at once. Its outcome: the last line of each answer, in the order
+    of the requests. For the fields see :class:`Ask`."""
+
+    address: str
+    requests: Sequence[Callable[[bytes], bytes]]
+    changes: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """Send a query to a server. Its outcome: the driver's stream of the result, whose first rows,
     or whose end, have come."""
@@ -51,7 +61,7 @@ class Look:
     call: Callable[[], Any]
 
 
-Step = Ask | Stream | Role | Look
+Step = Ask | AskAll | Stream | Role | Look
 
 #: Yields steps, gets their outcomes, or has their errors raised in it.
 Steps = Generator[Step, Any, Any]

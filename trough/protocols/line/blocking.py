@@ -11,7 +11,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from trough import errors
@@ -57,7 +57,7 @@ class BlockingConnection:
         self.address = address
         self._silence = silence
         self._last_tag = 0
-        self._tag = b""
+        self._tags: list[bytes] = []
         self._parser = ReplyParser()
         self._socket = _connected(address, tls or TlsFiles())
         try:
@@ -111,7 +111,8 @@ class BlockingConnection:
         :raises trough.errors.Unavailable: the connection was lost; it is not usable any more
         """
         self._last_tag += 1
-        self._tag = tag = b"%d" % self._last_tag
+        tag = b"%d" % self._last_tag
+        self._tags = [tag]
         self._send(request(tag))
         for found in self._replies(tick):
             if found is None:
@@ -121,12 +122,36 @@ class BlockingConnection:
                 if found[1] in FINAL:
                     return
 
+    def ask_all(
+        self, requests: Sequence[Callable[[bytes], bytes]], tick: float
+    ) -> Iterator[tuple[int, tuple[bytes, bytes]] | None]:
+        """Send requests at once, and give the last line of each answer as it comes.
+
+        The server begins them in this order. What it answers has to be short, since nothing is
+        read before all is sent. Leaving it before its end makes the connection useless.
+
+        :return: the place of the request, and word and rest; else as :meth:`ask`
+        :raises trough.errors.Unavailable: the connection was lost; it is not usable any more
+        """
+        places = {b"%d" % (self._last_tag + place + 1): place for place in range(len(requests))}
+        self._last_tag += len(requests)
+        self._tags = list(places)
+        made = [request(tag) for request, tag in zip(requests, places, strict=True)]
+        self._send(b"".join(made))
+        for found in self._replies(tick):
+            if found is None:
+                yield None
+            elif found[0] in places and found[1] in FINAL:
+                yield places.pop(found[0]), found[1:]
+                if not places:
+                    return
+
     def cancel(self) -> None:
-        """Ask the server to end the request under way; its last line still comes.
+        """Ask the server to end what is under way; each last line still comes.
 
         :raises trough.errors.Unavailable: the connection was lost
         """
-        self._send(b"%b CANCEL %b\n" % (_IGNORED, self._tag))
+        self._send(b"".join(b"%b CANCEL %b\n" % (_IGNORED, tag) for tag in self._tags))
 
     def is_idle(self) -> bool:
         """Whether nothing came since the last answer: no farewell, and no end."""
