@@ -880,6 +880,11 @@ def test_values_that_python_has_no_type_for(tmp_path):
     nested = pyarrow.array([[1], []], pyarrow.list_(pyarrow.timestamp("ns")))
     reason, empty = values(nested)
     assert "cannot be read" in reason and empty == "[]"
+    times = pyarrow.struct([("at", pyarrow.timestamp("ns")), ("took", pyarrow.duration("ns"))])
+    nested = pyarrow.array([{"at": 1000, "took": 2000}, {"at": 1, "took": 0}, None], times)
+    whole, reason, none = values(nested)
+    assert whole == '{"at": "1970-01-01 00:00:00.000001", "took": "0:00:00.000002"}'
+    assert "cannot be read" in reason and none is None
 
 
 def test_a_damaged_arrow_file_ends_with_a_reason(tmp_path):

@@ -104,10 +104,52 @@ def _values(pyarrow: Any, column: Any) -> list[Any]:
     """The values of a column, in Python's types."""
     if getattr(column.type, "unit", "") == "ns":
         return _of_nanoseconds(pyarrow, column)
+    if (coarser := _in_microseconds(pyarrow, column.type)) != column.type:
+        return _cast(pyarrow, column, coarser)
     try:
         found: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):
         return [_value(each) for each in column]
+    return found
+
+
+def _in_microseconds(pyarrow: Any, kind: Any) -> Any:
+    """A type with microseconds in the place of all nanoseconds within it.
+
+    Python's own types have no nanoseconds. Pyarrow makes values of pandas of them, but only
+    where pandas is installed.
+    """
+    types = pyarrow.types
+    if getattr(kind, "unit", "") == "ns":
+        if types.is_timestamp(kind):
+            return pyarrow.timestamp("us", kind.tz)
+        return pyarrow.time64("us") if types.is_time(kind) else pyarrow.duration("us")
+    if types.is_struct(kind):
+        fields = [kind.field(place) for place in range(kind.num_fields)]
+        return pyarrow.struct(
+            [each.with_type(_in_microseconds(pyarrow, each.type)) for each in fields]
+        )
+    if types.is_map(kind):
+        inner = (_in_microseconds(pyarrow, each) for each in (kind.key_type, kind.item_type))
+        return pyarrow.map_(*inner)
+    if types.is_fixed_size_list(kind):
+        return pyarrow.list_(_in_microseconds(pyarrow, kind.value_type), kind.list_size)
+    if types.is_large_list(kind):
+        return pyarrow.large_list(_in_microseconds(pyarrow, kind.value_type))
+    if types.is_list(kind):
+        return pyarrow.list_(_in_microseconds(pyarrow, kind.value_type))
+    return kind
+
+
+def _cast(pyarrow: Any, column: Any, kind: Any) -> list[Any]:
+    """The values of a column as another type; those that it cannot hold are not read."""
+    try:
+        found: list[Any] = column.cast(kind).to_pylist()
+    except (pyarrow.ArrowException, ValueError, OverflowError):
+        if len(column) == 1:
+            return [_Unread("a value that cannot be read: nanoseconds within it")]
+        rows = (column.slice(place, 1) for place in range(len(column)))
+        return [value for row in rows for value in _cast(pyarrow, row, kind)]
     return found
 
 
