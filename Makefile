@@ -23,7 +23,7 @@ test: .venv/tested
 
 # Lint, types and the tests that need no process, no socket and no reactor: under a minute.
 check: .venv/tested lint
-	$(BIN)/python -m pytest -q -n auto tests/unit tests/docs/test_layout.py
+	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/unit tests/docs/test_layout.py
 
 # Line and branch coverage of all tests in this process; executors and servers that tests
 # start are processes of their own and not counted.

@@ -8,6 +8,7 @@ import pytest
 from gather_search import search
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_random_queries_are_answered_as_sqlite_answers_them(seed: int) -> None:
     """Over the union of the tables, and however rows are spread over segments."""

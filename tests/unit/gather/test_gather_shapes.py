@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from gather_support import Cluster
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -187,6 +188,7 @@ class Expressions:
         )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(st.randoms(use_true_random=True))
 def test_every_shape_of_segment_is_the_unions(random: Random) -> None:

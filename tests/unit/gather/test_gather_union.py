@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 from gather_support import Cluster
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -292,6 +293,7 @@ def agrees(data: Any, queries: Any) -> None:
     check(*table, sql, how)
 
 
+@pytest.mark.slow
 @CONFIGURATION
 @given(st.data())
 def test_rows_are_the_unions(data: Any) -> None:
@@ -299,6 +301,7 @@ def test_rows_are_the_unions(data: Any) -> None:
     agrees(data, plain_queries)
 
 
+@pytest.mark.slow
 @CONFIGURATION
 @given(st.data())
 def test_groups_are_the_unions(data: Any) -> None:
@@ -306,6 +309,7 @@ def test_groups_are_the_unions(data: Any) -> None:
     agrees(data, grouped_queries)
 
 
+@pytest.mark.slow
 @CONFIGURATION
 @given(st.data())
 def test_shipped_rows_give_the_unions_answer(data: Any) -> None:
@@ -330,6 +334,7 @@ KEYS = st.one_of(st.none(), st.integers(0, 3), st.sampled_from(["a", "A", "b", "
 PAIRS = st.none() | st.lists(st.tuples(KEYS, KEYS), max_size=4)
 
 
+@pytest.mark.slow
 @CONFIGURATION
 @given(st.lists(st.tuples(PAIRS, PAIRS), min_size=1, max_size=4), st.sampled_from(JOINS))
 def test_joins_are_the_unions(segments: list[Any], sql: str) -> None:

@@ -28,6 +28,7 @@ BEGUN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "followers", "budget"), WHOLE)
 def test_every_state_of_a_small_world_is_right(workers, followers, budget):
     """No acknowledged write is missing, whatever happens, and work goes on afterwards."""
@@ -198,6 +199,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__.strip("_"))
 def test_without_a_rule_the_explorer_finds_a_violation(mutate, monkeypatch):
     """Otherwise the explorer could not fail, or the rule would not be needed."""
