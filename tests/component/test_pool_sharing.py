@@ -76,6 +76,18 @@ async def test_a_short_read_does_not_wait_for_a_dozen_endless_ones(targets, most
 
 
 @ensure
+async def test_an_answer_does_not_wait_for_the_next_clients_step(targets):
+    """Although that step, which cannot be interrupted, begins in the same executor at once."""
+    async with running_pool(executors=1, max_executors=1) as pool:
+        await ask(pool, targets[0], "SELECT 1").outcome
+        short = ask(pool, targets[0], "SELECT 1", client="short")
+        deaf = ask(pool, targets[1], DEAF, client="deaf")
+        assert await short.outcome == Outcome(segments=1, rows=1)
+        assert not deaf.ends
+        deaf.job.cancel()
+
+
+@ensure
 async def test_a_long_step_runs_with_a_lower_priority(targets):
     """Of a read and of a write, until it ends or is cancelled."""
     if not core_priority.can_raise():

@@ -158,6 +158,7 @@ class ExecutorLoop:
     def run(self) -> None:
         """Work until the front is gone."""
         ready, lines, waiting = self.ready, self.ready.lines, self.ready.order
+        client = ""
         while True:
             now = monotonic()
             if not waiting:
@@ -172,6 +173,11 @@ class ExecutorLoop:
                     ready.passed()
                 if self._held and self._waits_for_its_client(work, now):
                     continue
+                if work.client != client:
+                    # Its turn may be one call of a function that takes long. Answers of others
+                    # do not wait for that.
+                    client = work.client
+                    self.flush()
                 self._turn_began = now
                 try:
                     work.turn(self, now)
