@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from cluster_engines import PAIRS, open_engines
 from cluster_nodes import Cluster
 from processes import http, read, until_blocking
 from replicated_history import Writers, judge
+
+from trough.model import Lock
 
 RUNS = int(os.environ.get("TROUGH_REPLICATION_RUNS", "1"))
 
@@ -33,14 +36,7 @@ def test_a_lost_holder_takes_no_acknowledged_row_along(
     follower writes on, and has all that was acknowledged, each row once."""
     engines = open_engines(pair, tmp_path, request)
     with Cluster(tmp_path, engines, 1, 3, WRITE_COPIES="2") as cluster:
-        cluster.start()
-        sync = cluster.url("s1", "SYNC_SERVER_PORT")
-        until_blocking(lambda: len(cluster.store.workers()) == 3, "all workers are known")
-        assert http("PUT", f"{sync}schema/rows/sql", SCHEMA)[0] == 201
-        body = json.dumps({"segment": SEGMENT, "schema": "rows"}).encode()
-        status, answer = http("POST", f"{sync}provision", body)
-        assert status == 200, answer
-        holder = cluster.holder(json.loads(answer)["write_url"])
+        holder, sync = begin(cluster), cluster.url("s1", "SYNC_SERVER_PORT")
         with Writers(sync, [SEGMENT], 8) as writers:
             until_blocking(lambda: len(writers.acknowledged(SEGMENT)) > 100 + run, "rows")
             cluster.processes[holder].kill()
@@ -49,9 +45,90 @@ def test_a_lost_holder_takes_no_acknowledged_row_along(
             until_blocking(
                 lambda: len(writers.acknowledged(SEGMENT, lost)) > 100, "rows after the loss"
             )
-        lock = next(each for each in cluster.store.locks() if each.segment == SEGMENT)
-        assert lock.node != holder
-        rows = read(cluster.read_url(lock.node, SEGMENT), "SELECT row FROM t")
-        judge(writers.attempts, SEGMENT, [each["row"] for each in rows])
+        assert lock_of(cluster).node != holder
+        rows = rows_of(cluster)
+        judge(writers.attempts, SEGMENT, rows)
         first = min(each.ended for each in writers.acknowledged(SEGMENT, lost))
         print(f"{pair}: {len(rows)} rows; written again after {first - lost:.1f} s")
+
+
+@pytest.mark.parametrize("pair", PAIRS[:2])
+def test_holders_and_followers_that_die_in_turn(
+    tmp_path: Path, request: pytest.FixtureRequest, pair: str
+) -> None:
+    """The holder is killed, its follower is killed, the holder stands still for longer than its
+    TTL and goes on, and one is stopped in order: no acknowledged row is missing or twice."""
+    engines = open_engines(pair, tmp_path, request)
+    with Cluster(tmp_path, engines, 1, 3, WRITE_COPIES="2") as cluster:
+        begin(cluster)
+        sync = cluster.url("s1", "SYNC_SERVER_PORT")
+        with Writers(sync, [SEGMENT], 4) as writers:
+            for strike in (kill_holder, kill_follower, freeze_holder, stop_holder):
+                until_blocking(lambda: lock_of(cluster).followers, "a follower")
+                victim = strike(cluster)
+                since = time.monotonic()
+                until_blocking(
+                    lambda since=since: len(writers.acknowledged(SEGMENT, since)) > 20,
+                    f"rows after {strike.__name__}",
+                )
+                cluster.processes[victim].signal(signal.SIGCONT)
+                cluster.revive()
+        until_blocking(lambda: is_answered(cluster), "an answer of the last holder")
+        judge(writers.attempts, SEGMENT, rows_of(cluster))
+
+
+def begin(cluster: Cluster) -> str:
+    """Start all, and make the segment writable; the name of its holder."""
+    cluster.start()
+    sync = cluster.url("s1", "SYNC_SERVER_PORT")
+    until_blocking(lambda: len(cluster.store.workers()) == 3, "all workers are known")
+    assert http("PUT", f"{sync}schema/rows/sql", SCHEMA)[0] == 201
+    body = json.dumps({"segment": SEGMENT, "schema": "rows"}).encode()
+    status, answer = http("POST", f"{sync}provision", body)
+    assert status == 200, answer
+    return cluster.holder(json.loads(answer)["write_url"])
+
+
+def lock_of(cluster: Cluster) -> Lock:
+    """The segment's write lock."""
+    return next(each for each in cluster.store.locks() if each.segment == SEGMENT)
+
+
+def rows_of(cluster: Cluster) -> list[str]:
+    """What is in the segment, by its holder."""
+    url = cluster.read_url(lock_of(cluster).node, SEGMENT)
+    return [each["row"] for each in read(url, "SELECT row FROM t")]
+
+
+def is_answered(cluster: Cluster) -> bool:
+    """Whether the segment's holder writes it."""
+    return lock_of(cluster).node in cluster.writers(SEGMENT)
+
+
+def kill_holder(cluster: Cluster) -> str:
+    """kill -9; its name."""
+    holder = lock_of(cluster).node
+    cluster.processes[holder].kill()
+    return holder
+
+
+def kill_follower(cluster: Cluster) -> str:
+    """kill -9; its name."""
+    follower = next(iter(lock_of(cluster).followers)).node
+    cluster.processes[follower].kill()
+    return follower
+
+
+def freeze_holder(cluster: Cluster) -> str:
+    """SIGSTOP, until another worker has the lock; its name."""
+    holder = lock_of(cluster).node
+    cluster.processes[holder].signal(signal.SIGSTOP)
+    until_blocking(lambda: lock_of(cluster).node != holder, "another holder")
+    return holder
+
+
+def stop_holder(cluster: Cluster) -> str:
+    """As an operator does; its name."""
+    holder = lock_of(cluster).node
+    cluster.processes[holder].stop()
+    return holder

@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from replicated_workers import ReplicatedWorkers
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
 from worker_parts import WorkerParts
 
 from trough import errors
+from trough.replication.choice import member_of
 from trough.worker import replication
+from trough.worker.log_files import LogFiles
+from trough.worker.old_replicas import OldReplicas
 
 async_test = pytest_twisted.ensureDeferred
 
@@ -228,7 +232,7 @@ async def test_a_drained_holder_hands_its_lock_over(tmp_path: Path) -> None:
         first = await written(workers)
         (follower,) = {member.node for member in (await workers.lock("s")).followers}
         writes = [first.write("s", INSERT.format(number)) for number in range(1, 6)]
-        assert await first.controller.replication.hand_over("s")
+        assert await first.controller.replication.handing_over.one("s")
         await until(lambda: all(write.ends for write in writes), "the end of all writes")
         kept = [n for n, write in enumerate(writes, 1) if write.ends[0].error is None]
         assert (await workers.lock("s")).node == follower
@@ -266,6 +270,30 @@ async def test_a_follower_that_is_drained_is_replaced(tmp_path: Path) -> None:
         (other,) = {"w2", "w3"} - {follower}
         await first.metadata.set_draining(follower, True)
         await workers.until_followed_by("s", other)
+
+
+@async_test
+async def test_a_replica_that_no_lock_names_is_removed(tmp_path: Path) -> None:
+    """At the second look that finds the same; one that a lock names stays."""
+    async with running(tmp_path) as workers:
+        first, second = await written(workers), workers["w2"]
+        old = OldReplicas(
+            member_of(second.controller.myself),
+            second.metadata,
+            LogFiles(second.directory),
+            second.controller.replication.followed,
+            second.threads.run,
+            reactor,
+        )
+        await old.look()
+        await old.look()
+        assert LogFiles(second.directory).followed() == ["s"]
+        await first.controller.promote("s")
+        await first.controller.writer.give_up("s", first.segments.get("s").entry.epoch, "the test")
+        await old.look()
+        assert LogFiles(second.directory).followed() == ["s"]
+        await old.look()
+        assert LogFiles(second.directory).followed() == []
 
 
 async def written(workers: ReplicatedWorkers) -> WorkerParts:

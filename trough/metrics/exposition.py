@@ -37,6 +37,21 @@ _OF_WORKERS: tuple[tuple[str, str, Path], ...] = (
     ("trough_unpromoted_segments", "Segments with unpromoted writes.", ("unpromoted", "count")),
     ("trough_unpromoted_bytes", "Bytes of these segments.", ("unpromoted", "bytes")),
     (
+        "trough_replicated_segments",
+        "Segments whose writes go to followers.",
+        ("replication", "replicated"),
+    ),
+    (
+        "trough_under_replicated_segments",
+        "Of these, with fewer followers than wanted.",
+        ("replication", "under_replicated"),
+    ),
+    (
+        "trough_followed_segments",
+        "Segments of others that this worker follows.",
+        ("replication", "following"),
+    ),
+    (
         "trough_refused_writes_total",
         "Writes that were refused for lack of disk.",
         ("disk", "refused_writes"),

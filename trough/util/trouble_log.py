@@ -35,6 +35,7 @@ class Section(Enum):
     ROUNDS = "The leader's rounds fail"
     STORAGE = "HDFS is away"
     TOO_FEW_COPIES = "Segments have too few copies"
+    UNDER_REPLICATED = "Writes have too few copies"
     WORKER_DIES = "A worker dies"
     WRITES = "Writes are refused"
 

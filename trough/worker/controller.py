@@ -259,7 +259,7 @@ class LocalSyncController(service.MultiService):
         if not self.registered:
             return
         if self.replication is not None:
-            await self.replication.hand_over_all()
+            await self.replication.handing_over.all()
         self.registered = False
         # Whichever of these went on would put its row back.
         for publishing in (self._heartbeat, self.publisher):
@@ -313,6 +313,7 @@ class LocalSyncController(service.MultiService):
             and Section.QUARANTINE.add_to(f"{aside} files of unpromoted writes are in aside/"),
             self._auto_promotion.trouble,
             self.unpromoted.trouble(waiting, time.time()),
+            self.replication is not None and self.replication.trouble(),
         ]
         return "; ".join(str(each) for each in found if each)
 

@@ -6,7 +6,7 @@ on disk. Take over keeps orders away for as long as it lasts.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +15,7 @@ from trough import errors
 from trough.replication.log import FollowerLog
 from trough.replication.orders import Order, Reply, obey
 from trough.util.keyed_lock import KeyedLock
+from trough.worker.log_files import LogFiles
 
 #: Logs that are kept open; each has some descriptors.
 OPEN = 256
@@ -24,21 +25,22 @@ class FollowedLogs:
     """See the module's text.
 
     :param disk: identity of this worker's data directory
-    :param open_log: opens the log of a segment, or begins an empty one; blocks
     :param run: runs a function that blocks
+    :ivar orders: how many orders there were for a segment since this process began
     """
 
     def __init__(
         self,
         disk: str,
-        open_log: Callable[[str], FollowerLog],
+        logs: LogFiles,
         run: Callable[..., Awaitable[Any]],
     ) -> None:
         self._disk = disk
-        self._open_log = open_log
+        self._logs = logs
         self._run = run
         self._open: OrderedDict[str, FollowerLog] = OrderedDict()
         self._busy = KeyedLock()
+        self.orders: Counter[str] = Counter()
 
     async def obey(self, order: Order) -> Reply:
         """Carry out an order of a holder; see :func:`trough.replication.orders.obey`.
@@ -46,6 +48,7 @@ class FollowedLogs:
         :raises trough.errors.Conflict: it is for another disk than this worker's
         """
         self.check_disk(order)
+        self.orders[order.segment] += 1
         async with self.log_of(order.segment) as log:
             return await self._run(obey, log, order)
 
@@ -67,7 +70,7 @@ class FollowedLogs:
         async with self._busy.hold(segment):
             log = self._open.get(segment)
             if log is None:
-                log = self._open[segment] = await self._run(self._open_log, segment)
+                log = self._open[segment] = await self._run(self._logs.follower, segment)
             self._open.move_to_end(segment)
             yield log
         await self._close_some()
@@ -76,7 +79,9 @@ class FollowedLogs:
         """Remove the log of a segment, and all its files. Idempotent."""
         async with self.log_of(segment) as log:
             await self._run(log.forget)
+            await self._run(self._logs.forget, segment)
             self._open.pop(segment, None)
+            self.orders.pop(segment, None)
 
     async def close(self) -> None:
         """Close all logs."""

@@ -6,6 +6,7 @@ of its own below ``replicas/``, named as the segment.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from trough.replication.holder_log import WalReader
@@ -40,6 +41,11 @@ class LogFiles:
         with in_our_words(self._directory):
             make_directories(self._directory)
         return Shadow(self._directory / f"{segment}{SUFFIX}")
+
+    def forget(self, segment: str) -> None:
+        """Remove the folder of a follower's log that was removed. Idempotent."""
+        with in_our_words(self._directory), contextlib.suppress(FileNotFoundError):
+            (self._directory / f"{segment}{SUFFIX}").rmdir()
 
     def followed(self) -> list[str]:
         """The segments of which there is a follower's log."""

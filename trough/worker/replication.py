@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from trough import errors
@@ -29,9 +28,12 @@ from trough.replication.messages import Confirmed
 from trough.replication.orders import Kind, Order, Reply
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
+from trough.util.trouble_log import Section
 from trough.worker.followed_logs import FollowedLogs
+from trough.worker.handing_over import HandingOver, is_quiet
 from trough.worker.local_copies import LocalCopy
 from trough.worker.log_files import LogFiles
+from trough.worker.old_replicas import OldReplicas
 from trough.worker.replicated import HolderServices, ReplicatedSegment, row_of
 from trough.worker.shared import Shared
 from trough.worker.take_overs import TakeOvers, is_alive
@@ -44,14 +46,11 @@ LOOK = 0.25
 #: Seconds before a worker that could not follow a segment is asked again.
 REFUSED = 5.0
 
-#: Segments that are handed over at once.
-AT_ONCE = 8
+#: Seconds for which a segment may have too few followers before an operator has to look.
+TOLERATED = 60.0
 
 #: Bytes of a log after which it is brought into the database.
 CHECKPOINT = 16 << 20
-
-#: How often, and in what seconds, to look whether the writes of a segment have ended.
-TRIES, PAUSE = 100, 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class Replication(service.MultiService):
         self._send_to = send
         self._run = run
         self._clock = clock
-        self.followed = FollowedLogs(self._me.disk, logs.follower, run)
+        self.followed = FollowedLogs(self._me.disk, logs, run)
         self._services = HolderServices(
             run=run,
             send=self._send,
@@ -112,6 +111,8 @@ class Replication(service.MultiService):
         self._turns = KeyedLock()
         #: Segments whose logs are being brought into their databases.
         self._checkpoints: set[str] = set()
+        #: Since when a segment has fewer followers than wanted.
+        self._short: dict[str, float] = {}
         #: When a worker could not follow.
         self._refused: dict[str, float] = {}
         Periodic("replication", LOOK, self._look, clock).setServiceParent(self)
@@ -119,6 +120,11 @@ class Replication(service.MultiService):
             shared, self._me, logs, self.followed, self._turns, run, self.begin, taken, clock
         )
         self.take_overs.setServiceParent(self)
+        self.handing_over = HandingOver(
+            shared, self._held, self._turns, self._send, self.end, self.is_own, clock
+        )
+        old = OldReplicas(self._me, shared.metadata, logs, self.followed, run, clock)
+        old.setServiceParent(self)
 
     async def stopService(self) -> None:
         """Send nothing any more, and close the logs."""
@@ -266,11 +272,12 @@ class Replication(service.MultiService):
     def end(self, segment: str) -> None:
         """Replicate a segment no longer: it is not written here any more. Idempotent."""
         replicated = self._held.pop(segment, None)
+        self._short.pop(segment, None)
         if replicated is not None:
             replicated.close()
 
     def _lost(self, segment: str, reason: str) -> None:
-        self._held.pop(segment, None)
+        self.end(segment)
         copy = self._shared.segments.get(segment)
         if copy is None or not copy.writable:
             return
@@ -308,6 +315,10 @@ class Replication(service.MultiService):
                 work.addBoth(self._checkpointed, replicated.segment)
         for replicated in held:
             self._trim(replicated)
+            if len(replicated.lock.followers) < self.settings.copies - 1:
+                self._short.setdefault(replicated.segment, self._clock.seconds())
+            else:
+                self._short.pop(replicated.segment, None)
             await self._find_followers(replicated)
 
     def _checkpointed(self, _: object, segment: str) -> None:
@@ -353,75 +364,13 @@ class Replication(service.MultiService):
                 return
             copy.paused = True
             try:
-                if await self._is_quiet(copy, replicated):
+                if await is_quiet(copy, replicated, self._clock):
                     await self._shared.segments.checkpoint_log(copy, replicated.end)
                     replicated.checkpointed = replicated.end
             except errors.Unavailable as reason:
                 _log.debug("{segment}: no checkpoint: {reason}", segment=segment, reason=reason)
             finally:
                 copy.paused = False
-
-    async def _is_quiet(self, copy: LocalCopy, replicated: ReplicatedSegment) -> bool:
-        """Wait until the writes of a paused copy are acknowledged; whether they were in time."""
-        for _ in range(TRIES):
-            if copy.writes.under_way <= len(copy.noting) and replicated.is_settled:
-                return True
-            await deferLater(self._clock, PAUSE, lambda: None)
-        return False
-
-    # -- handing over --------------------------------------------------------------------
-
-    async def hand_over_all(self) -> None:
-        """Hand over what others follow, as before this worker stops."""
-        gate = DeferredSemaphore(AT_ONCE)
-        segments = list(self._held)
-        await DeferredList([gate.run(Deferred.fromCoroutine, self.hand_over(s)) for s in segments])
-
-    async def hand_over(self, segment: str) -> bool:
-        """Have a follower write a segment in this worker's place; whether one does.
-
-        The local copy goes: the follower has all of it.
-        """
-        async with self._shared.turns.hold(segment), self._turns.hold(segment):
-            copy, replicated = self._shared.segments.get(segment), self._held.get(segment)
-            if copy is None or replicated is None or copy.replicated is not replicated:
-                return False
-            copy.paused = True
-            try:
-                for member in sorted(replicated.lock.followers):
-                    if is_alive(self._shared.cluster, member) and await self._hand_to(
-                        member, copy, replicated
-                    ):
-                        return True
-            except errors.TroughError as reason:
-                _log.warn("{segment}: not handed over: {reason}", segment=segment, reason=reason)
-            finally:
-                copy.paused = False
-        return False
-
-    async def _hand_to(
-        self, member: Member, copy: LocalCopy, replicated: ReplicatedSegment
-    ) -> bool:
-        segment = replicated.segment
-        if not await self._is_quiet(copy, replicated):
-            return False
-        copy.writes.closed = True
-        order = Order(Kind.TAKE, segment, member.disk, replicated.lock.epoch)
-        try:
-            await self._send(member, order)
-        finally:
-            lock = await self._shared.metadata.lock_of(segment)
-            if lock is not None and self.is_own(lock):
-                copy.writes.closed = False
-        if lock is None or lock.holder != member:
-            return False
-        self.end(segment)
-        self._shared.publisher.withdraw(segment)
-        self._shared.cluster.take_notice(lock)
-        await self._shared.segments.discard(copy)
-        self._shared.look_at([segment])
-        _log.info("{segment}: handed over to {node}", segment=segment, node=member.node)
-        return True
 
     def log_broken(self, segment: str, generation: int, reason: str) -> None:
         """The log of a segment cannot be stored on this disk any more: have a follower write it.
@@ -471,6 +420,15 @@ class Replication(service.MultiService):
         if not await self.take_overs.take_over(lock):
             raise errors.Unavailable(f"segment {order.segment} could not be taken over")
         return Confirmed(order.epoch, 0)
+
+    def trouble(self) -> str:
+        """What an operator has to look at, and the section of the guide; or empty."""
+        now = self._clock.seconds()
+        short = sum(now - since > TOLERATED for since in self._short.values())
+        if not short:
+            return ""
+        text = f"{short} segments have fewer copies of their writes than WRITE_COPIES"
+        return Section.UNDER_REPLICATED.add_to(text)
 
     def status(self) -> dict[str, Any]:
         """For the status of the worker."""

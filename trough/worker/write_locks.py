@@ -218,12 +218,16 @@ class WriteLockManager(service.MultiService):
         draining = await self.is_draining()
         for entry in self._shared.segments.writable():
             copy = self._shared.segments.get(entry.segment)
-            if draining and self._replication and await self._replication.hand_over(entry.segment):
+            if draining and await self._is_handed_over(entry.segment):
                 continue
             if copy is None or entry.unpromoted or not copy.writes.idle:
                 continue
             if self._timing.is_idle(self._clock.seconds() - copy.writes.last, draining):
                 await self._give_up_idle(entry, "draining" if draining else "idle")
+
+    async def _is_handed_over(self, segment: str) -> bool:
+        replication = self._replication
+        return replication is not None and await replication.handing_over.one(segment)
 
     async def _give_up_idle(self, entry: Entry, why: str) -> None:
         try:

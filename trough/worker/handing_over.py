@@ -1,0 +1,121 @@
+"""How a worker hands a segment that it writes over to a follower.
+
+Writes wait until all that were begun are acknowledged. Then the follower is asked to take the lock.
+If the lock's row says that it did, the local copy goes; otherwise writes go on here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from trough import errors
+from trough.model import Lock, Member
+from trough.replication.orders import Kind, Order, Reply
+from trough.util.keyed_lock import KeyedLock
+from trough.worker.local_copies import LocalCopy
+from trough.worker.replicated import ReplicatedSegment
+from trough.worker.shared import Shared
+from trough.worker.take_overs import is_alive
+
+_log = Logger()
+
+#: Segments that are handed over at once.
+AT_ONCE = 8
+
+#: How often, and in what seconds, to look whether the writes of a segment have ended.
+TRIES, PAUSE = 100, 0.005
+
+
+async def is_quiet(copy: LocalCopy, replicated: ReplicatedSegment, clock: IReactorTime) -> bool:
+    """Wait until the writes of a paused copy are acknowledged; whether they were in time."""
+    for _ in range(TRIES):
+        if copy.writes.under_way <= len(copy.noting) and replicated.is_settled:
+            return True
+        await deferLater(clock, PAUSE, lambda: None)
+    return False
+
+
+class HandingOver:
+    """See the module's text.
+
+    :param held: segments that are replicated
+    :param turns: who has a segment's turn keeps its writes away
+    :param send: sends an order to a follower
+    :param end: ends the replication of a segment
+    :param is_own: whether a lock is this worker's
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        held: Mapping[str, ReplicatedSegment],
+        turns: KeyedLock,
+        send: Callable[[Member, Order], Awaitable[Reply]],
+        end: Callable[[str], None],
+        is_own: Callable[[Lock], bool],
+        clock: IReactorTime,
+    ) -> None:
+        self._shared = shared
+        self._held = held
+        self._turns = turns
+        self._send = send
+        self._end = end
+        self._is_own = is_own
+        self._clock = clock
+
+    async def all(self) -> None:
+        """Hand over what others follow, as before this worker stops."""
+        gate = DeferredSemaphore(AT_ONCE)
+        segments = list(self._held)
+        await DeferredList([gate.run(Deferred.fromCoroutine, self.one(s)) for s in segments])
+
+    async def one(self, segment: str) -> bool:
+        """Have a follower write a segment in this worker's place; whether one does.
+
+        The local copy goes: the follower has all of it.
+        """
+        async with self._shared.turns.hold(segment), self._turns.hold(segment):
+            copy, replicated = self._shared.segments.get(segment), self._held.get(segment)
+            if copy is None or replicated is None or copy.replicated is not replicated:
+                return False
+            copy.paused = True
+            try:
+                for member in sorted(replicated.lock.followers):
+                    if is_alive(self._shared.cluster, member) and await self._hand_to(
+                        member, copy, replicated
+                    ):
+                        return True
+            except errors.TroughError as reason:
+                _log.warn("{segment}: not handed over: {reason}", segment=segment, reason=reason)
+            finally:
+                copy.paused = False
+        return False
+
+    async def _hand_to(
+        self, member: Member, copy: LocalCopy, replicated: ReplicatedSegment
+    ) -> bool:
+        segment = replicated.segment
+        if not await is_quiet(copy, replicated, self._clock):
+            return False
+        copy.writes.closed = True
+        order = Order(Kind.TAKE, segment, member.disk, replicated.lock.epoch)
+        try:
+            await self._send(member, order)
+        finally:
+            lock = await self._shared.metadata.lock_of(segment)
+            if lock is not None and self._is_own(lock):
+                copy.writes.closed = False
+        if lock is None or lock.holder != member:
+            return False
+        self._end(segment)
+        self._shared.publisher.withdraw(segment)
+        self._shared.cluster.take_notice(lock)
+        await self._shared.segments.discard(copy)
+        self._shared.look_at([segment])
+        _log.info("{segment}: handed over to {node}", segment=segment, node=member.node)
+        return True
