@@ -287,13 +287,13 @@ async def test_a_replica_that_no_lock_names_is_removed(tmp_path: Path) -> None:
         )
         await old.look()
         await old.look()
-        assert LogFiles(second.directory).followed() == ["s"]
+        assert LogFiles(second.directory).replicas() == ["s"]
         await first.controller.promote("s")
         await first.controller.writer.give_up("s", first.segments.get("s").entry.epoch, "the test")
         await old.look()
-        assert LogFiles(second.directory).followed() == ["s"]
+        assert LogFiles(second.directory).replicas() == ["s"]
         await old.look()
-        assert LogFiles(second.directory).followed() == []
+        assert LogFiles(second.directory).replicas() == []
 
 
 async def written(workers: ReplicatedWorkers) -> WorkerParts:

@@ -79,7 +79,6 @@ class FollowedLogs:
         """Remove the log of a segment, and all its files. Idempotent."""
         async with self.log_of(segment) as log:
             await self._run(log.forget)
-            await self._run(self._logs.forget, segment)
             self._open.pop(segment, None)
             self.orders.pop(segment, None)
 

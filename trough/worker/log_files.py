@@ -6,7 +6,6 @@ of its own below ``replicas/``, named as the segment.
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from trough.replication.holder_log import WalReader
@@ -42,11 +41,6 @@ class LogFiles:
             make_directories(self._directory)
         return Shadow(self._directory / f"{segment}{SUFFIX}")
 
-    def forget(self, segment: str) -> None:
-        """Remove the folder of a follower's log that was removed. Idempotent."""
-        with in_our_words(self._directory), contextlib.suppress(FileNotFoundError):
-            (self._directory / f"{segment}{SUFFIX}").rmdir()
-
     def followed(self) -> list[str]:
         """The segments of which there is a follower's log."""
         with in_our_words(self._directory):
@@ -57,3 +51,12 @@ class LogFiles:
                 for each in self._directory.iterdir()
                 if each.name.endswith(SUFFIX)
             )
+
+    def replicas(self) -> list[str]:
+        """Those of which there is more than the promise of an epoch, which is kept for good."""
+        with in_our_words(self._directory):
+            return [
+                segment
+                for segment in self.followed()
+                if any((self._directory / f"{segment}{SUFFIX}").glob("database.*"))
+            ]

@@ -3,6 +3,7 @@
 A log that no row names is of no use: a follower that joins again begins with what it is sent. It
 is removed only after two looks at the row, :data:`INTERVAL` seconds apart, which found the same and
 no order in between. So a change of the row that names this worker can no longer be on its way.
+The promise to reject older epochs stays: their holder may still be there, and ask.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class OldReplicas(service.MultiService):
     async def look(self) -> None:
         """Remove what was of no use at the last look, and is not now."""
         before, self._before = self._before, {}
-        for segment in (await self._run(self._logs.followed))[:AT_MOST]:
+        for segment in (await self._run(self._logs.replicas))[:AT_MOST]:
             lock = await self._metadata.lock_of(segment)
             if lock is not None and self._me in (lock.holder, *lock.followers):
                 continue
