@@ -7,7 +7,8 @@ so what counts is the ratio of the two medians. Answers are compared, too. There
 segments, which SQLite has indexes for. Nothing is kept of an answer meanwhile.
 
 The fourth world is 100,000 segments of 20 rows, and a question that is asked again: with all that
-is kept, with what the worker kept alone, and after a change of one segment.
+is kept, with what the worker kept alone, and after a change of one segment. Then questions for one
+URL each, without and with filters of the column.
 
     python bench/bench_gather.py [--world few|many|tpch|kept] [--repeat N] [--part SHARE]
         [--only WORD]
@@ -19,6 +20,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -34,7 +36,7 @@ import tpch
 from trough_server import Server
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 from trough.cluster_client.client import Cluster
 from trough.metadata.open import open_metadata
@@ -291,18 +293,46 @@ async def measure_kept(world: World) -> None:
         await kept_line(cluster, world, "one segment was written", expected, server)
         await kept_line(cluster, world, "again", expected, server)
         print(f"  the server's processes grew by {grown} MB")
+        await measure_pruned(cluster, world, server)
     finally:
         await cluster.close()
         await forgetful.close()
         server.stop()
 
 
+async def measure_pruned(cluster: Cluster, world: World, server: Server) -> None:
+    """Questions for one URL each: all segments are opened, and then only some."""
+    # Each segment has the same URLs, so these are in none.
+    urls = [f"http://host-{number}.example/none" for number in range(100)]
+    sql = "SELECT size, status_code FROM crawled_url WHERE url = '{}'"
+
+    async def ask(what: str) -> None:
+        text = sql.format(urls.pop())
+        await kept_line(cluster, world, what, bare(world.union, text)[1], server, text)
+
+    await ask("one URL, all segments opened")
+    # Filters are made in the background, some at each question.
+    pruned = 0
+    while pruned < 0.9 * len(world.names) and len(urls) > 1:
+        text = f"EXPLAIN ANALYZE {sql.format(urls.pop())}"
+        plan = "\n".join(row[0] for row in (await gathered(cluster, world.names, text))[1])
+        counts = re.findall(r"([\d,]+) pruned", plan)
+        pruned = max((int(count.replace(",", "")) for count in counts), default=0)
+        await deferLater(reactor, 5.0)
+    await ask(f"another URL, {pruned:,} pruned")
+
+
 async def kept_line(
-    cluster: Cluster, world: World, what: str, expected: list[Any], server: Server
+    cluster: Cluster,
+    world: World,
+    what: str,
+    expected: list[Any],
+    server: Server,
+    sql: str = GROUPED,
 ) -> list[Any]:
     """One line about a question that is asked again; its answer."""
     processors = Processors(server)
-    seconds, rows = await gathered(cluster, world.names, GROUPED)
+    seconds, rows = await gathered(cluster, world.names, sql)
     used = processors.used()
     assert comparable(rows) == comparable(expected), what
     print(f"  {what:32} {seconds:8.3f} s {used:8.3f} s", flush=True)

@@ -115,6 +115,8 @@ def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Ada
         return lambda node: node
     # USING and NATURAL name columns that have to be there.
     named = any(join.args.get("using") or join.method for join in tree.find_all(exp.Join))
+    nested = _read_in_subqueries(tree, lacking)
+    kept = {key for key in lacking if named} | nested
     outermost = [tree] if isinstance(tree, exp.Table) else sources_of(tree)
     # A part of the tree does not have what the whole one reads.
     around = {each.alias: table_of(each) for each in outermost}
@@ -126,9 +128,9 @@ def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Ada
         key = around.get(node.table, "") if source is None else table_of(source)
         name = sqlite_helpers.folded(node.name)
         column = lacking.get(key, {}).get(name)
-        if column is not None:
+        if column is not None and key not in nested:
             return _nothing(column)
-        if name in _TRUTH and key and named and lacking[key]:
+        if name in _TRUTH and key in kept and lacking[key]:
             numbered = quoted_name(_number_of(union.tables[key], name))
             return exp.Column(this=numbered, table=node.args["table"].copy())
         return node
@@ -136,12 +138,28 @@ def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Ada
     def change_table(node: exp.Expr) -> exp.Expr:
         if key := table_of(node):
             assert isinstance(node, exp.Table)
-            if key not in variant.tables or (named and lacking[key]):
+            if key not in variant.tables or (key in kept and lacking[key]):
                 return _look_alike(union.tables[key], variant.tables.get(key), node)
         return node
 
     # Columns first: they are found by the tables that they are of.
     return lambda node: node.transform(change_column).transform(change_table)
+
+
+def _read_in_subqueries(tree: exp.Expr, lacking: dict[str, dict[str, Column]]) -> set[str]:
+    """Tables of which a subquery reads a column that they lack.
+
+    NULL in its place would have an aggregate there belong to the query around, whose columns alone
+    would be left in it. So these tables get the column instead.
+    """
+    found = set()
+    for node in tree.find_all(exp.Column):
+        key = table_of(source) if (source := source_of(node)) is not None else ""
+        if sqlite_helpers.folded(node.name) in lacking.get(key, {}):
+            around = node.find_ancestor(exp.Select)
+            if around is not None and around is not tree:
+                found.add(key)
+    return found
 
 
 #: A column of a subquery that is called so goes by its number.
