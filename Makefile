@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: fuzz search explore kills replicated run shell check test cover lint docs man bench checker clean
+.PHONY: deb fuzz search explore kills replicated run shell check test cover lint docs man bench checker clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -65,6 +65,10 @@ fuzz: .venv/fuzzed
 # Manual pages of the tools, in build/man.
 man: .venv/documented
 	$(BIN)/python docs/manpages.py build/man
+
+# A package for this release of Debian, in dist/.
+deb:
+	packaging/build_deb.sh
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py

@@ -117,3 +117,14 @@ def test_an_installation_holds_what_help_and_messages_name(tree: Path) -> None:
     assert {f"doc/trough/{path.name}" for path in (ROOT / "docs").glob("*.rst")} - data == set()
     packages = {name for name in tracked() if name.startswith("trough/")}
     assert packages - set(names) == set()
+
+
+def test_the_scripts_of_the_debian_package() -> None:
+    """A shell takes them, and what they copy is there."""
+    scripts = [ROOT / "packaging/build_deb.sh", *(ROOT / "packaging/deb").iterdir()]
+    for script in scripts:
+        assert script.stat().st_mode & 0o111, script
+        subprocess.run(["sh", "-n", str(script)], check=True)
+    words = " ".join(line for line in scripts[0].read_text().split("\n") if "cp " in line).split()
+    copied = [word for word in words if word.startswith(("etc/", "packaging/"))]
+    assert len(copied) >= 6 and all((ROOT / name).is_file() for name in copied)
