@@ -74,8 +74,11 @@ class Reconciler(service.MultiService):
 
     def is_behind(self, copy: LocalCopy) -> bool:
         """Whether a newer version of a copy that is only read was announced."""
-        wanted, entry = self._wanted.get(copy.entry.segment), copy.entry
-        return wanted is not None and (wanted.modified, wanted.size) > (entry.modified, entry.size)
+        entry = copy.entry
+        wanted = self._wanted.get(entry.segment)
+        if wanted is None or wanted.modified < entry.modified:
+            return False
+        return wanted.modified > entry.modified or wanted.size > entry.size
 
     async def look(self, segment: str) -> bool:
         """Do what one segment needs; whether to look at it again later."""

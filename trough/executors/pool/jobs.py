@@ -75,7 +75,11 @@ class Outcome:
 
 class Receiver(Protocol):
     """Receives an answer. Both methods are called on the reactor's thread, never before the
-    call that returns the job has returned."""
+    call that returns the job has returned.
+
+    It may have a method ``whole(chunk, rows)`` as well, which takes the answer of the only segment,
+    or the rest of it, together with the end. Where that returns false, both come as ever.
+    """
 
     def data(self, chunk: bytes) -> None:
         """Take a further piece of the answer; some may come after a pause, too."""

@@ -186,9 +186,11 @@ class ReadJob(Job):
         """The last bytes of the only segment of `part`."""
         if self._segments == 1:
             self.over = True
+            self.parts.clear()
+            if count >= 0 and self._takes_whole(chunk, count):
+                return
             if chunk:
                 self._give(chunk)
-            self.parts.clear()
             if count >= 0:
                 self._finish(_answered(count))
             else:
@@ -197,6 +199,16 @@ class ReadJob(Job):
             return
         self.pieces(part, [0], [count], [chunk])
         self.part_is_over(part)
+
+    def _takes_whole(self, chunk: bytes, count: int) -> bool:
+        whole = getattr(self.receiver, "whole", None)
+        if whole is None or self.when_over is not None or self._held:
+            return False
+        try:
+            return bool(whole(chunk, count))
+        except Exception:
+            _log.failure("a receiver failed to take the answer of {tag}", tag=self.tag)
+            return True
 
     def some(self, part: ReadTask, chunk: bytes) -> None:
         """Some bytes of the only segment of `part`."""

@@ -100,7 +100,9 @@ class Requests:
         """A request has been answered."""
         if self._replies.pop(reply.tag, None) is not None:
             self.held -= reply.size
-            seconds = self._connection.seconds() - reply.began
+            seconds = reply.seconds
+            if seconds < 0:
+                seconds = self._connection.seconds() - reply.began
             self._totals[reply.verb].add(reply.outcome, seconds)
 
     def pause(self) -> None:

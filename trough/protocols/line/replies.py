@@ -78,11 +78,12 @@ class Reply:
     :ivar verb: what was asked, ``other`` where there is no such verb; for the metrics
     :ivar outcome: ``ok`` or the code of the error; for the metrics
     :ivar jobs: that were handed to `follow`
+    :ivar seconds: from taking the request up to its answer; set right before the end
     """
 
     __slots__ = (
         *("_waiter", "began", "connection", "ended", "jobs"),
-        *("outcome", "size", "tag", "verb"),
+        *("outcome", "seconds", "size", "tag", "verb"),
     )
 
     def __init__(self, connection: Connection, tag: str, size: int) -> None:
@@ -93,6 +94,7 @@ class Reply:
         self.ended = False
         self.verb = "other"
         self.outcome = "ok"
+        self.seconds = -1.0
         self.jobs: tuple[Job, ...] = ()
         self._waiter: Deferred[None] | None = None
 
@@ -179,7 +181,8 @@ class Reply:
     @property
     def milliseconds(self) -> int:
         """Since the request was taken up."""
-        return round((self.connection.seconds() - self.began) * 1000)
+        self.seconds = self.connection.seconds() - self.began
+        return int(self.seconds * 1000 + 0.5)
 
     # -- for the connection ------------------------------------------------------------
 
@@ -301,6 +304,20 @@ class QueryReply:
         self._kept += segments - pruned
         self._pruned += pruned
         self._rows += rows
+
+    def whole(self, chunk: bytes, rows: int) -> bool:
+        """Take the only segment's whole answer, and its end, in one call.
+
+        :return: whether it was taken; if not, it comes by `data` and `finished`
+        """
+        if self._parts != 1 or self._segments or self.version is not None:
+            return False
+        reply = self._reply
+        reply._end(
+            b"%b%b END segments=1 failed=0 rows=%d ms=%d complete=yes\n"
+            % (chunk, reply.tag.encode(), rows, reply.milliseconds)
+        )
+        return True
 
     def finished(self, outcome: Outcome) -> None:
         """One part has ended."""

@@ -131,16 +131,18 @@ class WorkerVerbs:
         receiver: QueryReply,
     ) -> None:
         limits = self._queries.limits(arguments.seconds, arguments.rows, reply.connection.client)
-        for target, mark in readings:
-            if mark:
-                reply.line("STATE", segment_word(target.segment), mark)
+        targets = []
+        for reading in readings:
+            target = reading.target
+            targets.append(target)
+            if reading.mark:
+                reply.line("STATE", segment_word(target.segment), reading.mark)
         if arguments.keep and self._queries.results.is_on:
-            targets = [reading.target for reading in readings]
             reply.follow(KeptReply(self._queries, arguments, limits, targets, reply, receiver))
             return
         reply.follow(
             self._queries.read(
-                [reading.target for reading in readings],
+                targets,
                 arguments.sql,
                 arguments.parameters,
                 limits,
