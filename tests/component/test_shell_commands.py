@@ -449,6 +449,36 @@ async def test_writing(desk_of):
 
 
 @pytest_twisted.ensureDeferred
+async def test_promoting_shows_how_far_it_is(desk_of, monkeypatch):
+    """The bytes of a single segment, and about how long the rest takes, as its worker says."""
+    monkeypatch.setattr("trough.cli.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cli.progress.REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr("trough.shell.cluster.remote.WATCHED_EVERY", 0.01)
+    desk = await desk_of(person="", writable=True)
+    promoting, done = [], iter([0, 250, 500, 750])
+
+    def answer(asked):
+        if asked.verb == "PROMOTE":
+            promoting.append(asked)
+            return
+        bytes_done = next(done)
+        asked.say(f'OK {{"transfers": {{"a": {{"bytes": {bytes_done}, "of": 1000}}}}}}')
+        if bytes_done == 750:
+            promoting[0].say('OK {"remote_path": "x"}')
+
+    async with LineServer(reactor, answer) as server:
+        await desk.worker("w1", server, "a")
+        await desk.lead(server)
+        await desk.metadata.take_lock("a", "w1")
+        desk.shell.session.connect(["a"])
+        desk.shell.messages = Screen()
+        assert "1 of 1 segment promoted\n" in await desk.typed("PROMOTE")
+    told = desk.shell.messages.getvalue()
+    assert "25% of 1,000 bytes" in told
+    assert "50% of 1,000 bytes, about " in told and " left" in told
+
+
+@pytest_twisted.ensureDeferred
 async def test_promoting_tells_partial_failure(desk_of):
     """Every connected segment is promoted; which failed, and why, is told."""
     desk = await desk_of(person="", writable=True)

@@ -114,7 +114,8 @@ class Progress:
     def _short_line(self) -> str:
         failed = f", {self.failed:,} failed" if self.failed else ""
         count = f"{self.done:,}" + ("" if self.total is None else f"/{self.total:,}")
-        return f"{count}{failed}, {duration(self.seconds)}; {self._interrupt}"
+        step = f", {self.step}" if self.step else ""
+        return f"{count}{failed}{step}, {duration(self.seconds)}; {self._interrupt}"
 
 
 def duration(seconds: float) -> str:

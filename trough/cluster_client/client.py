@@ -329,6 +329,19 @@ class Cluster:
             lambda line: line.command("PROMOTE", segment_word(segment)),
         )
 
+    async def published(self, segment: str) -> tuple[int, int]:
+        """Bytes of a segment that its promotion has published, and all of them; zeros while no
+        transfer is under way.
+
+        :raises trough.errors.TroughError: nobody tells that
+        """
+        lock = await self.metadata.lock_of(segment)
+        if lock is None:
+            raise errors.NoWriteLock(f"no worker writes segment {segment}")
+        transfers = (await self.worker_status(lock.node)).get("transfers", {})
+        row = transfers.get(segment, {})
+        return int(row.get("bytes", 0)), int(row.get("of", 0))
+
     async def revert(self, segment: str, preview: bool = False) -> dict[str, Any]:
         """Return a written segment to its last promoted state; discarded writes are kept aside.
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 
 from trough.cli.load_progress import LoadProgress
-from trough.cli.progress import TELLING, duration
+from trough.cli.progress import duration
+from trough.cli.transfer_text import TransferText
 from trough.client import TroughClient
 from trough.client.transfers import Unknown
 
@@ -49,8 +50,7 @@ def _show(
 class PromotionText:
     """The line about one promotion.
 
-    A worker first takes a snapshot and checks it. What the rest of the transfer takes follows from
-    the transfer alone.
+    A worker first takes a snapshot and checks it, and then publishes it.
 
     :param clock: monotonic seconds
     """
@@ -59,7 +59,7 @@ class PromotionText:
         self.segment = segment
         self._clock = clock
         self._begun = clock()
-        self._transfer: tuple[float, int] | None = None  # when it was first seen, and its bytes
+        self._transfer = TransferText(clock)
 
     def at(self, done: int, total: int) -> str:
         """How far it is.
@@ -67,17 +67,11 @@ class PromotionText:
         :param done: bytes that are published
         :param total: all bytes; 0 where there is no transfer, or nobody tells
         """
-        now = self._clock()
-        parts = [f"segment {self.segment} is being promoted"]
-        if total:
-            share = min(1.0, done / total)
-            parts.append(f"{share:.0%} of {total:,} bytes")
-        if now - self._begun >= ASKED_EVERY / 2:
-            parts.append(duration(now - self._begun))
-        if total and TELLING <= share < 1:
-            since, before = self._transfer = self._transfer or (now, done)
-            if done > before:
-                parts.append(
-                    f"about {duration((now - since) * (total - done) / (done - before))} left"
-                )
-        return ", ".join(parts)
+        seconds = self._clock() - self._begun
+        parts = [
+            f"segment {self.segment} is being promoted",
+            self._transfer.share(done, total),
+            duration(seconds) if seconds >= ASKED_EVERY / 2 else "",
+            self._transfer.left(done, total),
+        ]
+        return ", ".join(filter(None, parts))

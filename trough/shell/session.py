@@ -129,8 +129,16 @@ class Result(NamedTuple):
     error: TroughError | None = None
 
 
+class Published(NamedTuple):
+    """How far the promotion of one segment is, in bytes; zeros before its transfer begins."""
+
+    segment: str
+    done: int
+    total: int
+
+
 #: What is told while something is done to many segments.
-ProgressEvent = Started | Result
+ProgressEvent = Started | Result | Published
 
 
 class Remote(Protocol):

@@ -16,6 +16,7 @@ from typing import Any, TextIO, cast
 
 from trough import errors
 from trough.cli.progress import Progress
+from trough.cli.transfer_text import TransferText
 from trough.errors import TroughError
 from trough.formats import columnar
 from trough.formats.text import RenderOptions
@@ -33,6 +34,7 @@ from trough.shell.runner import Outcome, Runner, failure_lines, mark_lines, summ
 from trough.shell.session import (
     Failed,
     ProgressEvent,
+    Published,
     Query,
     Remote,
     Result,
@@ -317,7 +319,7 @@ class Shell:
         :raises Told: some failed
         :raises KeyboardInterrupt: it was cancelled; of each segment is told how far it was
         """
-        progress = Progress(self.terminal, len(segments), verb)
+        progress, transfer = Progress(self.terminal, len(segments), verb), TransferText()
         # What there is to say of each segment if nothing more is heard.
         left: dict[str, TroughError] = dict.fromkeys(segments, errors.Cancelled("not begun"))
         under_way = errors.OutcomeUnknown(f"it was under way, and may have been {verb}")
@@ -333,6 +335,9 @@ class Shell:
                         if error is not None:
                             progress.failed += 1
                             failures.append(Failed(segment, error))
+                    case Published(_, done, total):
+                        told = (transfer.share(done, total), transfer.left(done, total))
+                        progress.step = ", ".join(filter(None, told))
                 progress.draw()
         except KeyboardInterrupt:
             failures += [Failed(segment, error) for segment, error in left.items()]

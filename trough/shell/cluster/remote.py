@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from twisted.internet import defer
+from twisted.internet import defer, task
 
 from trough.access.tokens import Credential
 from trough.cli.outage import PATIENCE, Outage, say_on_stderr
@@ -27,6 +27,7 @@ from trough.shell.session import (
     Event,
     Parameters,
     ProgressEvent,
+    Published,
     Query,
     Result,
     Started,
@@ -40,6 +41,9 @@ AT_ONCE = 16
 
 #: Seconds between two looks at the progress of those.
 _TICK = 0.1
+
+#: Seconds between two questions how far a promotion is.
+WATCHED_EVERY = 1.0
 
 #: Seconds that closing may take; what is left then ends with the process.
 CLOSE_SECONDS = 3.0
@@ -151,7 +155,8 @@ class ClusterRemote:
             self._bridge.post(lambda: defer.Deferred.fromCoroutine(_close(pages)))
 
     def promote(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
-        return self._each(segments, self._cluster.promote)
+        watched = self._cluster.published if len(segments) == 1 else None
+        return self._each(segments, self._cluster.promote, watched)
 
     def revert(self, segment: str, preview: bool) -> dict[str, Any]:
         return self._bridge.call(self._cluster.revert, segment, preview)
@@ -201,16 +206,22 @@ class ClusterRemote:
         self._stop()
 
     def _each(
-        self, segments: Sequence[str], function: Callable[[str], Awaitable[Any]]
+        self,
+        segments: Sequence[str],
+        function: Callable[[str], Awaitable[Any]],
+        watched: Callable[[str], Awaitable[tuple[int, int]]] | None = None,
     ) -> Iterator[ProgressEvent | None]:
         """Call `function` for each segment, some at a time; says when each begins, and how
         it fared.
 
         Leaving the iterator cancels what is under way, and begins no more.
+
+        :param watched: tells the bytes that are done of one that is under way, and all of them
         """
         stream: Stream[ProgressEvent] = Stream(self._bridge, _nothing, _nothing)
         waiting = iter(segments)
         running: list[defer.Deferred[None]] = []
+        watching: list[defer.Deferred[None]] = []
 
         async def work() -> None:
             for segment in waiting:
@@ -222,7 +233,16 @@ class ClusterRemote:
                 else:
                     stream.put(Result(segment))
 
+        async def watch(segment: str) -> None:
+            # A segment that is small, or a token without the right to know, needs no line.
+            with contextlib.suppress(TroughError):
+                while watched is not None:
+                    await task.deferLater(self._bridge.reactor, WATCHED_EVERY)
+                    stream.put(Published(segment, *await watched(segment)))
+
         def start() -> None:
+            watching.append(defer.Deferred.fromCoroutine(watch(segments[0])))
+            watching[0].addErrback(lambda failure: failure.trap(defer.CancelledError))
             running.extend(defer.Deferred.fromCoroutine(work()) for _ in range(AT_ONCE))
             # An error that is not ours ends it all, and is the caller's to show.
             whole = defer.gatherResults(running, consumeErrors=True)
@@ -232,7 +252,7 @@ class ClusterRemote:
 
         def stop() -> None:
             stream.end()
-            for deferred in running:
+            for deferred in (*running, *watching):
                 deferred.cancel()
 
         self._bridge.post(start)
