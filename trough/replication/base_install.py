@@ -1,4 +1,4 @@
-"""A base on its way to a follower: the database file, then all of its WAL."""
+"""Stores a base on a follower: the database file, then all of its WAL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trough.replication.shadow_pair import Pair, database_path, log_path
 
 
 class BaseInstall:
-    """Writes the pieces into a new pair of files, and checks the result. Raises OSError.
+    """Writes the pieces to a new pair of files, and checks the result. Raises OSError.
 
     :ivar number: of the files
     :ivar page_size: of the database, in bytes, once it is complete
@@ -31,8 +31,8 @@ class BaseInstall:
     def add(self, part: BasePart) -> Pair | None:
         """Write a piece.
 
-        :return: the pair, flushed and checked, once it is complete; it is the caller's then
-        :raises trough.errors.BadLogPart: out of order, or not what a base consists of
+        :return: the pair, flushed and checked, once it is complete; the caller owns it then
+        :raises trough.errors.BadLogPart: the piece is out of order, or no part of a base
         """
         first = self._first
         if (part.log, part.generation, part.before) != (first.log, first.generation, first.before):
@@ -55,7 +55,7 @@ class BaseInstall:
         return self._pair
 
     def _check(self, size: int) -> None:
-        """Check all, and have it on disk."""
+        """Check both files, and flush them."""
         pair = self._pair
         pair.flush()
         page_size = pair.page_size()
@@ -72,7 +72,7 @@ class BaseInstall:
         self.page_size = page_size
 
     def drop(self) -> None:
-        """Give it up."""
+        """Drop the base that is under way."""
         self._pair.close()
         with contextlib.suppress(OSError):  # a sweep removes them later
             self._disk.remove(database_path(self._directory, self.number))

@@ -1,7 +1,7 @@
-"""Which workers follow the holder of a write lock: a function of what is known of the cluster.
+"""Chooses the followers of a write lock's holder: a function of the known cluster.
 
 Two copies on one machine are lost together. So a follower is on another host than the holder and
-the other followers. In a cluster that is all on one host, other disks have to do.
+the other followers. If the whole cluster is on one host, other disks are enough.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from trough.model import Member, Worker, line_host_and_port
 
 
 def member_of(worker: Worker) -> Member:
-    """A worker as a member."""
+    """A worker's row as a member."""
     return Member(worker.node, worker.identity)
 
 
@@ -23,12 +23,13 @@ def choose(
     assigned: Collection[str],
     refused: Collection[str] = (),
 ) -> Worker | None:
-    """The worker that should follow next, or None where there is none.
+    """The worker that should follow next; None if there is none.
 
-    First one that the segment is assigned to, for it keeps a copy anyway; else the least loaded.
+    Workers that the segment is assigned to come first, because they keep a copy anyway. Among
+    equals the least loaded comes first.
 
     :param holder: of the write lock
-    :param following: who follows already, or was asked to
+    :param following: members that follow already, or were asked to
     :param workers: those that are alive
     :param assigned: names of workers that the segment is assigned to
     :param refused: names of workers that cannot follow now

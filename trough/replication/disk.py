@@ -1,7 +1,7 @@
-"""The few calls by which a follower keeps its copies on disk.
+"""The few calls with which a follower stores its copies on disk.
 
-They are one interface, so that a test can stand for a file system that loses what was not
-flushed. Each call raises OSError.
+They are one interface. So a test can simulate a file system that loses unflushed data. Each call
+raises OSError.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 from trough.util import atomic_files
 
-# SQLite's lock bytes: pending, reserved, and the range that readers share.
+# SQLite's lock bytes: pending, reserved, and the range for shared locks.
 _LOCK_START, _LOCK_SIZE = 0x40000000, 512
 _FLOCK = struct.Struct("hhqqi4x")
 
@@ -37,15 +37,15 @@ class File(Protocol):
         """Cut off what is behind `size` bytes."""
 
     def flush(self) -> None:
-        """Have the bytes and the size on disk."""
+        """Flush the bytes and the size to disk."""
 
     def is_still_there(self) -> bool:
-        """Whether the file has its name, and no other one."""
+        """Whether the file still has its name, and only that one."""
 
     def lock(self) -> None:
-        """Keep SQLite from opening the file in any process, until it is closed.
+        """Lock the file against SQLite in every process, until it is closed.
 
-        :raises BlockingIOError: it is open in SQLite
+        :raises BlockingIOError: SQLite has the file open
         """
 
     def close(self) -> None:
@@ -53,28 +53,28 @@ class File(Protocol):
 
 
 class Disk(Protocol):
-    """Where the files are."""
+    """A file system."""
 
     def open(self, path: Path, create: bool = False) -> File:
-        """Open a file for reading and writing; `create`: an empty one takes its place."""
+        """Open a file for reading and writing; `create`: replace it with an empty one."""
 
     def load(self, path: Path) -> bytes | None:
-        """What is in a file; None if there is none."""
+        """The content of a file; None if there is no file."""
 
     def names(self, directory: Path) -> list[str]:
-        """The names in a directory; none where it is missing."""
+        """The names in a directory; none if it is missing."""
 
     def make_directory(self, path: Path) -> None:
         """Make a directory and its missing parents, on disk."""
 
     def rename(self, source: Path, target: Path) -> None:
-        """Rename a file, over what is there."""
+        """Rename a file, and replace a file of the new name."""
 
     def remove(self, path: Path) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
 
     def flush_directory(self, path: Path) -> None:
-        """Have all names in a directory on disk."""
+        """Flush all names in a directory to disk."""
 
     def free(self, path: Path) -> int:
         """Bytes that may still be written."""
@@ -94,7 +94,7 @@ class LocalFile:
     def write(self, offset: int, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while len(view):
-            done = os.pwrite(self._descriptor, view, offset)  # may write a part alone
+            done = os.pwrite(self._descriptor, view, offset)  # may write only a part
             view, offset = view[done:], offset + done
 
     def size(self) -> int:
@@ -104,13 +104,13 @@ class LocalFile:
         os.ftruncate(self._descriptor, size)
 
     def flush(self) -> None:
-        os.fdatasync(self._descriptor)  # the size as well, where it changed
+        os.fdatasync(self._descriptor)  # flushes the size as well, if it changed
 
     def is_still_there(self) -> bool:
         return atomic_files.is_still_at(self._descriptor, self._path)
 
     def lock(self) -> None:
-        # Of the open file, not of the process: nothing that is closed elsewhere drops it.
+        # The lock is of the open file, not of the process: closing another descriptor keeps it.
         whole = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCK_START, _LOCK_SIZE, 0)
         fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, whole)
 
@@ -151,7 +151,7 @@ class LocalDisk:
 
 
 def store(disk: Disk, path: Path, data: bytes) -> None:
-    """Replace a small file as a whole; on disk on return."""
+    """Replace a small file as a whole; it is on disk on return."""
     temporary = path.with_name(atomic_files.temporary_name(path.name))
     file = disk.open(temporary, create=True)
     try:

@@ -1,8 +1,8 @@
 """The rules of a follower: what it stores, what it rejects, and how it takes over.
 
-A follower has promised an epoch: it rejects everything older, for good, also after a restart. It
-has *joined* an epoch once its log is a part of that holder's log. From then on the log only
-grows, so that late and repeated orders are harmless.
+A follower has promised an epoch: it rejects all older epochs for good, also after a restart. It
+has *joined* an epoch once its log is a part of that holder's log. From then on its log only grows,
+so late and repeated orders are harmless.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from trough.replication.messages import (
 
 
 class Log(Protocol):
-    """A follower's log, as far as decisions need it."""
+    """The part of a follower's log that decisions need."""
 
     @property
     def end(self) -> int:
-        """The position behind the last of it."""
+        """The position behind the last byte."""
 
     def digest_at(self, position: int) -> Any:
-        """What names the log up to `position`; None beyond its end."""
+        """The digest of the log up to `position`; None beyond its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """What a follower remembers durably, beside its log.
+    """What a follower stores durably, beside its log.
 
     :ivar promised: it rejects orders of older epochs
-    :ivar joined: the epoch whose holder's log its own is a part of
+    :ivar joined: the epoch for which its log is a part of the holder's log
     """
 
     promised: int = 0
@@ -49,14 +49,14 @@ class Follower:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a follower does about an order. It carries out the fields in their order, each
-    durable before the next, and replies last.
+    """How a follower handles an order. It carries out the fields in their order, each durable
+    before the next, and replies last.
 
-    :ivar promised: what it remembers first
-    :ivar truncate: position that its log is cut at, or None
-    :ivar append: a part of the log that is stored at its end, or None
-    :ivar base: what its whole log is replaced with, or None
-    :ivar state: what it remembers then
+    :ivar promised: the epoch that it stores first
+    :ivar truncate: position at which it cuts its log, or None
+    :ivar append: a part of the log that it stores at the end, or None
+    :ivar base: the base that replaces its whole log, or None
+    :ivar state: the state that it stores then
     :ivar reply: to the sender, except a :class:`Confirmed`, see :func:`decide`
     """
 
@@ -69,7 +69,7 @@ class Decision:
 
 
 def decide(state: Follower, order: Order, log: Log) -> Decision:
-    """What to do about an order of a holder."""
+    """Decide how to handle a holder's order."""
     if order.epoch < state.promised:
         return Decision(state.promised, state, Rejected(state.promised))
     promised = replace(state, promised=order.epoch)
@@ -84,10 +84,10 @@ def decide(state: Follower, order: Order, log: Log) -> Decision:
 
 def _join(state: Follower, order: Join, log: Log) -> Decision:
     epoch = order.epoch
-    if state.joined == epoch:  # a late or repeated order: what was confirmed stays
+    if state.joined == epoch:  # a late or repeated order: confirmed data stays
         return Decision(epoch, state, Confirmed(epoch, log.end))
     if log.end >= order.end and log.digest_at(order.end) == order.digest:
-        # What is cut off was never acknowledged: the holder's log has all that was.
+        # The cut part was never acknowledged: the holder's log has all acknowledged writes.
         joined = replace(state, joined=epoch)
         return Decision(epoch, joined, Confirmed(epoch, order.end), truncate=order.end)
     return Decision(epoch, state, Behind(epoch, log.end, log.digest_at(log.end)))
@@ -112,12 +112,12 @@ def _base(state: Follower, order: Base, log: Log) -> Decision:
 
 
 def take_over(state: Follower, row: Row, me: Member) -> tuple[Follower, Row] | None:
-    """What to remember durably, and then to change the row into, to hold the lock.
+    """The state to store durably, and then the row to write, in order to hold the lock.
 
-    Also a holder that starts again takes over, from itself: orders that it sent before may
-    still be on their way.
+    A holder that starts again also takes over, from itself: its earlier orders may still be on the
+    way.
 
-    :return: None where `me` may lack acknowledged writes
+    :return: None if `me` may lack acknowledged writes
     """
     if me != row.holder and me not in row.followers:
         return None

@@ -1,8 +1,8 @@
 """The rules of a holder: what it sends, when it acknowledges, and how it changes the row.
 
-The functions take the state and return the next one with the actions to carry out. A state is
-never changed. :attr:`Holder.acknowledged` is the position up to which writes may be answered
-with success.
+The functions take a state and return the next one with the actions to carry out. They never change
+a state. :attr:`Holder.acknowledged` is the position up to which the worker may answer writes with
+success.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from trough.replication.messages import Behind, Confirmed, Rejected, Row
 class Phase(enum.IntEnum):
     """How far the holder is with a follower.
 
-    JOINING: it was asked to join and has not answered; BASE: all of the log is on its way;
-    STREAMING: its log is a part of ours.
+    JOINING: it was asked to join and has not answered; BASE: a base is on the way; STREAMING: its
+    log is a part of the holder's log.
     """
 
     JOINING = 1
@@ -29,7 +29,7 @@ class Phase(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One follower, as its holder knows it.
+    """One follower, as the holder knows it.
 
     :ivar confirmed: the position that it has on disk, in this epoch
     :ivar sent: the position up to which it was sent the log
@@ -45,16 +45,16 @@ class Holder:
     """What a holder knows.
 
     :ivar row: the lock's row, as the store confirmed it last
-    :ivar end: of the own log
-    :ivar synced: up to where the own log is on the own disk
-    :ivar begun: where the own log ended when this epoch began: all before it may have been
+    :ivar end: of the holder's log
+    :ivar synced: the position up to which the log is on the holder's disk
+    :ivar begun: where the log ended when this epoch began: everything before it may have been
         acknowledged in an older epoch
-    :ivar acknowledged: up to where the log is on the own disk and on that of each required
-        follower
+    :ivar acknowledged: the position up to which the log is on the disks of the holder and of each
+        required follower
     :ivar followers: in the row, and candidates
-    :ivar wanted: what the row is being changed into; None while no change is under way
-    :ivar unwanted: followers that are to leave the row
-    :ivar fenced: whether somebody else holds the lock, or may
+    :ivar wanted: the row that a change under way writes; None while there is none
+    :ivar unwanted: followers that have to leave the row
+    :ivar fenced: whether another worker holds the lock, or may hold it
     """
 
     row: Row
@@ -69,14 +69,14 @@ class Holder:
 
     @property
     def required(self) -> frozenset[Member]:
-        """Who has to confirm a write: the followers that the row names, or may name."""
+        """The followers that have to confirm a write: the row names them, or may name them."""
         wanted = self.wanted.followers if self.wanted is not None else frozenset()
         return self.row.followers | wanted
 
 
 @dataclass(frozen=True, slots=True)
 class SendJoin:
-    """Send :class:`trough.replication.messages.Join` with the own end."""
+    """Send :class:`trough.replication.messages.Join` with the end of the holder's log."""
 
     to: Member
 
@@ -109,7 +109,7 @@ class ChangeRow:
 class ReadRow:
     """Read the row, strictly; then call :func:`row_is`.
 
-    :ivar rejected: to be passed on
+    :ivar rejected: pass it on to :func:`row_is`
     """
 
     rejected: int
@@ -120,9 +120,9 @@ Step = tuple[Holder, list[Action]]
 
 
 def begin(row: Row, end: int) -> Step:
-    """Hold the lock by `row`, which names this worker.
+    """Hold the lock under `row`, which names this worker.
 
-    :param end: of the own log, all of it on disk
+    :param end: of the holder's log, all of it on disk
     """
     followers = {member: Progress() for member in sorted(row.followers)}
     return _settled(
@@ -131,7 +131,7 @@ def begin(row: Row, end: int) -> Step:
 
 
 def appended(holder: Holder, end: int) -> Step:
-    """A transaction was committed to the own log, which ends at `end` now."""
+    """A transaction was committed to the holder's log, which now ends at `end`."""
     actions: list[Action] = []
     followers = dict(holder.followers)
     for member, progress in followers.items():
@@ -142,7 +142,7 @@ def appended(holder: Holder, end: int) -> Step:
 
 
 def synced(holder: Holder, end: int) -> Step:
-    """The own log is on the own disk up to `end`."""
+    """The log is on the holder's disk up to `end`."""
     return _settled(replace(holder, synced=max(holder.synced, end)), [])
 
 
@@ -151,12 +151,12 @@ def replied(
 ) -> Step:
     """A follower has replied.
 
-    :param matches: of :class:`trough.replication.messages.Behind`: whether the own log has that
-        digest at that position
+    :param matches: for :class:`trough.replication.messages.Behind`: whether the holder's log has
+        that digest at that position
     """
     progress = holder.followers.get(sender)
     if isinstance(reply, Rejected):
-        # Somebody took over, or tried to and failed. The row tells which.
+        # Another worker took over, or tried and failed. The row shows which.
         return holder, [ReadRow(reply.epoch)] if reply.epoch > holder.row.epoch else []
     if progress is None or reply.epoch != holder.row.epoch:
         return holder, []
@@ -183,7 +183,7 @@ def _catch_up(holder: Holder, member: Member, progress: Progress, end: int | Non
 
 
 def lost(holder: Holder, member: Member) -> Step:
-    """What was sent to a follower may be lost: begin with it again."""
+    """Orders to a follower may be lost: ask it to join again."""
     progress = holder.followers.get(member)
     if progress is None:
         return holder, []
@@ -200,14 +200,14 @@ def stuck(holder: Holder, member: Member) -> Step:
 
 
 def candidate(holder: Holder, member: Member) -> Step:
-    """Have `member` follow; it enters the row once it has caught up."""
+    """Ask `member` to follow; it enters the row once it has caught up."""
     if member in holder.followers or member == holder.row.holder:
         return holder, []
     return _with(holder, member, Progress()), [SendJoin(member)]
 
 
 def row_is(holder: Holder, row: Row, rejected: int = 0) -> Step:
-    """The store's answer to a change or a strict read: what the row is now.
+    """The store's answer to a change or a strict read: the present row.
 
     :param rejected: the highest epoch by which a follower rejected an order
     """
@@ -215,7 +215,7 @@ def row_is(holder: Holder, row: Row, rejected: int = 0) -> Step:
         return holder, []  # a late answer
     if row.holder != holder.row.holder or row.epoch not in _epochs(holder):
         return replace(holder, fenced=True), []
-    if row.epoch != holder.row.epoch:  # a new epoch of our own: all have to join it
+    if row.epoch != holder.row.epoch:  # a new epoch of this holder: all followers have to join it
         now, actions = begin(row, holder.end)
         return replace(now, unwanted=holder.unwanted & row.followers), actions
     if rejected > row.epoch and holder.wanted is None:
@@ -241,9 +241,9 @@ def row_is(holder: Holder, row: Row, rejected: int = 0) -> Step:
 
 
 def row_unknown(holder: Holder) -> Step:
-    """Nobody knows whether a change was carried out: ask for it once more.
+    """The outcome of a change is unknown: request the change once more.
 
-    The change is conditional on the row as it was, so that it happens at most once.
+    The change is conditional on the old row, so it happens at most once.
     """
     if holder.wanted is None:
         return holder, []
@@ -260,7 +260,7 @@ def _with(holder: Holder, member: Member, progress: Progress) -> Holder:
 
 
 def _settled(holder: Holder, actions: list[Action]) -> Step:
-    """Acknowledge what can be, and change the row where that is due."""
+    """Acknowledge what is confirmed, and change the row if that is due."""
     if holder.fenced:
         return holder, actions
     confirmed = [holder.followers[each].confirmed for each in holder.required]
@@ -275,7 +275,7 @@ def _settled(holder: Holder, actions: list[Action]) -> Step:
 
 
 def _due(holder: Holder) -> Row:
-    """The row as it should be: without whom nobody waits for, with who has caught up."""
+    """The row as it should be: without unwanted followers, and with one that has caught up."""
     leaving = holder.unwanted & holder.row.followers
     if leaving:
         return holder.row.changed(followers=holder.row.followers - leaving)

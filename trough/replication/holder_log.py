@@ -1,9 +1,9 @@
 """The log of a segment that this worker writes, read from its files.
 
-An executor has the database open, and closing a descriptor of the database or of its index would
-drop SQLite's locks in that process. So this runs in the worker's own process, which has none of
-them open in SQLite, and reads the WAL while the executor appends to it. It reads only what the
-executor reported as committed: SQLite may rewrite anything behind that.
+An executor has the database open. Closing a descriptor of the database or of its index would drop
+SQLite's locks in that process. So this module runs in the worker's own process, which has neither
+file open in SQLite. It reads the WAL while the executor appends to it. It reads only up to the last
+commit that the executor reported: SQLite may rewrite anything behind that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trough.sql import log_mark, wal
 from trough.sql.log_mark import Generation, Mark
 from trough.util import atomic_files
 
-#: Looks at a WAL that is just being begun again.
+#: Attempts to read the header of a WAL that SQLite is just beginning again.
 _LOOKS = 100
 
 
@@ -57,7 +57,7 @@ class WalReader:
         return os.pread(self._descriptor, size, offset)
 
     def _open(self) -> bool:
-        """Open the WAL; whether there is one. Another file under its name breaks the log."""
+        """Open the WAL; return whether it exists. Another file under its name breaks the log."""
         path = f"{self._database}-wal"
         with atomic_files.in_our_words(path):
             if self._descriptor < 0:
@@ -78,8 +78,8 @@ class WalReader:
                 return self._header, self._mark.generation(self._header.salts)
             header = wal.parse_header(data)
             self._mark = self._read_mark()
-            # The mark is written before the WAL begins again: one that was read after the salts
-            # knows them, or is newer; then the salts are others by now.
+            # The mark is written before the WAL begins again. A mark that was read after the
+            # salts has them, or is newer; then the salts have changed by now.
             if self._read(0, wal.HEADER_SIZE) == data:
                 self._header = header
                 if header is None:

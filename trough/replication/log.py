@@ -1,16 +1,15 @@
 """The log of a segment as its holder and its followers exchange it: parts, digests, interfaces.
 
-The log is made of the bytes that SQLite appends to a WAL. A *generation* is what one WAL holds
+The log consists of the bytes that SQLite appends to a WAL. A *generation* is the content of one WAL
 until SQLite begins it again with other salts. A *position* counts the bytes of all generations
 since the log was begun: the generation's own position plus the offset in its WAL. So the end of
-one generation is the beginning of the next one. Positions that are exchanged lie between frames.
+one generation is the beginning of the next one. Exchanged positions lie between frames.
 
-A *digest* names a log up to a position: the log's id, the salts of the generation, and SQLite's
-cumulative checksum of the last frame before the position. At the beginning of a generation it
-is the digest of the end of the one before.
+A *digest* identifies a log up to a position. It consists of the log's id, the salts of the
+generation, and SQLite's cumulative checksum of the last frame before the position. At the beginning
+of a generation it is the digest of the previous generation's end.
 
-Everything here blocks on a disk, and belongs to one thread at a time: call it in a thread, one
-call for a segment after the other.
+All calls block on a disk. Call them in a thread, and one after the other for each segment.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from typing import Protocol
 from trough import errors
 from trough.replication.follower import Follower
 
-#: Names all that a log holds up to a position. Equal bytes: equal logs.
+#: Identifies the content of a log up to a position. Equal bytes: equal logs.
 Digest = bytes
 
 #: Bytes of a part, at most, unless one frame is larger.
@@ -80,13 +79,13 @@ class BasePart:
     """A piece of a base: of the database file, or of the WAL that belongs to it.
 
     The pieces of the database come first, then those of the WAL, each in the order of their
-    places. The last one is known by :attr:`last`.
+    places. :attr:`last` marks the last one.
 
     :ivar generation: position at which the WAL begins
     :ivar before: digest there
     :ivar of_log: whether these are bytes of the WAL
     :ivar place: offset in that file
-    :ivar size: bytes of that file, in all
+    :ivar size: bytes of that whole file
     """
 
     log: bytes
@@ -99,7 +98,7 @@ class BasePart:
 
     @property
     def last(self) -> bool:
-        """Whether the base is complete with this one."""
+        """Whether this piece completes the base."""
         return self.of_log and self.place + len(self.content) == self.size
 
     def encode(self) -> bytes:
@@ -145,8 +144,8 @@ def _decode(data: bytes | memoryview) -> tuple[int, bytes, int, int, Digest, int
 class HolderLog(Protocol):
     """The log of a segment that this worker writes, as its parent process reads it.
 
-    It opens files only, never a database: the executor has that open. After each commit the
-    executor reports the position of its end (``Outcome.position`` and
+    It opens only files, never a database, because the executor has the database open. After each
+    commit the executor reports the position of its end (``Outcome.position`` and
     ``ExecutorPool.on_commit``), before it flushes the WAL.
     """
 
@@ -155,26 +154,28 @@ class HolderLog(Protocol):
         """The id of the log."""
 
     def end(self) -> int:
-        """The end of the last commit that is in the WAL, found by reading all of it.
+        """The end of the last commit in the WAL, found by reading all of it.
 
-        For a start, when no executor has written yet. All of it is on disk on return.
+        Use it at the start, when no executor has written yet. All of the log is on disk on return.
         """
 
     def digest_at(self, position: int) -> Digest | None:
-        """The digest at a position; None if the log does not reach back so far, or ends before,
-        or no frame ends there."""
+        """The digest at a position.
+
+        None if the log begins later or ends earlier, or if no frame ends there.
+        """
 
     def read(self, start: int, end: int, limit: int = PART_SIZE) -> LogPart:
         """The log from `start` on: as many frames as fit in `limit` bytes, and at least one.
 
-        :param end: of a commit, as the executor reported it; nothing behind it is read
-        :raises trough.errors.LogGone: it does not reach back to `start`
+        :param end: of a commit, as the executor reported it; the call reads nothing behind it
+        :raises trough.errors.LogGone: the log does not reach back to `start`
         """
 
     def base(self, end: int) -> Iterator[BasePart]:
         """The database file, and all of the WAL up to `end`.
 
-        No checkpoint may be ordered until the iterator is exhausted or closed.
+        The caller must not order a checkpoint until the iterator is exhausted or closed.
 
         :raises trough.errors.LogGone: there was a checkpoint meanwhile: begin again
         """
@@ -184,8 +185,7 @@ class HolderLog(Protocol):
 
 
 class FollowerLog(Protocol):
-    """The copy of a log, and of the database that it belongs to, of a segment that another worker
-    writes.
+    """A follower's copy of a log and its database; another worker writes the segment.
 
     After :class:`trough.errors.LogBroken` the copy counts as lost: :attr:`end` is 0, no digest is
     known, and :meth:`take_over` refuses. The worker has to leave the row, and needs a base.
@@ -193,65 +193,67 @@ class FollowerLog(Protocol):
 
     @property
     def end(self) -> int:
-        """The position behind the last frame, all of which is on disk; 0 of an empty log."""
+        """The position behind the last frame; all of it is on disk. 0 for an empty log."""
 
     @property
     def state(self) -> Follower:
-        """What :meth:`remember` stored last; joined to nothing while there is no whole copy, so
-        that who has lost its copy takes no lock."""
+        """The state that :meth:`remember` stored last.
+
+        Without a whole copy it is joined to no epoch, so a worker that lost its copy takes no lock.
+        """
 
     def remember(self, state: Follower) -> None:
-        """Store the epochs; on disk on return. Without effect where they are the same."""
+        """Store the epochs; on disk on return. Without effect if they are the same."""
 
     def digest_at(self, position: int) -> Digest | None:
-        """As of :class:`HolderLog`."""
+        """As in :class:`HolderLog`."""
 
     def append(self, part: LogPart) -> None:
         """Store a part at the end; on disk on return.
 
-        :raises trough.errors.BadLogPart: it does not continue this log; nothing was changed
+        :raises trough.errors.BadLogPart: the part does not continue this log; nothing was changed
         :raises trough.errors.DiskFull: less than the low-water mark is free; nothing was changed
-        :raises trough.errors.LogBroken: it could not be stored
+        :raises trough.errors.LogBroken: the part could not be stored
         """
 
     def truncate(self, position: int) -> None:
-        """Cut off what is behind a position, for which :meth:`digest_at` knows a digest; on
-        disk on return."""
+        """Cut the log off at a position with a known digest, see :meth:`digest_at`; on disk on
+        return."""
 
     def add_base(self, part: BasePart) -> bool:
-        """Store a piece of a base, in order; the first one begins it again.
+        """Store a piece of a base, in order; the first piece begins the base again.
 
-        What was there is kept until the base is complete, and then replaced as a whole.
+        The old copy stays until the base is complete. Then the base replaces it as a whole.
 
         :return: whether the base is complete, and on disk
-        :raises trough.errors.BadLogPart: out of order, or not what a base consists of; the base
+        :raises trough.errors.BadLogPart: the piece is out of order, or no part of a base; the base
             has to begin again
         """
 
     @property
     def taking(self) -> Path | None:
-        """Where :meth:`take_over` moves the database, if a crash ended it: call it again. None if
-        there is nothing to finish. The epochs do not tell that: they outlive the copy."""
+        """The target of a :meth:`take_over` that a crash ended: call it again. None if there is
+        nothing to finish. The epochs do not show that: they stay when the copy is removed."""
 
     def take_over(self, target: Path) -> int:
-        """End appending for good, and make `target` the database with all that the log holds.
+        """End appending for good, and make `target` the database with the log's whole content.
 
-        What was at `target`, and beside it, is replaced. The new database continues this log:
-        a :class:`HolderLog` on it has the same position and digest. Nothing may have `target`
-        open. After a crash in the middle it is called again, see :attr:`taking`; nobody may
-        have written `target` before that. The epochs stay.
+        It replaces the files at `target` and beside it. The new database continues this log: a
+        :class:`HolderLog` on it has the same position and digest. No process may have `target`
+        open. After a crash in the middle the worker calls it again, see :attr:`taking`; `target`
+        must not have been written before that. The epochs stay.
 
         :return: the position: the end of the last whole transaction
-        :raises trough.errors.LogBroken: the files are not what they were
+        :raises trough.errors.LogBroken: the files have changed unexpectedly
         """
 
     def forget(self) -> None:
-        """Remove the copy; the object is closed then. Idempotent.
+        """Remove the copy, and close the object. Idempotent.
 
-        The epoch that was promised stays on disk. Without it a holder that was replaced, and
-        is only slow, could send a base of its old epoch here, have it confirmed, and
-        acknowledge a write that its successor lacks.
+        The promised epoch stays on disk. Without it, a holder that was replaced and is only slow
+        could send a base of its old epoch. It would get a confirmation, and acknowledge a write
+        that its successor lacks.
         """
 
     def close(self) -> None:
-        """Close the files; what is on disk stays."""
+        """Close the files; they stay on disk."""

@@ -1,7 +1,8 @@
-"""What holders, followers and the metadata store say to each other about one segment.
+"""The messages between holders, followers and the metadata store about one segment.
 
-A *position* counts what was appended to a segment's log since its base; it is an int. A *digest*
-names everything up to a position: two logs with one digest at one position are equal up to there.
+A *position* is an int. It counts what was appended to a segment's log since its base. A *digest*
+identifies everything up to a position: two logs with the same digest at one position are equal up
+to there.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ class Row:
     """The lock's row in the metadata store; each change is conditional on the whole row.
 
     :ivar epoch: grows with each change of the holder, and when a holder starts again
-    :ivar revision: grows with each change within an epoch: a change that comes late finds
-        another row, even where holder, epoch and followers are the same again
-    :ivar followers: that have every acknowledged write
+    :ivar revision: grows with each change within an epoch: a late change finds another row, even
+        if holder, epoch and followers are the same again
+    :ivar followers: the members that have every acknowledged write
     """
 
     holder: Member
@@ -37,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Follow this holder from now on, whose log ends at `end`."""
+    """Follow this holder from now on; its log ends at `end`."""
 
     epoch: int
     end: int
@@ -60,7 +61,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """All of the log up to `end`, in place of what the follower has."""
+    """All of the log up to `end`; it replaces the follower's copy."""
 
     epoch: int
     end: int
@@ -75,7 +76,7 @@ Order = Join | Append | Base
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """The holder's log up to `end` is on this disk."""
+    """The holder's log up to `end` is on the follower's disk."""
 
     epoch: int
     end: int
@@ -83,7 +84,7 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """This log ends at `end`, before that of the holder, or differs from it.
+    """The follower's log ends at `end`, before the holder's log, or differs from it.
 
     :ivar digest: at `end`
     """
@@ -95,7 +96,7 @@ class Behind:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The order's epoch is older than `epoch`, which this follower promised to obey."""
+    """The order's epoch is older than `epoch`, which the follower has promised."""
 
     epoch: int
 

@@ -1,11 +1,11 @@
-"""What workers send each other about one segment's log, as values.
+"""The messages that workers send each other about one segment's log, as values.
 
 A holder sends an :class:`Order` to a follower and gets a reply: one of
 :mod:`trough.replication.messages`, or :class:`More` for a piece of a base that is not the last.
 :func:`obey` carries an order out on the follower's disk.
 
 An order names the disk that it is for. A worker that lost its disk has another one, and rejects
-what was meant for the member that it was.
+orders for its old disk.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from enum import StrEnum
 from trough.replication import follower, messages
 from trough.replication.log import BasePart, FollowerLog, LogPart
 
-#: Of the orders. A worker rejects other versions, and is not chosen as a follower then.
+#: Version of the orders. A worker rejects other versions, and is then not chosen as a follower.
 VERSION = 1
 
 
 class Kind(StrEnum):
-    """Which of the orders of :mod:`trough.replication.messages` it is; TAKE: take the lock that
-    the holder gives up."""
+    """Which order of :mod:`trough.replication.messages` it is; TAKE: take the lock that the
+    holder gives up."""
 
     JOIN = "join"
     APPEND = "append"
@@ -51,17 +51,17 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """A piece of a base was stored, and others have to follow."""
+    """The follower stored a piece of a base, and needs the next one."""
 
 
 Reply = messages.Reply | More
 
 
 def obey(log: FollowerLog, order: Order) -> Reply:
-    """Carry out an order; what is replied is on disk. Blocks.
+    """Carry out an order; its effect is on disk before the reply. Blocks.
 
     :raises trough.errors.BadLogPart: the part was damaged, or does not fit; nothing was changed
-    :raises trough.errors.DiskFull: no room for it; nothing was changed
+    :raises trough.errors.DiskFull: no space for the part; nothing was changed
     :raises trough.errors.LogBroken: the copy of the log is lost
     """
     match order.kind:
@@ -79,7 +79,7 @@ def obey(log: FollowerLog, order: Order) -> Reply:
 
 
 def _based(log: FollowerLog, epoch: int, piece: BasePart) -> Reply:
-    """Store a piece of a base. Only the last one is the order that changes the log."""
+    """Store a piece of a base. Only the last piece changes the log."""
     if piece.last:
         base = messages.Base(epoch, piece.generation + piece.size, piece)
         return _carried_out(log, follower.decide(log.state, base, log))
@@ -92,7 +92,7 @@ def _based(log: FollowerLog, epoch: int, piece: BasePart) -> Reply:
 
 
 def _carried_out(log: FollowerLog, decision: follower.Decision) -> messages.Reply:
-    """Do what was decided, each step on disk before the next one."""
+    """Carry out a decision, each step on disk before the next one."""
     log.remember(replace(log.state, promised=decision.promised))
     if decision.truncate is not None:
         log.truncate(decision.truncate)

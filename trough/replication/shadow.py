@@ -1,17 +1,17 @@
 """A follower's copy of a segment that another worker writes: a database and its WAL.
 
-The bytes that the holder's SQLite appended to its WAL are written at the same offset here, flushed,
-and confirmed. SQLite opens the copy only after appending has ended for good
-(:meth:`Shadow.take_over`). The order of the flushes is what makes this safe:
+The follower writes the bytes that the holder's SQLite appended to its WAL at the same offset,
+flushes them, and confirms them. SQLite opens the copy only after appending has ended for good
+(:meth:`Shadow.take_over`). The order of the flushes makes this safe:
 
 * **Append**: write, flush the WAL, confirm.
 * **A new generation**: flush the state, move the old WAL into the database, flush the database,
-  blank the WAL's header, flush it, cut the WAL to nothing, flush it, and only then write the first
-  frames of the new one. In any other order a crash can leave neither the old WAL nor its pages.
+  blank the WAL's header, flush it, truncate the WAL, flush it, and only then write the first frames
+  of the new WAL. In any other order a crash can leave neither the old WAL nor its pages.
 * **A base**: write both files under new names, flush them, check them, and then replace the state,
   which names the files.
 
-Nothing is confirmed that a later order could not find again by its checksums.
+The follower confirms only what a later order can find again by its checksums.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from trough.sql import log_mark, wal
 from trough.sql.log_mark import NO_SALTS, Generation, Mark
 from trough.util import atomic_files
 
-#: Bytes that a follower leaves free: a full disk has no room for SQLite's index, without which
-#: nobody could take over.
+#: Bytes that a follower leaves free: a full disk has no space for SQLite's index, and a take-over
+#: needs that index.
 RESERVE = 256 << 20
 
 
 class Shadow:
-    """See :class:`trough.replication.log.FollowerLog`. One object at a time has a directory.
+    """See :class:`trough.replication.log.FollowerLog`. Only one object at a time uses a directory.
 
-    :param directory: of this copy alone; made if it is missing
-    :param reserve: bytes of the disk that are left free
+    :param directory: for this copy alone; created if it is missing
+    :param reserve: bytes of the disk to leave free
     :raises trough.errors.Unavailable: the files cannot be opened, or SQLite has them open
     :raises trough.errors.LogBroken: the state is damaged
     """
@@ -63,7 +63,7 @@ class Shadow:
             self._open()
 
     def _sweep(self) -> None:
-        """Remove what a crash left."""
+        """Remove files that a crash left."""
         kept = shadow_state.names(self._state)
         for name in self._disk.names(self._directory):
             if name not in kept:
@@ -75,7 +75,7 @@ class Shadow:
             return
         present = self._disk.names(self._directory)
         if state.taking and f"database.{state.number}" not in present:
-            return  # it was moved already; see take_over
+            return  # the database was moved already; see take_over
         try:
             self._pair = Pair(self._disk, self._directory, state.number)
             self._pair.verify(*shadow_state.load_hint(self._disk, self._directory, state))
@@ -168,7 +168,7 @@ class Shadow:
     def _check(self, part: LogPart, pair: Pair) -> wal.Header:
         """The header of the WAL that a part belongs to.
 
-        :raises trough.errors.BadLogPart: it does not continue this copy
+        :raises trough.errors.BadLogPart: the part does not continue this copy
         """
         if part.log != self._state.mark.log:
             raise errors.BadLogPart("a part belongs to another log: to that of another segment")
@@ -211,7 +211,7 @@ class Shadow:
         pair.truncate(0)
 
     def _mark_of_the_end(self, pair: Pair) -> Mark:
-        """The mark by which another generation can begin where this one ends."""
+        """The mark with which the next generation can begin where this one ends."""
         mark, digest = self._state.mark, self.digest_at(self.end)
         salts = pair.header.salts if pair.header is not None else NO_SALTS
         assert digest is not None
@@ -227,7 +227,7 @@ class Shadow:
         generation, mark = self._generation, self._state.mark
         with self._or_lose():
             if pair.header is not None and mark.salts == pair.header.salts:
-                # What was to follow the end is not to follow this place.
+                # The mark that was to follow the end must not follow this position.
                 self._save(replace(self._state, mark=_only(mark.log, generation)))
             pair.truncate(position - generation.start)
 
@@ -308,7 +308,7 @@ class Shadow:
         store(self._disk, log_mark.path_of(target), mark)
 
     def _finish_taking(self, target: Path) -> int:
-        """Forget the files of a copy that was moved to `target`."""
+        """Remove the rest of a copy that was moved to `target`."""
         position = self._state.mark.following.start
         with atomic_files.in_our_words(target):
             if self._disk.load(log_mark.path_of(target)) is None:
@@ -321,10 +321,10 @@ class Shadow:
     def adopt(self, source: Path) -> None:
         """Follow with the database that this worker wrote until now, and with its WAL.
 
-        Nothing may have it open, and nobody may have opened it but as its holder. It is moved
+        No process may have it open, and only its holder may have opened it before. The files move
         here from `source`, where nothing is left. Idempotent.
 
-        :raises trough.errors.LogBroken: it has no mark, or a damaged one
+        :raises trough.errors.LogBroken: the database has no mark, or a damaged one
         """
         with atomic_files.in_our_words(source):
             data = self._disk.load(log_mark.path_of(source))
@@ -372,7 +372,7 @@ class Shadow:
 
     @contextlib.contextmanager
     def _or_lose(self) -> Iterator[None]:
-        """Give the copy up where the disk fails: nobody knows what is on it."""
+        """Give the copy up if the disk fails: its content is then unknown."""
         try:
             yield
         except OSError as error:
@@ -411,5 +411,5 @@ class Shadow:
 
 
 def _only(log: bytes, generation: Generation) -> Mark:
-    """A mark by which the WAL, whatever its salts, is this generation."""
+    """A mark that assigns the WAL to this generation, with any salts."""
     return Mark(log, NO_SALTS, generation, generation)

@@ -1,8 +1,8 @@
 """A database and its WAL, as a follower keeps them: SQLite never opens them.
 
-A read-write open and close by SQLite would remove the WAL, and the follower would write on into
-a file without a name. So the pair has names that SQLite does not connect, and the database is
-locked for as long as the pair is open.
+If SQLite opened and closed the database for writing, it would remove the WAL. The follower would
+then go on writing to a file without a name. So the pair has names that SQLite does not connect, and
+the database is locked while the pair is open.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from trough.replication.disk import Disk, File
 from trough.sql import wal
 
-#: Bytes that are read at once.
+#: Bytes of one read.
 _CHUNK = 1 << 20
 
 _MAGIC = b"SQLite format 3\x00"
@@ -51,16 +51,16 @@ class Pair:
         self._database.close()
 
     def page_size(self) -> int | None:
-        """Bytes of a page of the database; None if it is none."""
+        """Bytes of a page of the database; None if the file is no database."""
         return page_size_of(self._database)
 
     # -- the WAL -----------------------------------------------------------------------
 
     def verify(self, offset: int = -1, crc: int = 0) -> None:
-        """Find how much of the WAL counts, by all checksums, and cut off the rest.
+        """Find by the checksums how much of the WAL counts, and cut off the rest.
 
-        :param offset: where it ended when it was closed
-        :param crc: of the WAL then. Where both are right still, no frame needs to be looked at.
+        :param offset: where the WAL ended when it was closed
+        :param crc: of the WAL then. If both still match, the call skips the check of each frame.
         """
         header = wal.parse_header(self._log.read(0, wal.HEADER_SIZE))
         end, size = 0, self._log.size()
@@ -94,7 +94,7 @@ class Pair:
         return wal.Frame.parse(head)
 
     def ends_a_transaction(self) -> bool:
-        """Whether the last frame does."""
+        """Whether the last frame ends a transaction."""
         frame = self._frame_before(self.offset)
         return frame is None or frame.commit > 0
 
@@ -108,20 +108,20 @@ class Pair:
         return 0
 
     def is_whole(self) -> bool:
-        """Whether the WAL still is what was written."""
+        """Whether the WAL still has the written content."""
         return self._log.size() == self.offset and self._crc_of(self.offset) == self.crc
 
     def append(self, content: bytes, header: wal.Header) -> None:
-        """Write whole frames behind the last one, and have them on disk."""
+        """Write whole frames behind the last one, and flush them."""
         self._log.write(self.offset, content)
         self._flush(self._log)
         self.header, self.offset = header, self.offset + len(content)
         self.crc = zlib.crc32(content, self.crc)
 
     def truncate(self, offset: int) -> None:
-        """Cut off what is behind an offset between two frames, on disk."""
+        """Cut the WAL off at an offset between two frames; on disk on return."""
         if not offset:
-            # All of it ends at once: no crash leaves a part that counts.
+            # Without a header no frame counts: a crash leaves no valid part.
             self._log.write(0, bytes(wal.HEADER_SIZE))
             self._flush(self._log)
             self.header = None
@@ -141,14 +141,14 @@ class Pair:
         (self._log if of_log else self._database).write(offset, content)
 
     def flush(self) -> None:
-        """Have both files on disk."""
+        """Flush both files to disk."""
         self._flush(self._database)
         self._flush(self._log)
 
     def fold(self) -> None:
-        """Move all of the WAL, which ends a transaction, into the database, on disk.
+        """Copy the WAL, which ends a transaction, into the database; on disk on return.
 
-        The WAL stays. So a crash leaves both, and this is done again.
+        The WAL stays. So after a crash this can be done again.
         """
         header = self.header
         if header is None:
@@ -183,7 +183,7 @@ def log_path(directory: Path, number: int) -> Path:
 
 
 def page_size_of(database: File) -> int | None:
-    """Bytes of a page of a database; None if it is none."""
+    """Bytes of a page of a database; None if the file is no database."""
     head = database.read(0, 100)
     if len(head) < 100 or not head.startswith(_MAGIC):
         return None

@@ -1,4 +1,4 @@
-"""What a follower remembers of its copy of a log: one small file, replaced as a whole."""
+"""A follower's state of its copy of a log: one small file, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _HINT_FORM = struct.Struct("!QQII")
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is remembered.
+    """The stored state.
 
     :ivar follower: the epochs
     :ivar mark: where the WAL stands in the log
     :ivar number: of the files of the copy; 0 while there is none
     :ivar page_size: of the database, in bytes
-    :ivar lost: why the copy is none any more, or empty
+    :ivar lost: why the copy is lost, or empty
     :ivar taking: path that the database is moved to, or empty
     :ivar adopting: path that the database comes from, or empty
     """
@@ -46,7 +46,7 @@ class State:
 def load(disk: Disk, directory: Path) -> State:
     """The state in a directory.
 
-    :raises trough.errors.LogBroken: it is damaged
+    :raises trough.errors.LogBroken: the state is damaged
     """
     path = directory / _NAME
     data = disk.load(path)
@@ -87,7 +87,7 @@ def names(state: State) -> set[str]:
 
 
 def load_hint(disk: Disk, directory: Path, state: State) -> tuple[int, int]:
-    """What :func:`save_hint` stored; what fits no WAL if that is not known."""
+    """The values of :func:`save_hint`; values that fit no WAL if there are none."""
     data = disk.load(directory / _HINT) or b""
     if len(data) == _HINT_FORM.size:
         number, offset, crc, check = _HINT_FORM.unpack(data)
@@ -97,10 +97,10 @@ def load_hint(disk: Disk, directory: Path, state: State) -> tuple[int, int]:
 
 
 def save_hint(disk: Disk, directory: Path, state: State, offset: int, crc: int) -> None:
-    """Store where a WAL ends that is being closed, and the CRC of it.
+    """Store the end and the CRC of a WAL that is being closed.
 
-    It is not flushed: it only spares a look at each frame, and what it says is compared with the
-    WAL. Raises OSError.
+    The hint is not flushed. It only saves the check of each frame, and is compared with the WAL.
+    Raises OSError.
     """
     data = _HINT_FORM.pack(state.number, offset, crc, 0)[:-4]
     file = disk.open(directory / _HINT, create=True)

@@ -1,7 +1,7 @@
-"""The logs of segments that other workers write, as far as this worker follows.
+"""Keeps the logs of segments that other workers write and this worker follows.
 
-Orders for one segment are carried out one after the other, each in a thread. What is replied is
-on disk. Take over keeps orders away for as long as it lasts.
+It carries out the orders for one segment one after the other, each in a thread. A confirmation is
+sent only for data on disk. While this worker takes a segment over, its orders wait.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trough.replication.orders import Order, Reply, obey
 from trough.util.keyed_lock import KeyedLock
 from trough.worker.log_files import LogFiles
 
-#: Logs that are kept open; each has some descriptors.
+#: Logs that stay open; each has some descriptors.
 OPEN = 256
 
 
@@ -26,7 +26,7 @@ class FollowedLogs:
 
     :param disk: identity of this worker's data directory
     :param run: runs a function that blocks
-    :ivar orders: how many orders there were for a segment since this process began
+    :ivar orders: how many orders came for each segment since this process began
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class FollowedLogs:
         self.orders: Counter[str] = Counter()
 
     async def obey(self, order: Order) -> Reply:
-        """Carry out an order of a holder; see :func:`trough.replication.orders.obey`.
+        """Carry out a holder's order; see :func:`trough.replication.orders.obey`.
 
         :raises trough.errors.Conflict: it is for another disk than this worker's
         """
@@ -53,9 +53,9 @@ class FollowedLogs:
             return await self._run(obey, log, order)
 
     def check_disk(self, order: Order) -> None:
-        """Refuse what is meant for another member.
+        """Refuse an order for another member.
 
-        :raises trough.errors.Conflict: it is
+        :raises trough.errors.Conflict: the order is for another disk than this worker's
         """
         if order.disk != self._disk:
             raise errors.Conflict(
@@ -66,7 +66,7 @@ class FollowedLogs:
 
     @asynccontextmanager
     async def log_of(self, segment: str) -> AsyncIterator[FollowerLog]:
-        """The log of a segment, for the caller alone."""
+        """The log of a segment; no other caller has it meanwhile."""
         async with self._busy.hold(segment):
             log = self._open.get(segment)
             if log is None:

@@ -1,8 +1,8 @@
-"""Sends one segment's log to one follower, in order, with some parts on their way at once.
+"""Sends one segment's log to one follower, in order, with several parts on the way at once.
 
-A link belongs to a holder (:class:`trough.worker.replicated.ReplicatedSegment`), which says what to
-send. A newer order takes the place of an older one that is not sent yet. What a link cannot send it
-reports, and then it sends nothing until the holder asks it to join again.
+A link belongs to a holder (:class:`trough.worker.replicated.ReplicatedSegment`), which decides what
+to send. A newer order replaces an older one that is not sent yet. If a link cannot send an order,
+it reports that. Then it sends nothing until the holder asks the follower to join again.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from trough.replication.orders import Kind, More, Order, Reply
 
 _log = Logger()
 
-#: Parts that are on their way to a follower at once: 8 MiB at most.
+#: Parts on the way to a follower at once: 8 MiB at most.
 WINDOW = 8
 
 
 class LinkOwner(Protocol):
-    """What a link reports to."""
+    """Receives the reports of a link."""
 
     segment: str
 
@@ -35,23 +35,23 @@ class LinkOwner(Protocol):
         """The follower has replied."""
 
     def moved(self, member: Member) -> None:
-        """It makes progress."""
+        """The follower makes progress."""
 
     def needs_base(self, member: Member) -> None:
-        """The log does not reach back far enough."""
+        """The log does not reach back to the follower's end."""
 
     def unreachable(self, member: Member) -> None:
-        """What was sent may be lost."""
+        """Orders that were sent may be lost."""
 
     def refused(self, member: Member, reason: errors.TroughError) -> None:
-        """It cannot follow."""
+        """The follower cannot follow."""
 
     def log_broken(self, reason: errors.TroughError) -> None:
-        """The own log cannot be read."""
+        """This worker's log is not readable."""
 
 
 class OwnLogBroken(Exception):
-    """The log of this worker is broken, and not that of a follower."""
+    """This worker's log is broken, and not the follower's."""
 
     def __init__(self, reason: errors.LogBroken) -> None:
         super().__init__(str(reason))
@@ -78,10 +78,10 @@ class FollowerLink:
         self._log = log
         self._run = run
         self._send = send
-        #: Grows whenever what is under way is not wanted any more.
+        #: Grows whenever the work under way is no longer wanted.
         self._turn = 0
         self._epoch = 0
-        #: The log that is to be sent: from, to.
+        #: The part of the log to send: from, to.
         self._next = 0
         self._upto = 0
         self._flying = 0
@@ -89,11 +89,11 @@ class FollowerLink:
         self._landed: Deferred[None] | None = None
 
     def close(self) -> None:
-        """Send and report nothing any more. Idempotent."""
+        """Stop sending and reporting. Idempotent."""
         self._restart()
 
     def join(self, epoch: int, end: int) -> None:
-        """Ask the follower to join, and forget all else."""
+        """Ask the follower to join, and drop all other work."""
         self._start(epoch, self._join, end)
 
     def append(self, epoch: int, start: int, end: int) -> None:
@@ -107,7 +107,7 @@ class FollowerLink:
             self._follow(self._append(self._turn))
 
     def base(self, epoch: int, end: int) -> None:
-        """Send all of the log up to `end`, in place of what the follower has."""
+        """Send a base up to `end`, which replaces the follower's copy."""
         self._start(epoch, self._base, end)
 
     # -- sending -------------------------------------------------------------------------
@@ -147,9 +147,9 @@ class FollowerLink:
             self._owner.refused(self._member, errors.Unavailable(str(error)))
 
     async def _read(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a function that reads the own log.
+        """Run a function that reads this worker's log.
 
-        :raises OwnLogBroken: no follower is to blame for that
+        :raises OwnLogBroken: this worker's log is broken
         """
         try:
             return await self._run(function, *arguments)
@@ -168,14 +168,14 @@ class FollowerLink:
             part = await self._read(self._log.read, self._next, self._upto)
             if turn != self._turn:
                 return
-            if part.start == self._next:  # or else the holder asks for another place by now
+            if part.start == self._next:  # else the holder asks for another position by now
                 self._next = part.end
                 await self._fly(turn, self._order(Kind.APPEND, part=part.encode()))
         if turn == self._turn:
             self._sending = False
 
     async def _fly(self, turn: int, order: Order) -> None:
-        """Send a part, and return as soon as another one may be sent."""
+        """Send a part, and return as soon as the next one may be sent."""
         self._flying += 1
         self._follow(self._land(turn, order))
         if self._flying >= WINDOW and turn == self._turn:

@@ -1,7 +1,8 @@
-"""How a worker hands a segment that it writes over to a follower.
+"""Hands a segment that this worker writes over to a follower.
 
-Writes wait until all that were begun are acknowledged. Then the follower is asked to take the lock.
-If the lock's row says that it did, the local copy goes; otherwise writes go on here.
+New writes wait until all begun writes are acknowledged. Then the worker asks the follower to take
+the lock. If the lock's row names the follower, the worker removes the local copy. Otherwise writes
+go on here.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from trough.worker.take_overs import is_alive
 
 _log = Logger()
 
-#: Segments that are handed over at once.
+#: Hand-overs that run at the same time.
 AT_ONCE = 8
 
-#: How often, and in what seconds, to look whether the writes of a segment have ended.
+#: How often to look whether the writes of a segment have ended, and the seconds between looks.
 TRIES, PAUSE = 100, 0.005
 
 
 async def is_quiet(copy: LocalCopy, replicated: ReplicatedSegment, clock: IReactorTime) -> bool:
-    """Wait until the writes of a paused copy are acknowledged; whether they were in time."""
+    """Wait until the writes of a paused copy are acknowledged; return whether they were in time."""
     for _ in range(TRIES):
         if copy.writes.under_way <= len(copy.noting) and replicated.is_settled:
             return True
@@ -44,7 +45,7 @@ class HandingOver:
     """See the module's text.
 
     :param held: segments that are replicated
-    :param turns: who has a segment's turn keeps its writes away
+    :param turns: the holder of a segment's turn pauses its writes
     :param send: sends an order to a follower
     :param end: ends the replication of a segment
     :param is_own: whether a lock is this worker's
@@ -69,15 +70,15 @@ class HandingOver:
         self._clock = clock
 
     async def all(self) -> None:
-        """Hand over what others follow, as before this worker stops."""
+        """Hand over all segments with followers, for example before this worker stops."""
         gate = DeferredSemaphore(AT_ONCE)
         segments = list(self._held)
         await DeferredList([gate.run(Deferred.fromCoroutine, self.one(s)) for s in segments])
 
     async def one(self, segment: str) -> bool:
-        """Have a follower write a segment in this worker's place; whether one does.
+        """Hand a segment over to a follower; return whether one took it.
 
-        The local copy goes: the follower has all of it.
+        The worker then removes its local copy: the follower has all of it.
         """
         async with self._shared.turns.hold(segment), self._turns.hold(segment):
             copy, replicated = self._shared.segments.get(segment), self._held.get(segment)

@@ -23,15 +23,15 @@ Version = tuple[int, int]
 class LocalCopy:
     """A segment's local copy, as the worker knows it while it runs.
 
-    :ivar entry: what the catalogue remembers
-    :ivar target: what the executors are asked with; another one after each change
-    :ivar writes: those of this copy that are under way, and how many there were
+    :ivar entry: what the catalogue stores
+    :ivar target: names the file for the executors; a new one after each change
+    :ivar writes: the writes of this copy that are under way, and how many there were
     :ivar noting: the callers that wait for the note that there are unpromoted writes
     :ivar marked: ``dirty_since`` of the write lock, in seconds since the epoch, as the metadata
-        store surely has it; 0: it has to be marked before the next write
+        store certainly has it; 0: the worker has to mark the lock before the next write
     :ivar provisioned_by: the clients that provisioned a segment which this process created;
-        None where that is not known: the segment was there before, or before a restart
-    :ivar replicated: sends its writes to followers; None: nobody does
+        None if not known: the segment existed before, or before a restart
+    :ivar replicated: sends its writes to followers; None: the copy is not replicated
     :ivar paused: whether further writes wait for a moment, as for the note
     """
 

@@ -1,9 +1,10 @@
-"""Removes the logs of segments that this worker does not follow any more.
+"""Removes the logs of segments that this worker no longer follows.
 
-A log that no row names is of no use: a follower that joins again begins with what it is sent. It
-is removed only after two looks at the row, :data:`INTERVAL` seconds apart, which found the same and
-no order in between. So a change of the row that names this worker can no longer be on its way.
-The promise to reject older epochs stays: their holder may still be there, and ask.
+A log that no row names is of no use: a follower that joins again begins with what it is sent. The
+worker looks at the row twice, :data:`INTERVAL` seconds apart. It removes the log only if both looks
+found the same row and no order came in between. So a change of the row that names this worker can
+no longer be under way. The promise to reject older epochs stays: the holder of an older epoch may
+still run and send orders.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ _log = Logger()
 #: Seconds between two looks.
 INTERVAL = 600.0
 
-#: Logs that one look asks the store about.
+#: Logs that one look covers, at most: each costs a call of the store.
 AT_MOST = 1000
 
-#: What a look found: holder, epoch and revision of the lock, and how many orders there were.
+#: What a look found: holder, epoch and revision of the lock, and how many orders came.
 _Found = tuple[Member, int, int, int] | tuple[None, int]
 
 
@@ -59,7 +60,7 @@ class OldReplicas(service.MultiService):
         Periodic("old replicas", INTERVAL, self.look, clock).setServiceParent(self)
 
     async def look(self) -> None:
-        """Remove what was of no use at the last look, and is not now."""
+        """Remove the logs that were of no use at the last look, and still are."""
         before, self._before = self._before, {}
         for segment in (await self._run(self._logs.replicas))[:AT_MOST]:
             lock = await self._metadata.lock_of(segment)

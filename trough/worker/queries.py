@@ -48,7 +48,7 @@ Keeper = Callable[[Target, int, bytes], None]
 
 _Found = TypeVar("_Found")
 
-# Most segments have no lock. Python 3.11 calls a function for each ``Holder.NOBODY``.
+# Most segments have no lock. Python 3.11 makes a function call for each ``Holder.NOBODY``.
 _NOBODY, _MYSELF = Holder.NOBODY, Holder.MYSELF
 
 #: Seconds in which the metadata store has to report where a segment is; longer for very many.

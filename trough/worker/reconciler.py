@@ -1,7 +1,7 @@
 """Brings a worker's copies in line with its assignments, one segment at a time.
 
 Each look decides from what is true at that moment and does at most one thing.
-:mod:`trough.worker.look_scheduler` says when a segment is looked at.
+:mod:`trough.worker.look_scheduler` decides when to look at a segment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trough.worker.write_locks import WriteLockManager
 
 _log = Logger()
 
-#: Seconds between two log lines that say how many segments more met the same fate.
+#: Seconds between two log lines that count further segments with the same outcome.
 DIGEST_SECONDS = 10.0
 
 

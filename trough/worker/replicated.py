@@ -1,12 +1,13 @@
-"""One segment's holder at work: the rules of :mod:`trough.replication.holder` with the worker's
-clock, disk, connections and metadata store.
+"""Runs the rules of :mod:`trough.replication.holder` for one segment.
 
-It promises two things. :meth:`ReplicatedSegment.acknowledged` returns only if all followers that
+It uses the worker's clock, disk, connections and metadata store.
+
+It gives two guarantees. :meth:`ReplicatedSegment.acknowledged` returns only if all followers that
 the lock's row names, or may name, have a write on disk. A follower that makes no progress leaves
 the row before a write is acknowledged without it.
 
-Nothing here decides: what happens goes to the rules, and their actions are carried out in order.
-:mod:`trough.worker.follower_link` sends to one follower.
+This module decides nothing. It passes each event to the rules, and carries out their actions in
+order. :mod:`trough.worker.follower_link` sends to one follower.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ from trough.worker.follower_link import FollowerLink
 
 _log = Logger()
 
-#: Seconds before a follower that could not be reached, or a store, is tried again.
+#: Seconds before a retry of a follower, or of the store, that could not be reached.
 RETRY = 0.25
 
 #: Seconds for which a write that is on this disk waits for followers and store. Existing clients
-#: wait for ten minutes, and take a failure for a lost write.
+#: wait for ten minutes, and treat a failure as a lost write.
 PATIENCE = 10.0
 
 #: Runs a function that blocks in a thread.
 Run = Callable[..., Awaitable[Any]]
 
-#: Sends an order to a member, and gives its reply.
+#: Sends an order to a member, and returns its reply.
 Send = Callable[[Member, Order], Awaitable[Reply]]
 
 
 @dataclass(frozen=True, slots=True)
 class HolderServices:
-    """What the holder of a segment needs of its worker.
+    """What the holder of a segment needs from its worker.
 
     :ivar send: raises :class:`trough.errors.Unavailable` where the member cannot be reached, and
         another error where it refuses
@@ -70,12 +71,12 @@ class HolderServices:
 
 
 def row_of(lock: Lock) -> Row:
-    """What the rules know of a lock."""
+    """The row that the rules see of a lock."""
     return Row(lock.holder, lock.epoch, lock.revision, lock.followers)
 
 
 def lock_as(lock: Lock, row: Row) -> Lock:
-    """A lock with what the rules know of it."""
+    """A lock with the fields of the rules' row."""
     return replace(
         lock,
         node=row.holder.node,
@@ -90,10 +91,10 @@ class ReplicatedSegment:
     """See the module's text.
 
     :param lock: as the store confirmed it, of this worker
-    :param log: of the segment, of which everything up to `end` is on this disk
-    :param ended: called once, with the reason, when somebody else may hold the lock
+    :param log: of the segment; everything up to `end` is on this disk
+    :param ended: called once, with the reason, when another worker may hold the lock
     :param raised: called with a lock whose epoch this holder raised
-    :param broken: called with the reason, when the own log cannot be read any more
+    :param broken: called with the reason, when this worker's log is no longer readable
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class ReplicatedSegment:
         self._broken = broken
         self.segment = lock.segment
         self.log = log
-        #: Where the log ended when it was brought into the database last.
+        #: Where the log ended at the last checkpoint.
         self.checkpointed = end
         self._services = services
         self._lock = lock
@@ -120,17 +121,17 @@ class ReplicatedSegment:
         self._links: dict[Member, FollowerLink] = {}
         #: When each follower last made progress, or had nothing to do.
         self._moved: dict[Member, float] = {}
-        #: When a change of the row began that is not answered yet.
+        #: When the change of the row began that the store has not answered yet.
         self._changing_since: float | None = None
         self._waiting: deque[tuple[int, float, Deferred[None]]] = deque()
-        #: Who waits for so many followers in the row.
+        #: Callers that wait for a number of followers in the row.
         self._unfollowed: list[tuple[int, Deferred[None]]] = []
         self._actions: deque[rules.Action] = deque()
         self._acting = False
         self._holder: Holder
         self._take(rules.begin(row_of(lock), end))
 
-    # -- what the worker asks ------------------------------------------------------------
+    # -- calls of the worker ------------------------------------------------------------
 
     @property
     def lock(self) -> Lock:
@@ -139,29 +140,29 @@ class ReplicatedSegment:
 
     @property
     def end(self) -> int:
-        """The end of the log, as far as it is known to be committed."""
+        """The end of the log, as far as commits were reported."""
         return self._holder.end
 
     @property
     def followers(self) -> frozenset[Member]:
-        """Members that follow, or were asked to."""
+        """Members that follow, or that this holder asked to follow."""
         return frozenset(self._holder.followers) - self._holder.unwanted
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that was written is acknowledged, and nothing is on its way."""
+        """Whether all writes are acknowledged, and no base or change of the row is under way."""
         holder = self._holder
         basing = any(each.phase is rules.Phase.BASE for each in holder.followers.values())
         return holder.acknowledged >= holder.end and holder.wanted is None and not basing
 
     @property
     def is_blocked(self) -> bool:
-        """Whether neither the followers nor the store have answered for long."""
+        """Whether a change of the row has waited for the store for longer than the timeout."""
         since, seconds = self._changing_since, self._services.clock.seconds()
         return since is not None and seconds - since > self._services.timeout
 
     def check_writable(self) -> None:
-        """Refuse a write that could not be acknowledged.
+        """Refuse a write that this holder could not acknowledge.
 
         :raises trough.errors.UnderReplicated: neither followers nor the store answer
         """
@@ -169,7 +170,7 @@ class ReplicatedSegment:
             raise self._under_replicated()
 
     def committed(self, end: int) -> None:
-        """A transaction was committed; it may not be on this disk yet."""
+        """An executor committed a transaction; it may not be on this disk yet."""
         if end <= self._holder.end or self._closed:
             return
         now = self._services.clock.seconds()
@@ -179,10 +180,10 @@ class ReplicatedSegment:
         self._take(rules.appended(self._holder, end))
 
     def acknowledged(self, end: int) -> Deferred[None] | None:
-        """What is committed up to `end` is on this disk: wait for the others; None: they have it.
+        """Everything up to `end` is on this disk: wait for the followers; None: they have it.
 
-        The Deferred fails with :class:`trough.errors.UnderReplicated` where the write is on this
-        disk, and perhaps on others, and may not be acknowledged.
+        The Deferred fails with :class:`trough.errors.UnderReplicated` if the write may not be
+        acknowledged. The write is then on this disk, and perhaps on others.
         """
         services = self._services
         self.committed(end)
@@ -197,23 +198,23 @@ class ReplicatedSegment:
         return waiting
 
     def followed(self, count: int) -> Deferred[None]:
-        """Fires once the row names so many followers; fails as :meth:`acknowledged`."""
+        """Fires once the row names `count` followers; fails as :meth:`acknowledged`."""
         waiting: Deferred[None] = Deferred()
         self._unfollowed.append((count, waiting))
         self._tell_followed()
         return waiting
 
     def add(self, member: Member) -> None:
-        """Have a member follow; it enters the row once it has caught up."""
+        """Ask a member to follow; it enters the row once it has caught up."""
         self._moved[member] = self._services.clock.seconds()
         self._take(rules.candidate(self._holder, member))
 
     def remove(self, member: Member) -> None:
-        """Have a follower leave."""
+        """Remove a follower from the row."""
         self._take(rules.stuck(self._holder, member))
 
     def check_progress(self) -> None:
-        """Give up followers that make no progress; to be called several times a second."""
+        """Give up followers that make no progress; call this several times a second."""
         now = self._services.clock.seconds()
         for member, progress in list(self._holder.followers.items()):
             streaming = progress.phase is rules.Phase.STREAMING
@@ -229,7 +230,7 @@ class ReplicatedSegment:
             self._waiting.popleft()[2].errback(self._under_replicated())
 
     def close(self) -> None:
-        """Send nothing any more; writes that wait fail. Idempotent."""
+        """Stop sending; writes that wait fail. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -241,7 +242,7 @@ class ReplicatedSegment:
             if not each.called:
                 each.errback(self._under_replicated())
 
-    # -- what links report ---------------------------------------------------------------
+    # -- reports of links ---------------------------------------------------------------
 
     def replied(self, member: Member, reply: Confirmed | Behind | Rejected, matches: bool) -> None:
         """A follower has replied to an order; see :func:`trough.replication.holder.replied`."""
@@ -253,12 +254,12 @@ class ReplicatedSegment:
         self._moved[member] = self._services.clock.seconds()
 
     def needs_base(self, member: Member) -> None:
-        """The log does not reach back to what a follower has."""
+        """The log does not reach back to the follower's end: the follower needs a base."""
         behind = Behind(self._holder.row.epoch, -1, b"")
         self._take(rules.replied(self._holder, member, behind, matches=False))
 
     def unreachable(self, member: Member) -> None:
-        """What was sent to a follower may be lost: begin with it again in a moment."""
+        """Orders to a follower may be lost: ask it to join again after :data:`RETRY`."""
         self._services.clock.callLater(RETRY, self._again, member)
 
     def refused(self, member: Member, reason: errors.TroughError) -> None:
@@ -266,7 +267,7 @@ class ReplicatedSegment:
         self._give_up(member, str(reason))
 
     def log_broken(self, reason: errors.TroughError) -> None:
-        """The own log cannot be read: somebody else has to hold the lock."""
+        """This worker's log is not readable: another worker has to hold the lock."""
         if not self._closed:
             self._broken(reason.message)
 
@@ -289,8 +290,10 @@ class ReplicatedSegment:
     # -- the rules at work ---------------------------------------------------------------
 
     def _take(self, step: rules.Step) -> None:
-        """Take a step of the rules, and carry its actions out, in order also where one of them
-        leads to a further step at once."""
+        """Take a step of the rules, and carry out its actions in order.
+
+        The order holds even if an action causes a further step at once.
+        """
         self._holder, actions = step
         self._actions.extend(actions)
         if self._acting:
@@ -314,7 +317,7 @@ class ReplicatedSegment:
         due = [each for count, each in self._unfollowed if count <= found]
         self._unfollowed = [(count, each) for count, each in self._unfollowed if count > found]
         for each in due:
-            if not each.called:  # or else nobody waits any more
+            if not each.called:  # else its caller no longer waits
                 each.callback(None)
 
     def _carry_out(self, action: rules.Action) -> None:
@@ -339,7 +342,7 @@ class ReplicatedSegment:
         return link
 
     def _read_log(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
-        """Run a function that reads the log, one after the other."""
+        """Run a function that reads the log; one at a time."""
         return self._reading.run(self._services.run, function, *arguments)
 
     async def _change(self, expected: Row, wanted: Row) -> None:
@@ -362,11 +365,11 @@ class ReplicatedSegment:
         try:
             found = await self._services.read(self.segment)
         except errors.Unavailable:
-            return  # the follower makes no progress, and is given up or rejects again
+            return  # the follower makes no progress: it is given up, or rejects again
         self._is(found, rejected)
 
     def _is(self, found: Lock | None, rejected: int = 0) -> None:
-        """The store has answered what the row is."""
+        """The store has answered with the present row."""
         if self._closed:
             return
         if found is None:
@@ -391,7 +394,7 @@ class ReplicatedSegment:
             self._ended(reason)
 
     def _release(self, end: int) -> None:
-        """Let go the writes up to `end`; those that wait come in the order of their commits."""
+        """Acknowledge the writes up to `end`; they wait in the order of their commits."""
         while self._waiting and self._waiting[0][0] <= end:
             self._waiting.popleft()[2].callback(None)
 

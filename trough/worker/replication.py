@@ -1,10 +1,11 @@
-"""Replicated writes on one worker: what it holds, whom it follows, and when it takes over.
+"""Replicated writes on one worker: as a holder, as a follower, and in a take-over.
 
-As a *holder* it keeps a :class:`trough.worker.replicated.ReplicatedSegment` for each segment that
-it writes, and looks for followers while there are too few. As a *follower* it stores the logs of
-others. Once the row of a holder has expired, by the store's clock, it takes that holder's lock.
+As a *holder* the worker keeps a :class:`trough.worker.replicated.ReplicatedSegment` for each
+segment that it writes, and looks for followers while there are too few. As a *follower* it stores
+the logs of other workers. Once the row of a holder has expired by the store's clock, it takes that
+holder's lock.
 
-With one copy, and where no row names a follower, nothing here does anything.
+This module does nothing if one copy is configured and no row names a follower.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ _log = Logger()
 #: Seconds between two looks for followers that make no progress.
 LOOK = 0.25
 
-#: Seconds before a worker that could not follow a segment is asked again.
+#: Seconds before this worker asks a worker again that could not follow a segment.
 REFUSED = 5.0
 
-#: Seconds for which a segment may have too few followers before an operator has to look.
+#: Seconds for which a segment may have too few followers before an operator has to act.
 TOLERATED = 60.0
 
-#: Bytes of a log after which it is brought into the database.
+#: Bytes of a log after which a checkpoint is due.
 CHECKPOINT = 16 << 20
 
 
@@ -57,7 +58,7 @@ CHECKPOINT = 16 << 20
 class ReplicationSettings:
     """How writes are replicated.
 
-    :ivar copies: disks that have an acknowledged write, in all
+    :ivar copies: disks that store each acknowledged write, in all
     :ivar timeout: seconds without progress after which a follower leaves
     :ivar without_copies: whether writes are acknowledged while neither followers nor store answer
     """
@@ -107,9 +108,9 @@ class Replication(service.MultiService):
             clock=clock,
         )
         self._held: dict[str, ReplicatedSegment] = {}
-        #: Who has a segment's turn begins to replicate it, or keeps writes away for a moment.
+        #: The holder of a segment's turn begins to replicate it, or pauses its writes.
         self._turns = KeyedLock()
-        #: Segments whose logs are being brought into their databases.
+        #: Segments with a checkpoint under way.
         self._checkpoints: set[str] = set()
         #: Since when a segment has fewer followers than wanted.
         self._short: dict[str, float] = {}
@@ -127,7 +128,7 @@ class Replication(service.MultiService):
         old.setServiceParent(self)
 
     async def stopService(self) -> None:
-        """Send nothing any more, and close the logs."""
+        """Stop sending, and close the logs."""
         await super().stopService()
         for replicated in list(self._held.values()):
             replicated.close()
@@ -136,29 +137,31 @@ class Replication(service.MultiService):
 
     @property
     def is_on(self) -> bool:
-        """Whether segments that are written from now on are replicated."""
+        """Whether this worker replicates segments that it begins to write."""
         return self.settings.copies > 1
 
     @property
     def disk(self) -> str:
-        """What a lock that this worker takes names; empty: it does not replicate."""
+        """The disk that this worker's new locks name; empty: it does not replicate."""
         return self._me.disk if self.is_on else ""
 
     def is_own(self, lock: Lock) -> bool:
-        """Whether a lock is this worker's, with this very disk."""
+        """Whether a lock names this worker and its present disk."""
         return bool(lock.disk) and lock.holder == self._me
 
     def is_kept(self, lock: Lock) -> bool:
-        """Whether a lock of this worker's name may not be given back although nothing is written
-        under it here: followers have its writes, or another disk had them."""
+        """Whether this worker must keep a lock of its name under which it writes nothing.
+
+        It must if followers have the lock's writes, or if another disk had them.
+        """
         return bool(lock.followers) or lock.disk not in ("", self._me.disk)
 
     def is_busy(self, segment: str) -> bool:
-        """Whether a segment begins to be replicated, or is being handed over."""
+        """Whether this worker begins to replicate a segment, or hands it over."""
         return self._turns.busy(segment)
 
     def committed(self, segment: str, generation: int, end: int) -> None:
-        """An executor has committed a transaction; the segment's log ends there.
+        """An executor has committed a transaction; the segment's log ends at `end`.
 
         :param generation: of the segment's file
         """
@@ -169,9 +172,9 @@ class Replication(service.MultiService):
     # -- holding -------------------------------------------------------------------------
 
     async def begin_new(self, lock: Lock) -> None:
-        """Replicate a segment whose lock was just taken.
+        """Replicate a segment whose lock this worker has just taken.
 
-        It waits for the first followers, but no longer than they may take.
+        It waits for the first followers, but no longer than the timeout of a follower.
         """
         async with self._turns.hold(lock.segment):
             copy = self._shared.segments.get(lock.segment)
@@ -180,8 +183,10 @@ class Replication(service.MultiService):
                 await self._await_followers(lock.segment)
 
     async def begin(self, lock: Lock) -> None:
-        """Replicate a segment that this worker has begun to write under `lock`; for the holder
-        of its turn."""
+        """Replicate a segment that this worker has begun to write under `lock`.
+
+        The caller holds the segment's turn.
+        """
         if not (self.is_on or lock.disk):
             return
         segment = lock.segment
@@ -227,8 +232,9 @@ class Replication(service.MultiService):
             return await self._run(self._logs.holder, path)
 
     async def ready(self, copy: LocalCopy) -> None:
-        """Return once the writes of a copy can be replicated: after a restart of this worker, or
-        the first time.
+        """Return once the writes of a copy can be replicated.
+
+        There is work to do after a restart of this worker, and for the first write.
 
         :raises trough.errors.NoWriteLock: another worker has the lock
         :raises trough.errors.Unavailable: the store does not answer
@@ -245,15 +251,15 @@ class Replication(service.MultiService):
             if not self.is_on:
                 known = self._shared.cluster.locks.get(segment)
                 if known is not None and not known.disk:
-                    return  # as without replication, which asks the store for less
+                    return  # as without replication, which needs fewer calls of the store
             if not self.take_overs.are_finished:
                 raise errors.Unavailable(f"{self._me.node} is being started", "write again")
             lock = await self._shared.metadata.lock_of(segment)
             if lock is None or lock.node != self._me.node:
-                return  # who marks the lock as dirty finds out
+                return  # the call that marks the lock as dirty finds out
             if not (self.is_on or lock.disk):
                 return
-            # Messages of an earlier run may still be on their way: they are for another epoch.
+            # Messages of an earlier run may still be on the way. A new epoch makes them invalid.
             wanted = replace(
                 lock, disk=self._me.disk, epoch=lock.epoch + 1, revision=lock.revision + 1
             )
@@ -270,7 +276,7 @@ class Replication(service.MultiService):
             await self.begin(found)
 
     def end(self, segment: str) -> None:
-        """Replicate a segment no longer: it is not written here any more. Idempotent."""
+        """Stop replicating a segment that this worker no longer writes. Idempotent."""
         replicated = self._held.pop(segment, None)
         self._short.pop(segment, None)
         if replicated is not None:
@@ -328,7 +334,7 @@ class Replication(service.MultiService):
         self._refused[member.node] = self._clock.seconds()
 
     def _trim(self, replicated: ReplicatedSegment) -> None:
-        """Have no more followers in the row than are wanted; those that are emptied go first."""
+        """Remove followers that are too many; those that are being drained leave first."""
         named = replicated.lock.followers
         if len(named) >= self.settings.copies and replicated.followers >= named:
             replicated.remove(min(named, key=lambda member: (not self._leaves(member), member)))
@@ -356,7 +362,7 @@ class Replication(service.MultiService):
         return choose(self._myself, replicated.followers, workers, assigned, refused)
 
     async def _checkpoint(self, replicated: ReplicatedSegment) -> None:
-        """Have the log begin again, once everything in it is acknowledged."""
+        """Begin the log again with a checkpoint, once everything in it is acknowledged."""
         segment = replicated.segment
         copy = self._shared.segments.get(segment)
         async with self._turns.hold(segment):
@@ -373,7 +379,7 @@ class Replication(service.MultiService):
                 copy.paused = False
 
     def log_broken(self, segment: str, generation: int, reason: str) -> None:
-        """The log of a segment cannot be stored on this disk any more: have a follower write it.
+        """This disk no longer stores a segment's log: hand the lock to a follower.
 
         :param generation: of the segment's file
         """
@@ -381,7 +387,7 @@ class Replication(service.MultiService):
         if copy is None or replicated is None or copy.target.generation != generation:
             return
         if copy.writes.closed:
-            return  # it is being given up already
+            return  # this worker gives it up already
         _log.error(
             "{segment}: its writes cannot be stored here any more: {reason}",
             segment=segment,
@@ -393,7 +399,7 @@ class Replication(service.MultiService):
         giving.addErrback(lambda failure: _log.failure("a broken log", failure))
 
     async def _give_up(self, segment: str, copy: LocalCopy, replicated: ReplicatedSegment) -> None:
-        """Have a follower take the lock, who has all that was acknowledged."""
+        """Hand the lock to a follower, which has all acknowledged writes."""
         async with self._shared.turns.hold(segment), self._turns.hold(segment):
             for member in sorted(replicated.lock.followers):
                 if self._shared.segments.get(segment) is not copy:
@@ -410,7 +416,7 @@ class Replication(service.MultiService):
         )
 
     async def obey(self, order: Order) -> Reply:
-        """Carry out an order of a holder; see :meth:`FollowedLogs.obey`."""
+        """Carry out a holder's order; see :meth:`FollowedLogs.obey`."""
         if order.kind is not Kind.TAKE:
             return await self.followed.obey(order)
         self.followed.check_disk(order)
@@ -422,7 +428,7 @@ class Replication(service.MultiService):
         return Confirmed(order.epoch, 0)
 
     def trouble(self) -> str:
-        """What an operator has to look at, and the section of the guide; or empty."""
+        """What needs an operator, and the section of the guide; or empty."""
         now = self._clock.seconds()
         short = sum(now - since > TOLERATED for since in self._short.values())
         if not short:
@@ -431,7 +437,7 @@ class Replication(service.MultiService):
         return Section.UNDER_REPLICATED.add_to(text)
 
     def status(self) -> dict[str, Any]:
-        """For the status of the worker."""
+        """Fields for the worker's status."""
         wanted = self.settings.copies - 1
         held = self._held.values()
         return {

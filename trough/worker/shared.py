@@ -20,11 +20,11 @@ class Shared:
     """The same for all parts of one worker, from its start to its end.
 
     :ivar node: the worker's name
-    :ivar turns: who holds a segment's turn provisions, reverts, replaces or drops it; a segment
-        whose turn is held is not provisioned meanwhile
+    :ivar turns: the holder of a segment's turn provisions, reverts, replaces or drops it; no
+        other caller provisions the segment meanwhile
     :ivar look_at: have these segments compared with their assignments and locks soon
     :ivar is_cold: whether a segment belongs to the cold tier
-    :ivar cold: the cold segments, on a worker that answers for those and no others
+    :ivar cold: the cold segments, on a worker that serves only those
     """
 
     node: str

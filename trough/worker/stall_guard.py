@@ -58,7 +58,7 @@ class StallDetector(service.MultiService):
         return self._made_up_for != self._lapses
 
     async def regained(self) -> None:
-        """Return once what is known is true; at once, as a rule."""
+        """Return once what is known is true; usually at once."""
         if self.lapsed:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)

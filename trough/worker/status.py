@@ -26,7 +26,7 @@ NAMED = 1000
 
 
 class Reported(Protocol):
-    """The parts of a worker of which the status tells something."""
+    """The parts of a worker that its status covers."""
 
     @property
     def myself(self) -> Worker: ...

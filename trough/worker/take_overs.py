@@ -1,8 +1,9 @@
-"""When a worker takes the write lock of a segment that it follows, and how it begins to write.
+"""Takes the write locks of followed segments whose holder is gone, and begins to write them.
 
 A holder is gone once its row has expired by the store's clock, or has another disk. The follower
-promises to reject older epochs, changes the lock's row, and makes its copy of the log the local
-copy. A crash in between leaves a lock of this worker's and a log, from which the rest is done.
+first promises to reject older epochs. Then it changes the lock's row, and makes its copy of the log
+the local copy. A crash in between leaves a lock that names this worker, and a log. The rest of the
+take-over is done from these.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ _log = Logger()
 #: Seconds between two looks for holders that are gone.
 INTERVAL = 0.5
 
-#: Segments that are taken over at once.
+#: Take-overs that run at the same time.
 AT_ONCE = 8
 
 
 def is_alive(cluster: ClusterView, member: Member) -> bool:
-    """Whether a worker lives, by the store's clock, and has the disk that it had."""
+    """Whether a worker is alive by the store's clock, and still has the same disk."""
     worker = cluster.workers.get(member.node)
     return worker is not None and member_of(worker) == member
 
@@ -49,10 +50,10 @@ class TakeOvers(service.MultiService):
     """See the module's text.
 
     :param me: this worker
-    :param turns: who has a segment's turn keeps its writes away
-    :param begin: begins to replicate what is written under a lock
+    :param turns: the holder of a segment's turn pauses its writes
+    :param begin: begins to replicate the writes under a lock
     :param taken: called with each lock that was taken over
-    :ivar are_finished: whether what an earlier run began is done
+    :ivar are_finished: whether the take-overs of an earlier run are complete
     """
 
     def __init__(
@@ -83,20 +84,20 @@ class TakeOvers(service.MultiService):
 
     @property
     def following(self) -> int:
-        """How many segments this worker follows, by their locks' rows."""
+        """How many segments this worker follows, according to the locks' rows."""
         return sum(not self._is_own(lock) for lock in self._named.values())
 
     def _is_own(self, lock: Lock) -> bool:
         return bool(lock.disk) and lock.holder == self._me
 
     async def open(self) -> None:
-        """Finish what an earlier run has begun to take over."""
+        """Finish the take-overs that an earlier run began."""
         for segment in await self._run(self._logs.followed):
             copy = self._shared.segments.get(segment)
             if copy is None or not copy.writable:
                 continue
             async with self._followed.log_of(segment) as log:
-                # The promise alone tells nothing: it outlives the copy.
+                # The promise alone proves nothing: it stays when the copy is removed.
                 whole = log.state.joined and log.state.promised == copy.entry.epoch
                 unfinished = log.taking is not None or whole
                 if unfinished:
@@ -106,7 +107,7 @@ class TakeOvers(service.MultiService):
         self.are_finished = True
 
     def locks_changed(self, changes: LockChanges) -> None:
-        """Take notice of what the store reports."""
+        """Note the changes that the store reports."""
         if changes.full:
             self._named = {}
         for lock in changes.held:
@@ -125,7 +126,7 @@ class TakeOvers(service.MultiService):
         )
 
     def _is_due(self, lock: Lock) -> bool:
-        """Whether a lock that names this worker has to be taken over by it."""
+        """Whether this worker has to take over a lock that names it."""
         if self._shared.turns.busy(lock.segment):
             return False
         if not self._is_own(lock):
@@ -144,9 +145,9 @@ class TakeOvers(service.MultiService):
             )
 
     async def take_over(self, known: Lock) -> bool:
-        """Take the lock of a holder that is gone, or that hands it over; whether that succeeded.
+        """Take the lock of a holder that is gone, or that hands it over; whether it succeeded.
 
-        :param known: the lock, as it was reported
+        :param known: the lock, as the store or its holder reported it
         """
         shared, segment = self._shared, known.segment
         async with shared.turns.hold(segment), self._turns.hold(segment):
@@ -155,7 +156,7 @@ class TakeOvers(service.MultiService):
                 return False
             copy = shared.segments.get(segment)
             if copy is not None and copy.writable:
-                # What it wrote under an older lock goes aside first.
+                # Writes under an older lock go aside first.
                 shared.segments.refuse_writes(segment, copy.entry.epoch)
                 shared.look_at([segment])
                 return False
@@ -177,13 +178,13 @@ class TakeOvers(service.MultiService):
         try:
             await self._begin(lock)
             self._taken(lock)
-        finally:  # where it fails, the next write begins again
+        finally:  # if it fails, the next write tries again
             copy = self._shared.segments.get(lock.segment)
             if copy is not None:
                 copy.paused = False
 
     async def _offer(self, lock: Lock) -> None:
-        """Let followers take a lock of this worker's, whose segment is not on this disk."""
+        """Let followers take a lock that names this worker, if the segment is not on this disk."""
         if lock.followers:
             lost = replace(
                 lock, disk=f"{lock.disk}-lost", epoch=lock.epoch + 1, revision=lock.revision + 1
@@ -202,7 +203,7 @@ class TakeOvers(service.MultiService):
         return found if found is not None and row_of(found) == row else None
 
     async def _install(self, lock: Lock, log: FollowerLog) -> None:
-        """Make the log of a follower the local copy, writable under `lock`."""
+        """Make the followed log the local copy, writable under `lock`."""
         shared, segment = self._shared, lock.segment
         canonical = await self._canonical(segment)
         await shared.segments.install_followed(segment, lock.epoch, canonical, log.take_over)
@@ -210,7 +211,7 @@ class TakeOvers(service.MultiService):
         shared.publisher.serve(segment, writable=True)
 
     async def _canonical(self, segment: str) -> CanonicalCopy | None:
-        """The canonical copy at this moment: what the next promotion replaces."""
+        """The present canonical copy, which the next promotion replaces."""
         rows = await self._shared.metadata.assignments_of_segment(segment)
         path = next((row.path for row in rows), None)
         return await self._shared.storage.find(segment, path)
