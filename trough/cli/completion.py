@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh")
 
 
 class _Print(argparse.Action):
-    """Write the completion script of a shell, and end."""
+    """Write the completion script of a shell, and exit."""
 
     def __call__(
         self,
@@ -21,18 +21,18 @@ class _Print(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        import shtab  # takes its time, and is needed here only
+        import shtab  # slow to import, and only needed here
 
         try:
             print(shtab.complete(parser, str(values)), flush=True)
         except BrokenPipeError:
-            # Whoever read it has gone; the interpreter would try to flush it once more.
+            # The reader is gone. Otherwise the interpreter would try to flush the output again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         parser.exit()
 
 
 def add_completion(parser: argparse.ArgumentParser) -> None:
-    """Let `parser` have ``--print-completion``."""
+    """Add ``--print-completion`` to `parser`."""
     parser.add_argument(
         "--print-completion",
         action=_Print,

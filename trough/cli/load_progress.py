@@ -1,8 +1,7 @@
-"""How far a long task is: a bar on a terminal, plain lines elsewhere.
+"""The progress of a long task: a bar on a terminal, plain lines elsewhere.
 
-The bar is drawn at most some times a second, lines come seldom, and a message for people
-never lands in the middle of a bar. It refuses to know what the task is, beyond rows,
-skipped lines and bytes read.
+The bar is drawn a few times a second at most, and lines are rare. A message for people never
+appears in the middle of a bar. The module counts only rows, skipped lines and bytes read.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from trough.cli.progress import TELLING, duration
 from trough.shell.output.sections import counted
 from trough.util.safe_text import safe
 
-#: Seconds between two drawings of the bar, and between two lines where there is no bar.
+#: Seconds between two drawings of the bar, and between two lines if there is no bar.
 REDRAW_SECONDS = 0.2
 LINE_SECONDS = 10.0
 
@@ -27,7 +26,7 @@ _CLEAR_LINE = "\r\x1b[K"
 class LoadProgress:
     """Shows the progress of loading any number of files at once. For any thread.
 
-    :param total: bytes to read in all; None where nobody knows
+    :param total: bytes to read in all; None if unknown
     :param clock: monotonic seconds
     :ivar loaded: rows stored
     :ivar skipped: records skipped
@@ -48,18 +47,18 @@ class LoadProgress:
         self.skipped = 0
 
     def begin(self, position: Callable[[], int]) -> None:
-        """A file is being read, of which `position` tells the bytes read."""
+        """The reading of a file begins; `position` returns the bytes read."""
         with self._lock:
             self._reading.append(position)
 
     def end(self, position: Callable[[], int]) -> None:
-        """A file that began is not read any more."""
+        """The reading of a file has ended."""
         with self._lock:
             self._bytes_before += position()
             self._reading.remove(position)
 
     def add(self, loaded: int = 0, skipped: int = 0) -> None:
-        """Count rows that are stored, and records that are skipped; shown when it is time."""
+        """Count stored rows and skipped records. They are shown at the next drawing."""
         with self._lock:
             self.loaded += loaded
             self.skipped += skipped
@@ -74,8 +73,8 @@ class LoadProgress:
                 self._write(self._line(now) + "\n")
 
     def show_step(self, text: str) -> None:
-        """Show what is being done: on a terminal until something else is written, elsewhere by
-        a line now and then."""
+        """Show the current step: on a terminal until something else is written, elsewhere as a
+        line now and then."""
         with self._lock:
             if self._terminal:
                 width = shutil.get_terminal_size().columns - 1
@@ -85,7 +84,7 @@ class LoadProgress:
                 self._write(f"{safe(text)}\n")
 
     def say(self, text: str) -> None:
-        """Print a line; what a terminal would obey instead of showing is escaped."""
+        """Print a line. Control characters for a terminal are escaped."""
         with self._lock:
             self._say(text)
 
@@ -103,7 +102,7 @@ class LoadProgress:
         return f"[{'#' * filled}{'.' * (20 - filled)}] {self._line(now)}"
 
     def _line(self, now: float) -> str:
-        """How far it is, and about how long the rest takes."""
+        """The progress, and about how long the rest takes."""
         if not self._total:
             return self._numbers(now)
         share = self._share()
@@ -117,7 +116,7 @@ class LoadProgress:
         return min(1.0, read / self._total) if self._total else 0.0
 
     def _numbers(self, now: float, left: str = "") -> str:
-        # The time that is left comes early, for a narrow terminal shows no more.
+        # The remaining time comes early, because a narrow terminal cuts the end off.
         seconds = now - self._begun
         rate = f", {self.loaded / seconds:,.0f} rows/s" if seconds >= 1 else ""
         loaded, skipped = counted(self.loaded, "row"), counted(self.skipped, "record")

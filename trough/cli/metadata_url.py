@@ -1,7 +1,7 @@
-"""Which Trough a person means who did not say: the rule that all command-line tools share.
+"""The default metadata store: the rule that all command-line tools share.
 
-What is on the command line wins, then ``TROUGH_URL``, then the settings file, if there is
-one, then the registry that ``make run`` keeps. Nothing is connected to.
+The command line wins, then ``TROUGH_URL``, then the settings file, if there is one, then the
+registry that ``make run`` keeps. The module connects to nothing.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def registry_url(given: str | None, environ: Mapping[str, str]) -> str:
 
 
 def check_file(address: SqliteAddress | RethinkAddress) -> None:
-    """Look for the registry's file, if the store is one.
+    """Look for the registry's file, if the store is a file.
 
     :raises trough.errors.Unavailable: it is not there, or cannot be looked at
     """
-    # Opening it would create it, and a tool has nothing to say to an empty registry.
+    # Opening it would create it, and an empty registry is useless to a tool.
     if not isinstance(address, SqliteAddress):
         return
     try:
@@ -66,7 +66,7 @@ def check_file(address: SqliteAddress | RethinkAddress) -> None:
 
 
 def access_token(environ: Mapping[str, str]) -> str | None:
-    """The token to show to servers, from the environment or the settings file.
+    """The token to send to servers, from the environment or the settings file.
 
     :raises trough.errors.BadSettings: a settings file that cannot be used
     """
@@ -77,7 +77,7 @@ def access_token(environ: Mapping[str, str]) -> str | None:
 
 
 def tls_files(environ: Mapping[str, str]) -> TlsFiles:
-    """How servers are spoken to over TLS, from the environment or the settings file.
+    """The TLS files for connections to servers, from the environment or the settings file.
 
     :raises trough.errors.BadSettings: a settings file that cannot be used
     """
@@ -91,7 +91,7 @@ def _has_settings_file(environ: Mapping[str, str]) -> bool:
 
 
 def _settings(environ: Mapping[str, str]) -> Settings:
-    # Takes a tenth of the time that a short query takes, and most tools need no settings.
+    # The import takes a tenth of the time of a short query, and most tools need no settings.
     from trough.settings import load_settings
 
     return load_settings(None, environ, socket.gethostname())
@@ -106,9 +106,9 @@ def _of_settings(settings: Settings) -> str:
 
 
 def _with_user(url: str, user: str, password: str) -> str:
-    """`url` with user and password in it, unless it names some or is none of RethinkDB's.
+    """`url` with user and password in it, unless it has some or is not a RethinkDB URL.
 
-    The client, like every tool, takes one URL and nothing beside it.
+    The client, like every tool, takes one URL and nothing else.
     """
     scheme, _, rest = url.partition("://")
     if scheme != "rethinkdb" or not password or "@" in rest:

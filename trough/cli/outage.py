@@ -1,7 +1,7 @@
-"""Tells whoever waits that the metadata store does not answer.
+"""Reports to a waiting person that the metadata store does not answer.
 
-Calls wait for a store to come back, since a failover looks the same at first. A person
-should not wonder meanwhile, but know which store it is, why, and how long this goes on.
+Calls wait for a store to come back, because a failover looks the same at first. Meanwhile the
+person reads which store it is, the reason, and how long the wait may last.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from trough.metadata import StoreOutage
 #: RethinkDB server that was killed took three.
 PATIENCE = 10.0
 
-#: Seconds of a store's silence that nobody is told of.
+#: Seconds of a store's absence that are not reported.
 UNNOTICED = 1.0
 
-#: Seconds between two looks while something is waited for.
+#: Seconds between two checks during a wait.
 TICK = 0.25
 
 _CLEAR_LINE = "\r\x1b[K"
 
 
 class Outage:
-    """What is known of the store's absence, and said about it.
+    """Reports the store's absence.
 
     :param absence: see :attr:`trough.metadata.Metadata.absence`
-    :param clock: the one of `absence`
+    :param clock: the clock that `absence` uses
     :param say: takes the line for the person
     """
 
@@ -45,8 +45,8 @@ class Outage:
         self._say = say
 
     def watch(self) -> Callable[[], None]:
-        """For one wait of this thread: to be called once in a while; it tells once."""
-        # Completion asks on threads of its own, and nobody waits for what that finds.
+        """A function for one wait of this thread. Call it now and then; it reports once."""
+        # Completion runs on its own threads, and no person waits for it.
         told = threading.current_thread() is not threading.main_thread()
 
         def look() -> None:
@@ -63,7 +63,7 @@ class Outage:
 
 
 def say_on_stderr(text: str) -> None:
-    """Say it beside what is shown; a line of progress that is there is drawn anew."""
+    """Print a line on stderr. It replaces a line of progress, which is drawn again later."""
     clear = _CLEAR_LINE if sys.stderr.isatty() else ""
     sys.stderr.write(f"{clear}trough-shell: {text}\n")
     sys.stderr.flush()

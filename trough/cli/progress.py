@@ -1,7 +1,7 @@
-"""The line that says how far a query over many segments is.
+"""The line with the progress of a query over many segments.
 
-It is drawn on the terminal under everything else, a few times a second, and taken away
-before anything is written there. It refuses to know what runs: it is told numbers.
+It is drawn on the terminal under everything else, a few times a second. It is removed before
+anything else is written there. The module takes numbers only, and does not depend on what runs.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from trough.shell.output.sections import counted
 QUIET_SECONDS = 0.5
 REDRAW_SECONDS = 0.1
 
-#: How much has to be done before the time that is left is told: the first segments take
-#: longest, and a guess from them would frighten.
+#: The share that must be done before the remaining time is shown. The first segments take
+#: longest, and an estimate from them would be far too long.
 TELLING = 0.01
 
 _CLEAR_LINE = "\r\x1b[K"
 
 
 class Progress:
-    """How far it is.
+    """The progress of one query.
 
     :param stream: a terminal, or None to draw nothing
-    :param total: segments to do; None where nobody knows
+    :param total: segments to do; None if unknown
     :param clock: monotonic seconds
     :param interrupt: what Ctrl-C does
     :ivar total: as given; may change
-    :ivar done: segments that are through, failed ones included
+    :ivar done: segments that are finished, including failed ones
     :ivar failed: segments that failed
     :ivar rows: rows that came
-    :ivar step: what goes on besides, or ``""``
+    :ivar step: the current step besides, or ``""``
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since the start."""
         return self._clock() - self._begun
 
     def draw(self) -> None:
@@ -79,14 +79,14 @@ class Progress:
         self._visible = True
 
     def clear(self) -> None:
-        """Take the line away, so that something else can be written."""
+        """Remove the line, so that something else can be written."""
         if self._visible and self._stream is not None:
             self._stream.write(_CLEAR_LINE)
             self._stream.flush()
             self._visible = False
 
     def break_off(self) -> None:
-        """After Ctrl-C: go to where something else can be written. The terminal has shown
+        """After Ctrl-C: move to where something else can be written. The terminal has shown
         ``^C``, perhaps in the middle of a line."""
         if self._visible:
             self.clear()
@@ -95,7 +95,7 @@ class Progress:
             self._stream.flush()
 
     def line(self) -> str:
-        """What is drawn where there is room for it."""
+        """The line, if there is room for it."""
         total = self.total
         of = "" if total is None else f"{self.done:,} of "
         parts = [f"{of}{counted(self.done if total is None else total, 'segment')} {self._verb}"]

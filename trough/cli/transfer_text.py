@@ -1,4 +1,4 @@
-"""How far the transfer of a file is, and about how long the rest takes, for a person."""
+"""The progress of a file transfer, and about how long the rest takes, for a person."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trough.cli.progress import TELLING, duration
 
 
 class TransferText:
-    """Texts about one transfer. What the rest takes follows from the transfer alone.
+    """Texts about one transfer. The remaining time is estimated from this transfer alone.
 
     :param clock: monotonic seconds
     """
@@ -19,15 +19,15 @@ class TransferText:
         self._first: tuple[float, int] | None = None  # when it was first seen, and its bytes
 
     def share(self, done: int, total: int) -> str:
-        """How much is done; empty where there is no transfer.
+        """The share that is done; empty if there is no transfer.
 
         :param done: bytes
-        :param total: all bytes; 0 where there is no transfer, or nobody tells
+        :param total: all bytes; 0 if there is no transfer, or the total is unknown
         """
         return f"{min(1.0, done / total):.0%} of {total:,} bytes" if total else ""
 
     def left(self, done: int, total: int) -> str:
-        """About how long the rest takes; empty while there is no telling."""
+        """About how long the rest takes; empty while that is unknown."""
         if not total or not TELLING <= done / total < 1:
             return ""
         now = self._clock()

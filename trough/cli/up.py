@@ -1,7 +1,7 @@
 """``trough up``: a whole Trough on this machine, in the foreground.
 
-It is ``twistd --nodaemon --pidfile= trough --home DIR --example`` under a name that one can
-remember; the options of twistd itself are for those who want another log or a daemon.
+It is a short name for ``twistd --nodaemon --pidfile= trough --home DIR --example``. Use twistd
+itself for its options, such as another log or a daemon.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``trough``; ends as twistd does.
+    """Run ``trough``. It ends as twistd does.
 
     :raises SystemExit: with status 2 for wrong arguments, 1 for settings that cannot be used
     """
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plugin.append("--example")
     if options.settings is not None:
         plugin += ["--settings", options.settings]
-    from twisted.scripts import twistd  # not what --help waits for
+    from twisted.scripts import twistd  # imported late: --help need not wait for it
 
     sys.argv = [sys.argv[0], "--nodaemon", "--pidfile=", *plugin]
     twistd.run()

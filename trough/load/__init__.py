@@ -1,6 +1,6 @@
 """What ``trough-load`` reads, and how it puts rows into a segment.
 
-``records`` makes rows of CDX, CDXJ, CSV and JSON lines; ``segment_loader`` writes them in
-batches over a client; ``progress`` shows how far it is. The command itself is
-:mod:`trough.load.main`.
+``formats`` turns CDX, CDXJ, CSV, JSON lines and other files into rows. ``segment_loader`` writes
+the rows in batches over a client. :mod:`trough.cli.load_progress` shows the progress. The command
+itself is :mod:`trough.load.main`.
 """

@@ -1,4 +1,4 @@
-"""One file into one segment: recognised, checked, loaded, and what became of it."""
+"""Loads one file into one segment: recognises it, checks it, loads it and reports the result."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from trough.load.segment_loader import SegmentLoader
 from trough.load.sources import Source
 from trough.sql.text import quoted_name
 
-#: Records that ``--create`` and ``--alter`` look at to find types.
+#: Records that ``--create`` and ``--alter`` examine to find types.
 SAMPLE = 10_000
 
-#: Formats that have texts only, some of which mean numbers.
+#: Formats that have texts only; some texts mean numbers.
 OF_TEXTS = frozenset({"csv", "tsv"})
 
 
 class Interrupted(Exception):
-    """Loading is to end."""
+    """Loading must end."""
 
 
 class FileLoader:
     """Loads one file.
 
-    :param interrupted: set when loading is to end
+    :param interrupted: set when loading must end
     :ivar loaded: rows that are stored
-    :ivar skipped: records that are not
+    :ivar skipped: records that are not stored
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class FileLoader:
         self._say_nothing_left()
 
     def _resumes(self, journal: Journal) -> bool:
-        """Find where to go on; False where nothing is left."""
+        """Find where to continue; False if nothing is left."""
         entry = journal.entry(self._key, version_of(self._path))
         if entry.done:
             self._say("loaded by an earlier run")
@@ -97,7 +97,7 @@ class FileLoader:
         return True
 
     def _settle(self, journal: Journal, entry: Entry, sent: tuple[int, int, int]) -> None:
-        """Find out whether the rows are stored that a run was storing when it ended."""
+        """Find out whether the rows are stored that an earlier run was storing when it ended."""
         first, last, rows = sent
         found = self._rows_of_table()
         more = None if found is None or entry.base is None else found - entry.base - entry.rows
@@ -113,7 +113,7 @@ class FileLoader:
             )
 
     def _rows_of_table(self) -> int | None:
-        """How many rows the table has; None where that cannot be known."""
+        """The number of rows of the table; None if it cannot be known."""
         sql = f"SELECT count(*) AS n FROM {quoted_name(self._options.table)}"
         try:
             [row] = self._client.read(self._segment, sql, None)
@@ -166,7 +166,7 @@ class FileLoader:
                 self._undo_provision()
 
     def _undo_provision(self) -> None:
-        """Leave no empty segment behind, for which nobody asked."""
+        """Leave no empty segment behind that no one requested."""
         try:
             self._client.undo_provision(self._segment)
         except TroughException as error:
@@ -178,7 +178,7 @@ class FileLoader:
             self._say(f"nothing was stored, so segment {self._segment} was removed again")
 
     def _wanted(self, records: Iterator[Record]) -> Iterator[Record]:
-        """Records from the line on where loading begins."""
+        """Records from the line where loading begins."""
         for record in records:
             self._last_line = record[1]
             if record[0] >= self._from_line:
@@ -189,7 +189,7 @@ class FileLoader:
     def _sample(
         self, records: Iterator[Record], format_name: str
     ) -> tuple[list[Record], DamagedEnd | None]:
-        """The first records, and the damage behind them, if there is one."""
+        """The first records, and the damage after them, if there is any."""
         options = self._options
         wanted = SAMPLE if options.create or options.alter else 1
         sample: list[Record] = []
@@ -266,13 +266,13 @@ class FileLoader:
             )
 
     def say_stop(self, reason: str, damaged: bool = False) -> None:
-        """Report what ended the loading, and with which line to go on."""
+        """Report what ended the loading, and from which line to continue."""
         self._progress.say(f"trough-load: {self._name}: {reason}")
         if self._loader is None:
             return
         go_on = max(self._loader.settled + 1, self._from_line)
         if damaged:
-            # Records behind the last row were skipped, and need not be read again.
+            # Records after the last row were skipped, and need not be read again.
             go_on = max(go_on, self._last_line + 1)
             self._say_nothing_left()
         if self._loader.doubtful is not None:
@@ -290,7 +290,7 @@ class FileLoader:
 class _ColumnTypes:
     """The types of a table's columns, as far as they are known while a file is read.
 
-    :ivar known: whether they are all; before that, texts of CSV and TSV stay texts
+    :ivar known: whether all are known; before that, texts of CSV and TSV stay texts
     """
 
     def __init__(self, declared: Mapping[str, str], known: bool) -> None:
@@ -304,7 +304,7 @@ class _ColumnTypes:
     def settled(
         self, inferred: Mapping[str, str], sample: list[Record], format_name: str
     ) -> list[Record]:
-        """Take the types that were found in some records; these, with the values they mean."""
+        """Take the types found in some records. Return these records with typed values."""
         if self.known:
             return sample
         found = {folded_name(name): kind for name, kind in inferred.items()}

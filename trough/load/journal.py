@@ -1,8 +1,8 @@
-"""What of each file is stored, kept in a file, so that another run goes on from there.
+"""Records in a file what is stored of each loaded file, so that another run continues there.
 
-An entry is written before rows are sent and after they are stored. Where the second one is
-missing, a crash came in between. How many rows the table has tells which of the two it was,
-unless somebody else changed it meanwhile; then only a person can look.
+An entry is written before rows are sent, and another after they are stored. If the second one is
+missing, a crash came in between. The number of rows of the table then shows whether the rows are
+stored. If another client changed the table meanwhile, only a person can check.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Entry:
     """What is known of a file.
 
     :ivar line: the last line that is stored or skipped
-    :ivar done: the whole file is
+    :ivar done: the whole file is stored or skipped
     :ivar sent: first line, last line and number of rows that may be stored or not, or None
     :ivar base: rows of the table before the file was begun, or None
     :ivar rows: rows of the file that are stored
-    :ivar version: what shows that the file has changed
+    :ivar version: shows whether the file has changed
     """
 
     line: int = 0
@@ -108,6 +108,6 @@ class Journal:
 
 
 def version_of(path: str) -> list[int]:
-    """What shows that a file has changed: its size and its time."""
+    """The size and the time of a file, which show whether it has changed."""
     found = Path(path).stat()
     return [found.st_size, found.st_mtime_ns]

@@ -1,7 +1,7 @@
 """The lines of a file, numbered, in bounded memory.
 
-A line is given with its end, for within quotes a line end is part of a value. One that is
-longer than a limit comes in pieces. It refuses to know what is in a line.
+A line includes its end, because a line end within quotes is part of a value. A line that is
+longer than a limit comes in pieces. The module does not depend on what is in a line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Line(NamedTuple):
 
     :ivar number: from 1
     :ivar data: with the line's end, if it has one
-    :ivar whole: it is all of its line
+    :ivar whole: it is the complete line
     """
 
     number: int
@@ -38,9 +38,9 @@ class Text(NamedTuple):
 
 
 def numbered(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
-    """The lines of what comes in chunks, without a byte order mark before them.
+    """The lines in `chunks`, without a byte order mark before them.
 
-    :param limit: bytes of the longest line that is given as a whole
+    :param limit: bytes of the longest line that comes in one piece
     """
     number, rest, in_pieces = 1, b"", False
     for chunk in chunks:
@@ -79,5 +79,5 @@ def texts(lines: Iterable[Line], limit: int) -> Iterator[Text | Skipped]:
 
 
 def not_utf8(number: int, error: UnicodeDecodeError) -> str:
-    """The reason why a line is no text."""
+    """The reason why a line is not text."""
     return f"not UTF-8: line {number}, byte {error.start + 1}"

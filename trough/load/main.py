@@ -1,9 +1,9 @@
 """``trough-load``: files of captures or tables into segments, through the write API.
 
 Plans which file goes into which segment, loads several segments at once, promotes each of
-them, and reports what is skipped. Whatever stops a file says with which line to go on,
-since loading is not idempotent: a record that is loaded twice is stored twice, unless the
-table's own keys refuse it.
+them, and reports skipped records. If a file stops, the message names the line to continue from.
+Loading is not idempotent: a record that is loaded twice is stored twice, unless the table's own
+keys refuse it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """An error for a person: without what was sent, and without line ends."""
+    """An error for a person, without the sent data and without line ends."""
     text = no_answer(error) if isinstance(error, TroughException) else str(error)
     return " ".join(text.split())
 
@@ -68,7 +68,7 @@ def _reason(error: Exception) -> str:
 def _plan(options: argparse.Namespace) -> dict[str, list[str]]:
     """Files by segment.
 
-    :raises trough.errors.BadRequest: they do not go together
+    :raises trough.errors.BadRequest: the options do not fit together
     """
     files: list[str] = options.files
     if options.from_line > 1 and len(files) > 1:
@@ -113,7 +113,7 @@ def _segment_from(rule: str, path: str) -> str:
 class _Run:
     """One run of the tool.
 
-    :param messages: where people read what goes on
+    :param messages: the stream for messages to people
     """
 
     def __init__(self, client: TroughClient, options: argparse.Namespace, messages: TextIO) -> None:
@@ -125,7 +125,7 @@ class _Run:
         self._progress = LoadProgress(messages, _total_bytes(options.files))
 
     def run(self, plan: dict[str, list[str]]) -> int:
-        """Load all files, as far as they can be.
+        """Load all files, as far as possible.
 
         :return: the exit status
         """
@@ -156,7 +156,7 @@ class _Run:
         return statuses
 
     def _load_segment(self, segment: str, paths: Sequence[str]) -> int:
-        """Load files into one segment, and promote it; the worst status."""
+        """Load files into one segment, and promote it. Return the worst status."""
         status, loaded = ALL_LOADED, 0
         for path in paths:
             file = FileLoader(
@@ -177,7 +177,7 @@ class _Run:
         return status
 
     def _load_file(self, file: FileLoader) -> tuple[int, bool]:
-        """Load a file; the status, and whether another one can be loaded."""
+        """Load a file. Return the status, and whether another file can be loaded."""
         try:
             file.run()
         except DamagedEnd as error:
@@ -217,7 +217,7 @@ class _Run:
 
 
 def _total_bytes(names: Sequence[str]) -> int | None:
-    """The length of all files, or None where one has none."""
+    """The length of all files, or None if one has no length."""
     paths = [Path(name) for name in names]
     if STDIN in names or not all(path.is_file() for path in paths):
         return None

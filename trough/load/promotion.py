@@ -1,4 +1,4 @@
-"""Promotes a segment, and shows meanwhile how far that is."""
+"""Promotes a segment, and shows the progress meanwhile."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from trough.cli.transfer_text import TransferText
 from trough.client import TroughClient
 from trough.client.transfers import Unknown
 
-#: Seconds between two questions to the worker.
+#: Seconds between two requests to the worker.
 ASKED_EVERY = 1.0
 
 
 def promote(client: TroughClient, segment: str, progress: LoadProgress) -> str:
-    """Promote a segment; where its canonical copy is.
+    """Promote a segment. Return the place of its canonical copy.
 
     :raises trough.client.TroughException: it is not promoted
     """
@@ -62,10 +62,10 @@ class PromotionText:
         self._transfer = TransferText(clock)
 
     def at(self, done: int, total: int) -> str:
-        """How far it is.
+        """The line at this point of the promotion.
 
         :param done: bytes that are published
-        :param total: all bytes; 0 where there is no transfer, or nobody tells
+        :param total: all bytes; 0 if there is no transfer, or the total is unknown
         """
         seconds = self._clock() - self._begun
         parts = [

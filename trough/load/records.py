@@ -1,8 +1,8 @@
-"""What a file is made of: rows, and records that are no rows, with the lines they take.
+"""The contents of a file: rows, and records that are no rows, with their lines.
 
-The unit is the record. It is stored whole or skipped whole, with its first line, its last
-line and the reason. A format (:mod:`trough.load.formats`) makes records of a file; nothing
-here reads or writes anything.
+The unit is the record. It is stored whole, or skipped whole with its first line, its last line
+and the reason. A format (:mod:`trough.load.formats`) turns a file into records. This module reads
+and writes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class Quoted(str):
-    """A text that had quotes in its file, which tell it from a number there."""
+    """A text that had quotes in its file. There they distinguish it from a number."""
 
     __slots__ = ()
 
@@ -63,11 +63,11 @@ class DamagedEnd(errors.TroughError):
 
 
 class Reading(NamedTuple):
-    """What a format has to know beside the file.
+    """What a format needs besides the file.
 
     :ivar fields: names of the fields of a file without a header, or None
-    :ivar keeps_type: whether a column, by its name, keeps the type of what it is given.
-        Text that looks like a number has to be made one only there.
+    :ivar keeps_type: whether a column, by its name, keeps the type of a stored value.
+        Only there, text that looks like a number must be converted to one.
     :ivar types_known: whether the columns have their types by now. Until then texts of CSV and
         TSV stay texts, and those with quotes are :class:`Quoted`
     :ivar delimiter: of the fields of CSV, one ASCII character
@@ -89,7 +89,7 @@ def count_of_fields(count: int) -> str:
 
 
 def alike(columns: tuple[str, ...] | list[str]) -> list[str]:
-    """The names that are one to SQLite, which knows the case of A to Z alone."""
+    """The names that are equal to SQLite, which ignores the case of A to Z only."""
     folded = [folded_name(name) for name in columns]
     return [name for name, key in zip(columns, folded, strict=True) if folded.count(key) > 1]
 
@@ -98,5 +98,5 @@ _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 def folded_name(name: str) -> str:
-    """A name, so that two that SQLite takes for one are equal."""
+    """A name, folded so that two names are equal if they are equal to SQLite."""
     return name.translate(_LOWER)

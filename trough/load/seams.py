@@ -1,17 +1,17 @@
-"""Whether a line goes on behind the end of a gzip member, or of a stream of bzip2, xz, zstandard.
+"""Whether a line continues after a gzip member, or after a stream of bzip2, xz, zstandard.
 
-Crawlers write one member after the other, and some leave out the line end of the last line, so
-the end of a member ends a line. Whoever compresses a file in parts cuts lines anywhere, so it
-does not. Only the line behind the seam tells: it begins a record, or it does not. What cannot
-be known ends the line in a gzip file, which crawlers write. In the others, which programs write
-that compress in parallel, it goes on.
+Crawlers write one member after the other. Some omit the line end of the last line, so the end of
+a member ends a line. Programs that compress a file in parts cut lines anywhere, so there it does
+not. Only the line after the seam decides: it begins a record, or it does not. If that is unclear,
+the line ends in a gzip file, because crawlers write gzip. In the other formats it continues,
+because programs that compress in parallel write those.
 """
 
 from __future__ import annotations
 
 import re
 
-#: Bytes of a line that are looked at.
+#: Bytes of a line that are examined.
 LOOKED_AT = 1 << 16
 
 #: The beginning of a capture: key and time, or the time, status and size of a crawl.log; and
@@ -24,9 +24,9 @@ _QUOTED = re.compile(rb'"(?:[^"]|"")*"')
 
 
 class Seams:
-    """Follows the lines of a file, to know the one that a member's end cuts off.
+    """Follows the lines of a file, to know the line that a member's end cuts off.
 
-    :param cut_anywhere: a line goes on unless both sides show that it does not
+    :param cut_anywhere: a line continues unless both sides show that it does not
     """
 
     def __init__(self, cut_anywhere: bool = False) -> None:
@@ -36,11 +36,11 @@ class Seams:
 
     @property
     def within_line(self) -> bool:
-        """Whether what was fed ends within a line."""
+        """Whether the content so far ends within a line."""
         return bool(self._line)
 
     def feed(self, content: bytes) -> None:
-        """Take what comes next in the file."""
+        """Take the next content of the file."""
         end = content.rfind(b"\n")
         if not self._first and end >= 0:
             self._first = (self._line + content[:LOOKED_AT]).partition(b"\n")[0]
@@ -48,7 +48,7 @@ class Seams:
         self._line = line if end >= 0 else (self._line + line)[:LOOKED_AT]
 
     def goes_on(self, content: bytes) -> bool:
-        """Whether the line goes on with `content`, what there is behind the seam."""
+        """Whether the line continues with `content`, which comes after the seam."""
         rest, *further = content[:LOOKED_AT].split(b"\n", 2)
         if self._cut_anywhere:
             return not are_two_records(self._line, rest)
@@ -71,7 +71,7 @@ def goes_on(shape: bytes, line: bytes, rest: bytes) -> bool:
     if not shape:
         return cut != behind
     expected = _counted(shape)
-    # Of one field a line, nothing shows whether it is whole.
+    # With one field a line, nothing shows whether a line is complete.
     return any(expected) and not expected == cut == behind
 
 
@@ -92,6 +92,6 @@ def _are_two_values(line: bytes, rest: bytes) -> bool:
 
 
 def _counted(line: bytes) -> list[int]:
-    """How often each delimiter is in a line, outside of quotes."""
+    """The count of each delimiter in a line, outside quotes."""
     plain = _QUOTED.sub(b"", line)
     return [plain.count(delimiter) for delimiter in (b",", b";", b"\t", b"|")]

@@ -1,11 +1,11 @@
-"""Rows into one table of one segment, in batches, finding out which ones are refused.
+"""Loads rows into one table of one segment, in batches, and finds the refused rows.
 
-A batch is one transaction, acknowledged once it is on disk. One that the worker refuses is
-halved until the refused rows are alone; they are skipped and reported, the others are
-stored, and the order of the rows is kept. While one batch is being stored the next one is
-made. Anything but a refusal (no worker, no answer) ends the loading with an exception; what
-is stored, and what may be, is known then. It refuses to know where rows come from, and
-never stores one twice by itself.
+A batch is one transaction. The worker acknowledges it once it is on disk. A refused batch is
+halved until the refused rows are alone. They are skipped and reported, and the others are stored.
+The order of the rows is kept. While one batch is being stored, the next one is made. Any other
+failure (no worker, no answer) ends the loading with an exception. It is then known which rows are
+stored, and which may be. The module does not depend on the source of rows, and never stores a row
+twice by itself.
 
 Nothing is provisioned before there is a row that can be stored.
 """
@@ -23,23 +23,23 @@ from trough.load.records import Row, Skipped, alike, folded_name
 from trough.load.tables import TargetTable, alter_sql, create_sql, no_answer
 from trough.sql.text import quoted_name, sql_value
 
-#: A batch is sent when its SQL has grown to this many bytes, however few its rows are:
-#: well below what a server takes in one body.
+#: A batch is sent when its SQL reaches this many bytes, even if it has few rows. This is well
+#: below a server's limit for one body.
 BATCH_BYTES = 1 << 20
 
-#: So many rows refused one after the other mean that it is not the rows.
+#: If so many rows in succession are refused, the cause is not the rows.
 REFUSED_IN_A_ROW = 100
 
 #: Batches that are made and not acknowledged.
 _IN_FLIGHT = 2
 
-# What a worker answers to a batch that can never be stored as it is. The last one is what
-# workers of the original system answer to everything.
+# A worker's answers to a batch that can never be stored unchanged. The last one is the answer of
+# the original system's workers to every error.
 _REFUSALS = frozenset({400, 413, 500})
 
 
 class LoadingStopped(errors.TroughError):
-    """What follows would fail too."""
+    """Later rows would fail too."""
 
 
 class Insert(NamedTuple):
@@ -52,7 +52,7 @@ class Insert(NamedTuple):
 
 
 class Listener(Protocol):
-    """Who is told what became of rows. Called on one thread at a time."""
+    """Receives the results of rows. Called on one thread at a time."""
 
     def stored(self, first: int, last: int, rows: int) -> None:
         """Rows of these lines are on the worker's disk."""
@@ -61,17 +61,17 @@ class Listener(Protocol):
         """A row was refused."""
 
     def sending(self, first: int, last: int, rows: int) -> None:
-        """Rows of these lines may be stored or not from now on."""
+        """From now on, rows of these lines may be stored or not."""
 
     def not_stored(self) -> None:
-        """What was being sent is certainly not stored."""
+        """The rows that were being sent are certainly not stored."""
 
 
 class SegmentLoader:
     """Loads rows into one table of one segment.
 
-    :param schema: what the segment is created from where it is new
-    :param table: what was found of it
+    :param schema: a new segment is created from it
+    :param table: the table as it was found
     :param batch_rows: most rows in one transaction
     :param leave_out: whether a row with these columns is stored without those that the
         table lacks, instead of being refused
@@ -119,7 +119,7 @@ class SegmentLoader:
         self.doubtful: tuple[int, int] | None = None
 
     def create(self, types: Mapping[str, str]) -> None:
-        """Make the table with the first batch."""
+        """Create the table with the first batch."""
         self._before += create_sql(self._table_name, types)
         self._table.types.update({folded_name(name): kind for name, kind in types.items()})
         self._trial = None
@@ -131,14 +131,14 @@ class SegmentLoader:
         return created and not self.loaded and self.doubtful is None
 
     def close(self) -> None:
-        """Forget what is not being stored yet, and wait for what is."""
+        """Drop the batches that are not being stored yet, and wait for the one that is."""
         self._stopped = True
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     # -- taking rows ---------------------------------------------------------------
 
     def add(self, row: Row) -> None:
-        """Take a row; it is stored at the latest by the next :meth:`flush`.
+        """Take a row. The next :meth:`flush` stores it at the latest.
 
         :raises LoadingStopped: a batch could not be stored
         """
@@ -160,7 +160,7 @@ class SegmentLoader:
             self._send()
 
     def flush(self) -> None:
-        """Store what was added and is not stored yet.
+        """Store the added rows that are not stored yet.
 
         :raises LoadingStopped: it could not be stored
         """
@@ -172,12 +172,12 @@ class SegmentLoader:
         if self._fit(columns)[1]:
             return None
         if same := alike(columns):
-            # SQLite would take one of them, without a word about the other.
+            # SQLite would take one of them and silently drop the other.
             return f"two values for one column: {', '.join(same)}"
         return f"{self._table_name} has no column {', '.join(self._unknown(columns))}"
 
     def _fit(self, columns: tuple[str, ...]) -> tuple[list[int], tuple[str, ...]]:
-        """Which of these columns are stored; none where the row is to be refused."""
+        """Which of these columns are stored; none if the row must be refused."""
         if alike(columns):
             return [], ()
         types = self._table.types
@@ -201,7 +201,7 @@ class SegmentLoader:
         return [name for name in columns if folded_name(name) not in self._table.types]
 
     def _refuse_unfit(self, row: Row) -> None:
-        # Counted apart: the rows of a batch are stored, or refused, much later.
+        # Counted separately: the rows of a batch are stored, or refused, much later.
         self._unfit_in_a_row += 1
         reason = self.misfit(row.columns) or ""
         self._listener.refused(Skipped(row.first, row.last, reason))
@@ -227,7 +227,7 @@ class SegmentLoader:
             return
         try:
             if before and self._table.is_new:
-                # In one transaction with the first rows: without them it is not wanted.
+                # In one transaction with the first rows: it is of no use without them.
                 self._with_rows += before
             elif before:
                 self._write(before)
@@ -236,12 +236,12 @@ class SegmentLoader:
             if batch:
                 self._store(batch)
         except BaseException:
-            # What is queued behind it would be stored out of order.
+            # The batches queued after it would be stored out of order.
             self._stopped = True
             raise
 
     def _tried(self, batch: Sequence[Insert]) -> Sequence[Insert]:
-        """What is left of the rows of a new segment from the first that can be stored on."""
+        """The rows for a new segment, from the first one that can be stored."""
         assert self._trial is not None
         for place, insert in enumerate(batch):
             reason = self._trial.refusal(self._statements([insert]))

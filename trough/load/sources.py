@@ -1,8 +1,8 @@
-"""Files and standard input, decompressed where they are compressed.
+"""Files and standard input, decompressed if they are compressed.
 
-What can be decompressed is given before the damage behind it is raised, as
-:class:`trough.load.records.DamagedEnd`. Whether the end of a member or stream ends a line,
-:mod:`trough.load.seams` finds out.
+All content that can be decompressed comes first. Then damage after it is raised, as
+:class:`trough.load.records.DamagedEnd`. :mod:`trough.load.seams` decides whether the end of a
+member or stream ends a line.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from trough.load.seams import LOOKED_AT, Seams
 
 STDIN = "-"
 
-#: Bytes that are read at once, and that are given at once.
+#: Bytes that are read at once, and returned at once.
 CHUNK = 1 << 18
 
-#: Suffixes that only tell of a compression.
+#: Suffixes that only show a compression.
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
 _EARLY = "the file ends early"
@@ -36,7 +36,7 @@ _WRONG_SUM = (
 class Source:
     """A file that is being read.
 
-    :ivar name: as a person knows it
+    :ivar name: the name for a person
     :ivar head: its first bytes, as they are in the file
     :raises OSError: it cannot be opened
     """
@@ -50,14 +50,14 @@ class Source:
 
     @property
     def plain_name(self) -> str:
-        """The name in lower case without the suffix of a compression."""
+        """The name in lower case, without the suffix of a compression."""
         name = Path(self.path).name.lower()
         for suffix in COMPRESSED_SUFFIXES:
             name = name.removesuffix(suffix)
         return name
 
     def chunks(self) -> Iterator[bytes]:
-        """What is in the file, decompressed.
+        """The content of the file, decompressed.
 
         :raises DamagedEnd: after everything that could be read
         """
@@ -88,32 +88,32 @@ class Source:
 
 
 class _Parts(Protocol):
-    """A file of parts that were compressed each by itself, one after the other."""
+    """A file of separately compressed parts, one after the other."""
 
     @property
     def blocked(self) -> bool:
-        """Whether the part begins anywhere in the file, and says so."""
+        """Whether the part is marked as one that begins anywhere in the file."""
         ...
 
     def next(self) -> bool:
-        """Go on to the next part, if there is one.
+        """Move to the next part, if there is one.
 
         :raises DamagedEnd: there is something else
         """
         ...
 
     def content(self) -> Iterator[bytes]:
-        """What is in the part.
+        """The content of the part.
 
-        :raises DamagedEnd: behind all that could be read
+        :raises DamagedEnd: after all that could be read
         """
         ...
 
 
 def _with_line_ends(members: _Parts, seams: Seams) -> Iterator[bytes]:
-    """What is in the parts, with a line end where one ends a line without."""
+    """The content of the parts. A line end is added if a part ends a line without one."""
     while members.next():
-        # Within a line that the last member cut off: what comes until this one is known to go on.
+        # In a line that the last member cut off: the content until it is clear if the line goes on.
         held: bytes | None = b"" if seams.within_line and not members.blocked else None
         damage = None
         try:
@@ -170,7 +170,7 @@ class _Members:
 
     @property
     def blocked(self) -> bool:
-        """Whether it is blocked gzip (bgzip), which divides a file anywhere and says so."""
+        """Whether it is blocked gzip (bgzip), which divides a file anywhere and is marked so."""
         return self._data[3:4] == b"\4" and self._data[12:14] == b"BC"
 
     def _fill(self, data: bytes, size: int) -> None:
@@ -179,7 +179,7 @@ class _Members:
         self._data = data
 
     def content(self) -> Iterator[bytes]:
-        """What is in the member."""
+        """The content of the member."""
         member = zlib.decompressobj(wbits=31)
         while not member.eof:
             if not self._data and not (piece := next(self._pieces, b"")):
@@ -205,7 +205,7 @@ def _inflated(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
 
 
 def _before_damage(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    """What comes before the byte that cannot be decompressed."""
+    """The content before the byte that cannot be decompressed."""
     for place in range(len(data)):
         try:
             content = member.decompress(data[place : place + 1])
@@ -242,7 +242,7 @@ class _Streams:
     def __init__(
         self, pieces: Iterator[bytes], magic: bytes, make: Callable[[], _Decompressor]
     ) -> None:
-        # In small portions: of one that turns out to be damaged, nothing is given.
+        # In small portions: a damaged portion yields nothing.
         self._pieces = (
             piece[place : place + 4096] for piece in pieces for place in range(0, len(piece), 4096)
         )

@@ -1,8 +1,8 @@
-"""What the table of a segment is like, looked at before anything is provisioned.
+"""Examines the table of a segment, before anything is provisioned.
 
-An existing segment is asked for its columns. Of a new one the schema is run in memory, so
-that a wrong name leaves no empty segment behind. Columns are declared here, too, for
-``--create`` and ``--alter``.
+An existing segment returns its columns. For a new one, the schema runs in memory, so a wrong name
+leaves no empty segment behind. This module also declares columns for ``--create`` and
+``--alter``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trough.sql.text import quoted_name
 
 
 class TargetTable(NamedTuple):
-    """A table, or what it will be.
+    """A table as it is, or as it will be.
 
     :ivar types: declared type by folded name; empty: there is no such table
     :ivar is_new: the segment does not exist yet
@@ -34,7 +34,7 @@ class TargetTable(NamedTuple):
 
 
 def keeps_type(declared: str | None) -> bool:
-    """Whether a column keeps the type of what it is given, as SQLite's rules have it.
+    """Whether a column keeps the type of a stored value, by SQLite's rules.
 
     :param declared: its type; None for no column
     """
@@ -42,8 +42,8 @@ def keeps_type(declared: str | None) -> bool:
         return False
     if any(word in declared.upper() for word in ("INT", "CHAR", "CLOB", "TEXT")):
         return False
-    # REAL and NUMERIC make numbers of texts by themselves; only ANY of a strict table
-    # does not, and for any other it makes no difference.
+    # REAL and NUMERIC convert texts to numbers by themselves. Only ANY of a strict table does not,
+    # and for any other table it makes no difference.
     return not declared or "BLOB" in declared.upper() or declared.upper() == "ANY"
 
 
@@ -73,13 +73,13 @@ class Trial:
         return [row[0] for row in rows]
 
     def refusal(self, sql: str) -> str | None:
-        """Why a segment of this schema will never take these rows, or None; nothing stays."""
+        """Why a segment of this schema will never accept these rows, or None. Nothing is kept."""
         self._end = monotonic() + sqlite.SCHEMA_SECONDS
         self._engine.own(self._connection, "BEGIN IMMEDIATE")
         try:
             self._engine.write(self._connection, sql)
         except (*sqlite.Error, errors.TroughError) as error:
-            # Of anything but a row that breaks a rule the worker knows better.
+            # For any error but a row that breaks a rule, the worker decides.
             return str(error) if _BROKEN_RULE.search(str(error)) else None
         finally:
             with contextlib.suppress(*sqlite.Error):
@@ -92,9 +92,9 @@ def _columns_of(table: str) -> str:
 
 
 def look(client: TroughClient, segment: str, schema: str, table: str, create: bool) -> TargetTable:
-    """The table to load into; changes nothing.
+    """The table to load into. Nothing is changed.
 
-    :param create: it need not be there
+    :param create: the table need not exist
     :raises trough.errors.TroughError: there is no such schema or table, or no answer
     """
     try:
@@ -120,7 +120,7 @@ def _of_schema(
     try:
         trial = Trial(known[0][schema])
     except (*sqlite.Error, errors.TroughError):
-        return TargetTable({}, is_new=True)  # the worker knows better
+        return TargetTable({}, is_new=True)  # the worker decides
     types = trial.types(table)
     if not types and not create:
         made = ", ".join(trial.tables()) or "no table"
@@ -134,7 +134,7 @@ def _of_schema(
 
 # -- declaring columns -------------------------------------------------------------
 
-#: What is known of the columns of captures.
+#: The known types of the columns of captures.
 CAPTURE_TYPES = {
     "timestamp": "DATETIME",
     "status_code": "INTEGER",
@@ -157,8 +157,8 @@ CAPTURE_TYPES = {
 def inferred(rows: Iterable[Row], read_as_text: bool) -> dict[str, str]:
     """Types for the columns of some rows, by name.
 
-    :param read_as_text: the file has texts only, so that those that are numbers mean
-        numbers, if all of a column are
+    :param read_as_text: the file has texts only; if all texts of a column are numbers, they
+        mean numbers
     """
     values: dict[str, list[Any]] = {}
     for row in rows:
@@ -175,7 +175,7 @@ def _type_of(values: Sequence[Any], read_as_text: bool) -> str:
         return kinds.pop()
     numbers = kinds & {"INTEGER", "REAL"}
     if kinds == numbers and kinds:
-        # A column without a type keeps each value as it is; REAL would round large ones.
+        # A column without a type keeps each value unchanged; REAL would round large ones.
         large = any(_is_large(value) for value in values)
         return "" if large else "REAL"
     if read_as_text and "BLOB" not in kinds and not ("NUMBER IN QUOTES" in kinds and numbers):
@@ -203,7 +203,7 @@ def _kind(value: Any, read_as_text: bool) -> str:
 
 
 def _kind_of_text(text: str) -> str:
-    # Only what is written as Python writes the number: 007 and +1 are texts.
+    # Only a number that is written as Python writes it: 007 and +1 are texts.
     try:
         if text.isascii() and str(int(text)) == text and -(2**63) <= int(text) < 2**63:
             return "INTEGER"
@@ -218,7 +218,7 @@ def _kind_of_text(text: str) -> str:
 
 
 def create_sql(table: str, types: Mapping[str, str]) -> str:
-    """SQL that makes a table where there is none."""
+    """SQL that creates a table if there is none."""
     columns = ", ".join(f"{quoted_name(name)} {kind}".rstrip() for name, kind in types.items())
     return f"CREATE TABLE IF NOT EXISTS {quoted_name(table)} ({columns});"
 
@@ -232,5 +232,5 @@ def alter_sql(table: str, types: Mapping[str, str]) -> str:
 
 
 def no_answer(error: TroughException) -> str:
-    """What a server answered, without what was sent to it."""
+    """A server's answer, without the data sent to it."""
     return (error.returned_message or str(error)).removeprefix("500 Server Error: ").strip()

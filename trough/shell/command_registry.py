@@ -1,9 +1,9 @@
 """The one registry of what can be typed: dispatch, help and completion read the same entries.
 
-An entry has a name of one or more words, how the text after it is read, how it is used,
-and what its arguments are; its help is the handler's docstring. Whatever begins with no
-known name is somebody's mistake, and gets a suggestion. The registry refuses to know
-what handlers do.
+An entry has a name of one or more words. It states how the text after the name is read, how the
+command is used, and what its arguments are. Its help is the handler's docstring. Text that begins
+with no known name is a mistake, and gets a suggestion. The registry does not depend on what
+handlers do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ArgumentKind(enum.Enum):
 
 
 class Group(enum.Enum):
-    """Under which heading HELP lists a command."""
+    """The heading under which HELP lists a command."""
 
     SQL = "Ask and change"
     SEGMENTS = "Segments"
@@ -47,15 +47,15 @@ class Group(enum.Enum):
 
 
 class UsageError(errors.BadRequest):
-    """A command was given words that it cannot mean."""
+    """A command was given words that it does not accept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What stands after a command's name.
+    """The text after a command's name.
 
     :ivar text: as it was typed
-    :ivar words: the same as words, of which quoted ones may hold blanks
+    :ivar words: the same text as words; quoted ones may hold blanks
     :ivar name: the command's name, as it was typed
     """
 
@@ -65,7 +65,7 @@ class Arguments:
     statement: Statement
 
 
-#: Gets the shell, which this module does not know, and what was typed.
+#: Takes the shell, whose type this module does not import, and what was typed.
 Handler = Callable[[Any, Arguments], None]
 
 
@@ -75,8 +75,8 @@ class Command:
 
     :ivar usage: every way to write it, one a line
     :ivar completes: what the first, second ... argument is; words stand for themselves, and
-        the last entry holds for all further arguments
-    :ivar destroys: whether it destroys something, so that no typing error is taken for it
+        the last entry applies to all further arguments
+    :ivar destroys: whether it destroys something; a typing error is then never taken for it
     :ivar least: number of words that are needed
     :ivar most: number of words that are allowed; None: any
     """
@@ -122,7 +122,7 @@ class Command:
 def command(
     name: str, *usage: str, group: Group, **details: object
 ) -> Callable[[Handler], Command]:
-    """Make a handler a command; `details` are the fields of :class:`Command`."""
+    """Turn a handler into a command; `details` are the fields of :class:`Command`."""
 
     def decorate(handler: Handler) -> Command:
         return Command(name, handler, usage or (name,), group, **details)  # type: ignore[arg-type]
@@ -130,15 +130,15 @@ def command(
     return decorate
 
 
-# Names that are no words need no blank after them: "!ls", "?show".
+# Names that are not words need no blank after them: "!ls", "?show".
 _WORD = re.compile(r"\s*([!?]|[^\s;!?][^\s;]*)")
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(?=\s|$)|\'((?:[^\']|\'\')*)\'(?=\s|$)|(\S+)')
 _PLAIN = re.compile(r"[^\s;!?'\"][^\s;'\"]*")
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of `text`; one in quotes, single or double, may hold blanks. Two of its quotes
-    in a row are one inside."""
+    """The words of `text`. A word in single or double quotes may hold blanks. Two of its quotes in
+    a row stand for one quote inside."""
     return tuple(
         (m[1] or "").replace('""', '"') or (m[2] or "").replace("''", "'") or m[3] or ""
         for m in _QUOTED.finditer(text)
@@ -146,7 +146,7 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def quoted_word(word: str, opening: str = "") -> str:
-    """How a word is typed, so that :func:`words_of` gives it again.
+    """A word as it is typed, so that :func:`words_of` returns it unchanged.
 
     :param opening: the quote that was typed already, or ``""``
     """
@@ -157,8 +157,8 @@ def quoted_word(word: str, opening: str = "") -> str:
 
 
 def last_word(text: str) -> tuple[list[str], str]:
-    """The whole words of a text that is being typed, and what there is of the last one, with
-    the quote that is still open before it; ``""`` where a new one begins."""
+    """The whole words of a text that is being typed, and the part of the last word so far, with
+    the open quote before it; ``""`` where a new word begins."""
     end = 0
     for match in _QUOTED.finditer(text):
         if match[0][0] in "\"'" and match[3] is not None:  # its quote is not closed yet
@@ -171,7 +171,7 @@ def last_word(text: str) -> tuple[list[str], str]:
 
 
 class Registry:
-    """All commands, found by how a text begins."""
+    """All commands, found by the beginning of a text."""
 
     def __init__(self, commands: Iterable[Command]) -> None:
         self.commands = tuple(commands)
@@ -188,7 +188,7 @@ class Registry:
         return iter(self.commands)
 
     def find(self, text: str, position: int = 0) -> tuple[Command, int] | None:
-        """The command that begins at `position`, and where its name ends.
+        """The command that begins at `position`, and the end of its name.
 
         The longest name wins. Case does not matter.
         """
@@ -209,15 +209,15 @@ class Registry:
     def rest_of(self, text: str, position: int) -> ParseMode:
         """How the text that begins at `position` is read."""
         found = self.find(text, position)
-        # A mistyped word is told at once, and takes no further lines with it.
+        # A mistyped word is reported at once, and takes no further lines with it.
         return found[0].rest if found else ParseMode.WORDS
 
     def parse(self, statement: Statement) -> tuple[Command, Arguments]:
-        """The command that a statement is, and its arguments.
+        """The command of a statement, and its arguments.
 
-        :raises UsageError: it is none, or has too few or too many arguments
+        :raises UsageError: it is no command, or has too few or too many arguments
         """
-        if not statement.text:  # nothing but what ends one
+        if not statement.text:  # only the end of a statement
             raise UsageError(
                 f"there is no statement before {statement.ended}",
                 f"for example: SELECT 1{statement.ended}",
@@ -234,7 +234,7 @@ class Registry:
         return entry, arguments
 
     def named(self, topic: str) -> list[Command]:
-        """The commands of this name, or else whose name begins with these words."""
+        """The commands of this name; if there are none, those whose name begins with it."""
         words = tuple(topic.upper().split())
         exact = self._by_words.get(words)
         if exact is not None and exact.name.upper() != "SHOW":
@@ -246,7 +246,7 @@ class Registry:
         ]
 
     def names(self) -> dict[str, str]:
-        """Every name and alias as it is written, by its text in capitals."""
+        """Every name and alias as it is written, keyed by its text in capitals."""
         return {name.upper(): name for entry in self for name in (entry.name, *entry.aliases)}
 
     def _destroys(self, name: str) -> bool:

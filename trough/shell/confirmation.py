@@ -1,7 +1,7 @@
 """Questions before a person at the keyboard destroys rows, tables or segments.
 
-What a statement would destroy is read from its tokens. A statement that the reader does not
-recognise runs without a question: a question is a courtesy, and no protection.
+The statement's tokens show what it would destroy. A statement that is not recognised runs without
+a question: the question is a convenience, not a protection.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _NAMES = (Kind.WORD, Kind.QUOTED, Kind.STRING)
 
-#: Seconds that counting the rows may take; the question does without the number then.
+#: Seconds that counting the rows may take; after that the question omits the number.
 _COUNT_SECONDS = 2.0
 _TICK = 0.1
 
@@ -32,7 +32,7 @@ class Loss:
     """What a statement destroys.
 
     :ivar what: the act, in words: ``deletes every row of crawled_url``
-    :ivar table: whose rows are lost, as the statement writes it; ``""``: none that counts
+    :ivar table: whose rows are lost, as the statement writes it; ``""``: no table to count
     """
 
     what: str
@@ -40,7 +40,7 @@ class Loss:
 
 
 def loss_of(sql: str) -> Loss | None:
-    """What `sql`, one statement, destroys: rows of a whole table, or something by DROP."""
+    """The loss by `sql`, one statement: rows of a whole table, or something by DROP."""
     if not {"DELETE", "UPDATE", "DROP"} & set(sql.upper().split()):
         return None  # most statements; some are megabytes
     tokens = _outside_parentheses(significant(sql))
@@ -77,7 +77,7 @@ _CONFLICTS = frozenset({"ROLLBACK", "ABORT", "REPLACE", "FAIL", "IGNORE", "IF", 
 
 
 def _name_after(tokens: Sequence[Token], words: Sequence[str], before: Sequence[str]) -> str:
-    """The name that follows the words `before`, with its schema; ``it`` where none does."""
+    """The name after the words `before`, with its schema; ``it`` if there is none."""
     position = 0
     while position < len(tokens) and words[position] in {*before, *_CONFLICTS}:
         position += 1
@@ -90,7 +90,7 @@ def _name_after(tokens: Sequence[Token], words: Sequence[str], before: Sequence[
 
 
 def confirm_loss(shell: Shell, segment: str, sql: str) -> None:
-    """Ask before `sql` destroys something, where a person can answer.
+    """Ask before `sql` destroys something, if a person can answer.
 
     :raises trough.errors.Cancelled: the answer was not yes; nothing was changed
     """
@@ -107,7 +107,7 @@ def confirm_loss(shell: Shell, segment: str, sql: str) -> None:
 
 
 def _count(shell: Shell, segment: str, table: str) -> int | None:
-    """How many rows a table has; None where that cannot be found out."""
+    """The number of rows of a table; None if it cannot be determined."""
     deadline = time.monotonic() + _COUNT_SECONDS
     try:
         with shell.remote.query([segment], f"SELECT count(*) FROM {table}") as query:

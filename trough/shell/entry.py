@@ -1,8 +1,8 @@
 """The process of ``trough-shell``: starts fast, and ends fast.
 
-A script may start a shell for each query, so what Python does before and after the query counts.
-Collecting garbage while modules are imported finds nothing, and taking the interpreter apart at
-the end gives back only memory: together a tenth of the time of a short query.
+A script may start a shell for each query, so Python's start and end count. Collecting garbage
+during imports finds nothing. Finalising the interpreter at the end frees only memory. Together
+they take a tenth of the time of a short query.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 import sys
 import threading
 
-#: Objects made between two looks for garbage; Python's own 700 look dozens of times at the
-#: start alone.
+#: Objects created between two garbage collections. With Python's default of 700 there are dozens
+#: of collections at the start alone.
 _GARBAGE_THRESHOLD = 50_000
 
 

@@ -1,16 +1,14 @@
-"""The entry point: reads the command line, puts the shell together, and tells by its exit
-status how it went.
+"""The entry point: reads the command line, puts the shell together, and sets the exit status.
 
 ==  =====================================================================
 0   everything ran
 1   a statement failed, or a segment did
-2   the command line, or a settings file, cannot be meant
+2   the command line, or a settings file, is wrong
 3   the metadata store cannot be reached
-130 Ctrl-C; 141 whoever read the output has gone
+130 Ctrl-C; 141 the reader of the output is gone
 ==  =====================================================================
 
-What takes time to import is imported when it is needed: a script must not wait for the
-line editor.
+Slow imports happen when they are needed: a script must not wait for the line editor.
 """
 
 from __future__ import annotations
@@ -80,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the shell; returns its exit status."""
+    """Run the shell, and return its exit status."""
     commands = parser()
     options = commands.parse_intermixed_args(arguments)
     if options.matching is not None and options.segments:
@@ -97,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The interpreter would try to flush it once more.
+        # Otherwise the interpreter would try to flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NO_READER
     except TroughError as error:
@@ -109,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
-    """Put the shell together and let it run.
+    """Put the shell together and run it.
 
     :param stack: closes what was opened
     """
@@ -158,7 +156,7 @@ def _interactive(shell: Shell, options: argparse.Namespace, url: str) -> int:
     shell.confirm = interactive.ask
     names = Names(shell.remote)
     history = interactive.open_history(history_path(shell.settings, os.environ))
-    # Parsed, for the address does not repeat a password.
+    # Parsed, because a parsed address does not repeat a password.
     shell.say(f"trough-shell {__version__}, {parse(url)}\n{interactive.WELCOME}")
     if options.matching is not None:
         interactive.run_typed(shell, f"CONNECT MATCHING {options.matching}", options.verbose)
@@ -195,7 +193,7 @@ def _output(
     if name is None:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")
-        # A pager would have to be left by hand before a script went on.
+        # A person would have to leave a pager before a script continued.
         yield Output(sys.stdout, find_pager(settings.pager, os.environ) if interactive else "")
         return
     with contextlib.ExitStack() as stack:

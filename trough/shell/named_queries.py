@@ -1,7 +1,7 @@
-"""Queries that a person keeps under a name, in one YAML file.
+"""Named queries of a person, in one YAML file.
 
-A kept query may have parameters, ``?1`` ``?2``, which are bound and never pasted into
-the text. Every change writes the whole file, beside itself and then by a rename.
+A named query may have parameters, ``?1`` ``?2``. They are bound, and never pasted into the text.
+Every change writes the whole file to a new file beside it, and then renames that.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ class NamedQueries:
         return queries[name]
 
     def save(self, name: str, sql: str) -> None:
-        """Keep a query; one of this name is replaced."""
+        """Store a query. It replaces one of the same name."""
         if not _NAME.fullmatch(name):
             raise errors.BadRequest(f"not a name for a query: {name}", "letters, digits, _ - .")
         self._write({**self.all(), name: sql})
 
     def delete(self, name: str) -> None:
-        """Forget a query.
+        """Delete a query.
 
         :raises trough.errors.NotFound: no query has this name
         """
@@ -87,9 +87,9 @@ class NamedQueries:
 
 
 def parameters(sql: str) -> list[str]:
-    """The parameters of a query in the order in which SQLite binds values to them.
+    """The parameters of a query, in the order in which SQLite binds values to them.
 
-    ``?`` takes the number after the last one, and a name the first time likewise
+    ``?`` takes the number after the last one. So does a name at its first use
     (https://www.sqlite.org/lang_expr.html#parameters).
     """
     found: dict[int, str] = {}
@@ -103,10 +103,10 @@ def parameters(sql: str) -> list[str]:
 
 
 def parameter(word: str) -> int | float | str | None:
-    """A word as a value to bind: a number where it looks like one, NULL, else a text."""
+    """A word as a value to bind: a number if it looks like one, NULL, or a text."""
     if word.upper() == "NULL":
         return None
     if _INTEGER.fullmatch(word) and int(word) in _INTEGERS:
         return int(word)
-    # A number with a leading zero is a name that happens to be digits.
+    # A number with a leading zero is a name made of digits.
     return float(word) if _REAL.fullmatch(word) and not re.match(r"-?0[0-9]", word) else word

@@ -1,9 +1,9 @@
-"""One query from the first event to the last line about it.
+"""Runs one query from the first event to the last line about it.
 
-Events come from the cluster, text goes to the output, and around them: progress, an
-interrupt that cancels the query on the workers and keeps the shell, a reader who leaves
-the pager, and a summary of what failed by reason. It refuses to know how rows look and
-where they come from.
+Events come from the cluster, and text goes to the output. The runner draws the progress. An
+interrupt cancels the query on the workers, and the shell stays. The runner also handles a reader
+who leaves the pager, and summarises failures by reason. It does not depend on the layout or the
+origin of rows.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from trough.shell.session import (
 )
 from trough.util.safe_text import cut, safe
 
-#: Seconds between two looks at the progress while nothing comes.
+#: Seconds between two updates of the progress while nothing comes.
 TICK = 0.1
 
-#: Seconds after which rows that are held back are shown all the same.
+#: Seconds after which held rows are shown in any case.
 PATIENCE = 1.0
 
 #: Segments named for each reason of failure; SHOW FAILURES has them all.
@@ -46,10 +46,10 @@ NAMED = 3
 
 @dataclass(slots=True)
 class Outcome:
-    """How a query went.
+    """The result of a query.
 
-    :ivar segments: that answered whole
-    :ivar marks: of segments that did not answer their present state
+    :ivar segments: number that answered completely
+    :ivar marks: of segments that did not answer with their present state
     :ivar interrupted: by Ctrl-C; ``left``: the reader closed the pager or the pipe
     """
 
@@ -65,7 +65,7 @@ class Outcome:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing from the answer."""
+        """Whether the answer is complete."""
         return not (self.failures or self.interrupted)
 
 
@@ -83,10 +83,10 @@ class Runner:
         self._progress = Progress(terminal, asked)
         self._flushed_at = 0.0
         self._outcome = Outcome(asked)
-        self._given_up: set[str] = set()  # segments whose further events mean nothing
+        self._given_up: set[str] = set()  # segments whose further events are ignored
 
     def run(self, query: Query) -> Outcome:
-        """Take the query to its end.
+        """Run the query to its end.
 
         :raises trough.errors.TroughError: it failed as a whole
         """
@@ -192,11 +192,11 @@ class Runner:
             self._write(self._results.end())
 
 
-# -- what is said about it ------------------------------------------------------
+# -- texts about the query ------------------------------------------------------
 
 
 def summary(outcome: Outcome, name: str, timing: bool) -> str:
-    """``3 rows from 42 segments (12 ms)``, and what is not in it.
+    """``3 rows from 42 segments (12 ms)``, and what is missing.
 
     :param name: of the only segment asked, or ``""``
     """
@@ -216,7 +216,7 @@ def summary(outcome: Outcome, name: str, timing: bool) -> str:
 
 
 def failure_lines(failures: Sequence[Failed], asked: int) -> list[str]:
-    """What failed, by reason, most frequent first; each with some of its segments."""
+    """The failures by reason, most frequent first; each with some of its segments."""
     if not failures:
         return []
     if asked == 1:
@@ -231,7 +231,7 @@ def failure_lines(failures: Sequence[Failed], asked: int) -> list[str]:
     return lines
 
 
-#: What marks mean, to a person.
+#: The meaning of marks, for a person.
 _MARKS = {
     "last-promoted": "the last promoted state, as the worker that writes it is away",
     "unconfirmed": "a state that its worker cannot confirm, being cut off from the metadata store",
@@ -239,7 +239,7 @@ _MARKS = {
 
 
 def mark_lines(marks: Mapping[str, str]) -> list[str]:
-    """Which segments did not answer their present state, a line for each mark."""
+    """The segments that did not answer with their present state, a line for each mark."""
     lines = []
     for mark in sorted(set(marks.values())):
         segments = sorted(segment for segment, each in marks.items() if each == mark)
@@ -251,8 +251,8 @@ def mark_lines(marks: Mapping[str, str]) -> list[str]:
 
 
 def by_reason(failures: Iterable[Failed]) -> list[tuple[tuple[str, str], list[str]]]:
-    """Segments by code and sentence. A sentence that names its segment is one with that
-    of any other, and shown without the name where there are several."""
+    """Segments by code and sentence. Sentences that differ only in the name of their segment are
+    one, and shown without the name if there are several segments."""
     reasons: defaultdict[tuple[str, str], list[Failed]] = defaultdict(list)
     for failure in failures:
         sentence = str(failure.error)
@@ -266,7 +266,7 @@ def by_reason(failures: Iterable[Failed]) -> list[tuple[tuple[str, str], list[st
     return sorted(pairs, key=lambda pair: (-len(pair[1]), pair[0]))
 
 
-# What an id of a segment could be, in a sentence.
+# A word in a sentence that could be the id of a segment.
 _WORD = re.compile(r"[A-Za-z0-9_\-~@=][A-Za-z0-9_\-.~@=]*(?<!\.)")
 
 

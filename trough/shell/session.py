@@ -1,8 +1,8 @@
-"""What the shell is connected to, and how it touches the cluster: without any terminal.
+"""The shell's connection and its interface to the cluster, without any terminal.
 
-:class:`Remote` is all that the shell asks of a cluster, in blocking calls for the main
-thread; `remote.py` carries it out on the reactor's. :class:`Session` is the state that
-commands change: segments, mode, format.
+:class:`Remote` holds all calls from the shell to a cluster. They block the main thread.
+`remote.py` implements them on the reactor's thread. :class:`Session` is the state that commands
+change: segments, mode, format.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from trough.errors import TroughError
 from trough.model import Copy, Lock, Worker, check_segment_id
 from trough.shell.output.formats import Choice
 
-# -- what a query tells while it runs -------------------------------------------
+# -- the events of a query ------------------------------------------------------
 
-# Named tuples, for they take a fifth of the time that dataclasses take to be imported.
+# Named tuples: dataclasses take five times as long to import.
 
 
 class Columns(NamedTuple):
@@ -31,7 +31,7 @@ class Columns(NamedTuple):
 class Rows(NamedTuple):
     """Further rows of a segment.
 
-    :ivar size: characters in them, about
+    :ivar size: about how many characters are in them
     """
 
     segment: str
@@ -54,14 +54,14 @@ class Done:
 
 
 class Failed(NamedTuple):
-    """A segment failed; whatever came of it is not the whole answer."""
+    """A segment failed. The rows that came from it are not its whole answer."""
 
     segment: str
     error: TroughError
 
 
 class Marked(NamedTuple):
-    """What a segment answers need not be its present state.
+    """The answer of a segment may differ from its present state.
 
     :ivar mark: ``last-promoted`` or ``unconfirmed``
     """
@@ -71,15 +71,15 @@ class Marked(NamedTuple):
 
 
 class Restarted(NamedTuple):
-    """A segment is asked again elsewhere: its columns and rows come anew."""
+    """A retry of a segment on another worker: its columns and rows come again."""
 
     segment: str
 
 
 class Progressed(NamedTuple):
-    """How far a query is that has one answer for many segments.
+    """The progress of a query that has one answer for many segments.
 
-    :ivar step: what is being done with what they said, if that is all that is left to do
+    :ivar step: how their answers are being processed, if only that is left to do
     """
 
     done: int
@@ -94,16 +94,16 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
 class Query(Protocol):
-    """A query under way. Leaving the ``with`` block cancels what is left of it."""
+    """A running query. Leaving the ``with`` block cancels the rest of it."""
 
     def __enter__(self) -> Query: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def events(self, tick: float) -> Iterator[Event | None]:
-        """What happens; None whenever nothing did for `tick` seconds.
+        """The events; None each time none came for `tick` seconds.
 
-        While nobody takes events, the workers stop sending.
+        While the caller takes no events, the workers stop sending.
 
         :raises trough.errors.TroughError: the query failed as a whole
         """
@@ -111,38 +111,38 @@ class Query(Protocol):
 
 
 class Written(NamedTuple):
-    """A write was committed: how many rows it changed."""
+    """A write was committed. It changed this many rows."""
 
     changes: int
 
 
 class Started(NamedTuple):
-    """One segment's turn has come, of many that something is done to."""
+    """An action on many segments has begun on this one."""
 
     segment: str
 
 
 class Result(NamedTuple):
-    """How one segment fared of many that something was done to."""
+    """The result of an action on many segments, for one of them."""
 
     segment: str
     error: TroughError | None = None
 
 
 class Published(NamedTuple):
-    """How far the promotion of one segment is, in bytes; zeros before its transfer begins."""
+    """The progress of the promotion of one segment, in bytes; zeros before its transfer begins."""
 
     segment: str
     done: int
     total: int
 
 
-#: What is told while something is done to many segments.
+#: The events of an action on many segments.
 ProgressEvent = Started | Result | Published
 
 
 class Remote(Protocol):
-    """All that the shell asks of a cluster. Every call blocks; an interrupt ends it."""
+    """All calls from the shell to a cluster. Every call blocks; an interrupt ends it."""
 
     def query(
         self,
@@ -151,27 +151,27 @@ class Remote(Protocol):
         parameters: Parameters = None,
         forgets: bool = True,
     ) -> Query:
-        """Ask every one of `segments`.
+        """Query every one of `segments`.
 
-        :param forgets: whether rows can be forgotten that will come again from another
-            worker; if not, the segment fails
+        :param forgets: whether rows that will come again from another worker can be dropped;
+            if not, the segment fails
         """
         ...
 
     def write(self, segment: str, sql: str, schema: str) -> Written:
-        """Write to one segment, which is created from `schema` where it is new."""
+        """Write to one segment. A new one is created from `schema`."""
         ...
 
     def create(self, segment: str, schema: str) -> None:
-        """Make a segment writable; it is created from `schema` where it is new."""
+        """Make a segment writable. A new one is created from `schema`."""
         ...
 
     def copies(self, segments: Sequence[str]) -> dict[str, list[Copy]]:
-        """Where segments are served; those that are nowhere are left out."""
+        """The copies of segments that are served; segments without a copy are left out."""
         ...
 
     def matching(self, pattern: str | None) -> Iterator[list[str]]:
-        """Pages of ids of the segments that can be read, each segment once."""
+        """Pages of ids of the readable segments, each segment once."""
         ...
 
     def promote(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
@@ -179,14 +179,14 @@ class Remote(Protocol):
         ...
 
     def revert(self, segment: str, preview: bool) -> dict[str, Any]:
-        """Return a segment to its last promoted state, or only say what would be given up.
+        """Return a segment to its last promoted state, or only report what would be lost.
 
         :return: see :meth:`trough.cluster_client.client.ClusterClient.revert`
         """
         ...
 
     def delete(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
-        """Delete segments everywhere, likewise."""
+        """Delete segments everywhere, in the same way as :meth:`promote`."""
         ...
 
     def schemas(self) -> list[str]:
@@ -198,7 +198,7 @@ class Remote(Protocol):
         ...
 
     def put_schema(self, name: str, sql: str) -> bool:
-        """Register a schema; whether it is new."""
+        """Register a schema. Return whether it is new."""
         ...
 
     def workers(self) -> list[Worker]:
@@ -214,7 +214,7 @@ class Remote(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of everything. Idempotent."""
+        """Close all connections. Idempotent."""
         ...
 
 
@@ -223,13 +223,13 @@ class Remote(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """What the commands of one shell have in common.
+    """The state that the commands of one shell share.
 
     :ivar segments: connected, each once
     :ivar schema: for segments that the first write creates; None: none is created
-    :ivar expanded: one line a column, whatever the format
+    :ivar expanded: one line a column, in any format
     :ivar last_query: for EXPORT
-    :ivar failures: what failed in the last statement, for SHOW FAILURES
+    :ivar failures: failures of the last statement, for SHOW FAILURES
     """
 
     writable: bool = False
@@ -256,7 +256,7 @@ class Session:
         return f"trough:{name}({self.mode})> "
 
     def connect(self, segments: Iterable[str]) -> None:
-        """Be connected to these and no others, in their order, each once.
+        """Connect to exactly these segments, in their order, each once.
 
         :raises trough.errors.BadSegmentId: before anything is changed
         """

@@ -1,9 +1,8 @@
 """The shell's own settings: a file in which every key is explained.
 
-The file is written on the first interactive start, all of it comments and defaults, from
-the same table that reads it. An unknown key, or a value of the wrong kind, is refused with
-file, key and what is allowed. It refuses to know the cluster's settings, which are
-`trough/settings/`.
+The first interactive start writes the file: only comments and defaults, from the same table that
+reads it. An unknown key, or a value of the wrong kind, is refused with file, key and the allowed
+values. The cluster's settings are separate: `trough/settings/`.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def _key(default: Any, check: Callable[[Any], Any], explained: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class ShellSettings:
-    """How the shell looks and behaves."""
+    """The look and behaviour of the shell."""
 
     format: str = _key(
         "TABLE",
@@ -111,7 +110,7 @@ class ShellSettings:
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
-    """Where the settings file is, unless somebody says otherwise."""
+    """The settings file, unless another one is named."""
     named = environ.get("TROUGH_SHELL_SETTINGS")
     if named:
         return Path(named)
@@ -120,12 +119,12 @@ def default_path(environ: Mapping[str, str]) -> Path:
 
 
 def queries_path(environ: Mapping[str, str]) -> Path:
-    """Where named queries are kept: beside the settings."""
+    """The file of named queries: beside the settings."""
     return default_path(environ).with_name("queries.yml")
 
 
 def history_path(settings: ShellSettings, environ: Mapping[str, str]) -> Path | None:
-    """Where the history is kept, or None."""
+    """The file of the history, or None."""
     if settings.history == "off":
         return None
     if settings.history:
@@ -139,7 +138,7 @@ def _home(environ: Mapping[str, str]) -> Path:
 
 
 def read_settings(path: Path) -> ShellSettings:
-    """The settings in a file; the defaults where there is none.
+    """The settings in a file; the defaults if there is none.
 
     :raises trough.errors.BadSettings: naming file, key, what was given and what is allowed
     """
@@ -150,7 +149,7 @@ def read_settings(path: Path) -> ShellSettings:
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"{path}: {error}") from error
     if all(line.startswith("#") or not line.strip() for line in text.splitlines()):
-        return ShellSettings()  # as it was made; importing YAML takes its time
+        return ShellSettings()  # unchanged since it was written; importing YAML is slow
     import yaml
 
     try:
@@ -195,9 +194,9 @@ def _yaml(value: Any) -> str:
 
 
 def write_default(path: Path) -> None:
-    """Put the explained file where it belongs, unless one is there.
+    """Write the explained file to its place, unless one is there.
 
-    A home directory that cannot be written to is no reason not to start.
+    The shell also starts if the home directory is not writable.
     """
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

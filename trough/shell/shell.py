@@ -1,8 +1,8 @@
-"""The shell itself: runs statements, wherever they come from.
+"""The shell itself: runs statements from any source.
 
-Typed, piped, from a file or from the command line, a statement takes the same way:
-through the registry to its handler. Handlers find everything here that they may use. It
-refuses to know any command, and how text is typed in (`interactive.py`).
+A statement may be typed, piped, read from a file or given on the command line. In each case the
+registry finds its handler. Handlers find everything here that they may use. The module does not
+depend on any command, or on how text is typed (`input/editor.py`).
 """
 
 from __future__ import annotations
@@ -46,25 +46,24 @@ from trough.shell.settings import ShellSettings
 from trough.sql.kind import writes
 from trough.util.safe_text import safe_lines
 
-#: Files that read files that read files: deeper than this is a circle.
+#: Files that read files that read files: a deeper nesting counts as a circle.
 MAX_DEPTH = 10
 
 
 class Quit(Exception):  # not an error
-    """The user wants out."""
+    """The user leaves the shell."""
 
 
 class AlreadyReported(TroughError):
-    """Something failed, and was told already."""
+    """Something failed, and was already reported."""
 
 
 class Shell:
-    """What the statements of one session share.
+    """The state and functions that the statements of one session share.
 
-    :param messages: where people are told what went wrong; a terminal also gets progress
-    :param confirm: asks a person a question and returns the answer; None where nobody is
-        there to ask
-    :ivar interactive: whether statements are typed, so that an error does not end it all
+    :param messages: where errors are written for people; a terminal also gets progress
+    :param confirm: asks a person a question and returns the answer; None if there is no person
+    :ivar interactive: whether statements are typed, so that an error does not end the shell
     """
 
     def __init__(
@@ -107,12 +106,12 @@ class Shell:
 
     @contextlib.contextmanager
     def _piped(self, command: str) -> Iterator[None]:
-        """Results go to a command of the system's shell meanwhile, if there is one."""
+        """Meanwhile send results to `command` of the system's shell, if there is one."""
         if not command:
             yield
             return
         self.output.stream.flush()
-        # The command reads what no terminal cuts or escapes.
+        # The command reads text that is neither cut nor escaped for a terminal.
         process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, text=True)
         assert process.stdin is not None
         try:
@@ -129,10 +128,10 @@ class Shell:
     def run_lines(self, lines: Iterable[str], name: str = "") -> None:
         """Run statements line by line, up to the first that fails.
 
-        A file or a pipe may have been cut off, so a change that its end leaves without a
-        semicolon does not run. The text of an option (no `name`) is whole.
+        A file or a pipe may have been cut off. So a change at its end without a semicolon does
+        not run. The text of an option (no `name`) is complete.
 
-        :param lines: ``""`` among them says that the next one has to be waited for
+        :param lines: ``""`` among them means that the next line is not there yet
         :param name: of the file, put before errors with the line; or ``""``
         :raises trough.errors.TroughError: the first failure
         """
@@ -177,7 +176,7 @@ class Shell:
     def write(self, segment: str, sql: str, what: str) -> Written:
         """Change a segment.
 
-        :param what: how the change is called, where nobody can say whether it was made
+        :param what: the name of the change in the message that its result is unknown
         """
         try:
             return self.remote.write(segment, sql, self.session.schema or DEFAULT_SCHEMA.id)
@@ -187,7 +186,7 @@ class Shell:
 
     @contextlib.contextmanager
     def showing(self, progress: ScriptProgress) -> Iterator[None]:
-        """Draw how far the file is whose statements run meanwhile."""
+        """Meanwhile draw the progress of the file whose statements run."""
         before, self._script = self._script, progress
         try:
             yield
@@ -221,19 +220,19 @@ class Shell:
         titled: bool = True,
         partial: bool = False,
     ) -> Outcome:
-        """Run a query, show what it gives, and say how it went.
+        """Run a query, show its result, and report the outcome.
 
         :param asked: number of segments
         :param name: of the only segment, for the summary
-        :param titled: whether each segment's rows are a result of their own
-        :param partial: whether segments that fail are told and no failure
-        :raises Told: segments failed, or it was cancelled at a terminal
+        :param titled: whether each segment's rows are a separate result
+        :param partial: whether failed segments are only reported, and do not fail the query
+        :raises AlreadyReported: segments failed, or it was cancelled at a terminal
         :raises KeyboardInterrupt: it was cancelled elsewhere
         """
         session = self.session
         choice = self._choice()
         self._check_binary(choice)
-        if not titled:  # one answer has no segments to name
+        if not titled:  # a single answer has no segments to name
             choice = replace(choice, merged=False)
         layout = layout_for(choice, self.options(self.output), titled and asked > 1)
         runner = Runner(Results(layout), self.output.open(), self.terminal, asked)
@@ -252,7 +251,7 @@ class Shell:
             if not partial:
                 raise
         if outcome.interrupted:
-            raise AlreadyReported("cancelled")  # and what a file or a line says after it is not run
+            raise AlreadyReported("cancelled")  # and the rest of a file or a line does not run
         return outcome
 
     def _check_binary(self, choice: Choice) -> None:
@@ -267,13 +266,13 @@ class Shell:
         columnar.check_installed(choice.name)
 
     def _choice(self) -> Choice:
-        """The format, or one line a column where that is wanted."""
+        """The format, or one line a column if that was chosen."""
         vertical = self.session.expanded or self._vertical
         return replace(self.session.choice, name="VERTICAL") if vertical else self.session.choice
 
     @contextlib.contextmanager
     def redirected(self, output: Output, choice: Choice) -> Iterator[None]:
-        """What is shown meanwhile goes there, in that format."""
+        """Meanwhile show everything in `output`, in the format `choice`."""
         session = self.session
         before = self.output, session.choice, session.expanded
         self.output, session.choice, session.expanded = output, choice, False
@@ -283,9 +282,9 @@ class Shell:
             self.output, session.choice, session.expanded = before
 
     def report(self, failures: Sequence[Failed], asked: int) -> None:
-        """Say what failed.
+        """Report failures.
 
-        :raises Told: something did
+        :raises AlreadyReported: there are some
         """
         for line in failure_lines(failures, asked):
             self.complain(line)
@@ -295,7 +294,7 @@ class Shell:
             raise AlreadyReported(f"{len(failures)} of {asked} segments failed")
 
     def show_table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Show rows that the shell itself has, in the current format; they may be many."""
+        """Show the shell's own rows, in the current format. There may be many."""
         choice = replace(self._choice(), merged=False)
         layout = layout_for(choice, self.options(self.output), False)
         show_rows(columns, rows, layout, self.output.open())
@@ -313,14 +312,14 @@ class Shell:
     def each(
         self, events: Iterable[ProgressEvent | None], segments: Sequence[str], verb: str
     ) -> None:
-        """Wait for something that is done to many segments, with progress.
+        """Wait for an action on many segments, with progress.
 
-        :param verb: what was done to a segment, for the progress and at the end
-        :raises Told: some failed
-        :raises KeyboardInterrupt: it was cancelled; of each segment is told how far it was
+        :param verb: the action in the past tense, for the progress and the end
+        :raises AlreadyReported: some segments failed
+        :raises KeyboardInterrupt: it was cancelled; the state of each segment is reported
         """
         progress, transfer = Progress(self.terminal, len(segments), verb), TransferText()
-        # What there is to say of each segment if nothing more is heard.
+        # The error of each segment if no more events come.
         left: dict[str, TroughError] = dict.fromkeys(segments, errors.Cancelled("not begun"))
         under_way = errors.OutcomeUnknown(f"it was under way, and may have been {verb}")
         failures: list[Failed] = []
@@ -364,35 +363,35 @@ class Shell:
 
     @property
     def terminal(self) -> TextIO | None:
-        """Where progress is drawn, if there is such a place."""
+        """The stream for progress, if there is one."""
         return self.messages if self.messages.isatty() else None
 
     def options(self, output: Output) -> RenderOptions:
-        """How values are shown there."""
+        """The options for showing values in `output`."""
         settings = self.settings
         columns = settings.max_column_width if output.terminal else 0
         return RenderOptions(output.terminal, settings.null_as, columns)
 
     def say(self, text: str) -> None:
-        """A line for a person; a script's output stays plain."""
+        """Write a line for a person. A script's output stays plain."""
         if self.confirm is not None:
             self._script.clear()
             self.output.say(safe_lines(text))
 
     def complain(self, text: str) -> None:
-        """A line about something that went wrong."""
+        """Write a line about an error."""
         self._script.clear()
         self.messages.write(f"{safe_lines(text)}\n")
         self.messages.flush()
 
     def complain_of(self, error: TroughError) -> None:
-        """What went wrong, and on a line of its own what to do about it."""
+        """Write an error, and on the next line what to do about it."""
         self.complain(error.message)
         if error.hint:
             self.complain(f"  {error.hint}")
 
     def path(self, text: str) -> Path:
-        """A file's name as a person types it."""
+        """The path for a file name that a person typed."""
         return Path(text).expanduser()
 
 
@@ -403,7 +402,7 @@ def unfinished(statement: Statement) -> TroughError:
 
 
 def _at(error: TroughError, name: str, line: int) -> TroughError:
-    """`error` with the place where it happened; its kind stays."""
+    """`error` with its place added; its kind stays the same."""
     placed = errors.from_code(error.code, f"{name}:{line}: {error.message}")
     placed.hint = error.hint
     return placed

@@ -1,8 +1,8 @@
-"""The formats that are read, by the name that a person gives, and how a file shows its own.
+"""The formats that can be read, by name, and how the format of a file is recognised.
 
-A format makes :class:`trough.load.records.Row` and ``Skipped`` of a file: those of lines of
-its numbered lines, the others of the file itself. What is recognised and cannot be read is
-refused by its name, with what to do instead.
+A format turns a file into :class:`trough.load.records.Row` and ``Skipped``. Formats of lines
+read its numbered lines, the others the file itself. A file that is recognised but cannot be read
+is refused with the name of its format, and with what to do instead.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ OF_FILES: dict[str, Callable[[Source, Reading], Records]] = {
 }
 NAMES = (*OF_LINES, *OF_FILES)
 
-#: Of a capture a table stores what it has columns for, and need not want all of it. The
+#: A table stores the fields of a capture for which it has columns, and need not have all. The
 #: columns of a capture are always one of these objects.
 CAPTURES = (captures.COLUMNS, crawl_log.COLUMNS, warc.COLUMNS)
 
-#: All rows of a file of these have the same columns.
+#: All rows of a file in these formats have the same columns.
 UNIFORM = frozenset({"csv", "tsv", "parquet", "arrow"})
 
-# Lines that may tell the format: a damaged beginning is not rare, a longer one would be.
+# Lines that may show the format: a damaged beginning is not rare, but a longer one would be.
 _LOOKED_AT = 50
 
 
@@ -57,7 +57,7 @@ _LOOKED_AT = 50
 class Opened:
     """A file whose format is known.
 
-    :ivar format: its name
+    :ivar format: the format's name
     :ivar records: makes the records, given what is known of the table
     """
 
@@ -66,11 +66,11 @@ class Opened:
 
 
 def opened(source: Source, name: str | None, max_record: int) -> Opened:
-    """Look what format a file has, unless a person says it.
+    """Recognise the format of a file, unless a person names it.
 
     :param name: of the format, or None
-    :raises trough.errors.BadRequest: it shows none, or one that cannot be read
-    :raises trough.load.records.DamagedEnd: already its beginning is damaged
+    :raises trough.errors.BadRequest: it shows no format, or one that cannot be read
+    :raises trough.load.records.DamagedEnd: its beginning is already damaged
     """
     if name is None:
         _refuse(source.head)
@@ -94,7 +94,7 @@ def opened(source: Source, name: str | None, max_record: int) -> Opened:
 
 
 def _raised(error: errors.TroughError) -> Iterator[Line]:
-    """What the lines end with."""
+    """Lines that end with `error`."""
     raise error
     yield
 
@@ -163,7 +163,7 @@ def _of_file(source: Source) -> str | None:
 
 _ZIPNUM = re.compile(r"\S+ [0-9]{14}\t\S+\t[0-9]+\t[0-9]+(\t[0-9]+)?")
 _BY_SUFFIX = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
-# Only where the lines do not tell: .cdx is the name of many things.
+# Used only if the lines show no format: many kinds of files are named .cdx.
 _CAPTURES_BY_SUFFIX = {".cdx": "cdx", ".cdxj": "cdxj"}
 _MARKS = {
     "cdxj": re.compile(r"!|@|\S+[ \t](\S{14}|\S{17,30})[ \t]([a-z]+[ \t])?\{"),
@@ -177,13 +177,13 @@ _MARKS = {
 def _of_lines(first: list[Line], source: Source, asked: str | None) -> str:
     """The format that the first lines show.
 
-    The first one may be damaged, so that one that is plainly of a format decides; CSV and
-    TSV, which nearly everything could be, are what is left.
+    The first one may be damaged. So the first line that clearly has a format decides. Nearly
+    everything could be CSV or TSV, so they come last.
     """
     shown = [text for line in first if (text := line.data.decode("utf-8", "replace")).strip()]
     if asked == "json" or (shown and shown[0].lstrip()[0] in "[{"):
         beginning = shown[0].strip() if shown else "["
-        # An object on several lines begins with its brace, or has its end elsewhere.
+        # An object on several lines begins with its brace, or ends on another line.
         return "json" if beginning[0] == "[" or beginning[-1] != "}" else "jsonl"
     if first:
         _refuse(first[0].data)

@@ -1,7 +1,7 @@
-"""Captures, from whatever index, as rows of the table ``crawled_url`` that crawlers feed.
+"""Captures, from any index, as rows of the table ``crawled_url`` that crawlers fill.
 
-A field that is not stored never costs a row. A stored field that cannot be what it should
-be does: its value is not invented.
+Damage in a field that is not stored never loses a row. Damage in a stored field does: the value
+is not invented.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def capture(first: int, fields: Mapping[str, str]) -> Row:
 
 
 def known(text: str | None) -> str | None:
-    """The text of a field, or None where a dash or nothing stands for it."""
+    """The text of a field, or None if it is a dash or empty."""
     return None if text in (None, "", "-") else text
 
 
@@ -100,7 +100,7 @@ def _first_known(fields: Mapping[str, str], letters: str) -> str | None:
 def integer(name: str, text: str | None) -> int | None:
     """The number of a field.
 
-    :raises Unusable: it is none
+    :raises Unusable: it is no number
     """
     if known(text) is None:
         return None
@@ -113,7 +113,7 @@ _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}")
 
 
 def moment(text: str) -> str:
-    """``YYYY-MM-DD HH:MM:SS`` in UTC, of 14 or 17 digits or ISO 8601.
+    """``YYYY-MM-DD HH:MM:SS`` in UTC, from 14 or 17 digits or ISO 8601.
 
     :raises Unusable: it is no time
     """
@@ -146,14 +146,14 @@ def host_of(url: str) -> str | None:
 
 
 def shown(text: object) -> str:
-    """A value in a message."""
+    """A value as shown in a message."""
     return ascii(text)[:60]
 
 
 def by_name(line: int, found: Mapping[str, Any], **more: str) -> Row:
     """A capture of an index that names its fields.
 
-    :param more: fields by CDX letter that stand elsewhere
+    :param more: fields by CDX letter that are outside the named ones
     :raises Unusable: as for :func:`capture`
     """
     fields = dict(more)

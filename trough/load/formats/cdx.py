@@ -1,9 +1,9 @@
 """CDX: one capture a line, with a header or without.
 
-The header names each field by a letter. Wget names one twice, and redirects hold blanks, so
-lines are fitted to the header as far as that is certain. Without a header the fields are
-known by their places and by what they look like. pywb, OpenWayback, the Wayback CDX API and
-NetarchiveSuite write 7 to 15 of them.
+The header names each field by a letter. Wget names one twice, and redirects hold blanks. So
+lines are fitted to the header as far as that is certain. Without a header, the place and the look
+of a field identify it. pywb, OpenWayback, the Wayback CDX API and NetarchiveSuite write 7 to 15
+fields.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from trough.util.quoting import quoted
 
 HEADER = re.compile(r"\s?CDX((?:[ \t]+\S+)+)\s*")
 
-#: Fields that may hold the delimiter, the likeliest first. A URL may not: what follows it
+#: Fields that may hold the delimiter, the likeliest first. A URL may not: the text after it
 #: would be taken for a part of it.
 _WIDE = "rmtM"
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+;.*")
@@ -56,7 +56,7 @@ def cdx(lines: Iterable[Line], reading: Reading) -> Records:
             yield line
         elif header := HEADER.fullmatch(line.text):
             delimiter = "\t" if "\t" in line.text else " "
-            # Files that were put together each have their own.
+            # In a concatenation of files, each file has its own header.
             fields = named or _of_header(line, header[1].split())
         elif line.text.strip():
             yield _record(line, delimiter, fields)
@@ -119,7 +119,7 @@ def _fitted(parts: list[str], fields: str) -> dict[str, str]:
 
 
 def _by_letter(fields: str, parts: list[str]) -> dict[str, str]:
-    """Of a letter that is there twice, the first field with a value."""
+    """The parts by letter; if a letter occurs twice, the first field with a value."""
     found: dict[str, str] = {}
     for letter, part in zip(fields, parts, strict=True):
         if known(found.get(letter)) is None:
@@ -156,7 +156,7 @@ def _field_count(found: int, expected: int) -> str:
 def _by_look(parts: list[str]) -> dict[str, str]:
     """The parts of a line without a header, by letter.
 
-    :raises Unusable: what they are cannot be known
+    :raises Unusable: the letters cannot be known
     """
     if len(parts) == 8 and _TIME.fullmatch(parts[2]) and not _TIME.fullmatch(parts[1]):
         return dict(zip("Aebmngvk", parts, strict=True))  # NetarchiveSuite
@@ -177,7 +177,7 @@ def _by_look(parts: list[str]) -> dict[str, str]:
 
 
 def _tail(parts: list[str]) -> dict[str, str] | None:
-    """What comes behind the digest, where the name of an archive file shows it."""
+    """The fields after the digest, if the name of an archive file shows them."""
     for place, part in enumerate(parts):
         if place and _ARCHIVE.fullmatch(part) and _NUMBER.fullmatch(parts[place - 1]):
             found = {"g": part, "V": parts[place - 1]}
@@ -190,6 +190,6 @@ def _tail(parts: list[str]) -> dict[str, str] | None:
 def _by_count(parts: list[str]) -> dict[str, str]:
     fields = _BY_COUNT.get(len(parts))
     if fields is None:
-        # Only what has its place in every index is known.
+        # Only fields with the same place in every index are known.
         return {"S": parts[6]} if len(parts) == 8 and _NUMBER.fullmatch(parts[6]) else {}
     return dict(zip(fields, parts, strict=True))

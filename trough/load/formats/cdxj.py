@@ -34,7 +34,7 @@ def cdxj(lines: Iterable[Line], reading: Reading) -> Records:
 def _record(number: int, text: str) -> Row:
     head, brace, rest = text.partition("{")
     parts = head.split()
-    # OpenWayback has the type of the record, too.
+    # OpenWayback also writes the type of the record.
     if len(parts) not in (2, 3) or not brace:
         raise Unusable("not: key, timestamp, {json}")
     found = json_object(brace + rest)

@@ -19,7 +19,7 @@ from trough import errors
 from trough.load.records import DamagedEnd, Reading, Record, Records, Row, Skipped, Unusable, alike
 from trough.load.sources import Source
 
-#: Rows that are taken out of the file at once.
+#: Rows that are read from the file at once.
 _BATCH = 2000
 
 
@@ -83,7 +83,7 @@ def _rows(pyarrow: Any, names: list[str], batches: Callable[[], Iterator[Any]]) 
         for batch in batches():
             for place in range(0, batch.num_rows, _BATCH):
                 part = batch.slice(place, _BATCH)
-                # Of a damaged file, offsets may lead anywhere in memory.
+                # In a damaged file, offsets may point anywhere in memory.
                 part.validate(full=True)
                 columns_of_values = [_values(pyarrow, column) for column in part.columns]
                 for values in zip(*columns_of_values, strict=True):
@@ -114,10 +114,10 @@ def _values(pyarrow: Any, column: Any) -> list[Any]:
 
 
 def _in_microseconds(pyarrow: Any, kind: Any) -> Any:
-    """A type with microseconds in the place of all nanoseconds within it.
+    """A type with microseconds in place of all nanoseconds within it.
 
-    Python's own types have no nanoseconds. Pyarrow makes values of pandas of them, but only
-    where pandas is installed.
+    Python's own types have no nanoseconds. Pyarrow converts nanoseconds to pandas values, but only
+    if pandas is installed.
     """
     types = pyarrow.types
     if getattr(kind, "unit", "") == "ns":
@@ -142,7 +142,7 @@ def _in_microseconds(pyarrow: Any, kind: Any) -> Any:
 
 
 def _cast(pyarrow: Any, column: Any, kind: Any) -> list[Any]:
-    """The values of a column as another type; those that it cannot hold are not read."""
+    """The values of a column as another type. Values that do not fit it are not read."""
     try:
         found: list[Any] = column.cast(kind).to_pylist()
     except (pyarrow.ArrowException, ValueError, OverflowError):
@@ -163,7 +163,7 @@ def _value(scalar: Any) -> Any:
 
 
 def _of_nanoseconds(pyarrow: Any, column: Any) -> list[Any]:
-    """Times as texts, for Python's own have no nanoseconds."""
+    """Times as texts, because Python's own types have no nanoseconds."""
     made: Callable[[int], Any] = lambda micros: datetime.timedelta(microseconds=micros)  # noqa: E731
     if pyarrow.types.is_timestamp(column.type):
         made = lambda micros: _EPOCH + datetime.timedelta(microseconds=micros)  # noqa: E731
@@ -182,14 +182,14 @@ def _of_nanoseconds(pyarrow: Any, column: Any) -> list[Any]:
     return found
 
 
-#: What times are counted from; those with a zone are counted in UTC.
+#: The origin of times; times with a zone are counted in UTC.
 _EPOCH = datetime.datetime(1970, 1, 1)
 
 
 def stored(value: Any) -> Any:
     """A value of Arrow as it is stored: times as SQLite's texts, nested values as JSON.
 
-    :raises Unusable: it cannot be stored as what it is
+    :raises Unusable: it cannot be stored unchanged
     """
     if value is None or isinstance(value, str):
         return value

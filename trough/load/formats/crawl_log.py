@@ -11,7 +11,7 @@ from trough.load.formats.json_text import json_object
 from trough.load.lines import Line, texts
 from trough.load.records import Reading, Records, Row, Skipped, Unusable, count_of_fields
 
-#: What the beginning of a line looks like: time, status, size, URL.
+#: The beginning of a line: time, status, size, URL.
 LINE = re.compile(
     r"\s*([0-9]{14}|[0-9]{17}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(\.[0-9]+)?Z?)"
     r"\s+-?[0-9]+\s+([0-9]+|-)\s+[A-Za-z][A-Za-z0-9+.-]*:\S*\s"
@@ -41,7 +41,7 @@ _DUPLICATE = re.compile(r"(?:^|[\s,])(?:duplicate:|warcRevisit:)")
 
 
 def crawl_log(lines: Iterable[Line], reading: Reading) -> Records:
-    """Rows of a crawl log, fetches that failed and ``dns:`` among them."""
+    """Rows of a crawl log, including failed fetches and ``dns:``."""
     for line in texts(lines, reading.max_record):
         if isinstance(line, Skipped):
             yield line
@@ -58,7 +58,7 @@ def _record(number: int, text: str) -> Row:
         raise Unusable(f"{count_of_fields(len(parts))}; a line of crawl.log has at least 10")
     time, status, size, url, hops, via, mimetype, thread, begun, digest, *rest = parts
     if not (_THREAD.fullmatch(thread) and _BEGUN.fullmatch(begun)):
-        # A blank in a field would shift all that follow it.
+        # A blank in a field would shift all fields after it.
         raise Unusable(f"fields 8 and 9 are no thread and time: {shown(f'{thread} {begun}')}")
     seed, annotations, brace, extra = _rest(rest[0] if rest else "")
     found: dict[str, Any] = json_object(brace + extra) if brace else {}
@@ -83,7 +83,7 @@ def _record(number: int, text: str) -> Row:
 
 
 def _rest(text: str) -> tuple[str | None, str, str, str]:
-    """Seed, annotations, and the brace and the rest of the JSON behind them."""
+    """Seed, annotations, and the brace and the rest of the JSON after them."""
     before, brace, extra = text.partition("{")
     seed, _, annotations = before.partition(" ")
     if _ANNOTATION.match(seed):  # the first releases had no seed

@@ -1,12 +1,12 @@
-"""CSV and TSV: records of fields, which may go on over line ends within quotes.
+"""CSV and TSV: records of fields. A field may continue over line ends within quotes.
 
-What the shell writes comes back as the same values. In CSV an empty field is NULL and ``""``
-the empty text; in TSV NULL is ``\\N`` and an empty field the empty text. ``x'...'`` without
-quotes is a BLOB, with quotes a text. A number without quotes is one where the column keeps the
-type of what it is given; elsewhere SQLite makes of the text what the column is.
+The shell's output is read back as the same values. In CSV an empty field is NULL and ``""`` the
+empty text. In TSV NULL is ``\\N`` and an empty field the empty text. ``x'...'`` without quotes is
+a BLOB, with quotes a text. A number without quotes becomes a number if the column keeps the type
+of a stored value. For other columns SQLite converts the text to the column's type.
 
-A record ends where its quotes are closed and its line ends, whatever is wrong with it, so
-that no part of a damaged record is taken for a row.
+A record, even a damaged one, ends where its quotes are closed and its line ends. So no part of a
+damaged record is taken for a row.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _REAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?", re.IGNO
 
 
 class _Raw(NamedTuple):
-    """A record as its fields stand in the file.
+    """A record with its fields as in the file.
 
     :ivar fields: texts; None is NULL
     :ivar quoted: numbers of the fields that had quotes
@@ -53,7 +53,7 @@ class _Raw(NamedTuple):
 def comma_separated(lines: Iterable[Line], reading: Reading) -> Records:
     """Rows of a CSV file, whose first record names the columns.
 
-    :raises trough.errors.BadRequest: it does not, and nobody named them
+    :raises trough.errors.BadRequest: it does not, and no option named them
     """
     records = _csv_records(lines, reading.max_record, reading.delimiter)
     return _rows(records, reading, "CSV")
@@ -62,7 +62,7 @@ def comma_separated(lines: Iterable[Line], reading: Reading) -> Records:
 def tab_separated(lines: Iterable[Line], reading: Reading) -> Records:
     """Rows of a TSV file, whose first record names the columns.
 
-    :raises trough.errors.BadRequest: it does not, and nobody named them
+    :raises trough.errors.BadRequest: it does not, and no option named them
     """
     return _rows(_tsv_records(lines, reading.max_record), reading, "TSV")
 
@@ -78,7 +78,7 @@ def _rows(records: Iterable[_Raw | Skipped], reading: Reading, kind: str) -> Ite
             if isinstance(record, _Raw) and record.fields in ([], [None]):
                 continue  # spreadsheets write empty lines before their header
             header = _header(record, kind)
-            # Whoever puts quotes round every name puts them round every value.
+            # A program that quotes every name also quotes every value.
             all_quoted = isinstance(record, _Raw) and len(record.quoted) == len(header)
             convert = _converter(header, reading, quotes_tell=not all_quoted)
         elif isinstance(record, Skipped):
@@ -114,9 +114,9 @@ def _header(record: _Raw | Skipped, kind: str) -> tuple[str, ...]:
 def _converter(
     header: tuple[str, ...], reading: Reading, quotes_tell: bool = True
 ) -> Callable[[_Raw], Row]:
-    """Makes rows of records, with numbers where a column keeps what it is given.
+    """Converts records to rows, with numbers if a column keeps the type of a stored value.
 
-    :param quotes_tell: quotes tell a text from a number
+    :param quotes_tell: quotes distinguish a text from a number
     """
     known, typed = False, []
 
@@ -152,7 +152,7 @@ def typed_row(row: Row, keeps_type: Callable[[str], bool]) -> Row:
 
 
 def _number(text: str) -> str | int | float:
-    """The number that a text is, if the text is how the shell writes that number."""
+    """The number in a text, if the shell writes the number like this; otherwise the text."""
     if _INTEGER.fullmatch(text):
         number = int(text)
         return number if -(2**63) <= number < 2**63 else text
@@ -188,7 +188,7 @@ def _without_quotes(number: int, data: bytes, delimiter: str) -> _Raw | Skipped:
         return Skipped(number, number, not_utf8(number, error))
     if text == "\n":
         return _Raw(number, number, [])
-    # Of one column, the shell writes NULL as an empty line, with its carriage return.
+    # For a single column, the shell writes NULL as an empty line, with its carriage return.
     text = text.removesuffix("\n").removesuffix("\r")
     if "\r" in text:
         return Skipped(number, number, _LONE_CR)
@@ -200,14 +200,14 @@ def _without_quotes(number: int, data: bytes, delimiter: str) -> _Raw | Skipped:
 
 _LONE_CR = "not CSV: a carriage return that ends no line, outside of quotes"
 
-#: A field with quotes, from behind the first one.
+#: A field with quotes, from after the first quote.
 _QUOTED = re.compile(r'[^"]*(?:""[^"]*)*')
 
 
 class _CsvRecord:
-    """A record that is being read, with the lines that it takes.
+    """A record that is being read, with its lines.
 
-    :ivar open: it has begun
+    :ivar open: the record has begun
     """
 
     def __init__(self, limit: int, delimiter: str) -> None:
@@ -228,7 +228,7 @@ class _CsvRecord:
         self._wrong = ""
 
     def add(self, line: Line) -> bool:
-        """Take a line; whether the record ends with it."""
+        """Take a line. Return whether the record ends with it."""
         self._size += len(line.data)
         if not line.whole or self._size > self._limit or self._wrong:
             return self._pass_over(line)
@@ -240,17 +240,17 @@ class _CsvRecord:
         return self._parse(text, line.number)
 
     def finish(self, last: int) -> _Raw | Skipped:
-        """The record, whose last line this was."""
+        """The record that ends with line `last`."""
         self.open = False
         if self._wrong:
             return Skipped(self._first, last, self._wrong)
         return _Raw(self._first, last, self._fields, frozenset(self._quoted), True)
 
     def cut_off(self) -> Skipped:
-        """The record, where the file ends within it."""
+        """The record, if the file ends within it."""
         self.open = False
         if self._state != _QUOTED_STATE:
-            # The last piece of a line that is too long, and has no end.
+            # The last piece of a line that is too long and has no line end.
             return Skipped(self._first, self._last, self._wrong)
         took = self._last - self._quote_line + 1
         reason = (
@@ -274,7 +274,7 @@ class _CsvRecord:
                 return False
         else:
             place = self._plain_field(text, 0)
-        # Each time round, `place` is behind a field: at a delimiter, or at the end.
+        # At each pass, `place` is after a field: at a delimiter, or at the end.
         while text[place : place + 1] == self._delimiter:
             if text[place + 1 : place + 2] == '"':
                 place = self._open_quote(text, place + 2, number)
@@ -302,7 +302,7 @@ class _CsvRecord:
         return self._quoted_field(text, place)
 
     def _quoted_field(self, text: str, place: int) -> int:
-        """Read on within quotes; the place behind the field, or -1 where they stay open."""
+        """Continue within quotes. Return the place after the field, or -1 if they stay open."""
         assert self._within is not None
         end = _QUOTED.match(text, place).end()  # type: ignore[union-attr]
         self._within.append(text[place:end])
@@ -340,7 +340,7 @@ _START, _PLAIN_STATE, _QUOTED_STATE, _AFTER_QUOTE = range(4)
 
 
 def _scanned(state: int, data: bytes, delimiter: bytes, on_quote: Callable[[], None]) -> int:
-    """The state behind `data`, in time that grows with its length alone."""
+    """The state after `data`, in time linear in its length."""
     place, size = 0, len(data)
     while place < size:
         if state == _START:
@@ -369,7 +369,7 @@ def _scanned(state: int, data: bytes, delimiter: bytes, on_quote: Callable[[], N
 
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "\\": "\\"}
 _ESCAPE = re.compile(r"\\([tnr\\])")
-#: A text in quotes, which are doubled within.
+#: A text in quotes; quotes within it are doubled.
 _TSV_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 

@@ -1,9 +1,8 @@
 """JSON: one object a line, or one array of objects or of rows, on any number of lines.
 
-What the shell writes as JSONL, RAW and PRETTY comes back as the same values. Of an array of
-arrays the first names the fields, as the Wayback CDX API writes it. Objects that are
-captures (Common Crawl, pywb and the Wayback CDX API write those) become rows of
-``crawled_url``.
+The shell's output as JSONL, RAW and PRETTY is read back as the same values. In an array of
+arrays, the first array names the fields, as the Wayback CDX API writes it. Objects that are
+captures (Common Crawl, pywb and the Wayback CDX API write them) become rows of ``crawled_url``.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ def is_capture(found: Mapping[str, Any]) -> bool:
 
 
 class _Rows:
-    """Makes rows of values of JSON."""
+    """Converts JSON values to rows."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._header: list[str] | None = None
 
     def of_value(self, first: int, last: int, value: Any) -> Row | None:
-        """The row of an element of an array; None where it names the fields.
+        """The row of an element of an array; None if it names the fields.
 
         :raises Unusable: it is no row
         """
@@ -87,7 +86,7 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 
 def json_array(lines: Iterable[Line], reading: Reading) -> Records:
-    """Rows of a file that is one JSON array, whose elements take any number of lines."""
+    """Rows of a file that is one JSON array. Its elements take any number of lines."""
     rows = _Rows()
     elements = _Elements(_decoded(lines), reading.max_record)
     for first, last, element in elements:
@@ -106,7 +105,7 @@ def json_array(lines: Iterable[Line], reading: Reading) -> Records:
 
 
 def _decoded(lines: Iterable[Line]) -> Iterator[Text | Skipped]:
-    """Text with its line ends; long lines in pieces, for a whole array may be one line."""
+    """Text with its line ends. Long lines come in pieces: a whole array may be one line."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for number, data, _ in lines:
         try:
@@ -117,7 +116,7 @@ def _decoded(lines: Iterable[Line]) -> Iterator[Text | Skipped]:
 
 
 class _Elements:
-    """The elements of an array: first line, last line, and value or what is wrong."""
+    """The elements of an array: first line, last line, and the value or its error."""
 
     def __init__(self, lines: Iterator[Text | Skipped], limit: int) -> None:
         self._lines = lines
@@ -128,7 +127,7 @@ class _Elements:
         last = 0
         for line in self._lines:
             if isinstance(line, Skipped):
-                # The element that holds this line has no end that could be known.
+                # The end of the element that holds this line cannot be known.
                 start = first if held[place:].strip(_BLANK) else line.first
                 yield start, line.last, self._rest(start, line)
                 return
@@ -140,7 +139,7 @@ class _Elements:
                 held, place, first, tried = "", 0, line.number, 0
             held = held[place:] + text
             place = 0
-            # Long elements are tried again only once they have grown by a half.
+            # Long elements are parsed again only after they have grown by half.
             if len(held) < tried and not text.lstrip().startswith(("}", "]")):
                 continue
             while True:
@@ -172,7 +171,7 @@ class _Elements:
         yield from rest
 
     def _rest(self, first: int, wrong: Skipped) -> Skipped:
-        """All that follows, where no end of an element can be found any more."""
+        """All that follows, if no end of an element can be found."""
         last = wrong.last
         for line in self._lines:
             last = line.last if isinstance(line, Skipped) else line.number
@@ -181,7 +180,7 @@ class _Elements:
 
 
 def _end_of(text: str, place: int) -> int | None:
-    """Where the value ends that begins at a place, whatever is refused in it."""
+    """The end of the value that begins at `place`, even if the value is refused."""
     try:
         return LENIENT.raw_decode(text, place)[1]
     except (ValueError, RecursionError):

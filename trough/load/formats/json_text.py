@@ -1,6 +1,6 @@
 """JSON as it is stored: nothing is repaired.
 
-A key that is there twice, NaN, half a surrogate pair and an integer beyond 64 bits are
+A key that occurs twice, NaN, half a surrogate pair and an integer beyond 64 bits are
 refused. ``9e999`` is an infinity, as query results have it.
 """
 
@@ -40,14 +40,14 @@ def _number(text: str) -> float:
 
 DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_number)
 
-#: Takes what the strict one refuses: to find where a record ends that is skipped.
+#: Accepts what the strict decoder refuses. It finds the end of a skipped record.
 LENIENT = json.JSONDecoder()
 
 
 def loads(text: str) -> Any:
     """The value of a JSON text.
 
-    :raises Unusable: it is none, or one that is refused
+    :raises Unusable: it is no JSON, or JSON that is refused
     """
     try:
         found = DECODER.decode(text)
@@ -58,7 +58,7 @@ def loads(text: str) -> Any:
 
 
 def check_unicode(text: str, found: Any) -> None:
-    """Refuse half a surrogate pair, which is JSON, and yet no text.
+    """Refuse half a surrogate pair, which is valid JSON but not text.
 
     :raises ValueError: there is one
     """
@@ -69,7 +69,7 @@ def check_unicode(text: str, found: Any) -> None:
 def json_object(text: str) -> dict[str, Any]:
     """The object of a JSON text.
 
-    :raises Unusable: it is none
+    :raises Unusable: it is no object
     """
     found = loads(text)
     if not isinstance(found, dict):
@@ -78,8 +78,8 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def stored(value: Any) -> Any:
-    """A value of JSON as it is stored: ``{"blob": "<base64>"}`` is a BLOB, other objects and
-    lists are the JSON text that they are.
+    """A value of JSON as it is stored. ``{"blob": "<base64>"}`` is a BLOB; other objects and
+    lists are stored as JSON text.
 
     :raises Unusable: it cannot be stored
     """

@@ -1,4 +1,4 @@
-"""WARC and ARC files: one row for each response, a revisit among them as a duplicate.
+"""WARC and ARC files: one row for each response, with a revisit as a duplicate.
 
 Needs ``warcio`` (the extra ``warc``). A record's number takes the place of a line's.
 """
@@ -31,7 +31,7 @@ COLUMNS = (
 )
 
 
-#: Bytes of a record in which its HTTP headers have to end.
+#: Bytes of a record within which its HTTP headers must end.
 _HEAD = 1 << 18
 _HTTP_END = re.compile(rb"\r?\n\r?\n")
 _OTHERWISE_COMPRESSED = (b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18")
@@ -40,8 +40,8 @@ _OTHERWISE_COMPRESSED = (b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\
 def warc(source: Source, reading: Reading) -> Records:
     """Rows of a WARC or ARC file, compressed record by record or not at all.
 
-    :raises trough.errors.BadRequest: it is none
-    :raises DamagedEnd: after all that could be read
+    :raises trough.errors.BadRequest: it is neither
+    :raises DamagedEnd: after all readable records
     """
     try:
         from warcio.archiveiterator import ArchiveIterator
@@ -51,13 +51,13 @@ def warc(source: Source, reading: Reading) -> Records:
         ) from error
     if source.head.startswith(_OTHERWISE_COMPRESSED):
         raise errors.BadRequest(*NOT_BY_RECORD)
-    # HTTP is parsed here, as what is wrong with it must not cost the records behind it.
+    # HTTP is parsed here: an error in it must not lose the records after it.
     records = ArchiveIterator(source.raw, no_record_parse=True, arc2warc=True)
-    records.INC_RECORD = ""  # what it would write to the terminal
+    records.INC_RECORD = ""  # otherwise warcio writes it to the terminal
     return _rows(records, reading, Path(source.path).name)
 
 
-#: What a WARC file is that no record can be found in by its place, and what to do.
+#: The error for a WARC file whose records cannot be found by place, and the hint.
 NOT_BY_RECORD = (
     "this is a WARC file that is not compressed with gzip, record by record",
     "decompress it first",
@@ -81,13 +81,13 @@ def _rows(records: Any, reading: Reading, filename: str) -> Records:
     except (DamagedEnd, GeneratorExit):
         raise
     except Exception as error:
-        # warcio raises its own, zlib's, and whatever a damaged header makes int() raise.
+        # warcio raises its own errors, zlib's, and those that int() raises for a damaged header.
         raise _damage(number, error) from error
     note_others(others, reading)
 
 
 def _damage(number: int, error: Exception) -> errors.TroughError:
-    """What an error of warcio means, without the bytes that it found."""
+    """Translate an error of warcio, without the bytes that it found."""
     text = " ".join(str(error).split())
     if "non-chunked gzip" in text:
         return DamagedEnd(
@@ -103,7 +103,7 @@ def _damage(number: int, error: Exception) -> errors.TroughError:
 
 
 def _read_whole(number: int, record: Any) -> bytes:
-    """Read a record to its end; its first bytes.
+    """Read a record to its end. Return its first bytes.
 
     :raises DamagedEnd: the file ends before
     """
@@ -166,7 +166,7 @@ def _content(record: Any, head: bytes, url: str) -> tuple[str | None, int | None
     mimetype = record.rec_headers.get_header("Content-Type")
     if not url.lower().startswith(("http:", "https:")):
         return mimetype, None, record.length
-    # The record's own type is that of HTTP.
+    # The record's own type is HTTP's.
     end = _HTTP_END.search(head)
     if end is None or not head.startswith(b"HTTP"):
         return None, None, record.length

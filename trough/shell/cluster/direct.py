@@ -1,9 +1,9 @@
-"""The cluster, as a script asks it: short queries without a reactor.
+"""The connection of a script to the cluster: short queries without a reactor.
 
-Importing Twisted takes longer than a short query. So a query of one segment is asked of its
-worker on a connection that blocks. Whatever else is asked, and whatever goes wrong there, is
-the whole client's task (:mod:`trough.shell.cluster.remote`), which is made then: it knows
-other copies, cold segments, failures and writes. It promises the same answers.
+Importing Twisted takes longer than a short query. So a query of one segment goes to its worker
+on a blocking connection. The whole client (:mod:`trough.shell.cluster.remote`) does everything
+else, and takes over if the query fails here. It is created when it is first needed. It handles
+other copies, cold segments, failures and writes. The answers are the same.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from trough.tls import TlsFiles
 
 
 class DirectRemote:
-    """See :class:`trough.shell.session.Remote`; what is not here is the whole client's.
+    """See :class:`trough.shell.session.Remote`. The whole client does what is missing here.
 
-    :param token: to show to servers that want one
-    :param tls: whom to believe
-    :param whole: makes the whole client, when it is needed first
+    :param token: sent to servers that require one
+    :param tls: which certificates to trust
+    :param whole: creates the whole client, when it is first needed
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class DirectRemote:
         return getattr(self.whole(), name)
 
     def whole(self) -> Remote:
-        """The whole client, which is asked everything from now on."""
+        """The whole client. From now on every question goes to it."""
         if self._whole is None:
             self._whole = self._make_whole()
             self._leave()
@@ -92,14 +92,14 @@ class DirectRemote:
     # -- for queries ---------------------------------------------------------------------
 
     def connection(self, segment: str) -> BlockingConnection:
-        """A connection to a worker that serves a segment; whoever takes it gives it back.
+        """A connection to a worker that serves a segment. The caller gives it back.
 
         :raises trough.errors.TroughError: there is none, or none that is easily found
         """
         copies = self._metadata.copies_of([segment]).get(segment, [])
         readable = [copy for copy in copies if copy.role == READ]
         writers = {copy.node for copy in copies if copy.role == WRITE}
-        # What is being written is newest where it is written.
+        # The worker that writes a segment has its newest state.
         for copy in [copy for copy in readable if copy.node in writers] or readable:
             for worker in self._metadata.workers():
                 if worker.node == copy.node and worker.line:
@@ -115,7 +115,7 @@ class DirectRemote:
         return BlockingConnection(address, self._token, self._tls)
 
     def give_back(self, connection: BlockingConnection, usable: bool) -> None:
-        """Take a connection back, for the next query if it can serve one."""
+        """Take a connection back. If it is usable, the next query uses it."""
         if usable and self._whole is None:
             self._kept = (connection.address, connection)
         else:
@@ -155,7 +155,7 @@ class _DirectQuery:
     def events(self, tick: float) -> Iterator[Event | None]:
         """See :class:`trough.shell.session.Query`."""
         told = False
-        # The first rows wait for more, or for the end: a short answer cut off leaves no trace.
+        # The first rows wait for more, or for the end: a short answer cut off shows nothing.
         held: list[Event] = []
         try:
             for event in self._direct(tick):
@@ -182,9 +182,9 @@ class _DirectQuery:
             yield from query.events(tick)
 
     def _direct(self, tick: float) -> Iterator[Event | None]:
-        """What the worker answers.
+        """The worker's answer.
 
-        :raises trough.errors.TroughError: another one may answer, or the query is refused
+        :raises trough.errors.TroughError: another worker may answer, or the query is refused
         """
         heard: list[Event] = []
         listener = EventListener(lambda event, _: heard.append(event), self._forgets)
@@ -204,17 +204,17 @@ class _DirectQuery:
 
 
 def connect(url: str, token: str | None, tls: TlsFiles, whole: Callable[[], Remote]) -> Remote:
-    """The cluster that `url` means, for a script.
+    """Connect a script to the cluster that `url` names.
 
-    :param whole: makes the whole client
+    :param whole: creates the whole client
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     :raises trough.errors.Unavailable: naming the store, and why it cannot be reached
     """
     address = parse(url)
     if not isinstance(address, SqliteAddress):
-        # Its driver takes as long to be imported as the reactor.
+        # Its driver takes as long to import as the reactor.
         return whole()
     metadata_url.check_file(address)
     metadata = open_blocking(url)
-    metadata.workers()  # which it cannot tell if it is no registry
+    metadata.workers()  # fails if the file is not a registry
     return cast(Remote, DirectRemote(metadata, token, tls, whole))

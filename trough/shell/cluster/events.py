@@ -1,4 +1,4 @@
-"""What a listener of a query hears, as events of :mod:`trough.shell.session`."""
+"""Turns the calls to a query's listener into events of :mod:`trough.shell.session`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from trough.shell.session import Columns, Done, Event, Failed, Marked, Restarted
 class EventListener:
     """Makes events; see :class:`trough.cluster_client.interfaces.Listener`.
 
-    :param put: takes an event, and about how many characters are in it
-    :param forgets: whether rows can be forgotten that will come again
+    :param put: takes an event, and roughly its number of characters
+    :param forgets: whether rows that will come again can be dropped
     """
 
     def __init__(self, put: Callable[[Event, int], None], forgets: bool) -> None:
@@ -37,7 +37,7 @@ class EventListener:
         self._put(Failed(segment, error), 0)
 
     def restarted(self, segment: str) -> bool:
-        # What was written to a screen cannot be forgotten, but that is known only when the
+        # Rows on a screen cannot be dropped. Whether they are there is known only when the
         # event is taken out, in its order.
         if self._forgets:
             self._put(Restarted(segment), 0)

@@ -1,8 +1,8 @@
-"""GATHER in the shell: asks what a gathering wants asked, and passes its answer on.
+"""GATHER in the shell: sends a gathering's requests to the workers, and passes its answer on.
 
-Planning, merging and the final step run in a process (:mod:`trough.gather.blocking`), so that
-Ctrl-C ends them whatever they do. To the shell the answer is a query like any other, of one
-segment without a name.
+Planning, merging and the final step run in a process (:mod:`trough.gather.blocking`), so Ctrl-C
+ends them at any point. The shell handles the answer like any other query, of one segment without
+a name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from trough.shell.session import (
 class GatherQuery:
     """See :class:`trough.shell.session.Query`.
 
-    :param remote: where segments are asked
+    :param remote: queries the segments
     :param values: for the parameters of `sql`
     """
 
@@ -69,7 +69,7 @@ class GatherQuery:
             yield from self._answer(tick)
         except errors.TroughError:
             if not gathering.too_few:
-                raise  # else the reasons follow, segment by segment
+                raise  # otherwise the reasons follow, segment by segment
         yield Progressed(self._segments, len(gathering.missing))
         if self._begun:
             yield Done("", self._count)
@@ -96,11 +96,11 @@ class GatherQuery:
         yield from self._begin()  # the columns, though there may be no rows
 
     def explanation(self, tick: float, analyze: bool = False) -> str:
-        """What goes to the workers, and what is done with it.
+        """The SQL that goes to the workers, and what happens to its result.
 
-        Asks as much as is needed to know the tables.
+        It asks the workers only for what is needed to know the tables.
 
-        :param analyze: answer the query, drop its rows, and tell counts and times
+        :param analyze: answer the query, drop its rows, and report counts and times
         """
         explaining = self._analysis(tick) if analyze else self._explanation(tick)
         while True:
@@ -141,7 +141,7 @@ class GatherQuery:
         return "\n".join([self._explained(text), *taken.lines()])
 
     def _asked(self, request: tuple[Any, ...], tick: float) -> Iterator[Event | None]:
-        """Ask one request, until it is done or nothing more is wanted."""
+        """Run one request, until it is done or no more rows are needed."""
         gathering = self._gathering
         segments, sql, parameters, _ = request
         done = self._failed = 0
@@ -151,7 +151,7 @@ class GatherQuery:
                     self._rounds[-1].rows += len(event.rows)
                 if isinstance(event, Marked):
                     self._stale[event.segment] = event.mark
-                    # Not of this answer's only segment, which has no name, but of its own.
+                    # It names its own segment, not this answer's only segment, which has no name.
                     yield event
                     continue
                 message = _message(event) if event is not None else None
@@ -182,7 +182,7 @@ class GatherQuery:
 
 
 def _message(event: Event) -> tuple[Any, ...] | None:
-    """What is sent to the process for an event; None for nothing."""
+    """The message to the process for an event; None if there is none."""
     match event:
         case Rows(segment, rows):
             return messages.ROWS, segment, [list(row) for row in rows]

@@ -1,7 +1,7 @@
-"""Whether a metadata store is there at all, found out quickly.
+"""Checks quickly whether a metadata store can be reached.
 
-The stores themselves wait and try again, as servers have to. A person who mistyped a host
-wants to know now.
+The stores themselves wait and retry, as servers must. A person who mistyped a host needs the
+error at once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from trough import errors
 from trough.cli import metadata_url
 from trough.metadata.url import RethinkAddress, SqliteAddress, host_and_port
 
-#: Seconds within which one of the hosts has to take a connection.
+#: Seconds within which one of the hosts must accept a connection.
 CONNECT_SECONDS = 4.0
 
 
 async def check_reachable(address: SqliteAddress | RethinkAddress, reactor: Any) -> None:
-    """Look for the registry's file, or for one host that takes connections.
+    """Look for the registry's file, or for one host that accepts connections.
 
     :raises trough.errors.Unavailable: naming the file, or every host with its reason
     """
@@ -49,7 +49,7 @@ async def _check_hosts(address: RethinkAddress, reactor: Any) -> None:
 
 
 class _Probe(Protocol):
-    """Connects and goes."""
+    """Connects, then closes the connection."""
 
     def connectionMade(self) -> None:
         self.transport.loseConnection()  # type: ignore[union-attr]

@@ -1,10 +1,9 @@
-"""The way between the main thread, which waits, and the reactor's, which does not.
+"""Connects the main thread, which blocks, with the reactor's thread, which does not.
 
-Twisted runs on a thread of its own; the shell is ordinary blocking code, which Ctrl-C
-interrupts wherever it waits. An interrupted call is cancelled on the other side. What
-streams is handed over through a queue with a bound: when it is full its source is paused,
-so that a reader who does not read (a pager, a slow disk) slows the workers down and
-fills no memory. It refuses to know what the calls are.
+Twisted runs on its own thread. The shell is ordinary blocking code, and Ctrl-C interrupts it at
+any wait. An interrupted call is cancelled on the reactor's thread. Streams go through a bounded
+queue. A full queue pauses its source. So a reader that stops reading (a pager, a slow disk)
+slows the workers down, and memory stays bounded. The module does not depend on what the calls do.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from trough.cli.outage import TICK, Outage
 
 T = TypeVar("T")
 
-#: Characters of values, each item counting a little by itself, that wait in a stream
-#: before its source is paused; it is resumed at half.
+#: Characters of values that wait in a stream before its source is paused. Each item also counts
+#: a little by itself. The source is resumed at half.
 STREAM_SIZE = 2 << 20
 _ITEM_SIZE = 256
 
 
 class Bridge:
-    """Calls from other threads to what lives on the reactor's.
+    """Lets other threads call code on the reactor's thread.
 
-    :param reactor: one that runs, or will
-    :param outage: tells whoever waits why, if there is something to be told
+    :param reactor: one that runs, or will run
+    :param outage: reports to the waiting person why the call waits, if there is a reason
     """
 
     def __init__(self, reactor: Any, outage: Outage | None = None) -> None:
@@ -65,7 +64,7 @@ class Bridge:
             raise
 
     def watch(self) -> Callable[[], None]:
-        """To be called now and then in one wait of the thread that calls this."""
+        """A function that the calling thread calls now and then during one wait."""
         return self._outage.watch() if self._outage is not None else _nothing
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
@@ -74,18 +73,18 @@ class Bridge:
 
 
 def _nothing() -> None:
-    """There is nothing to be told."""
+    """There is nothing to report."""
 
 
 def run_reactor() -> Callable[[], None]:
-    """Start the reactor on a thread of its own.
+    """Start the reactor on its own thread.
 
-    :return: stops it, and waits for its thread
+    :return: a function that stops it, and waits for its thread
     """
     from twisted.internet import reactor
 
-    # Threads inherit the mask: so it is always the main thread that gets the signal, and
-    # an interrupt ends its wait.
+    # Threads inherit the mask. So the main thread always gets the signal, and an interrupt ends
+    # its wait.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         thread = threading.Thread(
@@ -106,9 +105,9 @@ def run_reactor() -> Callable[[], None]:
 
 
 class Stream(Generic[T]):
-    """Items put on the reactor's thread and taken on another, in order.
+    """Items that the reactor's thread puts and another thread takes, in order.
 
-    :param pause: called on the reactor's thread when enough waits
+    :param pause: called on the reactor's thread when the stream is full
     :param resume: called there when there is room again
     """
 
@@ -146,17 +145,17 @@ class Stream(Generic[T]):
             self._pause()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Nothing comes any more, but perhaps an error. Later calls have no effect."""
+        """No more items follow, except perhaps an error. Later calls have no effect."""
         if not self._ended:
             self._ended = True
             self._queue.put((None, 0, error))
 
-    # -- on the other -----------------------------------------------------------
+    # -- on the other thread ----------------------------------------------------
 
     def items(self, tick: float) -> Iterator[T | None]:
-        """What was put, in order; None whenever nothing was for `tick` seconds.
+        """The items, in order; None each time none came for `tick` seconds.
 
-        :raises BaseException: what :meth:`end` was given
+        :raises BaseException: the error that :meth:`end` was given
         """
         look = self._bridge.watch()
         while True:

@@ -1,8 +1,8 @@
-"""The cluster, as the shell asks it: :class:`trough.shell.session.Remote` carried out by
+"""The shell's connection to the cluster: :class:`trough.shell.session.Remote`, implemented by
 the Twisted client on the reactor's thread.
 
-The shell has one of these, and nothing else of it knows Twisted, the metadata store or a
-worker.
+The shell has one of these. No other part of the shell depends on Twisted, the metadata store or
+a worker.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from trough.tls.client import ClientTls
 #: Segments promoted or deleted at the same time.
 AT_ONCE = 16
 
-#: Seconds between two looks at the progress of those.
+#: Seconds between two checks of their progress.
 _TICK = 0.1
 
-#: Seconds between two questions how far a promotion is.
+#: Seconds between two requests for the progress of a promotion.
 WATCHED_EVERY = 1.0
 
-#: Seconds that closing may take; what is left then ends with the process.
+#: Seconds that closing may take; the end of the process closes the rest.
 CLOSE_SECONDS = 3.0
 
 
 class _Running:
-    """A query under way; see :class:`trough.shell.session.Query`.
+    """A running query; see :class:`trough.shell.session.Query`.
 
-    :ivar kept: segments that answered from what their worker had kept, once it is over
+    :ivar kept: number of segments whose worker had kept the answer; set when the query is over
     """
 
     kept = 0
@@ -119,7 +119,7 @@ class ClusterRemote:
     ) -> Query:
         def start(stream: Stream[Event]) -> Any:
             listener = EventListener(stream.put, forgets)
-            # What a GATHER asks is asked again and again, and forgets nothing on its way.
+            # The queries of a GATHER repeat, and drop no rows on the way.
             return self._cluster.query(
                 segments, sql, parameters or None, listener=listener, keep=not forgets
             )
@@ -151,7 +151,7 @@ class ClusterRemote:
             while (page := self._bridge.call(next_page)) is not None:
                 yield page
         finally:
-            # Whoever has enough must not leave the search running behind.
+            # A caller that stops early must not leave the search running.
             self._bridge.post(lambda: defer.Deferred.fromCoroutine(_close(pages)))
 
     def promote(self, segments: Sequence[str]) -> Iterator[ProgressEvent | None]:
@@ -185,7 +185,7 @@ class ClusterRemote:
         return self._bridge.call(self._status)
 
     async def _status(self) -> dict[str, Any]:
-        # First: without a store there is nothing else to tell, nor to wait for.
+        # First: without a store there is nothing else to report or to wait for.
         workers = await self._cluster.workers()
         told: dict[str, Any] = {"sync": await _or_reason(self._cluster.status())}
         for worker in workers:
@@ -211,12 +211,11 @@ class ClusterRemote:
         function: Callable[[str], Awaitable[Any]],
         watched: Callable[[str], Awaitable[tuple[int, int]]] | None = None,
     ) -> Iterator[ProgressEvent | None]:
-        """Call `function` for each segment, some at a time; says when each begins, and how
-        it fared.
+        """Call `function` for each segment, some at a time. Report each start and each result.
 
-        Leaving the iterator cancels what is under way, and begins no more.
+        Leaving the iterator cancels the running calls, and starts no more.
 
-        :param watched: tells the bytes that are done of one that is under way, and all of them
+        :param watched: returns the bytes done of a running call, and its total bytes
         """
         stream: Stream[ProgressEvent] = Stream(self._bridge, _nothing, _nothing)
         waiting = iter(segments)
@@ -234,7 +233,7 @@ class ClusterRemote:
                     stream.put(Result(segment))
 
         async def watch(segment: str) -> None:
-            # A segment that is small, or a token without the right to know, needs no line.
+            # A small segment needs no line, nor does a token without the right to know.
             with contextlib.suppress(TroughError):
                 while watched is not None:
                     await task.deferLater(self._bridge.reactor, WATCHED_EVERY)
@@ -244,7 +243,7 @@ class ClusterRemote:
             watching.append(defer.Deferred.fromCoroutine(watch(segments[0])))
             watching[0].addErrback(lambda failure: failure.trap(defer.CancelledError))
             running.extend(defer.Deferred.fromCoroutine(work()) for _ in range(AT_ONCE))
-            # An error that is not ours ends it all, and is the caller's to show.
+            # An error of another kind ends everything, and the caller shows it.
             whole = defer.gatherResults(running, consumeErrors=True)
             whole.addCallbacks(
                 lambda _: stream.end(), lambda f: stream.end(f.value.subFailure.value)
@@ -268,7 +267,7 @@ async def _close(pages: AsyncIterator[list[str]]) -> None:
 
 
 def _nothing() -> None:
-    """Results of whole segments are small: their source need not be paused."""
+    """Results of whole segments are small: their source needs no pause."""
 
 
 async def _or_reason(telling: Awaitable[dict[str, Any]]) -> dict[str, Any]:
@@ -279,10 +278,10 @@ async def _or_reason(telling: Awaitable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def connect(url: str, token: str | None, tls: TlsFiles, verbose: bool) -> ClusterRemote:
-    """Start the reactor and open the cluster that `url` means.
+    """Start the reactor and open the cluster that `url` names.
 
-    :param token: to prove to servers that want one
-    :param tls: whom to believe
+    :param token: sent to servers that require one
+    :param tls: which certificates to trust
     :param verbose: log to stderr
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     :raises trough.errors.Unavailable: naming the store, and why it cannot be reached
@@ -309,7 +308,7 @@ def connect(url: str, token: str | None, tls: TlsFiles, verbose: bool) -> Cluste
 
 
 def _begin_log(verbose: bool) -> None:
-    """Say what the client logs, or nothing: lines in the middle of a prompt help nobody."""
+    """Log to stderr if `verbose`, otherwise nowhere: log lines would break into a prompt."""
     import sys
 
     from twisted.logger import globalLogBeginner, textFileLogObserver

@@ -1,9 +1,9 @@
-"""Writes of a script that follow one another, sent as one.
+"""Sends consecutive writes of a script as one.
 
-A write is answered after its fsync, so a file of single INSERTs would take a disk's time
-for each. Together they share it. Only if the batch is refused, which changes nothing, are
-its statements run one by one: then all before the wrong one are carried out, and the wrong
-one is named, as if there were no batches.
+A worker answers a write after its fsync. So a file of single INSERTs would need one fsync for
+each. A batch shares one fsync. A refused batch changes nothing, and its statements then run one
+by one. All statements before the wrong one take effect, and the wrong one is named, as without
+batches.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _CHUNK = 1 << 16
 class Batch:
     """Consecutive writes.
 
-    :param together: carries out all of them at once, or nothing
-    :param singly: carries out one
+    :param together: runs all of them at once, or none
+    :param singly: runs one
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Batch:
         self._size = 0
 
     def add(self, statement: Statement) -> None:
-        """A further statement; what is no write, or too much, is carried out now."""
+        """Add a statement. A full batch runs now. What is no write runs now, after the batch."""
         if not writes(statement.text):
             self.flush()
             self._singly(statement)
@@ -51,7 +51,7 @@ class Batch:
             self.flush()
 
     def flush(self) -> None:
-        """Carry out what waits."""
+        """Run what waits."""
         statements, self._statements, self._size = self._statements, [], 0
         if len(statements) > 1:
             try:
@@ -70,9 +70,9 @@ def joined(statements: list[Statement]) -> str:
 
 
 def lines_as_they_come(file: int) -> Iterator[str]:
-    """The lines of a pipe or file, and ``""`` whenever the next one has to be waited for.
+    """The lines of a pipe or file, and ``""`` each time the next line is not there yet.
 
-    :param file: a descriptor; UTF-8, of which what is none shows as U+FFFD
+    :param file: a descriptor; its text is UTF-8, and invalid bytes show as U+FFFD
     """
     decoder = getincrementaldecoder("utf-8")("replace")
     rest: list[str] = []

@@ -1,8 +1,8 @@
-"""What could come next, where the cursor is.
+"""Completion: what could follow at the cursor.
 
-Commands come from the registry, which also tells what each argument is; tables, columns
-and segments come from what is known of the connected ones. It runs in the background of
-the line editor, and refuses to know how names are found out.
+Commands, and the kind of each argument, come from the registry. Tables, columns and segments come
+from the known names of the connected segments. Completion runs in the background of the line
+editor. It does not depend on how names are found.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ShellCompleter(Completer):
             word, candidates = self._first_words(command, text[end:])
             if not candidates:
                 word, candidates = self._in_sql(text, after, "GATHER" in command.name)
-            # All there is, unasked, would only hide what is being typed.
+            # An unrequested list of everything would only hide the typed text.
             if word or complete_event.completion_requested or _is_narrow(candidates):
                 yield from _matching(word, candidates)
         elif end < len(text):
@@ -103,8 +103,8 @@ class ShellCompleter(Completer):
     # -- SQL -------------------------------------------------------------------
 
     def _first_words(self, command: Command, text: str) -> tuple[str, Candidates]:
-        """The word at the cursor, and what may stand there of the command's own words;
-        nothing once something else has begun."""
+        """The word at the cursor, and which of the command's own words may stand there.
+        Nothing after something else has begun."""
         own = [each for each in command.completes if isinstance(each, str)]
         words = text.upper().split()
         word = "" if text[-1:].isspace() or not words else text.split()[-1]
@@ -119,7 +119,7 @@ class ShellCompleter(Completer):
     def _in_sql(self, text: str, after: str = "", gathers: bool = False) -> tuple[str, Candidates]:
         """The word at the cursor, and what could stand there.
 
-        :param after: the rest of the statement, behind the cursor
+        :param after: the rest of the statement, after the cursor
         :param gathers: whether tables have a column that names the segment
         """
         tokens = [t for t in scan(text) if t.kind is not Kind.BLANK]
@@ -153,7 +153,7 @@ class ShellCompleter(Completer):
         ]
 
     def _columns_of(self, name: str, tokens: list[Token]) -> list[str]:
-        """Columns of the table of this name, or that `tokens` call so."""
+        """Columns of the table with this name, or with this alias in `tokens`."""
         by_name = {table.lower(): columns for table, columns in self._names.tables.items()}
         if name.lower() in by_name:
             return by_name[name.lower()]
@@ -168,7 +168,7 @@ class ShellCompleter(Completer):
         return []
 
 
-#: Kinds of tokens in which no name stands.
+#: Kinds of tokens that hold no name.
 _NO_NAMES = (Kind.COMMENT, Kind.STRING, Kind.NUMBER)
 
 
@@ -226,7 +226,7 @@ def _matching(word: str, candidates: Candidates) -> Iterator[Completion]:
     for name, kind in candidates:
         if kind in _CASELESS:
             name = _in_case_of(word, name)
-        # What could do harm when it is shown is not offered at all.
+        # Names that are unsafe to show are not offered.
         if not name.lower().startswith(lower) or safe(name) != name:
             continue
         if kind == "segment":
@@ -238,22 +238,22 @@ def _matching(word: str, candidates: Candidates) -> Iterator[Completion]:
 
 
 def _beginning(word: str) -> str:
-    """A word that is being typed, without the quote that is open before it."""
+    """A word that is being typed, without the open quote before it."""
     quote = word[:1]
     return word[1:].replace(quote * 2, quote) if quote in ("'", '"') else word
 
 
-#: What may open a quoted name, with what closes it.
+#: The characters that open a quoted name, with those that close it.
 _QUOTES = {'"': '"', "`": "`", "[": "]"}
 
-#: Kinds of names that stand in SQL.
+#: Kinds of names that occur in SQL.
 _QUOTABLE = frozenset({"table", "column"})
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def quoted_name(name: str, opening: str = "") -> str:
-    """A name as it stands in SQL: in quotes where it needs them, or where it has them.
+    """A name as SQL writes it: in quotes if it needs them, or if it has them.
 
     :param opening: the quote that was typed already, or ``""``
     """
@@ -262,7 +262,7 @@ def quoted_name(name: str, opening: str = "") -> str:
             return name
         opening = '"'
     closing = _QUOTES[opening]
-    if closing == "]":  # has no way to be written inside
+    if closing == "]":  # cannot be written inside
         return f"[{name}]" if "]" not in name else quoted_name(name, '"')
     return f"{opening}{name.replace(closing, closing * 2)}{closing}"
 
@@ -272,7 +272,7 @@ _CASELESS = frozenset({"", "function", "format", "command"})
 
 
 def _in_case_of(typed: str, word: str) -> str:
-    """`word` in small letters if what was typed of it is."""
+    """`word` in small letters if its typed part is in small letters."""
     return word.lower() if typed.islower() else word
 
 

@@ -1,7 +1,7 @@
-"""The line editor around the shell, and the loop of a person's session.
+"""The line editor of the shell, and the loop of an interactive session.
 
-prompt_toolkit reads, the shell runs. Enter runs what is whole and otherwise goes on to the
-next line; Ctrl-C clears the line, or cancels what runs; Ctrl-D on an empty line leaves.
+prompt_toolkit reads and the shell runs. Enter runs complete input, and otherwise begins the next
+line. Ctrl-C clears the line, or cancels what runs. Ctrl-D on an empty line leaves.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ WELCOME = (
 
 
 def is_whole(text: str, registry: Registry) -> bool:
-    """Whether Enter runs `text`, rather than going on to the next line.
+    """Whether Enter runs `text`, instead of beginning the next line.
 
-    SQL ends with a semicolon and with nothing else: an empty line that ended a DELETE before
-    its WHERE would empty the table.
+    Only a semicolon ends SQL. If an empty line ended a DELETE before its WHERE, the table would
+    be emptied.
     """
     splitter = Splitter(registry.rest_of)
     for line in lines_of(text + "\n"):
@@ -59,7 +59,7 @@ def bindings(registry: Registry) -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         buffer = event.current_buffer
         if buffer.complete_state and buffer.complete_state.current_completion:
-            buffer.complete_state = None  # Enter takes the completion, and runs nothing
+            buffer.complete_state = None  # Enter accepts the completion, and runs nothing
         elif is_whole(buffer.text, registry):
             buffer.validate_and_handle()
         else:
@@ -74,7 +74,7 @@ def bindings(registry: Registry) -> KeyBindings:
 
 
 def open_history(path: Path | None) -> History:
-    """The history in a file of one's own; in memory where there cannot be one."""
+    """The history, in a file of its user, or in memory if there can be no file."""
     if path is None:
         return InMemoryHistory()
     try:
@@ -113,7 +113,7 @@ class Editor:
         )
 
     def read(self) -> str:
-        """What was typed, up to where it is whole.
+        """The typed text, as soon as it is complete.
 
         :raises KeyboardInterrupt: Ctrl-C
         :raises EOFError: Ctrl-D on an empty line
@@ -176,7 +176,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def run_typed(shell: Shell, text: str, verbose: bool = False) -> None:
-    """Run what was typed, up to the first statement that fails, and report why it did.
+    """Run the typed text, up to the first statement that fails, and report the reason.
 
     Nothing runs if the last statement has no end.
     """
@@ -205,7 +205,7 @@ def _may_change_tables(text: str) -> bool:
 
 
 def ask(question: str) -> str:
-    """Ask a person; an end of input is no answer."""
+    """Ask a person. The end of input counts as no answer."""
     try:
         return input(question)
     except EOFError:

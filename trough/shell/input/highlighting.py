@@ -13,7 +13,7 @@ from trough.shell.input.statements import ParseMode
 from trough.shell.input.vocabulary import FUNCTIONS, KEYWORDS
 from trough.sql.tokens import Kind, scan
 
-#: The colours; terminals have their own idea of each.
+#: The colours; each terminal shows them in its own shades.
 STYLE = {
     "command": "ansimagenta bold",
     "keyword": "ansiblue bold",
@@ -35,7 +35,7 @@ _CLASSES = {
 
 
 class ShellLexer(Lexer):
-    """Colours for the line editor; a text is scanned once, however often it is drawn."""
+    """Colours for the line editor. A text is scanned once, even if it is drawn many times."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -75,7 +75,7 @@ class ShellLexer(Lexer):
     def _colour_statement(
         self, text: str, position: int, name_end: int, pieces: StyleAndTextTuples
     ) -> int:
-        """Colour SQL up to its end; returns where that is."""
+        """Colour SQL up to its end, and return the position of the end."""
         for token in scan(text, "", position):
             style = _CLASSES.get(token.kind, "")
             if token.kind is Kind.WORD:

@@ -1,8 +1,8 @@
-"""What the connected segments hold by name, found out in the background for completion.
+"""Names in the connected segments, looked up in the background for completion.
 
-Nothing here ever makes a person wait, or tells of a failure: a name that is not known is
-not offered. Segments with one kind of crawl look alike, so a few of the connected ones
-are asked for all.
+The lookup reports no failure: an unknown name is not offered. Typing waits :data:`PATIENCE`
+seconds at most. Segments of one kind of crawl look alike, so a few of the connected ones are
+queried for all.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from trough.errors import TroughError
 from trough.shell.runner import TICK
 from trough.shell.session import Failed, Remote, Rows
 
-#: Connected segments that are asked for their tables.
+#: Connected segments that are queried for their tables.
 ASKED = 3
 
-#: Segments that are offered for one beginning.
+#: Segments that are offered for one prefix.
 OFFERED = 200
 
-#: Seconds that typing waits for names. The line editor takes Enter no sooner than its
-#: completion has come to an end.
+#: Seconds that typing waits for names. The line editor accepts Enter only after its completion
+#: has ended.
 PATIENCE = 0.4
 
-#: Views that are asked for one by one, where one of them is broken.
+#: Views that are queried one by one, if one of them is broken.
 SINGLY = 20
 
 _COLUMNS = (
@@ -46,7 +46,7 @@ class Names:
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
         self._lock = threading.Lock()
-        self._segments: dict[str, list[str]] = {}  # by beginning
+        self._segments: dict[str, list[str]] = {}  # by prefix
         self._schemas: list[str] | None = None
         self._wanted: tuple[str, ...] = ()
         self._thread: threading.Thread | None = None
@@ -54,7 +54,7 @@ class Names:
         self.tables: dict[str, list[str]] = {}
 
     def refresh(self, segments: Sequence[str]) -> None:
-        """Find out anew, in the background, what these segments hold."""
+        """Look up again, in the background, what these segments hold."""
         with self._lock:
             self._wanted = tuple(segments[:ASKED])
             self._segments, self._schemas = {}, None
@@ -78,7 +78,7 @@ class Names:
         pairs, _ = self._pairs(segments, _COLUMNS.format("table"))
         of_views, whole = self._pairs(segments, _COLUMNS.format("view"))
         pairs += of_views
-        if not whole:  # a view over a table that is gone fails them all
+        if not whole:  # a view of a missing table makes the query fail for all views
             for view in dict(self._pairs(segments, _VIEWS)[0]):
                 pairs += self._pairs(segments, _VIEW, [view])[0]
         tables: dict[str, dict[str, None]] = {}
@@ -100,13 +100,13 @@ class Names:
         return pairs, whole
 
     def segments(self, beginning: str) -> list[str]:
-        """Some segments whose ids begin so, if they are known soon."""
+        """Some segments whose ids have this prefix, if they are known soon."""
         if self._known(beginning) is None:
             self._look_up(lambda: self._find(beginning))
         return self._known(beginning) or []
 
     def schemas(self) -> list[str]:
-        """All schemas, if they are known soon."""
+        """All schemas, if they are known soon enough."""
         if self._schemas is None:
             self._look_up(self._find_schemas)
         return self._schemas or []
@@ -119,7 +119,7 @@ class Names:
         return None
 
     def _look_up(self, find: Callable[[], None]) -> None:
-        """Begin to find something, unless something else is being found; wait a little."""
+        """Start a lookup, unless another one runs, and wait a little."""
         with self._lock:
             if self._looking is None or not self._looking.is_alive():
                 self._looking = threading.Thread(target=find, name="names", daemon=True)
@@ -136,7 +136,7 @@ class Names:
                 if len(found) >= OFFERED:
                     break
             whole = True
-        # Also those that were found before it failed, or said that there may be more.
+        # A failed search also keeps the names that it found before.
         if whole or found:
             self._segments[beginning] = sorted(found)[:OFFERED]
 

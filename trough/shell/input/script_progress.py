@@ -1,4 +1,4 @@
-"""How far a file of statements is: an INFILE, or what the shell's standard input comes from."""
+"""The progress of a file of statements: an INFILE, or the shell's standard input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ScriptProgress(Progress):
     :param name: of the file
     :param size: its bytes, see :func:`size_of`
     :param position: bytes of it that were read
-    :ivar done: statements that were run
+    :ivar done: statements that ran
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ScriptProgress(Progress):
         self._size = size
 
     def line(self) -> str:
-        """What is drawn where there is room for it."""
+        """The line, if there is room for it."""
         ran = f"{counted(self.done, 'statement')} run"
         return f"{', '.join([*self._share(), ran, *self._times()])}; {self._interrupt}"
 
@@ -57,11 +57,11 @@ class ScriptProgress(Progress):
 
 
 def size_of(file: int) -> int:
-    """The bytes of an open file; 0 of a pipe, whose length nobody knows."""
+    """The bytes of an open file; 0 for a pipe, whose length is unknown."""
     status = os.fstat(file)
     return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def no_progress() -> ScriptProgress:
-    """While there is no file."""
+    """The progress while there is no file."""
     return ScriptProgress(None, "", 0, lambda: 0)

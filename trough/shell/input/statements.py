@@ -1,9 +1,9 @@
-"""What is typed, piped or read from a file, cut into statements.
+"""Splits typed, piped or file text into statements.
 
-SQL runs over lines up to a semicolon (or ``\\g``, ``\\G``); a command ends with its line
-or its semicolon. The splitter is fed whole lines, gives every statement as soon as it is
-whole, remembers where it began, and looks at no character twice. It refuses to know
-which commands there are: it is told how the text after a first word is to be read.
+SQL continues over lines up to a semicolon (or ``\\g``, ``\\G``). A command ends with its line or
+its semicolon. The splitter takes whole lines, and returns every statement as soon as it is
+complete, with the line where it began. It scans each character once. It does not depend on which
+commands there are: the caller provides how the text after a first word is read.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ class ParseMode(enum.Enum):
     """How the text after a command's name is read."""
 
     WORDS = "words"  # up to a semicolon outside quotes, or the end of the line
-    LINE = "line"  # up to the end of the line, whatever is in it
+    LINE = "line"  # up to the end of the line, with all that is in it
     SQL = "sql"  # as SQL: over lines, up to a semicolon
 
 
-#: Tells how the text is to be read that begins in this line at this position.
+#: Returns how to read the text that begins in this line at this position.
 RestOf = Callable[[str, int], ParseMode]
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement or command, without what ended it.
+    """One statement or command, without its end mark.
 
     :ivar line: number of the line on which it begins, from 1
     :ivar ended: by ``;``, ``\\g``, ``\\G``, ``"\\n"`` or, where the text ended first, ``""``
     :ivar pipe: the command of the system's shell that reads the result, from ``| command``
-        on the line of the end; mostly ``""``
+        on the last line; mostly ``""``
     """
 
     text: str
@@ -71,7 +71,7 @@ class Splitter:
 
     @property
     def open_token(self) -> str:
-        """What would close the string, name or comment that is open; mostly ``""``."""
+        """The text that closes the open string, name or comment; mostly ``""``."""
         return self._closer
 
     def feed(self, line: str) -> Iterator[Statement]:
@@ -99,7 +99,7 @@ class Splitter:
         return statement if significant(statement.text) else None
 
     def _begin(self, line: str, position: int) -> int:
-        """Skip to where a statement begins, and find out how it is to be read."""
+        """Skip to the beginning of a statement, and determine how to read it."""
         for token in scan(line, self._closer, position):
             if token.kind in (Kind.BLANK, Kind.COMMENT, Kind.SEMICOLON):
                 self._closer = token.closer
@@ -111,7 +111,7 @@ class Splitter:
         return len(line)
 
     def _go_on(self, line: str, position: int) -> tuple[int, str]:
-        """Read the statement on; where it or the line ends, and what ended it."""
+        """Continue the statement. Return where it or the line ends, and what ended it."""
         if self._rest is ParseMode.LINE:
             self._parts.append(line[position:])
             return len(line), "\n"
@@ -138,7 +138,7 @@ class Splitter:
 
 
 def _end_of_words(text: str) -> tuple[int, str]:
-    """Where a command ends that has all of `text` to itself, and what ends it."""
+    """The end of a command that owns all of `text`, and what ends it."""
     bare = text.rstrip()
     for ending in (";", "\\G", "\\g"):
         if bare.endswith(ending):
@@ -151,15 +151,15 @@ def _end_of_words(text: str) -> tuple[int, str]:
         token = next(scan(bare, "", position))
         if token.kind is Kind.SEMICOLON:
             return position, ";"
-        # What is no comment to a command ("--yes", "a--b") may hold a semicolon, and
-        # so may what follows an apostrophe.
+        # Text that is no comment to a command ("--yes", "a--b") may hold a semicolon, and so may
+        # the text after an apostrophe.
         comment = token.kind is Kind.COMMENT
         position += 2 if comment else 1 if token.closer else len(token.text)
     return (len(text), ending) if ending == "\n" else (len(bare), ending)
 
 
 class _TriggerWatch:
-    """Knows that ``;`` ends no statement between a trigger's BEGIN and its END."""
+    """Prevents that ``;`` ends a statement between a trigger's BEGIN and its END."""
 
     _HEAD = ("CREATE", "TRIGGER")
     _BETWEEN = frozenset({"TEMP", "TEMPORARY", "EXPLAIN", "QUERY", "PLAN"})
@@ -169,7 +169,7 @@ class _TriggerWatch:
         self._last = ""  # what came last: ";", "END" right after one, or anything else
 
     def ends_statement(self, token: Token) -> bool:
-        """Take notice of the next token; whether it is the end of the statement."""
+        """Take the next token. Return whether it is the end of the statement."""
         if token.kind in (Kind.BLANK, Kind.COMMENT):
             return False
         if token.kind is Kind.SEMICOLON:
@@ -187,12 +187,12 @@ class _TriggerWatch:
 
 
 def lines_of(text: str) -> list[str]:
-    """`text` cut after each newline, and nowhere else."""
+    """`text`, split after each newline, and nowhere else."""
     return re.findall(r"[^\n]*\n|[^\n]+", text)
 
 
 def split(text: str, rest_of: RestOf) -> list[Statement]:
-    """All statements of `text`, the unfinished one at its end included."""
+    """All statements of `text`, including the unfinished one at its end."""
     splitter = Splitter(rest_of)
     statements = [s for line in lines_of(text) for s in splitter.feed(line)]
     last = splitter.finish()

@@ -18,7 +18,7 @@ _KEYWORDS = """
     VIEW VIRTUAL WHEN WHERE WINDOW WITH WITHOUT
 """
 
-#: What SQLite's grammar reserves or gives a meaning, as far as one uses it here.
+#: Words that SQLite's grammar reserves or gives a meaning, as far as they are useful here.
 KEYWORDS = frozenset(_KEYWORDS.split())
 
 #: The functions that a worker lets a query call.

@@ -1,8 +1,8 @@
 """FORMAT CHART: two columns as a picture of characters, drawn by plotext.
 
-The first column names or dates, the second measures. Names give a bar each; numbers and
-dates give a line. A chart of more rows than a screen has columns shows nothing, so rows
-beyond :data:`MOST_ROWS` are refused.
+The first column holds names, numbers or dates, the second the values. Each name gives a bar.
+Numbers and dates give a line. A chart of more rows than a screen has columns shows nothing, so
+rows beyond :data:`MOST_ROWS` are refused.
 """
 
 from __future__ import annotations

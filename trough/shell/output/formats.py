@@ -89,7 +89,7 @@ BY_SUFFIX = {
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What FORMAT was told: a format, and whether all segments make one result set."""
+    """The choice by FORMAT: a format, and whether all segments make one result set."""
 
     name: str = "TABLE"
     merged: bool = False
@@ -104,7 +104,7 @@ class Choice:
 
     @property
     def binary(self) -> bool:
-        """Whether the text of a result stands for bytes; see ``columnar.py``."""
+        """Whether the text of a result represents bytes; see ``columnar.py``."""
         return self.name in BINARY
 
     @property
@@ -116,7 +116,7 @@ class Choice:
 def parse_choice(text: str, current: Choice | None = None) -> Choice:
     """A format's name, ``MERGED`` after it, or ``MERGED`` alone for the current one.
 
-    :raises trough.errors.BadRequest: naming what there is
+    :raises trough.errors.BadRequest: naming the formats
     """
     words = text.upper().split()
     merged = "MERGED" in words

@@ -1,9 +1,9 @@
 """A file of results, which takes its place when it is complete.
 
 Rows go into a hidden file in the same directory. It replaces the file that was named when the
-query has succeeded, so that a query that fails costs nobody the results of the last one. What
-cannot be replaced (a pipe, a device, ``/dev/stdout``) is written to directly. A file that a
-rename would take from its owner, its links or its directory is filled at the end.
+query has succeeded. So a failed query leaves the previous results intact. A target that cannot be
+replaced (a pipe, a device, ``/dev/stdout``) is written directly. A file that a rename would take
+from its owner, its links or its directory is filled at the end.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import IO, TextIO, cast
 from trough import errors
 from trough.formats import columnar
 
-# Names in here mean descriptors of this process, and devices. A regular file behind one was
-# opened by somebody else, who expects to find it there, and at the same place in it.
+# Names in these directories are descriptors of this process, and devices. Another process opened
+# a regular file behind one, and expects the same file, and the same position in it.
 _DESCRIPTORS = (Path("/dev"), Path("/proc"))
 
 _PERMISSIONS = stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO
@@ -41,7 +41,7 @@ def result_file(path: Path, binary: bool) -> Iterator[TextIO]:
             ) as file:
                 yield file
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader of a pipe has enough
+        if isinstance(error, BrokenPipeError):  # the reader closed the pipe
             raise
         raise errors.BadRequest(f"{path}: {error.strerror or error}") from error
 
@@ -57,7 +57,7 @@ def _bytes_for(path: Path) -> Iterator[int]:
     if found is None:
         yield from _renamed(target, None)
         return
-    os.close(os.open(target, os.O_WRONLY))  # a rename would not ask for this right
+    os.close(os.open(target, os.O_WRONLY))  # a rename would not check this right
     own = found.st_uid == os.geteuid() and found.st_gid in {os.getegid(), *os.getgroups()}
     if own and found.st_nlink == 1 and os.access(target.parent, os.W_OK | os.X_OK):
         yield from _renamed(target, found)
@@ -85,7 +85,7 @@ def _opened(descriptor: int) -> Iterator[int]:
 
 def _renamed(target: Path, former: os.stat_result | None) -> Iterator[int]:
     """A new file beside `target`, with the group and mode of the `former` one."""
-    from trough.util.atomic_files import temporary_name  # not what a short query waits for
+    from trough.util.atomic_files import temporary_name  # slow to import
 
     beside = target.with_name(temporary_name("results"))
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -101,7 +101,7 @@ def _renamed(target: Path, former: os.stat_result | None) -> Iterator[int]:
 
 
 def _filled(target: Path) -> Iterator[int]:
-    """A file without a name, which is copied into `target` at the end. A full disk may cut it."""
+    """A nameless file, which is copied into `target` at the end. A full disk may cut it off."""
     import tempfile
 
     with tempfile.TemporaryFile() as held:

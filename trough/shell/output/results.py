@@ -1,9 +1,9 @@
-"""What is held back of a query's results, and when it goes out.
+"""Holds back a query's results, and decides when they are written.
 
-Rows of different segments arrive interleaved. A segment's rows are held until they are
-complete, or until too much is held, or until the reader has waited long enough. So most
-of the time a segment appears in one piece, one that has to be asked again leaves no
-trace, and memory has a bound. How pieces look is `sections.py`.
+Rows of different segments arrive interleaved. A segment's rows are held until they are complete,
+until too much is held, or until the reader has waited long enough. So a segment mostly appears in
+one piece, and a retry on another worker leaves no trace. Memory is bounded. `sections.py` lays the
+pieces out.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 from trough.shell.output.sections import Layout, Piece
 
-#: Rows, and characters in them, held altogether.
+#: Rows, and characters in them, that are held in total.
 HELD_ROWS = 20_000
 HELD_SIZE = 4 << 20
 
 
 @dataclass(slots=True)
 class _Held:
-    """What came of a segment and was not written yet."""
+    """The rows of a segment that came and are not written yet."""
 
     columns: Sequence[str]
     rows: list[Sequence[Any]] = field(default_factory=list)
@@ -30,7 +30,7 @@ class _Held:
 
 
 class Results:
-    """Events of a query in; every method returns the text that is ready now.
+    """Takes the events of a query. Every method returns the text that is ready now.
 
     :ivar empty: segments that answered without a row
     """
@@ -43,7 +43,7 @@ class Results:
         self._held_size = held_size
         self._segments: dict[str, _Held] = {}
         self._complete: dict[str, str] = {}  # segments that wait for the open one; remarks
-        self._open = ""  # was begun and is not complete; what comes of it goes straight out
+        self._open = ""  # was begun and is not complete; its further rows are written at once
         self._rows = 0
         self._size = 0
         self.empty = 0
@@ -57,7 +57,7 @@ class Results:
         self._segments[segment] = _Held(names)
 
     def rows(self, segment: str, rows: Sequence[Sequence[Any]], size: int) -> str:
-        """Further rows of a segment, with some `size` characters in them."""
+        """Further rows of a segment, with about `size` characters in them."""
         held = self._segments[segment]
         held.rows += rows
         held.size += size
@@ -69,7 +69,7 @@ class Results:
         return self._make_room() if too_much else ""
 
     def done(self, segment: str, remark: str = "") -> str:
-        """A segment is complete, or with a remark: has ended before."""
+        """A segment is complete or, with a remark, ended early."""
         held = self._segments.get(segment)
         if held is None:  # failed before it began
             return ""
@@ -86,8 +86,7 @@ class Results:
     def restarted(self, segment: str) -> int | None:
         """A segment's rows come again from the first.
 
-        :return: how many are forgotten; None where some were written already and cannot be
-            taken back
+        :return: how many are dropped; None if some were written already and cannot be taken back
         """
         held = self._segments.get(segment)
         if held is None:
@@ -103,14 +102,14 @@ class Results:
         return text + self._layout.flush()
 
     def end(self) -> str:
-        """What is left, and what comes after all."""
+        """The rows that are left, and the text after all rows."""
         text = self._write(self._open) if self._open else ""
         for segment in self._segments:
             self._complete.setdefault(segment, "incomplete")
         return text + self._write_complete() + self._layout.end()
 
     def _make_room(self) -> str:
-        """Write the segment of which most is held, whole or not, and keep it open."""
+        """Write the segment with the most held rows, complete or not, and keep it open."""
         self._open = ""
         text = self._write_complete()
         waiting = [segment for segment, held in self._segments.items() if held.rows]

@@ -1,7 +1,7 @@
-"""Pieces of results, laid out: under each segment's name, with a column that names the
-segment, or plain where there is one segment only.
+"""Lays out pieces of results: under each segment's name, with a column that names the segment,
+or plain for a single segment.
 
-What is handed over goes out at once; who holds what back, and why, is `results.py`.
+Each piece is written at once; `results.py` holds rows back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trough.formats.text import Markdown, Renderer, RenderOptions, Table
 from trough.shell.output.formats import FORMATS, Choice
 from trough.util.safe_text import safe
 
-#: The column that names a row's segment where all segments make one result set.
+#: The column that names a row's segment, if all segments make one result set.
 SEGMENT_COLUMN = "_segment"
 
 
@@ -26,7 +26,7 @@ class Piece:
     :ivar begins: no row of the segment came before these
     :ivar ends: none comes after
     :ivar total: rows of the segment so far, these included
-    :ivar remark: why it ends before its time; mostly ``""``
+    :ivar remark: why it ends early; mostly ``""``
     """
 
     segment: str
@@ -41,7 +41,7 @@ class Piece:
 class Layout:
     """Pieces in, text out."""
 
-    #: Whether another segment's piece in the middle of one costs the reader something.
+    #: Whether a piece of another segment in the middle of one disturbs the reader.
     one_at_a_time = False
 
     def __init__(self, choice: Choice, options: RenderOptions) -> None:
@@ -60,11 +60,11 @@ class Layout:
         raise NotImplementedError
 
     def flush(self) -> str:
-        """What a renderer holds back."""
+        """The text that a renderer holds back."""
         return self._renderer.flush() if self._renderer else ""
 
     def end(self) -> str:
-        """What comes after all."""
+        """The text after all pieces."""
         renderer, self._renderer = self._renderer, None
         return renderer.end() if renderer else ""
 
@@ -90,7 +90,7 @@ class Plain(Layout):
 class Merged(Layout):
     """All segments in one result set, whose first column names the segment.
 
-    :param strict: refuse a segment with other columns, rather than begin anew for it
+    :param strict: refuse a segment with other columns, instead of beginning again for it
     """
 
     def __init__(self, choice: Choice, options: RenderOptions, strict: bool) -> None:
@@ -150,7 +150,7 @@ class Titled(Layout):
 
 def layout_for(choice: Choice, options: RenderOptions, many: bool) -> Layout:
     """The layout for one result set, or for those of many segments."""
-    # A line with a segment's name between the rows would be no CSV any more, nor JSON.
+    # With a line for a segment's name between the rows, it would no longer be CSV or JSON.
     strict = choice.for_programs or (choice.is_document and not options.terminal)
     if choice.merged or (many and strict):
         return Merged(choice, options, strict)

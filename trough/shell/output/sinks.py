@@ -1,8 +1,8 @@
-"""Where results go: a file, a pipe, or a terminal with a pager for what does not fit.
+"""Writes results to a file, a pipe, or a terminal with a pager for long text.
 
-On a terminal text is held until it is known whether it fits; whoever waits a while sees
-what there is, and the pager takes over, from the top, as soon as a screen is full. The
-query goes on running meanwhile. It refuses to know what the text is.
+On a terminal, text is held until it is known whether it fits. A reader who waits a while sees the
+text so far. As soon as a screen is full, the pager shows everything from the top. The query
+continues meanwhile. The module does not depend on what the text is.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from typing import Protocol, TextIO
 
 from trough.util.safe_text import width
 
-#: For a pager that is ``less`` and has no LESS of its user's: do not wrap lines, and leave
-#: what was read on the screen. Lines of a text are wrapped.
+#: For the pager ``less``, if its user has not set LESS: do not wrap lines, and leave the text on
+#: the screen. Lines of a text are wrapped.
 _LESS_OPTIONS = "-SRX"
 _LESS_OPTIONS_FOR_TEXT = "-RX"
 
-#: Columns of a line where there is no terminal.
+#: Columns of a line if there is no terminal.
 _COLUMNS = 90
 
 
 class Sink(Protocol):
-    """The way out for one result."""
+    """Takes the text of one result."""
 
     @property
     def owns_terminal(self) -> bool:
-        """Whether a pager has the terminal, so that nothing else may be written there."""
+        """Whether a pager has the terminal. Then nothing else may be written there."""
         ...
 
     @property
     def on_terminal(self) -> bool:
-        """Whether what is written may appear on the terminal."""
+        """Whether the written text may appear on the terminal."""
         ...
 
     def write(self, text: str) -> None:
         """Add to the result.
 
-        :raises BrokenPipeError: nobody reads any more
+        :raises BrokenPipeError: the reader is gone
         """
         ...
 
     def show(self) -> None:
-        """Let the reader see what there is so far."""
+        """Show the reader the text so far."""
         ...
 
     def close(self) -> None:
-        """The result is complete. Waits until the reader has enough."""
+        """The result is complete. Waits until the reader closes the pager."""
         ...
 
 
@@ -85,7 +85,7 @@ class TerminalSink:
     """Text to a terminal, through a pager if it does not fit.
 
     :param pager: a shell command, or ``""`` for none
-    :param wraps: lines that are too long go on in the next one, rather than not fit
+    :param wraps: long lines continue on the next line, instead of not fitting
     """
 
     def __init__(self, stream: TextIO, pager: str, wraps: bool = False) -> None:
@@ -132,7 +132,7 @@ class TerminalSink:
         assert pager.stdin is not None
         with contextlib.suppress(OSError):
             pager.stdin.close()
-        # The pager has the terminal, and an interrupt is meant for it.
+        # The pager has the terminal, and an interrupt belongs to it.
         while pager.poll() is None:
             with contextlib.suppress(KeyboardInterrupt):
                 pager.wait()
@@ -150,7 +150,7 @@ class TerminalSink:
     def _start_pager(self) -> None:
         environment = dict(os.environ)
         environment.setdefault("LESS", _LESS_OPTIONS_FOR_TEXT if self._wraps else _LESS_OPTIONS)
-        # Unbuffered: an interrupted write leaves nothing behind that comes out later.
+        # Unbuffered: an interrupted write leaves nothing that is written later.
         self._pager = subprocess.Popen(
             self._command, shell=True, stdin=subprocess.PIPE, bufsize=0, env=environment
         )
@@ -168,7 +168,7 @@ class Output:
     """Makes a sink for each result.
 
     :param stream: the file, pipe or terminal
-    :param pager: a shell command for what does not fit a terminal, or ``""``
+    :param pager: a shell command for text that does not fit a terminal, or ``""``
     :param binary: whether it is a file that takes a format of bytes
     """
 
@@ -179,7 +179,7 @@ class Output:
         self.terminal = stream.isatty()
 
     def open(self, wraps: bool = False) -> Sink:
-        """The way out for one result.
+        """A sink for one result.
 
         :param wraps: it is a text, whose lines may be wrapped
         """
@@ -189,11 +189,11 @@ class Output:
 
     @property
     def columns(self) -> int:
-        """How long a line of a text should be at most."""
+        """The longest that a line of a text should be."""
         return min(shutil.get_terminal_size().columns, _COLUMNS) if self.terminal else _COLUMNS
 
     def say(self, text: str) -> None:
-        """A line for a person; to nobody where there is none."""
+        """Write a line for a person, if there is one."""
         if self.terminal:
             self.stream.write(f"{text}\n")
             self.stream.flush()
@@ -202,7 +202,7 @@ class Output:
 def find_pager(setting: str, environ: Mapping[str, str]) -> str:
     """The pager's command: the setting, else ``$PAGER``, else ``less``.
 
-    ``""`` where that is ``off``, or not installed.
+    ``""`` if that is ``off``, or not installed.
     """
     command = setting or environ.get("PAGER") or "less"
     if command in ("off", "cat"):

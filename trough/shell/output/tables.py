@@ -1,4 +1,4 @@
-"""Rows that the shell has by itself, shown like the rows of a query."""
+"""The shell's own rows, shown like the rows of a query."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from trough.shell.output.sections import Layout, Piece
 from trough.shell.output.sinks import Sink
 
-#: Rows handed on at a time.
+#: Rows passed on at a time.
 _PAGE = 1000
 
 
@@ -32,7 +32,7 @@ def show_rows(
                 break
         sink.write(layout.end())
     except BrokenPipeError:
-        pass  # the reader has enough
+        pass  # the reader closed the pager or the pipe
     finally:
         sink.close()
     return total
