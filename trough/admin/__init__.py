@@ -1,9 +1,9 @@
-"""``trough-admin``: what an operator looks at and decides, straight in the metadata store.
+"""``trough-admin``: the operator's tool, which works directly on the metadata store.
 
-It works while no sync server does, which is when it is needed most. Looking changes
-nothing; a change says what it does, and the one that can lose data says what could be lost
-and asks first. Errors are one line each. It refuses to know how workers and sync servers
-carry out what was decided: they watch the store themselves.
+It works without a running sync server, because then operators need it most. Commands that look
+change nothing. A command that changes something prints what it does. A command that can lose data
+prints first what could be lost, and asks. Each error is one line. This package does not depend on
+how workers and sync servers carry out a decision: they watch the store themselves.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ += ["pause", "resume", "status", "undrain", "workers"]
 #: server that hangs took 18.5.
 PATIENCE = 30.0
 
-#: Seconds of the store's silence that nobody is told of, and between two looks.
+#: Seconds for which the store may be silent without a notice, and seconds between two looks.
 SILENCE = 1.0
 LOOK = 0.5
 
@@ -58,9 +58,9 @@ failed (see status), 2 the command line cannot be meant, 130 Ctrl-C.
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run ``trough-admin``; ends with :class:`SystemExit`, as the reactor does."""
+    """Run ``trough-admin``; it ends with :class:`SystemExit`, as the reactor does."""
     options = command_line().parse_args(arguments)
-    # Ctrl-C stops the reactor, which is no success of what was asked.
+    # Ctrl-C stops the reactor; then the command has not succeeded.
     outcome = [INTERRUPTED]
     if "local" in options:
         raise SystemExit(_run_local(options))
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run_local(options: argparse.Namespace) -> int:
-    """Run a command that needs no store; its exit status."""
+    """Run a command that needs no store; return its exit status."""
     try:
         status: int = options.local(sys.stdout, options)
     except errors.TroughError as error:
@@ -102,7 +102,7 @@ async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) ->
     except errors.TroughError as error:
         reason = " ".join(str(error).split())
         if getattr(options, "json", False):
-            # Whoever reads this looks at nothing else.
+            # A program that reads JSON reads nothing else.
             print(json.dumps({"healthy": False, "error": reason}))
         print(f"trough-admin: {reason}", file=sys.stderr)
         status = FAILED
@@ -110,14 +110,14 @@ async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) ->
         print("\ntrough-admin: nothing was changed", file=sys.stderr)
         status = FAILED
     except BrokenPipeError:
-        # `trough-admin locks | head` has seen enough; nothing may be flushed at the end.
+        # `trough-admin locks | head` reads no more; the exit must flush nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     outcome[0] = status
 
 
 class _Waiting:
-    """Tells the person once that the metadata store is waited for."""
+    """Prints once that the command waits for the metadata store."""
 
     def __init__(self, metadata: Metadata, clock: IReactorTime) -> None:
         self._metadata = metadata

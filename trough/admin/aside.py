@@ -1,4 +1,4 @@
-"""Files of unpromoted writes that workers keep aside: listed, compared, put back, deleted."""
+"""Lists, compares, puts back and deletes the files of unpromoted writes that workers keep aside."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from trough.cli import metadata_url
 from trough.protocols.http.manager_client import ManagerClient
 from trough.tls.client import ClientTls
 
-#: What can be done with one file.
+#: Actions on one file.
 ACTIONS = ("compare", "put-back", "delete")
 
-#: Seconds that either may take: the canonical copy is fetched.
+#: Seconds that an action may take: the worker fetches the canonical copy.
 _PATIENCE = 3600.0
 
 
 async def aside(console: Console, options: argparse.Namespace) -> int:
-    """List the files aside on all workers, or do something with one."""
+    """List the files aside on all workers, or carry out an action on one."""
     if options.action is None:
         return await _list(console)
     if options.node is None or options.name is None:

@@ -1,4 +1,4 @@
-"""``trough-admin certificate``: a CA for a cluster and its certificates; needs no store."""
+"""``trough-admin certificate``: makes a cluster's CA and certificates; needs no store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TextIO
 
 from trough.admin.console import DONE
 
-#: Days that a CA and a certificate are good for.
+#: Days for which a CA and a certificate are valid.
 CA_DAYS, NODE_DAYS = 3650, 825
 
 

@@ -1,4 +1,4 @@
-"""What an upgrade from the original Trough would refuse; nothing is changed."""
+"""Checks what an upgrade from the original Trough would refuse; it changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from trough.metadata.schemas import Schemas
 async def check_original(console: Console, options: argparse.Namespace) -> int:
     """List segments, schemas and rows that Trough cannot use.
 
-    Exit status 1: there are some, or write locks, whose segments have to be promoted first.
+    Exit status 1: there are some, or there are write locks. The segments of these locks have to be
+    promoted first.
     """
     metadata = console.metadata
     reasons: dict[str, list[str]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What the commands of ``trough-admin`` work with: the store, the person, and words."""
+"""The common tools of the commands of ``trough-admin``: the store, the person, and texts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from trough.tls import TlsFiles
 #: Exit statuses.
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
-#: Segments or workers that are named in one line; there may be many thousands.
+#: Segments or workers named in one line, at most; there may be many thousands.
 NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What a command works with: the store, the person, the time, and whom to believe."""
+    """The tools of a command: the store, the person, the clock, and the TLS files."""
 
     metadata: Metadata
     input: TextIO
@@ -37,7 +37,7 @@ class Console:
         print(text, file=self.output, flush=True)
 
     def progress(self, total: int | None, verb: str, interrupt: str) -> Progress:
-        """The line that says how far something is; drawn at a terminal only.
+        """A progress line; only a terminal shows it.
 
         :param interrupt: what Ctrl-C does
         """
@@ -49,9 +49,9 @@ class Console:
         print_table(rows, self.output)
 
     def ask(self, question: str) -> str:
-        """What the person answers."""
-        # The reactor's handler would only note Ctrl-C down, and reading would go on; so
-        # another one is there before anybody can have read the question.
+        """Ask the person; return the answer."""
+        # The reactor's handler would only note Ctrl-C, and reading would go on. So another
+        # handler is set before the person can read the question.
         former = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             print(question, end=" ", file=self.output, flush=True)
@@ -70,10 +70,10 @@ def print_table(rows: Iterable[Iterable[object]], output: TextIO) -> None:
 
 
 def insist(console: Console, question: str, answer: str) -> None:
-    """Have the person type `answer`.
+    """Require the person to type `answer`.
 
-    :raises trough.errors.Cancelled: something else was typed
-    :raises trough.errors.BadRequest: nobody is there to type
+    :raises trough.errors.Cancelled: the person typed something else
+    :raises trough.errors.BadRequest: the input is no terminal
     """
     if not console.input.isatty():
         raise errors.BadRequest("nobody is there to be asked", "say --yes")
@@ -82,7 +82,7 @@ def insist(console: Console, question: str, answer: str) -> None:
 
 
 def listed(names: Sequence[str], what: str) -> str:
-    """``; what: names``, not too many of them; nothing for none."""
+    """``; what: names``, with at most :data:`NAMED` names; empty if there are none."""
     if not names:
         return ""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

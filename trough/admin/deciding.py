@@ -1,6 +1,7 @@
-"""What an operator decides.
+"""The commands with which an operator decides.
 
-A change says what it does, and one that can lose data says what could be lost and asks first.
+A command that changes something prints what it does. One that can lose data prints first what could
+be lost, and asks.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from trough.leader import worker_probe
 from trough.metadata import Metadata
 from trough.shell.output.sections import counted
 
-#: Seconds between two looks at a worker that is being drained, at least, and how many times
-#: longer than a look the pause after it is.
+#: Seconds between two looks at a worker that is being drained, at least. The second number is how
+#: many times longer than a look the pause after it is.
 LOOK = 1.0
 _REST = 5.0
 
-#: Seconds between two lines about that where there is no terminal.
+#: Seconds between two lines about a drain if the output is no terminal.
 REPORT = 60.0
 
 _INTERRUPT = "Ctrl-C stops waiting"
 
-#: Seconds that a worker may be paused for: one that is forgotten must not stay so for ever.
+#: Seconds for which a worker may be paused: a forgotten pause must end.
 _LONGEST_PAUSE = 7 * 86400
 
 
 async def drain(console: Console, options: argparse.Namespace) -> int:
-    """Have a worker emptied."""
+    """Empty a worker."""
     await _known(console.metadata, options.node)
     promoting = await living_worker(console.metadata, options.node) if options.promote else None
     await console.metadata.set_draining(options.node, True)
@@ -40,7 +41,7 @@ async def drain(console: Console, options: argparse.Namespace) -> int:
         f"{options.node} is being drained: the leader moves its copies to other workers, and "
         "it gets no new ones. `trough-admin undrain` takes that back."
     )
-    # It gets no new segments from here on, so that there is an end to what it writes.
+    # From here on the worker gets no new segments, so the number that it writes is bounded.
     if promoting is not None and not await promote_all(console, promoting):
         return FAILED
     if options.wait:
@@ -60,7 +61,7 @@ async def _until_empty(console: Console, node: str) -> None:
             if not locks and not copies:
                 break
             report.has(locks, copies)
-            # Counting a million copies takes long, and must not become the store's main work.
+            # Counting a million copies takes long, and must not load the store too much.
             spent = console.clock.seconds() - begun
             await task.deferLater(console.clock, max(LOOK, _REST * spent))
     finally:
@@ -69,8 +70,8 @@ async def _until_empty(console: Console, node: str) -> None:
 
 
 class _DrainReport:
-    """Says what a worker still has: on a terminal by a line that is drawn again, elsewhere by a
-    line a minute."""
+    """Prints what a worker still has: on a terminal a progress line, elsewhere one line a
+    minute."""
 
     def __init__(self, console: Console, node: str) -> None:
         self._console = console
@@ -81,13 +82,13 @@ class _DrainReport:
         self.progress = console.progress(None, "moved", _INTERRUPT)
 
     def has(self, locks: list[str], copies: int) -> None:
-        """It has write locks of these segments, and so many copies."""
+        """Note that the worker has write locks of these segments, and so many copies."""
         now = self._console.clock.seconds()
         if copies and not self._console.output.isatty() and now - self._said >= REPORT:
             self._said = now
             self._console.say(f"{self._node} still has copies of {counted(copies, 'segment')}")
         if locks and locks != self._locks:
-            # As long as there is one, its segment stays as well.
+            # A segment stays on the worker as long as its write lock does.
             self.progress.clear()
             named = f"write locks ({len(locks)}){listed(locks, 'promote')}"
             self._console.say(f"{self._node} still has {named}")
@@ -98,7 +99,7 @@ class _DrainReport:
 
 
 async def undrain(console: Console, options: argparse.Namespace) -> int:
-    """Let a worker have copies again."""
+    """Allow a worker to get copies again."""
     if model.check_node_name(options.node) not in await console.metadata.draining():
         raise errors.NotFound(f"{options.node} is not being drained")
     await console.metadata.set_draining(options.node, False)
@@ -107,7 +108,7 @@ async def undrain(console: Console, options: argparse.Namespace) -> int:
 
 
 async def pause(console: Console, options: argparse.Namespace) -> int:
-    """Have a worker's copies stay where they are while it is under maintenance."""
+    """Keep a worker's copies in place while it is under maintenance."""
     seconds = _duration(options.duration)
     await _known(console.metadata, options.node)
     await console.metadata.pause(options.node, seconds)
@@ -129,9 +130,9 @@ async def resume(console: Console, options: argparse.Namespace) -> int:
 
 
 def _duration(text: str) -> float:
-    """Seconds.
+    """A duration in seconds.
 
-    :param text: a number with a unit, as ``90s``, ``30m``, ``2h`` or ``1d``
+    :param text: a number with a unit, for example ``90s``, ``30m``, ``2h`` or ``1d``
     """
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = text[:-1], text[-1:]
@@ -188,7 +189,7 @@ async def free_locks(console: Console, options: argparse.Namespace) -> int:
 
 
 async def forget(console: Console, options: argparse.Namespace) -> int:
-    """Remove all that is known of a worker that is lost for good."""
+    """Remove all rows of a worker that is lost for good."""
     metadata, node = console.metadata, model.check_node_name(options.node)
     await _refuse_alive(console, node, "it can be forgotten WORKER_TTL after it was stopped")
     locks = await metadata.locks(node)
@@ -212,7 +213,7 @@ async def forget(console: Console, options: argparse.Namespace) -> int:
         await _warn_of_locks(console, node, dirty)
     if not options.yes:
         insist(console, "To forget it, type the worker's name", node)
-    # This refuses a worker that came back meanwhile, before its locks are touched.
+    # This call refuses if the worker came back meanwhile; its locks are still untouched then.
     await metadata.forget_worker(node)
     if locks:
         await _free(console, node, locks)
@@ -224,7 +225,7 @@ _INSTEAD = "If it, or its disk, can be brought back,\ndo that instead."
 
 
 async def _answers_itself(console: Console, node: str) -> bool:
-    """Whether a worker that the metadata store takes for dead answers; the person is told."""
+    """Whether a worker that is dead for the metadata store answers; if so, print that."""
     line = await worker_probe.answers(console.metadata, node, console.clock, console.tls)
     if line:
         console.say(
@@ -261,7 +262,7 @@ async def _warn_of_locks(console: Console, node: str, locks: Sequence[model.Lock
 
 
 def _dirty_since(lock: model.Lock) -> str:
-    """Since when there may be unpromoted writes, for a person."""
+    """The time since which there may be unpromoted writes, as text."""
     return moment(lock.dirty_since) if lock.dirty_since else "an unknown time"
 
 
@@ -278,12 +279,12 @@ async def _free(console: Console, node: str, locks: Sequence[model.Lock]) -> Non
 
 
 async def _last_promotion(metadata: Metadata, segment: str) -> str:
-    """When the canonical copy was published, as far as the store knows; empty: not known of."""
+    """When the canonical copy was published, according to the store; empty: no copy is known."""
     assignments = await metadata.assignments_of_segment(segment)
     promoted = max((assignment.modified for assignment in assignments), default=0)
     if promoted:
         return moment(promoted / 1000)
-    # The original's rows have the copy's size and no time.
+    # The rows of the original Trough have the copy's size and no time.
     known = any(assignment.size for assignment in assignments)
     return "promoted, the time is not known" if known else ""
 
@@ -291,7 +292,7 @@ async def _last_promotion(metadata: Metadata, segment: str) -> str:
 def _what_could_be_lost(lock: model.Lock, alive: bool, promoted: str) -> str:
     """The warning before a lock is freed.
 
-    :param promoted: when the canonical copy was published; empty: there is none
+    :param promoted: when the canonical copy was published; empty: no copy is known
     """
     advice = (
         f"{lock.node} is alive: promoting the segment, instead of this, loses nothing."

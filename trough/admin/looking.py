@@ -1,4 +1,4 @@
-"""What an operator looks at; nothing is changed."""
+"""The commands with which an operator looks; they change nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from trough.metadata import Metadata
 from trough.model import Worker
 from trough.util.trouble_log import Section
 
-#: What a worker tells of its writes that are in no canonical copy.
+#: Fields of a worker's row about its unpromoted writes.
 UNPROMOTED = ("unpromoted", "unpromoted_bytes", "unpromoted_since")
 
 
 async def status(console: Console, options: argparse.Namespace) -> int:
-    """Who leads, how many workers live, and what is amiss."""
+    """Print the leader, the number of living workers, and all troubles."""
     told = await _status(console.metadata)
     if options.json:
         console.say(json.dumps(told))
@@ -28,13 +28,13 @@ async def status(console: Console, options: argparse.Namespace) -> int:
 
 
 async def _status(metadata: Metadata) -> dict[str, Any]:
-    """What ``status --json`` prints; docs/operations.rst explains it."""
+    """The output of ``status --json``; docs/operations.rst explains it."""
     leader = await metadata.leader()
     workers = await _all_workers(metadata)
     alive = {worker["node"] for worker in workers if worker["alive"]}
     locks = await metadata.locks()
     held_by_dead = [lock for lock in locks if lock.node not in alive]
-    # The leader releases the others by itself.
+    # The leader releases clean locks by itself.
     orphaned = [lock for lock in held_by_dead if not lock.is_clean]
     offsets = await metadata.clock_offsets()
     agree = spread_of(offsets) < TOLERATED
@@ -68,7 +68,7 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
 
 
 async def _all_workers(metadata: Metadata) -> list[dict[str, Any]]:
-    """Every worker that lives, has a place on a hash ring, or is being drained."""
+    """Every worker that is alive, has a place on a hash ring, or is being drained."""
     alive = {worker.node: worker for worker in await metadata.workers()}
     rings = await metadata.rings()
     draining = await metadata.draining()
@@ -85,7 +85,7 @@ async def _all_workers(metadata: Metadata) -> list[dict[str, Any]]:
 
 
 def _told(worker: Worker | None) -> dict[str, Any]:
-    """What a worker says of itself; None for all that a dead one does not."""
+    """The fields of a worker's row; None for each field of a dead worker."""
     fields = ("cold_storage", "load", "available_bytes", "capacity", "line", *UNPROMOTED)
     return {field: getattr(worker, field, None) for field in (*fields, "last_heartbeat", "trouble")}
 
@@ -94,7 +94,7 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     leader, workers, locks = told["leader"], told["workers"], told["locks"]
     led_by = "{node} at {url}, generation {generation}".format(**leader) if leader else "nobody"
     alive = [worker for worker in workers if worker["alive"]]
-    # One that was drained and stopped is gone because somebody wanted that.
+    # A worker that was drained and stopped is gone on purpose.
     lost = [each["node"] for each in workers if not each["alive"] and not each["draining"]]
     drained = [
         each["node"] if each["alive"] else f"{each['node']} (not alive)"
@@ -129,7 +129,7 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
 
 
 def _unpromoted_of(worker: dict[str, Any]) -> str:
-    """One line about what a worker has that is on its disk alone."""
+    """One line about the writes that are only on a worker's disk."""
     since = worker["unpromoted_since"]
     return (
         f"{worker['node']}: {worker['unpromoted']} unpromoted segments, "
@@ -138,7 +138,7 @@ def _unpromoted_of(worker: dict[str, Any]) -> str:
 
 
 async def workers(console: Console, options: argparse.Namespace) -> int:
-    """Every worker that lives, or has a place on a hash ring."""
+    """Print every worker that is alive or has a place on a hash ring."""
     rows = []
     for worker in await _all_workers(console.metadata):
         state = [
@@ -163,7 +163,7 @@ async def workers(console: Console, options: argparse.Namespace) -> int:
 
 
 async def locks(console: Console, options: argparse.Namespace) -> int:
-    """Every write lock, and whether its holder lives."""
+    """Print every write lock, and whether its holder is alive."""
     alive = {worker.node for worker in await console.metadata.workers()}
     rows = [
         (

@@ -1,4 +1,4 @@
-"""Has a worker promote all that it writes, through its manager's port."""
+"""Asks a worker through its manager's port to promote each segment that it writes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from trough.model import Worker
 from trough.protocols.http.manager_client import PROMOTION_TIMEOUT, ManagerClient
 from trough.tls.client import ClientTls
 
-#: Failures that are shown; they often have one cause.
+#: Failures that are printed, at most; they often have one cause.
 SHOWN = 10
 
 
 async def living_worker(metadata: Metadata, node: str) -> Worker:
     """The row of the worker `node`.
 
-    :raises trough.errors.Unavailable: it is not alive
+    :raises trough.errors.Unavailable: the worker is not alive
     """
     worker = await metadata.worker(node)
     if worker is None:
@@ -32,9 +32,9 @@ async def living_worker(metadata: Metadata, node: str) -> Worker:
 
 
 async def promote_all(console: Console, worker: Worker) -> bool:
-    """Promote each segment that a worker writes; the person is told of failures.
+    """Promote each segment that a worker writes; print the failures.
 
-    :return: whether all of it is promoted
+    :return: whether all segments are promoted
     """
     node = worker.node
     segments = [lock.segment for lock in await console.metadata.locks(node)]
@@ -57,7 +57,7 @@ async def promote_all(console: Console, worker: Worker) -> bool:
 async def _promote(
     console: Console, manager: ManagerClient, worker: Worker, segments: Sequence[str]
 ) -> dict[str, str]:
-    """What cannot be promoted, and why."""
+    """The segments that cannot be promoted, with the reasons."""
     failed: dict[str, str] = {}
     url = f"{worker.manager_url}promote"
     progress = console.progress(len(segments), "promoted", "Ctrl-C stops")
@@ -68,7 +68,7 @@ async def _promote(
                 await manager.call("POST", url, {"segment": segment}, PROMOTION_TIMEOUT)
             except errors.TroughError as reason:
                 lock = await console.metadata.lock_of(segment)
-                # A worker that is drained gives up a lock as soon as its segment is promoted.
+                # A worker that is being drained gives up a lock as soon as its segment is promoted.
                 if lock is not None and lock.node == worker.node:
                     failed[segment] = " ".join(str(reason).split())
             progress.done += 1

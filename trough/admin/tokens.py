@@ -1,4 +1,4 @@
-"""``trough-admin token``: edits the file of tokens; needs neither store nor server."""
+"""``trough-admin token``: edits the file of tokens; it needs neither store nor server."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from trough.util.atomic_files import in_our_words
 
 _DAY = 86400
 
-#: Days that a token stays good beside the one that replaces it.
+#: Days for which a token stays valid beside its replacement.
 KEEP_DAYS = 7
 
-#: A command: prints to the output, and returns the exit status.
+#: A command. It prints to the output, and returns the exit status.
 LocalCommand = Callable[[TextIO, argparse.Namespace], int]
 
 
@@ -103,7 +103,7 @@ def list_tokens(output: TextIO, options: argparse.Namespace) -> int:
 
 
 def remove(output: TextIO, options: argparse.Namespace) -> int:
-    """Take a token away."""
+    """Remove a token."""
     path = _path(options)
     with editing(path) as tokens:
         gone = [each for each in _named(tokens, options.name) if options.id in (None, each.id)]
@@ -116,7 +116,7 @@ def remove(output: TextIO, options: argparse.Namespace) -> int:
 
 
 def rotate(output: TextIO, options: argparse.Namespace) -> int:
-    """Make a token that replaces another one, which stays good for a while."""
+    """Make a token that replaces another one; the old token stays valid for a while."""
     now = int(time.time())
     text = new_token()
     with editing(_path(options)) as tokens:
@@ -128,7 +128,7 @@ def rotate(output: TextIO, options: argparse.Namespace) -> int:
                 tokens[index] = dataclasses.replace(token, expires=ends)
         model = former[-1]
         tokens.append(_entry(text, model.name, model.rights, model.segments, now, None))
-        # Those that nobody may use any more.
+        # Remove expired tokens.
         tokens[:] = [token for token in tokens if token.expires is None or token.expires > now]
     _note("token-rotate", options.name)
     print(text, file=output)
@@ -136,7 +136,7 @@ def rotate(output: TextIO, options: argparse.Namespace) -> int:
 
 
 def _note(act: str, token: str) -> None:
-    """Note a change in the audit log of this machine, if it has one."""
+    """Write a change to the audit log of this machine, if it has one."""
     path = one_setting("AUDIT_LOG", os.environ)
     if path:
         with in_our_words(path):

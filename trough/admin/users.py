@@ -1,4 +1,4 @@
-"""``trough-admin rethinkdb-users``: the users of RethinkDB that Trough and its clients need."""
+"""``trough-admin rethinkdb-users``: makes the RethinkDB users of Trough and its clients."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import secrets
 from trough.admin.console import DONE, Console
 from trough.metadata import StoreUser
 
-#: Names of the two users, unless told otherwise.
+#: Default names of the two users.
 SERVERS, CLIENTS = "trough", "trough-reader"
 
 
 async def rethinkdb_users(console: Console, options: argparse.Namespace) -> int:
-    """Make the users, or renew what they may do."""
+    """Make the users, or set their permissions again."""
     users = [
         StoreUser(options.servers, secrets.token_urlsafe(24), writes=True),
         StoreUser(options.clients, secrets.token_urlsafe(24), writes=False),

@@ -1,5 +1,5 @@
-"""Trough for asyncio: one segment, or many as one database. It uses no Twisted and no thread
-(but for look-ups in a registry)::
+"""Trough for asyncio: one segment, or many as one database. It uses no Twisted, and threads only
+for look-ups in a registry::
 
     from trough import aio
 

@@ -19,8 +19,8 @@ Row = tuple[Value, ...]
 class Result:
     """The rows of a query, in their order, as they arrive; iterate over it with ``async for``.
 
-    What is not taken stays with the server, so a result of any size needs the memory of some
-    rows. One that is left before its end is to be closed: use ``async with``.
+    Rows that are not taken stay with the server, so a result of any size needs the memory of some
+    rows. Close a result that is not read to its end: use ``async with``.
 
     :ivar columns: names of the columns
     """
@@ -32,13 +32,13 @@ class Result:
 
     @property
     def states(self) -> dict[str, str]:
-        """Segments whose rows need not be their present state, with ``last-promoted`` or
+        """Segments whose rows may not be their present state, with ``last-promoted`` or
         ``unconfirmed``; complete after the last row."""
         return dict(self._stream.result.states)
 
     @property
     def missing(self) -> dict[str, str]:
-        """Segments that the answer does without, with the reasons; complete after the last row."""
+        """Segments that are not in the answer, with the reasons; complete after the last row."""
         return {name: str(error) for name, error in self._stream.result.missing.items()}
 
     def __aiter__(self) -> AsyncIterator[Row]:
@@ -47,14 +47,14 @@ class Result:
     async def fetchall(self) -> list[Row]:
         """All rows that are left.
 
-        :raises trough.errors.TroughError: there is no whole answer
+        :raises trough.errors.TroughError: the answer is not complete
         """
         return [row async for row in self._rows]
 
     async def fetch_arrow_table(self) -> Any:
-        """All rows as a :class:`pyarrow.Table`; for a result of which no row was taken.
+        """All rows as a :class:`pyarrow.Table`; use it only before any row is taken.
 
-        :raises trough.errors.TroughError: there is no whole answer, or a column holds values of
+        :raises trough.errors.TroughError: the answer is not complete, or a column holds values of
             several types
         """
         table = arrow.Columns(self.columns)
@@ -79,10 +79,10 @@ class Result:
 
 
 class Connection:
-    """Segments to ask and to write. Any number of tasks of one loop may use one.
+    """Segments to read and write. Any number of tasks of one loop may share a connection.
 
-    Each statement is a transaction: there are none over several. A task that is cancelled ends
-    its statement on the server; a write may be done all the same.
+    Each statement is a transaction of its own. A cancelled task ends its statement on the server;
+    a write may still be done.
 
     :ivar timeout: seconds that a statement may take from now on; None: the servers' own limit
     """
@@ -94,10 +94,10 @@ class Connection:
         self._servers = Servers(target.token, target.tls)
 
     async def query(self, sql: str, parameters: Parameters | None = None) -> Result:
-        """Ask a query; return once the first rows are there, or the end.
+        """Send a query; return once the first rows or the end have come.
 
         :param parameters: a sequence for ``?``, a mapping for ``:name``
-        :raises trough.errors.TroughError: no server answered, or it is refused
+        :raises trough.errors.TroughError: no server answered, or the server refused the query
         """
         steps = self._router.read(sql, parameters or None, self.timeout)
         return Result(await self._servers.run(steps))
@@ -106,14 +106,14 @@ class Connection:
         """Run SQL in one transaction; return how many rows it changed, once it is on disk.
 
         :param parameters: as in :meth:`query`; without any, `sql` may be several statements
-        :raises trough.errors.OutcomeUnknown: no answer came; it is not sent again
+        :raises trough.errors.OutcomeUnknown: no answer came; the driver does not retry
         :raises trough.errors.TroughError: nothing was written
         """
         steps = self._router.write(sql, parameters or None, self.timeout)
         return int(await self._servers.run(steps))
 
     async def close(self) -> None:
-        """Close everything that is not in use. Idempotent."""
+        """Close all idle connections. Idempotent."""
         await self._servers.close()
         if self._metadata is not None:
             self._metadata.close()

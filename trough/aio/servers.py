@@ -1,4 +1,4 @@
-"""Connections to servers for one event loop, which carry out a router's steps."""
+"""Connections to servers for one event loop. They carry out a router's steps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from trough.drivers.routing import check_answer
 from trough.drivers.steps import Ask, Look, NotReached, Role, Step, Steps, Stream
 from trough.tls import TlsFiles
 
-#: Connections to one server that wait for the next statement.
+#: Idle connections that are kept for each server.
 _IDLE = 8
 
 
 class RowStream:
-    """The result of a query as it arrives; :meth:`begin` comes first.
+    """The result of a query as it arrives; call :meth:`begin` first.
 
-    :ivar result: what is known so far
+    :ivar result: the part that is known so far
     """
 
     def __init__(self, servers: Servers, connection: LineStream, step: Stream) -> None:
@@ -65,7 +65,7 @@ class RowStream:
             if isinstance(error, errors.TroughError) and self.result.ended:
                 self._give_back()
             else:
-                # A task that is cancelled waits for nothing any more.
+                # A cancelled task must not wait.
                 self._connection.close()
                 self._connection = None
             raise
@@ -79,7 +79,7 @@ class RowStream:
 
 
 class Servers:
-    """Makes, keeps and closes connections; any number of tasks may use one."""
+    """Makes, keeps and closes connections; any number of tasks may share it."""
 
     def __init__(self, token: str | None, tls: TlsFiles) -> None:
         self._token = token
@@ -88,9 +88,9 @@ class Servers:
         self._closed = False
 
     async def run(self, steps: Steps) -> Any:
-        """Carry out all steps of a router; return what it returns.
+        """Carry out all steps of a router; return its result.
 
-        :raises trough.errors.TroughError: what it raises
+        :raises trough.errors.TroughError: the router's error
         """
         outcome: Any = None
         failure: errors.TroughError | None = None
@@ -106,7 +106,7 @@ class Servers:
                 failure = error
 
     def give_back(self, connection: LineStream) -> None:
-        """Take a connection whose last answer was read to its end."""
+        """Take back a connection whose last answer was read to its end."""
         idle = self._idle.setdefault(connection.address, [])
         if len(idle) < _IDLE and not self._closed:
             idle.append(connection)
@@ -114,7 +114,7 @@ class Servers:
             connection.close()
 
     async def close(self) -> None:
-        """Close those that are not in use. Idempotent."""
+        """Close all idle connections. Idempotent."""
         self._closed = True
         idle = [each for some in self._idle.values() for each in some]
         self._idle.clear()

@@ -1,6 +1,6 @@
 """The line protocol's client for asyncio: one request at a time, on one connection.
 
-It gives the guarantees of :class:`trough.protocols.line.blocking.BlockingConnection`. What its
+It gives the guarantees of :class:`trough.protocols.line.blocking.BlockingConnection`. Data that its
 caller does not read stays in a small buffer and in the socket, so the server stops sending.
 """
 
@@ -20,20 +20,20 @@ from trough.tls import TlsFiles
 from trough.tls.blocking import client_context
 from trough.util.tls_problems import tls_problem
 
-#: Seconds within which a server has to take a connection and greet.
+#: Seconds within which a server has to accept a connection and greet.
 CONNECT_SECONDS = 5.0
 
-#: Seconds without a byte after which the server is pinged; as many more, and it is given up.
+#: Seconds without a byte after which the client pings the server. After as many more it gives up.
 SILENCE_SECONDS = 30.0
 
-#: Bytes that are read ahead, at most twice as many.
+#: Bytes to read ahead; the buffer holds at most twice as many.
 _AHEAD = 1 << 17
 
-_IGNORED = b"-"  # tag of what is sent without wanting an answer
+_IGNORED = b"-"  # tag of requests whose answer is ignored
 
 
 class _Reader(asyncio.StreamReader):
-    """Tells whether anything waits in it."""
+    """Counts its unread bytes."""
 
     unread = 0
 
@@ -66,7 +66,7 @@ class LineStream:
         self._last_tag = 0
 
     async def greet(self, token: str | None) -> None:
-        """Take the greeting, and prove the token where the server asks for it.
+        """Take the greeting, and prove the token if the server asks for it.
 
         :raises trough.errors.TroughError: see
             :func:`trough.protocols.line.handshake.handshake`
@@ -83,13 +83,12 @@ class LineStream:
                 return
 
     async def ask(self, request: Callable[[bytes], bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
-        """Send a request, and give word and rest of each line of its answer.
+        """Send a request, and yield word and rest of each line of its answer.
 
-        Leaving it before its end makes the connection useless: close it.
+        A caller that stops before the end has to close the connection: it is no longer usable.
 
         :param request: makes the bytes to send, from the tag
-        :raises trough.errors.TroughError: the connection is not usable any more, or nothing was
-            sent
+        :raises trough.errors.TroughError: the connection is no longer usable, or nothing was sent
         """
         self._last_tag += 1
         tag = b"%d" % self._last_tag
@@ -101,11 +100,11 @@ class LineStream:
                     return
 
     def is_idle(self) -> bool:
-        """Whether the server has neither said goodbye nor closed the connection."""
+        """Whether the server has sent nothing, and has not closed the connection."""
         return not (self._reader.unread or self._reader.at_eof() or self._writer.is_closing())
 
     def close(self) -> None:
-        """Close the connection, which ends what is under way. Idempotent."""
+        """Close the connection, which ends the request under way. Idempotent."""
         self._writer.transport.abort()
 
     async def _replies(self) -> AsyncGenerator[ReplyLine, None]:
@@ -148,7 +147,7 @@ async def open_stream(
     """Connect to a server.
 
     :param address: ``host:port`` or ``tls://host:port``
-    :param token: to prove where the server asks for it; it is never sent
+    :param token: proves the client's identity if the server asks for it; it is never sent
     :param silence: seconds; see :data:`SILENCE_SECONDS`
     :raises trough.errors.Unavailable: no server answers there, or it is not Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong

@@ -7,9 +7,9 @@
         for (url,) in cursor:
             ...
 
-It speaks the line protocol over sockets that block, and imports no Twisted. ``docs/drivers.rst``
+It uses the line protocol over blocking sockets, and imports no Twisted. ``docs/drivers.rst``
 describes URLs and options. Two things differ from most databases: **each statement is a
-transaction of its own**, and rows stay with the server until they are fetched.
+transaction of its own**, and rows stay with the server until the program fetches them.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from trough.dbapi.types import (
 apilevel = "2.0"
 #: Threads may share the module, but no connection.
 threadsafety = 1
-#: ``?``; ``:name`` is understood, too.
+#: ``?``; ``:name`` works, too.
 paramstyle = "qmark"
-#: What every server's SQLite has at least; SQLAlchemy asks for it before it connects.
+#: The minimum version of SQLite on all servers; SQLAlchemy asks for it before it connects.
 sqlite_version_info = (3, 45, 0)
 
 __all__ = [

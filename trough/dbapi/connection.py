@@ -18,7 +18,7 @@ from trough.protocols.line.values import Parameters
 
 
 class Connection:
-    """See PEP 249. For one thread; an open cursor has a socket of its own.
+    """See PEP 249. Only one thread may use it. An open cursor has a socket of its own.
 
     There are no transactions: each statement is on disk when ``execute`` returns.
 
@@ -57,7 +57,7 @@ class Connection:
         return Cursor(self)
 
     def execute(self, operation: str, parameters: Values = None) -> Cursor:
-        """A cursor that has run a statement."""
+        """Run a statement; return its cursor."""
         return self.cursor().execute(operation, parameters)
 
     @property
@@ -71,14 +71,14 @@ class Connection:
             raise NotSupportedError(_NO_TRANSACTIONS)
 
     def commit(self) -> None:
-        """Do nothing: everything is committed."""
+        """Do nothing: everything is committed already."""
         self._check_open()
         self._written = 0
 
     def rollback(self) -> None:
         """Do nothing, if nothing was written since the last commit.
 
-        :raises NotSupportedError: something was, and stays
+        :raises NotSupportedError: something was written, and stays
         """
         self._check_open()
         written, self._written = self._written, 0
@@ -86,7 +86,7 @@ class Connection:
             raise NotSupportedError(f"{written} writes cannot be taken back: {_NO_TRANSACTIONS}")
 
     def close(self) -> None:
-        """Close everything; results that are not read to their end are lost. Idempotent."""
+        """Close everything; the unread rows of results are lost. Idempotent."""
         self._closed = True
         self._servers.close()
         if self._metadata is not None:

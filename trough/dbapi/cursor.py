@@ -13,14 +13,14 @@ from trough.protocols.line.query_replies import decoded
 from trough.protocols.line.values import decode_rows
 from trough.sql.kind import reads, returns
 
-#: What a statement's values may be.
+#: The types of a statement's values.
 Values = Sequence[Any] | Mapping[str, Any] | None
 
 Row = tuple[Any, ...]
 
 
 class Session(Protocol):
-    """What a cursor uses of its :class:`trough.dbapi.connection.Connection`."""
+    """The part of :class:`trough.dbapi.connection.Connection` that a cursor uses."""
 
     timeout: float | None
 
@@ -32,14 +32,14 @@ class Session(Protocol):
 
 
 class Cursor:
-    """See PEP 249. Rows are fetched from the server as they are asked for: what is not fetched
-    waits there, and a result of any size needs the memory of some rows. For one thread, but
-    for :meth:`cancel`.
+    """See PEP 249. A cursor fetches rows from the server on demand. Unfetched rows wait there, so a
+    result of any size needs the memory of some rows. Only one thread may use a cursor, except for
+    :meth:`cancel`.
 
     :ivar arraysize: rows of :meth:`fetchmany`
-    :ivar rowcount: rows that a write changed; of a read -1 until all rows are fetched
+    :ivar rowcount: rows that a write changed; for a read -1 until all rows are fetched
     :ivar lastrowid: always None
-    :ivar description: seven values for each column, of which the name alone is not None
+    :ivar description: seven values for each column; only the name is not None
     """
 
     lastrowid = None
@@ -51,7 +51,7 @@ class Cursor:
         self.description: tuple[tuple[Any, ...], ...] | None = None
         self._stream: RowStream | None = None
         self._interrupt = Interrupt()
-        self._rows: list[list[Any]] = []  # decoded and not fetched yet, the next one last
+        self._rows: list[list[Any]] = []  # decoded but not fetched yet, the next one last
         self._fetched = 0
         self._closed = False
 
@@ -74,8 +74,10 @@ class Cursor:
         return self
 
     def executemany(self, operation: str, seq_of_parameters: Iterable[Values]) -> Cursor:
-        """Run a write once for each set of parameters. Each is a transaction of its own, and many
-        are sent at once: if one fails, others stay, before it and after it.
+        """Run a write once for each set of parameters.
+
+        Each is a transaction of its own. The driver sends many at once: if one fails, others before
+        it and after it stay.
 
         :raises Error: see :meth:`execute`; of the first set that failed
         """
@@ -93,7 +95,7 @@ class Cursor:
 
     def cancel(self) -> None:
         """End the statement under way, from any thread: it raises :class:`OperationalError`
-        with the code ``cancelled``. A write that is cancelled too late is done."""
+        with the code ``cancelled``. A cancel that comes too late does not stop a write."""
         self._interrupt.cancelled = True
 
     # -- rows --------------------------------------------------------------------------------
@@ -101,7 +103,7 @@ class Cursor:
     def fetchone(self) -> Row | None:
         """The next row, or None.
 
-        :raises Error: there is no whole answer; what was fetched is a part of it
+        :raises Error: the answer is not complete; the fetched rows are a part of it
         """
         self._check_rows()
         if not self._rows and not self._fill():
@@ -161,14 +163,14 @@ class Cursor:
 
     @property
     def states(self) -> dict[str, str]:
-        """Segments whose rows need not be their present state, with ``last-promoted`` or
+        """Segments whose rows may not be their present state, with ``last-promoted`` or
         ``unconfirmed``. Complete once all rows are fetched."""
         return {} if self._stream is None else dict(self._stream.result.states)
 
     @property
     def missing(self) -> dict[str, str]:
-        """Segments that the answer does without (``partial=yes``), with the reasons. Complete
-        once all rows are fetched."""
+        """Segments that are not in the answer (``partial=yes``), with the reasons. Complete once
+        all rows are fetched."""
         if self._stream is None:
             return {}
         return {name: str(error) for name, error in self._stream.result.missing.items()}
@@ -220,7 +222,7 @@ class Cursor:
             raise InterfaceError("there is no result: the last statement was no query")
 
     def _fill(self) -> bool:
-        """Have some rows decoded; False at the end."""
+        """Decode some rows; False at the end."""
         assert self._stream is not None
         with translating():
             text = self._stream.next_rows()
@@ -232,7 +234,7 @@ class Cursor:
         return True
 
     def _take(self, count: int) -> list[list[Any]]:
-        """Decoded rows, of which there may be fewer."""
+        """Take at most so many decoded rows."""
         taken = self._rows[-count:] if count else []
         del self._rows[len(self._rows) - len(taken) :]
         taken.reverse()

@@ -1,4 +1,4 @@
-"""The exceptions of PEP 249, and which of them each code of an error becomes."""
+"""The exceptions of PEP 249, and their mapping from Trough's error codes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Warning(Exception):
 
 
 class Error(Exception):
-    """Anything that fails.
+    """Any failure.
 
-    :ivar code: of the line protocol, such as ``no-segment``; empty: the mistake is in the program
+    :ivar code: of the line protocol, such as ``no-segment``; empty: the program has a mistake
     """
 
     def __init__(self, message: str = "", code: str = "") -> None:
@@ -24,7 +24,7 @@ class Error(Exception):
 
 
 class InterfaceError(Error):
-    """The program uses this interface wrongly: a closed cursor, for one."""
+    """The program uses this interface wrongly, for example a closed cursor."""
 
 
 class DatabaseError(Error):
@@ -36,11 +36,11 @@ class DataError(DatabaseError):
 
 
 class OperationalError(DatabaseError):
-    """A state of the cluster, or a limit: asking again later may succeed."""
+    """A state of the cluster, or a limit: a later retry may succeed."""
 
 
 class OutcomeUnknown(OperationalError):
-    """A write was sent, and no answer came: it may be on disk or not. It is not repeated."""
+    """A write was sent, and no answer came: it may be on disk or not. The driver does not retry."""
 
 
 class IntegrityError(DatabaseError):
@@ -56,10 +56,10 @@ class ProgrammingError(DatabaseError):
 
 
 class NotSupportedError(DatabaseError):
-    """What Trough does not have, such as transactions over several statements."""
+    """Trough does not support this, for example transactions over several statements."""
 
 
-# The first class that fits counts.
+# The first class that matches counts.
 _CLASSES: list[tuple[type[errors.TroughError], type[DatabaseError]]] = [
     (errors.OutcomeUnknown, OutcomeUnknown),
     (errors.Unavailable, OperationalError),
@@ -78,7 +78,7 @@ _CLASSES: list[tuple[type[errors.TroughError], type[DatabaseError]]] = [
     (errors.UnusableFile, OperationalError),
 ]
 
-# What SQLite says of a row that a table does not take.
+# SQLite's messages for a row that a table rejects.
 _INTEGRITY = ("constraint failed", "datatype mismatch")
 
 

@@ -1,4 +1,4 @@
-"""Connections to servers for one thread, which carry out a router's steps by waiting."""
+"""Connections to servers for one thread. They carry out a router's steps, and block."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from trough.protocols.line.blocking import BlockingConnection
 from trough.protocols.line.framing import FINAL
 from trough.tls import TlsFiles
 
-#: Seconds after which a wait looks whether it was cancelled.
+#: Seconds after which a wait checks whether it was cancelled.
 TICK = 0.2
 
 #: Seconds that a server has to report a deadline by itself.
 GRACE = 10.0
 
-#: Connections to one server that wait for the next statement.
+#: Idle connections that are kept for each server.
 _IDLE = 4
 
 
 class Interrupt:
-    """Whether what is under way has to end.
+    """Whether the statement under way has to end.
 
     :param seconds: the deadline; None: the server's
     """
@@ -42,9 +42,9 @@ class Interrupt:
 
 
 class RowStream:
-    """The result of a query as it arrives. What is not taken stays with the server, which pauses.
+    """The result of a query as it arrives. Rows not taken stay with the server, which pauses.
 
-    :ivar result: what is known so far
+    :ivar result: the part that is known so far
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class RowStream:
     def next_rows(self) -> bytes | None:
         """JSON of some more rows; None at the end.
 
-        :raises trough.errors.TroughError: there is no whole answer
+        :raises trough.errors.TroughError: the answer is not complete
         """
         first, self._first = self._first, None
         return first if first is not None else self._read()
@@ -97,7 +97,7 @@ class RowStream:
 class Servers:
     """Makes, keeps and closes connections.
 
-    :param connect_seconds: within which a server has to take a connection and greet
+    :param connect_seconds: within which a server has to accept a connection and greet
     """
 
     def __init__(self, token: str | None, tls: TlsFiles) -> None:
@@ -106,9 +106,9 @@ class Servers:
         self._idle: dict[str, list[BlockingConnection]] = {}
 
     def run(self, steps: Steps, interrupt: Interrupt) -> Any:
-        """Carry out all steps of a router; return what it returns.
+        """Carry out all steps of a router; return its result.
 
-        :raises trough.errors.TroughError: what it raises
+        :raises trough.errors.TroughError: the router's error
         """
         outcome: Any = None
         failure: errors.TroughError | None = None
@@ -126,7 +126,7 @@ class Servers:
                 failure = error
 
     def give_back(self, connection: BlockingConnection) -> None:
-        """Take a connection whose last answer was read to its end."""
+        """Take back a connection whose last answer was read to its end."""
         idle = self._idle.setdefault(connection.address, [])
         if len(idle) < _IDLE:
             idle.append(connection)
@@ -134,7 +134,7 @@ class Servers:
             connection.close()
 
     def close(self) -> None:
-        """Close those that are not in use. Idempotent."""
+        """Close all idle connections. Idempotent."""
         for idle in self._idle.values():
             for connection in idle:
                 connection.close()
@@ -175,7 +175,7 @@ class Servers:
         idle = self._idle.get(address, [])
         while idle:
             connection = idle.pop()
-            # One that has something to read was closed, or is about to be.
+            # A connection with unread data was closed, or is about to be.
             if connection.is_idle():
                 return connection
             connection.close()
@@ -188,9 +188,9 @@ class Servers:
 def _answer(
     connection: BlockingConnection, request: Callable[[bytes], bytes], interrupt: Interrupt
 ) -> Iterator[tuple[bytes, bytes]]:
-    """The lines of an answer, while nothing interrupts.
+    """The lines of an answer, until an interrupt.
 
-    :raises trough.errors.Unavailable: the connection is not usable any more
+    :raises trough.errors.Unavailable: the connection is no longer usable
     """
     told = False
     for line in connection.ask(request, TICK):
@@ -200,7 +200,7 @@ def _answer(
         if line is None:
             interrupt.check()
         elif not interrupt.cancelled or line[0] in FINAL:
-            # Rows that a cancelled query sent on its way are not passed on.
+            # A cancelled query passes on no rows that arrive later.
             yield line
 
 

@@ -1,4 +1,4 @@
-"""The type objects and constructors of PEP 249. SQLite has no types of columns, but of values."""
+"""The type objects and constructors of PEP 249. In SQLite, values have types; columns do not."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def DateFromTicks(ticks: float) -> datetime.date:
 
 
 def TimeFromTicks(ticks: float) -> datetime.time:
-    """Likewise the time."""
+    """The local time of a moment in seconds since the epoch."""
     return Time(*time.localtime(ticks)[3:6])
 
 
 def TimestampFromTicks(ticks: float) -> datetime.datetime:
-    """Likewise both."""
+    """The local date and time of a moment in seconds since the epoch."""
     return Timestamp(*time.localtime(ticks)[:6])
 
 
@@ -38,9 +38,9 @@ STRING, BINARY, NUMBER, DATETIME, ROWID = map(
 
 
 def sent(parameters: Sequence[Any] | Mapping[str, Any] | None) -> Parameters | None:
-    """Parameters as the protocol has them; dates, times and decimals as text.
+    """Parameters in the protocol's form; dates, times and decimals as text.
 
-    None where there are none: SQL without ``bind=`` may be several statements.
+    None if there are none: SQL without ``bind=`` may be several statements.
     """
     if not parameters:
         return None

@@ -1,7 +1,7 @@
 """Rows of the line protocol as an Arrow table. Needs pyarrow (the extra ``arrow``).
 
-Rows become arrays some thousands at a time, so that the Python objects of a large result are
-never there all at once.
+Some thousands of rows at a time become arrays. So the Python objects of a large result never exist
+all at once.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from trough.protocols.line.query_replies import decoded
 from trough.protocols.line.values import decode_rows
 from trough.util.safe_text import safe
 
-#: Rows from which arrays are made: few enough to stay in the processor's cache, which makes it
-#: twice as fast as some ten thousand do.
+#: Rows from which arrays are made. They are few enough to stay in the processor's cache, which is
+#: twice as fast as with some ten thousand.
 _CHUNK = 1000
 
 
 class Columns:
-    """Collects rows; makes a table of them.
+    """Collects rows, and makes a table of them.
 
     A column's type is that of its values: int64, double (of integers among them, too), string,
     binary, or null.
@@ -50,7 +50,7 @@ class Columns:
             self._convert()
 
     def json(self, text: bytes) -> None:
-        """Take some rows as ``ROWS`` sends them; see :meth:`rows`."""
+        """Take some rows in the form that ``ROWS`` sends; see :meth:`rows`."""
         self.rows(decoded(decode_rows, text))
 
     def table(self) -> Any:
@@ -81,7 +81,7 @@ class Columns:
             raise self._refused(place, str(error)) from error
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
             raise self._refused(place, _SEVERAL) from error
-        # It takes text among bytes for bytes.
+        # pyarrow treats text among bytes as bytes.
         if array.type == pyarrow.binary() and any(isinstance(value, str) for value in values):
             raise self._refused(place, _SEVERAL)
         return array

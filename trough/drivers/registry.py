@@ -1,4 +1,4 @@
-"""Look-ups in a registry that take a while; they block. A router has them called by its driver."""
+"""Look-ups in a registry that block. A router has its driver call them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from trough import errors
 from trough.metadata.blocking import BlockingMetadata
 
-#: Seconds to wait for a sync server to lead again after the last leader was lost.
+#: Seconds to wait for a new leader after the last one was lost.
 LEADER_SECONDS = 15.0
-#: Seconds between two looks meanwhile.
+#: Seconds between two looks while waiting.
 _PAUSE = 0.5
 
 

@@ -1,4 +1,4 @@
-"""The lines of an answer as one result: a QUERY of one segment, or a GATHER. No I/O."""
+"""Makes one result of an answer's lines: a QUERY of one segment, or a GATHER. No I/O."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from trough.protocols.line.values import decode_names
 
 
 class Result:
-    """What is known of a result so far.
+    """The part of a result that is known so far.
 
     :ivar names: of the columns; None: not known yet
-    :ivar states: segments whose rows need not be their present state, with the mark
-    :ivar missing: segments that the answer does without
+    :ivar states: segments whose rows may not be their present state, with the mark
+    :ivar missing: segments that are not in the answer
     :ivar fields: of the last line
     :ivar ended: whether the last line has come
     """

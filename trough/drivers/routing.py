@@ -1,7 +1,7 @@
-"""Whom to ask for a read, a write and a GATHER, and when to ask again. No I/O.
+"""Decides which server to ask for a read, a write and a GATHER, and when to retry. No I/O.
 
-A router remembers addresses, and looks them up again when one fails. The line protocol of a
-sync server, or the metadata store, tells where segments are.
+A router keeps addresses, and looks them up again when one fails. It finds segments through the
+line protocol of a sync server, or through the metadata store.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from trough.protocols.line.messages import (
 )
 from trough.protocols.line.values import Parameters
 
-#: How often a read is asked, at most.
+#: How often a router tries a read, at most.
 TRIES = 4
 
-#: Writes that are sent at once.
+#: Writes that a router sends at once.
 AT_ONCE = 200
 
-#: Refusals of a write that hold for the server that was asked: another one may take it.
+#: Refusals of a write that hold only for the asked server: another one may accept it.
 _NOT_HERE = (NotReached, errors.NoWriteLock, errors.Moved, errors.Fenced)
 
 
@@ -54,9 +54,9 @@ class Router:
     # -- statements ----------------------------------------------------------------------
 
     def connect(self) -> Steps:
-        """Find out what the target's server is.
+        """Find out whether the target's server is a worker or a sync server.
 
-        :raises trough.errors.TroughError: it does not answer, or cannot do what the target wants
+        :raises trough.errors.TroughError: it does not answer, or does not support the target
         """
         if self._is_worker is None:
             self._is_worker = (yield Role(self._target.server)) == "worker"
@@ -77,9 +77,9 @@ class Router:
             self._writable = yield from self._find_writable()
 
     def read(self, sql: str, parameters: Parameters | None, seconds: float | None) -> Steps:
-        """Ask a query; return the driver's stream of its result.
+        """Send a query; return the driver's stream of its result.
 
-        :raises trough.errors.TroughError: no server answered, or it is refused
+        :raises trough.errors.TroughError: no server answered, or the server refused the query
         """
         yield from self.connect()
         if self._target.many:
@@ -109,7 +109,7 @@ class Router:
     def write(self, sql: str, parameters: Parameters | None, seconds: float | None) -> Steps:
         """Run SQL in one transaction; return how many rows it changed.
 
-        :raises trough.errors.OutcomeUnknown: no answer came; it is not sent again
+        :raises trough.errors.OutcomeUnknown: no answer came; the router does not retry
         :raises trough.errors.TroughError: nothing was written
         """
         segment = self._target.segment
@@ -141,8 +141,8 @@ class Router:
 
         Each is a transaction. The server gets many at once, in this order, so they share commits.
 
-        :raises trough.errors.OutcomeUnknown: some answers did not come; nothing is sent again
-        :raises trough.errors.TroughError: of the first one that failed; others may be done
+        :raises trough.errors.OutcomeUnknown: some answers did not come; the router does not retry
+        :raises trough.errors.TroughError: of the first write that failed; others may be done
         """
         if not sets:
             return 0
@@ -172,7 +172,7 @@ class Router:
         try:
             return (yield Stream((yield from self._sync_server()), request))
         except errors.Unavailable as error:
-            # A connection that was lost, or a leader that is gone; not what a server decided.
+            # A lost connection, or a leader that is gone; not a decision of a server.
             if type(error) not in (NotReached, errors.Unavailable):
                 raise
             return (yield Stream((yield from self._sync_server()), request))
@@ -189,7 +189,7 @@ class Router:
         if self._is_worker:
             return self._target.server
         found = yield from self._copies()
-        # What is being written is newest where it is written.
+        # The writer of a segment has its newest state.
         addresses = [address for role, address in sorted(found, key=_is_read)]
         if not addresses:
             raise errors.NoSuchSegment(f"no worker serves segment {self._target.segment}")

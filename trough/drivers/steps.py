@@ -1,4 +1,4 @@
-"""What a driver does for a router; see :mod:`trough.drivers.routing`."""
+"""The steps that a driver does for a router; see :mod:`trough.drivers.routing`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trough import errors
 
 
 class NotReached(errors.Unavailable):
-    """No connection to the server was had: it never saw the request."""
+    """The driver got no connection to the server, which never saw the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Ask:
 
     :ivar address: of its line protocol
     :ivar request: makes the request, from a tag
-    :ivar changes: what it changes, so that a lost answer is
+    :ivar changes: what it changes; a lost answer is then
         :class:`trough.errors.OutcomeUnknown`; empty: nothing
     """
 
@@ -40,8 +40,8 @@ class AskAll:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Send a query to a server. Its outcome: the driver's stream of the result, whose first rows,
-    or whose end, have come."""
+    """Send a query to a server. Its outcome: the driver's stream of the result, once the first
+    rows or the end have come."""
 
     address: str
     request: Callable[[bytes], bytes]
@@ -63,5 +63,5 @@ class Look:
 
 Step = Ask | AskAll | Stream | Role | Look
 
-#: Yields steps, gets their outcomes, or has their errors raised in it.
+#: Yields steps, and gets their outcomes; the driver raises their errors in it.
 Steps = Generator[Step, Any, Any]

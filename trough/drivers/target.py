@@ -27,15 +27,15 @@ _OPTIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a connection is to.
+    """The target of a connection.
 
     :ivar server: ``host:port`` or ``tls://host:port`` of a line port; empty: see `registry`
     :ivar registry: the metadata store's URL; empty: `server` is asked
     :ivar segments: ids, or a pattern
-    :ivar many: whether they are asked as one database
-    :ivar schema: that a new segment is made by
+    :ivar many: whether they are one database for queries
+    :ivar schema: the schema of a new segment
     :ivar seconds: the deadline of each statement; None: the server's own
-    :ivar options: of a GATHER, as the line protocol has them
+    :ivar options: of a GATHER, in the line protocol's form
     :ivar create: whether the segment is made writable, and created if it is new, at once
     """
 
@@ -73,14 +73,14 @@ def parse_target(
     tls_ca: str | None = None,
     **options: object,
 ) -> Target:
-    """Read a URL; arguments count more than what it says.
+    """Parse a URL; arguments override its parts.
 
     :param url: as above, or that of a metadata store
     :param segment: one id; `segments` and `matching` name many
     :param token: None: the URL's password, or else the environment's ``AUTH_TOKEN``
     :param tls_ca: None: the URL's, or else the environment's ``TLS_CA``
     :param options: as in the URL
-    :raises trough.errors.BadRequest: naming what is wrong
+    :raises trough.errors.BadRequest: names the mistake
     """
     server, registry, path, said, password = _parts(url)
     asked = {**said, **{name: value for name, value in options.items() if value is not None}}
@@ -178,6 +178,6 @@ def _seconds(value: object) -> float | None:
 
 
 def _shown(url: str) -> str:
-    """`url` without what may be a password."""
+    """`url` without a possible password."""
     scheme, mark, rest = url.partition("://")
     return f"{scheme}{mark}{rest.rpartition('@')[2]}"[:200]

@@ -1,4 +1,4 @@
-"""Failures of executors, as the errors that their callers get."""
+"""Translates failures of executors to the errors that their callers get."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def error_of(code: str, message: str, hint: str) -> errors.TroughError:
 
 
 def its_reason(failure: Failure) -> Failure:
-    """What the first of several calls failed with, as it was."""
+    """The original failure of the first of several calls."""
     assert isinstance(failure.value, FirstError)
     return failure.value.subFailure

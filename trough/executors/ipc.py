@@ -25,13 +25,13 @@ READ = 1
 WRITE = 2
 #: number, name, arguments: one of the executor's procedures
 CALL = 3
-#: part or number: it is not wanted any more
+#: part or number: it is no longer wanted
 CANCEL = 4
 #: part, bytes: the receiver has taken this many from the front
 CREDIT = 5
-#: part, places: these targets are asked elsewhere; without effect on those begun
+#: part, places: other executors run these targets; without effect on those begun
 DROP = 6
-#: client: it has enough to read; its reads wait
+#: client: it has enough unread data; its reads wait
 HOLD = 7
 #: client: its reads go on
 RELEASE = 8
@@ -46,23 +46,23 @@ SOME = 2
 #: segment was asked
 FAILED = 3
 #: part, places, counts, pieces: answers of a part of several segments. For each piece the
-#: place of its segment, or its complement where more of that segment follows, and a count,
-#: 0 where more follows. Where answers may be kept, also the numbers of those pieces that may
+#: place of its segment, or its complement if more of that segment follows, and a count,
+#: 0 if more follows. If answers may be kept, also the numbers of those pieces that may
 PIECES = 4
 #: part: everything of a part of several segments has been sent
 FINISHED = 5
-#: number, changes: a write is on disk. Of a replicated segment also: where its log ended then
+#: number, changes: a write is on disk. For a replicated segment also: where its log ended then
 WRITTEN = 6
 #: number, code, message, hint: a write was not applied, or a call failed
 REFUSED = 7
 #: number: a call is done
 RETURNED = 8
-#: part: stopped so that others get their turn; everything of it that was not sent is to be
-#: asked again
+#: part: stopped so that others get their turn; the front has to ask again for everything that
+#: was not sent
 HANDED_BACK = 9
 #: segment, generation, position: a replicated segment's log ends there, and is being flushed
 COMMITTED = 10
-#: segment, generation, reason: the log of a replicated segment cannot be stored any more
+#: segment, generation, reason: the disk no longer stores a replicated segment's log
 LOG_BROKEN = 11
 
 # -- from a task process to its pool, as answer to (function, seconds, arguments) ---------
@@ -78,12 +78,12 @@ TASK_FAILED = 2
 ENCODE_BEGIN = 1
 #: number, bytes: a portion of the answer
 ENCODE_DATA = 2
-#: number: that was all of it
+#: number: the answer is complete
 ENCODE_END = 3
-#: number: it is not wanted any more
+#: number: the answer is no longer wanted
 ENCODE_DROP = 4
 
-#: number, bytes, size: what became of a portion of `size` bytes
+#: number, bytes, size: the encoded form of a portion of `size` bytes
 ENCODED = 1
 #: number, bytes: the last ones
 ENCODE_ENDED = 2
@@ -93,7 +93,7 @@ ENCODE_FAILED = 3
 # A count is the number of a segment's rows, or one of these.
 #: The segment failed.
 COUNT_FAILED = -1
-#: The segment failed, for its file is damaged.
+#: The segment failed because its file is damaged.
 COUNT_CORRUPT = -2
 
 _LENGTH = struct.Struct("<Q")

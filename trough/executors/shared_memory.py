@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 
-#: Writes that an executor can have been handed and not yet answered.
+#: Writes that an executor may have without an answer.
 MOST_WRITES = 65536
 
 #: Part, place, and the number of turns so far.
@@ -34,7 +34,7 @@ class SharedProgressTable:
     # -- the executor's side -----------------------------------------------------------
 
     def runs(self, part: int, place: int) -> None:
-        """Record what runs from now on; 0 for nothing."""
+        """Record which part and place run from now on; 0 for none."""
         self._turns += 1
         _RUNNING.pack_into(self._memory, 0, part, place, self._turns)
 
@@ -45,13 +45,12 @@ class SharedProgressTable:
     # -- the front's side --------------------------------------------------------------
 
     def running(self) -> tuple[int, int, int]:
-        """Part and place of what runs, 0 for nothing, and a number that is another one
-        whenever something else has been run meanwhile."""
+        """Part and place that run, 0 for none, and a number that changes with each turn."""
         part, place, turns = _RUNNING.unpack_from(self._memory, 0)
         return part, place, turns
 
     def hand_over(self, write: int) -> None:
-        """Note that a write is handed over, and not begun."""
+        """Note that a write is handed over but not begun."""
         self._begun[write] = 0
 
     def has_begun(self, write: int) -> bool:
@@ -66,7 +65,7 @@ class SharedProgressTable:
 
 
 def create_memory() -> int:
-    """A descriptor of memory for one table, to be inherited by the executor."""
+    """A descriptor of memory for one table; the executor inherits it."""
     descriptor = os.memfd_create("trough-executor", os.MFD_CLOEXEC)
     os.ftruncate(descriptor, _HEAD + MOST_WRITES)
     return descriptor

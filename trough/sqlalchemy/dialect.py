@@ -22,7 +22,7 @@ _AUTOCOMMIT: IsolationLevel = "AUTOCOMMIT"
 class TroughDialect(SQLiteDialect):
     """See the module.
 
-    Its name stays ``sqlite``, so that programs which know that name write SQLite's SQL.
+    Its name stays ``sqlite``, so programs that check for that name use SQLite's SQL.
     """
 
     driver = "line"
@@ -38,11 +38,11 @@ class TroughDialect(SQLiteDialect):
 
     @classmethod
     def import_dbapi(cls) -> ModuleType:
-        """The driver, with what SQLAlchemy asks of SQLite's."""
+        """The driver, with the attributes that SQLAlchemy needs of SQLite's driver."""
         return dbapi
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
-        """What ``connect`` is called with: the URL as it is."""
+        """The arguments of ``connect``: the URL, unchanged."""
         return [url.set(drivername="trough").render_as_string(hide_password=False)], {}
 
     def get_isolation_level_values(self, dbapi_connection: Any) -> list[IsolationLevel]:
@@ -61,18 +61,18 @@ class TroughDialect(SQLiteDialect):
         """There is one."""
 
     def do_rollback(self, dbapi_connection: Any) -> None:
-        """Warn where there is something that cannot be taken back."""
+        """Warn about writes that cannot be rolled back."""
         try:
             dbapi_connection.rollback()
         except dbapi.NotSupportedError as error:
             warnings.warn(str(error), RuntimeWarning, stacklevel=2)
 
     def do_reset(self, dbapi_connection: Any) -> None:
-        """Leave a connection that goes back to its pool as it is: everything is committed."""
+        """Leave a connection that returns to its pool unchanged: everything is committed."""
         dbapi_connection.commit()
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        """Never: a connection of the driver replaces its sockets by itself."""
+        """Always False: a connection of the driver replaces its sockets by itself."""
         return False
 
     def get_schema_names(self, connection: Any, **options: Any) -> list[str]:

@@ -81,16 +81,16 @@ class ExecutorPool(service.Service):
 
     :param executors: processes that read; None: one a core
     :param write_executors: processes that write; None: one for two cores
-    :param max_executors: processes that read, at most, while others are held up; None:
+    :param max_executors: processes that read, at most, while others are blocked; None:
         four times as many
     :param max_write_executors: the same of processes that write
     :param memory: bytes that SQLite may use in each
     :param kept_handles: segments that each keeps open for reads
     :param growth: bytes that a write may add to a segment; 0 for any number
     :param segment_size: bytes that a segment may have; 0 for any number
-    :param bunch: that of the callers; None: of its own
-    :param tasks: where new segments are made; None: of its own
-    :ivar totals: what executors answered
+    :param bunch: the callers' bunch; None: the pool's own
+    :param tasks: the pool of processes that makes new segments; None: the pool's own
+    :ivar totals: totals of the executors' answers
     :ivar when_damaged: called with segments whose file turned out to be damaged
     """
 

@@ -52,7 +52,7 @@ _PATIENCE = 3.0
 class Owner(Protocol):
     """Has executors: :class:`trough.executors.pool.pool.ExecutorPool`.
 
-    :ivar bunch: what is sent in one turn of the reactor leaves at its end
+    :ivar bunch: sends the messages of one turn of the reactor together at its end
     """
 
     bunch: FlushBatch
