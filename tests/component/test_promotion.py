@@ -121,7 +121,9 @@ async def test_nothing_is_promoted_before_its_time(tmp_path):
         worker.segments.get("old").entry.dirty_since -= 20
         await worker.controller.promote("promoted")
         now = time.time()
-        promoting = AutoPromotion(worker.controller, 30.0, reactor)
+        promoting = AutoPromotion(
+            worker.segments, worker.controller.promote, lambda: True, 30.0, reactor
+        )
         assert promoting.due(now) == ["older"]
         assert promoting.due(now + 20) == ["older", "old"]
         assert promoting.due(now + 1000) == ["older", "old"]
@@ -131,7 +133,7 @@ async def test_nothing_is_promoted_before_its_time(tmp_path):
 async def test_what_waits_for_a_promotion_is_counted(tmp_path):
     """With bytes and the oldest age; an operator hears of what has waited far too long."""
     async with running_worker(tmp_path) as worker:
-        assert Unpromoted(worker.controller, 30.0, reactor).status() == {
+        assert Unpromoted(worker.segments, lambda: True, 30.0, reactor).status() == {
             "count": 0,
             "bytes": 0,
             "oldest": None,
@@ -141,7 +143,7 @@ async def test_what_waits_for_a_promotion_is_counted(tmp_path):
             await worker.written(segment, "INSERT INTO t VALUES (1)")
         await worker.controller.promote("promoted")
         oldest = worker.segments.get("older").entry.dirty_since = 1000.0
-        unpromoted = Unpromoted(worker.controller, 30.0, reactor)
+        unpromoted = Unpromoted(worker.segments, lambda: True, 30.0, reactor)
         unpromoted.startService()
         try:
             await until(lambda: unpromoted.bytes, "a look at the files")
@@ -154,7 +156,7 @@ async def test_what_waits_for_a_promotion_is_counted(tmp_path):
         assert unpromoted.trouble(waiting, oldest + 121) == (
             "writes have waited for a promotion since 1970-01-01 00:16 UTC (see Promotions fail)"
         )
-        never = Unpromoted(worker.controller, 0.0, reactor)
+        never = Unpromoted(worker.segments, lambda: True, 0.0, reactor)
         assert never.trouble(waiting, oldest + 10**6) == ""
         told = (await worker.controller.status())["unpromoted"]
         assert (told["count"], told["oldest"]) == (2, oldest)

@@ -362,7 +362,7 @@ async def test_the_server_dies() -> None:
         here.sql.add("s", "")
         wait = here.connection.command("WAIT")
         count = here.connection.command("COUNT", "1000000")
-        write = here.connection._command("WAIT", [], "a write to segment s")
+        write = here.connection.request("WAIT", [], "a write to segment s")
         await until(lambda: len(here.counts.waiting) == 2, "the requests to arrive")
         here.server.transport.abortConnection()
         for deferred in (wait, count):
