@@ -413,7 +413,7 @@ def test_cold_segments_are_read_through_a_bounded_cache(cold):
     assert _cache(cold)["fetches"] == 3
     assert _cache(cold)["bytes"] <= _cache(cold)["capacity"]
     status, answer = http("POST", cold.read_url("c1", "cold-big"), COUNT.encode())
-    assert status == 400 and b"COLD_CACHE_BYTES" in answer
+    assert status == 503 and b"COLD_CACHE_BYTES" in answer
     assert sum(path.stat().st_size for path in (cold.directory / "c1/cold").iterdir()) <= 100_000
 
 
