@@ -803,7 +803,7 @@ async def test_a_lock_is_changed_only_as_it_was_read(stores):
 
 @async_test
 async def test_one_of_many_takes_over(stores):
-    """Of all who read the same row one changes it; all are told who."""
+    """Of all callers that read the same row, one changes it. Each learns which one."""
     several = [await stores.open() for _ in range(4)]
     lock = await several[0].take_lock("a", "w0", "disk")
     offers = [

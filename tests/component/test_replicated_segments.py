@@ -36,7 +36,7 @@ async def begin(pool: ExecutorPool, target: Target) -> WalReader:
 
 @ensure
 async def test_a_commit_is_reported_before_its_writes(target: Target) -> None:
-    """Whoever sends the log hears of it before the disk is flushed."""
+    """The sender of the log is called before the disk is flushed."""
     async with running_pool() as pool:
         events: list[tuple[str, int | None]] = []
         pool.when_committed = lambda segment, generation, end: events.append((segment, end))
@@ -97,7 +97,7 @@ async def test_a_retired_segment_is_one_file(target: Target) -> None:
 
 @ensure
 async def test_a_log_that_breaks_is_reported(target: Target) -> None:
-    """Whoever holds the lock hears of it with the write that found it, and with each later one."""
+    """The write that finds the broken log reports it to the holder, as does each later one."""
     async with running_pool() as pool:
         broken: list[tuple[str, int, str]] = []
         pool.when_log_broken = lambda *report: broken.append(report)

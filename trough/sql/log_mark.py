@@ -1,7 +1,7 @@
 """Where the WAL of a replicated segment stands in its log.
 
 The *mark* is a small file beside a database. Its presence says that the segment's writes are
-replicated: whoever opens the database to write it then leaves the WAL as it is, see
+replicated. A process that opens the database to write it then leaves the WAL as it is; see
 :func:`trough.sql.segment_files.open_for_writes`.
 
 A position in the log counts bytes over all generations of the WAL, each of which has other

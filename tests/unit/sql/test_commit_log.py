@@ -91,7 +91,7 @@ def test_closing_keeps_the_wal(segment: LoggedSegment) -> None:
 
 
 def test_readers_and_snapshots_leave_the_wal(segment: LoggedSegment, tmp_path: Path) -> None:
-    """Whoever closes the segment last, the WAL stays as it is, and its log goes on."""
+    """The last close of a segment leaves its WAL as it is, and its log goes on."""
     end = segment.insert(50)
     segment.close()
     Path(f"{segment.path}-shm").unlink()
