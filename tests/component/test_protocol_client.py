@@ -456,19 +456,52 @@ def _error(deferred: Deferred[Any]) -> Exception:
 
 
 def test_requests_wait_for_the_greeting() -> None:
-    """What is asked too early is sent when the server is ready, after the proof."""
+    """With a token only a request for a challenge does not wait for the proof."""
     credential = Credential.of("s3cret")
     client = Client(credential)
+    assert client.wire.take() == ["0 CHALLENGE"]
     client.connection.command("PING")
-    assert client.wire.take() == []
-    assert client.hear(GREETING + "token") == ["0 CHALLENGE"]
+    client.connection.query(["s"], "SELECT 1", listener=Listener())
+    assert client.hear(GREETING + "token") == []
     proof = credential.proof("a.b", ADDRESS)
     (proving,) = client.hear("0 OK nonce=a.b")
     *words, own = proving.split(" ")
     assert words == ["0", "PROVE", "chosen", "a.b", proof]
     server_proof = server_proof_of(stored_of(credential.key), own, "a.b", ADDRESS)
-    assert client.hear(f"0 OK proof={server_proof}") == ["1 PING"]
+    assert client.hear(f"0 OK proof={server_proof}") == ["1 PING", "2 QUERY s SELECT 1"]
     assert client.connection.greeting.called
+
+
+def test_a_server_without_tokens_is_asked_for_a_challenge_all_the_same() -> None:
+    """Requests wait for the answer, so that it does not come later, when nothing is expected."""
+    client = Client(Credential.of("s3cret"))
+    client.connection.command("PING")
+    assert client.hear(GREETING + "none") == ["0 CHALLENGE"]
+    assert client.hear("0 ERR protocol no such verb") == ["1 PING"]
+
+
+def test_a_client_without_a_token_asks_at_once() -> None:
+    """A query does not wait for the greeting; what changes something does."""
+    client = Client()
+    client.connection.write("s", "x")
+    call = client.connection.query(["s"], "SELECT 1", listener=Listener())
+    client.clock.advance(0)
+    assert client.wire.take() == ["2 QUERY s SELECT 1"]
+    assert client.hear(GREETING + "none") == ["1 WRITE s x"]
+    client.hear("2 END segments=1 failed=0 rows=0 ms=1")
+    assert call.done.called
+
+
+def test_a_query_that_came_before_the_greeting_fails_with_the_reason() -> None:
+    """The server wants a token, and the error names it; a write was never sent."""
+    client = Client()
+    call = client.connection.query(["s"], "SELECT 1", listener=Listener())
+    early = client.connection.write("s", "x")
+    client.hear(GREETING + "token", "1 ERR unauthorized not authenticated")
+    assert client.wire.aborted
+    for failed in (client.connection.greeting, call.done, early):
+        error = _error(failed)
+        assert type(error) is errors.Unauthorized and "w01 wants a token" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class ConnectionPool:
         self._credential = credential
         self._tls = tls or ClientTls(TlsFiles(), reactor)
         self._open: dict[str, LineConnection] = {}
-        self._opening: dict[str, list[Deferred[LineConnection]]] = {}
+        self._opening: dict[str, _Opening] = {}
         self._failed: dict[str, tuple[float, errors.TroughError]] = {}
         self._closed = False
 
@@ -50,15 +50,33 @@ class ConnectionPool:
         :raises trough.errors.Unavailable: no server answers there
         :raises trough.errors.Unauthorized: the token is missing or wrong
         """
+        return self._known(address) or await self._opened(address).ready.wait()
+
+    async def for_queries(self, address: str) -> LineConnection:
+        """As :meth:`to`, for queries alone.
+
+        Without a credential the server has nothing to prove. So queries do not wait for its
+        greeting, which saves a round trip.
+        """
+        connection = self._known(address)
+        if connection is not None:
+            return connection
+        opening = self._opened(address)
+        return await (opening.ready if self._credential else opening.connected).wait()
+
+    def _known(self, address: str) -> LineConnection | None:
+        """The open connection, if there is one.
+
+        :raises trough.errors.TroughError: there will be none for now
+        """
         if self._closed:
             raise errors.Cancelled("this client was closed")
         connection = self._open.get(address)
-        if connection is not None:
-            return connection
-        failed_at, error = self._failed.get(address, (0.0, None))
-        if error is not None and self._reactor.seconds() - failed_at < RETRY_SECONDS:
-            raise error
-        return await self._opened(address)
+        if connection is None:
+            failed_at, error = self._failed.get(address, (0.0, None))
+            if error is not None and self._reactor.seconds() - failed_at < RETRY_SECONDS:
+                raise error
+        return connection
 
     async def close(self) -> None:
         """Close all connections; what is asked on them fails. Idempotent."""
@@ -66,23 +84,21 @@ class ConnectionPool:
         for connection in list(self._open.values()):
             await connection.close()
 
-    def _opened(self, address: str) -> Deferred[LineConnection]:
-        waiting: Deferred[LineConnection] = Deferred()
-        waiters = self._opening.get(address)
-        if waiters is not None:
-            waiters.append(waiting)
-            return waiting
-        waiters = self._opening[address] = [waiting]
-        opening = Deferred.fromCoroutine(self._connect(address))
-        # One caller may stop waiting; the connection is for all.
-        opening.addBoth(self._tell, waiters)
-        return waiting
+    def _opened(self, address: str) -> _Opening:
+        opening = self._opening.get(address)
+        if opening is None:
+            opening = self._opening[address] = _Opening()
+            connecting = Deferred.fromCoroutine(self._connect(address, opening))
+            connecting.addBoth(opening.end)
+        return opening
 
-    async def _connect(self, address: str) -> LineConnection:
+    async def _connect(self, address: str, opening: _Opening) -> LineConnection:
         try:
             host, port, encrypted = line_host_and_port(address)
             endpoint = self._tls.endpoint(self._reactor, host, port, CONNECT_SECONDS, encrypted)
-            connection = await connect(endpoint, self._reactor, self._credential, address)
+            connection = await connect(
+                endpoint, self._reactor, self._credential, address, opened=opening.connected.fire
+            )
         except ValueError as error:
             raise errors.Unavailable(str(error)) from error
         except errors.TroughError as error:
@@ -98,10 +114,46 @@ class ConnectionPool:
         connection.closed.addCallback(lambda _: self._open.pop(address, None))
         return connection
 
-    @staticmethod
-    def _tell(result: Any, waiters: list[Deferred[LineConnection]]) -> None:
-        for waiting in waiters:
-            waiting.callback(result)
+
+class _Moment:
+    """A result that many callers wait for, and that comes once."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[Any]] = []
+        self._result: list[Any] = []
+
+    def wait(self) -> Deferred[Any]:
+        """Fires with the result. One caller may stop waiting; the result is for all."""
+        waiting: Deferred[Any] = Deferred()
+        if self._result:
+            waiting.callback(self._result[0])
+        else:
+            self._waiting.append(waiting)
+        return waiting
+
+    def fire(self, result: Any) -> None:
+        """The result, or a failure; only the first one counts."""
+        if not self._result:
+            self._result.append(result)
+            for waiting in self._waiting:
+                waiting.callback(result)
+
+
+class _Opening:
+    """A connection that is being made.
+
+    :ivar connected: it can take queries that need no proof
+    :ivar ready: the server has greeted, and has proved its token
+    """
+
+    def __init__(self) -> None:
+        self.connected = _Moment()
+        self.ready = _Moment()
+
+    def end(self, result: Any) -> None:
+        """Report the connection, or why there is none."""
+        self.connected.fire(result)
+        self.ready.fire(result)
 
 
 def _naming(error: errors.TroughError, address: str) -> errors.TroughError:

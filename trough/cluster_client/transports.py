@@ -47,17 +47,21 @@ class Workers:
 
         :raises trough.errors.Unavailable: there is none to be had
         """
-        return LineSource(await self.connection(place))
+        return LineSource(await self._links.for_queries(_line_of(place)))
 
     async def connection(self, place: WorkerAddress) -> LineConnection:
         """A connection to this worker.
 
         :raises trough.errors.Unavailable: there is none to be had
         """
-        if not place.line:
-            raise errors.Unavailable(f"{place.node} serves no line protocol", UPGRADE)
-        return await self._links.to(place.line)
+        return await self._links.to(_line_of(place))
 
     async def close(self) -> None:
         """Close the connections. Idempotent."""
         await self._links.close()
+
+
+def _line_of(place: WorkerAddress) -> str:
+    if not place.line:
+        raise errors.Unavailable(f"{place.node} serves no line protocol", UPGRADE)
+    return place.line

@@ -223,6 +223,9 @@ class RethinkCluster:
             for host, port in self._hosts:
                 try:
                     connection = await self._connect(host, port)
+                    await self._use(connection)
+                    if isinstance(connection.gone, errors.BadSettings):
+                        raise connection.gone  # the user was refused after the first queries
                 except defer.CancelledError:
                     raise
                 except errors.BadSettings as error:
@@ -234,7 +237,6 @@ class RethinkCluster:
                         self._reason = self._no_answer()
                 else:
                     pause, told, in_vain = 0.1, False, False
-                    await self._use(connection)
                     self._failures = {(host, port): "the connection was lost"}
                     self._reason = self._no_answer()
             if in_vain and not told:

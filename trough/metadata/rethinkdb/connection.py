@@ -87,7 +87,9 @@ class Feed:
 class Connection(Protocol):
     """One connection: handshake, then queries side by side.
 
-    :ivar ready: fires when queries can be sent, or with why not
+    :ivar ready: fires when queries can be sent, or with why not. Without a password nobody proves
+        anything, so queries do not wait for the server's last word of the handshake.
+    :ivar gone: why nothing can be asked any more, or None
     """
 
     transport: ITCPTransport
@@ -100,6 +102,7 @@ class Connection(Protocol):
         self._when_lost: list[Deferred[None]] = []
         self._reactor = reactor
         self._database = address.database
+        self._proves = bool(address.password)
         self._handshake = HandshakeV1_0(
             ReQLDecoder(), ReQLEncoder(), peer, 0, address.user, address.driver_password
         )
@@ -108,7 +111,7 @@ class Connection(Protocol):
         self._next_token = 1
         self._waiting: dict[int, tuple[Query, Deferred[Any]]] = {}
         self._feeds: dict[int, tuple[Query, Feed]] = {}
-        self._gone: Exception | None = None
+        self.gone: Exception | None = None
         self._ping_seconds = ping
         self._pinging = LoopingCall(self._look)
         self._pinging.clock = reactor
@@ -128,8 +131,8 @@ class Connection(Protocol):
         :return: the value; times in it are as RethinkDB writes them. Fails with the
             driver's errors, or with :class:`ConnectionLost`
         """
-        if self._gone is not None:
-            return defer.fail(self._gone)
+        if self.gone is not None:
+            return defer.fail(self.gone)
         query = self._start(term, options or {})
         deferred: Deferred[Any] = Deferred(lambda _: self.stop(query))
         self._waiting[query.token] = (query, deferred)
@@ -145,8 +148,8 @@ class Connection(Protocol):
         query = self._start(term, {})
         feed = Feed(self, query, rows)
         self._feeds[query.token] = (query, feed)
-        if self._gone is not None:
-            feed.fail(self._gone)
+        if self.gone is not None:
+            feed.fail(self.gone)
         return feed
 
     def stop(self, query: Query) -> None:
@@ -182,7 +185,7 @@ class Connection(Protocol):
         return query
 
     def _send(self, query: Query) -> None:
-        if self._gone is None:
+        if self.gone is None:
             self.transport.write(query.serialize(ReQLEncoder()))
 
     async def _look(self) -> None:
@@ -197,7 +200,7 @@ class Connection(Protocol):
         try:
             await self.ask(_ONE, self._ping_seconds)
         except Exception as error:
-            if self._gone is None:
+            if self.gone is None:
                 _log.warn("RethinkDB at {peer} is silent: {error}", peer=self.peer, error=error)
                 self.close()
         else:
@@ -234,9 +237,9 @@ class Connection(Protocol):
 
     def _end(self, error: Exception) -> None:
         """Fail everything that waits, once."""
-        if self._gone is not None:
+        if self.gone is not None:
             return
-        self._gone = error
+        self.gone = error
         waiting, self._waiting = self._waiting, {}
         feeds, self._feeds = self._feeds, {}
         if not self.ready.called:
@@ -251,20 +254,27 @@ class Connection(Protocol):
         while (end := self._buffer.find(b"\0")) >= 0:
             message = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
-            if self._write_handshake(message):
+            request = self._write_handshake(message)
+            if request and not self._proves:
+                self._begin()
+            if request is not None:
                 continue
             self._receive = self._receive_responses
-            self._pinged = self._reactor.seconds()
-            self._pinging.start(min(OWED, self._ping_seconds), now=False)
-            self.ready.callback(self)
+            if self._proves:
+                self._begin()
             self._receive()
             return
 
-    def _write_handshake(self, answer: bytes | None) -> bool:
+    def _begin(self) -> None:
+        self._pinged = self._reactor.seconds()
+        self._pinging.start(min(OWED, self._ping_seconds), now=False)
+        self.ready.callback(self)
+
+    def _write_handshake(self, answer: bytes | None) -> Any:
         request = self._handshake.next_message(answer)
         if request:
             self.transport.write(request)
-        return request is not None
+        return request
 
     def _receive_responses(self) -> None:
         start, end = 0, len(self._buffer)

@@ -60,7 +60,8 @@ class LineConnection(Protocol):
     """A connection to a server of the line protocol.
 
     :param credential: to prove where the server asks for it; no token is ever sent, and no
-        request before the server has proved that it knows the token, too
+        request before the server has proved that it knows the token, too. Without one, queries
+        do not wait for the greeting, since the server has nothing to prove.
     :param address: of the server, ``host:port``, as it is published; a proof is for it alone
     :param silence: seconds without a byte, while something is asked, after which the
         server is pinged; as many more, and it is given up
@@ -82,6 +83,8 @@ class LineConnection(Protocol):
         self.greeting: Deferred[Greeting] = Deferred()
         self.closed: Deferred[None] = Deferred()
         self._clock = clock
+        self._address = address
+        self._eager = credential is None
         self._handshake = handshake(credential, address)
         self._silence = silence
         self._parser = ReplyParser()
@@ -91,7 +94,7 @@ class LineConnection(Protocol):
         self._last_tag = 0
         self._paused: set[bytes] = set()
         self._delivering = False
-        self._ended: errors.Unavailable | None = None  # why nothing can be asked any more
+        self._ended: errors.TroughError | None = None  # why nothing can be asked any more
         self._watch: IDelayedCall | None = None
         self._heard = False
         self._pinged = False
@@ -123,7 +126,8 @@ class LineConnection(Protocol):
         tag = self._tag()
         request = format_query(tag, segments, sql, parameters, seconds, rows, keep, tests)
         call = Call(self, tag, listener)
-        self._ask(tag, call, request)
+        # A read does no harm where it is refused, so it may come before the greeting.
+        self._ask(tag, call, request, at_once=self._eager)
         return call
 
     def write(
@@ -214,11 +218,12 @@ class LineConnection(Protocol):
     # -- the conversation ----------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        """Wait for the greeting."""
-        next(self._handshake)
+        """Begin the handshake."""
         self._outbox = WriteBuffer(
             self.transport, FlushBatch(self._clock), sys.maxsize, _nothing, _nothing
         )
+        if request := next(self._handshake):
+            self._outbox.send(request)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpNoDelay(True)
         self._watch = self._clock.callLater(self._silence, self._check_silence)
@@ -290,7 +295,7 @@ class LineConnection(Protocol):
             raise
         except errors.TroughError as error:
             self.greeting.errback(error)
-            self._give_up(errors.Unavailable(f"not authenticated: {error}"))
+            self._give_up(type(error)(f"{self._address}: {error}" if self._address else str(error)))
 
     def _open(self, greeting: Greeting) -> None:
         early, self._early = self._early or [], None
@@ -298,11 +303,11 @@ class LineConnection(Protocol):
             self._send(request)
         self.greeting.callback(greeting)
 
-    def _give_up(self, error: errors.Unavailable) -> None:
+    def _give_up(self, error: errors.TroughError) -> None:
         self._end(error)
         self.transport.abortConnection()
 
-    def _end(self, error: errors.Unavailable) -> None:
+    def _end(self, error: errors.TroughError) -> None:
         """Fail everything, and all that is asked from now on."""
         if self._ended is not None:
             return
@@ -351,12 +356,17 @@ class LineConnection(Protocol):
         self._last_tag += 1
         return b"%d" % self._last_tag
 
-    def _ask(self, tag: bytes, asked: PendingRequest, request: bytes) -> None:
+    def _ask(
+        self, tag: bytes, asked: PendingRequest, request: bytes, at_once: bool = False
+    ) -> None:
         if self._ended is not None:
             asked.lost(self._ended, False)
             return
         self._pending[tag] = asked
-        self._send(request)
+        if at_once and self._outbox is not None:
+            self._outbox.send(request)
+        else:
+            self._send(request)
 
     def _send(self, request: bytes) -> None:
         if self._early is not None:
@@ -393,9 +403,12 @@ async def connect(
     clock: IReactorTime,
     credential: Credential | None = None,
     address: str = "",
+    *,
+    opened: Callable[[LineConnection], object] = lambda connection: None,
 ) -> LineConnection:
     """A connection that is ready to be asked; see :class:`LineConnection`.
 
+    :param opened: called with the connection before it is greeted
     :raises trough.errors.Unavailable: no server listens, or it is not Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
@@ -404,6 +417,7 @@ async def connect(
     except (ConnectError, OSError) as error:
         raise errors.Unavailable(f"cannot connect: {error}") from error
     connection = cast(LineConnection, protocol)
+    opened(connection)
     try:
         await connection.greeting
     except BaseException:  # a cancelled wait, too, leaves no connection behind

@@ -32,7 +32,7 @@ class PendingRequest(Protocol):
         """Takes word and rest of each line of the answer; the last one's word is in
         :data:`trough.protocols.line.framing.FINAL`."""
 
-    def lost(self, error: errors.Unavailable, sent: bool) -> None:
+    def lost(self, error: errors.TroughError, sent: bool) -> None:
         """There will be no answer.
 
         :param sent: whether the server may have seen the request
@@ -120,7 +120,7 @@ class Call:
         else:
             deliver(listener, word, rest)
 
-    def lost(self, error: errors.Unavailable, sent: bool) -> None:
+    def lost(self, error: errors.TroughError, sent: bool) -> None:
         """See :class:`PendingRequest`."""
         self._fail(error)
 
@@ -168,7 +168,7 @@ class Command:
         else:
             self._lines.append((word.decode(), rest.decode("utf-8", "replace")))
 
-    def lost(self, error: errors.Unavailable, sent: bool) -> None:
+    def lost(self, error: errors.TroughError, sent: bool) -> None:
         """See :class:`PendingRequest`."""
         if self._changes and sent:
             error = errors.OutcomeUnknown(
@@ -190,7 +190,7 @@ class Raw:
     def __init__(self, line: Callable[[bytes, bytes], object]) -> None:
         self.line = line
 
-    def lost(self, error: errors.Unavailable, sent: bool) -> None:
+    def lost(self, error: errors.TroughError, sent: bool) -> None:
         """See :class:`PendingRequest`."""
         self.line(b"ERR", f"{error.code} {error}".encode())
 
