@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,31 @@ class Server:
         assert status, answer
         return {401: "unauthorized", 403: "forbidden"}.get(status, "")
 
+    def log_in(self, right: str, port: str) -> dict[str, str]:
+        """A session at a port, as the header that a browser sends."""
+        url = f"http://127.0.0.1:{self.ports[port]}/session"
+        headers = {"Authorization": f"Bearer {self.tokens[right]}"}
+        request = urllib.request.Request(url, None, headers, method="POST")
+        with urllib.request.urlopen(request, timeout=GIVE_UP) as answer:
+            cookie = answer.headers["set-cookie"]
+        assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+        return {"Cookie": cookie.partition(";")[0]}
+
+    def session_code(self, session: dict[str, str], port: str, route: str, own: bool) -> str:
+        """As `code`, with a session.
+
+        :param own: whether it shows that the console's page asks
+        """
+        base = f"http://127.0.0.1:{self.ports[port]}"
+        method, _, path = route.partition(" /")
+        path, body = SENT.get(route, (path.replace("*", "default"), None))
+        headers = {**session, "Content-Type": "application/json"}
+        if own:
+            headers |= {"Origin": base, "Sec-Fetch-Site": "same-origin"}
+        status, answer = http(method, f"{base}/{path}", body, headers)
+        assert status, answer
+        return str(json.loads(answer)["code"]) if status in (401, 403) else ""
+
     def codes(self, right: str | None, port: str, verbs: list[str]) -> dict[str, str]:
         """The same of verbs of the line protocol, over one connection."""
         found = {}
@@ -152,6 +178,27 @@ def test_each_right_opens_what_the_table_says(server, right):
             allowed = is_allowed(TABLE[port, verb], right)
             assert (said not in REFUSALS) == allowed, (port, verb, said)
             assert allowed or said == refused, (port, verb, said)
+
+
+@pytest.mark.parametrize("port", ["SYNC_SERVER_PORT", "SYNC_LOCAL_PORT"])
+@pytest.mark.parametrize("right", RIGHTS)
+def test_a_session_opens_what_its_token_does(server, right, port):
+    """And without the proof that the console's page asks, nothing that may change something."""
+    session = server.log_in(right, port)
+    for (each, route), rights in TABLE.items():
+        # This one ends the session, and this one wants the token itself.
+        if each != port or route in ("DELETE /session", "POST /session"):
+            continue
+        expected = "" if is_allowed(rights, right) else "forbidden"
+        assert server.session_code(session, port, route, own=True) == expected, route
+        if not route.startswith("GET "):
+            expected = "foreign-page"
+        assert server.session_code(session, port, route, own=False) == expected, route
+    assert server.session_code(session, port, "POST /session", own=True) == "unauthorized"
+    assert server.session_code(session, port, "DELETE /session", own=False) == "foreign-page"
+    assert server.session_code(session, port, "GET /schema", own=True) == ""
+    assert server.session_code(session, port, "DELETE /session", own=True) == ""
+    assert server.session_code(session, port, "GET /schema", own=True) == "unauthorized"
 
 
 def test_whoever_comes_may_authenticate(server):

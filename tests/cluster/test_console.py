@@ -6,12 +6,10 @@ from urllib.request import urlopen
 
 import pytest
 from chromium import Chromium
-from places import ROOT
 from processes import Machine, http, until_blocking, write
 from waiting import GIVE_UP
 
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>\u202e'
-AXE = ROOT / "tests/support/vendor/axe.min.js"
 DAYS = "SELECT day, sum(n) AS total FROM visits GROUP BY day ORDER BY day"
 
 
@@ -59,13 +57,6 @@ def console(machine, path="", **options):
     return f"{machine.url('s1', 'SYNC_SERVER_PORT')}console/#/{path}{query}"
 
 
-def click(page, label):
-    """Click the button with this label, once it can be clicked."""
-    found = f"[...document.querySelectorAll('button:enabled')].find(b => b.innerText == '{label}')"
-    page.wait_for(f"!!{found}")
-    page.value(f"{found}.click()")
-
-
 def test_the_page_may_load_nothing_from_elsewhere(machine):
     """Nor be shown in a frame; and its files name no other server."""
     url = machine.url("s1", "SYNC_SERVER_PORT")
@@ -108,7 +99,7 @@ def test_a_query_is_a_link(machine, page):
     page.wait_for_text("3 segments: crawl-0, crawl-1, crawl-2")
     # A number that JavaScript cannot hold is shown as it is stored.
     page.wait_for_text("27021597764222952")
-    click(page, "Chart")
+    page.click("Chart")
     assert page.value("document.querySelector('.chart canvas').width") > 0
     links = page.value("[...document.querySelectorAll('a[download]')].map(a => a.href)")
     assert len(links) == 7
@@ -206,23 +197,11 @@ PAGES = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it(machine, page, path, scheme):
     """axe-core finds nothing serious on a desk and on a phone, in either scheme."""
-    page.call(
-        "Emulation.setEmulatedMedia",
-        features=[{"name": "prefers-color-scheme", "value": scheme}],
-    )
-    page.call(
-        "Emulation.setDeviceMetricsOverride",
-        **{"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True},
-    )
-    page.show(console(machine, path, **PAGES[path]))
     ready = {"query": "rows in", "segments": "3 segments", "cluster": "No problems"}
-    page.wait_for_text(ready.get(path, "a sample:"))
-    assert page.value("document.documentElement.scrollWidth") <= 360
-    page.value(AXE.read_text() + ";0")
-    violations = page.value("axe.run().then(found => found.violations)")
-    serious = [
-        (each["id"], [node["html"] for node in each["nodes"]])
-        for each in violations
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    for width in (360, 1280):
+        page.look_like(scheme, width)
+        page.show("about:blank")
+        page.show(console(machine, path, **PAGES[path]))
+        page.wait_for_text(ready.get(path, "a sample:"))
+        assert page.value("document.documentElement.scrollWidth") <= width
+        assert page.serious_faults() == []

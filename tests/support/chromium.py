@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 from waiting import GIVE_UP, until_blocking
+
+_AXE = ROOT / "tests/support/vendor/axe.min.js"
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -130,13 +133,38 @@ class Chromium:
         """Return once a text is on the page."""
         self.wait_for(f"document.body.innerText.includes({json.dumps(text)})")
 
+    def click(self, label: str) -> None:
+        """Click the button with this label, once it can be clicked."""
+        buttons = "[...document.querySelectorAll('button:enabled')]"
+        found = f"{buttons}.find(b => b.innerText == {json.dumps(label)})"
+        self.wait_for(f"!!{found}")
+        self.value(f"{found}.click()")
+
+    def look_like(self, scheme: str, width: int) -> None:
+        """Be a screen of so many pixels in the colours ``light`` or ``dark``."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
+        screen = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **screen)
+
+    def serious_faults(self) -> list[tuple[str, list[str]]]:
+        """What axe-core finds serious on the page: rules, and the elements that break them."""
+        self.value(_AXE.read_text() + ";0")
+        return [
+            (each["id"], [node["html"] for node in each["nodes"]])
+            for each in self.value("axe.run().then(found => found.violations)")
+            if each["impact"] in ("serious", "critical")
+        ]
+
     def press(self, key: str, modifiers: int = 0) -> None:
         """Press and release a key, such as ``Tab``; 2 is the modifier Ctrl."""
         code = {"Tab": 9, "Enter": 13}[key]
-        for kind in ("rawKeyDown", "keyUp"):
+        # Only a key with a text submits a form.
+        text = {"text": "\r"} if key == "Enter" and not modifiers else {}
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent",
-                **{"type": kind, "key": key, "code": key, "modifiers": modifiers},
+                **{"type": kind, "key": key, "code": key, "modifiers": modifiers, **text},
                 windowsVirtualKeyCode=code,
             )
 

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.access.audit import AuditLog
 from trough.access.rights import ANYBODY, EVERY_RIGHT, PEER, Grant, SegmentLimit
+from trough.access.timed_grants import TimedGrants
 from trough.access.token_file import Token, read_tokens
 from trough.access.tokens import (
     Credential,
@@ -40,8 +41,8 @@ _log = Logger()
 #: Seconds between two looks whether the token file was changed.
 RELOAD_SECONDS = 1.0
 
-#: Seconds that a challenge, and a ticket, is good for.
-CHALLENGE_SECONDS, TICKET_SECONDS = 60, 600
+#: Seconds that a challenge, a ticket, and a session of the web console is good for.
+CHALLENGE_SECONDS, TICKET_SECONDS, SESSION_SECONDS = 60, 600, 12 * 3600
 
 #: Headers whose grants are remembered, at most.
 _REMEMBERED = 4096
@@ -95,7 +96,9 @@ class Gate:
         self._expire: dict[str, int] = {}
         self._from_file: set[str] = set()
         self._known: OrderedDict[bytes, Grant] = OrderedDict()
-        self._tickets: OrderedDict[bytes, tuple[float, Grant]] = OrderedDict()
+        self._tickets = TimedGrants(TICKET_SECONDS, _REMEMBERED, seconds)
+        #: Of people who logged in to the web console.
+        self.sessions = TimedGrants(SESSION_SECONDS, _REMEMBERED, seconds)
         self._version: object = None
         #: Where it is noted who changed what, or None.
         self.audit: AuditLog | None = None
@@ -152,8 +155,7 @@ class Gate:
         scheme, _, value = header.decode("latin-1").partition(" ")
         scheme, value = scheme.lower(), value.strip()
         if scheme == TICKET.lower():
-            until, grant = self._tickets.get(value.encode("latin-1"), (0.0, None))
-            return grant if until > self._seconds() else None
+            return self._tickets.get(value)
         if scheme == "basic":
             value = _password(value)
         elif scheme != "bearer":
@@ -197,11 +199,7 @@ class Gate:
 
     def new_ticket(self, grant: Grant) -> str:
         """A text that stands for a grant at this process, for :data:`TICKET_SECONDS`."""
-        ticket = secrets.token_hex(32)
-        self._tickets[ticket.encode()] = (self._seconds() + TICKET_SECONDS, grant)
-        if len(self._tickets) > _REMEMBERED:
-            self._tickets.popitem(last=False)
-        return ticket
+        return self._tickets.add(grant)
 
     # -- the file ----------------------------------------------------------------------
 

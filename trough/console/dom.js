@@ -31,16 +31,24 @@ export async function failure(response) {
   try { return JSON.parse(text).error || text; } catch { return text.replace(/^500 Server Error: /, ""); }
 }
 
+// A request to this server. The header keeps the browser from asking for a password by itself.
+export async function ask(path, {headers = {}, ...options} = {}) {
+  const response = await fetch(path, {...options, headers: {...headers, "X-Trough-Console": "1"}});
+  if (response.ok) return response;
+  const error = new Error(await failure(response));
+  error.status = response.status;
+  // The session is over: the frame shows the log-in.
+  if (response.status === 401) document.dispatchEvent(new Event("log-in"));
+  throw error;
+}
+
 export async function getJson(path, signal) {
-  const response = await fetch(path, {signal, headers: {Accept: "application/json"}});
-  if (!response.ok) throw new Error(await failure(response));
-  return response.json();
+  return (await ask(path, {signal, headers: {Accept: "application/json"}})).json();
 }
 
 export async function postJson(path, body) {
-  const response = await fetch(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)});
-  if (!response.ok) throw new Error(await failure(response));
-  return response.json();
+  const headers = {"Content-Type": "application/json"};
+  return (await ask(path, {method: "POST", headers, body: JSON.stringify(body)})).json();
 }
 
 export function later(milliseconds, action) {

@@ -1,6 +1,6 @@
 // The page Query: which segments, which SQL, and what comes back.
 import {drawChart, suitable} from "./chart.js";
-import {address, count, failure, getJson, h, later, problem} from "./dom.js";
+import {address, ask, count, getJson, h, later, problem} from "./dom.js";
 import {makeEditor} from "./editor.js";
 import {RowReader} from "./rows.js";
 import {RowTable} from "./table.js";
@@ -117,8 +117,7 @@ export async function queryPage(main, options) {
     status.textContent = "Running…";
     let full = false;
     try {
-      const response = await fetch(gatherUrl(given, "json"), {signal: asking.signal});
-      if (!response.ok) throw new Error(await failure(response));
+      const response = await ask(gatherUrl(given, "json"), {signal: asking.signal});
       const stream = response.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const {value, done} = await stream.read();

@@ -5,8 +5,8 @@ import {RowTable} from "./table.js";
 const COLUMNS = "SELECT l.name AS \"table\", p.name AS column, p.type AS type, p.pk AS \"primary key\" FROM pragma_table_list l, pragma_table_info(l.name) p WHERE l.schema = 'main' AND l.name NOT LIKE 'sqlite_%'";
 const quoted = (name) => `"${name.replaceAll('"', '""')}"`;
 
-export async function segmentsPage(main, options, names) {
-  if (names.length && names[0]) return segmentPage(main, names[0]);
+export async function segmentsPage(main, options, names, server) {
+  if (names.length && names[0]) return segmentPage(main, names[0], server);
   const matching = h("input", {type: "search", id: "matching", value: options.get("matching") ?? "", autocomplete: "off", spellcheck: "false"});
   const status = h("p", {role: "status"});
   const body = h("tbody");
@@ -37,7 +37,13 @@ export async function segmentsPage(main, options, names) {
   await look(options.get("after") ?? "");
 }
 
-async function segmentPage(main, segment) {
+// An order of a segment's page, or why this token gives no button for it.
+function orderButton(label, right, server, action) {
+  const lacks = server.closed && server.token && !server.token.rights.includes(right);
+  return h("button", {onclick: action, disabled: lacks, title: lacks ? `This token lacks the right ${right}.` : null}, label);
+}
+
+async function segmentPage(main, segment, server) {
   main.append(h("h1", {}, `Segment ${segment}`));
   const about = await getJson(`/segments/${encodeURIComponent(segment)}`);
   const first = about.assignments[0] || {};
@@ -54,7 +60,7 @@ async function segmentPage(main, segment) {
     try { await postJson(`/${path}`, {segment}); result.textContent = `${path}: done`; } catch (error) { result.textContent = error.message; }
   };
   main.append(h("dl", {}, facts.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    h("div", {class: "row"}, h("button", {onclick: order("promote")}, "Promote"), h("button", {onclick: order("provision")}, "Provision for writing"),
+    h("div", {class: "row"}, orderButton("Promote", "promote", server, order("promote")), orderButton("Provision for writing", "provision", server, order("provision")),
       h("a", {href: address("query", {which: encodeURIComponent(segment), list: "yes"})}, "Query it")), result);
   const tables = h("section");
   main.append(h("h2", {}, "Tables"), tables);

@@ -3,7 +3,7 @@
 import pytest
 
 from trough import errors
-from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser
+from trough.protocols.http.browser_guard import BrowserGuard, may_be_browser, proves_origin
 
 GUARD = BrowserGuard(["w1", "worker1.example.org", "2001:db8::1"])
 
@@ -168,3 +168,34 @@ def test_only_a_configured_page_may_ask_before_a_get():
             SHARING.check("OPTIONS", headers_of(headers))
     with pytest.raises(errors.ForeignPage):
         SHARING.check("POST", headers_of(asks))
+
+
+OWN = {"host": "w1:6111", "origin": "http://w1:6111"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "reads", "changes"),
+    [
+        ({"host": "w1:6111"}, True, False),
+        (OWN, True, True),
+        ({**OWN, "sec-fetch-site": "same-origin"}, True, True),
+        ({"host": "w1:6111", "sec-fetch-site": "same-origin"}, True, True),
+        ({"host": "w1:6111", "sec-fetch-site": "none"}, True, False),
+        ({"host": "w1:6111", "sec-fetch-site": "same-site"}, False, False),
+        ({"host": "w1:6111", "sec-fetch-site": "cross-site"}, False, False),
+        ({**OWN, "sec-fetch-site": "same-site"}, False, False),
+        ({"host": "w1:6111", "origin": "http://w1:6112"}, False, False),
+        ({"host": "w1:6111", "origin": "null"}, False, False),
+        ({"host": "w1:6111", "referer": "http://w1:6111/console/"}, True, False),
+    ],
+)
+def test_a_session_counts_for_pages_of_this_server_alone(headers, reads, changes):
+    """Another port of the host is another page, though the browser sends it the cookie."""
+
+    def header(name):
+        return [headers[name]] if name in headers else []
+
+    for method in ("GET", "HEAD"):
+        assert proves_origin(method, header) == reads
+    for method in ("POST", "PUT", "DELETE", "PATCH"):
+        assert proves_origin(method, header) == changes

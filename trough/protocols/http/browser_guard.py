@@ -116,6 +116,20 @@ def may_be_browser(names: Iterable[bytes]) -> bool:
     return not _TELLING.isdisjoint(map(bytes.lower, names))
 
 
+def proves_origin(method: str, header: Header) -> bool:
+    """Whether a request shows that a page of this very server sends it.
+
+    A GET has no ``Origin``, and over plain HTTP from another machine no ``Sec-Fetch-Site``. So a
+    GET that shows no other origin suffices: no other page can read its answer.
+    """
+    sites, origins = header("sec-fetch-site"), header("origin")
+    if any(site not in ("same-origin", "none") for site in sites):
+        return False
+    if not all(_is_own(origin, header) for origin in origins):
+        return False
+    return method in _READING or bool(origins) or list(sites) == ["same-origin"]
+
+
 def _is_browser(header: Header) -> bool:
     return any(header(name) for name in _BROWSERS) or any(
         value.startswith("Mozilla/") for value in header("user-agent")

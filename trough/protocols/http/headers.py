@@ -10,6 +10,9 @@ CODE_HEADER = b"x-trough-error"
 #: The header that marks an answer's rows as the last promoted state.
 STATE_HEADER = b"x-trough-state"
 
+#: Sent by the scripts of the web console, which ask for a token by themselves.
+CONSOLE_HEADER = b"x-trough-console"
+
 #: Where a server that has a token to prove gets a challenge, and then a ticket.
 CHALLENGE_PATH, TICKET_PATH = b"/peer/challenge", b"/peer/ticket"
 

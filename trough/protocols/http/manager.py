@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from trough import errors
@@ -23,6 +23,7 @@ from trough.access.rights import (
     PROVISION,
     READ,
     SCHEMA,
+    Grant,
 )
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.metadata.schemas import Schemas
@@ -32,6 +33,14 @@ from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.console import answer_file, redirect_to_console
 from trough.protocols.http.gather import answer_gather, answer_gather_url
 from trough.protocols.http.json_body import json_object
+from trough.protocols.http.log_in import (
+    about_client,
+    check_session_origin,
+    log_in,
+    log_out,
+    session_grant,
+)
+from trough.protocols.http.orders import AsideOrders, Manager
 from trough.protocols.http.request import Request, as_json, as_text
 from trough.protocols.http.resource import Resource
 from trough.protocols.http.url_query import url_options
@@ -43,49 +52,21 @@ from trough.util.quoting import quoted
 _SEGMENT = {"segment": (str, int, float, bool)}
 
 
+#: What a route needs that serves everybody.
+OPEN = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One call.
 
-    :ivar needs: rights of which the client has to have one
+    :ivar needs: rights of which the client has to have one; :data:`OPEN`: it needs no token
     :ivar act: what the audit log calls it; empty: it changes nothing
     """
 
     call: Callable[..., Coroutine[Any, Any, Any]]
     needs: int
     act: str = ""
-
-
-class Manager(Protocol):
-    """Carries the orders out; see :class:`trough.sync.MasterSyncController`."""
-
-    @property
-    def health(self) -> dict[str, Any]:
-        """``ready``: whether it can serve; and what else a load balancer may want to see."""
-
-    async def provision(self, segment: str, schema: str, client: str = "") -> dict[str, Any]: ...
-
-    async def undo_provision(self, segment: str, client: str) -> None: ...
-
-    async def promote(self, segment: str) -> dict[str, Any]: ...
-
-    async def revert(self, segment: str, preview: bool) -> dict[str, Any]: ...
-
-    async def delete(self, segment: str) -> None: ...
-
-    async def status(self) -> dict[str, Any]: ...
-
-
-class AsideOrders(Protocol):
-    """See :class:`trough.worker.aside_files.AsideFiles`."""
-
-    async def list(self) -> list[dict[str, Any]]: ...
-
-    async def compare(self, name: str) -> dict[str, Any]: ...
-
-    async def put_back(self, name: str) -> dict[str, Any]: ...
-
-    async def delete(self, name: str) -> None: ...
 
 
 class ManagerResource(Resource):
@@ -138,12 +119,14 @@ class ManagerResource(Resource):
             ("PUT", "schema", "*"): Route(self._put_schema, SCHEMA, "put-schema"),
             ("PUT", "schema", "*", "sql"): Route(self._put_schema_sql, SCHEMA, "put-schema"),
             ("GET", "status"): Route(self._status, ADMIN | PEER),
-            ("GET", "health"): Route(self._health, EVERY_RIGHT),
+            ("GET", "health"): Route(self._health, OPEN),
             ("GET", "metrics"): Route(self._metrics, ADMIN | PEER),
-            ("GET",): Route(self._root, EVERY_RIGHT),
-            ("GET", "console"): Route(self._console, EVERY_RIGHT),
-            ("GET", "console", "*"): Route(self._console, EVERY_RIGHT),
-            ("GET", "console", "vendor", "*"): Route(self._vendored, EVERY_RIGHT),
+            ("GET",): Route(self._root, OPEN),
+            ("GET", "console"): Route(self._console, OPEN),
+            ("GET", "console", "*"): Route(self._console, OPEN),
+            ("GET", "console", "vendor", "*"): Route(self._vendored, OPEN),
+            ("POST", "session"): Route(self._log_in, EVERY_RIGHT, "log-in"),
+            ("DELETE", "session"): Route(self._log_out, EVERY_RIGHT, "log-out"),
         }
         if search is not None:
             self._routes["GET", "segments"] = Route(self._search, READ)
@@ -167,14 +150,19 @@ class ManagerResource(Resource):
         """All calls by method and path, in which a star stands for a name."""
         return self._routes
 
-    def _authenticate(self, request: Request) -> None:
-        # A monitor of the process needs no token.
-        if not self._is_health(request):
-            super()._authenticate(request)
+    def _grant(self, request: Request) -> Grant | None:
+        if request.grant is None:
+            request.grant = session_grant(request, self.gate)
+        return super()._grant(request)
 
-    @staticmethod
-    def _is_health(request: Request) -> bool:
-        return request.path == b"/health"
+    def _authenticate(self, request: Request) -> None:
+        route, _ = self._find(request)
+        # A monitor of the process needs no token, and the page on which people log in neither.
+        if route is not None and route.needs == OPEN:
+            return
+        if request.requestHeaders.hasHeader(b"cookie") and session_grant(request, self.gate):
+            check_session_origin(request)
+        super()._authenticate(request)
 
     def verb_of(self, request: Request) -> str:
         first = request.path.decode("ascii", "replace").strip("/").partition("/")[0]
@@ -183,21 +171,28 @@ class ManagerResource(Resource):
         return first if any(shape[1:2] == (first,) for shape in self._routes) else "other"
 
     def handler(self, request: Request) -> Callable[[Request], None]:
+        route, names = self._find(request)
+        if route is not None:
+            if route.needs != OPEN:
+                request.allowed.check(route.needs)
+            return partial(self._call, route, names)
+        parts, path = _path_parts(request.path), request.path.decode("utf-8", "replace")
+        if allowed := {shape[0] for shape in self._routes if _fits(shape[1:], parts)}:
+            request.setHeader(b"allow", ", ".join(sorted(allowed)).encode())
+            method = request.method.decode("ascii", "replace")
+            raise errors.MethodNotAllowed(f"{method} is not for {path}")
+        raise errors.NotFound(f"there is no {path} here")
+
+    def _find(self, request: Request) -> tuple[Route | None, list[str]]:
+        """The route of a request, and the names in its path."""
         method = request.method.decode("ascii", "replace")
         method = "GET" if method == "HEAD" else method
         parts = _path_parts(request.path)
         for shape, route in self._routes.items():
             if shape[0] == method and _fits(shape[1:], parts):
-                if not self._is_health(request):
-                    request.allowed.check(route.needs)
                 pairs = zip(shape[1:], parts, strict=True)
-                names = [part for wanted, part in pairs if wanted == "*"]
-                return partial(self._call, route, names)
-        path = request.path.decode("utf-8", "replace")
-        if allowed := {shape[0] for shape in self._routes if _fits(shape[1:], parts)}:
-            request.setHeader(b"allow", ", ".join(sorted(allowed)).encode())
-            raise errors.MethodNotAllowed(f"{method} is not for {path}")
-        raise errors.NotFound(f"there is no {path} here")
+                return route, [part for wanted, part in pairs if wanted == "*"]
+        return None, []
 
     def _call(self, route: Route, names: list[str], request: Request) -> None:
         work = route.call(request, *names)
@@ -308,11 +303,19 @@ class ManagerResource(Resource):
 
     async def _console(self, request: Request, name: str = "") -> Any:
         if name == "server.json":
-            return as_json({"role": "worker" if self._gatherer is None else "sync"})
+            role = "worker" if self._gatherer is None else "sync"
+            about = about_client(request, self.gate, self._grant(request))
+            return as_json({"role": role, **about})
         return answer_file(request, name)
 
     async def _vendored(self, request: Request, name: str) -> None:
         answer_file(request, f"vendor/{name}")
+
+    async def _log_in(self, request: Request) -> Any:
+        return await log_in(request, self.gate)
+
+    async def _log_out(self, request: Request) -> Any:
+        return await log_out(request, self.gate)
 
     async def _search(self, request: Request) -> Any:
         assert self._segments is not None

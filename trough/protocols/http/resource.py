@@ -25,6 +25,7 @@ from trough.protocols.http.browser_guard import may_be_browser
 from trough.protocols.http.headers import (
     CHALLENGE_PATH,
     CODE_HEADER,
+    CONSOLE_HEADER,
     PROOF,
     REASON_PREFIX,
     TICKET_PATH,
@@ -125,7 +126,9 @@ class Resource(resource.Resource):
 
     def _refuse(self, request: Request, error: errors.Unauthorized) -> None:
         """Answer a client that has no token, or later if it has a wrong one."""
-        for scheme in (b"Bearer", b"Basic"):
+        # A browser opens its own dialogue for Basic; the web console has a page for that.
+        basic = () if request.requestHeaders.hasHeader(CONSOLE_HEADER) else (b"Basic",)
+        for scheme in (b"Bearer", *basic):
             request.responseHeaders.addRawHeader(b"www-authenticate", scheme + b' realm="Trough"')
         client, wrong = request.channel.client, self.gate.wrong
         delay = wrong.delay(client) if request.getHeader(b"authorization") else 0.0
