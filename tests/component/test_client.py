@@ -218,6 +218,30 @@ async def test_async_read_runs_on_asyncio(cluster):
         assert await away(asyncio.run, several()) == [[{"a": 1}]] * 8
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_read_waits_while_the_only_worker_restarts(cluster):
+    """A crawler takes a failed read for an empty one; this segment is known to be written."""
+    client, looked = cluster.client(), defer.Deferred()
+    client.failover_pause = 0.05
+    client.failover_seconds = EXPECTED_WITHIN
+    await cluster.metadata.take_lock("s", "w0")
+    find = client.read_url
+
+    def noticed(segment):
+        try:
+            return find(segment)
+        finally:
+            reactor.callFromThread(lambda: looked.called or looked.callback(None))
+
+    client.read_url = noticed
+    async with WebServer(reactor, rows({"a": 1})) as worker:
+        asking = away(client.read, "s", "SELECT 1")
+        await looked
+        await cluster.serve("s", f"http://127.0.0.1:{free_ports(1)[0]}/")  # as it stops
+        await cluster.serve("s", worker.url)
+        assert await asking == [{"a": 1}]
+
+
 # -- writing -------------------------------------------------------------------
 
 

@@ -1314,3 +1314,17 @@ async def test_a_servers_trouble_is_kept_as_long_as_it_reports_it(stores):
         (found,) = await store.workers()
         assert all(getattr(found, field) == getattr(sent, field) for field in waiting)
         assert [each.trouble for each in await store.workers()] == [trouble]
+
+
+@async_test
+async def test_the_blocking_side_knows_what_cannot_be_read(stores):
+    """A segment that is written or assigned, also by a worker that is away; no other one."""
+    store = await stores.open()
+    leader = await elected(store)
+    await store.take_lock("written", "w9")
+    await store.release_lock(await store.take_lock("released", "w9"))
+    await store.change_assignments(leader, [assignment("assigned", "w9")], [])
+    await store.publish_copies([copy("served", "w9")])
+    blocking = stores.open_blocking()
+    asked = ("assign", "assigned", "released", "served", "written", "written2")
+    assert [name for name in asked if blocking.is_known(name)] == ["assigned", "written"]

@@ -16,12 +16,14 @@ import datetime
 import json
 import logging
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 from trough import errors, model
+from trough.client.absences import Absences, Missed
 from trough.client.auto_promoter import AutoPromoter
 from trough.client.completeness import what_is_left_out
 from trough.client.http import Connections, NoAnswer, NotSent, Response
@@ -41,6 +43,7 @@ from trough.client.responses import (
     TroughSegmentNotFound,
     gathered,
     lock_is_elsewhere,
+    may_return,
     rows_of,
     unexpected,
     worth_asking_elsewhere,
@@ -89,9 +92,10 @@ class TroughClient:
 
     logger = logging.getLogger("trough.client.TroughClient")
 
-    #: Seconds to wait for a sync server to lead again after the last leader was lost.
+    #: Seconds to wait for a sync server to lead again after the last leader was lost; and for the
+    #: only worker that has a segment. warcprox waits for 20 seconds.
     failover_seconds = 15.0
-    #: Seconds between two looks for the leader meanwhile.
+    #: Seconds between two attempts meanwhile.
     failover_pause = 0.5
 
     def __init__(
@@ -113,6 +117,7 @@ class TroughClient:
         self._connections = Connections(tls=self._tls)
         self._read_urls: dict[str, str] = {}
         self._write_urls: dict[str, str] = {}
+        self._absences = Absences(self._metadata.is_known)
         self._leader = LeaderRequests(
             self._connections,
             lambda: self.segment_manager_url(),  # which a program may replace
@@ -128,6 +133,7 @@ class TroughClient:
         """End the promotion thread after its present promotion, and close all connections.
         Segments that were not promoted stay as they are. Idempotent; never necessary."""
         self._leader.close()
+        self._absences.close()
         if self._promoter is not None:
             self._promoter.stop()
         self._connections.close()
@@ -202,23 +208,51 @@ class TroughClient:
         :raises TroughException: the query was refused or failed
         """
         payload = _payload(sql_tmpl, values)
+        began = time.monotonic()
+        while True:
+            try:
+                rows = self._read_once(segment_id, payload)
+            except Missed as missed:
+                seconds, pause = self.failover_seconds, self.failover_pause
+                if not self._absences.wait(segment_id, began, seconds, pause):
+                    raise missed.error from missed.__cause__
+                self.logger.info("segment %r: asking again: %s", segment_id, missed.error)
+            else:
+                self._absences.answered(segment_id)
+                return rows
+
+    def _read_once(self, segment_id: str, payload: bytes) -> Rows:
+        """Ask two of the segment's workers at most.
+
+        :raises Missed: neither answers, and one may do so in a moment
+        """
         known = self._read_urls.get(segment_id)
-        url = known or self.read_url(segment_id)
+        try:
+            url = known or self.read_url(segment_id)
+            answer, url = self._post_somewhere(segment_id, url, payload, known is not None)
+        except TroughSegmentNotFound as error:
+            raise Missed(error) from error
+        except (NotSent, NoAnswer) as error:
+            self._read_urls.pop(segment_id, None)
+            raise Missed(TroughException(str(error), payload)) from error
+        if may_return(answer):
+            self._read_urls.pop(segment_id, None)
+            raise Missed(unexpected(answer, f"POST {url}", payload))
+        return self._rows(segment_id, answer, url, payload)
+
+    def _post_somewhere(
+        self, segment_id: str, url: str, payload: bytes, remembered: bool
+    ) -> tuple[Response, str]:
         try:
             response = self._post(url, payload)
         except (NotSent, NoAnswer) as error:
             self.logger.info("segment %r: asking elsewhere: %s", segment_id, error)
         else:
-            if response.status == 200 or not worth_asking_elsewhere(response, known is not None):
-                return self._rows(segment_id, response, url, payload)
+            if response.status == 200 or not worth_asking_elsewhere(response, remembered):
+                return response, url
         self._read_urls.pop(segment_id, None)
         url = self._remember_read_url(segment_id, avoid=url)
-        try:
-            response = self._post(url, payload)
-        except (NotSent, NoAnswer) as error:
-            self._read_urls.pop(segment_id, None)
-            raise TroughException(str(error), payload) from error
-        return self._rows(segment_id, response, url, payload)
+        return self._post(url, payload), url
 
     async def async_read(
         self, segment_id: str, sql_tmpl: str, values: Iterable[Any] | None = ()

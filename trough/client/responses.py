@@ -27,6 +27,8 @@ _NO_LOCK_SENTENCE = "There is no write lock set"
 _NOT_THE_HOLDER = frozenset({"no-lock", "moved", "fenced"})
 _WORTH_ASKING_ELSEWHERE = frozenset({"no-segment", "moved", "unavailable", "corrupt", "cancelled"})
 
+_MAY_RETURN = frozenset({"no-segment", "moved", "unavailable", "cancelled"})
+
 # A message stays readable though a write may have megabytes; `payload` has it whole.
 _SHOWN = 500
 
@@ -162,3 +164,8 @@ def worth_asking_elsewhere(response: Response, remembered: bool) -> bool:
     # An original worker answers 500 to everything, a segment that it no longer has
     # included; that is likely only where the address was an old one.
     return remembered and (response.status >= 500 or response.status == 404)
+
+
+def may_return(response: Response) -> bool:
+    """Whether a read was refused because the segment's worker stops, starts or is away."""
+    return response.headers.get(CODE_HEADER) in _MAY_RETURN

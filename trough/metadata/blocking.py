@@ -50,6 +50,11 @@ class BlockingMetadata(ABC):
         """See :meth:`trough.metadata.Metadata.existing`."""
 
     @abstractmethod
+    def is_known(self, segment: str) -> bool:
+        """Whether a worker holds the segment's write lock, or the segment is assigned to one; that
+        worker may be away."""
+
+    @abstractmethod
     def inventory(self) -> Inventory:
         """See :meth:`trough.metadata.Metadata.inventory`."""
 

@@ -163,6 +163,9 @@ class BlockingRethink(BlockingMetadata):
         unplaced = [{"segment": each} for each in self._run(reads.unplaced(pattern))]
         yield from rows.new_ids(unplaced, {}, seen)
 
+    def is_known(self, segment: str) -> bool:
+        return bool(self._look(reads.is_known, segment))
+
     def inventory(self) -> Inventory:
         return rows.inventory(self._run(reads.inventory()))
 

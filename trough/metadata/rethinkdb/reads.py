@@ -291,6 +291,12 @@ def unplaced(pattern: str | None) -> Term:
     return found.filter(lambda segment: segment.match(pattern).ne(None))
 
 
+def is_known(view: View, segment: str) -> Term:
+    """Whether a segment has a row in ``lock`` or ``assignment``."""
+    lock = view.table("lock").get(rows.lock_id(segment))
+    return lock.ne(None) | by_segment(view.table("assignment"), segment).is_empty().not_()
+
+
 def inventory() -> Term:
     """The leader's last record of the segments that exist, or null."""
     return STRICT.table("cluster").get("inventory").without("unplaced").default(None)

@@ -44,6 +44,11 @@ class BlockingSqlite(BlockingMetadata):
             page, place = self._databases.read(reads.existing_page, matches, ends, place, PORTION)
             yield from page
 
+    def is_known(self, segment: str) -> bool:
+        if self._databases.read(reads.lock_of, segment) is not None:
+            return True
+        return bool(self._databases.read(reads.assignments_of_segment, segment))
+
     def inventory(self) -> Inventory:
         return self._databases.read(reads.inventory)
 
