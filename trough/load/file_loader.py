@@ -134,6 +134,7 @@ class FileLoader:
         reading = Reading(
             fields=options.fields,
             keeps_type=types.keep,
+            is_column=lambda name: folded_name(name) in table.types,
             types_known=lambda: types.known,
             delimiter=options.delimiter,
             max_record=options.max_record,

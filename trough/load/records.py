@@ -68,6 +68,7 @@ class Reading(NamedTuple):
     :ivar fields: names of the fields of a file without a header, or None
     :ivar keeps_type: whether a column, by its name, keeps the type of a stored value.
         Only there, text that looks like a number must be converted to one.
+    :ivar is_column: whether the table has a column of this name already
     :ivar types_known: whether the columns have their types by now. Until then texts of CSV and
         TSV stay texts, and those with quotes are :class:`Quoted`
     :ivar delimiter: of the fields of CSV, one ASCII character
@@ -77,6 +78,7 @@ class Reading(NamedTuple):
 
     fields: tuple[str, ...] | None = None
     keeps_type: Callable[[str], bool] = lambda _: False
+    is_column: Callable[[str], bool] = lambda _: False
     types_known: Callable[[], bool] = lambda: True
     delimiter: str = ","
     max_record: int = MAX_RECORD

@@ -581,6 +581,25 @@ def test_captures_in_json():
     assert read("jsonl", text) == [(1, 1, CAPTURE)]
 
 
+def test_a_capture_with_a_damaged_time_is_skipped():
+    """An index's object is no row of any table: its time is not stored as a number."""
+    text = '{"urlkey": "k", "timestamp": "2014012717120", "url": "http://e/"}'
+    [skipped] = read("jsonl", text)
+    assert isinstance(skipped, Skipped) and "14 digits" in skipped.reason
+
+
+def test_rows_of_a_table_that_look_like_captures():
+    """What a table has columns for is stored as it is, as the shell exported it."""
+    found = {"timestamp": "20140127171200", "url": "http://e/", "status": "200"}
+    assert read("jsonl", json.dumps(found), is_column=found.__contains__) == [(1, 1, found)]
+    [(_, _, row)] = read("jsonl", json.dumps(found), is_column={"url", "timestamp"}.__contains__)
+    assert (row["timestamp"], row["status_code"]) == ("2014-01-27 17:12:00", 200)
+    del found["status"]
+    captures = {"timestamp", "url", "is_duplicate"}.__contains__
+    [(_, _, row)] = read("jsonl", json.dumps(found), is_column=captures)
+    assert row["timestamp"] == "2014-01-27 17:12:00"
+
+
 # -- compression -----------------------------------------------------------------
 
 LINES = [f'com,example)/{n} 20140127171200 {{"url": "http://e/{n}"}}\n' for n in range(3000)]
@@ -699,6 +718,25 @@ def test_damage_in_the_middle(tmp_path):
     path.write_bytes(gzip.compress("".join(LINES).encode()) + b"garbage")
     found, _, damage = loaded(path)
     assert "no gzip" in damage and len(found) == len(LINES)
+
+
+@pytest.mark.parametrize(("suffix", "compress"), COMPRESSIONS[1:])
+def test_damage_costs_little_of_what_comes_before(tmp_path, suffix, compress):
+    """Lines that compress well are read up to the damage, and not to some kilobytes before it."""
+    text = "".join(f'{line[:-2]}, "x": "{zlib.crc32(line.encode())}"}}\n' for line in LINES)
+    data = bytearray(compress(text.encode()) + compress(text.encode()))
+    first = len(compress(text.encode()))
+    place = len(data) * 3 // 4 if suffix == "xz" else first + 100
+    data[place] ^= 0x55
+    path = tmp_path / f"a.cdxj.{suffix}"
+    path.write_bytes(data)
+    found, _, damage = loaded(path)
+    assert "damaged" in damage
+    # bzip2 checks blocks as wholes: nothing of a damaged one is taken.
+    least = len(LINES) * (1.4 if suffix == "xz" else 1)
+    assert len(found) >= least
+    good = [row["url"] for _, _, row in found[: int(least)]]
+    assert good == [f"http://e/{n % len(LINES)}" for n in range(int(least))]
 
 
 def test_zstandard(tmp_path):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from trough.load.formats.captures import by_name
@@ -20,7 +20,7 @@ from trough.load.records import Reading, Records, Row, Skipped, Unusable, count_
 
 def json_lines(lines: Iterable[Line], reading: Reading) -> Records:
     """Rows of a file with one JSON object a line."""
-    rows = _Rows()
+    rows = _Rows(reading.is_column)
     for line in texts(lines, reading.max_record):
         if isinstance(line, Skipped):
             yield line
@@ -33,15 +33,26 @@ def json_lines(lines: Iterable[Line], reading: Reading) -> Records:
 
 def is_capture(found: Mapping[str, Any]) -> bool:
     """Whether an object is a capture of an index, by its names and its time."""
-    time = found.get("timestamp")
+    if "timestamp" not in found or not ("url" in found or "original" in found):
+        return False
+    # Only indexes have a urlkey. So a time that is none is damage.
+    time = found["timestamp"]
     is_time = isinstance(time, str) and re.fullmatch(r"[0-9]{14}([0-9]{3})?", time)
-    return bool(is_time) and ("url" in found or "original" in found)
+    return bool(is_time) or "urlkey" in found
+
+
+#: What an index may be asked for alone, although tables of captures have these columns.
+_ALSO_COLUMNS = frozenset({"timestamp", "url"})
 
 
 class _Rows:
-    """Converts JSON values to rows."""
+    """Converts JSON values to rows.
 
-    def __init__(self) -> None:
+    :param is_column: see :class:`trough.load.records.Reading`
+    """
+
+    def __init__(self, is_column: Callable[[str], bool]) -> None:
+        self._is_column = is_column
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._header: list[str] | None = None
 
@@ -70,13 +81,19 @@ class _Rows:
         """
         if not found:
             raise Unusable("an object without columns")
-        if is_capture(found):
+        if is_capture(found) and not self._is_of_table(found):
             return by_name(first, found)._replace(last=last)
         names = tuple(found)
         names = self._names.setdefault(names, names)
         if len(self._names) > 1000:
             self._names.clear()
         return Row(first, last, names, [stored(value) for value in found.values()])
+
+    def _is_of_table(self, found: Mapping[str, Any]) -> bool:
+        """Whether an object is a row of the table itself, as the shell exports it."""
+        if _ALSO_COLUMNS.issuperset(found) and self._is_column("is_duplicate"):
+            return False
+        return all(map(self._is_column, found))
 
 
 # -- arrays ----------------------------------------------------------------------
@@ -87,7 +104,7 @@ _BETWEEN = re.compile(r"[\s,]*")
 
 def json_array(lines: Iterable[Line], reading: Reading) -> Records:
     """Rows of a file that is one JSON array. Its elements take any number of lines."""
-    rows = _Rows()
+    rows = _Rows(reading.is_column)
     elements = _Elements(_decoded(lines), reading.max_record)
     for first, last, element in elements:
         if isinstance(element, Skipped):
