@@ -89,7 +89,7 @@ class GatherPlan:
         if self.pushed is not None:
             return pushed_text(self.pushed, self.tables, self.schema, variant, exact)
         if self.shipped or self.parts:
-            return shipping_text(self.shipped, self.parts, self.tables, self.schema, variant)
+            return shipping_text(self.shipped, self.parts, self.tables, self.schema, variant, exact)
         return None
 
     @property
@@ -99,8 +99,7 @@ class GatherPlan:
             return [of_partial_rows(self.pushed, tuple(each.name for each in self.pushed.partials))]
         rows = [of_rows(each, self.with_segment) for each in self.shipped]
         return rows + [
-            of_partial_rows(part, tuple(each.name for each in part.asked(True)))
-            for part in self.parts
+            of_partial_rows(part, tuple(each.name for each in part.partials)) for part in self.parts
         ]
 
     @property
@@ -147,7 +146,8 @@ class GatherPlan:
             lines.append(f"each segment: {ask.core}")
             if ask.tests:
                 lines.append("pruned: segments whose worker knows that they lack the text")
-        if self.pushed is not None and self.pushed.checked and not self.starts_exact:
+        divided = self.parts if self.pushed is None else (self.pushed,)
+        if any(each.checked and not each.starts_exact for each in divided):
             lines.append("asked again for an exact sum: a segment whose sum is not an integer")
         if self.kind != "plain":
             lines.append(f"at the end: {self.final(self.starts_exact)}")

@@ -16,6 +16,7 @@ from typing import Any
 from trough import errors
 from trough.gather.gather_plan import GatherPlan
 from trough.gather.limits import Limits
+from trough.gather.pushdown import Pushdown
 from trough.gather.segment_sql import SegmentQuery
 from trough.gather.temp_database import TempDatabase
 
@@ -131,9 +132,9 @@ class Merger:
             if schema is not None:
                 attempt.schema = schema
         if attempt.schema is None and not attempt.ask.exact:
-            for place in self._checked:
+            for number, place in self._checked:
                 for row in rows:
-                    if type(row[place]) is float:
+                    if type(row[place]) is float and number in (None, row[0]):
                         attempt.inexact = True
         return attempt.schema is None and not attempt.inexact
 
@@ -303,19 +304,28 @@ def _places(plan: GatherPlan) -> list[int] | None:
 class _Layout:
     """How a segment's rows lie: which landing, and where its columns are.
 
-    :ivar checked: places of sums that are exact only as integers
+    :ivar checked: places of sums that are exact only as integers, each behind the landing's
+        number in rows that begin with that; else behind None
     """
 
     def __init__(self, plan: GatherPlan, exact: bool) -> None:
         self._landings = plan.landings
         self._tagged = len(self._landings) > 1
-        self.checked: list[int] = []
+        self.checked: list[tuple[int | None, int]] = []
         self._width = 0
         if plan.pushed is not None:
             names = [each.name for each in plan.pushed.asked(exact)]
             self._width = len(names)
-            self.checked = [names.index(each) for each in plan.pushed.checked if each in names]
+            self._check(None, names, plan.pushed)
+        for number, part in enumerate(plan.parts, len(plan.shipped)):
+            self._check(number if self._tagged else None, self._landings[number].columns, part)
         self._alike = len(self._landings) == 1 and not self._landings[0].segment
+
+    def _check(self, number: int | None, names: Sequence[str], pushed: Pushdown) -> None:
+        first = 0 if number is None else 1
+        self.checked += [
+            (number, first + names.index(each)) for each in pushed.checked if each in names
+        ]
 
     def fits(self, rows: list[Sequence[Any]]) -> bool:
         """Whether rows are right for the only landing as they are, as most are."""

@@ -148,10 +148,20 @@ class Pushdown:
         """The columns that segments send, in order."""
         return [each for each in self.partials if (each.exact if exact else each.lean)]
 
-    def core(self, adapt: Adapt, exact: bool) -> str:
-        """What a segment runs."""
+    def _items(self, adapt: Adapt, asked: list[Partial], all_columns: bool) -> list[str]:
+        if not all_columns:
+            return [each.piece.text(adapt) for each in asked]
+        names = {each.name for each in asked}
+        return [each.piece.text(adapt) if each.name in names else "NULL" for each in self.partials]
+
+    def core(self, adapt: Adapt, exact: bool, all_columns: bool = False) -> str:
+        """What a segment runs.
+
+        :param all_columns: its rows have a column for each of the partial columns, NULL for those
+            of the other form
+        """
         asked = self.asked(exact)
-        items = ", ".join(each.piece.text(adapt) for each in asked) or "NULL"
+        items = ", ".join(self._items(adapt, asked, all_columns)) or "NULL"
         items = f"DISTINCT {items}" if self.distinct else items
         text = self.relation.source_select(items, adapt, where=True)
         grouped = [each.piece.group_text(adapt) for each in asked if each.grouped]

@@ -11,11 +11,13 @@ value in a segment can be taken for a schema.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
+from trough import errors
 from trough.gather import sqlite_helpers
 from trough.gather.dialect import CastAs
 from trough.gather.pruning import filter_tests
@@ -116,7 +118,10 @@ def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Ada
     # USING and NATURAL name columns that have to be there.
     named = any(join.args.get("using") or join.method for join in tree.find_all(exp.Join))
     nested = _read_in_subqueries(tree, lacking)
+    rowids = _rowids_read(tree, union)
     kept = {key for key in lacking if named} | nested
+    if named and any(lacking[key] for key in kept):
+        _check_common_truth(tree, [union.tables[table_of(each)] for each in tables])
     outermost = [tree] if isinstance(tree, exp.Table) else sources_of(tree)
     # A part of the tree does not have what the whole one reads.
     around = {each.alias: table_of(each) for each in outermost}
@@ -139,7 +144,8 @@ def adapter(tree: exp.Expr, union: SegmentSchema, variant: SegmentSchema) -> Ada
         if key := table_of(node):
             assert isinstance(node, exp.Table)
             if key not in variant.tables or (key in kept and lacking[key]):
-                return _look_alike(union.tables[key], variant.tables.get(key), node)
+                mine = variant.tables.get(key)
+                return _look_alike(union.tables[key], mine, node, rowids.get(key, set()))
         return node
 
     # Columns first: they are found by the tables that they are of.
@@ -166,6 +172,29 @@ def _read_in_subqueries(tree: exp.Expr, lacking: dict[str, dict[str, Column]]) -
 _TRUTH = ("true", "false")
 
 
+def _check_common_truth(tree: exp.Expr, tables: Sequence[TableShape]) -> None:
+    """Refuse a column that goes by its number, where USING or NATURAL JOIN compares it.
+
+    :param tables: all mentions
+    :raises trough.errors.BadSql: there is one
+    """
+    joins = list(tree.find_all(exp.Join))
+    common = {sqlite_helpers.folded(each.name) for join in joins for each in _using(join)}
+    if any(join.method for join in joins):
+        having = Counter(name for table in tables for name in table.column_names)
+        common |= {name for name in _TRUTH if having[name] > 1}
+    for name in common.intersection(_TRUTH):
+        raise errors.BadSql(
+            f"this cannot be divided within segments: USING or NATURAL JOIN compares columns "
+            f"called {name}, and a segment lacks a column of their table",
+            "compare them in ON",
+        )
+
+
+def _using(join: exp.Join) -> list[exp.Expr]:
+    return join.args.get("using") or []
+
+
 def _number_of(whole: TableShape, name: str) -> str:
     """What SQLite calls a column of this name in a subquery that stands for a table."""
     names = [sqlite_helpers.folded(each.name) for each in (*whole.columns, *whole.hidden)]
@@ -188,8 +217,24 @@ def _nothing(column: Column) -> exp.Expr:
     return null
 
 
-def _look_alike(whole: TableShape, table: TableShape | None, node: exp.Table) -> exp.Expr:
-    """A SELECT that gives a segment's table, or nothing, the columns of `whole`."""
+def _rowids_read(tree: exp.Expr, union: SegmentSchema) -> dict[str, set[str]]:
+    """By table, the rowids that the text reads, as far as no column is called so."""
+    found: dict[str, set[str]] = {}
+    for node in tree.find_all(exp.Column):
+        name = sqlite_helpers.folded(node.name)
+        key = table_of(source_of(node)) if name in ROWIDS else ""
+        if key and name not in union.tables[key].column_names:
+            found.setdefault(key, set()).add(name)
+    return found
+
+
+def _look_alike(
+    whole: TableShape, table: TableShape | None, node: exp.Table, read: set[str]
+) -> exp.Expr:
+    """A SELECT that gives a segment's table, or nothing, the columns of `whole`.
+
+    :param read: rowids of the table that the text reads
+    """
     lacking = _lacking(whole, table)
     items = [
         exp.Alias(this=_nothing(column), alias=quoted_name(column.name))
@@ -206,6 +251,10 @@ def _look_alike(whole: TableShape, table: TableShape | None, node: exp.Table) ->
         query.set("expressions", items)
         query.set("where", exp.Where(this=exp.Literal.number(0)))
     else:
+        # A subquery has no rowid of its own, and not every table has one.
+        names = [quoted_name(name) for name in sorted(read)]
+        items += [exp.Alias(this=exp.Column(this=name), alias=name.copy()) for name in names]
+        query.set("expressions", items)
         source = exp.Table(this=node.this.copy(), db=node.args["db"].copy())
         query.set("from_", exp.From(this=source))
     return exp.Subquery(this=query, alias=node.args["alias"].copy())

@@ -399,11 +399,12 @@ class GatherSession:
             if self.plan is not None and self.plan.shape != former:
                 self._check_nothing_passed(merger)
                 return self._begin()
-        if self._part_failed(merger, {segment for segment, _ in again}):
+        exactly = [*merger.inexact(), *self._overflowed()]
+        if self._part_failed(merger, {segment for segment, _ in again}.union(exactly)):
             self._parts = False
             self._make_plan()
             return self._begin()
-        again += [(segment, True) for segment in [*merger.inexact(), *self._overflowed()]]
+        again += [(segment, True) for segment in exactly]
         return [one for one in dict(again).items() if self._may_ask(one[0])]
 
     def _part_failed(self, merger: Merger, asked_again: set[str]) -> bool:

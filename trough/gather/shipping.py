@@ -97,13 +97,16 @@ def shipping_text(
     tables: frozenset[str],
     union: SegmentSchema,
     variant: SegmentSchema,
+    exact: bool,
 ) -> SegmentQuery | None:
     """What a segment runs; None if it can contribute nothing.
 
     With more than one table, or part of the query, each row begins with its number.
+
+    :param exact: sums of the parts are asked for in the exact form
     """
     tagged = len(shipped) + len(parts) > 1
-    widths = [len(each.columns) for each in shipped] + [len(each.asked(True)) for each in parts]
+    widths = [len(each.columns) for each in shipped] + [len(each.partials) for each in parts]
     width = max(1, *widths) + tagged
     arms = []
     for number, each in enumerate(shipped):
@@ -123,13 +126,14 @@ def shipping_text(
         if relation.only_table and relation.only_table not in variant.tables:
             continue
         items = [str(number)] * tagged + ["*"]
-        items += ["NULL"] * (width - tagged - max(1, len(pushed.asked(True))))
-        core = pushed.core(adapter(relation.tree, union, variant), exact=True)
+        items += ["NULL"] * (width - tagged - max(1, len(pushed.partials)))
+        adapt = adapter(relation.tree, union, variant)
+        core = pushed.core(adapt, exact or pushed.starts_exact, all_columns=True)
         arms.append(f"SELECT {', '.join(items)} FROM ({core})")
     if not arms:
         return None
     core = " UNION ALL ".join(arms)
-    return guarded(core, tables, variant, width)
+    return guarded(core, tables, variant, width, exact)
 
 
 def _unused(tree: exp.Expr, name: str) -> set[str]:

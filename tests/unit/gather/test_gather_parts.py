@@ -148,3 +148,59 @@ def test_a_part_that_a_row_needs_and_that_fails_is_refused() -> None:
     cluster.add("one", "CREATE TABLE t (k INTEGER, v)", {"t": [(1, b"x")]})
     with pytest.raises(errors.BadSql, match="JSON cannot hold BLOB"):
         cluster.gather("SELECT (SELECT max(json_array(v)) FROM t) FROM t")
+
+
+SUMS = [
+    "SELECT s, n, a FROM (SELECT k, sum(v) AS s, count(*) AS n, avg(v) AS a FROM t GROUP BY k)",
+    "SELECT s, n, a FROM (SELECT k, sum(v) AS s, count(*) AS n, avg(v) AS a FROM t GROUP BY k)"
+    " JOIN u ON u.k = n",
+    "SELECT total(v), sum(v) FROM t UNION ALL SELECT sum(k), 0 FROM u",
+    "SELECT k, sum(v) - (SELECT sum(v) FROM t), avg(v) FROM t GROUP BY k ORDER BY k",
+]
+
+
+@pytest.mark.parametrize("sql", SUMS)
+def test_a_sum_in_a_part_is_exact(sql: str) -> None:
+    """Only the segment whose sum is no integer is asked for the exact form."""
+    script = "CREATE TABLE t (k INTEGER, v); CREATE TABLE u (k INTEGER, v)"
+    cluster = Cluster()
+    cluster.add("one", script, {"t": [(1, 7), (2, 2**40)], "u": [(3, None), (4, 1)]})
+    cluster.add("two", script, {"t": [(1, 1e17), (1, "0.5"), (2, 3)], "u": []})
+    cluster.add("three", script, {"t": [(1, -(10**17)), (2, None)], "u": [(2, 2)]})
+    rows = cluster.gather(sql)
+    assert [segments for text, segments in cluster.asked if " >> 32" in text] == [("two",)]
+    one, two = 7.5, 2**40 + 3
+    expected: list[tuple[Any, ...]] = {
+        SUMS[0]: [(one, 4, one / 4), (two, 3, two / 2)],
+        SUMS[1]: [(one, 4, one / 4), (two, 3, two / 2)],
+        SUMS[2]: [(one + two, one + two), (9, 0)],
+        SUMS[3]: [(1, -float(two), one / 4), (2, -one, two / 2)],
+    }[sql]
+    assert exact_rows(rows, False) == exact_rows(expected, False)
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT s FROM (SELECT sum(v) AS s, count(*) AS n FROM t) WHERE n = 4", [2**63 - 1]),
+        ("SELECT (SELECT sum(v) FROM t)", [2**63 - 1]),
+        ("SELECT sum(v) FROM t UNION SELECT min(v) FROM t ORDER BY 1", [-(2**63), 2**63 - 1]),
+    ],
+)
+def test_a_sum_in_a_part_may_overflow_on_its_way(sql: str, expected: list[int]) -> None:
+    """In a segment, or between two."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (v INTEGER)", {"t": [(2**63 - 1,), (2**63 - 1,)]})
+    cluster.add("two", "CREATE TABLE t (v INTEGER)", {"t": [(-(2**63),), (1,)]})
+    assert cluster.gather(sql) == [(value,) for value in expected]
+    # Divided all the same.
+    assert all("sum(" in text or "sqlite_schema" in text for text, _ in cluster.asked)
+
+
+def test_a_sum_in_a_part_that_overflows_is_refused() -> None:
+    """As SQLite refuses it."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (v INTEGER)", {"t": [(2**63 - 1,)]})
+    cluster.add("two", "CREATE TABLE t (v INTEGER)", {"t": [(1,)]})
+    with pytest.raises(errors.BadSql, match="integer overflow"):
+        cluster.gather("SELECT count(*), (SELECT sum(v) FROM t) FROM t")

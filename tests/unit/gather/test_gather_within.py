@@ -198,6 +198,56 @@ def test_a_segment_that_lacks_a_column_has_rowids_all_the_same() -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "rows"),
+    [
+        ("SELECT (SELECT max(b) FROM t WHERE rowid > 1) FROM t", [None, 4, 4]),
+        ("SELECT (SELECT count(b) FROM T AS s WHERE -'oid' OR s.oid) FROM t", [0, 2, 2]),
+        ("SELECT (SELECT sum(_rowid_ + ifnull(b, 5)) FROM t) FROM t", [6, 9, 9]),
+    ],
+)
+def test_a_subquery_may_read_a_rowid_and_a_column_that_a_segment_lacks(
+    sql: str, rows: list[Any]
+) -> None:
+    """There a SELECT with the column takes the place of the table."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (a, b)", {"t": [(1, 2), (2, 4)]})
+    cluster.add("two", "CREATE TABLE t (a)", {"t": [(1,)]})
+    cluster.add("three", "CREATE TABLE u (a)", {"u": [(1,)]})
+    found = [value for (value,) in cluster.gather(sql, within=True)]
+    assert sorted(found, key=str) == sorted(rows, key=str)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM t AS l FULL JOIN t AS r USING (a, `true`)",
+        "SELECT count(*) FROM t NATURAL JOIN u",
+    ],
+)
+def test_a_column_called_true_in_using_needs_whole_tables(sql: str) -> None:
+    """SQLite calls it by its number in the SELECT that takes the place of a table."""
+    whole = 'CREATE TABLE t (a, "true", b); CREATE TABLE u (a, "true", b)'
+    cluster = Cluster()
+    cluster.add("one", whole, {"t": [(1, 2, 3)], "u": [(1, 2, 3)]})
+    cluster.add("two", whole, {"t": [(1, 4, 3)], "u": [(1, 2, 3)]})
+    expected = 2 if "FULL" in sql else 1
+    assert cluster.gather(sql, within=True) == [(expected,)]
+    cluster.add("three", whole.replace(", b", "", 1), {"t": [(1, 5)], "u": [(1, 6, None)]})
+    with pytest.raises(errors.BadSql, match="cannot be divided within segments") as caught:
+        cluster.gather(sql, within=True)
+    assert "called true" in caught.value.message and "ON" in caught.value.hint
+
+
+def test_a_subquery_reads_a_table_without_rowids_that_lacks_a_column() -> None:
+    """What names no rowid needs none."""
+    cluster = Cluster()
+    cluster.add("one", "CREATE TABLE t (a, b)", {"t": [(1, 2)]})
+    cluster.add("two", "CREATE TABLE t (a PRIMARY KEY) WITHOUT ROWID", {"t": [(1,), (3,)]})
+    found = cluster.gather("SELECT (SELECT max(a + ifnull(b, 0)) FROM t) FROM t", within=True)
+    assert sorted(found) == [(3,), (3,), (3,)]
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "SELECT (SELECT avg(iif(u.n, u.n, w.x)) FROM u) FROM w",
