@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from segments_on_disk import content, make_segment
 
 from trough.executors import ipc
-from trough.executors.ipc import FrameParser, frame
+from trough.executors.ipc import ChildFrameParser, FrameParser, frame
 from trough.executors.shared_memory import MOST_WRITES, SharedProgressTable, create_memory
 from trough.util.confinement import Confinement
 
@@ -92,7 +92,7 @@ class Front:
         )
         theirs.close()
         os.close(table)
-        self.parser = FrameParser()
+        self.parser = ChildFrameParser()
         self.messages = []
 
     def send(self, *messages):
@@ -279,7 +279,7 @@ def test_what_is_cancelled_or_dropped_before_it_began_is_not_begun(front, target
         (ipc.CANCEL, 1),
         (ipc.DROP, 2, frozenset({0, 2})),
     )
-    assert front.next()[:4] == (ipc.PIECES, 2, [1], [ipc.COUNT_CORRUPT])
+    assert front.next()[:4] == (ipc.PIECES, 2, (1,), (ipc.COUNT_CORRUPT,))
     assert front.next() == (ipc.FINISHED, 2)
     assert front.silent()
 

@@ -67,7 +67,7 @@ async def test_who_takes_rows_slowly_holds_up_nobody_else(town):
     assert not slow.called
     taken.callback(None)
     await settled(slow)
-    assert sorted(rows) == [[1], [1], [2], [2], [3], [3]]
+    assert sorted(rows) == [(1,), (1,), (2,), (2,), (3,), (3,)]
 
 
 @pytest_twisted.ensureDeferred

@@ -157,7 +157,7 @@ async def test_cancelling_hits_no_other_call(pool):
         others = [pool.run(1.0, patterns.matching_portion, "^ait", IDS) for _ in range(3)]
         cancelled.addErrback(lambda _: None)
         cancelled.cancel()
-        assert await gatherResults(others) == [["ait-1"]] * 3
+        assert await gatherResults(others) == [("ait-1",)] * 3
 
 
 @ensureDeferred

@@ -23,7 +23,7 @@ from twisted.logger import LogLevel, globalLogPublisher
 from trough import errors
 from trough.access.gate import Gate
 from trough.access.token_file import read_tokens, write_tokens
-from trough.executors.ipc import FrameParser, frame
+from trough.executors.ipc import ChildFrameParser, FrameParser, child_frame, frame
 from trough.metadata.rethinkdb import rows
 from trough.protocols.http.request import write_response
 from trough.protocols.http.resource import Resource
@@ -235,6 +235,19 @@ def executor_frames(data: bytes) -> None:
     assert found == [messages[0], *messages]
 
 
+def child_frames(data: bytes) -> None:
+    """Any bytes of a child are tuples with something in them, or a ValueError."""
+    _, cut = portions(data)
+    parser = ChildFrameParser()
+    try:
+        for part in cut:
+            for message in parser.receive_data(part):
+                assert type(message) is tuple
+                assert message
+    except ValueError:
+        pass
+
+
 # -- files -----------------------------------------------------------------------------------
 
 
@@ -405,6 +418,13 @@ TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     ),
     "json_values": (json_values, [b'{"a":[1,"x,\\"[",{}]}', b'"' + b"[," * 600 + b'"']),
     "executor_frames": (executor_frames, [b"\0\1\2\3abc", bytes(range(64))]),
+    "child_frames": (
+        child_frames,
+        [
+            b"\x05\x08\x03\x02" + child_frame([(1, 2, b"abc", [1, -1])]),
+            b"\0\0\0\0" + child_frame([(3, "x", {"a": 1.5}, None, True)]),
+        ],
+    ),
     "catalogue": (catalogue, [b"", b"\0\0S", b"!SQLite format 3\0", b"\20\0\0\20\1\377"]),
     "settings_file": (
         settings_file,

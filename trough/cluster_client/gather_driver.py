@@ -455,7 +455,7 @@ class _Running:
         while missing is None:
             _, rows, missing = await self._answer(messages.MORE)
             if rows:
-                await self._pass(rows)
+                await self._pass(list(rows))
         self.missing = messages.failures_of(missing)
         if not self._received:
             await self._pass([])

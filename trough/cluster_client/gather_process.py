@@ -69,7 +69,7 @@ class GatherProcess:
     ) -> None:
         self._reactor = reactor
         self._when_ended = ended
-        self._parser = ipc.FrameParser()
+        self._parser = ipc.ChildFrameParser()
         self._outgoing: list[ipc.Message] = []
         self._size = self._on_the_way = 0
         self._paused = False
@@ -147,7 +147,7 @@ class GatherProcess:
             elif kind == messages.TAKEN:
                 self._taken(message[1])
             elif kind == messages.PASSED:
-                self.passed(message[1])
+                self.passed(list(message[1]))
             elif kind == messages.SATISFIED:
                 self.satisfied()
             elif self._question is not None:

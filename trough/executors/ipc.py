@@ -1,16 +1,24 @@
 """The messages between the front and an executor, and their framing.
 
-A frame is a length and a list of messages, marshalled. Both ends are one version of one
-program on one machine, and no other process can reach the socket between them. A message is a
-tuple that begins with its kind; each kind below lists its parameters. The parser takes bytes in
-any portions and returns messages. This module does no I/O.
+A frame is a length and a list of messages. Both ends are one version of one program on one
+machine, and no other process can reach the socket between them. A message is a tuple that begins
+with its kind; each kind below lists its parameters. The parsers take bytes in any portions and
+return messages. This module does no I/O.
+
+**A parent does not trust its child.** A child runs SQL that anybody wrote, so a bug in SQLite may
+give it to an attacker. Frames of a parent are marshalled, which is fastest. Frames of a child are
+MessagePack: ``marshal`` may crash on hostile bytes, and would let the attacker into the parent.
+MessagePack has no tuples of its own, so every list of a child arrives as a tuple.
 """
 
 from __future__ import annotations
 
 import marshal
 import struct
+from collections.abc import Sequence
 from typing import Any
+
+import msgpack
 
 Message = tuple[Any, ...]
 
@@ -98,36 +106,57 @@ COUNT_CORRUPT = -2
 
 _LENGTH = struct.Struct("<Q")
 
+#: Bytes of one frame of a child: a row of a GATHER travels in one.
+MOST_BYTES = 1 << 30
+
+#: Entries of one list of a child, as many as a request may have segments. MessagePack allocates
+#: them before it has read the first.
+MOST_ENTRIES = 1 << 17
+
 
 def frame(messages: list[Message]) -> bytes:
-    """One frame that holds `messages`."""
+    """One frame of a parent that holds `messages`."""
     body = marshal.dumps(messages)
     return _LENGTH.pack(len(body)) + body
 
 
+_pack = msgpack.Packer(unicode_errors="surrogatepass").pack
+
+
+def child_frame(messages: list[Message]) -> bytes:
+    """One frame of a child that holds `messages`.
+
+    :raises TypeError: a value of another type than None, bool, int, float, str, bytes, list,
+        tuple or dict
+    :raises OverflowError: an integer of more than 64 bits
+    """
+    body = _pack(messages)
+    return _LENGTH.pack(len(body)) + body
+
+
 class FrameParser:
-    """Turns bytes, however they are cut, into messages."""
+    """Turns bytes of a parent, however they are cut, into messages."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
         self._size = 0
         self._needed = _LENGTH.size
 
-    def receive_data(self, data: bytes) -> list[Message]:
+    def receive_data(self, data: bytes) -> Sequence[Message]:
         """Take some bytes; return the messages of all frames that they complete."""
         self._size += len(data)
         if self._size < self._needed:
             # Joined when a frame is whole, so that a large one is copied only once.
             self._chunks.append(data)
-            return []
+            return ()
         if self._chunks:
             self._chunks.append(data)
             data = b"".join(self._chunks)
             self._chunks = []
         return self._parse(data)
 
-    def _parse(self, data: bytes) -> list[Message]:
-        messages: list[Message] = []
+    def _parse(self, data: bytes) -> Sequence[Message]:
+        messages: Sequence[Message] = ()
         start, header = 0, _LENGTH.size
         view = memoryview(data)
         while True:
@@ -137,15 +166,53 @@ class FrameParser:
                 break
             end = start + header + _LENGTH.unpack_from(data, start)[0]
             if end > self._size:
-                self._needed = end - start
+                self._needed = self._checked(end - start)
                 break
-            found = marshal.loads(view[start + header : end])
-            if messages:
-                messages += found
-            else:
-                messages = found
+            found = self._decode(view[start + header : end])
+            messages = [*messages, *found] if messages else found
             start = end
         self._size -= start
         if self._size:
             self._chunks.append(data[start:])
         return messages
+
+    def _checked(self, size: int) -> int:
+        return size
+
+    def _decode(self, body: memoryview) -> Sequence[Message]:
+        found: list[Message] = marshal.loads(body)
+        return found
+
+
+class ChildFrameParser(FrameParser):
+    """Turns bytes of a child, of whom anything may come, into messages.
+
+    Only the form of the bytes is checked. Whoever takes a message has to bear any values in it.
+    """
+
+    def receive_data(self, data: bytes) -> Sequence[Message]:
+        """Take some bytes; return the messages of all frames that they complete.
+
+        :raises ValueError: no child sends this; nothing can be taken afterwards
+        """
+        return super().receive_data(data)
+
+    def _checked(self, size: int) -> int:
+        if size > MOST_BYTES:
+            raise ValueError(f"a frame of {size} bytes")
+        return size
+
+    def _decode(self, body: memoryview) -> Sequence[Message]:
+        found = msgpack.unpackb(
+            body,
+            use_list=False,
+            unicode_errors="surrogatepass",
+            max_array_len=MOST_ENTRIES,
+            max_ext_len=0,
+        )
+        if type(found) is not tuple:
+            raise ValueError(f"a frame that holds a {type(found).__name__}")
+        for message in found:
+            if type(message) is not tuple or not message:
+                raise ValueError("a frame that holds no messages")
+        return found

@@ -48,7 +48,7 @@ class BlockingGathering:
         self.missing: Mapping[str, errors.TroughError] = {}
         self.too_few = False
         self._passed: list[Sequence[Any]] = []
-        self._parser = ipc.FrameParser()
+        self._parser = ipc.ChildFrameParser()
         self._answer: ipc.Message | None = None
         self._process, self._socket = child_process.start_with_socket(
             "trough.gather.process", MEMORY
@@ -94,7 +94,7 @@ class BlockingGathering:
         _, rows, missing = yield from self._ask(messages.MORE, tick)
         if missing is not None:
             self.missing = messages.failures_of(missing)
-        return rows, missing is not None
+        return list(rows), missing is not None
 
     def explanation(self, tick: float) -> Generator[None, None, str | None]:
         """The plan as text, or None while there is none."""

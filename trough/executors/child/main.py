@@ -204,7 +204,7 @@ class ExecutorLoop:
         self.flush()
         self._take(self._channel.receive())
 
-    def _take(self, messages: list[Message]) -> None:
+    def _take(self, messages: Sequence[Message]) -> None:
         for message in messages:
             if message[0] == ipc.READ:
                 self._read(message)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import select
 import socket
+from collections.abc import Sequence
 
-from trough.executors.ipc import FrameParser, Message, frame
+from trough.executors.ipc import MOST_ENTRIES, FrameParser, Message, child_frame
 
 _RECEIVE_SIZE = 1 << 18
 
@@ -46,26 +47,27 @@ class ParentSocket:
             return
         outgoing, self._outgoing, self._size = self._outgoing, [], 0
         try:
-            self._socket.sendall(frame(outgoing))
+            for start in range(0, len(outgoing), MOST_ENTRIES):
+                self._socket.sendall(child_frame(outgoing[start : start + MOST_ENTRIES]))
         except OSError:
             _end_with_the_front()
 
-    def receive(self) -> list[Message]:
+    def receive(self) -> Sequence[Message]:
         """The messages that are here now, possibly none."""
         return self._receive(socket.MSG_DONTWAIT)
 
-    def wait(self, seconds: float | None) -> list[Message]:
+    def wait(self, seconds: float | None) -> Sequence[Message]:
         """As :meth:`receive`, but wait for some bytes, for so long at most."""
         if seconds is not None:
             select.select([self._socket], [], [], max(seconds, 0.0))
             return self.receive()
         return self._receive(0)
 
-    def _receive(self, flags: int) -> list[Message]:
+    def _receive(self, flags: int) -> Sequence[Message]:
         try:
             size = self._socket.recv_into(self._buffer, 0, flags)
         except BlockingIOError:
-            return []
+            return ()
         except OSError:
             size = 0
         if not size:

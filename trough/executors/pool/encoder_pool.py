@@ -146,7 +146,7 @@ class _EncoderProcess:
     def __init__(self, reactor: Any, ended: Callable[[_EncoderProcess], None]) -> None:
         self.encodings: dict[int, Encoding] = {}
         self._ended = ended
-        self._parser = ipc.FrameParser()
+        self._parser = ipc.ChildFrameParser()
         self._process: subprocess.Popen[bytes]
         self._process, ours = child_process.start_with_socket(
             "trough.executors.child.encoder_main", MEMORY

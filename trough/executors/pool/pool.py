@@ -416,7 +416,7 @@ class ExecutorPool(service.Service):
 
     # -- messages from executors -------------------------------------------------------
 
-    def received(self, executor: ExecutorProcess, messages: list[Message]) -> None:
+    def received(self, executor: ExecutorProcess, messages: Sequence[Message]) -> None:
         """Called with the messages of an executor."""
         outstanding = executor.outstanding
         ended, totals = ipc.ENDED, self.totals

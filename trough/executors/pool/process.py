@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.executors import ipc
-from trough.executors.ipc import FrameParser, Message
+from trough.executors.ipc import ChildFrameParser, Message
 from trough.executors.pool.child_socket import ChildSocket
 from trough.executors.pool.jobs import WriteJob
 from trough.executors.pool.read_jobs import ReadTask
@@ -57,7 +57,7 @@ class Owner(Protocol):
 
     bunch: FlushBatch
 
-    def received(self, executor: ExecutorProcess, messages: list[Message]) -> None:
+    def received(self, executor: ExecutorProcess, messages: Sequence[Message]) -> None:
         """Called with the messages of an executor."""
 
     def ended(self, executor: ExecutorProcess, signal: int | None, status: int | None) -> None:
@@ -163,7 +163,7 @@ class ExecutorProcess:
         finally:
             theirs.close()
         self.table = table
-        parser = FrameParser()
+        parser = ChildFrameParser()
         self._socket = ChildSocket(
             self._reactor,
             ours,

@@ -82,7 +82,8 @@ class TaskPool:
         Cancelling the Deferred kills the call.
 
         :param budget: seconds of processor time
-        :param args: of the types that :mod:`marshal` knows, like the result; no keywords
+        :param args: of the types that :mod:`marshal` knows; no keywords. The result is of
+            those that :func:`trough.executors.ipc.child_frame` takes; its lists become tuples
         :return: fails with the error of Trough that the function raises; with
             :class:`trough.errors.DeadlineExceeded` where it used up its budget; with
             :class:`trough.errors.Unavailable` where its process cannot start or died
@@ -230,7 +231,7 @@ class _TaskProcess:
     def __init__(self, pool: TaskPool, reactor: Any) -> None:
         self._pool = pool
         self._reactor = reactor
-        self._parser = ipc.FrameParser()
+        self._parser = ipc.ChildFrameParser()
         self._late: Any = None
         self.task: _Task | None = None
         self.was_late = self.is_doomed = False
