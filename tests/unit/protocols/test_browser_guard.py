@@ -50,6 +50,11 @@ def test_programs_are_let_in(method, headers):
         {"host": "127.0.0.1:6222", "content-type": FORM.upper(), **CHROME},
         {"host": "127.0.0.1:6222", "content-type": "multipart/form-data; boundary=x", **CHROME},
         {"host": "127.0.0.1:6222", "content-type": "text/plain", "referer": "http://a/"},
+        {"host": "127.0.0.1:6222", "referer": "https://evil.example/page?x=1#y"},
+        {"host": "127.0.0.1:6222", "referer": "http://127.0.0.1:6222.evil.example/", **CHROME},
+        {"host": "127.0.0.1:6222", "referer": "http://127.0.0.1:6222@evil.example/", **CHROME},
+        {"host": "127.0.0.1:6222", "referer": "http://127.0.0.1:8000", "origin": ""},
+        {"host": "127.0.0.1:6222", "referer": "no URL"},
         {"host": "127.0.0.1:6222", "access-control-request-method": "PUT", "origin": "http://a"},
     ],
 )
@@ -72,6 +77,9 @@ def test_what_a_foreign_page_sends_is_refused(method, headers):
         "worker1.example.org.evil.example",
         "a.b.worker1.example.org",
         "[::ffff:7f00:1].evil.example",
+        "[::1]:6444.evil.example",
+        "127.0.0.1:6444@evil.example",
+        "localhost:evil.example",
         "",
     ],
 )

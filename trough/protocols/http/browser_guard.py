@@ -6,7 +6,7 @@ the page may read the answers as well. Trough has no pages. Its clients are prog
 headers that a browser always sends distinguish the two:
 
 * A request other than GET that a browser sends for a page of another origin is refused: by
-  ``Sec-Fetch-Site``, by ``Origin``, or because its body is one that a form can send.
+  ``Sec-Fetch-Site``, ``Origin`` or ``Referer``, or because its body is one that a form can send.
 * A GET that a page of another origin sends is refused where the headers show it, unless it is a
   link that a user follows, or the settings list the origin. Where they do not show it (a picture
   over plain HTTP from another machine), the page cannot read the answer.
@@ -19,6 +19,7 @@ headers that a browser always sends distinguish the two:
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from trough import errors
@@ -42,6 +43,9 @@ _TELLING = frozenset(name.encode() for name in (*_BROWSERS, "user-agent"))
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 
 _READING = ("GET", "HEAD")
+
+#: A name or an address, and perhaps a port.
+_HOST = re.compile(r"(\[[^][@]*\]|[^][@:]*)(?::[0-9]*)?", re.ASCII)
 
 
 class BrowserGuard:
@@ -143,6 +147,9 @@ def _check_origin(header: Header) -> None:
     for origin in header("origin"):
         if not _is_own(origin, header):
             raise _foreign(f"Origin: {origin}")
+    for referer in header("referer"):
+        if not _is_own("/".join(referer.split("/", 3)[:3]), header):
+            raise _foreign(f"Referer: {referer}")
     for content_type in header("content-type"):
         if content_type.partition(";")[0].strip().lower() in _FORMS:
             raise _foreign(f"a form, Content-Type: {content_type}")
@@ -171,11 +178,9 @@ def _plain(name: str) -> str:
 
 
 def _name_of(host: str) -> str:
-    """A host without its port."""
-    if host.startswith("["):
-        address, _, port = host.partition("]")
-        return _plain(address) if not port or port.startswith(":") else host
-    return _plain(host.rpartition(":")[0] if ":" in host else host)
+    """A host without its port; empty if it is not of that form."""
+    named = _HOST.fullmatch(host)
+    return _plain(named[1]) if named else ""
 
 
 def _is_address(name: str) -> bool:
