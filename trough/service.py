@@ -196,7 +196,7 @@ def _build_common(settings: Settings, reactor: Any) -> _Common:
         proxy=settings.hdfs_proxy,
         ca=settings.hdfs_tls,
         threads=settings.copy_thread_pool_size,
-        own=_own_files(settings),
+        own=own_files(settings),
         group=group,
     )
     metadata = open_metadata(
@@ -282,10 +282,18 @@ def _make_private_registry(registry: Path, group: GroupAccess) -> None:
         ) from reason
 
 
-def _own_files(settings: Settings) -> OwnFiles:
-    data, registry = Path(settings.local_data), _registry(settings)
-    databases = (local_files.catalogue_path(data), *([registry] if registry else []))
-    return OwnFiles(databases, tuple(data / name for name in local_files.FOLDERS))
+def own_files(settings: Settings) -> OwnFiles:
+    """What is never a segment, whatever name it gets in canonical storage."""
+    data, registry, snapshots = Path(settings.local_data), _registry(settings), _snapshots(settings)
+    secrets = (settings.tokens_file, settings.audit_log, settings.tls_key)
+    return OwnFiles(
+        (
+            local_files.catalogue_path(data),
+            *([registry] if registry else []),
+            *(Path(path) for path in secrets if path),
+        ),
+        (data, *([snapshots] if snapshots else [])),
+    )
 
 
 async def _awaited(deferred: Deferred[Any]) -> Any:

@@ -271,7 +271,7 @@ def check_whole(located: Located) -> None:
 class OwnFiles:
     """Which files are Trough's own, by device and inode and not by name.
 
-    :param databases: SQLite databases that this process may have open
+    :param databases: SQLite databases that this process may have open, and other single files
     :param directories: where everything belongs to Trough, such as local copies
     """
 
