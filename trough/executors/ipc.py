@@ -43,6 +43,8 @@ DROP = 6
 HOLD = 7
 #: client: its reads go on
 RELEASE = 8
+#: part: its large line may be sent now
+GO = 9
 
 # -- from an executor to the front ------------------------------------------------------
 
@@ -72,6 +74,10 @@ HANDED_BACK = 9
 COMMITTED = 10
 #: segment, generation, reason: the disk no longer stores a replicated segment's log
 LOG_BROKEN = 11
+#: part: a line of it is large, and waits for GO
+LARGE = 12
+#: part, place, bytes, whether they are the last: a piece of that line
+LARGE_DATA = 13
 
 # -- from a task process to its pool, as answer to (function, seconds, arguments) ---------
 

@@ -141,6 +141,7 @@ class ExecutorLoop:
             ipc.DROP: self._drop,
             ipc.HOLD: self._hold,
             ipc.RELEASE: self._release,
+            ipc.GO: self._go,
         }
         self._procedures: dict[str, Callable[..., Any]] = {
             "make_writable": self._make_writable,
@@ -191,11 +192,11 @@ class ExecutorLoop:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             self._alarm_set = False
         stalled = [part for part in self.parts.values() if part.stalled]
-        self._take(self._channel.wait(time_left(stalled)))
+        self._take(self._channel.wait(time_left([part for part in stalled if not part.is_midway])))
         now = monotonic()
         self._next_look = now + LOOK
         for part in stalled:
-            if part.stalled and now > part.deadline:
+            if part.stalled and now > part.deadline and not part.is_midway:
                 part.stalled = False
                 self.ready.append(part)
 
@@ -359,6 +360,11 @@ class ExecutorLoop:
         if part is not None:
             part.credit(self, size)
 
+    def _go(self, number: int) -> None:
+        part = self.parts.get(number)
+        if part is not None:
+            part.go(self)
+
     def _drop(self, number: int, places: frozenset[int]) -> None:
         part = self.parts.get(number)
         if part is not None:
@@ -379,7 +385,7 @@ class ExecutorLoop:
         waiting = self._held.get(work.client)
         if waiting is None or not isinstance(work, ReadPart):
             return False
-        if work.cancelled or now > work.deadline:
+        if work.cancelled or work.is_midway or now > work.deadline:
             return False
         work.stalled = True
         waiting.append(work)

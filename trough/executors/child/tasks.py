@@ -15,15 +15,16 @@ from typing import Any, Protocol
 
 from trough import errors
 from trough.executors import ipc
+from trough.executors.child.large_lines import LARGE, LargeLine
 from trough.executors.child.turns import FairQueue
 from trough.executors.shared_memory import SharedProgressTable
 from trough.sql import rows
-from trough.sql.queries import OBJECTS, PIECE, Answer, Framing, Parameters, Plan, Query
+from trough.sql.queries import LINES, OBJECTS, PIECE, Answer, Framing, Parameters, Plan, Query
 from trough.sql.reading import Reader
 from trough.sql.writing import Write, Writer
 
-#: Bytes of a piece above which it is sent in pieces. A line of the line protocol is not,
-#: for the lines of other answers stand between the pieces.
+#: Bytes of a piece above which it is sent in pieces. Lines of the line protocol are sent
+#: otherwise; see :mod:`trough.executors.child.large_lines`.
 _LARGE = 4 * PIECE
 
 #: Segments of one part that are answered side by side, where their answers are large.
@@ -58,6 +59,7 @@ class Task:
     :ivar deadline: by :func:`time.monotonic`
     :ivar cancelled: its result is not wanted any more
     :ivar stalled: it waits for credit
+    :ivar is_midway: half a line of it has been sent, so it goes on to the end of that line
     :ivar movable: it can be stopped now and run again elsewhere, because none of its
         results were sent
     :ivar handed_back: it was stopped for that
@@ -67,6 +69,7 @@ class Task:
     deadline = float("inf")
     cancelled = False
     stalled = False
+    is_midway = False
     movable = False
     handed_back = False
 
@@ -114,10 +117,47 @@ class ReadPart(Task, Query):
         self.targets = targets
 
     unacknowledged = 0
+    #: Lines that are sent in pieces, or are to be.
+    _line: LargeLine | None = None
+
+    def _begin_line(self, executor: Executor, lines: bytes, place: int, count: int) -> None:
+        """Ask the front for the connection."""
+        self._line = LargeLine(lines, place, count)
+        self.stalled = True
+        executor.send((ipc.LARGE, self.number))
+
+    def go(self, executor: Executor) -> None:
+        """Take note that the connection is free for the large line."""
+        if self._line is not None and not self.is_midway:
+            self.is_midway = True
+            self.stalled = False
+            executor.ready.append(self)
+
+    def _send_line(self, executor: Executor) -> LargeLine | None:
+        """Send a piece of the large line; return that if it was the last."""
+        line = self._line
+        assert line is not None
+        message, size = line.next_message(self.number)
+        self.unacknowledged += size
+        executor.send(message, size)
+        if line.is_sent:
+            self._line = None
+            self.is_midway = False
+            return line
+        self._wait_for_credit(executor)
+        return None
+
+    def _wait_for_credit(self, executor: Executor) -> None:
+        if self.unacknowledged < self.window:
+            executor.ready.append(self)
+        else:
+            self.stalled = True
 
     def credit(self, executor: Executor, size: int) -> None:
         """Take note of bytes that were taken off the front's hands."""
         self.unacknowledged -= size
+        if self._line is not None and not self.is_midway:
+            return
         if self.stalled and self.unacknowledged < self.window:
             self.stalled = False
             executor.ready.append(self)
@@ -155,6 +195,9 @@ class SingleSegmentRead(ReadPart):
             self.close()
             executor.parts.pop(self.number, None)
             return
+        if self.is_midway:
+            self._go_on_with_line(executor)
+            return
         executor.watched = self
         executor.segment = self.targets[0][0]
         executor.table.runs(self.number, 0)
@@ -180,16 +223,26 @@ class SingleSegmentRead(ReadPart):
         finally:
             executor.watched = None
             self.movable = False
+        if len(piece) > LARGE and self.framing is LINES:
+            self._begin_line(executor, piece, 0, answer.count)
+            return
         if answer.over and not self._rest:
             del executor.parts[self.number]
             executor.send((ipc.ENDED, self.number, piece, answer.count), len(piece))
             return
         self.unacknowledged += len(piece)
         executor.send((ipc.SOME, self.number, piece), len(piece))
-        if self.unacknowledged < self.window:
-            executor.ready.append(self)
+        self._wait_for_credit(executor)
+
+    def _go_on_with_line(self, executor: Executor) -> None:
+        if self._send_line(executor) is None:
+            return
+        assert self._answer is not None
+        if self._answer.over:
+            del executor.parts[self.number]
+            executor.send((ipc.ENDED, self.number, b"", self._answer.count))
         else:
-            self.stalled = True
+            self._wait_for_credit(executor)
 
     def _cut(self, rest: memoryview) -> bytes:
         self._rest = rest[PIECE:]
@@ -228,7 +281,12 @@ class MultiSegmentRead(ReadPart):
             self.close()
             executor.parts.pop(self.number, None)
             return
-        if now > self.deadline:
+        if self.is_midway:
+            line = self._send_line(executor)
+            if line is None:
+                return
+            self._add(executor, line.place, b"", line.count)
+        elif now > self.deadline:
             self._fail_rest(executor, out_of_time())
         elif self._targets and len(self._under_way) < SIDE_BY_SIDE:
             self._begin(executor)
@@ -237,6 +295,8 @@ class MultiSegmentRead(ReadPart):
         if self.handed_back:
             self.tell(executor)
             self.hand_back(executor)
+        elif self._line is not None:
+            return  # until the front gives it the connection
         elif not self._targets and not self._under_way:
             self.tell(executor)
             executor.send((ipc.FINISHED, self.number))
@@ -279,7 +339,7 @@ class MultiSegmentRead(ReadPart):
             executor.watched = None
             self.movable = False
         if answer.over:
-            if repeatable:
+            if repeatable and len(answer.first) <= LARGE:
                 self._repeatable.append(len(self._pieces))
             self._add(executor, place, answer.first, answer.count)
         else:
@@ -307,6 +367,9 @@ class MultiSegmentRead(ReadPart):
     def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
         rest = [(place, segment) for place, segment, _ in self._under_way]
         rest += [(place, target[0]) for place, target in self._targets]
+        line, self._line = self._line, None
+        if line is not None and line.place >= 0:  # its answer is over, and was not sent
+            rest.append((line.place, self.targets[line.place][0]))
         self.close()
         for place, segment in rest:
             self._add(executor, place, *self._failure(executor, segment, error))
@@ -314,6 +377,10 @@ class MultiSegmentRead(ReadPart):
     # -- messages to the front ---------------------------------------------------------
 
     def _add(self, executor: Executor, place: int, piece: bytes, count: int) -> None:
+        if len(piece) > LARGE:
+            self.tell(executor)
+            self._begin_line(executor, piece, place, count)
+            return
         if not self._places:
             executor.untold.append(self)
         self._places.append(place)

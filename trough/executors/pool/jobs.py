@@ -73,12 +73,38 @@ class Outcome:
     position: int | None = None
 
 
+class LargeLineSource(Protocol):
+    """A line that is too large to be sent at once, and waits for its connection."""
+
+    def go(self) -> None:
+        """Have it sent; nothing else may be sent until its end."""
+
+    def give_credit(self) -> None:
+        """Have more of it sent, as what came so far is on its way to the reader."""
+
+
+class LargeLine(Protocol):
+    """The same as its receiver has it."""
+
+    def data(self, chunk: bytes) -> None:
+        """Take a further piece."""
+
+    def end(self) -> None:
+        """The last piece was given."""
+
+    def lost(self) -> None:
+        """There will be no more of it, though there should be, if it has begun. Idempotent."""
+
+
 class Receiver(Protocol):
     """Receives an answer. Both methods are called on the reactor's thread, never before the
     call that returns the job has returned.
 
     It may have a method ``whole(chunk, rows)`` as well, which takes the answer of the only segment,
     or the rest of it, together with the end. Where that returns false, both come as ever.
+
+    It may have a method ``large_line(source)``, which returns a :class:`LargeLine`. Where it has
+    none, a large line comes by `data` as well, and in pieces that are no whole lines.
     """
 
     def data(self, chunk: bytes) -> None:

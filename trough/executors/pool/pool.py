@@ -152,6 +152,8 @@ class ExecutorPool(service.Service):
             ipc.WRITTEN: self._written,
             ipc.COMMITTED: self._committed,
             ipc.LOG_BROKEN: self._log_broken,
+            ipc.LARGE: self._large,
+            ipc.LARGE_DATA: self._large_data,
             ipc.REFUSED: self._refused,
             ipc.RETURNED: self._returned,
         }
@@ -440,6 +442,19 @@ class ExecutorPool(service.Service):
         if part is not None:
             self.totals.add(len(chunk), 0)
             part.job.some(part, chunk)
+
+    def _large(self, executor: ExecutorProcess, number: int) -> None:
+        part = executor.outstanding.get(number)
+        if part is not None:
+            part.job.large(part)
+
+    def _large_data(
+        self, executor: ExecutorProcess, number: int, place: int, chunk: bytes, last: bool
+    ) -> None:
+        part = executor.outstanding.get(number)
+        if part is not None:
+            self.totals.add(len(chunk), 0)
+            part.job.large_data(part, place, chunk, last)
 
     def _pieces(
         self,

@@ -309,6 +309,7 @@ class ExecutorProcess:
         part = self.outstanding.pop(number, None)
         if part is not None:
             self.load -= len(part.targets) - len(part.moved)
+            part.drop_line()
         return part
 
     def call(self, number: int, name: str, arguments: tuple[Any, ...]) -> defer.Deferred[None]:

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.executors import ipc
-from trough.executors.pool.jobs import Executor, Job, Outcome, Receiver, Target
+from trough.executors.pool.jobs import Executor, Job, LargeLine, Outcome, Receiver, Target
 from trough.sql import rows
 from trough.sql.queries import LINES, OBJECTS, Framing, Parameters
 
@@ -42,6 +42,8 @@ class ReadTask:
     moved: frozenset[int] = frozenset()
     #: Bytes that the receiver was given and the executor has no credit for yet.
     untaken = 0
+    #: The large line that it has, or is about to have, on its way to the receiver.
+    line: LargeLine | None = None
 
     def __init__(
         self, job: ReadJob, executor: Executor, number: int, targets: Sequence[Target]
@@ -75,6 +77,16 @@ class ReadTask:
         self.untaken += size
         if self.untaken >= _CREDIT and not self.job.paused:
             self.give_credit()
+
+    def go(self) -> None:
+        """See :class:`trough.executors.pool.jobs.LargeLineSource`."""
+        self.executor.send((ipc.GO, self.number))
+
+    def drop_line(self) -> None:
+        """There will be no more of a large line."""
+        line, self.line = self.line, None
+        if line is not None:
+            line.lost()
 
     def give_credit(self) -> None:
         """Give the executor credit for everything that the receiver was given."""
@@ -184,6 +196,8 @@ class ReadJob(Job):
 
     def ended(self, part: ReadTask, chunk: bytes, count: int) -> None:
         """The last bytes of the only segment of `part`."""
+        if part.line is not None:
+            part.drop_line()
         if self._segments == 1:
             self.over = True
             self.parts.clear()
@@ -215,6 +229,32 @@ class ReadJob(Job):
         part.said = {~0}
         self._give(chunk)
         part.taken(len(chunk))
+
+    def large(self, part: ReadTask) -> None:
+        """A line of `part` waits until it can be sent in pieces."""
+        begin = getattr(self.receiver, "large_line", None)
+        if begin is None:
+            part.go()
+        else:
+            part.drop_line()  # a process may send anything
+            part.line = begin(part)
+
+    def large_data(self, part: ReadTask, place: int, chunk: bytes, last: bool) -> None:
+        """A piece of that line, which is about the segment at `place`."""
+        if isinstance(part.said, set):
+            part.said.add(place if place < 0 else ~place)
+        else:
+            part.said = {place if place < 0 else ~place}
+        line = part.line
+        if line is None:
+            self._give(chunk)
+            part.taken(len(chunk))
+            return
+        part.untaken += len(chunk)
+        line.data(chunk)
+        if last:
+            part.line = None
+            line.end()
 
     def pieces(
         self, part: ReadTask, places: list[int], counts: list[int], pieces: list[bytes]

@@ -217,6 +217,7 @@ class Supervisor:
         again = [place for place in part.unsaid() if place != blamed]
         retry = blamed is not None and blamed in part.unsaid()
         job.parts.remove(part)
+        part.drop_line()
         for place in halves:
             job.fail_segment(part.targets[place], _died(part.targets[place].segment, signal))
         if job.over:

@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.executors.pool.jobs import LargeLine, LargeLineSource
 from trough.executors.pool.pool import Framing, Job, Outcome, ReadLimits, Target
 from trough.protocols.line.arguments import QueryArguments
 from trough.protocols.line.replies import QueryReply, Reply
@@ -124,6 +125,10 @@ class KeptReply:
     def data(self, chunk: bytes) -> None:
         """See :class:`trough.executors.pool.pool.Receiver`."""
         self._receiver.data(chunk)
+
+    def large_line(self, source: LargeLineSource) -> LargeLine:
+        """See :class:`trough.executors.pool.pool.Receiver`."""
+        return self._receiver.large_line(source)
 
     def finished(self, outcome: Outcome) -> None:
         """See :class:`trough.executors.pool.pool.Receiver`."""

@@ -31,6 +31,7 @@ from trough.protocols.line import messages
 from trough.protocols.line.framing import Request
 
 if TYPE_CHECKING:
+    from trough.executors.pool.jobs import LargeLine, LargeLineSource
     from trough.executors.pool.pool import Outcome
 
 
@@ -59,6 +60,9 @@ class Connection(Protocol):
 
     def send(self, data: bytes) -> None:
         """Send whole lines, soon and in order."""
+
+    def large_line(self, source: LargeLineSource) -> LargeLine:
+        """Have a line sent in pieces, as soon as no other one is on its way."""
 
     def ended(self, reply: Reply) -> None:
         """The reply has been given."""
@@ -294,6 +298,10 @@ class QueryReply:
         self._segments += 1
         self._failed += 1
         self._reply.fail(segment, error)
+
+    def large_line(self, source: LargeLineSource) -> LargeLine:
+        """See :class:`trough.executors.pool.jobs.Receiver`."""
+        return self._reply.connection.large_line(source)
 
     def answered(self, segments: int, rows: int, pruned: int = 0) -> None:
         """Some more segments were answered, from what was kept.

@@ -34,6 +34,7 @@ from trough.protocols.address_limit import AddressLimit
 from trough.protocols.line.common_verbs import common_verbs
 from trough.protocols.line.dispatch import Requests
 from trough.protocols.line.framing import FramingLimits, RequestParser
+from trough.protocols.line.large_lines import LargeLines
 from trough.protocols.line.messages import Greeting, format_error
 from trough.protocols.line.replies import Reply, Verb
 from trough.protocols.line.write_buffer import WriteBuffer
@@ -121,8 +122,10 @@ class LineServer(Protocol):
         """Greet."""
         limits, clock = self._limits, self._factory.clock
         self._outbox = WriteBuffer(
-            self.transport, self._bunch, limits.unsent, self._pause_jobs, self._drained
+            self.transport, self._bunch, limits.unsent, self.pause_jobs, self._drained
         )
+        self._large = LargeLines(self, self._outbox)
+        self.large_line = self._large.begin
         self.send = self._outbox.send
         self.client = peer_of(self.transport)
         if ITCPTransport.providedBy(self.transport):
@@ -327,16 +330,30 @@ class LineServer(Protocol):
         """See :class:`trough.protocols.line.common_verbs.Session`."""
         return deferLater(self._factory.clock, seconds)
 
-    def _pause_jobs(self) -> None:
+    def pause_jobs(self) -> None:
+        """Have everything that goes on send no more. Idempotent."""
         if not self.jobs_paused:
             self.jobs_paused = True
             self._requests.pause()
 
-    def _drained(self) -> None:
-        self._moved = self.seconds()
+    def resume_jobs(self) -> None:
+        """Undo :meth:`pause_jobs`."""
         if self.jobs_paused:
             self.jobs_paused = False
             self._requests.resume()
+
+    def cut(self) -> None:
+        """End the connection at once: half a line was sent, and the rest does not come."""
+        self._farewell = self._farewell or b""
+        self._closing = True
+        self.transport.abortConnection()
+
+    def _drained(self) -> None:
+        self._moved = self.seconds()
+        if self._large.is_sending:
+            self._large.drained()
+        else:
+            self.resume_jobs()
         if not self._reading and not self._has_enough(2):
             self._take_requests()
 

@@ -32,13 +32,14 @@ class WriteBuffer:
     :param mark: bytes
     :param crowded: called when more than `mark` bytes wait, at each further one too
     :param drained: called when the transport has taken all that waited
-    :ivar unsent: bytes that wait for the transport
+    :ivar unsent: bytes that wait for the transport, and those of `queued`
+    :ivar queued: bytes that others keep until they may be sent here
     :ivar full: whether the transport has enough for now
     """
 
     __slots__ = (
         *("_bunch", "_crowded", "_drained", "_empty", "_kept", "_mark"),
-        *("_transport", "_waiting", "_write_some", "full", "unsent"),
+        *("_transport", "_waiting", "_write_some", "full", "queued", "unsent"),
     )
 
     def __init__(
@@ -50,7 +51,7 @@ class WriteBuffer:
         drained: Callable[[], None],
     ) -> None:
         self.full = False
-        self.unsent = 0
+        self.unsent = self.queued = 0
         self._transport = transport
         self._bunch = bunch
         self._mark = mark
@@ -98,13 +99,14 @@ class WriteBuffer:
     def abandon(self) -> None:
         """The transport is gone, and with it the bytes that wait for it."""
         self.full = True
-        self.unsent = self._kept = 0
+        self.unsent = self._kept = self.queued = 0
         self._waiting.clear()
 
     def _hand_over(self) -> None:
         data = b"".join(self._waiting)
         self._waiting.clear()
-        self.unsent = self._kept = 0
+        self.unsent = self.queued
+        self._kept = 0
         if data and self._empty and self._write_some is not None:
             written = self._write_some(data)
             if written == len(data):
