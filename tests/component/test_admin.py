@@ -90,7 +90,10 @@ async def test_status_of_nothing(registry):
     """Nobody leads and nobody works: said plainly, and told by the exit status."""
     status, text = await registry.run(admin.status)
     assert status == admin.FAILED
-    assert text.splitlines()[:2] == ["leader    nobody", "workers   0 alive"]
+    assert text.splitlines()[:2] == [
+        "leader    nobody (see The leader dies or hangs)",
+        "workers   0 alive (see A worker dies)",
+    ]
 
 
 @pytest_twisted.ensureDeferred
@@ -110,7 +113,7 @@ async def test_status(registry):
     await registry.metadata.take_lock("300002", "gone")
     status, text = await registry.run(admin.status)
     assert status == admin.FAILED
-    assert "locks     2; held by workers not alive: 300002" in text
+    assert "locks     2; held by workers not alive: 300002 (see A worker dies)" in text
 
 
 @pytest_twisted.ensureDeferred
@@ -596,6 +599,22 @@ def test_a_store_that_is_silent_is_not_waited_for_in_silence():
             assert "waiting for the metadata store" in running.stderr.readline()
             running.send_signal(signal.SIGINT)
         assert running.wait(60) == 130
+
+
+def test_a_status_without_its_store_names_the_section_of_the_guide():
+    """Of RethinkDB alone; other commands ask others, too, and other errors need other help."""
+    away, refused = errors.Unavailable("no answer"), errors.BadSettings("no such user")
+    status, drain = (
+        admin.command_line().parse_args(words) for words in (["status"], ["drain", "w"])
+    )
+    url = "rethinkdb://h/d"
+    assert admin._reason_of(away, status, url) == "no answer (see RethinkDB is gone altogether)"
+    for error, options, store in (
+        (refused, status, url),
+        (away, drain, url),
+        (away, status, "sqlite:///registry.db"),
+    ):
+        assert "see" not in admin._reason_of(error, options, store)
 
 
 @pytest_twisted.ensureDeferred

@@ -33,6 +33,7 @@ from trough.cli.completion import add_completion
 from trough.metadata import Metadata
 from trough.metadata.open import open_metadata
 from trough.metadata.url import parse
+from trough.util.trouble_log import Section
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "Console", "command_line", "main"]
 __all__ += ["aside", "check_original", "drain", "forget", "free_lock", "free_locks", "locks"]
@@ -84,6 +85,7 @@ def _run_local(options: argparse.Namespace) -> int:
 
 
 async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) -> None:
+    url = ""
     try:
         url = metadata_url.registry_url(options.url, os.environ)
         metadata_url.check_file(parse(url))
@@ -100,7 +102,7 @@ async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) ->
             looking.stop()
             await metadata.close()
     except errors.TroughError as error:
-        reason = " ".join(str(error).split())
+        reason = _reason_of(error, options, url)
         if getattr(options, "json", False):
             # A program that reads JSON reads nothing else.
             print(json.dumps({"healthy": False, "error": reason}))
@@ -114,6 +116,16 @@ async def _run(reactor: Any, options: argparse.Namespace, outcome: list[int]) ->
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     outcome[0] = status
+
+
+def _reason_of(error: errors.TroughError, options: argparse.Namespace, url: str) -> str:
+    """An error in one line; that of a status names the section of the guide."""
+    reason = " ".join(str(error).split())
+    # A status asks the metadata store and nobody else.
+    unavailable = options.command is status and isinstance(error, errors.Unavailable)
+    if unavailable and url.startswith("rethinkdb:"):
+        return Section.RETHINKDB.add_to(reason)
+    return reason
 
 
 class _Waiting:

@@ -92,7 +92,11 @@ def _told(worker: Worker | None) -> dict[str, Any]:
 
 def _tell_status(console: Console, told: dict[str, Any]) -> None:
     leader, workers, locks = told["leader"], told["workers"], told["locks"]
-    led_by = "{node} at {url}, generation {generation}".format(**leader) if leader else "nobody"
+    led_by = (
+        "{node} at {url}, generation {generation}".format(**leader)
+        if leader
+        else Section.LEADER.add_to("nobody")
+    )
     alive = [worker for worker in workers if worker["alive"]]
     # A worker that was drained and stopped is gone on purpose.
     lost = [each["node"] for each in workers if not each["alive"] and not each["draining"]]
@@ -103,12 +107,14 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     ]
     orphaned = [lock["segment"] for lock in locks["orphaned"]]
     console.say(f"leader    {led_by}")
-    console.say(f"workers   {len(alive)} alive{listed(lost, 'not alive')}")
+    living = f"{len(alive)} alive{listed(lost, 'not alive')}"
+    console.say(f"workers   {living if alive else Section.WORKER_DIES.add_to(living)}")
     console.say(f"draining  {', '.join(drained) or 'none'}")
     if told["paused"]:
         until = ", ".join(f"{node} until {moment(at)}" for node, at in told["paused"].items())
         console.say(f"paused    {until}")
-    console.say(f"locks     {locks['count']}{listed(orphaned, 'held by workers not alive')}")
+    held = f"{locks['count']}{listed(orphaned, 'held by workers not alive')}"
+    console.say(f"locks     {Section.WORKER_DIES.add_to(held) if orphaned else held}")
     console.say(f"schemas   {told['schemas']}")
     for worker in workers:
         if worker["unpromoted"]:

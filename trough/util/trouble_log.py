@@ -26,6 +26,7 @@ class Section(Enum):
     COLD_WORKERS = "No cold worker lives"
     DAMAGED = "A local copy is damaged"
     DISK_FULL = "A disk is full"
+    LEADER = "The leader dies or hangs"
     LOST_FILES = "Very many segments are missing"
     ORDERS = "Provisionings are refused"
     PROMOTIONS = "Promotions fail"
