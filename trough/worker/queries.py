@@ -167,19 +167,19 @@ class QueryService:
         if copy is None:
             return None
         lock = worker.cluster.locks.get(segment)
-        if lock is None:
-            verdict = decide(
-                knowledge,
-                _MYSELF if copy.entry.writable else _NOBODY,
-                behind=worker.reconciler.is_behind(copy),
-            )
-        else:
+        behind = worker.reconciler.is_behind(copy)
+        if lock is not None:
             verdict = decide(
                 knowledge,
                 self._holder(copy, lock),
                 asked_for_holder=lock.node == asked_for,
-                behind=worker.reconciler.is_behind(copy),
+                behind=behind,
             )
+        elif behind or copy.entry.epoch:
+            holder = _MYSELF if copy.entry.writable else _NOBODY
+            verdict = decide(knowledge, holder, behind=behind)
+        else:
+            verdict = knowledge.verdict
         return Reading(copy.target, verdict.mark) if verdict.answers else None
 
     def _holder(self, copy: LocalCopy, lock: Lock) -> Holder:

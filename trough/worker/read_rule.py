@@ -8,7 +8,7 @@ was acknowledged before the question was sent, unless the worker had no way to k
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 #: The mark of an answer whose rows are the last promoted state: the writer cannot be asked.
@@ -38,11 +38,17 @@ class Knowledge:
     :ivar locks_known: whether the list of write locks was complete once since the start
     :ivar may_wait: whether a read may still wait for that list
     :ivar confirmed: whether the metadata store answered within one heartbeat interval
+    :ivar verdict: what :func:`decide` says of a copy that nobody writes and that is not behind.
+        Most reads ask for it, and it is the same for all of them
     """
 
     locks_known: bool
     may_wait: bool
     confirmed: bool
+    verdict: Verdict = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "verdict", decide(self, Holder.NOBODY))
 
 
 class Verdict(Enum):

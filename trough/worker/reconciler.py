@@ -76,9 +76,10 @@ class Reconciler(service.MultiService):
         """Whether a newer version of a copy that is only read was announced."""
         entry = copy.entry
         wanted = self._wanted.get(entry.segment)
-        if wanted is None or wanted.modified < entry.modified:
+        if wanted is None:
             return False
-        return wanted.modified > entry.modified or wanted.size > entry.size
+        announced, here = wanted.modified, entry.modified
+        return announced > here or (announced == here and wanted.size > entry.size)
 
     async def look(self, segment: str) -> bool:
         """Do what one segment needs; whether to look at it again later."""

@@ -57,3 +57,9 @@ def test_a_mark_is_the_word_of_the_protocols():
     """Clients know these words, and no others."""
     assert {verdict.mark for verdict in Verdict} == {"", "last-promoted", "unconfirmed"}
     assert {verdict for verdict in Verdict if not verdict.answers} == {WAIT, ELSEWHERE}
+
+
+@pytest.mark.parametrize("known", [SURE, CUT_OFF, STARTING, WAITED])
+def test_the_verdict_that_is_kept_is_that_of_the_rule(known):
+    """Most reads take it from there, so it has to be the one that they would be given."""
+    assert known.verdict is decide(known, Holder.NOBODY)

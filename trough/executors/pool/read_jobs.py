@@ -201,8 +201,10 @@ class ReadJob(Job):
         if self._segments == 1:
             self.over = True
             self.parts.clear()
-            if count >= 0 and self._takes_whole(chunk, count):
-                return
+            if count >= 0 and self.when_over is None and not self._held:
+                whole = getattr(self.receiver, "whole", None)
+                if whole is not None and self._takes_whole(whole, chunk, count):
+                    return
             if chunk:
                 self._give(chunk)
             if count >= 0:
@@ -214,12 +216,9 @@ class ReadJob(Job):
         self.pieces(part, [0], [count], [chunk])
         self.part_is_over(part)
 
-    def _takes_whole(self, chunk: bytes, count: int) -> bool:
-        whole = getattr(self.receiver, "whole", None)
-        if whole is None or self.when_over is not None or self._held:
-            return False
+    def _takes_whole(self, whole: Callable[[bytes, int], bool], chunk: bytes, count: int) -> bool:
         try:
-            return bool(whole(chunk, count))
+            return whole(chunk, count)
         except Exception:
             _log.failure("a receiver failed to take the answer of {tag}", tag=self.tag)
             return True

@@ -94,9 +94,11 @@ def parse_query_arguments(request: Request) -> QueryArguments:
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
         segment, bind, text = match.groups()
         parameters = None if bind is None else decode_parameters(bind)
-        return QueryArguments(
-            (segment_argument(segment),), None, None, None, parameters, _text(text)
-        )
+        try:
+            sql = text.decode()
+        except UnicodeDecodeError as error:
+            raise _not_text(error) from error
+        return QueryArguments((segment_argument(segment),), None, None, None, parameters, sql)
     words = Words(request)
     segments, pattern = _selection(words.next("the segments"))
     given = words.options(_QUERY_OPTIONS)
@@ -308,7 +310,11 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise errors.BadRequest(f"not UTF-8: byte {error.start} of an argument") from error
+        raise _not_text(error) from error
+
+
+def _not_text(error: UnicodeDecodeError) -> errors.BadRequest:
+    return errors.BadRequest(f"not UTF-8: byte {error.start} of an argument")
 
 
 @functools.lru_cache(maxsize=1 << 14)

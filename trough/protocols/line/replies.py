@@ -280,7 +280,7 @@ class QueryReply:
 
     __slots__ = (
         *("_error", "_failed", "_kept", "_parts", "_pruned", "_reply", "_rows", "_segments"),
-        *("data", "version"),
+        "version",
     )
 
     def __init__(self, reply: Reply, parts: int = 1) -> None:
@@ -290,8 +290,10 @@ class QueryReply:
         self._error: errors.TroughError | None = None
         #: Gives the word for the state that so many segments answered from, or nothing.
         self.version: Callable[[int], str] | None = None
-        #: The executors' finished lines; what they hold is counted by their outcome.
-        self.data = reply.data
+
+    def data(self, chunk: bytes) -> None:
+        """Pass on an executor's finished lines; what they hold is counted by their outcome."""
+        self._reply.data(chunk)
 
     def fail(self, segment: str, error: errors.TroughError) -> None:
         """One more segment, of those that no executor was asked for, is not answered."""
@@ -321,9 +323,10 @@ class QueryReply:
         if self._parts != 1 or self._segments or self.version is not None:
             return False
         reply = self._reply
+        seconds = reply.seconds = reply.connection.seconds() - reply.began
         reply._end(
             b"%b%b END segments=1 failed=0 rows=%d ms=%d complete=yes\n"
-            % (chunk, reply.tag.encode(), rows, reply.milliseconds)
+            % (chunk, reply.tag.encode(), rows, seconds * 1000 + 0.5)
         )
         return True
 

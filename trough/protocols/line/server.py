@@ -262,6 +262,7 @@ class LineServer(Protocol):
         try:
             requests, outbox, limits = self._requests, self._outbox, self._limits
             take, held, unsent = requests.take, limits.held, 4 * limits.unsent
+            next_request = self._parser.next_request
             room = 0  # for as many requests there is surely some
             while self._farewell is None:
                 if not room or requests.held > held or outbox.unsent > unsent:
@@ -270,7 +271,7 @@ class LineServer(Protocol):
                         return
                     room = limits.requests - len(requests)
                 room -= 1
-                request = self._parser.next_request()
+                request = next_request()
                 if request is None:
                     self._read_on()
                     return
@@ -303,13 +304,15 @@ class LineServer(Protocol):
 
     def ended(self, reply: Reply) -> None:
         """See :class:`trough.protocols.line.replies.Connection`."""
-        self._requests.ended(reply)
+        requests = self._requests
+        requests.ended(reply)
         if self._farewell is not None:
             self._close_if_done()
         elif not self._reading and not self._has_enough(2):
             self._take_requests()
-        if not self._requests and isinstance(self._requests.refusal, errors.Unavailable):
-            self.quit(None, format_error(self._requests.refusal))
+        refusal = requests.refusal
+        if refusal is not None and not requests and isinstance(refusal, errors.Unavailable):
+            self.quit(None, format_error(refusal))
 
     def find(self, tag: str) -> Reply | None:
         """See :class:`trough.protocols.line.common_verbs.Session`."""

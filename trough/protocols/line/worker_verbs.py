@@ -84,12 +84,15 @@ class WorkerVerbs:
         segments, queries = arguments.segments, self._queries
         if len(segments) > SLICE:
             return self._query_long(arguments, reply)
-        reply.connection.grant.check_segments(segments)
-        if queries.has_to_wait:
-            return self._wait(arguments, reply)
+        grant = reply.connection.grant
+        if grant.limit is not None:
+            grant.check_segments(segments)
+        # Where a read has to wait, `local` has no answer either.
         if len(segments) == 1 and (reading := queries.local(segments[0])) is not None:
             self._read(arguments, [reading], reply, QueryReply(reply))
             return None
+        if queries.has_to_wait:
+            return self._wait(arguments, reply)
         return self._answer(arguments, reply)
 
     async def _query_long(self, arguments: QueryArguments, reply: Reply) -> None:
