@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from worker_parts import WorkerParts
 
 from trough import errors
 from trough.replication.choice import member_of
+from trough.sql import log_mark
 from trough.worker import replication
 from trough.worker.log_files import LogFiles
 from trough.worker.old_replicas import OldReplicas
@@ -262,6 +264,78 @@ async def test_a_holder_whose_disk_fails_hands_its_lock_over(tmp_path: Path) -> 
 
 
 @async_test
+async def test_a_broken_log_is_given_up_through_the_store(tmp_path: Path) -> None:
+    """The holder reaches the store and no follower: so the row says that a follower may take the
+    lock."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        workers.cut.add(("w1", "w2"))
+        wal_of(first).unlink()
+        await first.write("s", INSERT.format(1)).outcome
+        await workers.until_written_on("w2", "s")
+        assert set(await workers.rows("w2", "s")) - {1} == {0}
+
+
+@async_test
+async def test_a_broken_log_is_not_served_after_a_restart(tmp_path: Path) -> None:
+    """Nobody could take the lock over before. The disk records it, so the follower writes on."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        await first.written("s", INSERT.format(1))
+        first.metadata.cut_off = True
+        await workers.kill("w2")
+        wal_of(first).unlink()
+        outcome = await first.write("s", INSERT.format(2)).outcome
+        assert isinstance(outcome.error, errors.OutcomeUnknown)
+        database = Path(first.segments.get("s").target.path)
+        await until(lambda: log_mark.is_broken(database), "the record")
+        await workers.kill("w1")
+        again = await workers.start("w1")
+        assert again.segments.get("s") is None
+        await workers.start("w2")
+        await workers.until_written_on("w2", "s")
+        assert set(await workers.rows("w2", "s")) - {2} == {0, 1}
+
+
+@async_test
+async def test_an_old_image_of_a_follower_takes_nothing_over(tmp_path: Path) -> None:
+    """It lacks rows that it confirmed. So it counts as another disk, which no row names."""
+    async with running(tmp_path) as workers:
+        first, second = await written(workers), workers["w2"]
+        counter = second.directory / "counter"
+        await until(counter.exists, "the follower's counter")
+        image = tmp_path / "image"
+        shutil.copytree(second.directory, image)
+        before = int((image / "counter").read_text())
+        await until(lambda: int(counter.read_text()) > before, "a later counter")
+        await first.written("s", INSERT.format(1))
+        for name in ("w1", "w2"):
+            await workers.kill(name)
+        shutil.rmtree(second.directory)
+        image.rename(second.directory)
+        second = await workers.start("w2")
+        assert member_of(second.controller.myself) not in (await workers.lock("s")).followers
+        await second.controller.replication.take_overs._take_over_all()
+        assert (await workers.lock("s")).node == "w1"
+        await workers.start("w1")
+        await workers.until_followed_by("s", "w2")
+        assert await workers.rows("w1", "s") == [0, 1]
+
+
+@async_test
+async def test_a_follower_without_room_leaves_the_row(tmp_path: Path) -> None:
+    """It can join as often as it likes, and stores nothing: writes go on with another one."""
+    async with running(tmp_path, 3) as workers:
+        first = await written(workers)
+        (follower,) = {member.node for member in (await workers.lock("s")).followers}
+        async with workers[follower].controller.replication.followed.log_of("s") as log:
+            log._reserve = 1 << 60
+        await first.written("s", INSERT.format(1))
+        (other,) = {"w2", "w3"} - {follower}
+        await workers.until_followed_by("s", other)
+
+
+@async_test
 async def test_a_follower_that_is_drained_is_replaced(tmp_path: Path) -> None:
     """Another one has entered the row before it leaves."""
     async with running(tmp_path, 3) as workers:
@@ -294,6 +368,13 @@ async def test_a_replica_that_no_lock_names_is_removed(tmp_path: Path) -> None:
         assert LogFiles(second.directory).replicas() == ["s"]
         await old.look()
         assert LogFiles(second.directory).replicas() == []
+
+
+def wal_of(worker: WorkerParts) -> Path:
+    """The WAL of the segment that a worker writes."""
+    copy = worker.segments.get("s")
+    assert copy is not None
+    return Path(f"{copy.target.path}-wal")
 
 
 async def written(workers: ReplicatedWorkers) -> WorkerParts:

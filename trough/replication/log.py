@@ -208,6 +208,12 @@ class FollowerLog(Protocol):
     def digest_at(self, position: int) -> Digest | None:
         """As in :class:`HolderLog`."""
 
+    def check_room(self) -> None:
+        """Return if the disk has room for more of the log.
+
+        :raises trough.errors.DiskFull: less than the low-water mark is free
+        """
+
     def append(self, part: LogPart) -> None:
         """Store a part at the end; on disk on return.
 

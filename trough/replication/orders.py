@@ -66,6 +66,7 @@ def obey(log: FollowerLog, order: Order) -> Reply:
     """
     match order.kind:
         case Kind.JOIN:
+            log.check_room()
             asked = messages.Join(order.epoch, order.end, order.digest)
             return _carried_out(log, follower.decide(log.state, asked, log))
         case Kind.APPEND:

@@ -137,6 +137,10 @@ class Shadow:
             return None
         return log_mark.digest(self._state.mark.log, pair.header.salts, sums)
 
+    def check_room(self) -> None:
+        """See :class:`trough.replication.log.FollowerLog`."""
+        self._check_room(0)
+
     # -- appending ---------------------------------------------------------------------
 
     def append(self, part: LogPart) -> None:

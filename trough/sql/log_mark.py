@@ -102,6 +102,31 @@ def write(database: Path | str, mark: Mark) -> None:
         atomic_files.write_all(file, encode(mark))
 
 
+def note_broken(database: Path | str, reason: str) -> None:
+    """Record in the mark that the log is broken; on disk on return.
+
+    A flush that failed may leave in memory what the disk lacks. So a process that starts later may
+    not take the log for whole.
+    """
+    try:
+        mark = read(database) or begin()
+    except errors.LogBroken:
+        mark = begin()
+    with atomic_files.replacing(path_of(database)) as file:
+        atomic_files.write_all(file, encode(mark, broken=reason))
+
+
+def is_broken(database: Path | str) -> bool:
+    """Whether the mark of a database is damaged, or records that the log is broken."""
+    path = path_of(database)
+    try:
+        return bool(decode(path.read_bytes(), path)[1].get("broken"))
+    except FileNotFoundError:
+        return False
+    except (OSError, errors.LogBroken):
+        return True
+
+
 def encode(mark: Mark, **more: Any) -> bytes:
     """A mark, and more that JSON can hold, as the bytes of a file."""
     fields = {

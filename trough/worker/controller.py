@@ -179,6 +179,8 @@ class LocalSyncController(service.MultiService):
                 self.publisher.serve(segment, copy.writable)
         # Before locks under which this disk has nothing could be given back.
         await self._until_it_works("metadata store", self._check_disk)
+        if self.replication is not None:
+            self.replication.admit(self.myself)
         self.writer.setServiceParent(self)
         await self._until_it_works("metadata store", self._look_who_lives)
         # Before the registration, which takes long where many copies were published: reads
@@ -219,9 +221,10 @@ class LocalSyncController(service.MultiService):
 
     async def _check_disk(self) -> None:
         await self.metadata.open()
-        await check_disk(
-            self.segments.disk_counter, self.metadata, self.myself.node, self.segments.are_new
+        identity = await check_disk(
+            self.segments.disk_counter, self.metadata, self.myself, self.segments.are_new
         )
+        self.myself = replace(self.myself, identity=identity)
 
     def _start_failed(self, failure: Any) -> None:
         if not self.running:

@@ -68,6 +68,17 @@ def _ancestors(path: Path) -> list[object]:
     return found
 
 
+def new_identity(path: Path) -> str:
+    """Have a data directory count as another disk; its new identity, which is on disk. Blocks.
+
+    :raises trough.errors.DiskFull: no room; the identity is as it was
+    """
+    identity = uuid.uuid4().hex
+    with atomic_files.replacing(path / "identity") as file:
+        atomic_files.write_all(file, identity.encode())
+    return identity
+
+
 class DataDirectory(service.Service):
     """Locks the directory for as long as the process lives.
 

@@ -6,6 +6,10 @@ metadata store. The number grows while the worker writes. The worker flushes the
 updates the store afterwards. So after a crash or a power cut the disk is never behind. A disk that
 is behind is an older one.
 
+An older disk counts as another one. So it takes over nothing that it followed, and its followers
+take over what it wrote (:mod:`trough.replication`). It may lack writes that it confirmed, and also
+its promise to reject the orders of an older holder.
+
 This cannot detect an image that was taken within the last heartbeat interval.
 """
 
@@ -13,10 +17,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twisted.logger import Logger
+
 from trough import errors
 from trough.metadata import Metadata
+from trough.model import Worker
 from trough.util import atomic_files
 from trough.util.threads import ThreadPoolService
+from trough.worker.data_directory import new_identity
+
+_log = Logger()
 
 
 class DiskCounter:
@@ -44,6 +54,13 @@ class DiskCounter:
         """Make it `least`, unless it is greater already."""
         await self._threads.run(self._raise_to, least)
 
+    async def become_another(self) -> str:
+        """Have this disk count as another one; its new identity.
+
+        :raises trough.errors.DiskFull: no room; the identity is as it was
+        """
+        return await self._threads.run(new_identity, self._path.parent)
+
     async def files_of_the_original(self) -> list[str]:
         """Names of files as the original Trough keeps copies: beside each other, right in
         LOCAL_DATA."""
@@ -65,20 +82,23 @@ class DiskCounter:
         return number
 
 
-async def check_disk(counter: DiskCounter, metadata: Metadata, node: str, is_new: bool) -> None:
+async def check_disk(counter: DiskCounter, metadata: Metadata, myself: Worker, is_new: bool) -> str:
     """Refuse a disk that lacks what was written under locks that are still held.
 
     It would give these locks back, or promote less than was acknowledged, and that is for a
-    person to decide. Without locks nothing is lost: copies are compared with canonical storage.
+    person to decide. Locks with followers do not count: a follower takes them over. Without
+    locks nothing is lost: copies are compared with canonical storage.
 
     :param is_new: whether nothing was ever kept in the data directory
+    :return: the identity of the disk, which is another one if the disk is an older state
     :raises trough.errors.BadSettings: this worker holds write locks, and its disk is new or old
     """
+    node = myself.node
     known = await metadata.disk_counter(node)
     found = 0 if is_new else await counter.read()
     if not is_new and found >= known:
-        return
-    locks = await metadata.locks(node)
+        return myself.identity
+    locks = [lock for lock in await metadata.locks(node) if not lock.followers]
     if locks:
         held = f"{node} holds {len(locks)} write locks, of segment {locks[0].segment} for one"
         if is_new and (files := await counter.files_of_the_original()):
@@ -89,7 +109,18 @@ async def check_disk(counter: DiskCounter, metadata: Metadata, node: str, is_new
                 f"From the original Trough); then: trough-admin free-locks {node}",
             )
         raise _refusal(node, held, "" if is_new else f"{found}, not {known}")
+    identity = myself.identity
+    if found < known and not is_new:
+        _log.warn(
+            "LOCAL_DATA is an older state of this disk: its counter is {found}, not {known}. It "
+            "counts as another disk, and follows no segment until it has a new base.",
+            found=found,
+            known=known,
+        )
+        await metadata.withdraw_worker(myself)
+        identity = await counter.become_another()
     await counter.raise_to(known)
+    return identity
 
 
 def _refusal(node: str, held: str, numbers: str) -> errors.BadSettings:

@@ -24,18 +24,17 @@ OPEN = 256
 class FollowedLogs:
     """See the module's text.
 
-    :param disk: identity of this worker's data directory
     :param run: runs a function that blocks
+    :ivar disk: identity of this worker's data directory; empty until that was checked
     :ivar orders: how many orders came for each segment since this process began
     """
 
     def __init__(
         self,
-        disk: str,
         logs: LogFiles,
         run: Callable[..., Awaitable[Any]],
     ) -> None:
-        self._disk = disk
+        self.disk = ""
         self._logs = logs
         self._run = run
         self._open: OrderedDict[str, FollowerLog] = OrderedDict()
@@ -56,11 +55,14 @@ class FollowedLogs:
         """Refuse an order for another member.
 
         :raises trough.errors.Conflict: the order is for another disk than this worker's
+        :raises trough.errors.Unavailable: it is not known yet which one that is
         """
-        if order.disk != self._disk:
+        if not self.disk:
+            raise errors.Unavailable("this worker has not checked its disk yet", "send it again")
+        if order.disk != self.disk:
             raise errors.Conflict(
                 f"an order for segment {order.segment} is for the disk {order.disk}, and this "
-                f"worker has {self._disk}",
+                f"worker has {self.disk}",
                 "this worker lost its disk, or another one has its name",
             )
 

@@ -138,7 +138,9 @@ class FollowerLink:
             self._owner.log_broken(error.reason)
         elif isinstance(error, errors.LogGone):
             self._owner.needs_base(self._member)
-        elif isinstance(error, errors.Unavailable) and not isinstance(error, errors.LogBroken):
+        elif isinstance(error, errors.LogBroken | errors.DiskFull):
+            self._owner.refused(self._member, error)
+        elif isinstance(error, errors.Unavailable):
             self._owner.unreachable(self._member)
         elif isinstance(error, errors.TroughError):
             self._owner.refused(self._member, error)

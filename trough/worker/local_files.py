@@ -267,6 +267,8 @@ def _is_whole(directory: Path, entry: Entry) -> bool:
     except FileNotFoundError:
         return False
     if entry.writable:
+        if log_mark.is_broken(path):  # a follower takes the write lock over
+            return False
         return entry.unpromoted or _is_written_ahead(path)
     return found == (entry.file_size, entry.file_modified)
 

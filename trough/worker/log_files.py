@@ -10,6 +10,7 @@ from pathlib import Path
 
 from trough.replication.holder_log import WalReader
 from trough.replication.shadow import Shadow
+from trough.sql import log_mark
 from trough.util.atomic_files import in_our_words, make_directories
 
 #: Below the data directory.
@@ -34,6 +35,15 @@ class LogFiles:
         :raises trough.errors.LogBroken: its writes are not replicated
         """
         return WalReader(database)
+
+    def note_broken(self, database: Path, reason: str) -> None:
+        """Record on disk that the log of a segment is broken: no later run serves this copy.
+
+        :raises trough.errors.DiskFull: no room for the record
+        :raises trough.errors.Unavailable: the disk does not take it
+        """
+        with in_our_words(database):
+            log_mark.note_broken(database, reason)
 
     def follower(self, segment: str) -> Shadow:
         """The log of a segment that another worker writes; begun if there is none."""

@@ -37,8 +37,8 @@ _Found = tuple[Member, int, int, int] | tuple[None, int]
 class OldReplicas(service.MultiService):
     """See the module's text.
 
-    :param me: this worker
     :param run: runs a function that blocks
+    :ivar me: this worker
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class OldReplicas(service.MultiService):
         clock: IReactorTime,
     ) -> None:
         super().__init__()
-        self._me = me
+        self.me = me
         self._metadata = metadata
         self._logs = logs
         self._followed = followed
@@ -64,7 +64,7 @@ class OldReplicas(service.MultiService):
         before, self._before = self._before, {}
         for segment in (await self._run(self._logs.replicas))[:AT_MOST]:
             lock = await self._metadata.lock_of(segment)
-            if lock is not None and self._me in (lock.holder, *lock.followers):
+            if lock is not None and self.me in (lock.holder, *lock.followers):
                 continue
             found = self._found(segment, lock)
             if before.get(segment) == found:

@@ -139,6 +139,11 @@ class ReplicatedSegment:
         return lock_as(self._lock, self._holder.row)
 
     @property
+    def epoch(self) -> int:
+        """Of the lock, as the store confirmed it last."""
+        return self._holder.row.epoch
+
+    @property
     def end(self) -> int:
         """The end of the log, as far as commits were reported."""
         return self._holder.end
@@ -246,8 +251,16 @@ class ReplicatedSegment:
 
     def replied(self, member: Member, reply: Confirmed | Behind | Rejected, matches: bool) -> None:
         """A follower has replied to an order; see :func:`trough.replication.holder.replied`."""
-        self.moved(member)
+        before = self._holder.followers.get(member)
         self._take(rules.replied(self._holder, member, reply, matches))
+        after = self._holder.followers.get(member)
+        if before is None or after is None:
+            return
+        # A follower that joins again and again makes no progress while its log stays as it is. A
+        # candidate holds no write up, and a base takes time to begin.
+        begins = isinstance(reply, Behind) and member not in self._holder.required
+        if after.confirmed > before.confirmed or begins:
+            self.moved(member)
 
     def moved(self, member: Member) -> None:
         """A follower makes progress."""

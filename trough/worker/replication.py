@@ -96,7 +96,7 @@ class Replication(service.MultiService):
         self._send_to = send
         self._run = run
         self._clock = clock
-        self.followed = FollowedLogs(self._me.disk, logs, run)
+        self.followed = FollowedLogs(logs, run)
         self._services = HolderServices(
             run=run,
             send=self._send,
@@ -124,8 +124,14 @@ class Replication(service.MultiService):
         self.handing_over = HandingOver(
             shared, self._held, self._turns, self._send, self.end, self.is_own, clock
         )
-        old = OldReplicas(self._me, shared.metadata, logs, self.followed, run, clock)
-        old.setServiceParent(self)
+        self._old = OldReplicas(self._me, shared.metadata, logs, self.followed, run, clock)
+        self._old.setServiceParent(self)
+
+    def admit(self, myself: Worker) -> None:
+        """Carry out orders from now on, as this worker with its disk, which was checked."""
+        self._myself = myself
+        self._me = self.take_overs.me = self._old.me = member_of(myself)
+        self.followed.disk = self._me.disk
 
     async def stopService(self) -> None:
         """Stop sending, and close the logs."""
@@ -144,6 +150,11 @@ class Replication(service.MultiService):
     def disk(self) -> str:
         """The disk that this worker's new locks name; empty: it does not replicate."""
         return self._me.disk if self.is_on else ""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the row of any lock names this worker with its disk."""
+        return self.take_overs.is_named
 
     def is_own(self, lock: Lock) -> bool:
         """Whether a lock names this worker and its present disk."""
@@ -366,7 +377,7 @@ class Replication(service.MultiService):
         segment = replicated.segment
         copy = self._shared.segments.get(segment)
         async with self._turns.hold(segment):
-            if copy is None or copy.replicated is not replicated:
+            if copy is None or copy.replicated is not replicated or copy.writes.closed:
                 return
             copy.paused = True
             try:
@@ -395,12 +406,16 @@ class Replication(service.MultiService):
         )
         copy.writes.closed = True
         replicated.close()
-        giving = Deferred.fromCoroutine(self._give_up(segment, copy, replicated))
+        giving = Deferred.fromCoroutine(self._give_up(segment, copy, replicated, reason))
         giving.addErrback(lambda failure: _log.failure("a broken log", failure))
 
-    async def _give_up(self, segment: str, copy: LocalCopy, replicated: ReplicatedSegment) -> None:
+    async def _give_up(
+        self, segment: str, copy: LocalCopy, replicated: ReplicatedSegment, reason: str
+    ) -> None:
         """Hand the lock to a follower, which has all acknowledged writes."""
         async with self._shared.turns.hold(segment), self._turns.hold(segment):
+            if replicated.lock.followers:
+                await self._note_broken(copy, reason)
             for member in sorted(replicated.lock.followers):
                 if self._shared.segments.get(segment) is not copy:
                     return
@@ -409,11 +424,32 @@ class Replication(service.MultiService):
                     await self._send(member, order)
                     self._lost(segment, f"{member.node} was asked to take the lock over")
                     return
+            if await self._offered(replicated.lock):
+                self._lost(segment, "its followers may take the lock over")
+                return
         _log.error(
             "{segment}: no follower takes its lock over; writes are refused until this worker "
             "is restarted",
             segment=segment,
         )
+
+    async def _note_broken(self, copy: LocalCopy, reason: str) -> None:
+        """Record that this copy is not to be served after a restart."""
+        try:
+            await self._run(self._logs.note_broken, Path(copy.target.path), reason)
+        except errors.TroughError as failure:
+            _log.warn(
+                "{segment}: it could not be recorded that its log is broken: {reason}",
+                segment=copy.entry.segment,
+                reason=failure,
+            )
+
+    async def _offered(self, lock: Lock) -> bool:
+        """Whether the row of a lock says now that its followers may take it over."""
+        try:
+            return await self.take_overs.offer(lock)
+        except errors.Unavailable:
+            return False
 
     async def obey(self, order: Order) -> Reply:
         """Carry out a holder's order; see :meth:`FollowedLogs.obey`."""

@@ -49,10 +49,10 @@ def is_alive(cluster: ClusterView, member: Member) -> bool:
 class TakeOvers(service.MultiService):
     """See the module's text.
 
-    :param me: this worker
     :param turns: the holder of a segment's turn pauses its writes
     :param begin: begins to replicate the writes under a lock
     :param taken: called with each lock that was taken over
+    :ivar me: this worker
     :ivar are_finished: whether the take-overs of an earlier run are complete
     """
 
@@ -71,7 +71,7 @@ class TakeOvers(service.MultiService):
         super().__init__()
         self.are_finished = False
         self._shared = shared
-        self._me = me
+        self.me = me
         self._logs = logs
         self._followed = followed
         self._turns = turns
@@ -83,12 +83,17 @@ class TakeOvers(service.MultiService):
         Periodic("taking over", INTERVAL, self._take_over_all, clock).setServiceParent(self)
 
     @property
+    def is_named(self) -> bool:
+        """Whether the row of any lock names this worker."""
+        return bool(self._named)
+
+    @property
     def following(self) -> int:
         """How many segments this worker follows, according to the locks' rows."""
         return sum(not self._is_own(lock) for lock in self._named.values())
 
     def _is_own(self, lock: Lock) -> bool:
-        return bool(lock.disk) and lock.holder == self._me
+        return bool(lock.disk) and lock.holder == self.me
 
     async def open(self) -> None:
         """Finish the take-overs that an earlier run began."""
@@ -111,7 +116,7 @@ class TakeOvers(service.MultiService):
         if changes.full:
             self._named = {}
         for lock in changes.held:
-            if self._me in lock.followers or self._is_own(lock):
+            if self.me in lock.followers or self._is_own(lock):
                 self._named[lock.segment] = lock
             else:
                 self._named.pop(lock.segment, None)
@@ -164,7 +169,7 @@ class TakeOvers(service.MultiService):
                 if not self._is_own(lock):
                     lock = await self._change_holder(lock, log)
                 elif not log.state.joined:
-                    await self._offer(lock)
+                    await self.offer(lock)
                     return False
                 if lock is None:
                     return False
@@ -183,18 +188,24 @@ class TakeOvers(service.MultiService):
             if copy is not None:
                 copy.paused = False
 
-    async def _offer(self, lock: Lock) -> None:
-        """Let followers take a lock that names this worker, if the segment is not on this disk."""
-        if lock.followers:
-            lost = replace(
-                lock, disk=f"{lock.disk}-lost", epoch=lock.epoch + 1, revision=lock.revision + 1
-            )
-            await self._shared.metadata.change_lock(lock, lost)
+    async def offer(self, lock: Lock) -> bool:
+        """Let followers take a lock that names this worker, if the segment is not on this disk.
+
+        :return: whether the lock's row says so now
+        :raises trough.errors.Unavailable: that is not known
+        """
+        if not lock.followers:
+            return False
+        lost = replace(
+            lock, disk=f"{lock.disk}-lost", epoch=lock.epoch + 1, revision=lock.revision + 1
+        )
+        found = await self._shared.metadata.change_lock(lock, lost)
+        return found is not None and row_of(found) == row_of(lost)
 
     async def _change_holder(self, lock: Lock, log: FollowerLog) -> Lock | None:
         if not log.state.joined:
             raise errors.LogBroken(f"this disk has no whole copy of segment {lock.segment}")
-        step = follower_rules.take_over(log.state, row_of(lock), self._me)
+        step = follower_rules.take_over(log.state, row_of(lock), self.me)
         if step is None:
             return None
         promised, row = step

@@ -209,7 +209,8 @@ class WriteLockManager(service.MultiService):
 
     async def _count_on(self) -> None:
         """Have this disk be newer than every image that was taken of it before."""
-        if self._shared.segments.writable():
+        follows = self._replication is not None and self._replication.is_named
+        if follows or self._shared.segments.writable():
             counter = await self._shared.segments.disk_counter.bump()
             await self._shared.metadata.note_disk_counter(self._shared.node, counter)
 

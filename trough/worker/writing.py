@@ -157,6 +157,14 @@ class Write(Job):
             copy.writes.begun(self._steps.now())
             Deferred.fromCoroutine(self._run())
 
+    @property
+    def epoch(self) -> int:
+        """Of the write lock under which the write was stored; 0 before it passed the fence."""
+        copy = self._copy
+        if copy is None:
+            return 0
+        return copy.entry.epoch if copy.replicated is None else copy.replicated.epoch
+
     # -- a job, for the client -----------------------------------------------------------
 
     def cancel(self) -> None:

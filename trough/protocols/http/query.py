@@ -29,6 +29,7 @@ from trough.protocols.http.url_query import answer_head, url_query
 from trough.protocols.http.url_reads import UrlParameters
 from trough.protocols.line.arguments import parse_rows, parse_seconds
 from trough.worker.queries import QueryService, Reading
+from trough.worker.writing import Write
 
 _log = Logger()
 
@@ -328,13 +329,11 @@ class WriteResource(Resource):
 
     def _write(self, request: Request, parameters: QueryParameters) -> None:
         # A client that goes away does not take its write back: it may be on disk.
+        receiver = Written(self, request, parameters.segment)
         job = self._queries.write(
-            parameters.segment,
-            request.body(),
-            None,
-            parameters.limits,
-            Written(self, request, parameters.segment),
+            parameters.segment, request.body(), None, parameters.limits, receiver
         )
+        receiver.job = job
         request.cancel_work = job.cancel
 
 
@@ -417,9 +416,13 @@ class Streamed:
 
 
 class Written:
-    """Answers a write once its outcome is known."""
+    """Answers a write once its outcome is known.
+
+    :ivar job: the write
+    """
 
     def __init__(self, resource: Resource, request: Request, segment: str) -> None:
+        self.job: Write | None = None
         self._resource = resource
         self._request = request
         self._segment = segment
@@ -430,9 +433,11 @@ class Written:
     def finished(self, outcome: Outcome) -> None:
         """The write is on disk, or is not."""
         self._request.cancel_work = None
+        job, self.job = self.job, None
         if self._resource.gate.audit is not None:
             result = "ok" if outcome.error is None else outcome.error.code
-            self._request.note("write", result, segment=self._segment, sql=self._request.body())
+            epoch, sql = job.epoch if job is not None else 0, self._request.body()
+            self._request.note("write", result, segment=self._segment, epoch=epoch, sql=sql)
         if finished(self._request):
             return
         if outcome.error is not None:

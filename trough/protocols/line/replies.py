@@ -33,6 +33,7 @@ from trough.protocols.line.framing import Request
 if TYPE_CHECKING:
     from trough.executors.pool.jobs import LargeLine, LargeLineSource
     from trough.executors.pool.pool import Outcome
+    from trough.worker.writing import Write
 
 
 class Job(Protocol):
@@ -363,18 +364,25 @@ class QueryReply:
 
 
 class WriteReply:
-    """Receives a write's outcome from the executors, and answers."""
+    """Receives a write's outcome from the executors, and answers.
 
-    __slots__ = ("_reply",)
+    :ivar job: the write
+    """
+
+    __slots__ = ("_reply", "job")
 
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
+        self.job: Write | None = None
 
     def data(self, chunk: bytes) -> None:
         """A write has no rows."""
 
     def finished(self, outcome: Outcome) -> None:
         """The write is on disk, or is not."""
+        job, self.job = self.job, None
+        if job is not None:
+            self._reply.about(epoch=job.epoch)
         if outcome.error is not None:
             self._reply.error(outcome.error)
         else:

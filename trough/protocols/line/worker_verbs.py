@@ -267,15 +267,11 @@ class WorkerVerbs:
 
     def _write_here(self, arguments: WriteArguments, reply: Reply) -> None:
         limits = self._queries.limits(arguments.seconds, None, reply.connection.client)
-        reply.follow(
-            self._queries.write(
-                arguments.segment,
-                arguments.sql,
-                arguments.parameters,
-                limits,
-                WriteReply(reply),
-            )
+        receiver = WriteReply(reply)
+        receiver.job = self._queries.write(
+            arguments.segment, arguments.sql, arguments.parameters, limits, receiver
         )
+        reply.follow(receiver.job)
 
     async def _unchanged(self, request: Request, reply: Reply) -> None:
         word = parse_word(request, "the version")
