@@ -53,10 +53,11 @@ explore: .venv/tested
 kills: .venv/tested
 	PYTHONPATH=tests/support $(BIN)/python tests/support/killed_logs.py 600
 
-# The holder of a write lock is killed and its disk removed, a hundred times on each engine: is
-# each acknowledged row there?
+# Links are cut, disks fill up and old images come back; then the holder of a write lock is killed
+# and its disk removed, a hundred times on each engine: is each acknowledged row there?
 replicated: .venv/tested
-	TROUGH_REPLICATION_RUNS=100 $(BIN)/python -m pytest -q -s tests/cluster/test_replicated_process.py
+	TROUGH_REPLICATION_FAULTS=1 $(BIN)/python -m pytest -q -s tests/cluster/test_replicated_faults.py
+	TROUGH_REPLICATION_RUNS=100 TROUGH_REPLICATION_CLIENTS=64 $(BIN)/python -m pytest -q -s tests/cluster/test_replicated_process.py
 
 # Hostile bytes for parsers, frames, files and rows, for an hour: does anything break?
 fuzz: .venv/fuzzed

@@ -1,7 +1,8 @@
 """Real processes: the holder of a lock is killed and its disk removed, and no acknowledged row is
 missing.
 
-``TROUGH_REPLICATION_RUNS`` says how often (1); ``make replicated`` does it a hundred times.
+``TROUGH_REPLICATION_RUNS`` says how often (1), and ``TROUGH_REPLICATION_CLIENTS`` how many clients
+write (8); ``make replicated`` does it a hundred times with 64.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from replicated_history import Writers, judge
 from trough.model import Lock
 
 RUNS = int(os.environ.get("TROUGH_REPLICATION_RUNS", "1"))
+CLIENTS = int(os.environ.get("TROUGH_REPLICATION_CLIENTS", "8"))
 
 SCHEMA = b"CREATE TABLE t (row TEXT)"
 SEGMENT = "replicated"
@@ -37,7 +39,7 @@ def test_a_lost_holder_takes_no_acknowledged_row_along(
     engines = open_engines(pair, tmp_path, request)
     with Cluster(tmp_path, engines, 1, 3, WRITE_COPIES="2") as cluster:
         holder, sync = begin(cluster), cluster.url("s1", "SYNC_SERVER_PORT")
-        with Writers(sync, [SEGMENT], 8) as writers:
+        with Writers(sync, [SEGMENT], CLIENTS) as writers:
             until_blocking(lambda: len(writers.acknowledged(SEGMENT)) > 100 + run, "rows")
             cluster.processes[holder].kill()
             shutil.rmtree(cluster.directory / holder)

@@ -16,6 +16,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
+from network import Host
 from waiting import GIVE_UP, until_blocking
 
 from trough.metadata.open_blocking import open_blocking
@@ -192,6 +193,8 @@ class Machine:
         self.processes: dict[str, TroughProcess] = {}
         #: Settings of single processes, by name.
         self.settings_of: dict[str, dict[str, str]] = {}
+        #: Hosts of single processes, by name; all others run on this one.
+        self.hosts: dict[str, Host] = {}
 
     def __enter__(self) -> Machine:
         return self
@@ -233,26 +236,33 @@ class Machine:
                 else ("READ_PORT", "WRITE_PORT", "SYNC_LOCAL_PORT", "LINE_PORT")
             )
             ports = dict(zip(keys, map(str, free_ports(len(keys))), strict=True))
+        host = self.hosts.get(name)
         process = self.processes[name] = TroughProcess(
             plugin,
             {
                 **self._settings,
                 **ports,
                 "HOSTNAME": name,
-                "EXTERNAL_IP": "127.0.0.1",
+                "EXTERNAL_IP": self.address(name),
+                **({} if host is None else {"BIND_ADDRESS": host.address}),
                 "METADATA_URL": self.metadata_url,
                 "STORAGE_URL": self.storage_url,
                 "LOCAL_DATA": str(self.directory / name),
                 **self.settings_of.get(name, {}),
                 **settings,
             },
-            twistd=twistd,
+            twistd=(*host.before, *twistd) if host is not None else twistd,
         )
         return process
 
+    def address(self, name: str) -> str:
+        """Where others reach a process."""
+        host = self.hosts.get(name)
+        return host.address if host is not None else "127.0.0.1"
+
     def url(self, name: str, key: str) -> str:
         """Base URL of a port, by the key of its setting."""
-        return f"http://127.0.0.1:{self.processes[name].settings[key]}/"
+        return f"http://{self.address(name)}:{self.processes[name].settings[key]}/"
 
     def status(self, name: str) -> dict:
         """What a process says about itself."""

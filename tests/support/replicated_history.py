@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from processes import http
 
-#: Seconds that a client waits for an answer: a worker that is gone refuses at once.
+#: Seconds that a client waits for an answer: a worker that is gone refuses at once, and one that
+#: stands still lets its clients wait.
 ANSWER = 60.0
 
 
@@ -45,10 +46,14 @@ class Writers:
     """Clients, each a thread: they write row after row, and provision where they are refused.
 
     :param sync: base URL of a sync server
+    :param patience: seconds that each second client waits for an answer
     """
 
-    def __init__(self, sync: str, segments: Iterable[str], clients: int) -> None:
+    def __init__(
+        self, sync: str, segments: Iterable[str], clients: int, patience: float = ANSWER
+    ) -> None:
         self.attempts: list[Attempt] = []
+        self._patience = patience
         self._sync = sync
         self._segments = list(segments)
         self._stopping = threading.Event()
@@ -77,24 +82,25 @@ class Writers:
     def _write(self, client: int) -> None:
         segment = self._segments[client % len(self._segments)]
         url, number = "", 0
+        seconds = self._patience if client % 2 else ANSWER
         while not self._stopping.is_set():
             if not url:
-                url = self._provision(segment)
+                url = self._provision(segment, seconds)
                 continue
             number += 1
             row = f"{client}-{number}"
             begun = time.monotonic()
             sql = f"INSERT INTO t VALUES ('{row}')"
-            status, _ = http("POST", url, sql.encode(), seconds=ANSWER)
+            status, _ = http("POST", url, sql.encode(), seconds=seconds)
             worker = url.partition("?")[0]
             attempt = Attempt(segment, row, worker, begun, time.monotonic(), status)
             self.attempts.append(attempt)
             if status != 200:
                 url = ""
 
-    def _provision(self, segment: str) -> str:
+    def _provision(self, segment: str, seconds: float) -> str:
         body = json.dumps({"segment": segment}).encode()
-        status, answer = http("POST", f"{self._sync}provision", body, seconds=ANSWER)
+        status, answer = http("POST", f"{self._sync}provision", body, seconds=seconds)
         if status == 200:
             return json.loads(answer)["write_url"]
         self._stopping.wait(0.1)

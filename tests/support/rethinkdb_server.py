@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from metadata_stores import Stores
+from network import Host
 from processes import free_ports
 from rethinkdb import RethinkDB
 from twisted.internet import reactor
@@ -51,8 +52,12 @@ def program() -> str:
 class RethinkServer:
     """One server, which can be stopped in various ways and started again."""
 
-    def __init__(self, name: str, directory: Path, *options: str) -> None:
+    def __init__(
+        self, name: str, directory: Path, *options: str, machine: Host | None = None
+    ) -> None:
         self.name = name
+        self.address = machine.address if machine is not None else "127.0.0.1"
+        self._before = machine.before if machine is not None else ()
         self.port, self.cluster_port = free_ports(2)
         self._directory = directory
         self._options = options
@@ -62,10 +67,11 @@ class RethinkServer:
     def start(self, *join: RethinkServer) -> None:
         """Run it until it says that it is ready."""
         command = [
+            *self._before,
             program(),
             "--directory", str(self._directory / self.name),
             "--server-name", self.name,
-            "--bind", "127.0.0.1",
+            "--bind", self.address,
             "--driver-port", str(self.port),
             "--cluster-port", str(self.cluster_port),
             "--no-http-admin",
@@ -82,7 +88,7 @@ class RethinkServer:
                 at = command.index("--initial-password")
                 del command[at : at + 2]
         for other in join:
-            command += ["--join", f"127.0.0.1:{other.cluster_port}"]
+            command += ["--join", f"{other.address}:{other.cluster_port}"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -112,11 +118,11 @@ class RethinkServer:
 
     @property
     def host(self) -> tuple[str, int]:
-        return ("127.0.0.1", self.port)
+        return (self.address, self.port)
 
     def connect(self, **options: Any) -> Any:
         """A connection of the plain driver, as an existing client opens it."""
-        return r.connect("127.0.0.1", self.port, **options)
+        return r.connect(self.address, self.port, **options)
 
 
 @contextmanager
