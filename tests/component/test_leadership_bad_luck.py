@@ -7,6 +7,7 @@ import pytest_twisted
 from cluster_engines import PAIRS, open_engines
 from test_leadership import ME, House
 from twisted.internet.defer import ensureDeferred
+from twisted.logger import capturedLogs, formatEvent
 from waiting import until
 
 from trough import errors
@@ -94,8 +95,8 @@ async def test_another_storage_with_as_many_segments_is_doubted(house):
 
 @pytest_twisted.ensureDeferred
 async def test_rounds_that_fail_are_reported(house, monkeypatch):
-    """In the leader's trouble, once they fail for longer than a hiccup, with the reason; and
-    no more once they go on."""
+    """In the log and in the leader's trouble, once they fail for longer than a hiccup, with the
+    reason, also if it is a fault of ours; and no more once they go on."""
     monkeypatch.setattr(term, "HICCUP", 0.2)
     await house.open("w1")
     workers, failing = house.metadata.workers, [True]
@@ -106,10 +107,13 @@ async def test_rounds_that_fail_are_reported(house, monkeypatch):
         return await workers()
 
     monkeypatch.setattr(house.metadata, "workers", fail)
-    await house.lead()
-    assert house.leadership.stopped == ""
-    await until(lambda: house.leadership.stopped, "the report")
-    assert "a row that nobody expected" in house.leadership.trouble
+    with capturedLogs() as events:
+        await house.lead()
+        assert house.leadership.stopped == ""
+        await until(lambda: house.leadership.stopped, "the report")
+        line = "1 rounds failed: a row that nobody expected; see the guide"
+        await until(lambda: any(line in str(formatEvent(each)) for each in events), "the line")
+    assert "RuntimeError: a row that nobody expected" in house.leadership.trouble
     assert "see The leader's rounds fail" in house.leadership.trouble
     assert house.leadership.status()["stopped"] == house.leadership.stopped
     failing.clear()

@@ -6,6 +6,7 @@ import pytest
 import pytest_twisted
 from metadata_stores import Notices, assignment, candidate, copy, gathered, worker
 from rethinkdb import RethinkDB
+from waiting import until
 
 from trough import errors
 from trough.model import READ, CanonicalCopy, Lock
@@ -103,6 +104,26 @@ async def test_changes_pass_over_foreign_rows(stores, plain):
     await store.release_lock(lock)
     await store.forget_segment("good")
     assert await store.assignments_of_segment("good") == []
+
+
+@async_test
+async def test_only_workers_are_buried(stores, plain):
+    """Rows without a heartbeat count as expired, whatever is in the place of the name."""
+    store, leader, _ = await spoilt(stores, plain)
+    await store.register_worker(worker("gone", ttl=0.001))
+    dead = [
+        {"id": f"trough-nodes:dead-{number}:None", "role": "trough-nodes", "node": value}
+        for number, value in enumerate([*WRONG, "another", "gone"])
+    ]
+    r.table("services").insert(dead).run(plain)
+
+    async def is_buried():
+        return "gone" in await store.reap(leader)
+
+    await until(is_buried, "the end of the worker's row")
+    assert await store.reap(leader) == []
+    kept = r.table("services").get_all(*[row["id"] for row in dead]).run(plain)
+    assert sorted(kept, key=lambda row: row["id"]) == sorted(dead, key=lambda row: row["id"])
 
 
 @async_test

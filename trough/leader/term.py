@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -288,7 +288,9 @@ class LeaderTerm:
         except errors.NotLeader:
             self._counts["refused"] += 1
             raise
-        except errors.TroughError as reason:
+        except CancelledError:
+            raise
+        except Exception as reason:  # one that nobody expected stops the rounds as well
             if self.stopped:
                 self._troubles.report(Section.ROUNDS, "rounds failed", reason)
             raise

@@ -12,6 +12,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from trough import errors
+
 _log = Logger()
 
 
@@ -77,12 +79,18 @@ class Periodic(service.Service):
         if not self.running:
             return
         # The same trouble every second would bury everything else in the log.
-        self._reason = str(failure.value) or repr(failure.value)
+        self._reason = _reason_of(failure.value)
         if not self._failing:
             self._failing = True
             self._failing_since = self._loop.clock.seconds()
-            _log.warn("{name}: {reason}", name=self._name, reason=failure.value)
+            _log.warn("{name}: {reason}", name=self._name, reason=self._reason)
             _log.debug("{trace}", trace=failure.getTraceback())
 
     def _done(self, _: object) -> None:
         self._current = None
+
+
+def _reason_of(error: BaseException | None) -> str:
+    """An error in a sentence; one that nobody expected, with its type, by which it is found."""
+    kind = type(error).__name__
+    return str(error) if isinstance(error, errors.TroughError) else f"{kind}: {error}".rstrip(": ")

@@ -144,16 +144,23 @@ def retire_worker(worker: Worker) -> Term:
 def mark_dead(slack: float) -> Term:
     """Mark the workers that ran out; answers with the names of all that are marked.
 
+    Foreign rows stay as they are.
+
     :param slack: seconds by which the servers' clocks may differ
     """
     nodes = r.table("services").between(*NODES)
+    before, after = rows.worker_id("\0").split("\0")
+
+    def ran_out(row: Term) -> Term:
+        is_worker = is_a(row["node"], "STRING") & row["id"].eq(r.add(before, row["node"], after))
+        return is_worker & (ends(row) + slack <= r.now())
 
     def marked(row: Term) -> Term:
         unmarked = row.has_fields("reaped_on").not_()
-        return r.branch((ends(row) + slack <= r.now()) & unmarked, {"reaped_on": r.now()}, {})
+        return r.branch(ran_out(row) & unmarked, {"reaped_on": r.now()}, {})
 
     def dead(row: Term) -> Term:
-        return row.has_fields("reaped_on", "node") & (ends(row) + slack <= r.now())
+        return row.has_fields("reaped_on") & ran_out(row)
 
     return r.do(
         nodes.update(marked),
