@@ -21,6 +21,8 @@ from twisted.application import service
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from trough.util.waiting import ended
+
 _log = Logger()
 
 #: Seconds between an entry and its being in the file, at most, while the disk keeps up.
@@ -99,9 +101,7 @@ class AuditLog(service.Service):
             self._flush()
         if self._writing is None:
             return None
-        ended: Deferred[None] = Deferred()
-        self._writing.addBoth(lambda _: ended.callback(None))
-        return ended
+        return ended(self._writing)
 
     def _flush(self) -> None:
         self._later = None

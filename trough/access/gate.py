@@ -13,7 +13,6 @@ import binascii
 import hmac
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from trough.access.tokens import (
     stored_of,
 )
 from trough.access.wrong_tokens import WrongTokens
+from trough.util.bounded_lru import BoundedLru
 
 _log = Logger()
 
@@ -95,7 +95,7 @@ class Gate:
         self._grants: dict[str, Grant] = {}
         self._expire: dict[str, int] = {}
         self._from_file: set[str] = set()
-        self._known: OrderedDict[bytes, Grant] = OrderedDict()
+        self._known: BoundedLru[bytes, Grant] = BoundedLru(_REMEMBERED)
         self._tickets = TimedGrants(TICKET_SECONDS, _REMEMBERED, seconds)
         #: Of people who logged in to the web console.
         self.sessions = TimedGrants(SESSION_SECONDS, _REMEMBERED, seconds)
@@ -162,9 +162,7 @@ class Gate:
             return None
         grant = self.grant_of_token(value)
         if grant is not None:
-            self._known[header] = grant
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            self._known.put(header, grant)
         return grant
 
     # -- challenges and tickets --------------------------------------------------------

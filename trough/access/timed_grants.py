@@ -7,14 +7,14 @@ alone: a restart ends them. A grant loses its rights with its token, and these w
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable
 
 from trough.access.rights import Grant
+from trough.util.bounded_lru import BoundedLru
 
 
 class TimedGrants:
-    """Grants by the texts that stand for them; the oldest are forgotten first.
+    """Grants by the texts that stand for them; those used least recently are forgotten first.
 
     :param lifetime: seconds that a text is good for
     :param most: how many are kept
@@ -23,23 +23,20 @@ class TimedGrants:
 
     def __init__(self, lifetime: float, most: int, seconds: Callable[[], float]) -> None:
         self._lifetime = lifetime
-        self._most = most
         self._seconds = seconds
-        self._grants: OrderedDict[str, tuple[float, Grant]] = OrderedDict()
+        self._grants: BoundedLru[str, tuple[float, Grant]] = BoundedLru(most)
 
     def add(self, grant: Grant) -> str:
         """A new text for a grant: 256 random bits in hexadecimal."""
         text = secrets.token_hex(32)
-        self._grants[text] = (self._seconds() + self._lifetime, grant)
-        if len(self._grants) > self._most:
-            self._grants.popitem(last=False)
+        self._grants.put(text, (self._seconds() + self._lifetime, grant))
         return text
 
     def get(self, text: str) -> Grant | None:
         """The grant for a text; None: it is unknown, too old, or its token was removed."""
-        until, grant = self._grants.get(text, (0.0, None))
+        until, grant = self._grants.get(text) or (0.0, None)
         return grant if grant is not None and grant.rights and until > self._seconds() else None
 
     def remove(self, text: str) -> None:
         """Forget a text, if it is known."""
-        self._grants.pop(text, None)
+        self._grants.pop(text)

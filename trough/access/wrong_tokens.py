@@ -8,13 +8,13 @@ answered late.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from twisted.logger import Logger
 
 from trough.util.addresses import network_of
+from trough.util.bounded_lru import BoundedLru
 
 _log = Logger()
 
@@ -48,7 +48,7 @@ class WrongTokens:
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._tries: OrderedDict[str, _Tries] = OrderedDict()
+        self._tries: BoundedLru[str, _Tries] = BoundedLru(ADDRESSES)
         self._waiting = 0
         self._wrong = 0
         self._log_after = 0.0
@@ -61,13 +61,11 @@ class WrongTokens:
         :param client: ``host:port``
         """
         address, now = network_of(client), self._seconds()
-        tries = self._tries.pop(address, None) or _Tries(0.0, now)
-        self._tries[address] = tries
+        tries = self._tries.get(address) or _Tries(0.0, now)
+        self._tries.put(address, tries)
         tries.count = max(0.0, tries.count - (now - tries.last) / FORGIVEN) + 1
         tries.last = now
         self._log_that_one_is_wrong(address, now)
-        if len(self._tries) > ADDRESSES:
-            self._tries.popitem(last=False)
         if tries.count <= FREE:
             return 0.0
         if tries.waiting >= WAITING_EACH or self._waiting >= WAITING:

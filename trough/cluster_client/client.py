@@ -38,6 +38,7 @@ from trough.model import (
 from trough.protocols.line.client import LineConnection
 from trough.protocols.line.values import Parameters
 from trough.sql.column_filters import FilterTest
+from trough.util.bounded_lru import BoundedLru
 
 if TYPE_CHECKING:
     from trough.cluster_client.gather import Gathers
@@ -92,7 +93,7 @@ class Cluster:
         self._workers = Workers(self._links)
         self._routes = SegmentRouter(metadata, reactor)
         #: By segment, the worker that holds its lock.
-        self._holders: dict[str, str] = {}
+        self._holders: BoundedLru[str, str] = BoundedLru(MAX_HOLDERS)
 
     # A short query of the shell must not wait for the import of what it does not use.
 
@@ -271,10 +272,10 @@ class Cluster:
             try:
                 return await self._write_at(holder, segment, sql, parameters, seconds)
             except errors.OutcomeUnknown:
-                self._holders.pop(segment, None)
+                self._holders.pop(segment)
                 raise
             except (*_HOLDER_IS_ELSEWHERE, errors.Unavailable) as error:
-                self._holders.pop(segment, None)
+                self._holders.pop(segment)
                 if last or not _may_go_elsewhere(error):
                     raise
         raise AssertionError("the second try returns or raises")
@@ -286,9 +287,7 @@ class Cluster:
             raise errors.NoWriteLock(
                 f"segment {segment} was provisioned, and its lock is gone again", "try again"
             )
-        if len(self._holders) >= MAX_HOLDERS:
-            self._holders.clear()
-        self._holders[segment] = lock.node
+        self._holders.put(segment, lock.node)
         return lock.node
 
     async def _write_at(
@@ -351,7 +350,7 @@ class Cluster:
         """
         check_segment_id(segment)
         if not preview:
-            self._holders.pop(segment, None)
+            self._holders.pop(segment)
         return await self._order(
             lambda line: line.command("REVERT", segment, preview="yes" if preview else "no"),
             repeat=False,  # a second one would give up what was written since the first
@@ -365,7 +364,7 @@ class Cluster:
         """
         check_segment_id(segment)
         self._routes.forget(segment)
-        self._holders.pop(segment, None)
+        self._holders.pop(segment)
         await self._order(
             lambda line: line.command("DELETE", segment_word(segment)),
             repeat=False,  # a second one would not find what the first one deleted

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
-
 from trough import errors
 from trough.access.tokens import Credential
 from trough.model import line_host_and_port
@@ -104,8 +102,6 @@ class ConnectionPool:
         except errors.TroughError as error:
             self._failed[address] = (self._reactor.seconds(), _naming(error, address))
             raise self._failed[address][1] from error
-        finally:
-            del self._opening[address]
         self._failed.pop(address, None)
         if self._closed:
             connection.close()
@@ -113,30 +109,6 @@ class ConnectionPool:
         self._open[address] = connection
         connection.closed.addCallback(lambda _: self._open.pop(address, None))
         return connection
-
-
-class _Moment:
-    """A result that many callers wait for, and that comes once."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Deferred[Any]] = []
-        self._result: list[Any] = []
-
-    def wait(self) -> Deferred[Any]:
-        """Fires with the result. One caller may stop waiting; the result is for all."""
-        waiting: Deferred[Any] = Deferred()
-        if self._result:
-            waiting.callback(self._result[0])
-        else:
-            self._waiting.append(waiting)
-        return waiting
-
-    def fire(self, result: Any) -> None:
-        """The result, or a failure; only the first one counts."""
-        if not self._result:
-            self._result.append(result)
-            for waiting in self._waiting:
-                waiting.callback(result)
 
 
 class _Opening:
@@ -147,8 +119,8 @@ class _Opening:
     """
 
     def __init__(self) -> None:
-        self.connected = _Moment()
-        self.ready = _Moment()
+        self.connected: Promised[LineConnection] = Promised()
+        self.ready: Promised[LineConnection] = Promised()
 
     def end(self, result: Any) -> None:
         """Report the connection, or why there is none."""

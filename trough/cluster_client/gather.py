@@ -36,6 +36,7 @@ from trough.gather.errors import stale_refused
 from trough.gather.explaining import explained
 from trough.protocols.line.values import Parameters
 from trough.util.quoting import quoted
+from trough.util.waiting import Waiters
 
 #: GATHERs of one client at once, each with a process.
 AT_ONCE = 16
@@ -96,7 +97,7 @@ class Gathers:
         self._watched: dict[GatherProcess, Callable[[], None]] = {}
         self._watching = LoopingCall(self._look)
         self._watching.clock = reactor
-        self._idle: Deferred[None] | None = None
+        self._idle: Waiters[None] = Waiters()
         self._closed = False
         self._answers = KeptAnswers(cluster.unchanged, reactor, kept)
 
@@ -160,9 +161,8 @@ class Gathers:
             return result
         finally:
             self._running.discard(running)
-            if not self._running and self._idle is not None:
-                idle, self._idle = self._idle, None
-                idle.callback(None)
+            if not self._running:
+                self._idle.fire(None)
 
     async def _run(self, run: Callable[..., Any], when_long: Callable[[], None]) -> GatherResult:
         """Have a process and connections for the time of one GATHER."""
@@ -212,8 +212,7 @@ class Gathers:
         for running in list(self._running):
             running.cancel()
         if self._running:
-            self._idle = Deferred()
-            await self._idle
+            await self._idle.wait()
         if self._watching.running:
             self._watching.stop()
         self.processes.close()

@@ -24,6 +24,7 @@ from trough.gather.errors import stale_refused
 from trough.gather.explaining import ANALYZE, Round, Taken, explained, plan_lines
 from trough.gather.limits import Limits
 from trough.sql.column_filters import FilterTest
+from trough.util.job import Job
 
 Rows = list[Sequence[Any]]
 
@@ -31,16 +32,10 @@ Rows = list[Sequence[Any]]
 Request = tuple[tuple[str, ...], str, Any, list[tuple[Any, ...]]]
 
 
-class GatherCall(Protocol):
+class GatherCall(Job, Protocol):
     """A query under way, as the Twisted client has it."""
 
     done: Deferred[Any]
-
-    def cancel(self) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
 
 
 class GatherCluster(Protocol):

@@ -16,6 +16,7 @@ from trough.cluster_client.router import WorkerAddress
 from trough.protocols.line.query_replies import QueryListener, Summary
 from trough.protocols.line.values import Parameters
 from trough.sql.column_filters import FilterTest
+from trough.util.job import Job
 
 
 class Listener(QueryListener, Protocol):
@@ -59,16 +60,10 @@ class WorkerClient(Protocol):
         """Ask for all of these segments."""
 
 
-class QueryHandle(Protocol):
+class QueryHandle(Job, Protocol):
     """What a worker was asked."""
 
     done: Deferred[Summary]
-
-    def cancel(self) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
 
 
 class WorkerClientFactory(Protocol):

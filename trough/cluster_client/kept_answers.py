@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from trough.cluster_client.gather_driver import GatherResult, Receive, Rows
 from trough.cluster_client.router import WorkerAddress
 from trough.gather.limits import size_of
 from trough.protocols.line.values import Parameters
+from trough.util.bounded_lru import BoundedLru
 
 #: Bytes of rows of one answer, and of all, that are kept.
 LARGEST, MOST = 1 << 20, 16 << 20
@@ -79,8 +79,7 @@ class KeptAnswers:
         self._unchanged = unchanged
         self._clock = clock
         self._most = most
-        self._size = 0
-        self._answers: OrderedDict[bytes, KeptAnswer] = OrderedDict()
+        self._answers: BoundedLru[bytes, KeptAnswer] = BoundedLru(most, lambda each: each.size)
 
     async def find(
         self, key: bytes, seconds: float = SECONDS
@@ -92,7 +91,6 @@ class KeptAnswers:
         answer = self._answers.get(key)
         if answer is None:
             return None
-        self._answers.move_to_end(key)
         asking = [
             Deferred.fromCoroutine(self._ask(place, word)).addTimeout(seconds, self._clock)
             for place, word in answer.versions
@@ -120,25 +118,18 @@ class KeptAnswers:
 
         :param rows: None where they were too many to be collected
         """
-        former = self._answers.get(key)
-        if former is not None:
-            self._forget(key, former)
+        self._answers.pop(key)
         if rows is None:
             return
         packed = marshal.dumps(rows)
         size = len(packed) + _ANSWER
         if size > min(LARGEST, self._most) or not versions:
             return
-        while self._size + size > self._most:
-            _, gone = self._answers.popitem(last=False)
-            self._size -= gone.size
-        self._answers[key] = KeptAnswer(names, packed, versions, size)
-        self._size += size
+        self._answers.put(key, KeptAnswer(names, packed, versions, size))
 
     def _forget(self, key: bytes, answer: KeptAnswer) -> None:
         if self._answers.get(key) is answer:
-            del self._answers[key]
-            self._size -= answer.size
+            self._answers.pop(key)
 
 
 class Collecting:

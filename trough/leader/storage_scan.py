@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.storage import Changes, Listing, Storage
+from trough.util.waiting import ended
 
 _log = Logger()
 
@@ -49,7 +50,6 @@ class StorageScan:
         self.away: errors.Unavailable | None = None
         self._clock = clock
         self._result: Changes | Failure | None = None
-        self._waiting: Deferred[None] | None = None
         self._looking = Deferred.fromCoroutine(self._look(storage, since))
         self._looking.addBoth(self._ended)
 
@@ -62,19 +62,14 @@ class StorageScan:
         self._result = result
         if isinstance(result, Failure) and isinstance(result.value, errors.Unavailable):
             self.away = result.value
-        if self._waiting is not None:
-            self._waiting.callback(None)
 
     async def ends_within(self, seconds: float) -> bool:
         """Wait for its end, but no longer than that; whether it has ended."""
         if self._result is None:
-            self._waiting = Deferred()
             try:
-                await self._waiting.addTimeout(seconds, self._clock)
+                await ended(self._looking).addTimeout(seconds, self._clock)
             except TimeoutError:
                 return False
-            finally:
-                self._waiting = None
         return True
 
     def changes(self) -> Changes:

@@ -19,6 +19,7 @@ from trough import errors, model
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing
 from trough.storage.paths import SUFFIX, below
+from trough.util.bounded_lru import BoundedLru
 
 #: When to list a directory whatever its identity: at the next scan, or never.
 AT_ONCE, NEVER = 0.0, float("inf")
@@ -243,7 +244,7 @@ class _View:
     ) -> None:
         self.strays = strays
         self._directories = directories
-        self._unpacked: dict[str, dict[str, _Version]] = {}
+        self._unpacked: BoundedLru[str, dict[str, _Version]] = BoundedLru(64)
 
     def packed(self, path: str) -> Files:
         """The files in one directory; none where it is not there."""
@@ -266,9 +267,8 @@ class _View:
         directories stay unpacked."""
         files = self._unpacked.get(path)
         if files is None:
-            if len(self._unpacked) >= 64:
-                self._unpacked.clear()
-            files = self._unpacked[path] = self.files(path)
+            files = self.files(path)
+            self._unpacked.put(path, files)
         return files
 
 

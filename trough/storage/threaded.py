@@ -26,6 +26,7 @@ from trough.storage.listing import files_of
 from trough.storage.paths import check_path
 from trough.util.clocks import elapsed
 from trough.util.threads import Cancellation, ThreadPoolService
+from trough.util.waiting import ended
 
 _log = Logger()
 T = TypeVar("T")
@@ -176,7 +177,7 @@ class ThreadedStorage(Storage):
         for operation in operations:
             operation.cancel()
         # The operations first: each may still have an upload to remove.
-        await defer.DeferredList([_ending(operation) for operation in operations])
+        await defer.DeferredList([ended(operation) for operation in operations])
         for pool in (self._transfers, self._calls):
             await pool.stopService()
 
@@ -284,23 +285,8 @@ class ThreadedStorage(Storage):
         operation = defer.Deferred.fromCoroutine(steps)
         self._operations.add(operation)
 
-        def ended(result: T) -> T:
-            self._operations.discard(operation)
-            return result
-
-        return operation.addBoth(ended)
-
-
-def _ending(operation: defer.Deferred[Any]) -> defer.Deferred[None]:
-    """Fires when `operation` has a result, and leaves that to its owner."""
-    ending: defer.Deferred[None] = defer.Deferred()
-
-    def ended(result: T) -> T:
-        ending.callback(None)
-        return result
-
-    operation.addBoth(ended)
-    return ending
+        ended(operation).addCallback(lambda _: self._operations.discard(operation))
+        return operation
 
 
 class _Moving:

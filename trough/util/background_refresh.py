@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.util.waiting import shielded
 
 _log = Logger()
 
@@ -48,24 +49,16 @@ class BackgroundRefresh:
             return
         asked_at = self._clock.seconds()
         asking = Deferred.fromCoroutine(ask())
-        answered: Deferred[Any] = Deferred()
-        asking.addBoth(_passed_on, answered)
         waits = 0.0 if known_away or self.away_since is not None else self._seconds
         try:
-            await answered.addTimeout(waits, self._clock)
+            await shielded(asking, self._ended).addTimeout(waits, self._clock)
         except TimeoutError:
             self._missed(asked_at, f"no answer within {self._seconds:g} s")
-            self._background = asking
-            asking.addBoth(self._ended)
+            self._background = None if asking.called else asking
         except errors.Unavailable as error:
-            asking.addErrback(_nothing)
             self._missed(asked_at, error.message)
         except CancelledError:
-            asking.addErrback(_nothing)
             asking.cancel()
-            raise
-        except Exception:
-            asking.addErrback(_nothing)
             raise
         else:
             self.away_since = self.reason = None
@@ -75,6 +68,8 @@ class BackgroundRefresh:
             self.away_since, self.reason = asked_at, reason
 
     def _ended(self, result: object) -> None:
+        if self._background is None:
+            return  # who asked was cancelled
         self._background = None
         if not isinstance(result, Failure):
             self.away_since = self.reason = None
@@ -82,13 +77,3 @@ class BackgroundRefresh:
             self.reason = result.value.message
         else:
             _log.failure("asking in the background failed", failure=result)
-
-
-def _passed_on(result: Any, to: Deferred[Any]) -> Any:
-    # A Deferred that ran out of time ignores a later result.
-    to.callback(result)
-    return result
-
-
-def _nothing(_: Failure) -> None:
-    """The failure was reported already."""

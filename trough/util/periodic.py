@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.util.waiting import ended
 
 _log = Logger()
 
@@ -56,13 +57,11 @@ class Periodic(service.Service):
         super().stopService()
         if self._loop.running:
             self._loop.stop()
-        current = self._current
-        if current is None:
+        if self._current is None:
             return None
-        ended: Deferred[None] = Deferred()
-        current.addBoth(lambda _: ended.callback(None))
-        current.cancel()
-        return ended
+        stopped = ended(self._current)
+        self._current.cancel()
+        return stopped
 
     def _round(self) -> Deferred[None]:
         self._current = maybeDeferred(self._work)

@@ -22,6 +22,7 @@ from twisted.python.threadpool import ThreadPool
 
 from trough import errors
 from trough.util.clocks import elapsed
+from trough.util.waiting import Waiters
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class ThreadPoolService(service.Service):
         self._reactor = reactor
         self._pool: ThreadPool | None = None
         self._calls: set[_Call] = set()
-        self._idle: list[defer.Deferred[None]] = []
+        self._idle: Waiters[None] = Waiters()
 
     def startService(self) -> None:
         # A ThreadPool cannot be started twice, a service can.
@@ -116,9 +117,7 @@ class ThreadPoolService(service.Service):
         for call in self._calls:
             call.cancellation.cancel()
         if self._calls:
-            idle: defer.Deferred[None] = defer.Deferred()
-            self._idle.append(idle)
-            await idle
+            await self._idle.wait()
         # Joins the threads, which have nothing left to do.
         pool.stop()
 
@@ -191,9 +190,7 @@ class ThreadPoolService(service.Service):
         self._calls.discard(call)
         call.finish(result)
         if not self._calls:
-            idle, self._idle = self._idle, []
-            for waiting in idle:
-                waiting.callback(None)
+            self._idle.fire(None)
 
 
 class _Call:

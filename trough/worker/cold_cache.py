@@ -30,6 +30,7 @@ from trough.model import CanonicalCopy
 from trough.storage import Storage
 from trough.util.keyed_lock import KeyedLock
 from trough.util.threads import ThreadPoolService
+from trough.util.waiting import Waiters, shielded
 from trough.worker import local_files
 from trough.worker.storage_watch import SILENT, StorageWatch
 
@@ -86,7 +87,7 @@ class ColdSegments:
         #: fetched; and when.
         self._damaged: dict[str, tuple[tuple[tuple[int, int], ...], float]] = {}
         #: Queries that wait for room, in order.
-        self._waiting: list[Deferred[None]] = []
+        self._room: Waiters[None] = Waiters()
         self._looking_at_mount = False
         self._known: dict[str, CanonicalCopy] = {}
         #: What is known of canonical storage.
@@ -159,7 +160,7 @@ class ColdSegments:
             "cached": len(self._cached),
             "bytes": self._reserved,
             "capacity": self._capacity,
-            "waiting": len(self._waiting),
+            "waiting": len(self._room),
             "storage_away": self.storage.away or None,
             **self._counts,
         }
@@ -194,7 +195,7 @@ class ColdSegments:
         if cached is not None and cached.target is target:
             cached.users -= 1
             if not cached.users:
-                self._wake()
+                self._room.fire(None)
             return
         replaced = self._replaced.get(target.path)
         if replaced is not None:
@@ -232,14 +233,14 @@ class ColdSegments:
             found = await self.storage.fetch(copy, destination)
         except errors.DiskFull as full:
             self._reserved -= copy.size
-            self._wake()
+            self._room.fire(None)
             # Another cold worker may have room.
             raise errors.Unavailable(
                 f"cold segment {copy.segment}: {full.message}", full.hint
             ) from full
         except BaseException:
             self._reserved -= copy.size
-            self._wake()
+            self._room.fire(None)
             raise
         self._reserved += found.size - copy.size
         self._counts["fetches"] += 1
@@ -268,25 +269,14 @@ class ColdSegments:
 
     async def _wait_for_room(self, copy: CanonicalCopy, seconds: float) -> None:
         """Wait until a file is used no more, or has gone."""
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
         try:
-            await waiting.addTimeout(max(0.0, seconds), self._clock)
+            await self._room.wait().addTimeout(max(0.0, seconds), self._clock)
         except TimeoutError:
             raise errors.Unavailable(
                 f"no room for cold segment {copy.segment}: all of the cache is in use, for "
                 f"{LONGEST_WAIT:g} s",
                 "ask again when other queries have ended",
             ) from None
-        finally:
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
-
-    def _wake(self) -> None:
-        """Have those that wait for room look again, the first one first."""
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
 
     async def _check_mounted(self, segment: str, path: str) -> None:
         """Refuse what cannot be read where it is mounted; another cold worker may have it.
@@ -301,10 +291,8 @@ class ColdSegments:
         self._looking_at_mount = True
         looking = self._threads.run(local_files.is_there, path)
         looking.addBoth(self._looked_at_mount)
-        found: Deferred[bool] = Deferred()
-        looking.addBoth(_pass_on, found)
         try:
-            there = await found.addTimeout(SILENT, self._clock)
+            there = await shielded(looking).addTimeout(SILENT, self._clock)
         except TimeoutError:
             self.storage.note(str(hangs))
             raise hangs from None
@@ -335,13 +323,7 @@ class ColdSegments:
                 await self._threads.run(local_files.remove, path)
                 del self._going[path]
                 self._reserved -= cached.size
-                self._wake()
-
-
-def _pass_on(result: Any, to: Deferred[bool]) -> None:
-    # A query that waited for too long ignores a later result.
-    if not to.called:
-        to.callback(result)
+                self._room.fire(None)
 
 
 def _not_removed(failure: Failure, path: str) -> None:

@@ -8,10 +8,13 @@ read is decided in :mod:`trough.worker.read_rule`.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+import contextlib
+
+from twisted.internet.defer import TimeoutError
 from twisted.internet.interfaces import IReactorTime
 
 from trough.metadata import Metadata, Watch
+from trough.util.waiting import Waiters
 from trough.worker.read_rule import UNCONFIRMED, Knowledge
 
 #: Seconds after the start, and again after the copies are loaded, for which reads wait until the
@@ -38,7 +41,7 @@ class Confirmation:
         self._interval = interval
         self._clock = clock
         self._waits_until = clock.seconds() + LONGEST_WAIT
-        self._waiting: list[Deferred[None]] = []
+        self._complete: Waiters[None] = Waiters()
         self._watches: list[Watch] = []
         self._heard = clock.seconds()
         self.locks_known = False
@@ -62,9 +65,7 @@ class Confirmation:
     def locks_complete(self) -> None:
         """The list of all write locks is here."""
         self.locks_known = True
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        self._complete.fire(None)
 
     # -- what follows --------------------------------------------------------------
 
@@ -96,17 +97,9 @@ class Confirmation:
     async def wait(self) -> None:
         """Return when the list of locks is complete, or reads may wait no longer."""
         while self.may_wait:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
             seconds = max(0.0, self._waits_until - self._clock.seconds())
-            over = self._clock.callLater(seconds, waiting.callback, None)
-            try:
-                await waiting
-            finally:
-                if over.active():
-                    over.cancel()
-                if waiting in self._waiting:
-                    self._waiting.remove(waiting)
+            with contextlib.suppress(TimeoutError):
+                await self._complete.wait().addTimeout(seconds, self._clock)
 
     @property
     def state(self) -> str | None:

@@ -7,11 +7,11 @@ are remembered by version and checksum, and tries become rarer.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from trough.model import CanonicalCopy
+from trough.util.bounded_lru import BoundedLru
 
 #: Seconds until the second try, twice as long with each further one, and at most.
 FIRST, MOST = 10.0, 3600.0
@@ -43,7 +43,7 @@ class DamagedCopies:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._found: OrderedDict[str, _Damaged] = OrderedDict()
+        self._found: BoundedLru[str, _Damaged] = BoundedLru(REMEMBERED)
 
     def may_fetch(self, copy: CanonicalCopy) -> bool:
         """Note that a copy which was fetched is damaged.
@@ -53,10 +53,8 @@ class DamagedCopies:
         now, found = self._now(), self._found.get(copy.segment)
         # What was whole for long after a try was damaged here, and not in storage.
         if found is None or not found.is_of(copy) or now > found.next_try + MOST:
-            found = self._found[copy.segment] = _Damaged(copy.version, copy.checksum, now)
-            self._found.move_to_end(copy.segment)
-            if len(self._found) > REMEMBERED:
-                self._found.popitem(last=False)
+            found = _Damaged(copy.version, copy.checksum, now)
+            self._found.put(copy.segment, found)
         if now < found.next_try:
             return False
         found.next_try = now + min(FIRST * 2**found.tries, MOST)
@@ -81,6 +79,8 @@ class DamagedCopies:
 
     def is_to_be_reported(self, segment: str) -> bool:
         """Whether this version was not reported yet; true once."""
-        found = self._found[segment]
+        found = self._found.get(segment)
+        if found is None:
+            return False
         reported, found.reported = found.reported, True
         return not reported

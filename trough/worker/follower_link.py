@@ -19,6 +19,7 @@ from trough.model import Member
 from trough.replication.log import BasePart, HolderLog
 from trough.replication.messages import Behind, Confirmed, Rejected
 from trough.replication.orders import Kind, More, Order, Reply
+from trough.util.waiting import Waiters
 
 _log = Logger()
 
@@ -86,7 +87,7 @@ class FollowerLink:
         self._upto = 0
         self._flying = 0
         self._sending = False
-        self._landed: Deferred[None] | None = None
+        self._landed: Waiters[None] = Waiters()
 
     def close(self) -> None:
         """Stop sending and reporting. Idempotent."""
@@ -116,9 +117,7 @@ class FollowerLink:
         self._turn += 1
         self._next = self._upto = -1
         self._flying, self._sending = 0, False
-        landed, self._landed = self._landed, None
-        if landed is not None:
-            landed.callback(None)
+        self._landed.fire(None)
         return self._turn
 
     def _start(self, epoch: int, work: Callable[[int, int], Any], end: int) -> None:
@@ -181,18 +180,16 @@ class FollowerLink:
         self._flying += 1
         self._follow(self._land(turn, order))
         if self._flying >= WINDOW and turn == self._turn:
-            self._landed = Deferred()
-            await self._landed
+            await self._landed.wait()
 
     async def _land(self, turn: int, order: Order) -> None:
         reply = await self._send(self._member, order)
         if turn != self._turn:
             return
         self._flying -= 1
-        landed, self._landed = self._landed, None
         await self._answered(turn, reply)
-        if landed is not None:
-            landed.callback(None)
+        if turn == self._turn:
+            self._landed.fire(None)
 
     async def _base(self, turn: int, end: int) -> None:
         pieces: Iterator[BasePart] = await self._read(self._log.base, end)

@@ -12,13 +12,13 @@ from __future__ import annotations
 import itertools
 import marshal
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from trough.executors.pool.pool import Target
 from trough.sql.column_filters import FilterTest
 from trough.sql.rows import done_line
+from trough.util.bounded_lru import BoundedLru
 from trough.worker.kept_results import TAG, KeptResults
 from trough.worker.local_copies import LocalCopy, Version
 from trough.worker.segment_filters import SegmentFilters
@@ -38,30 +38,22 @@ class Remembered:
 
     def __init__(self, most: int = MOST_REMEMBERED) -> None:
         self._most = most
-        self._size = 0
         # No other run of this process, and no other worker, gives out such words.
         self._run = secrets.token_hex(8)
         self._numbers = itertools.count(1)
-        self._sets: OrderedDict[str, Versions] = OrderedDict()
+        self._sets: BoundedLru[str, Versions] = BoundedLru(most, len)
 
     def add(self, versions: Versions) -> str:
         """The word for these; empty where they are too many."""
         if len(versions) > self._most:
             return ""
-        while self._size + len(versions) > self._most:
-            _, gone = self._sets.popitem(last=False)
-            self._size -= len(gone)
         word = f"{self._run}-{next(self._numbers)}"
-        self._sets[word] = versions
-        self._size += len(versions)
+        self._sets.put(word, versions)
         return word
 
     def find(self, word: str) -> Versions | None:
         """The versions behind a word; None where it is not known, or not any more."""
-        found = self._sets.get(word)
-        if found is not None:
-            self._sets.move_to_end(word)
-        return found
+        return self._sets.get(word)
 
 
 class KeptQuery:

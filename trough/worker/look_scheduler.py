@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.util.periodic import Periodic
+from trough.util.waiting import Waiters
 from trough.worker.refusals import COPIES, Refusals
 from trough.worker.segments import Segments
 
@@ -57,8 +58,8 @@ class LookScheduler(service.MultiService):
         self._written: OrderedDict[str, None] = OrderedDict()
         self._active: dict[str, Deferred[None]] = {}
         self._active_written: set[str] = set()
-        #: Fires when the last look has ended; the stop waits for that.
-        self._ended: Deferred[None] | None = None
+        #: The end of the last look; the stop waits for it.
+        self._idle: Waiters[None] = Waiters()
         self._later: set[str] = set()
         #: Those that come again in this round, until they are queued; those that are.
         self._round: set[str] = set()
@@ -118,8 +119,7 @@ class LookScheduler(service.MultiService):
         for looking in list(self._active.values()):
             looking.cancel()
         if self._active:
-            self._ended = Deferred()
-            await self._ended
+            await self._idle.wait()
 
     # -- one at a time ----------------------------------------------------------
 
@@ -186,9 +186,8 @@ class LookScheduler(service.MultiService):
     def _looked(self, result: object, segment: str) -> None:
         self._active.pop(segment, None)
         self._active_written.discard(segment)
-        if self._ended is not None and not self._active:
-            ended, self._ended = self._ended, None
-            ended.callback(None)
+        if not self._active:
+            self._idle.fire(None)
         if self._stopped:
             return
         if isinstance(result, Failure):

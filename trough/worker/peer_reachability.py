@@ -10,14 +10,16 @@ is over.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 from urllib.parse import urlsplit
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, DeferredList
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, Protocol
 
 from trough.model import Worker
+from trough.util.waiting import SingleFlight
 
 #: Seconds for which a finding counts.
 REMEMBERED = 1.0
@@ -32,7 +34,7 @@ class PeerReachability:
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._found: dict[str, tuple[float, bool]] = {}
-        self._waiting: dict[str, list[Deferred[None]]] = {}
+        self._probes: SingleFlight[str, None] = SingleFlight()
 
     def is_away(self, node: str) -> bool:
         """Whether a connection to `node` failed a moment ago."""
@@ -45,26 +47,19 @@ class PeerReachability:
     async def try_out(self, workers: list[Worker]) -> None:
         """Try to connect to those whose state is not known; :meth:`is_away` then has the result."""
         unknown = [worker for worker in workers if self._recently(worker.node) is None]
-        await DeferredList([Deferred.fromCoroutine(self._probe(worker)) for worker in unknown])
+        probes = [
+            self._probes.run(worker.node, functools.partial(self._probe, worker))
+            for worker in unknown
+        ]
+        await DeferredList(probes)
 
     def _recently(self, node: str) -> bool | None:
         at, reached = self._found.get(node, (float("-inf"), False))
         return reached if self._reactor.seconds() - at <= REMEMBERED else None
 
     async def _probe(self, worker: Worker) -> None:
-        """Connect, unless another call is at it, and disconnect."""
-        node = worker.node
-        if node in self._waiting:
-            waiting: Deferred[None] = Deferred()
-            self._waiting[node].append(waiting)
-            await waiting
-            return
-        self._waiting[node] = []
-        try:
-            self.note(node, await self._connects(worker))
-        finally:
-            for waiting in self._waiting.pop(node):
-                waiting.callback(None)
+        """Connect, and disconnect."""
+        self.note(worker.node, await self._connects(worker))
 
     async def _connects(self, worker: Worker) -> bool:
         parts = urlsplit(worker.read_url)

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.model import CanonicalCopy, Lock, check_segment_id, segment_word
+from trough.util.waiting import ended, shielded
 from trough.worker.replication import Replication
 from trough.worker.shared import Shared
 from trough.worker.write_locks import WriteLockManager
@@ -48,7 +49,7 @@ class Provisioning(service.Service):
         self._writer = writer
         self._write_url = write_url
         self._may_begin = may_begin
-        self._orders: set[Deferred[None]] = set()
+        self._orders: set[Deferred[dict[str, object]]] = set()
 
     async def stopService(self) -> None:
         """Cancel what goes on, and wait for it."""
@@ -107,12 +108,10 @@ class Provisioning(service.Service):
         self, segment: str, work: Coroutine[Any, Any, dict[str, object]]
     ) -> dict[str, object]:
         """Run `work` to its end, also where its client is gone by then."""
-        told: Deferred[dict[str, object]] = Deferred()
         order = Deferred.fromCoroutine(work)
-        ended = order.addBoth(_tell, told, segment)
-        self._orders.add(ended)
-        ended.addCallback(lambda _: self._orders.discard(ended))
-        return await told
+        self._orders.add(order)
+        ended(order).addCallback(lambda _: self._orders.discard(order))
+        return await shielded(order, lambda result: _unheard(result, segment))
 
     async def _provision(self, segment: str, schema: str | None, client: str) -> dict[str, object]:
         shared = self._shared
@@ -270,13 +269,9 @@ def _changes(segment: str, why: str) -> errors.Unavailable:
     )
 
 
-def _tell(
-    result: dict[str, object] | Failure, told: Deferred[dict[str, object]], segment: str
-) -> None:
-    """Report the end of a provisioning to its client, if the client still waits."""
-    if not told.called:
-        told.callback(result)  # type: ignore[arg-type]
-    elif isinstance(result, Failure):
+def _unheard(result: object, segment: str) -> None:
+    """Report a failed provisioning whose client is gone."""
+    if isinstance(result, Failure):
         _log.warn(
             "{segment}: not done, and nobody waits for it any more: {reason}",
             segment=segment,

@@ -21,6 +21,7 @@ from trough.metadata import Metadata
 from trough.model import READ, WRITE, Copy, segment_word
 from trough.util.periodic import Periodic
 from trough.util.trouble_log import Section, TroubleLog
+from trough.util.waiting import Waiters
 
 _log = Logger()
 
@@ -73,7 +74,7 @@ class Publisher(service.MultiService):
         self._refresh: list[str] = []
         self._flushing: Deferred[None] | None = None
         self._gathered: IDelayedCall | None = None
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Waiters[None] = Waiters()
         self.load = 0.0
         self._interval = min(REFRESH_INTERVAL, ttl / 8)
         Periodic("refreshing copies", self._interval, self._refresh_some, clock).setServiceParent(
@@ -109,8 +110,7 @@ class Publisher(service.MultiService):
     async def published(self) -> None:
         """Return once the store has all changes up to now."""
         if self._news or self._flushing is not None:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
+            waiting = self._waiting.wait()
             if self._gathered is not None and self._gathered.active():
                 self._gathered.reset(0)
             self._flush_soon()
@@ -125,9 +125,7 @@ class Publisher(service.MultiService):
         await super().stopService()
         if self._flushing is not None:
             self._flushing.cancel()
-        for waiting in self._waiting:
-            waiting.errback(errors.Cancelled("the worker is stopping"))
-        self._waiting = []
+        self._waiting.fail(errors.Cancelled("the worker is stopping"))
 
     # -- inside ----------------------------------------------------------------
 
@@ -143,9 +141,7 @@ class Publisher(service.MultiService):
         if self._news:
             self._clock.callLater(RETRY, self._flush_soon)
             return
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            deferred.callback(None)
+        self._waiting.fire(None)
 
     async def _flush(self) -> None:
         # One turn of the reactor, so that what comes together goes together.

@@ -20,7 +20,6 @@ from trough import errors
 from trough.executors.pool.pool import (
     ExecutorPool,
     Framing,
-    Job,
     Outcome,
     ReadLimits,
     Receiver,
@@ -28,6 +27,7 @@ from trough.executors.pool.pool import (
 )
 from trough.model import READ, WRITE, Copy, Lock, Worker, segment_word
 from trough.sql.column_filters import FilterTest
+from trough.util.job import Job
 from trough.util.slices import in_slices
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController

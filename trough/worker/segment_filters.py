@@ -16,9 +16,10 @@ from binascii import a2b_base64
 from collections.abc import Callable, Iterable, KeysView, Sequence
 
 from trough import errors
-from trough.executors.pool.pool import ExecutorPool, Framing, Job, Outcome, ReadLimits, Target
+from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, ReadLimits, Target
 from trough.model import segment_of_word
 from trough.sql.column_filters import FilterTest, lacks
+from trough.util.job import Job
 from trough.worker.kept_results import Entry, KeptResults, Statement
 from trough.worker.local_copies import LocalCopy, Version
 

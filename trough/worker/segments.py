@@ -26,9 +26,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.executors.pool.pool import ExecutorPool, Job, ReadLimits, Receiver, Target
+from trough.executors.pool.pool import ExecutorPool, ReadLimits, Receiver, Target
 from trough.model import CanonicalCopy, canonical_path
 from trough.storage import Guard, Storage
+from trough.util.job import Job
 from trough.util.keyed_lock import KeyedLock
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files

@@ -15,10 +15,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from trough.util.periodic import Periodic
+from trough.util.waiting import Waiters
 
 #: Seconds between two looks at the clock, and before finding out is tried again.
 INTERVAL = 1.0
@@ -44,7 +44,7 @@ class StallDetector(service.MultiService):
         self._seen = clock.seconds()
         self._lapses = 1
         self._made_up_for = 0
-        self._waiting: list[Deferred[None]] = []
+        self._known: Waiters[None] = Waiters()
         interval = min(INTERVAL, longest / 4)
         Periodic("finding out what was missed", interval, self._look, clock).setServiceParent(self)
 
@@ -60,13 +60,7 @@ class StallDetector(service.MultiService):
     async def regained(self) -> None:
         """Return once what is known is true; usually at once."""
         if self.lapsed:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            try:
-                await waiting
-            finally:
-                if waiting in self._waiting:
-                    self._waiting.remove(waiting)
+            await self._known.wait()
 
     async def _look(self) -> None:
         if not self.lapsed:
@@ -75,6 +69,4 @@ class StallDetector(service.MultiService):
         await self._find_out()
         self._made_up_for = lapses
         if not self.lapsed:  # once more, meanwhile
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each.callback(None)
+            self._known.fire(None)

@@ -7,7 +7,7 @@ two counters.
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from trough.util.waiting import Waiters
 
 
 class WriteTracker:
@@ -29,7 +29,7 @@ class WriteTracker:
         self.suspended = False
         self.committed = False
         self._finished = 0
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: Waiters[None] = Waiters()
 
     @property
     def idle(self) -> bool:
@@ -49,14 +49,10 @@ class WriteTracker:
     async def settled(self) -> None:
         """Return once no write is under way."""
         if not self.idle:
-            waiting: Deferred[None] = Deferred()
-            self._waiting.append(waiting)
-            await waiting
+            await self._waiting.wait()
 
     def ended(self) -> None:
         """Count a write out, whose outcome is known."""
         self._finished += 1
         if self.idle and self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for deferred in waiting:
-                deferred.callback(None)
+            self._waiting.fire(None)

@@ -39,7 +39,8 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from trough import errors
-from trough.executors.pool.pool import Job, Outcome, ReadLimits, Receiver, Target
+from trough.executors.pool.pool import Outcome, ReadLimits, Receiver, Target
+from trough.util.job import Job, SilentJob
 from trough.worker.local_copies import LocalCopy
 from trough.worker.replicated import ReplicatedSegment
 
@@ -121,7 +122,7 @@ class WriteRequest:
     limits: ReadLimits
 
 
-class Write(Job):
+class Write(SilentJob):
     """One write; see the module's text.
 
     :param receiver: of the answer. It is called exactly once, unless :meth:`begin` raises.
@@ -172,12 +173,6 @@ class Write(Job):
         self._cancelled = True
         if self._job is not None:
             self._job.cancel()
-
-    def pause(self) -> None:
-        """A write sends nothing that could be held back."""
-
-    def resume(self) -> None:
-        """See :meth:`pause`."""
 
     # -- the steps before the commit -----------------------------------------------------
 

@@ -7,7 +7,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from trough import errors
-from trough.executors.pool.jobs import Job, Outcome, ReadLimits, Target
+from trough.executors.pool.jobs import Outcome, ReadLimits, Target
+from trough.util.job import SilentJob
 from trough.worker.catalogue import Entry
 from trough.worker.local_copies import LocalCopy
 from trough.worker.writing import ENDED, NEXT, Write, WriteRequest, WriteState, WriteSteps
@@ -15,6 +16,13 @@ from trough.worker.writing import ENDED, NEXT, Write, WriteRequest, WriteState, 
 LIMITS = ReadLimits(10.0)
 COMMITTED = Outcome(segments=1, changes=1)
 WORDS = errors.Unavailable("the metadata store is away")
+
+
+class _Submitted(SilentJob):
+    """A write as an executor has it."""
+
+    def cancel(self):
+        """Nothing here gives a write up."""
 
 
 def make_copy(epoch=1, unpromoted=True):
@@ -73,7 +81,7 @@ class Surroundings:
         if self.refusal is not None:
             raise self.refusal
         self.submitted.append(receiver)
-        return Job()
+        return _Submitted()
 
     def confirm(self, error=None):
         """The metadata store answers."""

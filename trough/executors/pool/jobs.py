@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.executors import ipc
 from trough.sql.queries import Parameters
+from trough.util.job import SilentJob
 
 _log = Logger()
 
@@ -138,21 +139,7 @@ class Executor(Protocol):
         """Cancel a write; whether it was never handed over, and is forgotten."""
 
 
-class Job:
-    """A request that is under way."""
-
-    def cancel(self) -> None:
-        """End it. A query's receiver gets the outcome before this returns. A write's receiver
-        gets it when it is known whether this was in time. Without effect once it is over."""
-
-    def pause(self) -> None:
-        """Have no more data, but for what is on its way; a bounded number of bytes."""
-
-    def resume(self) -> None:
-        """Undo :meth:`pause`."""
-
-
-class WriteJob(Job):
+class WriteJob(SilentJob):
     """A write to one segment.
 
     :ivar place: in the executor's table of writes that were begun, or None while the

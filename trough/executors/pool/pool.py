@@ -14,6 +14,7 @@ This module runs no SQL, and no call blocks.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -23,7 +24,7 @@ from typing import Any
 
 from twisted.application import service
 from twisted.internet import defer
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 
 from trough import errors
 from trough.executors import ipc
@@ -31,7 +32,6 @@ from trough.executors.error_frames import error_of, its_reason
 from trough.executors.ipc import Message
 from trough.executors.pool.group import ExecutorGroup
 from trough.executors.pool.jobs import (
-    Job,
     Outcome,
     ReadLimits,
     Receiver,
@@ -52,13 +52,13 @@ from trough.sql.sqlite import SCHEMA_SECONDS, schema_runs_too_long
 from trough.util import core_priority
 from trough.util.confinement import Confinement
 from trough.util.flush_batch import FlushBatch
+from trough.util.job import Job
 
 __all__ = [
     "LINES",
     "OBJECTS",
     "ExecutorPool",
     "Framing",
-    "Job",
     "Outcome",
     "ReadLimits",
     "Receiver",
@@ -175,10 +175,8 @@ class ExecutorPool(service.Service):
 
     async def _stop(self) -> None:
         if self._writes.busy:
-            answered: Deferred[None] = Deferred()
-            answered.addTimeout(_LAST_WRITES, self._reactor, lambda _result, _seconds: None)
-            self._writes.when_idle = lambda: None if answered.called else answered.callback(None)
-            await answered
+            with contextlib.suppress(TimeoutError):
+                await self._writes.idle.wait().addTimeout(_LAST_WRITES, self._reactor)
         self._supervisor.stop()
         ending = errors.Cancelled("the server is shutting down")
         for executor in self._all():

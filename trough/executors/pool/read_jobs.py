@@ -14,9 +14,10 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.executors import ipc
-from trough.executors.pool.jobs import Executor, Job, LargeLine, Outcome, Receiver, Target
+from trough.executors.pool.jobs import Executor, LargeLine, Outcome, Receiver, Target
 from trough.sql import rows
 from trough.sql.queries import LINES, OBJECTS, Framing, Parameters
+from trough.util.job import Job
 
 _log = Logger()
 

@@ -13,12 +13,13 @@ is undone. It waits with all others of its segment until a long one has ended.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from trough import errors
 from trough.executors.pool.group import ExecutorGroup
 from trough.executors.pool.jobs import WriteJob
 from trough.executors.pool.process import ExecutorProcess
+from trough.util.waiting import Waiters
 
 #: Seconds of one write from which it counts as a long one: more than a slow disk takes.
 LONG = 0.3
@@ -47,12 +48,12 @@ class _Segment:
 class WriteScheduler:
     """The executors that write.
 
-    :ivar when_idle: called whenever the last write is answered
+    :ivar idle: fires whenever the last write is answered
     """
 
     def __init__(self, group: ExecutorGroup) -> None:
         self.group = group
-        self.when_idle: Callable[[], None] | None = None
+        self.idle: Waiters[None] = Waiters()
         self._limit = max(1, group.most - max(1, group.most // 4))
         self._share = (group.most + 1) // 2
         self._under_way: dict[str, _Segment] = {}
@@ -96,8 +97,8 @@ class WriteScheduler:
         if segment.jobs:
             return
         del self._under_way[name]
-        if not self._under_way and self.when_idle is not None:
-            self.when_idle()
+        if not self._under_way:
+            self.idle.fire(None)
 
     # -- moving ------------------------------------------------------------------------
 

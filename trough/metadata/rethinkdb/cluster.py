@@ -29,6 +29,7 @@ from trough.metadata.rethinkdb.terms import NOT_NOW, Refused
 from trough.metadata.url import RethinkAddress, host_and_port
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
+from trough.util.waiting import Waiters
 
 _log = Logger()
 
@@ -78,7 +79,7 @@ class RethinkCluster:
         # Not all processes on the first host.
         self._hosts = random.sample(address.hosts, len(address.hosts))
         self._connection: Connection | None = None
-        self._wanted: dict[Deferred[Connection], None] = {}
+        self._wanted: Waiters[Connection] = Waiters()
         self._keeping: Deferred[None] | None = None
         self._failures: dict[tuple[str, int], str] = {}
         self._reason: errors.TroughError = self._no_answer()
@@ -102,7 +103,7 @@ class RethinkCluster:
         self._reason = errors.Cancelled(f"{self.address} was closed")
         connection, self._connection = self._connection, None
         keeping.cancel()
-        self._tell_wanting(self._reason)
+        self._wanted.fail(self._reason)
         if connection is not None:
             connection.close()
             await connection.when_lost()
@@ -192,15 +193,10 @@ class RethinkCluster:
             return self._connection
         if self._keeping is None or isinstance(self._reason, errors.BadSettings):
             raise self._reason
-        wanting: Deferred[Connection] = Deferred()
-        self._wanted[wanting] = None
         try:
-            return await wanting.addTimeout(seconds, self._reactor)
+            return await self._wanted.wait().addTimeout(seconds, self._reactor)
         except defer.TimeoutError:
             raise self._reason from None
-        finally:
-            # A caller that gave up earlier would otherwise stay here until RethinkDB is back.
-            self._wanted.pop(wanting, None)
 
     @property
     def absence(self) -> StoreOutage | None:
@@ -230,7 +226,7 @@ class RethinkCluster:
                     raise
                 except errors.BadSettings as error:
                     self._reason = error
-                    self._tell_wanting(error)
+                    self._wanted.fail(error)
                 except Exception as error:  # Twisted's connection errors share no base
                     self._failures[host, port] = _why(error)
                     if not isinstance(self._reason, errors.BadSettings):
@@ -271,20 +267,13 @@ class RethinkCluster:
     async def _use(self, connection: Connection) -> None:
         self._connection = connection
         _log.info("connected to RethinkDB at {peer}", peer=connection.peer)
-        wanted, self._wanted = self._wanted, {}
-        for wanting in wanted:
-            wanting.callback(connection)
+        self._wanted.fire(connection)
         try:
             await connection.when_lost()
         finally:
             self._connection = None
             self._lost_at = connection.silent_since or self._reactor.seconds()
         _log.warn("lost RethinkDB at {peer}", peer=connection.peer)
-
-    def _tell_wanting(self, error: Exception) -> None:
-        wanted, self._wanted = self._wanted, {}
-        for wanting in wanted:
-            wanting.errback(error)
 
 
 def _why(error: Exception) -> str:

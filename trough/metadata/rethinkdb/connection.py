@@ -29,6 +29,7 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.metadata.url import RethinkAddress
 from trough.util.tls_problems import tls_problem
+from trough.util.waiting import Waiters
 
 _log = Logger()
 
@@ -99,7 +100,7 @@ class Connection(Protocol):
     ) -> None:
         self.peer = peer
         self.ready: Deferred[Connection] = Deferred()
-        self._when_lost: list[Deferred[None]] = []
+        self._when_lost: Waiters[None] = Waiters()
         self._reactor = reactor
         self._database = address.database
         self._proves = bool(address.password)
@@ -160,12 +161,7 @@ class Connection(Protocol):
 
     def when_lost(self) -> Deferred[None]:
         """Fires when the connection is gone."""
-        deferred: Deferred[None] = Deferred()
-        if self.connected:
-            self._when_lost.append(deferred)
-        else:
-            deferred.callback(None)
-        return deferred
+        return self._when_lost.wait() if self.connected else defer.succeed(None)
 
     @property
     def silent_since(self) -> float | None:
@@ -231,9 +227,7 @@ class Connection(Protocol):
         )
         if self._pinging.running:
             self._pinging.stop()
-        when_lost, self._when_lost = self._when_lost, []
-        for deferred in when_lost:
-            deferred.callback(None)
+        self._when_lost.fire(None)
 
     def _end(self, error: Exception) -> None:
         """Fail everything that waits, once."""

@@ -9,15 +9,14 @@ nor make one. See :mod:`trough.access.tokens`.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections import OrderedDict
 from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError
-from twisted.python.failure import Failure
 from twisted.web.client import FileBodyProducer
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
@@ -27,7 +26,9 @@ from trough.access.gate import TICKET
 from trough.access.tokens import Credential, new_nonce
 from trough.protocols.http.headers import CHALLENGE_PATH, PROOF, TICKET_PATH
 from trough.protocols.http.response_body import read_content
+from trough.util.bounded_lru import BoundedLru
 from trough.util.error_text import error_text
+from trough.util.waiting import SingleFlight
 
 #: Seconds for a challenge and a ticket together.
 PATIENCE = 10.0
@@ -55,8 +56,8 @@ class ProvingAgent:
         self._agent = agent
         self._credential = credential
         self._reactor = reactor
-        self._tickets: OrderedDict[str, tuple[float, str]] = OrderedDict()
-        self._asking: dict[str, list[Deferred[str]]] = {}
+        self._tickets: BoundedLru[str, tuple[float, str]] = BoundedLru(_KEPT)
+        self._asking: SingleFlight[str, str] = SingleFlight()
 
     async def request(self, method: bytes, url: bytes, headers: Headers, body: bytes) -> IResponse:
         """Send a request; the response's body is still to be read.
@@ -67,7 +68,7 @@ class ProvingAgent:
         response = await self._send(method, url, headers, body)
         if response.code == 401 and self._credential is not None:
             await read_content(response, url.decode())
-            self._tickets.pop(_origin(url), None)
+            self._tickets.pop(_origin(url))
             response = await self._send(method, url, headers, body)
         return response
 
@@ -83,7 +84,7 @@ class ProvingAgent:
             raise
         except Exception:
             # Another program may listen there next: it has to prove itself.
-            self._tickets.pop(origin, None)
+            self._tickets.pop(origin)
             raise
         return response
 
@@ -92,26 +93,19 @@ class ProvingAgent:
 
         :raises ConnectError: it gives none
         """
-        until, ticket = self._tickets.get(origin, (0.0, ""))
+        until, ticket = self._tickets.get(origin) or (0.0, "")
         if until > self._reactor.seconds():
             return ticket
-        waiting: Deferred[str] = Deferred()
-        if origin in self._asking:
-            self._asking[origin].append(waiting)
-            return await waiting
-        self._asking[origin] = [waiting]
-        asking = Deferred.fromCoroutine(self._prove(origin))
         # A waiting caller may give up; the ticket is for all.
-        asking.addTimeout(PATIENCE, self._reactor).addBoth(self._tell, origin)
-        return await waiting
+        return await self._asking.run(origin, functools.partial(self._proved, origin))
 
-    def _tell(self, result: Any, origin: str) -> None:
-        if isinstance(result, Failure) and result.check(TimeoutError):
+    async def _proved(self, origin: str) -> str:
+        proving = Deferred.fromCoroutine(self._prove(origin))
+        try:
+            return await proving.addTimeout(PATIENCE, self._reactor)
+        except TimeoutError:
             # Nothing of a request was sent.
-            result = Failure(ConnectError(string=f"no ticket came within {PATIENCE:g} s"))
-        for waiting in self._asking.pop(origin):
-            if not waiting.called:
-                waiting.callback(result)
+            raise ConnectError(string=f"no ticket came within {PATIENCE:g} s") from None
 
     async def _prove(self, origin: str) -> str:
         assert self._credential is not None
@@ -146,9 +140,7 @@ class ProvingAgent:
                 f"{origin} refuses the token {credential.id} of this process (status {status})"
             )
         credential.check_server(answer.get("proof"), own, nonce, address)
-        self._tickets[origin] = (self._reactor.seconds() + seconds * _USED, ticket)
-        if len(self._tickets) > _KEPT:
-            self._tickets.popitem(last=False)
+        self._tickets.put(origin, (self._reactor.seconds() + seconds * _USED, ticket))
         return ticket
 
     async def _call(

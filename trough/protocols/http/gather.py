@@ -36,6 +36,7 @@ from trough.protocols.line.values import parameters_of
 from trough.sql.rows import names_json
 from trough.util.quoting import quoted
 from trough.util.slices import SLICE, in_slices
+from trough.util.waiting import BackPressure
 
 #: Bytes of an answer that are kept until it is known to be whole.
 HELD = 4 * 1024 * 1024
@@ -181,7 +182,7 @@ class _EncodedAnswer:
         self.grant = request.allowed
         self._as_json = query.reply.format == "json"
         self._separator = ""
-        self._slow: Deferred[None] | None = None
+        self._pressure = BackPressure()
         self._failure: Failure | None = None
         self._over: Deferred[None] = Deferred()
         self._body = EncodedBody(request, query.reply, encoders, self._failed, self._flow, HELD)
@@ -199,8 +200,8 @@ class _EncodedAnswer:
             text = f"r ROWS - [{rows}]\n" if rows else f"r COLS - {names_json(names)}\n"
         self._body.write(text.encode("utf-8", "replace"))
         if self._body.is_paused:
-            self._slow = Deferred()
-            await self._slow
+            self._pressure.pause()
+            await self._pressure.ready()
         if self._failure is not None:
             self._failure.raiseException()
 
@@ -236,10 +237,8 @@ class _EncodedAnswer:
         self._body.abandon()
 
     def _flow(self, pause: bool) -> None:
-        if not pause and self._slow is not None:
-            slow, self._slow = self._slow, None
-            if not slow.called:
-                slow.callback(None)
+        if not pause:
+            self._pressure.resume()
 
     def _failed(self, failure: Failure) -> None:
         self._failure = failure
@@ -286,7 +285,7 @@ class _Answer:
         self._size = 0
         self._separator = ""
         self._streaming = False
-        self._slow: Deferred[None] | None = None
+        self._pressure = BackPressure()
 
     async def send(self, names: tuple[str, ...], rows: str) -> None:
         """Send some rows, and wait until the client has read what it has to."""
@@ -295,8 +294,7 @@ class _Answer:
             return
         self._write(f"{self._separator}{rows}")
         self._separator = ",\n"
-        if self._slow is not None:
-            await self._slow
+        await self._pressure.ready()
 
     def finish(self, missing: str, stale: str) -> None:
         """All rows were taken.
@@ -333,13 +331,10 @@ class _Answer:
     # -- for the transport -----------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        if self._slow is None:
-            self._slow = Deferred()
+        self._pressure.pause()
 
     def resumeProducing(self) -> None:
-        slow, self._slow = self._slow, None
-        if slow is not None and not slow.called:
-            slow.callback(None)
+        self._pressure.resume()
 
     def stopProducing(self) -> None:
         """The client is gone, and the request's end cancels what goes on."""

@@ -20,6 +20,7 @@ from trough.protocols.http.response_body import read_content
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
 from trough.util.error_text import error_text
+from trough.util.waiting import shielded
 
 #: Seconds to establish a connection; a machine that is gone does not refuse one.
 CONNECT_TIMEOUT = 5.0
@@ -67,10 +68,8 @@ class ManagerClient:
         self._tls.check_url(url)
         content = json.dumps(body).encode() if body else b""
         exchange = defer.Deferred.fromCoroutine(self._exchange(method, url, content))
-        answered: defer.Deferred[tuple[int, bytes]] = defer.Deferred()
-        exchange.addBoth(_pass_on, answered)
         try:
-            status, answer = await answered.addTimeout(seconds, self._reactor)
+            status, answer = await shielded(exchange).addTimeout(seconds, self._reactor)
         except defer.TimeoutError:
             raise errors.Unavailable(f"no answer from {url} within {seconds:g} s") from None
         finally:
@@ -87,12 +86,6 @@ class ManagerClient:
     async def close(self) -> None:
         """Close the connections that were kept."""
         await self._connections.closeCachedConnections()
-
-
-def _pass_on(result: Any, to: defer.Deferred[Any]) -> None:
-    # A caller that was cancelled, or waited for too long, gets nothing more.
-    if not to.called:
-        to.callback(result)
 
 
 def _answer(url: str, status: int, content: bytes) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import TimeoutError
 from twisted.logger import Logger
 from twisted.web import http, resource, server
 
@@ -16,6 +17,7 @@ from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.http.headers import CODE_HEADER, TRACE_HEADER
 from trough.protocols.http.request import Request
 from trough.util.flush_batch import FlushBatch
+from trough.util.waiting import Waiters
 
 _log = Logger()
 
@@ -71,7 +73,7 @@ class Site(server.Site):
         self._totals = totals or RequestTotals()
         #: Requests, and when each began.
         self._under_way: dict[Request, float] = {}
-        self._idle: Deferred[None] | None = None
+        self._idle: Waiters[None] = Waiters()
 
     def began(self, request: Request) -> None:
         """A request has begun; it is forgotten by itself at its end."""
@@ -86,9 +88,8 @@ class Site(server.Site):
             self._totals.of("http", self.resource.verb_of(request)).add(outcome, seconds)
             if request.requestHeaders.hasHeader(TRACE_HEADER):
                 _log_trace(request, outcome, seconds)
-        if not self._under_way and self._idle is not None:
-            idle, self._idle = self._idle, None
-            idle.callback(None)
+        if not self._under_way and self._idle:
+            self._idle.fire(None)
 
     async def drain(self, seconds: float) -> None:
         """Let the requests under way end; the port has been closed before.
@@ -111,11 +112,8 @@ class Site(server.Site):
 
     async def _is_idle_within(self, seconds: float) -> bool:
         if self._under_way:
-            self._idle = Deferred()
-            try:
-                await self._idle.addTimeout(seconds, self._clock)
-            except TimeoutError:
-                self._idle = None
+            with contextlib.suppress(TimeoutError):
+                await self._idle.wait().addTimeout(seconds, self._clock)
         return not self._under_way
 
     def log(self, request: http.Request) -> None:

@@ -52,6 +52,7 @@ from trough.protocols.line.write_buffer import WriteBuffer
 from trough.sql.column_filters import FilterTest
 from trough.util.flush_batch import FlushBatch
 from trough.util.tls_problems import tls_problem
+from trough.util.waiting import ended
 
 _log = Logger()
 
@@ -182,9 +183,7 @@ class LineConnection(Protocol):
         self._end(errors.Unavailable("this client closed the connection"))
         if self.transport is not None:
             self.transport.abortConnection()
-        done: Deferred[None] = Deferred()
-        self.closed.addCallback(lambda _: done.callback(None))
-        return done
+        return ended(self.closed)
 
     # -- for calls ---------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from trough.metrics.totals import VerbTotals
 from trough.protocols.line.framing import Malformed, Request
 from trough.protocols.line.messages import format_error
 from trough.protocols.line.replies import Connection, NotedReply, Reply, Verb
+from trough.util.job import SilentJob
 
 _log = Logger()
 
@@ -129,7 +130,7 @@ class Requests:
             reply.abandon()
 
 
-class _Task:
+class _Task(SilentJob):
     """A handler that is a coroutine."""
 
     def __init__(self, handling: Awaitable[None], request: Request, reply: Reply) -> None:
@@ -142,12 +143,6 @@ class _Task:
 
     def cancel(self) -> None:
         self._handling.cancel()
-
-    def pause(self) -> None:
-        """No coroutine sends so much that it would have to wait."""
-
-    def resume(self) -> None:
-        """See `pause`."""
 
     def _returned(self, _: None) -> None:
         if not self._reply.ended and all(job is self for job in self._reply.jobs):

@@ -16,9 +16,10 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.executors.pool.jobs import LargeLine, LargeLineSource
-from trough.executors.pool.pool import Framing, Job, Outcome, ReadLimits, Target
+from trough.executors.pool.pool import Framing, Outcome, ReadLimits, Target
 from trough.protocols.line.arguments import QueryArguments
 from trough.protocols.line.replies import QueryReply, Reply
+from trough.util.job import Job
 from trough.util.slices import SLICE
 from trough.worker.queries import QueryService
 
@@ -62,14 +63,14 @@ class KeptReply:
     # -- for the reply -----------------------------------------------------------------
 
     def cancel(self) -> None:
-        """See :class:`trough.protocols.line.replies.Job`."""
+        """See :class:`trough.util.job.Job`."""
         if self._job is not None:
             self._job.cancel()
         else:
             self._end(errors.Cancelled("the query was cancelled"))
 
     def pause(self) -> None:
-        """See :class:`trough.protocols.line.replies.Job`."""
+        """See :class:`trough.util.job.Job`."""
         if self._job is not None:
             self._job.pause()
         elif not (self._paused or self._sent_all):
@@ -77,7 +78,7 @@ class KeptReply:
             self._sending.pause()
 
     def resume(self) -> None:
-        """See :class:`trough.protocols.line.replies.Job`."""
+        """See :class:`trough.util.job.Job`."""
         if self._paused:
             self._paused = False
             self._sending.resume()

@@ -29,24 +29,12 @@ from trough.access.rights import EVERY_RIGHT, Grant
 from trough.model import segment_word
 from trough.protocols.line import messages
 from trough.protocols.line.framing import Request
+from trough.util.job import Job
 
 if TYPE_CHECKING:
     from trough.executors.pool.jobs import LargeLine, LargeLineSource
     from trough.executors.pool.pool import Outcome
     from trough.worker.writing import Write
-
-
-class Job(Protocol):
-    """Work that goes on for a request; :class:`trough.executors.pool.pool.Job` is one."""
-
-    def cancel(self) -> None:
-        """End it soon. Idempotent, and without effect once it has ended."""
-
-    def pause(self) -> None:
-        """Send no more; the reader is slow. Little may still come. Idempotent."""
-
-    def resume(self) -> None:
-        """Go on sending. Idempotent."""
 
 
 class Connection(Protocol):

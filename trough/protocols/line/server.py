@@ -40,6 +40,7 @@ from trough.protocols.line.replies import Reply, Verb
 from trough.protocols.line.write_buffer import WriteBuffer
 from trough.protocols.peer import encrypts, peer_of, shows_certificate
 from trough.util.flush_batch import FlushBatch
+from trough.util.waiting import Waiters
 
 _log = Logger()
 
@@ -402,7 +403,8 @@ class LineServerFactory(Factory):
             role, node, peers.max_line, peers.max_literal, self.limits.requests, auth
         ).line()
         self._connections: set[LineServer] = set()
-        self._drained: Deferred[None] | None = None  # there is one: shutting down
+        self._draining = False
+        self._left: Waiters[None] = Waiters()  # the last connection
 
     def buildProtocol(self, addr: object) -> LineServer:
         """A new connection."""
@@ -414,7 +416,7 @@ class LineServerFactory(Factory):
             connection.transport.abortConnection()
             return
         self._connections.add(connection)
-        if self._drained is not None:
+        if self._draining:
             connection.drain()
         elif len(self._connections) > self.limits.connections:
             most = self.limits.connections
@@ -430,8 +432,8 @@ class LineServerFactory(Factory):
         if connection in self._connections:
             self._connections.discard(connection)
             self._addresses.left(connection.client)
-        if self._drained is not None and not self._connections and not self._drained.called:
-            self._drained.callback(None)
+        if not self._connections:
+            self._left.fire(None)
 
     def _log_that_it_is_full(self, most: int) -> None:
         now = self.clock.seconds()
@@ -451,7 +453,7 @@ class LineServerFactory(Factory):
 
         :param seconds: after which what still goes on is cancelled
         """
-        self._drained = Deferred()
+        self._draining = True
         for connection in list(self._connections):
             connection.drain()
         if self._connections:
@@ -459,7 +461,7 @@ class LineServerFactory(Factory):
                 self.clock.callLater(seconds, self._cancel),
                 self.clock.callLater(seconds + CANCEL_SECONDS, self._throw_out),
             ]
-            await self._drained
+            await self._left.wait()
             for step in steps:
                 if step.active():
                     step.cancel()
