@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from trough import errors
 from trough.access.tokens import Credential
 from trough.model import line_host_and_port
 from trough.protocols.line.client import LineConnection, connect
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
+from trough.util.waiting import Promised
 
 #: Seconds within which a server has to take a connection.
 CONNECT_SECONDS = 5.0
