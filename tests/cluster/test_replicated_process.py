@@ -40,7 +40,7 @@ def test_a_lost_holder_takes_no_acknowledged_row_along(
     with Cluster(tmp_path, engines, 1, 3, WRITE_COPIES="2") as cluster:
         holder, sync = begin(cluster), cluster.url("s1", "SYNC_SERVER_PORT")
         with Writers(sync, [SEGMENT], CLIENTS) as writers:
-            until_blocking(lambda: len(writers.acknowledged(SEGMENT)) > 100 + run, "rows")
+            until_blocking(lambda: len(writers.acknowledged(SEGMENT)) > 100 + 17 * run, "rows")
             cluster.processes[holder].kill()
             shutil.rmtree(cluster.directory / holder)
             lost = time.monotonic()

@@ -53,7 +53,8 @@ class Registry:
         output = io.StringIO()
         person = io.StringIO() if typed is None else Typed(typed)
         console = admin.Console(self.metadata, person, output, reactor)
-        given = {"worker": None, "wait": False, "promote": False, "json": False, **options}
+        given = {"worker": None, "wait": False, "promote": False, "json": False}
+        given |= {"without_follower": False, **options}
         status = await command(console, argparse.Namespace(**given))
         return status, output.getvalue()
 
@@ -317,6 +318,25 @@ async def test_locks(registry):
 
 
 @pytest_twisted.ensureDeferred
+async def test_locks_without_a_living_follower(registry):
+    """Those that are replicated are listed with their followers, or alone, and counted."""
+    await registry.fill()
+    store = registry.metadata
+    await store.take_lock("300001", "w1")
+    for segment, follower in (("300002", "w2"), ("300003", "gone"), ("300004", "")):
+        lock = await store.take_lock(segment, "w1", "disk")
+        followers = frozenset({model.Member(follower, "disk")} if follower else ())
+        await store.change_lock(lock, dataclasses.replace(lock, revision=1, followers=followers))
+    _, text = await registry.run(admin.locks)
+    shown = [line.rpartition("  ")[2].strip() for line in text.splitlines()]
+    assert shown == ["FOLLOWERS", "-", "w2", "gone (not alive)", "none"]
+    _, text = await registry.run(admin.locks, without_follower=True)
+    assert [line.split()[0] for line in text.splitlines()[1:]] == ["300003", "300004"]
+    _, text = await registry.run(admin.status)
+    assert "2 segments have no living follower; they are: 300003, 300004" in text
+
+
+@pytest_twisted.ensureDeferred
 async def test_freeing_all_locks_of_a_lost_worker(registry):
     """What was promoted when is told of each; the worker's name has to be typed."""
     await registry.fill()
@@ -342,7 +362,7 @@ async def test_locks_that_are_clean_are_freed_without_a_question(registry):
     locks = [await registry.metadata.take_lock(each, "gone") for each in ("300002", "300003")]
     await registry.metadata.mark_clean(locks[:1])
     _, text = await registry.run(admin.locks)
-    assert [line.split()[-2:] == ["all", "promoted"] for line in text.splitlines()[1:]] == [
+    assert [line.split()[-3:-1] == ["all", "promoted"] for line in text.splitlines()[1:]] == [
         True,
         False,
     ]
@@ -459,6 +479,7 @@ async def test_status_for_programs(registry):
             "count": 1,
             "orphaned": [{"segment": "300002", "node": "gone"}],
             "clean_of_dead_workers": 0,
+            "without_follower": [],
         },
         "schemas": 1,
     }

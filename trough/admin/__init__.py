@@ -200,6 +200,11 @@ def _add_looking(command: Callable[[str, Command, str], argparse.ArgumentParser]
     )
     listing = command("locks", locks, "all write locks, and whether their holders live")
     listing.add_argument("--worker", metavar="NODE", help="only those of this worker")
+    listing.add_argument(
+        "--without-follower",
+        action="store_true",
+        help="only those that are replicated, and have no living follower",
+    )
 
 
 def _add_deciding(command: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Collection
 from typing import Any
 
 from trough.admin.console import DONE, FAILED, Console, listed, moment, size_of
 from trough.leader.server_clocks import TOLERATED, spread_of, warning_of
 from trough.metadata import Metadata
-from trough.model import Worker
+from trough.model import Lock, Worker
 from trough.util.trouble_log import Section
 
 #: Fields of a worker's row about its unpromoted writes.
@@ -57,6 +58,11 @@ async def _status(metadata: Metadata) -> dict[str, Any]:
                 for lock in orphaned
             ],
             "clean_of_dead_workers": len(held_by_dead) - len(orphaned),
+            "without_follower": [
+                {"segment": lock.segment, "node": lock.node}
+                for lock in locks
+                if lock.disk and not followers_alive(lock, alive)
+            ],
         },
         "full": full,
         "troubles": troubles,
@@ -115,6 +121,9 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
         console.say(f"paused    {until}")
     held = f"{locks['count']}{listed(orphaned, 'held by workers not alive')}"
     console.say(f"locks     {Section.WORKER_DIES.add_to(held) if orphaned else held}")
+    if alone := [lock["segment"] for lock in locks["without_follower"]]:
+        text = f"{len(alone)} segments have no living follower{listed(alone, 'they are')}"
+        console.say(f"copies    {Section.UNDER_REPLICATED.add_to(text)}")
     console.say(f"schemas   {told['schemas']}")
     for worker in workers:
         if worker["unpromoted"]:
@@ -168,9 +177,28 @@ async def workers(console: Console, options: argparse.Namespace) -> int:
     return DONE
 
 
+def followers_alive(lock: Lock, alive: Collection[str]) -> list[str]:
+    """Names of a lock's followers that are alive."""
+    return [each.node for each in sorted(lock.followers) if each.node in alive]
+
+
+def _followers(lock: Lock, alive: Collection[str]) -> str:
+    """The followers of a lock, as text."""
+    if not lock.disk:
+        return "-"
+    shown = [
+        each.node if each.node in alive else f"{each.node} (not alive)"
+        for each in sorted(lock.followers)
+    ]
+    return ", ".join(shown) or "none"
+
+
 async def locks(console: Console, options: argparse.Namespace) -> int:
-    """Print every write lock, and whether its holder is alive."""
+    """Print every write lock, and whether its holder is alive, and its followers."""
     alive = {worker.node for worker in await console.metadata.workers()}
+    found = await console.metadata.locks(options.worker)
+    if options.without_follower:
+        found = [lock for lock in found if lock.disk and not followers_alive(lock, alive)]
     rows = [
         (
             lock.segment,
@@ -179,8 +207,10 @@ async def locks(console: Console, options: argparse.Namespace) -> int:
             lock.epoch,
             moment(lock.acquired_on),
             "all promoted" if lock.is_clean else moment(lock.dirty_since or lock.acquired_on),
+            _followers(lock, alive),
         )
-        for lock in await console.metadata.locks(options.worker)
+        for lock in found
     ]
-    console.table(("SEGMENT", "WORKER", "STATE", "EPOCH", "SINCE", "UNPROMOTED SINCE"), *rows)
+    heads = ("SEGMENT", "WORKER", "STATE", "EPOCH", "SINCE", "UNPROMOTED SINCE", "FOLLOWERS")
+    console.table(heads, *rows)
     return DONE

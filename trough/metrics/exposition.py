@@ -47,6 +47,11 @@ _OF_WORKERS: tuple[tuple[str, str, Path], ...] = (
         ("replication", "under_replicated"),
     ),
     (
+        "trough_under_replicated_seconds",
+        "For how long the oldest of these has had too few.",
+        ("replication", "under_replicated_seconds"),
+    ),
+    (
         "trough_followed_segments",
         "Segments of others that this worker follows.",
         ("replication", "following"),

@@ -29,7 +29,7 @@ from trough.replication.messages import Confirmed
 from trough.replication.orders import Kind, Order, Reply
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
-from trough.util.trouble_log import Section
+from trough.worker.broken_logs import BrokenLogs
 from trough.worker.followed_logs import FollowedLogs
 from trough.worker.handing_over import HandingOver, is_quiet
 from trough.worker.local_copies import LocalCopy
@@ -38,6 +38,7 @@ from trough.worker.old_replicas import OldReplicas
 from trough.worker.replicated import HolderServices, ReplicatedSegment, row_of
 from trough.worker.shared import Shared
 from trough.worker.take_overs import TakeOvers, is_alive
+from trough.worker.under_replication import UnderReplication
 
 _log = Logger()
 
@@ -46,9 +47,6 @@ LOOK = 0.25
 
 #: Seconds before this worker asks a worker again that could not follow a segment.
 REFUSED = 5.0
-
-#: Seconds for which a segment may have too few followers before an operator has to act.
-TOLERATED = 60.0
 
 #: Bytes of a log after which a checkpoint is due.
 CHECKPOINT = 16 << 20
@@ -112,8 +110,7 @@ class Replication(service.MultiService):
         self._turns = KeyedLock()
         #: Segments with a checkpoint under way.
         self._checkpoints: set[str] = set()
-        #: Since when a segment has fewer followers than wanted.
-        self._short: dict[str, float] = {}
+        self._short = UnderReplication(settings.copies - 1, clock)
         #: When a worker could not follow.
         self._refused: dict[str, float] = {}
         Periodic("replication", LOOK, self._look, clock).setServiceParent(self)
@@ -126,6 +123,13 @@ class Replication(service.MultiService):
         )
         self._old = OldReplicas(self._me, shared.metadata, logs, self.followed, run, clock)
         self._old.setServiceParent(self)
+
+        offer = self.take_overs.offer
+        broken = BrokenLogs(
+            shared, self._held, self._turns, self._send, offer, self._lost, logs, run
+        )
+        #: Called with a segment, the number of its file, and why its log is broken.
+        self.log_broken = broken.found
 
     def admit(self, myself: Worker) -> None:
         """Carry out orders from now on, as this worker with its disk, which was checked."""
@@ -289,7 +293,7 @@ class Replication(service.MultiService):
     def end(self, segment: str) -> None:
         """Stop replicating a segment that this worker no longer writes. Idempotent."""
         replicated = self._held.pop(segment, None)
-        self._short.pop(segment, None)
+        self._short.ended(segment)
         if replicated is not None:
             replicated.close()
 
@@ -332,10 +336,7 @@ class Replication(service.MultiService):
                 work.addBoth(self._checkpointed, replicated.segment)
         for replicated in held:
             self._trim(replicated)
-            if len(replicated.lock.followers) < self.settings.copies - 1:
-                self._short.setdefault(replicated.segment, self._clock.seconds())
-            else:
-                self._short.pop(replicated.segment, None)
+            self._short.note(replicated.segment, len(replicated.lock.followers))
             await self._find_followers(replicated)
 
     def _checkpointed(self, _: object, segment: str) -> None:
@@ -389,68 +390,6 @@ class Replication(service.MultiService):
             finally:
                 copy.paused = False
 
-    def log_broken(self, segment: str, generation: int, reason: str) -> None:
-        """This disk no longer stores a segment's log: hand the lock to a follower.
-
-        :param generation: of the segment's file
-        """
-        copy, replicated = self._shared.segments.get(segment), self._held.get(segment)
-        if copy is None or replicated is None or copy.target.generation != generation:
-            return
-        if copy.writes.closed:
-            return  # this worker gives it up already
-        _log.error(
-            "{segment}: its writes cannot be stored here any more: {reason}",
-            segment=segment,
-            reason=reason,
-        )
-        copy.writes.closed = True
-        replicated.close()
-        giving = Deferred.fromCoroutine(self._give_up(segment, copy, replicated, reason))
-        giving.addErrback(lambda failure: _log.failure("a broken log", failure))
-
-    async def _give_up(
-        self, segment: str, copy: LocalCopy, replicated: ReplicatedSegment, reason: str
-    ) -> None:
-        """Hand the lock to a follower, which has all acknowledged writes."""
-        async with self._shared.turns.hold(segment), self._turns.hold(segment):
-            if replicated.lock.followers:
-                await self._note_broken(copy, reason)
-            for member in sorted(replicated.lock.followers):
-                if self._shared.segments.get(segment) is not copy:
-                    return
-                order = Order(Kind.TAKE, segment, member.disk, replicated.lock.epoch)
-                with suppress(errors.TroughError):
-                    await self._send(member, order)
-                    self._lost(segment, f"{member.node} was asked to take the lock over")
-                    return
-            if await self._offered(replicated.lock):
-                self._lost(segment, "its followers may take the lock over")
-                return
-        _log.error(
-            "{segment}: no follower takes its lock over; writes are refused until this worker "
-            "is restarted",
-            segment=segment,
-        )
-
-    async def _note_broken(self, copy: LocalCopy, reason: str) -> None:
-        """Record that this copy is not to be served after a restart."""
-        try:
-            await self._run(self._logs.note_broken, Path(copy.target.path), reason)
-        except errors.TroughError as failure:
-            _log.warn(
-                "{segment}: it could not be recorded that its log is broken: {reason}",
-                segment=copy.entry.segment,
-                reason=failure,
-            )
-
-    async def _offered(self, lock: Lock) -> bool:
-        """Whether the row of a lock says now that its followers may take it over."""
-        try:
-            return await self.take_overs.offer(lock)
-        except errors.Unavailable:
-            return False
-
     async def obey(self, order: Order) -> Reply:
         """Carry out a holder's order; see :meth:`FollowedLogs.obey`."""
         if order.kind is not Kind.TAKE:
@@ -465,21 +404,14 @@ class Replication(service.MultiService):
 
     def trouble(self) -> str:
         """What needs an operator, and the section of the guide; or empty."""
-        now = self._clock.seconds()
-        short = sum(now - since > TOLERATED for since in self._short.values())
-        if not short:
-            return ""
-        text = f"{short} segments have fewer copies of their writes than WRITE_COPIES"
-        return Section.UNDER_REPLICATED.add_to(text)
+        return self._short.trouble()
 
     def status(self) -> dict[str, Any]:
         """Fields for the worker's status."""
-        wanted = self.settings.copies - 1
-        held = self._held.values()
         return {
             "copies": self.settings.copies,
             "replicated": len(self._held),
-            "under_replicated": sum(len(each.lock.followers) < wanted for each in held),
-            "blocked": sum(each.is_blocked for each in held),
+            **self._short.status(),
+            "blocked": sum(each.is_blocked for each in self._held.values()),
             "following": self.take_overs.following,
         }
