@@ -57,13 +57,67 @@ def test_requests_rows_and_writes_are_counted(machine):
     assert requests(after, protocol="http", verb="write", outcome="ok") == 1
     assert after["trough_rows_total",] - before["trough_rows_total",] >= 4
     assert after["trough_answer_bytes_total",] > before["trough_answer_bytes_total",]
-    assert after["trough_commits_total",] == 1
+    assert after["trough_writes_total",] == 1
     assert after["trough_changes_total",] >= 2
     latency = ("trough_request_seconds_count", ("protocol", "http"), ("verb", "read"))
     assert after[latency] == 3
     status = machine.status("w1")
     assert status["requests"]["http read"] == {"ok": 2, "bad-sql": 1}
     assert status["executors"]["totals"]["writes"] == 1
+
+
+def test_the_work_of_executors_is_measured(machine):
+    """Waits and turns by kind; and each commit with its writes and its log."""
+    write_url = machine.provision("s1", "counted")["write_url"]
+    before = scraped(machine, "w1")
+    write(write_url, "INSERT INTO t VALUES (3)")
+    read(machine.url("w1", "READ_PORT") + "?segment=counted", SQL)
+    after = scraped(machine, "w1")
+
+    def more(name, **labels):
+        key = (name, *sorted(labels.items()))
+        return after[key] - before.get(key, 0)
+
+    for name in ("trough_executor_queue_seconds", "trough_executor_turn_seconds"):
+        assert more(f"{name}_count", kind="read") >= 1
+        assert more(f"{name}_count", kind="write") >= 1
+    assert more("trough_commit_seconds_count") == more("trough_commit_writes_sum") == 1
+    assert after["trough_commit_seconds_sum",] > 0
+    assert more("trough_wal_bytes_count") == 1
+    assert more("trough_wal_bytes_sum") > 4096
+
+
+def test_promotions_and_fetches_are_measured(machine):
+    """With their bytes; and what was promoted is no older write any more."""
+    write(machine.provision("s1", "moved")["write_url"], "CREATE TABLE t (n)")
+    before = scraped(machine, "w1")
+    body = b'{"segment": "moved"}'
+    assert http("POST", machine.url("s1", "SYNC_SERVER_PORT") + "promote", body)[0] == 200
+    after = scraped(machine, "w1")
+    publish = ("direction", "publish")
+    for name, least in (
+        ("trough_transfer_seconds_count", 1),
+        ("trough_transfer_bytes_total", 4096),
+    ):
+        assert after[name, publish] - before[name, publish] >= least
+    assert after["trough_transfer_failures_total", publish] == 0
+    assert after["trough_reconciler_looks_total",] > 0
+
+
+def test_kept_answers_are_counted(machine):
+    """Segments on the worker, and whole GATHERs on the sync server."""
+    url = machine.url("s1", "SYNC_SERVER_PORT") + "gather"
+    body = json.dumps({"segments": ["counted"], "sql": "SELECT sum(n) FROM t"}).encode()
+    until_blocking(lambda: http("POST", url, body)[0] == 200, "the first answer")
+    until_blocking(
+        lambda: (
+            http("POST", url, body)[0] == 200
+            and scraped(machine, "s1")["trough_gather_cache_hits_total",] > 0
+        ),
+        "an answer that was kept",
+    )
+    assert scraped(machine, "s1")["trough_gather_cache_misses_total",] >= 1
+    assert "trough_result_cache_hits_total" in {name for name, *_ in scraped(machine, "w1")}
 
 
 def test_no_label_names_a_segment(machine):

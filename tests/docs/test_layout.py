@@ -47,7 +47,8 @@ LAYERS = [
 
 #: Cores: functions of values, without a clock, a socket, a thread or a framework.
 PURE = ["errors", "model", "settings*", "leader.placement*", "metadata.conditions"]
-PURE += ["access.rights", "access.tokens", "metrics.totals"]
+PURE += ["access.rights", "access.tokens", "metrics.totals", "metrics.histogram"]
+PURE += ["metrics.executor_measures"]
 PURE += ["formats*", "storage.listing", "storage.paths", "worker.read_rule"]
 PURE += ["replication.messages", "replication.follower", "replication.holder"]
 PURE += ["protocols.line.framing", "protocols.line.messages", "protocols.line.values"]

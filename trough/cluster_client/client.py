@@ -210,6 +210,10 @@ class Cluster:
             when_long=when_long,
         )
 
+    def gather_status(self) -> dict[str, int]:
+        """Counts of GATHERs; see :meth:`trough.cluster_client.gather.Gathers.status`."""
+        return self._gathers().status()
+
     def warm_gathers(self) -> None:
         """Start the process of the first GATHER now, which takes half a second."""
         self._gathers().processes.warm()

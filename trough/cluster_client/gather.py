@@ -101,6 +101,11 @@ class Gathers:
         self._closed = False
         self._answers = KeptAnswers(cluster.unchanged, reactor, kept)
 
+    def status(self) -> dict[str, int]:
+        """What runs, and how many answers were given again; JSON-able."""
+        answers = self._answers
+        return {"running": len(self._running), "found": answers.found, "missed": answers.missed}
+
     async def run(
         self,
         segments: Iterable[str] | re.Pattern[str] | SegmentSet,

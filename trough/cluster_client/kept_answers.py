@@ -80,6 +80,8 @@ class KeptAnswers:
         self._clock = clock
         self._most = most
         self._answers: BoundedLru[bytes, KeptAnswer] = BoundedLru(most, lambda each: each.size)
+        #: Answers that were given again since the start, and those that had to be found.
+        self.found = self.missed = 0
 
     async def find(
         self, key: bytes, seconds: float = SECONDS
@@ -88,6 +90,12 @@ class KeptAnswers:
 
         :param seconds: that workers may take to confirm it
         """
+        found = await self._find(key, seconds)
+        self.found += found is not None
+        self.missed += found is None
+        return found
+
+    async def _find(self, key: bytes, seconds: float) -> tuple[KeptAnswer, dict[str, str]] | None:
         answer = self._answers.get(key)
         if answer is None:
             return None

@@ -11,6 +11,8 @@ import mmap
 import os
 import struct
 
+from trough.metrics.executor_measures import NUMBERS
+
 #: Writes that an executor may have without an answer.
 MOST_WRITES = 65536
 
@@ -18,17 +20,23 @@ MOST_WRITES = 65536
 _RUNNING = struct.Struct("<QQQ")
 _HEAD = 64
 
+#: Where the numbers of the executor's measures begin, and the bytes of all.
+_NUMBERS_AT = _HEAD + MOST_WRITES
+_SIZE = _NUMBERS_AT + 8 * NUMBERS
+
 
 class SharedProgressTable:
     """One executor's table.
 
     :param descriptor: of the memory, from :func:`create_memory`
+    :ivar numbers: of :class:`trough.metrics.executor_measures.ExecutorMeasures`
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, _HEAD + MOST_WRITES)
+        self._memory = mmap.mmap(descriptor, _SIZE)
         self._view = memoryview(self._memory)
-        self._begun = self._view[_HEAD:]
+        self._begun = self._view[_HEAD:_NUMBERS_AT]
+        self.numbers = self._view[_NUMBERS_AT:].cast("d")
         self._turns = 0
 
     # -- the executor's side -----------------------------------------------------------
@@ -59,6 +67,7 @@ class SharedProgressTable:
 
     def close(self) -> None:
         """Release the memory."""
+        self.numbers.release()
         self._begun.release()
         self._view.release()
         self._memory.close()
@@ -67,5 +76,5 @@ class SharedProgressTable:
 def create_memory() -> int:
     """A descriptor of memory for one table; the executor inherits it."""
     descriptor = os.memfd_create("trough-executor", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, _HEAD + MOST_WRITES)
+    os.ftruncate(descriptor, _SIZE)
     return descriptor

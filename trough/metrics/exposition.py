@@ -7,7 +7,7 @@ them. The library's global registry is not used: a process may have two roles.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -19,7 +19,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from trough.metrics.totals import BOUNDS, RequestTotals, VerbTotals
+from trough.metrics.executor_measures import MEASURES
+from trough.metrics.histogram import cumulative
+from trough.metrics.totals import BOUNDS, RequestTotals
 
 #: The content type of :func:`exposition`.
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -71,6 +73,21 @@ _OF_WORKERS: tuple[tuple[str, str, Path], ...] = (
     ("trough_reconciler_queued", "Segments that wait for a look.", ("reconciler", "queued")),
     ("trough_reconciler_active", "Segments that are looked at.", ("reconciler", "active")),
     ("trough_reconciler_put_off", "Segments put off after a failure.", ("reconciler", "put_off")),
+    ("trough_reconciler_looks_total", "Looks at segments.", ("reconciler", "looks")),
+    ("trough_reconciler_failures_total", "Looks that failed.", ("reconciler", "failed")),
+    (
+        "trough_replication_lag_bytes",
+        "What the slowest follower lacks of a segment's log.",
+        ("replication", "lag_bytes"),
+    ),
+    (
+        "trough_replication_lag_seconds",
+        "Since the slowest follower made progress.",
+        ("replication", "lag_seconds"),
+    ),
+    ("trough_result_cache_bytes", "Bytes of kept answers.", ("result_cache", "bytes")),
+    ("trough_result_cache_hits_total", "Segments answered from these.", ("result_cache", "found")),
+    ("trough_result_cache_misses_total", "Those that were not.", ("result_cache", "missed")),
     ("trough_executor_restarts_total", "Executors started again.", ("executors", "restarts")),
     ("trough_queries_running", "Queries that executors have.", ("executors", "queries")),
     ("trough_writes_running", "Writes that executors have.", ("executors", "writes")),
@@ -80,7 +97,7 @@ _OF_WORKERS: tuple[tuple[str, str, Path], ...] = (
         "Bytes that executors answered.",
         ("executors", "totals", "bytes"),
     ),
-    ("trough_commits_total", "Writes that are on disk.", ("executors", "totals", "writes")),
+    ("trough_writes_total", "Writes that are on disk.", ("executors", "totals", "writes")),
     ("trough_changes_total", "Rows that writes changed.", ("executors", "totals", "changes")),
     ("trough_cold_segments", "Cold segments answered for.", ("cold", "segments")),
     ("trough_cold_cache_bytes", "Bytes of the cold cache in use.", ("cold", "bytes")),
@@ -95,6 +112,9 @@ _OF_SYNC: tuple[tuple[str, str, Path], ...] = (
     ("trough_ready", "1 while the process can serve.", ("ready",)),
     ("trough_leader", "1 while this server leads.", ("leads",)),
     ("trough_leader_generation", "Number of the leadership.", ("generation",)),
+    ("trough_gathers_running", "GATHERs that run.", ("gather", "running")),
+    ("trough_gather_cache_hits_total", "GATHERs answered again.", ("gather", "found")),
+    ("trough_gather_cache_misses_total", "Those that were not.", ("gather", "missed")),
     ("trough_write_locks", "Write locks that there are.", ("write_locks",)),
     ("trough_leader_rounds_total", "Rounds of the leader.", ("leadership", "rounds")),
     ("trough_leader_moves_total", "Copies that were moved.", ("leadership", "moves")),
@@ -186,15 +206,23 @@ def _of_requests(totals: RequestTotals) -> Iterator[Metric]:
         "trough_request_seconds", "From a request to its answer.", labels=["protocol", "verb"]
     )
     for verb, counted in sorted(totals.verbs.items()):
-        seconds.add_metric(verb, list(_cumulative(counted)), counted.seconds)
+        buckets = list(cumulative(BOUNDS, counted.buckets))
+        seconds.add_metric(verb, buckets, counted.seconds)
     yield seconds
 
 
-def _cumulative(counted: VerbTotals) -> Iterator[tuple[str, float]]:
-    total = 0
-    for bound, number in zip((*BOUNDS, float("inf")), counted.buckets, strict=True):
-        total += number
-        yield ("+Inf" if bound == float("inf") else str(float(bound))), total
+def _histogram(
+    name: str, text: str, label: str, bounds: Sequence[float], found: Mapping[str, Sequence[float]]
+) -> Metric:
+    """A histogram with one label.
+
+    :param found: numbers of :class:`trough.metrics.histogram.Histogram`, by the label's value
+    """
+    family = HistogramMetricFamily(name, text, labels=[label] if label else [])
+    for value, numbers in sorted(found.items()):
+        buckets = list(cumulative(bounds, numbers[:-1]))
+        family.add_metric([value] if label else [], buckets, numbers[-1])
+    return family
 
 
 def _of_stores(status: Mapping[str, Any]) -> Iterator[Metric]:
@@ -233,6 +261,41 @@ def _of_worker(status: Mapping[str, Any]) -> Iterator[Metric]:
             family.add_metric(
                 [kind], sum(count(p) for p in processes if p["name"].startswith(kind))
             )
+        yield family
+    yield from _of_executors(status["executors"]["measured"])
+    yield from _of_transfers(status["transfer_totals"])
+
+
+# Name, help, and what executors call it; the first two by the kind of executor.
+_MEASURED: tuple[tuple[str, str, str], ...] = (
+    ("trough_executor_queue_seconds", "From an executor's receipt of work to its turn.", "queue"),
+    ("trough_executor_turn_seconds", "One turn of a query, a commit, or other work.", "turn"),
+    ("trough_commit_seconds", "A commit, which waits until the disk has it (fsync).", "commit"),
+    ("trough_commit_writes", "Writes that share a commit.", "group"),
+    ("trough_wal_bytes", "Bytes of a write-ahead log after a commit.", "log"),
+)
+
+
+def _of_executors(measured: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator[Metric]:
+    for name, text, what in _MEASURED:
+        by_kind = {kind: found[what] for kind, found in measured.items()}
+        if what in ("queue", "turn"):
+            yield _histogram(name, text, "kind", MEASURES[what], by_kind)
+        elif "write" in by_kind:  # those that commit
+            yield _histogram(name, text, "", MEASURES[what], {"": by_kind["write"]})
+
+
+def _of_transfers(totals: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    seconds = {direction: each["seconds"] for direction, each in totals.items()}
+    text = "Transfers from and to canonical storage that succeeded."
+    yield _histogram("trough_transfer_seconds", text, "direction", BOUNDS, seconds)
+    for name, text, key in (
+        ("trough_transfer_failures", "Those that failed.", "failed"),
+        ("trough_transfer_bytes", "Bytes that they moved.", "bytes"),
+    ):
+        family = CounterMetricFamily(name, text, labels=["direction"])
+        for direction, each in totals.items():
+            family.add_metric([direction], each[key])
         yield family
 
 

@@ -76,6 +76,10 @@ class Gatherer:
         self._clock = clock
         self._turns = AdmissionQueue(short, PATIENCE, clock, long)
 
+    def status(self) -> dict[str, int]:
+        """Counts for the server's status."""
+        return self._cluster.gather_status()
+
     async def gather(self, asked: GatherArguments, send: Send, grant: Grant = ANYBODY) -> Gathered:
         """Answer one; see :meth:`trough.cluster_client.client.Cluster.gather`.
 

@@ -133,6 +133,8 @@ class Writer:
         before the log is flushed
     :param broken: called with a replicated segment, its generation and the reason, when its log
         takes no more writes
+    :param measured: called after each commit with its seconds, its writes, and the bytes of the
+        write-ahead log
     """
 
     def __init__(
@@ -143,7 +145,9 @@ class Writer:
         quota: Quota | None = None,
         committed: Callable[[str, int, int], None] = lambda segment, generation, end: None,
         broken: Callable[[str, int, str], None] = lambda segment, generation, reason: None,
+        measured: Callable[[float, int, int], None] = lambda seconds, writes, log_bytes: None,
     ) -> None:
+        self._measured = measured
         self._committed = committed
         self._broken = broken
         self._quota = quota or Quota()
@@ -187,7 +191,9 @@ class Writer:
         try:
             end = log.end()
             self._committed(handle.segment, handle.generation, end)
+            began = monotonic()
             log.flush()
+            self._measured(monotonic() - began, len(applied), _log_size(handle.path))
         except (*sqlite.Error, errors.TroughError) as error:
             told = self._engine.error(error, handle.path)
             _fail(applied, _doubtful(handle, told))
@@ -233,7 +239,7 @@ class Writer:
                 rest = writes[place + 1 :]
                 break
         try:
-            engine.own(connection, "COMMIT")
+            self._commit(connection, path, len(applied), flushes=log is None)
         except sqlite.Error as error:
             told = self._quota.explain(engine.error(error, path), path)
             self._roll_back(connection)
@@ -278,9 +284,27 @@ class Writer:
             engine.own(connection, "RELEASE trough")
         write.changes = connection.total_changes - before
 
+    def _commit(self, connection: Connection, path: str, writes: int, flushes: bool) -> None:
+        """Commit, and measure that.
+
+        :param flushes: whether that flushes the log; else the flush is measured
+        """
+        began = monotonic()
+        self._engine.own(connection, "COMMIT")
+        if flushes and writes:
+            self._measured(monotonic() - began, writes, _log_size(path))
+
     def _roll_back(self, connection: Connection) -> None:
         if connection.in_transaction:
             self._engine.own(connection, "ROLLBACK")
+
+
+def _log_size(path: str) -> int:
+    """Bytes of a segment's write-ahead log."""
+    try:
+        return Path(f"{path}-wal").stat().st_size
+    except OSError:
+        return 0
 
 
 def _doubtful(handle: Handle, reason: errors.TroughError) -> errors.OutcomeUnknown:

@@ -102,6 +102,8 @@ class LocalSyncController(service.MultiService):
         self.cold = cold
         self._refuse = refuse
         self.executors = executors
+        #: The status of the answers that are kept.
+        self.result_cache: Callable[[], dict[str, int]] = dict
         self._clock = clock
         #: When the metadata store took the last heartbeat, in seconds since the epoch.
         self.beaten: float | None = None

@@ -64,16 +64,21 @@ class KeptResults:
     :param most: bytes that may be kept; 0 to keep nothing
     :ivar bytes: that are kept
     :ivar found: answers that were found here since the start
+    :ivar missed: those that were looked for in vain
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.bytes = 0
-        self.found = 0
+        self.found = self.missed = 0
         self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
 
     def __len__(self) -> int:
         return sum(len(each.entries) for each in self._statements.values())
+
+    def status(self) -> dict[str, int]:
+        """Fields for the worker's status."""
+        return {"bytes": self.bytes, "found": self.found, "missed": self.missed}
 
     @property
     def is_on(self) -> bool:
@@ -106,6 +111,7 @@ class KeptResults:
             else:
                 others.append(copy)
         self.found += len(found)
+        self.missed += len(others)
         return found, others
 
     def keep(

@@ -20,14 +20,12 @@ import os
 import shutil
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from twisted.logger import Logger
 
 from trough.model import canonical_path
 from trough.sql import log_mark
-from trough.storage import Progress
 from trough.util.atomic_files import (
     check_room,
     checksum,
@@ -304,34 +302,3 @@ def is_there(path: str) -> bool:
     """
     with in_our_words(path):
         return Path(path).is_file()
-
-
-class Transfer:
-    """Shows a transfer in a table while it lasts; gives a progress callback.
-
-    :param table: of transfers under way, by segment id
-    :param direction: ``fetch`` or ``publish``
-    :param size: bytes that are to be moved, 0 where that is not known
-    """
-
-    def __init__(
-        self, table: dict[str, dict[str, object]], segment: str, direction: str, size: int
-    ) -> None:
-        self._table = table
-        self._segment = segment
-        self._row: dict[str, object] = {"direction": direction, "bytes": 0, "of": size}
-
-    def __enter__(self) -> Progress:
-        self._table[self._segment] = self._row
-        return self._progress
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._table.pop(self._segment, None)
-
-    def _progress(self, done: int) -> None:
-        self._row["bytes"] = done

@@ -60,6 +60,8 @@ class LookScheduler(service.MultiService):
         self._active_written: set[str] = set()
         #: The end of the last look; the stop waits for it.
         self._idle: Waiters[None] = Waiters()
+        #: Looks that ended since the start, and those of them that failed.
+        self._looks = self._failed = 0
         self._later: set[str] = set()
         #: Those that come again in this round, until they are queued; those that are.
         self._round: set[str] = set()
@@ -86,6 +88,8 @@ class LookScheduler(service.MultiService):
             "queued": len(self._queue) + len(self._written) + len(self._behind),
             "active": len(self._active),
             "put_off": len(self._later | self._round),
+            "looks": self._looks,
+            "failed": self._failed,
         }
 
     def look_at(self, segments: Iterable[str]) -> None:
@@ -185,6 +189,8 @@ class LookScheduler(service.MultiService):
 
     def _looked(self, result: object, segment: str) -> None:
         self._active.pop(segment, None)
+        self._looks += 1
+        self._failed += isinstance(result, Failure)
         self._active_written.discard(segment)
         if not self._active:
             self._idle.fire(None)

@@ -23,6 +23,7 @@ from trough.storage import Guard, Storage
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
 from trough.worker.catalogue import Entry
+from trough.worker.transfers import Transfers
 
 #: Promotions that were begun, and did not succeed, whose contents are remembered.
 REMEMBERED = 16
@@ -33,7 +34,7 @@ class Promotion:
 
     :param snapshots: a directory for states that are being promoted
     :param remember: has the catalogue remember an entry
-    :param transfers: where those under way are shown, by segment id
+    :param transfers: shows those under way, and counts the others
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Promotion:
         pool: ExecutorPool,
         threads: ThreadPoolService,
         remember: Callable[[Entry], Awaitable[None]],
-        transfers: dict[str, dict[str, object]],
+        transfers: Transfers,
     ) -> None:
         self._snapshots = snapshots
         self._storage = storage
@@ -106,8 +107,7 @@ class Promotion:
             earlier = [each for each in entry.publishing.split() if each != content]
             entry.publishing = " ".join([*earlier, content][-REMEMBERED:])
             await self._remember(entry)
-            transfer = local_files.Transfer(self._transfers, entry.segment, "publish", size)
-            with transfer as progress:
+            with self._transfers.under_way(entry.segment, "publish", size) as progress:
                 return await self._storage.publish(
                     snapshot, entry.segment, entry.path, still_ours, progress
                 )

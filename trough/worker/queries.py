@@ -107,6 +107,7 @@ class QueryService:
         self._limits = limits
         #: Answers to queries that may be kept.
         self.results = KeptResults(limits.kept)
+        worker.result_cache = self.results.status
         self.filters = SegmentFilters(limits.kept, pool)
         self._remembered = Remembered()
         self._slow = SlowQueries(pool, limits.slow) if limits.slow else None

@@ -149,6 +149,18 @@ class ReplicatedSegment:
         return self._holder.end
 
     @property
+    def lag(self) -> tuple[int, float]:
+        """Bytes of the log that the slowest follower lacks, and seconds since it made progress;
+        zeros where each has all."""
+        end, now = self._holder.end, self._services.clock.seconds()
+        behind = [
+            (end - max(progress.confirmed, 0), now - self._moved.get(member, now))
+            for member, progress in self._holder.followers.items()
+            if progress.confirmed < end
+        ]
+        return max(behind, default=(0, 0.0))
+
+    @property
     def followers(self) -> frozenset[Member]:
         """Members that follow, or that this holder asked to follow."""
         return frozenset(self._holder.followers) - self._holder.unwanted

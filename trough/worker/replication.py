@@ -408,10 +408,13 @@ class Replication(service.MultiService):
 
     def status(self) -> dict[str, Any]:
         """Fields for the worker's status."""
+        lags = [each.lag for each in self._held.values()]
         return {
             "copies": self.settings.copies,
             "replicated": len(self._held),
             **self._short.status(),
             "blocked": sum(each.is_blocked for each in self._held.values()),
             "following": self.take_overs.following,
+            "lag_bytes": max((size for size, _ in lags), default=0),
+            "lag_seconds": max((seconds for _, seconds in lags), default=0.0),
         }

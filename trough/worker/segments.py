@@ -19,6 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from twisted.application import service
@@ -39,6 +40,7 @@ from trough.worker.local_copies import LocalCopies, LocalCopy
 from trough.worker.promotion import Promotion
 from trough.worker.quarantine import Quarantine
 from trough.worker.threaded_catalogue import AsyncCatalogue
+from trough.worker.transfers import Transfers
 
 #: Has other processes know that a copy may hold unpromoted writes.
 Announce = Callable[[LocalCopy], Awaitable[None]]
@@ -77,8 +79,7 @@ class Segments(service.Service):
         self._generations = itertools.count(1)
         self._catalogue = AsyncCatalogue(directory, catalogue_thread)
         self.disk_counter = DiskCounter(directory, catalogue_thread)
-        #: Bytes done of every transfer under way, by segment id; shown in the status.
-        self.transfers: dict[str, dict[str, object]] = {}
+        self.transfers = Transfers(monotonic)
         self._snapshots = snapshots or directory / "snapshots"
         self._promotion = Promotion(
             self._snapshots, storage, pool, threads, self._catalogue.put, self.transfers
@@ -187,8 +188,7 @@ class Segments(service.Service):
         destination = local_files.path_of(self._directory, segment)
         await self._threads.run(local_files.check_room_for_copy, destination, wanted.size)
         await self._threads.run(local_files.make_way, destination)
-        transfer = local_files.Transfer(self.transfers, segment, "fetch", wanted.size)
-        with transfer as progress:
+        with self.transfers.under_way(segment, "fetch", wanted.size) as progress:
             got = await self._storage.fetch(wanted, destination, progress)
         entry = Entry(segment, got.path)
         entry.adopt(got)

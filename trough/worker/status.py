@@ -58,6 +58,8 @@ class Reported(Protocol):
     def beaten(self) -> float | None: ...
     @property
     def executors(self) -> Callable[[], dict[str, Any]]: ...
+    @property
+    def result_cache(self) -> Callable[[], dict[str, int]]: ...
 
 
 def status_of(worker: Reported, clock: IReactorTime) -> dict[str, Any]:
@@ -77,11 +79,13 @@ def status_of(worker: Reported, clock: IReactorTime) -> dict[str, Any]:
         "replication": worker.replication.status() if worker.replication is not None else None,
         "aside": worker.segments.aside(),
         "disk": worker.refusals.status(),
-        "transfers": worker.segments.transfers,
+        "transfers": worker.segments.transfers.running,
+        "transfer_totals": worker.segments.transfers.totals(),
         "storage": worker.storage.status(),
         "unpublished": worker.publisher.behind,
         "reconciler": {"assigned": len(worker.reconciler.assigned or ()), **worker.looks.status},
         "executors": worker.executors(),
+        "result_cache": worker.result_cache(),
         "cold": worker.cold.status() if worker.cold is not None else None,
     }
 

@@ -53,6 +53,7 @@ from trough.executors.child.tasks import (
 from trough.executors.child.turns import FairQueue
 from trough.executors.ipc import Message
 from trough.executors.shared_memory import SharedProgressTable
+from trough.metrics.executor_measures import ExecutorMeasures
 from trough.sql import comparison, segment_files, sqlite, statements
 from trough.sql.handles import Handles
 from trough.sql.queries import Framing, Parameters, Plan
@@ -101,6 +102,10 @@ class ExecutorLoop:
         #: Sends a message soon; see :meth:`trough.executors.child.parent_socket.ParentSocket.send`.
         self.send = channel.send
         self.table = table
+        measures = ExecutorMeasures(table.numbers)
+        self._add_queue, self._add_turn = measures.add_queue, measures.add_turn
+        #: When the messages were taken that were taken last.
+        self._taken = 0.0
         engine = self._engine = sqlite.Engine(self.tick, mounts)
         engine.functions.before_matching = self._set_alarm
         self._alarm_set = False
@@ -114,6 +119,7 @@ class ExecutorLoop:
             quota,
             self._committed,
             lambda *broken: self.send((ipc.LOG_BROKEN, *broken)),
+            measures.add_commit,
         )
         self._plans: dict[str | bytes, Plan] = {}
         #: Work that can go on, in the order of its turns.
@@ -159,9 +165,13 @@ class ExecutorLoop:
     def run(self) -> None:
         """Work until the front is gone."""
         ready, lines, waiting = self.ready, self.ready.lines, self.ready.order
-        client = ""
+        client, began = "", 0.0
+        add_queue, add_turn = self._add_queue, self._add_turn
         while True:
             now = monotonic()
+            if began:
+                add_turn(now - began)
+                began = 0.0
             if not waiting:
                 self._rest()
             elif now >= self._next_look:
@@ -179,7 +189,10 @@ class ExecutorLoop:
                     # do not wait for that.
                     client = work.client
                     self.flush()
-                self._turn_began = now
+                self._turn_began = began = now
+                if work.waits_since:
+                    add_queue(now - work.waits_since)
+                    work.waits_since = 0.0
                 try:
                     work.turn(self, now)
                 except Exception as error:  # a bug; the caller must get an answer
@@ -192,9 +205,11 @@ class ExecutorLoop:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             self._alarm_set = False
         stalled = [part for part in self.parts.values() if part.stalled]
-        self._take(self._channel.wait(time_left([part for part in stalled if not part.is_midway])))
-        now = monotonic()
+        ends = time_left([part for part in stalled if not part.is_midway])
+        messages = self._channel.wait(ends)
+        now = self._taken = monotonic()
         self._next_look = now + LOOK
+        self._take(messages)
         for part in stalled:
             if part.stalled and now > part.deadline and not part.is_midway:
                 part.stalled = False
@@ -203,6 +218,7 @@ class ExecutorLoop:
     def _look(self, now: float) -> None:
         self._next_look = now + LOOK
         self.flush()
+        self._taken = now
         self._take(self._channel.receive())
 
     def _take(self, messages: Sequence[Message]) -> None:
@@ -302,6 +318,7 @@ class ExecutorLoop:
         kind = SingleSegmentRead if len(targets) == 1 and not keeps else MultiSegmentRead
         part = kind(number, plan, parameters, deadline, limit, _FRAMINGS[framing], *rest)
         self.parts[number] = part
+        part.waits_since = self._taken
         self.ready.append(part)
 
     def _plan(self, text: str | bytes) -> Plan:
@@ -328,6 +345,7 @@ class ExecutorLoop:
         waiting = self.waiting_writes.get(key)
         if waiting is None:
             waiting = self.waiting_writes[key] = SegmentWrites(*key, client)
+            waiting.waits_since = self._taken
             self.ready.append(waiting)
         write = self.parts[number] = WaitingWrite(
             waiting, client, number, text, parameters, deadline, place, seconds

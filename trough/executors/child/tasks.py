@@ -63,9 +63,11 @@ class Task:
     :ivar movable: it can be stopped now and run again elsewhere, because none of its
         results were sent
     :ivar handed_back: it was stopped for that
+    :ivar waits_since: when it was taken, by :func:`time.monotonic`, until its first turn; then 0
     """
 
     client = ""
+    waits_since = 0.0
     deadline = float("inf")
     cancelled = False
     stalled = False

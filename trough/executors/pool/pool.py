@@ -45,6 +45,7 @@ from trough.executors.pool.read_scheduler import ReadScheduler
 from trough.executors.pool.supervisor import Supervisor
 from trough.executors.pool.task_pool import TaskPool
 from trough.executors.pool.write_scheduler import WriteScheduler
+from trough.metrics.executor_measures import by_name
 from trough.metrics.totals import ExecutorTotals
 from trough.sql import segment_files
 from trough.sql.queries import LINES, OBJECTS, Framing, Parameters
@@ -143,6 +144,8 @@ class ExecutorPool(service.Service):
         self.when_log_broken: Callable[[str, int, str], None] = lambda *broken: None
         self._accepting = False
         self.totals = ExecutorTotals()
+        #: What processes measured that are gone, by kind.
+        self._measured: dict[str, list[float]] = {}
         self._receivers: dict[int, Callable[..., None]] = {
             ipc.SOME: self._some,
             ipc.PIECES: self._pieces,
@@ -405,12 +408,16 @@ class ExecutorPool(service.Service):
     def status(self) -> dict[str, Any]:
         """What executors are doing, for people and for JSON."""
         executors = [executor.status() for executor in self._all() if executor.starts]
+        measured = dict(self._measured)
+        for executor in self._all():
+            self._add_measures(measured, executor)
         return {
             "executors": executors,
             "queries": sum(each["queries"] for each in executors),
             "writes": sum(each["writes"] for each in executors),
             "restarts": sum(each["restarts"] for each in executors),
             "totals": self.totals.status(),
+            "measured": {kind: by_name(numbers) for kind, numbers in sorted(measured.items())},
             "memory_peak": max((each.get("memory_peak", 0) for each in executors), default=0),
         }
 
@@ -540,8 +547,16 @@ class ExecutorPool(service.Service):
         if called is not None:
             called.callback(None)
 
+    def _add_measures(self, all_of: dict[str, list[float]], executor: ExecutorProcess) -> None:
+        kind = executor.name.partition("-")[0]
+        numbers = executor.take_measures()
+        before = all_of.get(kind) or [0.0] * len(numbers)
+        if numbers:
+            all_of[kind] = [a + b for a, b in zip(before, numbers, strict=True)]
+
     def ended(self, executor: ExecutorProcess, signal: int | None, status: int | None) -> None:
         """Called when an executor's process is gone."""
+        self._add_measures(self._measured, executor)
         self._supervisor.ended(executor, signal, status)
 
 

@@ -295,8 +295,13 @@ class ManagerResource(Resource):
         return (201 if await self._schemas.put(name, sql) else 204), b"", b""
 
     async def _status(self, request: Request) -> Any:
+        return as_json({**await self._full_status(), "requests": self._totals.status()})
+
+    async def _full_status(self) -> dict[str, Any]:
         status = await self._manager.status()
-        return as_json({**status, "requests": self._totals.status()})
+        if self._gatherer is not None:
+            status["gather"] = self._gatherer.status()
+        return status
 
     async def _root(self, request: Request) -> None:
         redirect_to_console(request)
@@ -334,7 +339,7 @@ class ManagerResource(Resource):
         # Loaded when it is asked for: most processes are scraped, and clients import this.
         from trough.metrics.exposition import CONTENT_TYPE, exposition
 
-        return 200, CONTENT_TYPE, exposition(await self._manager.status(), self._totals)
+        return 200, CONTENT_TYPE, exposition(await self._full_status(), self._totals)
 
     async def _health(self, request: Request) -> Any:
         health = self._manager.health
