@@ -145,11 +145,11 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
 
 def _unpromoted_of(worker: dict[str, Any]) -> str:
     """One line about the writes that are only on a worker's disk."""
-    since = worker["unpromoted_since"]
-    return (
-        f"{worker['node']}: {worker['unpromoted']} unpromoted segments, "
-        f"{size_of(worker['unpromoted_bytes'])}{f', since {moment(since)}' if since else ''}"
-    )
+    size, since = worker["unpromoted_bytes"], worker["unpromoted_since"]
+    # A worker looks at its files every ten seconds: 0 bytes are not measured yet.
+    measured = f", {size_of(size)}" if size else ""
+    dated = f", since {moment(since)}" if since else ""
+    return f"{worker['node']}: {worker['unpromoted']} unpromoted segments{measured}{dated}"
 
 
 async def workers(console: Console, options: argparse.Namespace) -> int:
