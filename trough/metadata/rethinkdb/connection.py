@@ -41,6 +41,8 @@ _HEADER = struct.Struct("<QL")
 _DECODER = ReQLDecoder({"time_format": "raw"})
 _ONE = expr(1)
 
+_NEW_USER = "trough-admin rethinkdb-users makes one"
+
 #: A connection is asked for a sign of life as often, and given up after as long again:
 #: a server that was stopped or unplugged closes nothing.
 PING = 5.0
@@ -104,8 +106,9 @@ class Connection(Protocol):
         self._reactor = reactor
         self._database = address.database
         self._proves = bool(address.password)
+        host, _, port = peer.rpartition(":")
         self._handshake = HandshakeV1_0(
-            ReQLDecoder(), ReQLEncoder(), peer, 0, address.user, address.driver_password
+            ReQLDecoder(), ReQLEncoder(), host, port, address.user, address.driver_password
         )
         self._buffer = bytearray()
         self._receive = self._receive_handshake
@@ -305,7 +308,7 @@ class Connection(Protocol):
 
 def _not_understood(error: Exception) -> Exception:
     if isinstance(error, reql.ReqlAuthError):
-        return errors.BadSettings(f"RethinkDB refuses the user: {error.message}")
+        return errors.BadSettings(f"RethinkDB refuses the user: {error.message}", _NEW_USER)
     return ConnectionLost(f"not understood: {plain(error)}")
 
 
