@@ -753,6 +753,53 @@ async def test_exporting_shows_how_far_it_is(desk_of, monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
+async def test_exporting_one_segment_shows_how_long_the_rest_takes(desk_of, monkeypatch):
+    """A query that runs for a while is counted beside; a count that fails changes nothing."""
+    monkeypatch.setattr("trough.cli.progress.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("trough.cli.progress.REDRAW_SECONDS", 0.0)
+    monkeypatch.setattr("trough.shell.row_count.COUNT_AFTER", 0.0)
+    monkeypatch.setenv("COLUMNS", "200")
+    desk = await desk_of(person="")
+    screen, exports, counted, sent = Screen(), [], [], []
+
+    def go_on():
+        asked = exports[-1]
+        sent.append(len(sent))
+        asked.say(f"ROWS a [[{sent[-1]}]]")
+        if len(counted) == 1 and " of 1,000,000 rows" not in screen.getvalue():
+            reactor.callLater(0.01, go_on)
+        else:
+            asked.say(f"DONE a {len(sent)}")
+            asked.end()
+
+    def answer(asked):
+        if not asked.sql.startswith("SELECT count(*)"):
+            exports.append(asked)
+            if len(exports) == 1:
+                asked.answer({"a": [1]})
+            else:
+                asked.say('COLS a ["a"]')
+            return
+        counted.append(asked.sql)
+        if len(counted) == 1:
+            asked.answer({"a": [1000000]})
+        else:
+            asked.say("ERR bad-sql no")
+        go_on()
+
+    async with LineServer(reactor, answer) as server:
+        await desk.worker("w1", server, *ROWS)
+        await desk.typed("CONNECT a; SELECT a FROM t -- all;\n;")
+        desk.shell.messages = screen
+        path = desk.path / "out.csv"
+        assert " written to " in await desk.typed(f"EXPORT {path}")
+        assert path.read_text().split() == ["a", *map(str, sent)]
+        sent.clear()
+        assert "1 row written" in await desk.typed(f"EXPORT {path}")
+    assert counted == ["SELECT count(*) FROM (SELECT a FROM t -- all;\n)"] * 2
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_file_shows_how_far_it_is(desk_of, monkeypatch):
     """At a terminal, by its bytes; the line is taken away before anything else is written."""
     monkeypatch.setattr("trough.cli.progress.QUIET_SECONDS", 0.0)

@@ -159,6 +159,19 @@ def test_the_time_that_is_left_is_not_guessed_from_the_first_segments():
     )
 
 
+def test_the_time_that_is_left_follows_from_counted_rows():
+    """Of one segment the rows show how far it is, unless they are more than were counted."""
+    clock = Watch()
+    progress = Progress(None, 1, clock=clock)
+    clock.now, progress.rows, progress.expected_rows = 2.0, 1000, 4000
+    assert progress.line() == (
+        "0 of 1 segment answered, 1,000 of 4,000 rows, 2.0 s, about 6.0 s left; Ctrl-C cancels"
+    )
+    assert progress._short_lines()[0] == "1,000/4,000 rows, 2.0 s, about 6.0 s left; Ctrl-C cancels"
+    progress.rows = 4001
+    assert progress.line() == "0 of 1 segment answered, 4,001 rows, 2.0 s; Ctrl-C cancels"
+
+
 def test_progress_without_a_known_end(screen):
     """What is found by a search is counted, on a narrow screen too."""
     clock = Watch()

@@ -35,6 +35,7 @@ class Progress:
     :ivar done: segments that are finished, including failed ones
     :ivar failed: segments that failed
     :ivar rows: rows that came
+    :ivar expected_rows: rows that will have come at the end, if that is known
     :ivar step: the current step besides, or ``""``
     """
 
@@ -57,6 +58,7 @@ class Progress:
         self.done = 0
         self.failed = 0
         self.rows = 0
+        self.expected_rows: int | None = None
         self.step = ""
 
     @property
@@ -71,9 +73,8 @@ class Progress:
             return
         self._drawn_at = now
         columns = shutil.get_terminal_size().columns
-        line = self.line()
-        if len(line) >= columns:
-            line = self._short_line()
+        lines = [self.line(), *self._short_lines()]
+        line = next((line for line in lines if len(line) < columns), lines[-1])
         self._stream.write(_CLEAR_LINE + line[: columns - 1])
         self._stream.flush()
         self._visible = True
@@ -100,22 +101,42 @@ class Progress:
         of = "" if total is None else f"{self.done:,} of "
         parts = [f"{of}{counted(self.done if total is None else total, 'segment')} {self._verb}"]
         if self.rows:
-            parts.append(counted(self.rows, "row"))
+            parts.append(self._counted_rows())
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         if self.step:
             parts.append(self.step)
-        parts.append(duration(self.seconds))
-        if total and TELLING * total <= self.done < total and self.done:
-            left = self.seconds / self.done * (total - self.done)
-            parts.append(f"about {duration(left)} left")
+        parts += self._times()
         return f"{', '.join(parts)}; {self._interrupt}"
 
-    def _short_line(self) -> str:
+    def _counted_rows(self) -> str:
+        # A count that was made beside the query may be too small by now.
+        if self.expected_rows is None or self.rows > self.expected_rows:
+            return counted(self.rows, "row")
+        return f"{self.rows:,} of {counted(self.expected_rows, 'row')}"
+
+    def _times(self) -> list[str]:
+        """The time so far, and how long the rest takes if that can be estimated."""
+        times = [duration(self.seconds)]
+        for done, total in ((self.done, self.total), (self.rows, self.expected_rows)):
+            if total and done and TELLING * total <= done < total:
+                left = self.seconds / done * (total - done)
+                return [*times, f"about {duration(left)} left"]
+        return times
+
+    def _short_lines(self) -> list[str]:
+        """Shorter lines, the longest first."""
+        if self.expected_rows is not None and self.rows <= self.expected_rows:
+            count = f"{self.rows:,}/{self.expected_rows:,} rows"
+        else:
+            count = f"{self.done:,}" + ("" if self.total is None else f"/{self.total:,}")
         failed = f", {self.failed:,} failed" if self.failed else ""
-        count = f"{self.done:,}" + ("" if self.total is None else f"/{self.total:,}")
         step = f", {self.step}" if self.step else ""
-        return f"{count}{failed}{step}, {duration(self.seconds)}; {self._interrupt}"
+        times = self._times()
+        return [
+            f"{count}{failed}{step}, {', '.join(shown)}; {self._interrupt}"
+            for shown in (times, times[:1])
+        ]
 
 
 def duration(seconds: float) -> str:

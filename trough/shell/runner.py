@@ -21,6 +21,7 @@ from trough.errors import TroughError
 from trough.shell.output.results import Results
 from trough.shell.output.sections import counted
 from trough.shell.output.sinks import Sink
+from trough.shell.row_count import RowCount
 from trough.shell.session import (
     Columns,
     Done,
@@ -75,9 +76,18 @@ class Runner:
     :param results: how its rows become text
     :param sink: where the text goes
     :param terminal: for the progress line, or None
+    :param count: counts the rows meanwhile, or None
     """
 
-    def __init__(self, results: Results, sink: Sink, terminal: TextIO | None, asked: int) -> None:
+    def __init__(
+        self,
+        results: Results,
+        sink: Sink,
+        terminal: TextIO | None,
+        asked: int,
+        count: RowCount | None = None,
+    ) -> None:
+        self._count = count
         self._results = results
         self._sink = sink
         self._progress = Progress(terminal, asked)
@@ -102,6 +112,8 @@ class Runner:
         except BrokenPipeError:
             outcome.left = True
         finally:
+            if self._count is not None:
+                self._count.close()
             self._progress.clear()
             outcome.seconds = self._progress.seconds
             outcome.empty = self._results.empty
@@ -117,6 +129,8 @@ class Runner:
             self._flushed_at = waited
             self._write(self._results.flush())
             self._show()
+        if self._count is not None:
+            self._progress.expected_rows = self._count.rows(waited)
         if not self._sink.owns_terminal:
             self._progress.draw()
 

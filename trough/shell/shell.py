@@ -30,6 +30,7 @@ from trough.shell.output.results import Results
 from trough.shell.output.sections import counted, layout_for
 from trough.shell.output.sinks import Output
 from trough.shell.output.tables import show_rows
+from trough.shell.row_count import RowCount
 from trough.shell.runner import Outcome, Runner, failure_lines, mark_lines, summary
 from trough.shell.session import (
     Failed,
@@ -219,6 +220,7 @@ class Shell:
         name: str = "",
         titled: bool = True,
         partial: bool = False,
+        count: Callable[[], Query] | None = None,
     ) -> Outcome:
         """Run a query, show its result, and report the outcome.
 
@@ -226,6 +228,7 @@ class Shell:
         :param name: of the only segment, for the summary
         :param titled: whether each segment's rows are a separate result
         :param partial: whether failed segments are only reported, and do not fail the query
+        :param count: begins a query that counts the rows, for the remaining time
         :raises AlreadyReported: segments failed, or it was cancelled at a terminal
         :raises KeyboardInterrupt: it was cancelled elsewhere
         """
@@ -235,7 +238,10 @@ class Shell:
         if not titled:  # a single answer has no segments to name
             choice = replace(choice, merged=False)
         layout = layout_for(choice, self.options(self.output), titled and asked > 1)
-        runner = Runner(Results(layout), self.output.open(), self.terminal, asked)
+        beside = None
+        if count is not None and self.terminal is not None and not self.output.terminal:
+            beside = RowCount(count)
+        runner = Runner(Results(layout), self.output.open(), self.terminal, asked, beside)
         outcome = runner.run(query)
         session.failures = outcome.failures
         self.last_outcome = outcome

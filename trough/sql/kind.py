@@ -60,6 +60,11 @@ def writes(sql: str) -> bool:
     return verb in WRITES or (verb in READS and not reads(sql))
 
 
+def is_select(sql: str) -> bool:
+    """Whether `sql`, one statement, is a query that can stand in another one."""
+    return _verb(sql) in ("SELECT", "VALUES", "WITH") and reads(sql)
+
+
 def returns(sql: str) -> bool:
     """Whether `sql`, which writes, would have rows of RETURNING."""
     # Most have not, and some are megabytes.

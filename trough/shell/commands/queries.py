@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trough import errors
@@ -12,7 +12,9 @@ from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageE
 from trough.shell.confirmation import confirm_loss
 from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.output.sections import counted
+from trough.shell.row_count import counting
 from trough.shell.runner import TICK
+from trough.shell.session import Query
 from trough.shell.shell import AlreadyReported, Shell
 from trough.sql.kind import WRITES, reads, returns
 
@@ -69,7 +71,16 @@ def ask(shell: Shell, sql: str, arguments: Arguments, values: Sequence[Any] | No
     segments = shell.session.connected()
     shell.session.last_query = arguments.statement.text
     query = shell.remote.query(segments, sql, values)
-    shell.show(query, len(segments), name=segments[0])
+    shell.show(query, len(segments), name=segments[0], count=_count(shell, segments, sql, values))
+
+
+def _count(
+    shell: Shell, segments: Sequence[str], sql: str, values: Sequence[Any] | None
+) -> Callable[[], Query] | None:
+    """What counts the rows of a query of one segment; of several, the segments are counted."""
+    if len(segments) > 1 or (count := counting(sql)) is None:
+        return None
+    return lambda: shell.remote.query(segments, count, values)
 
 
 def write(shell: Shell, arguments: Arguments) -> None:

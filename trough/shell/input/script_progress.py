@@ -40,8 +40,8 @@ class ScriptProgress(Progress):
         ran = f"{counted(self.done, 'statement')} run"
         return f"{', '.join([*self._share(), ran, *self._times()])}; {self._interrupt}"
 
-    def _short_line(self) -> str:
-        return f"{', '.join([*self._share(), *self._times()])}; {self._interrupt}"
+    def _short_lines(self) -> list[str]:
+        return [f"{', '.join([*self._share(), *self._times()])}; {self._interrupt}"]
 
     def _share(self) -> list[str]:
         return [f"{self._read():.0%} of {self._name}"] if self._size else []
