@@ -85,7 +85,8 @@ def test_a_worker_that_hears_nothing_of_its_store_says_so(cluster):
         assert health(cluster, cluster.first) == (200, {"ready": True, "state": "unconfirmed"})
         assert cluster.status(cluster.first)["state"] == "unconfirmed"
     until_blocking(lambda: ask(cluster, cluster.first) == (2, None), "an answer without a mark")
-    assert health(cluster, cluster.first) == (200, {"ready": True})
+    # On a busy machine a heartbeat may be late once more.
+    until_blocking(lambda: health(cluster, cluster.first) == (200, {"ready": True}), "its health")
 
 
 def test_a_worker_that_starts_answers_nothing_old_without_a_mark(cluster):
