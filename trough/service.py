@@ -8,6 +8,7 @@ and stops last: listeners stop before what serves them, and threads last.
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,11 +34,13 @@ from trough.executors.pool.encoder_pool import EncoderPool
 from trough.executors.pool.pool import ExecutorPool
 from trough.executors.pool.task_pool import TaskPool
 from trough.gather import leftovers
+from trough.leader import cluster_status
 from trough.leader.term import Leadership, Policy
 from trough.metadata import Metadata
 from trough.metadata import url as metadata_url
 from trough.metadata.open import open_metadata
 from trough.metadata.schemas import Schemas
+from trough.metrics.history import INTERVAL, History, requests_so_far
 from trough.metrics.totals import RequestTotals
 from trough.model import Leader, Lock, Worker
 from trough.protocols.address_limit import AddressLimit
@@ -71,11 +74,13 @@ from trough.util.confined_files import OwnFiles
 from trough.util.confinement import Confinement
 from trough.util.descriptors import raise_limit
 from trough.util.flush_batch import FlushBatch
+from trough.util.periodic import Periodic
 from trough.util.private_files import GroupAccess, make_private, tighten, tighten_database
 from trough.util.readiness import ReadinessNotifier
 from trough.util.services import FatalExit, Listener, ServiceStack, StartHook, StopHook
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
+from trough.worker import status as worker_status
 from trough.worker.aside_files import AsideFiles
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.controller import LocalSyncController
@@ -449,12 +454,24 @@ def _listen_as_worker(
         verbs |= ReplicationVerbs(controller.replication.obey).table()
     _listen_line(common, "LINE_PORT", "worker", verbs, totals)
     aside = AsideFiles(controller)
-    manager = ManagerResource(controller, common.schemas, gate, totals=totals, aside=aside)
+    history = _history(common, totals, lambda: worker_status.numbers_of(controller))
+    manager = ManagerResource(
+        controller, common.schemas, gate, totals=totals, aside=aside, history=history
+    )
     _listen_http(common, "SYNC_LOCAL_PORT", manager, MAX_MANAGER_BODY, totals)
     writes = WriteResource(queries, proxy, gate)
     _listen_http(common, "WRITE_PORT", writes, settings.max_write_body, totals)
     reads = ReadResource(queries, proxy, common.encoders, gate)
     _listen_http(common, "READ_PORT", reads, settings.max_sql_length, totals)
+
+
+def _history(
+    common: _Common, totals: RequestTotals, numbers: Callable[[], dict[str, float]]
+) -> History:
+    """The last hour of some numbers, which begins with the service."""
+    history = History(lambda: {**requests_so_far(totals.status()), **numbers()}, time.time)
+    Periodic("samples", INTERVAL, history.take, common.reactor).setServiceParent(common.stack)
+    return history
 
 
 def _worker_row(settings: Settings, identity: str) -> Worker:
@@ -536,6 +553,9 @@ def _add_sync(common: _Common) -> MasterSyncController:
         common.encoders,
         totals,
         SegmentSearch(common.metadata, reactor),
+        history=_history(
+            common, totals, lambda: cluster_status.numbers_of(controller.leadership.status())
+        ),
     )
     _listen_http(common, "SYNC_SERVER_PORT", manager, MAX_MANAGER_BODY, totals)
     return controller

@@ -107,6 +107,38 @@ def test_a_query_is_a_link(machine, page):
         assert http("GET", link)[0] == 200
 
 
+def test_each_segment_may_answer_by_itself(machine, page):
+    """Rows then have their segment; the same in every format."""
+    asked = {"which": "^crawl", "how": "each", "sql": "SELECT day, n FROM visits LIMIT 1"}
+    page.show(console(machine, "query", **asked, run="yes"))
+    page.wait_for_text("3 rows in")
+    cells = page.value("[...document.querySelectorAll('td')].map(c => c.innerText)")
+    assert {"crawl-0", "crawl-1", "crawl-2"} <= set(cells)
+    links = page.value("[...document.querySelectorAll('a[download]')].map(a => a.href)")
+    for link in links:
+        status, answer = http("GET", link)
+        assert status == 200 and b"crawl-2" in answer
+    url = machine.url("s1", "SYNC_SERVER_PORT") + "gather"
+    body = {"matching": "^crawl", "sql": "SELECT count(*) AS n FROM visits", "each": True}
+    status, answer = http("POST", url, json.dumps(body).encode())
+    assert sorted(json.loads(answer)["rows"]) == [[f"crawl-{n}", 3] for n in range(3)]
+    assert status == 200
+
+
+def test_a_chart_is_part_of_the_link(machine, page):
+    """Whoever opens it sees the chart at once; another query has none."""
+    page.show(console(machine, "query", which="^crawl", sql=DAYS, run="yes"))
+    page.wait_for_text("4 rows in")
+    page.click("Chart")
+    link = page.value("location.href")
+    assert "chart=line" in link
+    page.show("about:blank")
+    page.show(link)
+    page.wait_for("document.querySelector('.chart canvas').width > 0")
+    page.click("Run")
+    page.wait_for("!location.href.includes('chart=')")
+
+
 def test_values_are_text_whatever_they_hold(machine, page):
     """Markup is shown, not run; what is invisible is written out; NULL is no text."""
     sql = "SELECT note, n FROM visits WHERE _segment = 'crawl-0' ORDER BY n"
@@ -177,6 +209,12 @@ def test_the_cluster_shows_its_problems_first(machine, page):
     page.wait_for_text("w1")
     page.show(machine.url("w1", "SYNC_LOCAL_PORT") + "console/")
     page.wait_for_text("Written here")
+    # The server has samples from before the page was opened.
+    page.wait_for("document.querySelectorAll('figure canvas').length > 3")
+    for port in (("s1", "SYNC_SERVER_PORT"), ("w1", "SYNC_LOCAL_PORT")):
+        past = json.loads(http("GET", machine.url(*port) + "history")[1])
+        assert past["columns"][:3] == ["time", "requests_total", "errors_total"]
+        assert past["rows"]
     assert page.value("[...document.querySelectorAll('nav a')].filter(a => !a.hidden).length") == 1
     status = machine.status("s1")
     status["workers"][0]["trouble"] = "w1: promotions fail (see Promotions fail)"

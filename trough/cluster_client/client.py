@@ -179,6 +179,7 @@ class Cluster:
         receive: Receive | None = None,
         refuse_stale: bool = False,
         when_long: Callable[[], None] | None = None,
+        each: bool = False,
     ) -> GatherResult:
         """Answer one SELECT as if the tables of these segments were one.
 
@@ -194,6 +195,8 @@ class Cluster:
             in the result
         :param refuse_stale: whether to fail where a segment did not answer its present state
         :param when_long: called once, if it needs much processor time
+        :param each: each segment answers by itself, with `receive`; see
+            :mod:`trough.cluster_client.each_segment`
         :return: ``names``, ``rows``, ``missing``: the segments that failed, and why; and
             ``stale``: those that did not answer their present state, with their marks
         :raises trough.errors.TroughError: there is no exact answer, or segments failed
@@ -208,6 +211,7 @@ class Cluster:
             receive=receive,
             refuse_stale=refuse_stale,
             when_long=when_long,
+            each=each,
         )
 
     def gather_status(self) -> dict[str, int]:

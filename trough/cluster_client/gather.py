@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import LoopingCall, deferLater
 
 from trough import errors
+from trough.cluster_client.each_segment import ask_each
 from trough.cluster_client.existing import UNKNOWN, SegmentSet, SetUnknown
 from trough.cluster_client.fan_out import FanOut
 from trough.cluster_client.gather_driver import GatherResult, Receive, gather
@@ -118,11 +119,16 @@ class Gathers:
         receive: Receive | None,
         refuse_stale: bool = False,
         when_long: Callable[[], None] | None = None,
+        each: bool = False,
     ) -> GatherResult:
         """See :meth:`trough.cluster_client.client.Cluster.gather`."""
         found = await segments_of(self._cluster, segments, partial, self._reactor)
         if not found.ids:
             raise errors.BadRequest("there are no segments to gather from")
+        if each:
+            assert receive is not None
+            asking = self._each(found, sql, parameters, partial, seconds, receive, refuse_stale)
+            return await self._tracked(asking)
         key = key_of(found.ids, sql, parameters, within)
         if found.unknown is None and not explained(sql)[0]:
             kept = await self._answers.find(key, min(SECONDS, (seconds or SECONDS) / 2))
@@ -154,16 +160,51 @@ class Gathers:
                 refuse_stale=refuse_stale,
             )
 
-        running = Deferred.fromCoroutine(self._run(run, when_long or _nothing))
+        result = await self._tracked(self._run(run, when_long or _nothing))
+        if found.unknown is not None:
+            result.missing = {UNKNOWN: found.unknown, **result.missing}
+        elif result.versions:
+            rows = result.rows if collecting is None else collecting.rows
+            self._answers.keep(key, result.names, rows, result.versions)
+        return result
+
+    async def _each(
+        self,
+        found: SegmentSet,
+        sql: str,
+        parameters: Parameters | None,
+        partial: bool,
+        seconds: float | None,
+        receive: Receive,
+        refuse_stale: bool,
+    ) -> GatherResult:
+        """Have each segment answer by itself, over connections of its own."""
+        if found.exist:
+            await self._wait_for_copies(found.ids)
+        workers = self._unused.pop() if self._unused else self._new_workers()
+        try:
+            result = await ask_each(
+                _DedicatedConnections(self._cluster, workers),
+                found.ids,
+                sql,
+                parameters,
+                partial=partial,
+                seconds=seconds,
+                receive=receive,
+                refuse_stale=refuse_stale,
+            )
+        finally:
+            self._unused.append(workers)
+        if found.unknown is not None:
+            result.missing = {UNKNOWN: found.unknown, **result.missing}
+        return result
+
+    async def _tracked(self, work: Coroutine[Any, Any, GatherResult]) -> GatherResult:
+        """Await `work`, which the end of this cancels."""
+        running = Deferred.fromCoroutine(work)
         self._running.add(running)
         try:
-            result = await running
-            if found.unknown is not None:
-                result.missing = {UNKNOWN: found.unknown, **result.missing}
-            elif result.versions:
-                rows = result.rows if collecting is None else collecting.rows
-                self._answers.keep(key, result.names, rows, result.versions)
-            return result
+            return await running
         finally:
             self._running.discard(running)
             if not self._running:

@@ -26,7 +26,7 @@ function axes(names) {
   return [names ? {...axis, values: (_, places) => places.map((place) => (Number.isInteger(place) ? names[place] ?? "" : "")), rotate: -35, size: 90} : axis, {...axis, size: 70}];
 }
 
-export function drawChart(where, columns, rows, {kind, x, y, zero = false}) {
+export function drawChart(where, columns, rows, {kind, x, y, zero = false, height = 320}) {
   const plain = (value) => (typeof value === "bigint" ? Number(value) : value);
   const used = rows.slice(0, kind === "bars" ? MOST_BARS : MOST).map((row) => row.map(plain));
   const width = Math.max(280, Math.min(where.clientWidth || 600, 1100));
@@ -58,6 +58,6 @@ export function drawChart(where, columns, rows, {kind, x, y, zero = false}) {
   const label = `${kind} of ${columns[y]}${kind === "histogram" ? "" : ` by ${columns[x]}`}, ${used.length} rows`;
   const frame = h("div", {role: "img", "aria-label": label});
   where.replaceChildren(frame);
-  new uPlot({width, height: 320, ...options}, data, frame);
+  new uPlot({width, height, ...options}, data, frame);
   if (used.length < rows.length) where.append(h("p", {class: "soft"}, `Of ${rows.length} rows the first ${used.length} are drawn.`));
 }

@@ -4,7 +4,21 @@ import {RowTable} from "./table.js";
 import {drawChart} from "./chart.js";
 
 const SECONDS = 5;
-const KEPT = 3600 / SECONDS;
+
+// Curves of /history: what they are called, and whether the server counts a total.
+const CURVES = {
+  requests_total: "requests a second", errors_total: "requests that failed, a second", rows_total: "rows answered a second", writes_total: "writes a second",
+  unpromoted_segments: "segments that are not promoted", local_bytes: "bytes of local copies", executor_memory_bytes: "bytes of memory of executors", transfers: "transfers on the way",
+  lost_copies: "copies that segments lack", moving_copies: "copies on the way", moves_total: "copies moved a second",
+};
+
+// Points of a curve: a total becomes what is added in a second.
+export function pointsOf(past, place) {
+  const name = past.columns[place];
+  const time = (row) => new Date(row[0] * 1000).toISOString();
+  if (!name.endsWith("_total")) return past.rows.map((row) => [time(row), row[place]]);
+  return past.rows.slice(1).map((row, before) => [time(row), Math.max(0, row[place] - past.rows[before][place]) / Math.max(1, row[0] - past.rows[before][0])]);
+}
 
 // By the section of the operator's guide that a text names: the command that says more.
 const COMMANDS = {
@@ -76,12 +90,22 @@ export async function clusterPage(main) {
   const about = h("dl");
   const as = h("p", {class: "soft"});
   const table = new RowTable("Servers");
-  const curve = h("div", {class: "chart"});
-  const points = [];
-  let before = null;
+  const curves = h("div", {class: "curves"});
+  let drawn = 0;
   let timer = 0;
   let known = "";
   let gone = false;
+
+  async function drawCurves() {
+    const past = await getJson("/history");
+    if (gone) return;
+    const shown = past.columns.map((name, place) => [CURVES[name], place]).filter(([name]) => name);
+    if (!curves.firstChild) curves.append(...shown.map(([name]) => h("figure", {}, h("figcaption", {}, name[0].toUpperCase() + name.slice(1)), h("div", {class: "chart"}))));
+    shown.forEach(([name, place], number) => {
+      const points = pointsOf(past, place);
+      if (points.length) drawChart(curves.children[number].lastChild, ["time", name], points, {kind: "line", x: 0, y: 1, zero: true, height: 160});
+    });
+  }
 
   async function look() {
     try {
@@ -100,11 +124,7 @@ export async function clusterPage(main) {
       if (table.sorted) { const {place, down} = table.sorted; table.rows.sort((a, b) => (a[place] < b[place] ? -1 : a[place] > b[place] ? 1 : 0) * (down ? -1 : 1)); }
       table.draw();
       const now = Date.now() / 1000;
-      const total = Object.values(status.requests).flatMap((each) => Object.values(each)).reduce((a, b) => a + b, 0);
-      if (before) points.push([new Date(now * 1000).toISOString(), Math.max(0, total - before.total) / (now - before.now)]);
-      before = {total, now};
-      points.splice(0, points.length - KEPT);
-      if (points.length > 1) drawChart(curve, ["time", "requests a second"], points, {kind: "line", x: 0, y: 1, zero: true});
+      if (now - drawn >= 10) { drawn = now; await drawCurves(); }
       as.textContent = `As of ${moment(now)}`;
     } catch (error) {
       if (gone) return;
@@ -114,7 +134,7 @@ export async function clusterPage(main) {
     if (!gone) timer = setTimeout(look, SECONDS * 1000);
   }
 
-  main.append(h("h1", {}, "Cluster"), problems, about, h("h2", {}, "Servers"), table.element, h("h2", {}, "Requests a second, at this server"), curve, as);
+  main.append(h("h1", {}, "Cluster"), problems, about, h("h2", {}, "Servers"), table.element, h("h2", {}, "The last hour of this server"), curves, as);
   await look();
   return () => { gone = true; clearTimeout(timer); };
 }

@@ -6,6 +6,8 @@ import {RowReader} from "./rows.js";
 import {RowTable} from "./table.js";
 
 const FORMATS = ["csv", "tsv", "jsonl", "json", "markdown", "arrow", "parquet"];
+// How segments answer together, as a parameter of /gather.
+const HOW = [["", "GATHER: as if their tables were one"], ["within", "WITHIN SEGMENTS: rows of different segments never meet"], ["each", "Fan-out: each segment answers by itself"]];
 const MOST_ROWS = 100000;
 const KEPT = 50;
 const SCHEMA = "SELECT l.name AS t, p.name AS c FROM pragma_table_list l, pragma_table_info(l.name) p WHERE l.schema = 'main' AND l.name NOT LIKE 'sqlite_%'";
@@ -23,16 +25,17 @@ function gatherUrl(state, format) {
   const options = new URLSearchParams({sql: state.sql, format});
   if (state.list) options.set("segments", state.which.split(/[,\s]+/).filter(Boolean).join(","));
   else options.set("matching", state.which);
-  if (state.within) options.set("within", "yes");
+  if (state.how) options.set(state.how, "yes");
   if (state.partial) options.set("partial", "yes");
   return `/gather?${options}`;
 }
 
 export async function queryPage(main, options) {
   let running = null;
+  let ran = false;
   const which = h("input", {type: "text", id: "which", value: options.get("which") ?? "", autocomplete: "off", spellcheck: "false", "aria-describedby": "found"});
   const list = h("input", {type: "checkbox", checked: options.get("list") === "yes"});
-  const within = h("input", {type: "checkbox", checked: options.get("within") === "yes"});
+  const how = h("select", {id: "how"}, HOW.map(([value, text]) => h("option", {value, selected: value === (options.get("how") ?? "")}, text)));
   const partial = h("input", {type: "checkbox", checked: options.get("partial") === "yes"});
   const found = h("p", {id: "found", class: "soft", "aria-live": "polite"});
   const status = h("p", {role: "status"});
@@ -47,8 +50,10 @@ export async function queryPage(main, options) {
   const editor = makeEditor(options.get("sql") || "SELECT 1", () => run(), () => showDownloads());
   const past = h("ol");
 
-  const state = () => ({which: which.value.trim(), list: list.checked, within: within.checked, partial: partial.checked, sql: editor.text});
-  const hash = (given) => address("query", {which: given.which, list: given.list ? "yes" : "", within: given.within ? "yes" : "", partial: given.partial ? "yes" : "", sql: given.sql, run: "yes"});
+  const state = () => ({which: which.value.trim(), list: list.checked, how: how.value, partial: partial.checked, sql: editor.text});
+  const hash = (given) => address("query", {which: given.which, list: given.list ? "yes" : "", how: given.how, partial: given.partial ? "yes" : "", sql: given.sql, run: "yes", chart: chosen});
+  // The chart that is shown: its kind and two columns.
+  let chosen = options.get("chart") ?? "";
 
   const look = later(400, async () => {
     if (list.checked) { found.textContent = `${which.value.split(/[,\s]+/).filter(Boolean).length} named`; return; }
@@ -87,7 +92,9 @@ export async function queryPage(main, options) {
   }
 
   function showChart(table) {
-    const choice = suitable(table.columns, table.rows);
+    const [before, ...places] = chosen.split(",");
+    const wanted = before && places.every((place) => Number(place) < table.columns.length) ? {kind: before, x: Number(places[0]), y: Number(places[1])} : null;
+    const choice = wanted ?? suitable(table.columns, table.rows);
     chart.replaceChildren();
     if (!choice) { chartTools.replaceChildren(); return; }
     const select = (label, values, chosen) => h("select", {"aria-label": label, onchange: redraw}, values.map(([value, text]) => h("option", {value, selected: value === chosen}, text)));
@@ -96,14 +103,19 @@ export async function queryPage(main, options) {
     const x = select("Across", named, String(choice.x));
     const y = select("Up", named, String(choice.y));
     function redraw() {
+      chosen = [kind.value, x.value, y.value].join(",");
+      history.replaceState(null, "", hash(state()));
       try { drawChart(chart, table.columns, table.rows, {kind: kind.value, x: Number(x.value), y: Number(y.value)}); } catch (error) { chart.replaceChildren(problem(error.message)); }
     }
     chartTools.replaceChildren(h("button", {onclick: redraw}, "Chart"), kind, x, y);
+    if (wanted) redraw();
   }
 
   async function run() {
     if (running) running.abort();
     const given = state();
+    if (ran) chosen = "";
+    ran = true;
     const asking = running = new AbortController();
     history.replaceState(null, "", hash(given));
     remember(given);
@@ -145,13 +157,13 @@ export async function queryPage(main, options) {
   }
 
   for (const box of [which, list]) box.addEventListener("input", look);
-  for (const box of [which, list, within, partial]) box.addEventListener("input", showDownloads);
+  for (const box of [which, list, how, partial]) box.addEventListener("input", showDownloads);
   which.addEventListener("keydown", (event) => { if (event.key === "Enter") run(); });
   main.append(h("h1", {}, "Query"),
     h("label", {for: "which"}, "Segments: a regular expression that is searched for in their ids"), which, found,
     h("div", {class: "row"},
       h("label", {}, list, "these are ids, with commas between them (a blank in an id is %20)"),
-      h("label", {}, within, "rows of different segments never meet (WITHIN SEGMENTS)"),
+      h("label", {}, "How", how),
       h("label", {}, partial, "answer from the rest where segments fail")),
     editor.element,
     h("div", {class: "row"}, runButton, stopButton, h("span", {class: "soft"}, "Ctrl-Enter runs. _segment is a column of each table.")),

@@ -8,6 +8,7 @@ and why.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -79,4 +80,17 @@ def _told(worker: Worker) -> dict[str, Any]:
         "draining": worker.draining,
         "last_heartbeat": worker.last_heartbeat,
         "trouble": worker.trouble,
+    }
+
+
+def numbers_of(term: Mapping[str, Any] | None) -> dict[str, float]:
+    """Numbers of this moment, for :class:`trough.metrics.history.History`.
+
+    :param term: the status of the leader's term; None: this server does not lead
+    """
+    placement = (term or {}).get("placement") or {}
+    return {
+        "moves_total": (term or {}).get("moves", 0),
+        "lost_copies": placement.get("lost_copies", 0),
+        "moving_copies": placement.get("moving", 0),
     }

@@ -146,6 +146,7 @@ class Gatherer:
             receive=receive,
             refuse_stale=asked.refuse_stale,
             when_long=turn.becomes_long,
+            each=asked.each,
         )
         return Gathered(len(segments.ids), count, result.missing, result.stale)
 

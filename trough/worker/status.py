@@ -90,6 +90,19 @@ def status_of(worker: Reported, clock: IReactorTime) -> dict[str, Any]:
     }
 
 
+def numbers_of(worker: Reported) -> dict[str, float]:
+    """Numbers of this moment, for :class:`trough.metrics.history.History`."""
+    executors = worker.executors()
+    return {
+        "rows_total": executors["totals"]["rows"],
+        "writes_total": executors["totals"]["writes"],
+        "executor_memory_bytes": sum(each.get("memory", 0) for each in executors["executors"]),
+        "local_bytes": worker.segments.used_bytes(),
+        "unpromoted_segments": worker.unpromoted.waiting().count,
+        "transfers": len(worker.segments.transfers.running),
+    }
+
+
 def _metadata(worker: Reported, clock: IReactorTime) -> dict[str, Any]:
     absence = worker.metadata.absence
     return {

@@ -44,15 +44,16 @@ HELD = 4 * 1024 * 1024
 #: Segments that a header names.
 _NAMED = 20
 
-_URL_OPTIONS = frozenset({"segments", "matching", "seconds", "partial", "within", "stale"})
+_URL_OPTIONS = frozenset({"segments", "matching", "seconds", "partial", "within", "stale", "each"})
 
-_OPTIONAL = {"segments", "matching", "parameters", "seconds", "partial", "within", "stale"}
+_OPTIONAL = {*_URL_OPTIONS, "parameters"}
 _KINDS: dict[str, tuple[type, ...]] = {
     "segments": (list,),
     "parameters": (list, dict),
     "seconds": (int, float),
     "partial": (bool,),
     "within": (bool,),
+    "each": (bool,),
     "stale": (str,),
 }
 
@@ -130,6 +131,7 @@ def gather_url_arguments(query: UrlQuery) -> GatherArguments:
         _is_yes(options, "partial"),
         _is_yes(options, "within"),
         refuses_stale(options.get("stale", "allow")),
+        _is_yes(options, "each"),
     )
 
 
@@ -167,6 +169,7 @@ def gather_arguments(request: Request) -> GatherArguments:
         body.get("partial", False),
         body.get("within", False),
         refuses_stale(body.get("stale", "allow")),
+        body.get("each", False),
     )
 
 

@@ -27,6 +27,7 @@ from trough.access.rights import (
 )
 from trough.executors.pool.encoder_pool import EncoderPool
 from trough.metadata.schemas import Schemas
+from trough.metrics.history import History
 from trough.metrics.totals import RequestTotals
 from trough.model import check_segment_id, segment_named
 from trough.protocols.gather_service import Gatherer
@@ -80,6 +81,7 @@ class ManagerResource(Resource):
     :param totals: requests that were counted, for ``/metrics``
     :param search: finds segments for the web console; None where that is not offered
     :param aside: what a worker does with the files that it keeps aside; None on a sync server
+    :param history: numbers of the last hour, for ``/history``
     :param files_of: what a leader knows of a segment's files, for the other sync servers
     """
 
@@ -94,12 +96,14 @@ class ManagerResource(Resource):
         totals: RequestTotals | None = None,
         search: SegmentSearch | None = None,
         aside: AsideOrders | None = None,
+        history: History | None = None,
     ) -> None:
         super().__init__(gate)
         self._encoders = encoders
         self._segments = search
         self._totals = totals or RequestTotals()
         self._aside = aside
+        self._history = history or History(dict, lambda: 0.0)
         self._gatherer = gatherer
         self._files_of = files_of
         self._manager = manager
@@ -121,6 +125,7 @@ class ManagerResource(Resource):
             ("GET", "status"): Route(self._status, ADMIN | PEER),
             ("GET", "health"): Route(self._health, OPEN),
             ("GET", "metrics"): Route(self._metrics, ADMIN | PEER),
+            ("GET", "history"): Route(self._past_hour, ADMIN | PEER),
             ("GET",): Route(self._root, OPEN),
             ("GET", "console"): Route(self._console, OPEN),
             ("GET", "console", "*"): Route(self._console, OPEN),
@@ -340,6 +345,9 @@ class ManagerResource(Resource):
         from trough.metrics.exposition import CONTENT_TYPE, exposition
 
         return 200, CONTENT_TYPE, exposition(await self._full_status(), self._totals)
+
+    async def _past_hour(self, request: Request) -> Any:
+        return as_json(self._history.status())
 
     async def _health(self, request: Request) -> Any:
         health = self._manager.health

@@ -76,6 +76,7 @@ class GatherArguments:
     :ivar partial: whether to answer from the rest where segments fail
     :ivar within: whether rows of different segments never meet
     :ivar refuse_stale: whether to fail where a segment did not answer its present state
+    :ivar each: whether each segment answers by itself
     """
 
     segments: tuple[str, ...]
@@ -86,6 +87,7 @@ class GatherArguments:
     partial: bool = False
     within: bool = False
     refuse_stale: bool = False
+    each: bool = False
 
 
 def parse_query_arguments(request: Request) -> QueryArguments:
