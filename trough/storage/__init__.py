@@ -12,13 +12,14 @@ the transfer within a chunk and leaves nothing behind. Every call can fail with
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from trough import errors
 from trough.model import CanonicalCopy
 
 #: Called on any thread with the number of bytes of a transfer that are done.
@@ -135,6 +136,20 @@ class Storage(ABC):
         :raises trough.errors.NoSuchSegment: there is no such file any more
         :raises trough.errors.DiskFull: no room for it here
         """
+
+    #: Files that :meth:`fetch_many` takes; 1: it does not exist here.
+    batch: int = 1
+
+    def fetch_many(
+        self, wanted: Sequence[tuple[CanonicalCopy, Path]]
+    ) -> Deferred[list[CanonicalCopy | errors.TroughError]]:
+        """As :meth:`fetch`, of at most :attr:`batch` small files, which are flushed together.
+
+        :param wanted: each file, and where it is to appear
+        :return: for each what :meth:`fetch` would return or raise
+        :raises trough.errors.DiskFull: no room to flush them; some may be there
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def publish(

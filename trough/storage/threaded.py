@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
 from twisted.internet import defer
 from twisted.logger import Logger
@@ -126,6 +126,21 @@ class Backend(Protocol):
         """See :meth:`trough.storage.Storage.delete`."""
 
 
+@runtime_checkable
+class BatchBackend(Protocol):
+    """A backend that moves many small files in one call.
+
+    :ivar batch: how many at most
+    """
+
+    batch: int
+
+    def fetch_many(
+        self, cancellation: Cancellation, wanted: Sequence[tuple[CanonicalCopy, Path]]
+    ) -> list[CanonicalCopy | errors.TroughError]:
+        """See :meth:`trough.storage.Storage.fetch_many`."""
+
+
 @dataclass(slots=True)
 class _Transfer:
     """A transfer under way, for the status."""
@@ -155,6 +170,8 @@ class ThreadedStorage(Storage):
         self.url = url
         self.root = backend.root
         self._backend = backend
+        if isinstance(backend, BatchBackend):
+            self.batch = backend.batch
         self._reactor = reactor
         self._find_seconds = find_seconds
         self._transfers = ThreadPoolService("storage-transfers", transfers, reactor)
@@ -222,6 +239,28 @@ class ThreadedStorage(Storage):
         self, copy: CanonicalCopy, destination: Path, progress: Progress | None = None
     ) -> defer.Deferred[CanonicalCopy]:
         return self._operation(self._fetch(copy, destination, progress))
+
+    def fetch_many(
+        self, wanted: Sequence[tuple[CanonicalCopy, Path]]
+    ) -> defer.Deferred[list[CanonicalCopy | errors.TroughError]]:
+        return self._operation(self._fetch_many(wanted))
+
+    async def _fetch_many(
+        self, wanted: Sequence[tuple[CanonicalCopy, Path]]
+    ) -> list[CanonicalCopy | errors.TroughError]:
+        assert isinstance(self._backend, BatchBackend)
+        outcomes: dict[int, CanonicalCopy | errors.TroughError] = {}
+        for number, (copy, _) in enumerate(wanted):
+            try:
+                check_path(copy.segment, copy.path)
+            except errors.TroughError as error:
+                outcomes[number] = error
+        good = [number for number in range(len(wanted)) if number not in outcomes]
+        fetched = await self._transfers.run_cancellable(
+            self._backend.fetch_many, [wanted[number] for number in good]
+        )
+        outcomes.update(zip(good, fetched, strict=True))
+        return [outcomes[number] for number in range(len(wanted))]
 
     async def _fetch(
         self, copy: CanonicalCopy, destination: Path, progress: Progress | None

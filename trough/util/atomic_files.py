@@ -173,12 +173,15 @@ def checksum_of(file: BinaryIO, check: Callable[[], object] | None = None) -> st
     return checksum_text(digest)
 
 
-def read_chunks(file: BinaryIO, check: Callable[[], object] | None = None) -> Iterator[memoryview]:
+def read_chunks(
+    file: BinaryIO, check: Callable[[], object] | None = None, size: int = CHUNK
+) -> Iterator[memoryview]:
     """The rest of an unbuffered file in chunks, each valid until the next is asked for.
 
     :param check: as for :func:`checksum`
+    :param size: bytes that there are likely to be; most files need no buffer of a whole chunk
     """
-    buffer = memoryview(bytearray(CHUNK))
+    buffer = memoryview(bytearray(min(CHUNK, size + 1)))
     while True:
         if check is not None:
             check()

@@ -52,6 +52,9 @@ from trough.worker.write_locks import WriteLockManager
 
 _log = Logger()
 
+#: Batches of small segments that are under way or wait; two are fetched at once.
+FETCH_BATCHES = 3
+
 #: Seconds between two attempts to reach what is away at the start.
 RETRY = 1.0
 
@@ -118,7 +121,9 @@ class LocalSyncController(service.MultiService):
         )
         self.cluster = ClusterView(myself)
         self.turns = KeyedLock()
-        self.looks = LookScheduler(segments, self.refusals, timing.retry, clock)
+        self.looks = LookScheduler(
+            segments, self.refusals, timing.retry, clock, FETCH_BATCHES * storage.batch
+        )
         shared = Shared(
             node=myself.node,
             metadata=metadata,

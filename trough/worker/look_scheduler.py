@@ -43,12 +43,19 @@ class LookScheduler(service.MultiService):
     """See the module's text.
 
     :param retry: seconds before a segment whose look failed, or had to wait, is looked at again
+    :param first_fetches: segments without a copy here that are looked at at once
     """
 
     def __init__(
-        self, segments: Segments, refusals: Refusals, retry: float, clock: IReactorTime
+        self,
+        segments: Segments,
+        refusals: Refusals,
+        retry: float,
+        clock: IReactorTime,
+        first_fetches: int = PARALLEL,
     ) -> None:
         super().__init__()
+        self._first_fetches = max(first_fetches, PARALLEL)
         self._segments = segments
         self._refusals = refusals
         self._clock = clock
@@ -163,9 +170,10 @@ class LookScheduler(service.MultiService):
         written = len(self._active_written)
         if self._written and written < PARALLEL:
             return self._written
-        if self._queue and len(self._active) - written < PARALLEL:
-            return self._queue
-        return None
+        most = PARALLEL
+        if self._queue and self._segments.get(next(iter(self._queue))) is None:
+            most = self._first_fetches
+        return self._queue if self._queue and len(self._active) - written < most else None
 
     def _begin_looks(self) -> None:
         for _turn in range(LOOKS_A_TURN):

@@ -36,6 +36,7 @@ from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
 from trough.worker.catalogue import Entry
 from trough.worker.disk_counter import DiskCounter
+from trough.worker.fetch_batches import FetchBatches
 from trough.worker.local_copies import LocalCopies, LocalCopy
 from trough.worker.promotion import Promotion
 from trough.worker.quarantine import Quarantine
@@ -84,6 +85,7 @@ class Segments(service.Service):
         self._promotion = Promotion(
             self._snapshots, storage, pool, threads, self._catalogue.put, self.transfers
         )
+        self._batches = FetchBatches(directory, storage, threads, self._catalogue)
         self._aside = Quarantine(directory, self._copies, pool, threads, self._catalogue.forget)
 
     # -- life ------------------------------------------------------------------
@@ -185,6 +187,17 @@ class Segments(service.Service):
                 wanted = await self._present(wanted)
             if wanted.version == held:
                 return
+        if copy is None and self._batches.takes(wanted):
+            entry = await self._batches.fetch(wanted, self._fetch_alone)
+            if self._copies.get(segment) is None:
+                self._copies.put(LocalCopy(entry, self._new_target(entry), self._now()))
+            return
+        await self._fetch_alone(wanted)
+        if copy is not None:
+            self._let_go(segment)
+
+    async def _fetch_alone(self, wanted: CanonicalCopy) -> Entry:
+        segment = wanted.segment
         destination = local_files.path_of(self._directory, segment)
         await self._threads.run(local_files.check_room_for_copy, destination, wanted.size)
         await self._threads.run(local_files.make_way, destination)
@@ -193,8 +206,7 @@ class Segments(service.Service):
         entry = Entry(segment, got.path)
         entry.adopt(got)
         await self._take_over(entry, destination)
-        if copy is not None:
-            self._let_go(segment)
+        return entry
 
     async def _take_over(self, entry: Entry, path: Path) -> None:
         """Have the file that has come to lie at `path` as the copy."""

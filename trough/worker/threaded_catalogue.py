@@ -57,14 +57,14 @@ class AsyncCatalogue:
             opened, self._opened = self._opened, None
             await self._thread.run(opened.close)
 
-    def put(self, entry: Entry) -> Deferred[None]:
-        """Remember an entry as it is now, in place of what is known of its segment.
+    def put(self, *entries: Entry) -> Deferred[None]:
+        """Remember entries as they are now, in place of what is known of their segments.
 
         :raises trough.errors.DiskFull: no room; nothing changed
         :raises trough.errors.Unavailable: the disk cannot be written, or nothing is open
         """
-        # A copy of the entry, for this one may change before the thread looks at it.
-        return self._thread.run(self._catalogue.put, replace(entry))
+        # Copies of the entries, for these may change before the thread looks at them.
+        return self._thread.run(self._catalogue.put, *map(replace, entries))
 
     async def forget(self, segment: str) -> None:
         """Forget a segment whose file is gone.

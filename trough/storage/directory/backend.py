@@ -21,7 +21,7 @@ import fcntl
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +34,7 @@ from trough.storage.paths import below, shown
 from trough.storage.threaded import Staged
 from trough.util import atomic_files
 from trough.util.confined_files import ConfinedRoot, Located, OwnFiles, Unusable, check_whole
+from trough.util.file_batch import FileBatch
 from trough.util.private_files import GroupAccess, warn_of_access
 from trough.util.threads import Cancellation
 
@@ -52,6 +53,9 @@ class DirectoryBackend:
     :param own: files that are never segments
     :param group: what the group of the root may do with what is made below it
     """
+
+    #: A descriptor for each file is open at once.
+    batch = 128
 
     def __init__(
         self,
@@ -141,12 +145,15 @@ class DirectoryBackend:
             return CanonicalCopy(segment, path, status.st_size, _milliseconds(status))
 
     @contextlib.contextmanager
-    def _located(self, path: str) -> Iterator[Located]:
+    def _located(
+        self, path: str, is_own: Callable[[os.stat_result], bool] | None = None
+    ) -> Iterator[Located]:
         """The whole plain file at a path.
 
+        :param is_own: a test for Trough's own files; None: one of this moment
         :raises Unusable: there is something else
         """
-        with ConfinedRoot(self._path, self._own.snapshot()).locate(path) as located:
+        with ConfinedRoot(self._path, is_own or self._own.snapshot()).locate(path) as located:
             check_whole(located)
             yield located
 
@@ -171,27 +178,73 @@ class DirectoryBackend:
             # The first second is the likeliest time for a copy by hand to be done in.
             cancellation.wait(attempt * 0.25)
             with self._opened(copy) as source:
-                before = os.fstat(source.fileno())
-                atomic_files.check_room(destination.parent, before.st_size)
+                size = os.fstat(source.fileno()).st_size
+                atomic_files.check_room(destination.parent, size)
                 with (
                     contextlib.suppress(_ChangedMeanwhile),
                     atomic_files.replacing(destination) as target,
                 ):
-                    checksum = self._copy(source, target, before.st_size, cancellation, progress)
-                    if _content(os.fstat(source.fileno())) != _content(before):
-                        raise _ChangedMeanwhile
-                    return CanonicalCopy(
-                        copy.segment, copy.path, before.st_size, _milliseconds(before), checksum
-                    )
+                    return self._copied(copy, source, target, cancellation, progress)
         raise errors.Unavailable(
             f"{self._path / copy.path} keeps changing while it is copied",
             "a canonical copy is replaced by rename, and never written in place",
         )
 
-    def _opened(self, copy: CanonicalCopy) -> BinaryIO:
+    def fetch_many(
+        self, cancellation: Cancellation, wanted: Sequence[tuple[CanonicalCopy, Path]]
+    ) -> list[CanonicalCopy | errors.TroughError]:
+        fetched: list[CanonicalCopy | errors.TroughError | None] = []
+        is_own = self._own.snapshot()
+        with FileBatch() as files:
+            for copy, destination in wanted:
+                cancellation.check()
+                try:
+                    with self._opened(copy, is_own) as source, files.writing(destination) as target:
+                        if os.fstat(source.fileno()).st_size > copy.size:
+                            raise _ChangedMeanwhile  # perhaps by much: it needs more room
+                        got = self._copied(copy, source, target, cancellation, _no_progress)
+                    fetched.append(got)
+                except _ChangedMeanwhile:
+                    fetched.append(None)
+                except errors.TroughError as error:
+                    fetched.append(error)
+            files.install()
+        return [
+            got or self._once_more(cancellation, *asked)
+            for asked, got in zip(wanted, fetched, strict=True)
+        ]
+
+    def _once_more(
+        self, cancellation: Cancellation, copy: CanonicalCopy, destination: Path
+    ) -> CanonicalCopy | errors.TroughError:
+        """Fetch a file that changed while it was copied."""
+        try:
+            return self.fetch(cancellation, copy, destination, _no_progress)
+        except errors.TroughError as error:
+            return error
+
+    def _copied(
+        self,
+        copy: CanonicalCopy,
+        source: BinaryIO,
+        target: BinaryIO,
+        cancellation: Cancellation,
+        progress: Progress,
+    ) -> CanonicalCopy:
+        before = os.fstat(source.fileno())
+        checksum = self._copy(source, target, before.st_size, cancellation, progress)
+        if _content(os.fstat(source.fileno())) != _content(before):
+            raise _ChangedMeanwhile
+        return CanonicalCopy(
+            copy.segment, copy.path, before.st_size, _milliseconds(before), checksum
+        )
+
+    def _opened(
+        self, copy: CanonicalCopy, is_own: Callable[[os.stat_result], bool] | None = None
+    ) -> BinaryIO:
         with self._canonical_errors(copy.path):
             try:
-                with self._located(copy.path) as located:
+                with self._located(copy.path, is_own) as located:
                     return located.open()
             except (FileNotFoundError, NotADirectoryError) as error:
                 self._check_root()
@@ -208,7 +261,7 @@ class DirectoryBackend:
         progress: Progress,
     ) -> str:
         digest, done = atomic_files.new_hash(), 0
-        chunks = atomic_files.read_chunks(source, cancellation.check)
+        chunks = atomic_files.read_chunks(source, cancellation.check, size)
         while True:
             # Only reading can fail on the canonical side here.
             with self._canonical_errors():
@@ -352,6 +405,10 @@ _HINTS = {
     errno.EROFS: "mount it for writing",
     errno.ENOENT: "is it mounted?",
 }
+
+
+def _no_progress(done: int) -> None:
+    """A small file has none."""
 
 
 class _ChangedMeanwhile(Exception):
