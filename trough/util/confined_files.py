@@ -16,8 +16,11 @@ below the root.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -268,6 +271,10 @@ def check_whole(located: Located) -> None:
             raise Unusable(half_a_database(located.name + companion))
 
 
+#: Seconds by which a file system's clock may be behind that of the process, and its times rounded.
+CLOCK_SECONDS = 2.0
+
+
 class OwnFiles:
     """Which files are Trough's own, by device and inode and not by name.
 
@@ -278,11 +285,15 @@ class OwnFiles:
     def __init__(self, databases: tuple[Path, ...] = (), directories: tuple[Path, ...] = ()):
         self._databases = databases
         self._directories = directories
+        self._lock = threading.Lock()
+        #: Files of the directories that have a second name, as of when they were listed.
+        self._linked: frozenset[tuple[int, int]] = frozenset()
+        self._listed = 0.0
 
     def snapshot(self) -> Callable[[os.stat_result], bool]:
         """A test for files that holds for a short while.
 
-        Directories are only looked through once a file has a second name: another name in
+        Directories are only looked through for a file that has a second name: another name in
         canonical storage is what makes a file of these directories appear there.
         """
         named = set()
@@ -290,32 +301,39 @@ class OwnFiles:
             for suffix in ("", "-wal", "-shm", "-journal"):
                 with contextlib.suppress(OSError):
                     named.add(_identity(Path(f"{database}{suffix}").stat()))
-        inside: set[tuple[int, int]] = set()
-        looked = not self._directories
 
         def is_own(status: os.stat_result) -> bool:
-            nonlocal looked
             if _identity(status) in named:
                 return True
-            if status.st_nlink < 2:
+            if status.st_nlink < 2 or not self._directories:
                 return False
-            if not looked:
-                looked = True
-                for directory in self._directories:
-                    inside.update(_identities_below(directory))
-            return _identity(status) in inside
+            return _identity(status) in self._linked_when(status)
 
         return is_own
+
+    def _linked_when(self, status: os.stat_result) -> frozenset[tuple[int, int]]:
+        """A list of files with a second name that is later than the last name of this one.
+
+        A new name changes the time of a file's status. So one list serves all files that got
+        their names before it: a backup by ``cp -al`` gives a second name to each.
+        """
+        with self._lock:
+            if status.st_ctime + CLOCK_SECONDS >= self._listed:
+                now = time.time()
+                found = map(_linked_below, self._directories)
+                self._linked = frozenset(itertools.chain.from_iterable(found))
+                self._listed = now
+            return self._linked
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _identities_below(directory: Path) -> Iterator[tuple[int, int]]:
-    for folder, _, _ in os.walk(directory):
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            device = Path(folder).stat().st_dev
-            for entry in entries:
-                if entry.is_file(follow_symlinks=False):
-                    yield device, entry.inode()
+def _linked_below(directory: Path) -> Iterator[tuple[int, int]]:
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.lstat(f"{folder}/{name}")
+                if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
+                    yield _identity(status)
