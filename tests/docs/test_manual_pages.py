@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -49,7 +50,19 @@ def test_completion_for_zsh_knows_every_option(name, capsys):
         parser.parse_args(["--print-completion", "zsh"])
     script = capsys.readouterr().out
     assert script.startswith(f"#compdef {name}")
+    # An argument that nothing completes has to say so, or zsh inserts no option.
+    assert re.findall(r'^ +"(?:\(\*\):)?:[^"]*:"$', script, re.MULTILINE) == []
     assert [option for option in long_options(parser) if option not in script] == []
+
+
+def test_completion_offers_files(capsys):
+    """Where a file is expected, both shells complete its name."""
+    for script, word in (("bash", "_shtab_compgen_files"), ("zsh", "_files")):
+        with pytest.raises(SystemExit):
+            options.parser().parse_args(["--print-completion", script])
+        found = capsys.readouterr().out
+        assert [line for line in found.splitlines() if "pos_0" in line or "standard input" in line]
+        assert found.count(word) >= 2, script  # the files to load, and --resume
 
 
 def test_manual_pages(tmp_path):

@@ -216,7 +216,7 @@ def _add_deciding(command: Callable[[str, Command, str], argparse.ArgumentParser
     )
     keeping.add_argument("action", nargs="?", choices=ACTIONS, help="none: list all files")
     keeping.add_argument("node", nargs="?", metavar="NODE", help="the worker that keeps the file")
-    keeping.add_argument("name", nargs="?", metavar="FILE", help="its name, as it is listed")
+    keeping.add_argument("name", nargs="?", metavar="NAME", help="its name, as it is listed")
     keeping.add_argument("--yes", action="store_true", help="do not ask")
 
     def on_worker(name: str, function: Command, help_text: str) -> argparse.ArgumentParser:
