@@ -105,6 +105,8 @@ class ConnectionPool:
         except errors.TroughError as error:
             self._failed[address] = (self._reactor.seconds(), _naming(error, address))
             raise self._failed[address][1] from error
+        finally:
+            del self._opening[address]
         self._failed.pop(address, None)
         if self._closed:
             connection.close()
