@@ -74,6 +74,7 @@ deb:
 bench: .venv/tested
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/bench_gather.py
+	$(BIN)/python bench/bench_replication.py
 
 # Half an hour of servers that are killed, frozen, cut off and drained, damaged copies, new and
 # deleted segments: is every answer the truth? TROUGH_COMPLETE_PAIR=rethinkdb+hdfs asks other

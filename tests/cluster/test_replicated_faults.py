@@ -9,7 +9,6 @@ faults end, and writes have to be acknowledged again.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -147,7 +146,7 @@ class World:
         print(
             f"\n{self.segment}: {len(writers.attempts)} attempts, {acknowledged} acknowledged, "
             f"{len(rows)} rows, {compared} compared, epochs {epochs}, "
-            f"longest pause {self.longest_pause(writers, struck):.1f} s"
+            f"longest pause {writers.longest_pause(self.segment, struck):.1f} s"
         )
 
     def until_written(self, writers: Writers, count: int = 50) -> None:
@@ -157,11 +156,6 @@ class World:
             lambda: len(writers.acknowledged(self.segment, since)) >= count,
             f"rows of {self.segment}",
         )
-
-    def longest_pause(self, writers: Writers, since: float) -> float:
-        """The longest time without an acknowledgement, in seconds."""
-        ends = sorted(each.ended for each in writers.acknowledged(self.segment, since))
-        return max(b - a for a, b in itertools.pairwise([since, *ends]))
 
 
 @pytest.fixture(scope="module")

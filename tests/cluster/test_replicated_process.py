@@ -79,6 +79,28 @@ def test_holders_and_followers_that_die_in_turn(
         judge(writers.attempts, SEGMENT, rows_of(cluster))
 
 
+@pytest.mark.parametrize("pair", PAIRS[:2])
+def test_a_rolling_restart(tmp_path: Path, request: pytest.FixtureRequest, pair: str) -> None:
+    """Each worker is stopped and started in turn: it hands its segment over, and none of the
+    writes is lost. The longest pause is printed."""
+    engines = open_engines(pair, tmp_path, request)
+    with Cluster(tmp_path, engines, 1, 3, WRITE_COPIES="2") as cluster:
+        begin(cluster)
+        with Writers(cluster.url("s1", "SYNC_SERVER_PORT"), [SEGMENT], 4) as writers:
+            for name in cluster.workers:
+                until_blocking(lambda: lock_of(cluster).followers, "a follower")
+                cluster.processes[name].stop()
+                assert lock_of(cluster).node != name
+                cluster.revive()
+            since = time.monotonic()
+            until_blocking(lambda: len(writers.acknowledged(SEGMENT, since)) > 20, "rows")
+        until_blocking(lambda: is_answered(cluster), "an answer of the last holder")
+        judge(writers.attempts, SEGMENT, rows_of(cluster))
+        refused = sum(not each.acknowledged for each in writers.attempts)
+        pause = writers.longest_pause(SEGMENT)
+        print(f"{pair}: {refused} refused attempts, the longest pause {pause:.2f} s")
+
+
 def begin(cluster: Cluster) -> str:
     """Start all, and make the segment writable; the name of its holder."""
     cluster.start()

@@ -7,6 +7,7 @@ holds the lock. So what a holder acknowledges after another one took over is fou
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -78,6 +79,12 @@ class Writers:
             for each in list(self.attempts)
             if each.segment == segment and each.acknowledged and each.begun >= since
         ]
+
+    def longest_pause(self, segment: str, since: float = 0.0) -> float:
+        """The longest time without an acknowledgement, in seconds."""
+        ends = sorted(each.ended for each in self.acknowledged(segment, since))
+        begun = [since] if since else ends[:1]
+        return max(b - a for a, b in itertools.pairwise([*begun, *ends]))
 
     def _write(self, client: int) -> None:
         segment = self._segments[client % len(self._segments)]

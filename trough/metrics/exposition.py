@@ -59,6 +59,11 @@ _OF_WORKERS: tuple[tuple[str, str, Path], ...] = (
         ("replication", "following"),
     ),
     (
+        "trough_replication_sent_bytes_total",
+        "Bytes of logs and bases that were sent to followers.",
+        ("replication", "sent_bytes"),
+    ),
+    (
         "trough_refused_writes_total",
         "Writes that were refused for lack of disk.",
         ("disk", "refused_writes"),

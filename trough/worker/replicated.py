@@ -173,6 +173,20 @@ class ReplicatedSegment:
         return holder.acknowledged >= holder.end and holder.wanted is None and not basing
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is under way: each follower has the whole log, and stays."""
+        holder = self._holder
+        return (
+            self.is_settled
+            and not holder.unwanted
+            and holder.row.followers == set(holder.followers)
+            and all(
+                each.phase is rules.Phase.STREAMING and each.confirmed >= holder.end
+                for each in holder.followers.values()
+            )
+        )
+
+    @property
     def is_blocked(self) -> bool:
         """Whether a change of the row has waited for the store for longer than the timeout."""
         since, seconds = self._changing_since, self._services.clock.seconds()
@@ -245,6 +259,14 @@ class ReplicatedSegment:
             self._release(self._holder.synced)
         while self._waiting and now - self._waiting[0][1] > PATIENCE:
             self._waiting.popleft()[2].errback(self._under_replicated())
+
+    def rest(self) -> None:
+        """Close the log's file until it is read again."""
+        closing = Deferred.fromCoroutine(self._close_log())
+        closing.addErrback(lambda failure: _log.failure("a log was not closed", failure))
+
+    async def _close_log(self) -> None:
+        await self._read_log(self.log.close)
 
     def close(self) -> None:
         """Stop sending; writes that wait fail. Idempotent."""

@@ -106,10 +106,16 @@ class Replication(service.MultiService):
             clock=clock,
         )
         self._held: dict[str, ReplicatedSegment] = {}
+        #: Those of them that something is under way for, or may be.
+        self._active: dict[str, ReplicatedSegment] = {}
+        #: The members that were alive at the last look, and whether each is being drained.
+        self._alive: frozenset[tuple[Member, bool]] = frozenset()
         #: The holder of a segment's turn begins to replicate it, or pauses its writes.
         self._turns = KeyedLock()
         #: Segments with a checkpoint under way.
         self._checkpoints: set[str] = set()
+        #: Bytes of logs and bases that were sent, since the start.
+        self._sent = 0
         self._short = UnderReplication(settings.copies - 1, clock)
         #: When a worker could not follow.
         self._refused: dict[str, float] = {}
@@ -183,6 +189,7 @@ class Replication(service.MultiService):
         copy = self._shared.segments.get(segment)
         if copy is not None and copy.replicated and copy.target.generation == generation:
             copy.replicated.committed(end)
+            self._active[segment] = copy.replicated
 
     # -- holding -------------------------------------------------------------------------
 
@@ -219,7 +226,7 @@ class Replication(service.MultiService):
             self._epoch_raised,
             lambda reason: self.log_broken(segment, copy.target.generation, reason),
         )
-        self._held[segment] = copy.replicated = replicated
+        self._held[segment] = self._active[segment] = copy.replicated = replicated
         await self._find_followers(replicated)
 
     async def _await_followers(self, segment: str) -> None:
@@ -293,6 +300,7 @@ class Replication(service.MultiService):
     def end(self, segment: str) -> None:
         """Stop replicating a segment that this worker no longer writes. Idempotent."""
         replicated = self._held.pop(segment, None)
+        self._active.pop(segment, None)
         self._short.ended(segment)
         if replicated is not None:
             replicated.close()
@@ -317,27 +325,47 @@ class Replication(service.MultiService):
         worker = self._shared.cluster.workers.get(member.node)
         if worker is None or not is_alive(self._shared.cluster, member):
             raise errors.Unavailable(f"{member.node} is not alive, or has another disk")
+        self._sent += len(order.part)
         return await self._send_to(worker.line, order)
 
     # -- followers -----------------------------------------------------------------------
 
     async def _look(self) -> None:
-        held = list(self._held.values())
-        for replicated in held:
+        workers = self._shared.cluster.workers.values()
+        alive = frozenset((member_of(each), each.draining) for each in workers)
+        if alive != self._alive:
+            self._alive = alive
+            self._active.update(self._held)
+        active = list(self._active.values())
+        for replicated in active:
             replicated.check_progress()
             for member in replicated.followers:
                 if not is_alive(self._shared.cluster, member):
                     replicated.remove(member)
-            due = replicated.end - replicated.checkpointed > CHECKPOINT
-            if due and replicated.segment not in self._checkpoints:
+            if self._is_large(replicated) and replicated.segment not in self._checkpoints:
                 self._checkpoints.add(replicated.segment)
                 work = Deferred.fromCoroutine(self._checkpoint(replicated))
                 work.addErrback(lambda failure: _log.failure("no checkpoint", failure))
                 work.addBoth(self._checkpointed, replicated.segment)
-        for replicated in held:
+        for replicated in active:
             self._trim(replicated)
             self._short.note(replicated.segment, len(replicated.lock.followers))
             await self._find_followers(replicated)
+            self._let_rest(replicated)
+
+    @staticmethod
+    def _is_large(replicated: ReplicatedSegment) -> bool:
+        """Whether a log is due to begin again."""
+        return replicated.end - replicated.checkpointed > CHECKPOINT
+
+    def _let_rest(self, replicated: ReplicatedSegment) -> None:
+        """Look at a segment no more for which nothing is under way, until there is."""
+        followers = replicated.lock.followers
+        right = len(followers) == self.settings.copies - 1
+        stays = right and not any(self._leaves(each) for each in followers)
+        if stays and replicated.is_at_rest and not self._is_large(replicated):
+            self._active.pop(replicated.segment, None)
+            replicated.rest()
 
     def _checkpointed(self, _: object, segment: str) -> None:
         self._checkpoints.discard(segment)
@@ -417,4 +445,5 @@ class Replication(service.MultiService):
             "following": self.take_overs.following,
             "lag_bytes": max((size for size, _ in lags), default=0),
             "lag_seconds": max((seconds for _, seconds in lags), default=0.0),
+            "sent_bytes": self._sent,
         }
