@@ -130,6 +130,33 @@ async def test_nothing_is_promoted_before_its_time(tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_promotion_that_failed_is_a_trouble_until_one_succeeds(tmp_path):
+    """Also one that a client ordered, and long before the worker promotes by itself."""
+    async with running_worker(tmp_path) as worker:
+        troubles = worker.controller.failed_promotions
+        publish = worker.storage.publish
+
+        async def refused(*args):
+            raise errors.Unavailable("storage is away")
+
+        for segment in ("300001", "300002"):
+            await worker.writable(segment)
+            await worker.written(segment, "INSERT INTO t VALUES (1)")
+        worker.storage.publish = refused
+        for segment in ("300001", "300002"):
+            with pytest.raises(errors.Unavailable, match="storage is away"):
+                await worker.controller.promote(segment)
+        assert troubles.trouble == "2 segments cannot be promoted (see Promotions fail)"
+        with pytest.raises(errors.TroughError):
+            await worker.controller.promote("not a segment/")
+        worker.storage.publish = publish
+        await worker.controller.promote("300001")
+        assert troubles.trouble == "1 segments cannot be promoted (see Promotions fail)"
+        await worker.controller.promote("300002")
+        assert troubles.trouble == ""
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_waits_for_a_promotion_is_counted(tmp_path):
     """With bytes and the oldest age; an operator hears of what has waited far too long."""
     async with running_worker(tmp_path) as worker:

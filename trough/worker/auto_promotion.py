@@ -16,7 +16,6 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.util.periodic import Periodic
-from trough.util.trouble_log import Section
 from trough.worker.segments import Segments
 
 _log = Logger()
@@ -57,13 +56,6 @@ class AutoPromotion(service.MultiService):
         if after:
             search = Periodic("promoting", min(INTERVAL, after), self._promote_due, clock)
             search.setServiceParent(self)
-
-    @property
-    def trouble(self) -> str:
-        """What cannot be promoted, and the section of the guide; or empty."""
-        if not self._failed:
-            return ""
-        return Section.PROMOTIONS.add_to(f"{len(self._failed)} segments cannot be promoted")
 
     def due(self, now: float) -> list[str]:
         """Segments that have waited too long at the time of day `now`, the oldest first."""

@@ -34,11 +34,12 @@ from trough.worker.cluster_view import ClusterView
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.confirmation import Confirmation
 from trough.worker.disk_counter import check_disk
+from trough.worker.failed_promotions import FailedPromotions
 from trough.worker.look_scheduler import LookScheduler
 from trough.worker.provisioning import Provisioning
 from trough.worker.publisher import Publisher
 from trough.worker.reconciler import Reconciler
-from trough.worker.refusals import PROMOTIONS, Refusals
+from trough.worker.refusals import Refusals
 from trough.worker.repair import Repair
 from trough.worker.replication import Replication
 from trough.worker.reverting import Reverting
@@ -113,6 +114,7 @@ class LocalSyncController(service.MultiService):
         self._timing = timing
         self.troubles = TroubleLog(clock)
         self.refusals = Refusals(self.troubles)
+        self.failed_promotions = FailedPromotions(segments, self.refusals)
         self.confirmation = Confirmation(metadata, timing.heartbeat, clock)
         self._watches: list[Watch] = []
         self._starting: Deferred[None] | None = None
@@ -321,7 +323,7 @@ class LocalSyncController(service.MultiService):
         found = [
             aside
             and Section.QUARANTINE.add_to(f"{aside} files of unpromoted writes are in aside/"),
-            self._auto_promotion.trouble,
+            self.failed_promotions.trouble,
             self.unpromoted.trouble(waiting, time.time()),
             self.replication is not None and self.replication.trouble(),
         ]
@@ -381,7 +383,7 @@ class LocalSyncController(service.MultiService):
         try:
             return await self.writer.promote(segment)
         except errors.TroughError as reason:
-            self.refusals.note(PROMOTIONS, reason)
+            self.failed_promotions.note(segment, reason)
             if isinstance(reason, errors.CorruptSegment):
                 await self.damaged([segment])
             raise

@@ -30,14 +30,17 @@ class Refusals:
     def __init__(self, log: TroubleLog) -> None:
         self._log = log
 
-    def note(self, what: str, reason: BaseException | None) -> None:
+    def note(self, what: str, reason: BaseException | None) -> bool:
         """Take notice of a refusal.
 
         :param what: one of the constants of this module
         :param reason: what a client can mend is not reported
+        :return: whether it is an operator's matter
         """
-        if isinstance(reason, errors.TroughError) and not isinstance(reason, _CLIENTS):
-            self._log.report(section_of(what, reason), what, reason)
+        if not isinstance(reason, errors.TroughError) or isinstance(reason, _CLIENTS):
+            return False
+        self._log.report(section_of(what, reason), what, reason)
+        return True
 
     def status(self) -> dict[str, int]:
         """Refusals because of a full disk since the start, by what was refused."""

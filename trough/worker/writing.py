@@ -105,7 +105,7 @@ class WriteSteps:
     copy_of: Callable[[str], LocalCopy | None]
     note: Callable[[LocalCopy], Awaitable[None]]
     submit: Callable[[Target, str | bytes, Any, ReadLimits, Receiver], Job]
-    report: Callable[[errors.TroughError], None]
+    report: Callable[[errors.TroughError], object]
     now: Callable[[], float]
 
 
