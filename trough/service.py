@@ -324,8 +324,8 @@ def _add_worker(common: _Common) -> LocalSyncController:
         pool,
         common.threads,
         catalogue_thread,
-        reactor.seconds,
-        _snapshots(settings),
+        now=reactor.seconds,
+        snapshots=_snapshots(settings),
     )
     logs_threads = ThreadPoolService("trough-logs", 4, reactor)
     peers = ConnectionPool(reactor, common.gate.credential, common.peer_tls)
@@ -338,9 +338,9 @@ def _add_worker(common: _Common) -> LocalSyncController:
             _replication_settings(settings),
             LogFiles(directory),
             ReplicationPeers(peers).send,
-            logs_threads.run,
-            taken,
-            reactor,
+            run=logs_threads.run,
+            taken=taken,
+            clock=reactor,
         )
 
     controller = LocalSyncController(
@@ -349,14 +349,14 @@ def _add_worker(common: _Common) -> LocalSyncController:
         common.storage,
         segments,
         _worker_timing(settings),
-        _measure(settings, segments),
-        settings.is_cold,
-        FatalExit(reactor),
-        lambda: pool.status(),
-        settings.copy_ttl,
-        _cold_segments(common, pool),
-        reactor,
-        None if settings.run_as_cold_storage_node else replicate,
+        measure=_measure(settings, segments),
+        is_cold=settings.is_cold,
+        refuse=FatalExit(reactor),
+        executors=lambda: pool.status(),
+        copy_ttl=settings.copy_ttl,
+        cold=_cold_segments(common, pool),
+        clock=reactor,
+        replicate=None if settings.run_as_cold_storage_node else replicate,
     )
     if controller.replication is not None:
         pool.when_committed = controller.replication.committed
@@ -424,8 +424,8 @@ def _cold_segments(common: _Common, pool: ExecutorPool) -> ColdSegments | None:
         settings.cold_path,
         common.storage,
         pool,
-        common.threads,
-        common.reactor,
+        threads=common.threads,
+        clock=common.reactor,
     )
 
 
@@ -522,10 +522,10 @@ def _add_sync(common: _Common) -> MasterSyncController:
         common.storage,
         _leadership(common),
         peers,
-        settings.is_cold,
-        settings.election_cycle,
-        settings.holder_wait,
-        reactor,
+        is_cold=settings.is_cold,
+        election_cycle=settings.election_cycle,
+        holder_wait=settings.holder_wait,
+        clock=reactor,
     )
     StopHook(peers.close).setServiceParent(stack)
     cluster = Cluster(
@@ -550,9 +550,9 @@ def _add_sync(common: _Common) -> MasterSyncController:
         common.gate,
         gatherer,
         controller.leadership.files_of,
-        common.encoders,
-        totals,
-        SegmentSearch(common.metadata, reactor),
+        encoders=common.encoders,
+        totals=totals,
+        search=SegmentSearch(common.metadata, reactor),
         history=_history(
             common, totals, lambda: cluster_status.numbers_of(controller.leadership.status())
         ),
@@ -594,7 +594,7 @@ def _leadership(common: _Common) -> Leadership:
     planning = ThreadPoolService("trough-planning", 1, common.reactor)
     planning.setServiceParent(common.stack)
     tls = common.settings.tls
-    return Leadership(common.metadata, common.storage, policy, planning, common.reactor, tls)
+    return Leadership(common.metadata, common.storage, policy, planning, common.reactor, tls=tls)
 
 
 # -- listening -------------------------------------------------------------------------
@@ -604,7 +604,15 @@ def _listen_http(
     common: _Common, key: str, root: Resource, max_body: int, totals: RequestTotals
 ) -> None:
     guard = _guard(common.settings)
-    site = Site(root, common.reactor, max_body, common.bunch, guard, common.connections, totals)
+    site = Site(
+        root,
+        common.reactor,
+        max_body,
+        common.bunch,
+        guard,
+        connections=common.connections,
+        totals=totals,
+    )
     StopHook(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, site, _PLAIN_HTTP)
 

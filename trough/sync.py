@@ -60,6 +60,7 @@ class MasterSyncController(service.MultiService):
         storage: Storage,
         leadership: Leadership,
         peers: ManagerClient,
+        *,
         is_cold: Callable[[str], bool],
         election_cycle: float,
         holder_wait: float,

@@ -36,8 +36,8 @@ class Cache:
             lambda segment: None,
             self.storage,
             pool,
-            self.threads,
-            reactor,
+            threads=self.threads,
+            clock=reactor,
         )
 
     async def learn(self, segment, rows):

@@ -444,7 +444,7 @@ async def test_what_is_kept_waits_for_its_reader(tmp_path):
                 ReadLimits(60.0),
                 [world.segments.get(segment).target for segment in "abc"],
                 reply,
-                QueryReply(reply),
+                receiver=QueryReply(reply),
             )
             reply.follow(kept)
             kept.pause()
@@ -472,7 +472,7 @@ async def test_a_cancelled_question_ends_once(tmp_path):
             ReadLimits(60.0),
             [world.segments.get("a").target],
             reply,
-            QueryReply(reply),
+            receiver=QueryReply(reply),
         )
         reply.follow(kept)
         reply.cancel()

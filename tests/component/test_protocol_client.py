@@ -91,7 +91,7 @@ async def site(
     counts, sql = CountRole(reactor), SqlRole()
     verbs = {**counts.verbs(), **sql.verbs()}
     gate = Gate(token, addresses=[ADDRESS])
-    factory = LineServerFactory("worker", "w01", verbs, reactor, limits, gate)
+    factory = LineServerFactory("worker", "w01", verbs, reactor, limits, gate=gate)
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     connection = None
     try:

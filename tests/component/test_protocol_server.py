@@ -39,7 +39,7 @@ class Peer:
         self.clock = Clock()
         self.role = CountRole(self.clock)
         self.factory = LineServerFactory(
-            "worker", "w01", self.role.verbs(), self.clock, limits, Gate(token)
+            "worker", "w01", self.role.verbs(), self.clock, limits, gate=Gate(token)
         )
         self.server, self.wire = self.join()
         self.greeting = self.wire.take()

@@ -31,7 +31,7 @@ def registry(tmp_path):
 
 
 def _publisher(metadata):
-    publisher = Publisher(metadata, "w1", "http://h:1/", "http://h:2/", 86400.0, reactor)
+    publisher = Publisher(metadata, "w1", "http://h:1/", "http://h:2/", 86400.0, clock=reactor)
     publisher.startService()
     return publisher
 
@@ -197,7 +197,7 @@ async def test_rows_are_refreshed_within_any_ttl(registry, tmp_path):
     clock, begun = Clock(), time()
     aging = SqliteMetadata(tmp_path / "registry.db", reactor, lambda: begun + clock.seconds())
     await aging.open()
-    publisher = Publisher(aging, "w1", "http://h:1/", "http://h:2/", 10.0, clock)
+    publisher = Publisher(aging, "w1", "http://h:1/", "http://h:2/", 10.0, clock=clock)
     publisher.startService()
     publisher.serve("a", writable=False)
     for _second in range(30):
@@ -229,7 +229,7 @@ def filling(registry, tmp_path):
     """A publisher that has just told of one copy, its registry, and its clock."""
     clock, counting = Clock(), CountingRegistry(tmp_path / "registry.db")
     pytest_twisted.blockon(ensureDeferred(counting.open()))
-    publisher = Publisher(counting, "w1", "http://h:1/", "http://h:2/", 86400.0, clock)
+    publisher = Publisher(counting, "w1", "http://h:1/", "http://h:2/", 86400.0, clock=clock)
     publisher.startService()
     publisher.serve("a", writable=False)
     clock.advance(0)

@@ -357,7 +357,7 @@ async def test_a_replica_that_no_lock_names_is_removed(tmp_path: Path) -> None:
             LogFiles(second.directory),
             second.controller.replication.followed,
             second.threads.run,
-            reactor,
+            clock=reactor,
         )
         await old.look()
         await old.look()

@@ -29,10 +29,10 @@ def sync_server(worker, holder_wait=0.0):
         worker.storage,
         Leadership(worker.metadata, worker.storage, policy, worker.threads, reactor),
         ManagerClient(reactor),
-        lambda segment: False,
-        1.0,
-        holder_wait,
-        reactor,
+        is_cold=lambda segment: False,
+        election_cycle=1.0,
+        holder_wait=holder_wait,
+        clock=reactor,
     )
 
 

@@ -164,3 +164,22 @@ def test_a_folder_holds_more_than_one_file() -> None:
     """A folder with a single module is that module."""
     folders = {path.parent for path in ROOT.rglob("*.py")}
     assert [each.name for each in folders if len(list(each.glob("*.*"))) < 2] == []
+
+
+#: Made for each request, where a keyword costs what it says.
+MANY_POSITIONAL = {"ReadJob", "WriteJob", "ReadPart", "Write"}
+
+
+def test_constructors_name_what_they_are_given():
+    """A constructor takes five arguments by position, and all others by keyword."""
+    found = set()
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                constructors = [
+                    each
+                    for each in node.body
+                    if isinstance(each, ast.FunctionDef) and each.name == "__init__"
+                ]
+                found |= {node.name for each in constructors if len(each.args.args) > 6}
+    assert found == MANY_POSITIONAL

@@ -71,9 +71,9 @@ class ReplicatedWorkers:
                 self._settings,
                 LogFiles(self._directory / name),
                 lambda line, order: self._send(name, line, order),
-                self._threads.run,
-                taken,
-                reactor,
+                run=self._threads.run,
+                taken=taken,
+                clock=reactor,
             )
 
         metadata = CutMetadata(self._directory / "registry.db", reactor)

@@ -50,8 +50,8 @@ class Desk:
             Output(self.screen),
             all_commands(),
             ShellSettings(),
-            self.messages,
-            None if person is None else self._asking(person),
+            messages=self.messages,
+            confirm=None if person is None else self._asking(person),
         )
 
     def _asking(self, answers):

@@ -56,7 +56,7 @@ class WorkerParts:
             self.pool,
             self.threads,
             self.catalogue_thread,
-            reactor.seconds,
+            now=reactor.seconds,
         )
         self.refused: list[Exception] = []
         url = "http://127.0.0.1:1/"
@@ -67,14 +67,14 @@ class WorkerParts:
             self.storage,
             self.segments,
             Timing(**{"heartbeat": 0.1, "retry": 0.1, "full": 600.0, "lock_idle": 0.0, **timing}),
-            lambda: (0.0, 10**12),
-            lambda segment: False,
-            self.refused.append,
-            dict,
-            86400.0,
-            None,
-            reactor,
-            replicate,
+            measure=lambda: (0.0, 10**12),
+            is_cold=lambda segment: False,
+            refuse=self.refused.append,
+            executors=dict,
+            copy_ttl=86400.0,
+            cold=None,
+            clock=reactor,
+            replicate=replicate,
         )
         if self.controller.replication is not None:
             self.pool.when_committed = self.controller.replication.committed

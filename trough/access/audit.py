@@ -57,6 +57,7 @@ class AuditLog(service.Service):
         keeps_sql: bool,
         run: Callable[..., Deferred[None]],
         clock: Any,
+        *,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.keeps_sql = keeps_sql

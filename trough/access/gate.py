@@ -75,6 +75,7 @@ class Gate:
         path: Path | None = None,
         addresses: Iterable[str] = (),
         certificates: bool = False,
+        *,
         insists: bool = True,
         seconds: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,

@@ -79,6 +79,7 @@ class Cluster:
         credential: Credential | None = None,
         gather_memory: int | None = None,
         kept_answers: int | None = None,
+        *,
         tls: ClientTls | None = None,
     ) -> None:
         self.metadata = metadata
@@ -165,7 +166,7 @@ class Cluster:
             check_segment_id(segment)
         question = QueryRequest(sql, parameters, seconds, rows, keep, tuple(tests))
         sources = over or self._workers
-        return FanOut(unique, question, listener, self._routes, sources, self._reactor)
+        return FanOut(unique, question, listener, self._routes, sources, clock=self._reactor)
 
     async def gather(
         self,

@@ -74,6 +74,7 @@ class FanOut:
         listener: Listener,
         routes: SegmentRouter,
         sources: WorkerClientFactory,
+        *,
         clock: Any,
     ) -> None:
         self.done: Deferred[QueryStats] = Deferred(lambda _: self.cancel())

@@ -117,7 +117,7 @@ async def gather(
     result = GatherResult()
     explaining, sql = explained(sql)
     take = _drop if explaining else receive or _collector(result)
-    running = _Running(cluster, process, clock, seconds, take, exist)
+    running = _Running(cluster, process, clock, seconds, take, exist=exist)
     if isinstance(parameters, Mapping):
         parameters = dict(parameters)
     elif parameters is not None:
@@ -206,6 +206,7 @@ class _Running:
         clock: Any,
         seconds: float | None,
         receive: Receive,
+        *,
         exist: bool,
     ) -> None:
         self._exist = exist

@@ -80,7 +80,9 @@ def plan(
             "EXPLAIN inside GATHER",
             "EXPLAIN GATHER in trough-shell explains; elsewhere EXPLAIN [ANALYZE] before SELECT",
         )
-    return _Planning(text, schema, bound, within, now, (sql, parameters or ()), parts).plan()
+    return _Planning(
+        text, schema, bound, within, now, original=(sql, parameters or ()), parts=parts
+    ).plan()
 
 
 def _is_repeatable(prepared: Prepared) -> bool:
@@ -100,6 +102,7 @@ class _Planning:
         parameters: dict[str, Any],
         within: bool,
         now: float | None,
+        *,
         original: tuple[str, Sequence[Any] | Mapping[str, Any]],
         parts: bool,
     ) -> None:

@@ -45,6 +45,7 @@ class DeadWorkers:
         clocks: ServerClocks,
         troubles: TroubleLog,
         clock: IReactorTime,
+        *,
         tls: TlsFiles,
     ) -> None:
         self.doubted: list[str] = []

@@ -96,6 +96,7 @@ class Leadership:
         policy: Policy,
         threads: ThreadPoolService,
         clock: IReactorTime,
+        *,
         tls: TlsFiles | None = None,
     ) -> None:
         self.renewed = 0.0
@@ -120,9 +121,9 @@ class Leadership:
                 self._storage,
                 self._policy,
                 self._threads,
-                self._is_over,
-                self._clock,
-                self._tls,
+                is_over=self._is_over,
+                clock=self._clock,
+                tls=self._tls,
             )
             self._reign.begin()
 
@@ -175,6 +176,7 @@ class LeaderTerm:
         storage: Storage,
         policy: Policy,
         threads: ThreadPoolService,
+        *,
         is_over: Callable[[], bool],
         clock: IReactorTime,
         tls: TlsFiles,
@@ -202,7 +204,7 @@ class LeaderTerm:
         self._reaped = float("-inf")
         self._clocks = ServerClocks(metadata, clock)
         self._troubles = TroubleLog(clock)
-        self._dead = DeadWorkers(leader, metadata, self._clocks, self._troubles, clock, tls)
+        self._dead = DeadWorkers(leader, metadata, self._clocks, self._troubles, clock, tls=tls)
         self._storage_away = False
         self._doubted_since: float | None = None
         self._few = 0

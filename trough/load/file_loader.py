@@ -45,6 +45,7 @@ class FileLoader:
         segment: str,
         path: str,
         progress: LoadProgress,
+        *,
         journal: Journal | None,
         interrupted: threading.Event,
     ) -> None:
@@ -150,8 +151,8 @@ class FileLoader:
             options.schema,
             options.table,
             table,
-            options.batch,
-            self,
+            batch_rows=options.batch,
+            listener=self,
             leave_out=lambda columns: (
                 options.ignore_extra or any(columns is each for each in formats.CAPTURES)
             ),

@@ -165,8 +165,8 @@ class _Run:
                 segment,
                 path,
                 self._progress,
-                self._journal,
-                self._interrupted,
+                journal=self._journal,
+                interrupted=self._interrupted,
             )
             found, goes_on = self._load_file(file)
             status, loaded = max(status, found), loaded + file.loaded

@@ -88,6 +88,7 @@ class SegmentLoader:
         schema: str,
         table_name: str,
         table: TargetTable,
+        *,
         batch_rows: int,
         listener: Listener,
         leave_out: Callable[[tuple[str, ...]], bool] = lambda _: False,

@@ -68,6 +68,7 @@ class Gatherer:
         max_seconds: float,
         clock: Any,
         short: int = SHORT,
+        *,
         long: int = AT_ONCE - SHORT,
     ) -> None:
         self._cluster = cluster

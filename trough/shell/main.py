@@ -124,7 +124,7 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     except errors.Unavailable as error:
         raise _Unreachable(str(error)) from error
     session = Session(options.writable, options.schema, choice, timing=settings.timing)
-    shell = Shell(session, remote, output, all_commands(), settings, sys.stderr)
+    shell = Shell(session, remote, output, all_commands(), settings, messages=sys.stderr)
     if interactive:
         return _interactive(shell, options, url)
     if options.matching is not None:

@@ -74,6 +74,7 @@ class Shell:
         output: Output,
         registry: Registry,
         settings: ShellSettings,
+        *,
         messages: TextIO,
         confirm: Callable[[str], str] | None = None,
     ) -> None:

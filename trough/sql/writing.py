@@ -144,6 +144,7 @@ class Writer:
         running: Callable[[Write | None], None],
         quota: Quota | None = None,
         committed: Callable[[str, int, int], None] = lambda segment, generation, end: None,
+        *,
         broken: Callable[[str, int, str], None] = lambda segment, generation, reason: None,
         measured: Callable[[float, int, int], None] = lambda seconds, writes, log_bytes: None,
     ) -> None:

@@ -45,6 +45,7 @@ class BrokenLogs:
         turns: KeyedLock,
         send: Callable[[Member, Order], Awaitable[Reply]],
         offer: Callable[[Lock], Awaitable[bool]],
+        *,
         lost: Callable[[str, str], None],
         logs: LogFiles,
         run: Callable[..., Awaitable[Any]],

@@ -74,6 +74,7 @@ class ColdSegments:
         mounted: Callable[[str], str | None],
         storage: Storage,
         pool: ExecutorPool,
+        *,
         threads: ThreadPoolService,
         clock: IReactorTime,
     ) -> None:

@@ -81,6 +81,7 @@ class LocalSyncController(service.MultiService):
         storage: Storage,
         segments: Segments,
         timing: Timing,
+        *,
         measure: Callable[[], tuple[float, int]],
         is_cold: Callable[[str], bool],
         refuse: Callable[[errors.TroughError], None],
@@ -119,7 +120,7 @@ class LocalSyncController(service.MultiService):
         self._watches: list[Watch] = []
         self._starting: Deferred[None] | None = None
         self.publisher = Publisher(
-            metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock
+            metadata, myself.node, myself.read_url, myself.write_url, copy_ttl, clock=clock
         )
         self.cluster = ClusterView(myself)
         self.turns = KeyedLock()

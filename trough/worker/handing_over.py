@@ -58,6 +58,7 @@ class HandingOver:
         turns: KeyedLock,
         send: Callable[[Member, Order], Awaitable[Reply]],
         end: Callable[[str], None],
+        *,
         is_own: Callable[[Lock], bool],
         clock: IReactorTime,
     ) -> None:

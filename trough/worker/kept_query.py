@@ -74,6 +74,7 @@ class KeptQuery:
         sql: str | bytes,
         parameters: Any,
         rows: int,
+        *,
         tag: str,
         filters: SegmentFilters | None = None,
         tests: Sequence[FilterTest] = (),

@@ -48,6 +48,7 @@ class OldReplicas(service.MultiService):
         logs: LogFiles,
         followed: FollowedLogs,
         run: Callable[..., Awaitable[Any]],
+        *,
         clock: IReactorTime,
     ) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ class Promotion:
         pool: ExecutorPool,
         threads: ThreadPoolService,
         remember: Callable[[Entry], Awaitable[None]],
+        *,
         transfers: Transfers,
     ) -> None:
         self._snapshots = snapshots

@@ -57,6 +57,7 @@ class Publisher(service.MultiService):
         read_url: str,
         write_url: str,
         ttl: float,
+        *,
         clock: IReactorTime,
     ) -> None:
         super().__init__()

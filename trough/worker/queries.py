@@ -370,7 +370,9 @@ class QueryService:
     ) -> KeptQuery:
         """A question whose answers may be kept, and found; see :mod:`trough.worker.kept_query`."""
         copy_of = self.worker.segments.get
-        return KeptQuery(self.results, copy_of, sql, parameters, rows, tag, self.filters, tests)
+        return KeptQuery(
+            self.results, copy_of, sql, parameters, rows, tag=tag, filters=self.filters, tests=tests
+        )
 
     def remember(self, query: KeptQuery, segments: int) -> str:
         """A word for :meth:`unchanged`, if all of so many segments answered from a known

@@ -104,6 +104,7 @@ class ReplicatedSegment:
         log: HolderLog,
         end: int,
         ended: Callable[[str], None],
+        *,
         raised: Callable[[Lock], None],
         broken: Callable[[str], None],
     ) -> None:

@@ -81,6 +81,7 @@ class Replication(service.MultiService):
         settings: ReplicationSettings,
         logs: LogFiles,
         send: Callable[[str, Order], Awaitable[Reply]],
+        *,
         run: Callable[..., Awaitable[Any]],
         taken: Callable[[Lock], None],
         clock: IReactorTime,
@@ -121,18 +122,26 @@ class Replication(service.MultiService):
         self._refused: dict[str, float] = {}
         Periodic("replication", LOOK, self._look, clock).setServiceParent(self)
         self.take_overs = TakeOvers(
-            shared, self._me, logs, self.followed, self._turns, run, self.begin, taken, clock
+            shared,
+            self._me,
+            logs,
+            self.followed,
+            self._turns,
+            run=run,
+            begin=self.begin,
+            taken=taken,
+            clock=clock,
         )
         self.take_overs.setServiceParent(self)
         self.handing_over = HandingOver(
-            shared, self._held, self._turns, self._send, self.end, self.is_own, clock
+            shared, self._held, self._turns, self._send, self.end, is_own=self.is_own, clock=clock
         )
-        self._old = OldReplicas(self._me, shared.metadata, logs, self.followed, run, clock)
+        self._old = OldReplicas(self._me, shared.metadata, logs, self.followed, run, clock=clock)
         self._old.setServiceParent(self)
 
         offer = self.take_overs.offer
         broken = BrokenLogs(
-            shared, self._held, self._turns, self._send, offer, self._lost, logs, run
+            shared, self._held, self._turns, self._send, offer, lost=self._lost, logs=logs, run=run
         )
         #: Called with a segment, the number of its file, and why its log is broken.
         self.log_broken = broken.found
@@ -223,8 +232,8 @@ class Replication(service.MultiService):
             log,
             end,
             lambda reason: self._lost(segment, reason),
-            self._epoch_raised,
-            lambda reason: self.log_broken(segment, copy.target.generation, reason),
+            raised=self._epoch_raised,
+            broken=lambda reason: self.log_broken(segment, copy.target.generation, reason),
         )
         self._held[segment] = self._active[segment] = copy.replicated = replicated
         await self._find_followers(replicated)

@@ -64,6 +64,7 @@ class Segments(service.Service):
         pool: ExecutorPool,
         threads: ThreadPoolService,
         catalogue_thread: ThreadPoolService,
+        *,
         now: Callable[[], float],
         snapshots: Path | None = None,
     ) -> None:
@@ -83,7 +84,7 @@ class Segments(service.Service):
         self.transfers = Transfers(monotonic)
         self._snapshots = snapshots or directory / "snapshots"
         self._promotion = Promotion(
-            self._snapshots, storage, pool, threads, self._catalogue.put, self.transfers
+            self._snapshots, storage, pool, threads, self._catalogue.put, transfers=self.transfers
         )
         self._batches = FetchBatches(directory, storage, threads, self._catalogue)
         self._aside = Quarantine(directory, self._copies, pool, threads, self._catalogue.forget)

@@ -53,7 +53,9 @@ class SlowQueries:
         if seconds < self._seconds:
             return
         text = as_text(sql)
-        report = _Report(self, targets[0].segment, len(targets), text, client, seconds, outcome)
+        report = _Report(
+            self, targets[0].segment, len(targets), text, client, seconds=seconds, outcome=outcome
+        )
         if self._asking >= _PLANS or first_word(text) not in ("SELECT", "WITH", "VALUES"):
             report.write("")
             return
@@ -82,6 +84,7 @@ class _Report:
         number: int,
         sql: str,
         client: str,
+        *,
         seconds: float,
         outcome: Outcome,
     ) -> None:

@@ -63,6 +63,7 @@ class TakeOvers(service.MultiService):
         logs: LogFiles,
         followed: FollowedLogs,
         turns: KeyedLock,
+        *,
         run: Callable[..., Awaitable[Any]],
         begin: Callable[[Lock], Awaitable[None]],
         taken: Callable[[Lock], None],

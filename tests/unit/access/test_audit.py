@@ -21,7 +21,7 @@ class World:
         self.clock, self.path = Clock(), path
         self.slow = False
         self._waiting: list[Callable[[], object]] = []
-        self.log = AuditLog(path, "w01", keeps_sql, self._run, self.clock, lambda: 1.5)
+        self.log = AuditLog(path, "w01", keeps_sql, self._run, self.clock, now=lambda: 1.5)
         self.log.startService()
 
     def _run(self, function: Callable[..., None], *arguments: Any) -> Deferred[None]:

@@ -22,7 +22,7 @@ def copy_of(segment, number):
 
 def query(results, copies, text, tag="t", parameters=None, rows=0):
     """A question on its way."""
-    return KeptQuery(results, copies.get, text, parameters, rows, tag)
+    return KeptQuery(results, copies.get, text, parameters, rows, tag=tag)
 
 
 def one(number=1, segment="a"):

@@ -102,6 +102,7 @@ class ExecutorPool(service.Service):
         write_executors: int | None = None,
         max_executors: int | None = None,
         max_write_executors: int | None = None,
+        *,
         memory: int = MEMORY,
         kept_handles: int = KEPT_HANDLES,
         growth: int = 0,

@@ -37,6 +37,7 @@ class EncodedBody:
         encoders: EncoderPool,
         fail: Callable[[Failure], None],
         flow: Callable[[bool], None],
+        *,
         held: int = HELD,
     ) -> None:
         self._request = request

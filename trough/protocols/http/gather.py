@@ -188,7 +188,9 @@ class _EncodedAnswer:
         self._pressure = BackPressure()
         self._failure: Failure | None = None
         self._over: Deferred[None] = Deferred()
-        self._body = EncodedBody(request, query.reply, encoders, self._failed, self._flow, HELD)
+        self._body = EncodedBody(
+            request, query.reply, encoders, self._failed, self._flow, held=HELD
+        )
         request.notifyFinish().addBoth(self._end)
 
     async def send(self, names: tuple[str, ...], rows: str) -> None:

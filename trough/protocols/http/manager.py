@@ -92,6 +92,7 @@ class ManagerResource(Resource):
         gate: Gate | None = None,
         gatherer: Gatherer | None = None,
         files_of: Callable[[str], list[str] | None] | None = None,
+        *,
         encoders: EncoderPool | None = None,
         totals: RequestTotals | None = None,
         search: SegmentSearch | None = None,

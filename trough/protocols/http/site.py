@@ -49,6 +49,7 @@ class Site(server.Site):
         max_body: int,
         bunch: FlushBatch | None = None,
         guard: BrowserGuard | None = None,
+        *,
         connections: ConnectionTable | None = None,
         totals: RequestTotals | None = None,
     ) -> None:

@@ -40,6 +40,7 @@ class KeptReply:
         limits: ReadLimits,
         targets: Sequence[Target],
         reply: Reply,
+        *,
         receiver: QueryReply,
     ) -> None:
         self._queries = queries

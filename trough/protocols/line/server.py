@@ -382,6 +382,7 @@ class LineServerFactory(Factory):
         verbs: Mapping[str, Verb],
         clock: IReactorTime,
         limits: ServerLimits | None = None,
+        *,
         gate: Gate | None = None,
         bunch: FlushBatch | None = None,
         totals: RequestTotals | None = None,

@@ -141,7 +141,9 @@ class WorkerVerbs:
             if reading.mark:
                 reply.line("STATE", segment_word(target.segment), reading.mark)
         if arguments.keep and self._queries.results.is_on:
-            reply.follow(KeptReply(self._queries, arguments, limits, targets, reply, receiver))
+            reply.follow(
+                KeptReply(self._queries, arguments, limits, targets, reply, receiver=receiver)
+            )
             return
         reply.follow(
             self._queries.read(
