@@ -41,7 +41,7 @@ LAYERS = [
     ["sqlalchemy"],
     ["cli", "shell*"],
     ["load*", "admin"],
-    ["example", "service"],
+    ["composition", "example", "service"],
     ["taps"],
 ]
 

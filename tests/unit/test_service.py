@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trough.service import own_files
+from trough.composition.common import own_files
 from trough.settings import load_settings
 
 

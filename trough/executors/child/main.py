@@ -118,8 +118,8 @@ class ExecutorLoop:
             self._watch,
             quota,
             self._committed,
-            lambda *broken: self.send((ipc.LOG_BROKEN, *broken)),
-            measures.add_commit,
+            broken=lambda *broken: self.send((ipc.LOG_BROKEN, *broken)),
+            measured=measures.add_commit,
         )
         self._plans: dict[str | bytes, Plan] = {}
         #: Work that can go on, in the order of its turns.

@@ -1,0 +1,1 @@
+"""Puts the parts of a process together. :mod:`trough.service` has them all."""
