@@ -73,6 +73,7 @@ deb:
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/bench_neighbours.py
 	$(BIN)/python bench/bench_gather.py
 	$(BIN)/python bench/bench_replication.py
 

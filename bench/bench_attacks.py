@@ -171,9 +171,7 @@ def main() -> None:
     parser.add_argument("--reads", type=int, default=1000, help="point reads of each part")
     reads = parser.parse_args().reads
     with tempfile.TemporaryDirectory() as home:
-        server = Server(Path(home), EXECUTORS="2", MINIMUM_ASSIGNMENTS="1")
-        server.start()
-        try:
+        with Server(Path(home), EXECUTORS="2", MINIMUM_ASSIGNMENTS="1") as server:
             prepare(server)
             percentile(server, reads)  # so that all is loaded
             idle = [percentile(server, reads)]
@@ -187,8 +185,6 @@ def main() -> None:
             attacker.stop()
             time.sleep(BEFORE)
             idle.append(percentile(server, reads))
-        finally:
-            server.stop()
     print(f"p99 of {reads} point reads, alone: {idle[0]:.1f} ms before, {idle[1]:.1f} ms after")
     print(f"while ten attacks go on: {attacked:.1f} ms, {attacked / max(idle):.1f} times")
     print(f"peak of the front: {peak >> 20} MiB")

@@ -60,15 +60,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         home = Path(place)
-        server = Server(home / "trough")
-        server.start()
-        try:
+        with Server(home / "trough"):
             url = f"sqlite://{home}/trough/registry.db"
             with TroughClient(url) as client:
                 client.register_schema("bench", SCHEMA)
             measure(home, url, options.rows, options.large)
-        finally:
-            server.stop()
 
 
 def measure(home: Path, url: str, rows: int, large: int) -> None:

@@ -7,13 +7,14 @@ cores. Memory is that of all server processes, each at its own peak during the m
 The CPU that they used for one unit of work tells more than the rate where others use the
 machine.
 
-    python bench/run.py [--quick] [--tls] [--only WORD]
+    python bench/run.py [--quick] [--tls] [--only WORD] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import sqlite3
 import ssl
 import subprocess
@@ -22,13 +23,13 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import load_clients as clients
-from table import Table, Work, machine
+from table import Line, Table, Work, machine
 from trough_server import Server
 
 from trough.model import canonical_path
@@ -134,8 +135,6 @@ class Bench:
         database.close()
 
     def _count(self) -> int:
-        import json
-
         with urllib.request.urlopen(
             f"{self._scheme}://127.0.0.1:{self.server.ports['SYNC_LOCAL_PORT']}/status",
             context=self._context,
@@ -388,8 +387,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     parser.add_argument("--tls", action="store_true", help="server and clients speak TLS")
     parser.add_argument("--only", default="", help="measurements whose name has this in it")
+    parser.add_argument("--json", type=Path, help="a file for all figures")
     arguments = parser.parse_args()
     print(machine())
+    lines: list[Line] = []
     with tempfile.TemporaryDirectory(prefix="trough-bench-") as home:
         bench = Bench(Path(home), QUICK if arguments.quick else Scale(), tls=arguments.tls)
         bench.prepare()
@@ -398,9 +399,13 @@ def main() -> None:
             table.print_head()
             for measure in bench.measurements():
                 if arguments.only in measure.__name__:
-                    table.print_line(table.measure(measure()))
+                    lines.append(table.measure(measure()))
+                    table.print_line(lines[-1])
         finally:
             bench.server.stop()
+    if arguments.json:
+        rows = [asdict(line) for line in lines]
+        arguments.json.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

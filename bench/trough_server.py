@@ -23,7 +23,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Server:
-    """``twistd trough`` below `home`, on ports of its own.
+    """``twistd trough`` below `home`, on ports of its own; a context manager.
 
     :param tree: a directory with the Trough to start; None for this one. Where it has a
         ``.venv``, that one's packages are used.
@@ -79,6 +79,13 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         self._process.wait()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
 
     def pids(self) -> list[int]:
         """Of the front process and the executors."""
