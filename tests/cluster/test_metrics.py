@@ -177,6 +177,17 @@ def test_a_sampled_trace_is_logged(machine):
     assert "POST /" in line
 
 
+def test_an_order_carries_its_trace(machine):
+    """From the sync server to the worker that does it, and to no other order."""
+    url = machine.url("s1", "SYNC_SERVER_PORT") + "provision"
+    traced = {"traceparent": f"00-{'d' * 32}-{'2' * 16}-01", "Content-Type": "application/json"}
+    assert http("POST", url, b'{"segment": "traced"}', traced)[0] == 200
+    line = machine.processes["w1"].wait_for(f"trace {'d' * 32}")
+    assert "POST /provision, ok" in line
+    assert http("POST", url, b'{"segment": "untraced"}')[0] == 200
+    assert machine.processes["w1"].output.count("d" * 32) == 1
+
+
 def test_metrics_want_the_token(tmp_path):
     """As everything but ``/health``."""
     with Machine(tmp_path, AUTH_TOKEN="a-long-secret") as machine:

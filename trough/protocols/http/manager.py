@@ -33,6 +33,7 @@ from trough.model import check_segment_id, segment_named
 from trough.protocols.gather_service import Gatherer
 from trough.protocols.http.console import answer_file, redirect_to_console
 from trough.protocols.http.gather import answer_gather, answer_gather_url
+from trough.protocols.http.headers import TRACE_HEADER
 from trough.protocols.http.json_body import json_object
 from trough.protocols.http.log_in import (
     about_client,
@@ -48,6 +49,7 @@ from trough.protocols.http.url_query import url_options
 from trough.protocols.line.arguments import parse_rows
 from trough.protocols.segment_search import MOST, SegmentSearch
 from trough.util.quoting import quoted
+from trough.util.trace_context import CURRENT_TRACE
 
 #: What a segment's id may come as; which of these name one, the model knows.
 _SEGMENT = {"segment": (str, int, float, bool)}
@@ -202,7 +204,12 @@ class ManagerResource(Resource):
 
     def _call(self, route: Route, names: list[str], request: Request) -> None:
         work = route.call(request, *names)
-        self.run(request, _noted(request, route.act, work) if route.act else work)
+        work = _noted(request, route.act, work) if route.act else work
+        trace = CURRENT_TRACE.set(request.getHeader(TRACE_HEADER) or b"")
+        try:
+            self.run(request, work)
+        finally:
+            CURRENT_TRACE.reset(trace)
 
     # -- one method a call --------------------------------------------------------
 

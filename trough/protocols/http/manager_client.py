@@ -16,10 +16,12 @@ from twisted.web.http_headers import Headers
 from trough import errors
 from trough.access.tokens import Credential
 from trough.protocols.http.credentials import ProvingAgent
+from trough.protocols.http.headers import TRACE_HEADER
 from trough.protocols.http.response_body import read_content
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
 from trough.util.error_text import error_text
+from trough.util.trace_context import CURRENT_TRACE
 from trough.util.waiting import shielded
 
 #: Seconds to establish a connection; a machine that is gone does not refuse one.
@@ -77,8 +79,12 @@ class ManagerClient:
         return _answer(url, status, answer)
 
     async def _exchange(self, method: str, url: str, body: bytes) -> tuple[int, bytes]:
+        headers = self._headers
+        if trace := CURRENT_TRACE.get():
+            headers = headers.copy()
+            headers.addRawHeader(TRACE_HEADER, trace)
         try:
-            response = await self._agent.request(method.encode(), url.encode(), self._headers, body)
+            response = await self._agent.request(method.encode(), url.encode(), headers, body)
             return response.code, await read_content(response, url)
         except Exception as failure:  # Twisted's connection errors share no base
             raise errors.Unavailable(f"no answer from {url}: {error_text(failure)}") from failure
