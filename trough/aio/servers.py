@@ -8,6 +8,7 @@ from typing import Any
 
 from trough import errors
 from trough.aio.stream import LineStream, closed, open_stream
+from trough.drivers.connections import IdleConnections, Progress, check_unknown
 from trough.drivers.results import Result
 from trough.drivers.routing import check_answer
 from trough.drivers.steps import Ask, Look, NotReached, Role, Step, Steps, Stream
@@ -84,7 +85,7 @@ class Servers:
     def __init__(self, token: str | None, tls: TlsFiles) -> None:
         self._token = token
         self._tls = tls
-        self._idle: dict[str, list[LineStream]] = {}
+        self._idle: IdleConnections[LineStream] = IdleConnections(_IDLE)
         self._closed = False
 
     async def run(self, steps: Steps) -> Any:
@@ -92,33 +93,28 @@ class Servers:
 
         :raises trough.errors.TroughError: the router's error
         """
-        outcome: Any = None
-        failure: errors.TroughError | None = None
-        while True:
-            try:
-                step = steps.send(outcome) if failure is None else steps.throw(failure)
-            except StopIteration as done:
-                return done.value
-            outcome = failure = None
+        progress = Progress(steps)
+        while (step := progress.step) is not None:
+            outcome: Any = None
+            failure: errors.TroughError | None = None
             try:
                 outcome = await self._do(step)
             except errors.TroughError as error:
                 failure = error
+            progress.go_on(outcome, failure)
+        return progress.result
 
     def give_back(self, connection: LineStream) -> None:
         """Take back a connection whose last answer was read to its end."""
-        idle = self._idle.setdefault(connection.address, [])
-        if len(idle) < _IDLE and not self._closed:
-            idle.append(connection)
-        else:
+        if self._closed:
             connection.close()
+        else:
+            self._idle.give_back(connection)
 
     async def close(self) -> None:
         """Close all idle connections. Idempotent."""
         self._closed = True
-        idle = [each for some in self._idle.values() for each in some]
-        self._idle.clear()
-        await asyncio.gather(*map(closed, idle))
+        await asyncio.gather(*map(closed, self._idle.take_all()))
 
     async def _do(self, step: Step) -> Any:
         if isinstance(step, Look):
@@ -137,23 +133,15 @@ class Servers:
             lines = [line async for line in connection.ask(step.request)]
         except BaseException as error:
             connection.close()
-            # A request that cannot be made is a BadRequest, and was not sent.
-            sent = isinstance(error, errors.Unavailable | errors.FramingLost)
-            if step.changes and sent:
-                raise errors.OutcomeUnknown(
-                    f"{step.changes}: {error}", "it may have happened or not"
-                ) from error
+            check_unknown(step.changes, error)
             raise
         self.give_back(connection)
         return check_answer(lines)
 
     async def _connection(self, address: str) -> LineStream:
-        idle = self._idle.get(address, [])
-        while idle:
-            connection = idle.pop()
-            if connection.is_idle():
-                return connection
-            connection.close()
+        connection = self._idle.take(address)
+        if connection is not None:
+            return connection
         try:
             return await open_stream(address, self._token, self._tls)
         except errors.Unavailable as error:

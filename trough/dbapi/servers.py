@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from trough import errors
+from trough.drivers.connections import IdleConnections, Progress, check_unknown
 from trough.drivers.results import Result
 from trough.drivers.routing import check_answer
 from trough.drivers.steps import Ask, AskAll, Look, NotReached, Role, Step, Steps, Stream
@@ -95,50 +96,39 @@ class RowStream:
 
 
 class Servers:
-    """Makes, keeps and closes connections.
-
-    :param connect_seconds: within which a server has to accept a connection and greet
-    """
+    """Makes, keeps and closes connections."""
 
     def __init__(self, token: str | None, tls: TlsFiles) -> None:
         self._token = token
         self._tls = tls
-        self._idle: dict[str, list[BlockingConnection]] = {}
+        self._idle: IdleConnections[BlockingConnection] = IdleConnections(_IDLE)
 
     def run(self, steps: Steps, interrupt: Interrupt) -> Any:
         """Carry out all steps of a router; return its result.
 
         :raises trough.errors.TroughError: the router's error
         """
-        outcome: Any = None
-        failure: errors.TroughError | None = None
-        while True:
-            try:
-                step = steps.send(outcome) if failure is None else steps.throw(failure)
-            except StopIteration as done:
-                return done.value
-            outcome = failure = None
+        progress = Progress(steps)
+        while (step := progress.step) is not None:
+            outcome: Any = None
+            failure: errors.TroughError | None = None
             if interrupt.cancelled:
                 raise errors.Cancelled("cancelled by this program")
             try:
                 outcome = self._do(step, interrupt)
             except errors.TroughError as error:
                 failure = error
+            progress.go_on(outcome, failure)
+        return progress.result
 
     def give_back(self, connection: BlockingConnection) -> None:
         """Take back a connection whose last answer was read to its end."""
-        idle = self._idle.setdefault(connection.address, [])
-        if len(idle) < _IDLE:
-            idle.append(connection)
-        else:
-            connection.close()
+        self._idle.give_back(connection)
 
     def close(self) -> None:
         """Close all idle connections. Idempotent."""
-        for idle in self._idle.values():
-            for connection in idle:
-                connection.close()
-        self._idle.clear()
+        for connection in self._idle.take_all():
+            connection.close()
 
     def _do(self, step: Step, interrupt: Interrupt) -> Any:
         if isinstance(step, Look):
@@ -161,24 +151,15 @@ class Servers:
                 lines = list(_answer(connection, step.request, interrupt))
         except BaseException as error:
             connection.close()
-            # A request that cannot be made is a BadRequest, and was not sent.
-            sent = isinstance(error, errors.Unavailable | errors.FramingLost)
-            if step.changes and sent:
-                raise errors.OutcomeUnknown(
-                    f"{step.changes}: {error}", "it may have happened or not"
-                ) from error
+            check_unknown(step.changes, error)
             raise
         self.give_back(connection)
         return lines if isinstance(step, AskAll) else check_answer(lines)
 
     def _connection(self, address: str) -> BlockingConnection:
-        idle = self._idle.get(address, [])
-        while idle:
-            connection = idle.pop()
-            # A connection with unread data was closed, or is about to be.
-            if connection.is_idle():
-                return connection
-            connection.close()
+        connection = self._idle.take(address)
+        if connection is not None:
+            return connection
         try:
             return BlockingConnection(address, self._token, self._tls)
         except errors.Unavailable as error:
