@@ -123,7 +123,8 @@ async def test_a_connection_that_was_closed_meanwhile_is_replaced():
     async with LineServer(reactor, lambda asked: asked.say("OK changes=1 ms=1")) as server:
         connection = await in_thread(lambda: connected(server))
         await in_thread(lambda: connection.execute("DELETE FROM t"))
-        [idle] = connection._servers._idle[server.address]
+        idle = connection._servers._idle.take(server.address)
+        connection._servers.give_back(idle)
         server.die()
         await until(lambda: not idle.is_idle(), "the end to arrive", EXPECTED_WITHIN)
         cursor = await in_thread(lambda: connection.execute("DELETE FROM t"))

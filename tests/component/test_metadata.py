@@ -679,6 +679,32 @@ async def test_many_segments_exist(stores):
 
 
 @async_test
+async def test_the_first_segments_that_exist(stores):
+    """In the order of their ids, from any place on; assigned, locked, unplaced or served."""
+    store = await stores.open()
+    leader = await elected(store)
+    ids = [f"{i:05}" for i in range(700)]
+    for start in range(0, len(ids), 500):
+        put = [assignment(s, n) for s in ids[start : start + 500] for n in ("w1", "w2")]
+        await store.change_assignments(leader, put, [])
+    await store.take_lock("00500x", "w1")
+    await store.take_lock("00000-locked", "w1")
+    await store.save_inventory(leader, True, ["00001-new"])
+    every = sorted([*ids, "00500x", "00000-locked", "00001-new"])
+    assert await store.first_existing(None, "", 5) == every[:5]
+    assert await store.first_existing(None, "00499", 3) == ["00500", "00500x", "00501"]
+    assert await store.first_existing(None, every[-2], 10) == every[-1:]
+    assert await store.first_existing(None, "9", 10) == []
+    assert await store.first_existing("^0050", "", 3) == ["00500", "00500x", "00501"]
+    assert await store.first_existing("^0050", "00500", 2) == ["00500x", "00501"]
+    assert await store.first_existing("^0050", "0", 1) == ["00500"]
+    assert await store.first_existing("9$", "00010", 2) == ["00019", "00029"]
+    assert await store.first_existing("nowhere", "", 2) == []
+    with pytest.raises(errors.BadRequest, match="regular expression"):
+        await store.first_existing("(", "", 1)
+
+
+@async_test
 async def test_whether_all_segments_are_known(stores):
     """Not before a leader says so; each word of a leader is told from the one before; one that
     leads no more says nothing."""

@@ -8,7 +8,7 @@ that needs all segments then gets an error.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from trough import errors
@@ -37,7 +37,7 @@ class SegmentSet:
     unknown: SetUnknown | None = None
 
 
-async def existing(metadata: Metadata, pattern: str | None) -> AsyncIterator[list[str]]:
+async def existing(metadata: Metadata, pattern: str | None) -> AsyncGenerator[list[str], None]:
     """Pages of the ids of all segments that exist and match, each once.
 
     :raises SetUnknown: behind the last page: there may be more

@@ -321,6 +321,17 @@ class Metadata(ABC):
         """
 
     @abstractmethod
+    async def first_existing(self, pattern: str | None, after: str, most: int) -> list[str]:
+        """The first ids of :meth:`existing`, in their order.
+
+        It reads no more of an index than it needs to find that many.
+
+        :param after: ids before this one, and it, are left out; empty: none is
+        :param most: how many
+        :raises trough.errors.BadRequest: the pattern is no regular expression
+        """
+
+    @abstractmethod
     async def inventory(self) -> Inventory:
         """The leader's last record of whether the store lists all segments."""
 

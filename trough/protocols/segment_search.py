@@ -1,13 +1,13 @@
 """Segments as the web console lists them: found by a pattern, a page at a time.
 
-A search goes through all ids once, in pages of the metadata store, and keeps one page of the
-answer. So neither memory nor a turn of the reactor grows with the number of segments. Only a few
-run at a time, each with a deadline.
+A search reads the ids of one page from an index. It counts further ids for a second at most, and
+then answers how many there are at least. So no turn of the reactor grows with the number of
+segments. Only a few run at a time, each with a deadline.
 """
 
 from __future__ import annotations
 
-import heapq
+from contextlib import aclosing
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
@@ -19,8 +19,8 @@ from trough.cluster_client.existing import SetUnknown, existing
 from trough.metadata import Metadata
 from trough.model import READ, WRITE, Copy
 
-#: Searches at once, and the seconds that each may take.
-AT_ONCE, SECONDS = 2, 30.0
+#: Searches at once, the seconds that each may take, and those of them for counting.
+AT_ONCE, SECONDS, COUNTING = 2, 30.0, 1.0
 
 #: Segments of one page, at most.
 MOST = 200
@@ -42,7 +42,7 @@ class SegmentSearch:
 
         :param after: the last id of the page before; empty for the first
         :param grant: segments that it is not for are left out
-        :return: ``count`` of all that match, ``complete``: whether these are known to be all, the
+        :return: ``count`` of those that match, ``complete``: whether these are known to be all, the
             ``segments`` of the page, and ``next``: its last id where more follow
         :raises trough.errors.BadRequest: the pattern is no regular expression
         :raises trough.errors.DeadlineExceeded: it takes too long
@@ -54,20 +54,9 @@ class SegmentSearch:
     async def _search(self, pattern: str, after: str, most: int, grant: Grant) -> dict[str, Any]:
         await self._free.acquire()
         try:
-            count, found, complete = 0, list[str](), True
-            try:
-                async for page in existing(self._metadata, pattern or None):
-                    if grant.limit is not None:
-                        page = [segment for segment in page if segment in grant.limit]
-                    count += len(page)
-                    # Most of a page is behind what was found already, and costs a comparison.
-                    last = found[-1] if len(found) > most else None
-                    new = [s for s in page if s > after and (last is None or s < last)]
-                    if new:
-                        found = heapq.nsmallest(most + 1, [*found, *new])
-            except SetUnknown:
-                complete = False
+            found = await self._first(pattern or None, after, most + 1, grant)
             shown = found[:most]
+            count, complete = await self._count(pattern or None, grant)
             return {
                 "count": count,
                 "complete": complete,
@@ -76,6 +65,29 @@ class SegmentSearch:
             }
         finally:
             self._free.release()
+
+    async def _first(self, pattern: str | None, after: str, most: int, grant: Grant) -> list[str]:
+        found: list[str] = []
+        while True:
+            page = await self._metadata.first_existing(pattern, after, most)
+            found += [each for each in page if grant.limit is None or each in grant.limit]
+            if len(found) >= most or len(page) < most:
+                return found[:most]
+            after = page[-1]
+
+    async def _count(self, pattern: str | None, grant: Grant) -> tuple[int, bool]:
+        """How many match, as far as they can be counted soon, and whether these are all."""
+        end, count = self._clock.seconds() + COUNTING, 0
+        try:
+            async with aclosing(existing(self._metadata, pattern)) as pages:
+                async for page in pages:
+                    limit = grant.limit
+                    count += len(page) if limit is None else sum(each in limit for each in page)
+                    if self._clock.seconds() > end:
+                        return count, False
+        except SetUnknown:
+            return count, False
+        return count, True
 
     async def _rows(self, segments: list[str]) -> list[dict[str, Any]]:
         copies = await self._metadata.copies_of(segments) if segments else {}

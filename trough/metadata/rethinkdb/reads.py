@@ -6,7 +6,7 @@ Each takes the view with which it is asked, unless only the strictest will do.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -236,6 +236,14 @@ def existing_ranges(pattern: str | None) -> list[Range]:
             found.append(Range(table, "segment", r.minval, ""))
         found.append(Range(table, "segment", first, r.maxval if end is None else end))
     return found
+
+
+def beginning_after(part: Range, segment: str) -> Range:
+    """A range without the texts up to this id, which may stay in it itself."""
+    if not segment or not isinstance(part.low, str):
+        return part
+    low = rows.lock_id(segment) if part.table == "lock" else segment
+    return replace(part, low=max(part.low, low))
 
 
 def existing_page(part: Range, pattern: str | None, after: Any, size: int) -> Term:

@@ -316,6 +316,25 @@ class RethinkMetadata(Metadata):
         if page := rows.new_ids(unplaced, {}, seen):
             yield page
 
+    async def first_existing(self, pattern: str | None, after: str, most: int) -> list[str]:
+        await self._try_pattern(pattern)
+        living = rows.worker_states(await self._look(reads.worker_states))
+        unplaced = [{"segment": each} for each in await self._run(reads.unplaced(pattern))]
+        found = set(rows.new_ids(unplaced, {}, set()))
+        for each in reads.existing_ranges(pattern):
+            part = reads.beginning_after(each, after)
+            states = living if part.of_copies else {}
+            # Each range is in the order of ids, so no more than `most` of one can be needed.
+            ids: set[str] = set()
+            last, more = None, True
+            while more and len(ids) < most:
+                answer = await self._run(reads.existing_page(part, pattern, last, PAGE))
+                last, more = answer["last"], answer["last"] is not None
+                new = rows.new_ids(answer["rows"], states, set())
+                ids.update(segment for segment in new if segment > after)
+            found |= ids
+        return sorted(segment for segment in found if segment > after)[:most]
+
     async def inventory(self) -> Inventory:
         return rows.inventory(await self._run(reads.inventory()))
 

@@ -5,7 +5,7 @@ See :mod:`trough.metadata.patterns` for why they are not looked at in the server
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
@@ -44,10 +44,15 @@ async def matching_pages(
 
 
 async def existing_pages(
-    tasks: TaskPool, path: Path, pattern: str, size: int
-) -> AsyncIterator[list[str]]:
-    """As :func:`matching_pages`, ids of all segments that exist."""
-    place: str | None = ""
+    tasks: TaskPool, path: Path, pattern: str, size: int, after: str = ""
+) -> AsyncGenerator[list[str], None]:
+    """As :func:`matching_pages`, ids of all segments that exist, in their order.
+
+    :param after: where to begin; empty: with the first
+    """
+    # A place before the range of the pattern would have all up to there looked at.
+    first, _ = conditions.id_range(pattern)
+    place: str | None = after if after >= first else ""
     while place is not None:
         ids, place = await patterns.apply(tasks, existing_page, pattern, str(path), place, size)
         if ids:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -240,6 +241,20 @@ class SqliteMetadata(Metadata):
             every = conditions.matcher(None)
             return self._pages(reads.existing_page, every, ("", None), first="")
         return existing_pages(self._tasks(), self._path, pattern, PORTION)
+
+    async def first_existing(self, pattern: str | None, after: str, most: int) -> list[str]:
+        if pattern is None:
+            every = conditions.matcher(None)
+            page, _ = await self._read(reads.existing_page, every, ("", None), after, most)
+            return list(page)
+        found: list[str] = []
+        pages = existing_pages(self._tasks(), self._path, pattern, PORTION, after)
+        async with aclosing(pages):
+            async for page in pages:
+                found += page
+                if len(found) >= most:
+                    break
+        return found[:most]
 
     async def inventory(self) -> Inventory:
         return await self._read(reads.inventory)
