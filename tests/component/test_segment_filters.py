@@ -163,7 +163,8 @@ def condition(dice):
     if kind < 0.6:
         right = f"{right} COLLATE {dice.choice(('NOCASE', 'BINARY', 'RTRIM'))}"
     left_first = dice.random() < 0.7
-    return (f"{name} = {right}" if left_first else f"{right} = {name}"), bound
+    comparison = dice.choice(("=", "=", "<", "<=", ">", ">="))
+    return f"{name} {comparison} {right}" if left_first else f"{right} {comparison} {name}", bound
 
 
 @ensure
@@ -178,9 +179,9 @@ async def test_filters_exclude_only_what_is_absent(tmp_path):
             ]
             more = ["ALTER TABLE t ADD COLUMN z TEXT"] if number % 5 == 4 else []
             await put(world, name, rows, more=more)
-        for column in "abcg":
+        for asked in (*(f"{column} = 'nothing'" for column in "abcg"), "i > 7", "a < 'a'", "b < 0"):
             for _ in range(2):
-                await counts(world, names, f"{column} = 'nothing'")
+                await counts(world, names, asked)
                 await made(world)
         pruned = world.queries.filters.pruned
         for _ in range(80):
@@ -191,6 +192,32 @@ async def test_filters_exclude_only_what_is_absent(tmp_path):
             assert await counts(world, names, f"({where})", bound) == right, (where, bound)
             await made(world)
         assert world.queries.filters.pruned - pruned > 50
+
+
+@ensure
+async def test_only_segments_in_the_range_are_opened(tmp_path):
+    """The second time, through a view as well; a changed segment is asked again."""
+    async with kept_world(tmp_path) as world:
+        names = [f"s{number:02}" for number in range(30)]
+        view = "CREATE VIEW w AS SELECT i AS day, a FROM t WHERE x > 0"
+        for number, name in enumerate(names):
+            await put(world, name, [("x", 1, "x", "x", number, 1)] * 3, more=[view])
+        assert await counts(world, names, "i >= 28") == {"s28": 3, "s29": 3}
+        await made(world)
+        pruned = world.queries.filters.pruned
+        assert await counts(world, names, "i BETWEEN ? AND 3.5", [2]) == {"s02": 3, "s03": 3}
+        assert world.queries.filters.pruned == pruned + 28
+        # A segment's view may be another one, so these filters are others.
+        assert await world.gathered(names, "SELECT count(*) FROM w WHERE day > 27") == [(6,)]
+        await made(world)
+        pruned = world.queries.filters.pruned
+        assert await world.gathered(names, "SELECT count(*) FROM w WHERE day > 26") == [(9,)]
+        # 26 itself is not excluded.
+        assert world.queries.filters.pruned == pruned + 26
+        await world.controller.provision("s01", "default")
+        await world.written("s01", "UPDATE t SET i = 100")
+        await put(world, "s02", [("x", 1, "x", "x", 50, 1)])
+        assert await counts(world, names, "i > 29") == {"s01": 3, "s02": 1}
 
 
 @ensure
@@ -205,7 +232,12 @@ async def test_a_worker_of_an_earlier_version_is_asked_without_tests(tmp_path, m
 
 
 @pytest.mark.parametrize(
-    "tests", ["1", "[1]", "[[1,[2]]]", '[["x",[-1]]]', '[["x",["1"]]]', '[["x"', '[["x",[1.5]]]']
+    "tests",
+    [
+        *("1", "[1]", "[[1,[2]]]", '[["x",[-1]]]', '[["x",["1"]]]', '[["x"', '[["x",[1.5]]]'),
+        *('[["x",[],1]]', '[["x",[],[[1]]]]', '[["x",[],[[1,-1]]]]', '[["x",[],[["1",null]]]]'),
+        *(f'[["x",[],[[{"9" * 90},1]]]]', '[["x",[],[[1.5,1]]]]', '[["x",[],[],1]]'),
+    ],
 )
 def test_other_tests_than_tests_are_refused(tests):
     """With what they should be."""

@@ -156,8 +156,11 @@ class Queries:
 
     def condition(self, names: Names) -> str:
         """Of WHERE; many ask for some texts, which a segment may lack."""
-        if self.maybe(0.5):
+        if self.maybe(0.4):
             return self.expression(names, 2)
+        if self.maybe(0.4):
+            more = f" {self.pick('AND', 'AND', 'OR')} {self.expression(names, 1)}"
+            return self.in_range(names) + (more if self.maybe(0.3) else "")
         column, text = (
             self.column(names),
             self.pick("'x'", "'X'", "'10'", "'zz'", "'x '", "'01'", "'1.0'", "'Y'"),
@@ -172,6 +175,32 @@ class Queries:
         )  # fmt: skip
         more = f" {self.pick('AND', 'AND', 'OR')} {self.expression(names, 1)}"
         return asked + (more if self.maybe(0.5) else "")
+
+    def in_range(self, names: Names) -> str:
+        """Of WHERE: a column is compared with what some segments have nothing beyond."""
+        column = self.column(names)
+        low, high = (self.bound(), self.bound()) if self.maybe(0.7) else (self.bound(),) * 2
+        return self.pick(
+            f"{column} > {low}", f"{column} >= {low}", f"{low} < {column}", f"{low} >= {column}",
+            f"{column} < {low}", f"({column}) <= ({low})", f"{column} = {low}",
+            f"{low} == {column}", f"{column} BETWEEN {low} AND {high}",
+            f"{column} IN ({low}, {high})", f"{column} IS {low}",
+            f"{column} > {low} AND {column} < {high}", f"NOT {column} > {low}",
+            f"+{column} > {low}", f"{column} COLLATE NOCASE < {low}", f"{column} NOT IN ({low})",
+        )  # fmt: skip
+
+    def bound(self) -> str:
+        """A literal or a parameter, of any kind."""
+        if self.maybe(0.25):
+            name = f":p{len(self.parameters)}"
+            values = [5, -2, 8.5, "8", "x", "z", None, b"x", "5.0", 2**63 - 1, float("inf"), "10"]
+            self.parameters[name[1:]] = self.rng.choice(values)
+            return name
+        return self.pick(
+            "5", "8", "-2", "0", "2.75", "-2.5", "'x'", "'z'", "'a'", "'5'", "'8.0'", "NULL",
+            "x'78'", "1e3", "' 7'", "'é'", "''", "-0.0", "9223372036854775808", "'now'", "-'1'",
+            "0x7", "'2001-02-03'",
+        )  # fmt: skip
 
     def parameter(self) -> str:
         name = f"p{len(self.parameters)}"

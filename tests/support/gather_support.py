@@ -9,7 +9,7 @@ from typing import Any
 
 from trough import errors
 from trough.gather import GatherSession, Limits, sqlite_helpers
-from trough.sql.column_filters import FilterTest, lacks
+from trough.sql.column_filters import FilterTest
 from trough.sql.sqlite import sqlite3
 
 
@@ -86,7 +86,7 @@ class Cluster:
             if len(answer) == 1 and answer[0][0] is not None and answer[0][1] is None:
                 made = b64decode(answer[0][0])
                 self.tested += 1
-                if all(lacks(made, number) for number in test.digests):
+                if test.fails(made):
                     self.lacking += 1
                     return test
         return None

@@ -180,8 +180,8 @@ class FanOut:
         try:
             return await errand.run(source, self._remaining())
         except errors.BadRequest as refusal:
-            # A worker of an earlier version has no filters, or keeps nothing at all.
-            if self._question.tests and "tests=" in refusal.message:
+            # A worker of an earlier version has no such filters, or keeps nothing at all.
+            if self._question.tests and "tests" in refusal.message:
                 return await errand.run(source, replace(self._remaining(), tests=()))
             if not (self._question.keep and "keep=" in refusal.message):
                 raise

@@ -140,6 +140,10 @@ def _unused(tree: exp.Expr, name: str) -> set[str]:
     """Columns of a table that are only items of SELECTs of which nothing is asked but whether
     they have a row, in lower case; ``EXISTS (SELECT * ...)``."""
     used: dict[str, bool] = {}
+    for join in tree.find_all(exp.Join):
+        if join.method:
+            return set()  # NATURAL compares columns that are not named
+        used |= {sqlite_helpers.folded(each.name): True for each in join.args.get("using") or ()}
     for column in tree.find_all(exp.Column):
         if table_of(source_of(column)) == name:
             key = sqlite_helpers.folded(column.name)

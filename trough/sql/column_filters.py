@@ -16,6 +16,8 @@ from collections.abc import Collection
 from hashlib import blake2b
 from typing import NamedTuple
 
+from trough.sql.column_ranges import Range, is_outside
+
 #: The aggregate's name in SQL; its arguments are a value, and whether case does not count (0, 1).
 FUNCTION = "trough_column_filter"
 
@@ -29,14 +31,23 @@ _SET_BITS = 6
 
 
 class FilterTest(NamedTuple):
-    """What a segment's rows need: one of some texts in a column.
+    """What a segment's rows need: one of some texts in a column, or a value in one of some ranges.
 
     :ivar sql: the query that gives the filter of the column, as base64, in its only row
     :ivar digests: of the texts; if the filter lacks all of them, the segment adds no rows
+    :ivar ranges: instead of digests: the filter is a range (:mod:`trough.sql.column_ranges`). If it
+        is outside all of these, the segment adds no rows
     """
 
     sql: str
     digests: tuple[int, ...]
+    ranges: tuple[Range, ...] = ()
+
+    def fails(self, made: bytes) -> bool:
+        """Whether a segment with this filter surely adds no rows."""
+        if self.ranges:
+            return all(is_outside(made, low, high) for low, high in self.ranges)
+        return all(lacks(made, number) for number in self.digests)
 
 
 def digest(text: str, ignore_case: bool) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trough import errors
-from trough.sql import column_filters
+from trough.sql import column_filters, column_ranges
 from trough.sql.percentiles import PERCENTILES
 from trough.util.quoting import quoted
 
@@ -24,6 +24,10 @@ MAX_PATTERN = 10_000
 
 #: What a value of SQLite is to Python.
 Value = None | int | float | str | bytes
+
+
+#: What makes filters of columns.
+_OF_FILTERS = (column_filters.FUNCTION, column_ranges.FUNCTION)
 
 
 class Functions:
@@ -52,7 +56,7 @@ class Functions:
         }
 
     def __contains__(self, name: str) -> bool:
-        known = (*self.registry, *self.aggregates, column_filters.FUNCTION.upper())
+        known = (*self.registry, *self.aggregates, *(each.upper() for each in _OF_FILTERS))
         return name.upper() in known
 
     def add_to(self, connection: Any) -> None:
@@ -62,6 +66,9 @@ class Functions:
         for name, (arguments, aggregate) in self.aggregates.items():
             connection.create_window_function(name, arguments, aggregate)
         connection.create_aggregate(column_filters.FUNCTION, 2, column_filters.ColumnFilter)
+        connection.create_function(
+            column_ranges.FUNCTION, 3, column_ranges.made_range, deterministic=True
+        )
 
     def _aggregate_keeping_problem(self, made: type) -> type:
         methods = ("step", "inverse", "value", "finalize")

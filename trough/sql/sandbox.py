@@ -122,6 +122,7 @@ FUNCTIONS = _names(
     geopoly_area geopoly_bbox geopoly_blob geopoly_ccw geopoly_contains_point geopoly_group_bbox
     geopoly_json geopoly_overlap geopoly_regular geopoly_svg geopoly_within geopoly_xform
     regexp seedcrawledstatus buildredirectarray trough_row_json trough_column_filter
+    trough_column_range
     """
 )
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, KeysView, Sequence
 from trough import errors
 from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, ReadLimits, Target
 from trough.model import segment_of_word
-from trough.sql.column_filters import FilterTest, lacks
+from trough.sql.column_filters import FilterTest
 from trough.util.job import Job
 from trough.worker.kept_results import Entry, KeptResults, Statement
 from trough.worker.local_copies import LocalCopy, Version
@@ -69,7 +69,7 @@ class SegmentFilters:
             entry = statement.entries.get(segment)
             if entry is None or entry.version != version or not entry.rows:
                 continue
-            if all(lacks(entry.lines, number) for number in test.digests):
+            if test.fails(entry.lines):
                 self.pruned += 1
                 return True
         return False

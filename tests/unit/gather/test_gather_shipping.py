@@ -177,3 +177,21 @@ def test_rows_are_numbered_by_columns_that_a_segment_lacks_and_by_subqueries(sql
     cluster.add("s1", "CREATE TABLE t (c, b)", {"t": [(5, 0), (6, 0)]})
     expected = union_of(cluster, script).execute(sql).fetchall()
     assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT l.x, EXISTS (SELECT u.c FROM u) FROM t AS l JOIN u USING (c)",
+        "SELECT l.x FROM t AS l NATURAL JOIN u WHERE EXISTS (SELECT U.c, d FROM u)",
+        "SELECT EXISTS (SELECT T.`C` FROM t), count(*) FROM u FULL JOIN t USING ([C])",
+    ],
+)
+def test_a_column_in_using_is_shipped(sql: str) -> None:
+    """Though else it is only an item of an EXISTS, which needs no value."""
+    tables = "CREATE TABLE t (c, x); CREATE TABLE u (c, d)"
+    cluster = Cluster()
+    cluster.add("one", tables, {"t": [(1, 2), (3, 4)], "u": [(5, 6)]})
+    cluster.add("two", tables, {"t": [(5, 7)], "u": [(3, 8), (1, 9)]})
+    expected = union_of(cluster, tables).execute(sql).fetchall()
+    assert exact_rows(cluster.gather(sql), False) == exact_rows(expected, False)

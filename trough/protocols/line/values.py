@@ -19,6 +19,7 @@ from typing import NoReturn
 from trough import errors
 from trough.protocols.limits import MAX_PARAMETERS, check_json_values
 from trough.sql.column_filters import FilterTest
+from trough.sql.column_ranges import BEYOND
 
 #: A value that SQLite can store.
 Value = None | int | float | str | bytes
@@ -170,7 +171,8 @@ MAX_TESTS, MAX_DIGESTS = 16, 10_000
 
 def encode_tests(tests: Sequence[FilterTest]) -> bytes:
     """Tests as ``tests=`` takes them."""
-    return json.dumps(tests, separators=(",", ":")).encode()
+    pairs = [test if test.ranges else test[:2] for test in tests]
+    return json.dumps(pairs, separators=(",", ":")).encode()
 
 
 def decode_tests(text: bytes) -> tuple[FilterTest, ...]:
@@ -181,7 +183,7 @@ def decode_tests(text: bytes) -> tuple[FilterTest, ...]:
     """
     check_json_values(text, MAX_DIGESTS, "tests=")
     try:
-        tests = tuple(FilterTest(sql, tuple(digests)) for sql, digests in json.loads(text))
+        tests = tuple(_test(*each) for each in json.loads(text))
     except (ValueError, TypeError, RecursionError) as error:
         raise errors.BadRequest(f"tests are not JSON: {error}", _TESTS_RULE) from error
     if len(tests) > MAX_TESTS or not all(map(_is_test, tests)):
@@ -192,7 +194,14 @@ def decode_tests(text: bytes) -> tuple[FilterTest, ...]:
 _TESTS_RULE = f"an array of at most {MAX_TESTS} pairs of SQL and an array of 64-bit numbers"
 
 
+def _test(sql: str, digests: list[int], ranges: Sequence[Sequence[int | None]] = ()) -> FilterTest:
+    return FilterTest(sql, tuple(digests), tuple((low, high) for low, high in ranges))
+
+
 def _is_test(test: FilterTest) -> bool:
-    return isinstance(test.sql, str) and all(
-        type(each) is int and 0 <= each < 1 << 64 for each in test.digests
+    keys = (each for one in test.ranges for each in one if each is not None)
+    return (
+        isinstance(test.sql, str)
+        and all(type(each) is int and 0 <= each < 1 << 64 for each in test.digests)
+        and all(type(each) is int and 0 <= each < BEYOND for each in keys)
     )
