@@ -145,7 +145,7 @@ class GatherPlan:
         if ask is not None:
             lines.append(f"each segment: {ask.core}")
             if ask.tests:
-                lines.append("pruned: segments whose worker knows that they lack the text")
+                lines.append("pruned: segments whose worker knows that they have no such row")
         divided = self.parts if self.pushed is None else (self.pushed,)
         if any(each.checked and not each.starts_exact for each in divided):
             lines.append("asked again for an exact sum: a segment whose sum is not an integer")
