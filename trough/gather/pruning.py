@@ -176,7 +176,7 @@ class _Condition:
         sql = guarded(f"SELECT {whole} FROM ({_read(place, MOST_RANGE_ROWS)})")
         return FilterTest(sql, (), tuple(ranges)) if ranges else None
 
-    def _key(self, place: _Place, bound: exp.Expr | None) -> int | None:
+    def _key(self, place: _Place, bound: exp.Expr | None) -> str | None:
         """The key of a bound as SQLite compares it with the column; None: it is not known."""
         if bound is None:
             return None

@@ -19,7 +19,7 @@ from typing import NoReturn
 from trough import errors
 from trough.protocols.limits import MAX_PARAMETERS, check_json_values
 from trough.sql.column_filters import FilterTest
-from trough.sql.column_ranges import BEYOND
+from trough.sql.column_ranges import is_key
 
 #: A value that SQLite can store.
 Value = None | int | float | str | bytes
@@ -194,7 +194,7 @@ def decode_tests(text: bytes) -> tuple[FilterTest, ...]:
 _TESTS_RULE = f"an array of at most {MAX_TESTS} pairs of SQL and an array of 64-bit numbers"
 
 
-def _test(sql: str, digests: list[int], ranges: Sequence[Sequence[int | None]] = ()) -> FilterTest:
+def _test(sql: str, digests: list[int], ranges: Sequence[Sequence[str | None]] = ()) -> FilterTest:
     return FilterTest(sql, tuple(digests), tuple((low, high) for low, high in ranges))
 
 
@@ -203,5 +203,5 @@ def _is_test(test: FilterTest) -> bool:
     return (
         isinstance(test.sql, str)
         and all(type(each) is int and 0 <= each < 1 << 64 for each in test.digests)
-        and all(type(each) is int and 0 <= each < BEYOND for each in keys)
+        and all(map(is_key, keys))
     )
