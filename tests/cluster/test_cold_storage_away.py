@@ -15,6 +15,8 @@ from processes import Machine, until_blocking
 from processes import http as ask
 from storages import HdfsHand
 
+from trough.metadata.open_blocking import open_blocking
+
 SEGMENTS = [f"cold-{number:02d}" for number in range(60)]
 #: Read by nothing but the burst.
 OTHERS = [f"cold-other-{number:02d}" for number in range(60)]
@@ -93,6 +95,15 @@ def is_reported(machine) -> bool:
     return True
 
 
+def troubles(machine) -> set[str]:
+    """What ``trough-admin status`` shows of the cold workers."""
+    metadata = open_blocking(machine.metadata_url)
+    try:
+        return {each.trouble for each in metadata.workers() if each.cold_storage}
+    finally:
+        metadata.close()
+
+
 def check(machine) -> None:
     """What has to be seen while storage is away, and has been for no time at all."""
     for status, text in answers(machine):
@@ -100,6 +111,8 @@ def check(machine) -> None:
         assert "storage" in text or "HDFS" in text, text
         assert "in a moment" not in text and "(host=" not in text, text
     until_blocking(lambda: is_reported(machine), "the truth")
+    told = {"canonical storage is away (see HDFS is away)"}
+    until_blocking(lambda: troubles(machine) == told, "the trouble")
     for status, text in answers(machine):
         assert status == 503 and "canonical storage is away" in text, text
 
@@ -110,6 +123,7 @@ def check_well(machine) -> None:
         lambda: not any(machine.status(name)["cold"]["storage_away"] for name in ("c1", "c2")),
         "the storage",
     )
+    until_blocking(lambda: troubles(machine) == {""}, "the end of the trouble")
     assert [status for status, _ in answers(machine)] == [200] * 4
 
 

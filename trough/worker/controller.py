@@ -325,6 +325,9 @@ class LocalSyncController(service.MultiService):
             aside
             and Section.QUARANTINE.add_to(f"{aside} files of unpromoted writes are in aside/"),
             self.failed_promotions.trouble,
+            self.cold is not None
+            and self.cold.storage.away
+            and Section.STORAGE.add_to("canonical storage is away"),
             self.unpromoted.trouble(waiting, time.time()),
             self.replication is not None and self.replication.trouble(),
         ]
