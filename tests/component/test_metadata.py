@@ -369,7 +369,7 @@ async def test_a_worker_that_is_alive_is_not_forgotten(stores):
 
 @async_test
 async def test_a_forgotten_worker_that_returns_is_a_new_one(stores):
-    """It is welcome, and publishes everything anew."""
+    """It is welcome, and publishes everything again."""
     store = await stores.open()
     await store.register_worker(worker("w1"))
     await store.publish_copies([copy("a", "w1")])
@@ -382,7 +382,7 @@ async def test_a_forgotten_worker_that_returns_is_a_new_one(stores):
 
 @async_test
 async def test_a_reaped_worker_learns_it_from_its_next_beat(stores):
-    """It is alive again, and knows that it has to publish everything anew."""
+    """It is alive again, and knows that it has to publish everything again."""
     store = await stores.open()
     await store.register_worker(worker("w1"))
     await store.publish_copies([copy("a", "w1")])

@@ -433,7 +433,7 @@ async def test_a_query_comes_late_to_a_segment_that_became_writable(targets, lar
         await slow.first
         target = replace(targets[1], generation=2, writable=True)
         await pool.make_writable(target)
-        # Taken back from an executor that rests, and asked anew; without that, only at the end.
+        # Taken back from an executor that rests, and asked again; without that, only at the end.
         await until(lambda: "t DONE b 5\n" in slow.text, "what was taken back")
         slow.job.resume()
         outcome = await slow.outcome

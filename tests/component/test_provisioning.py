@@ -21,7 +21,7 @@ async def asked(worker, segment, sql):
 @pytest_twisted.ensureDeferred
 async def test_a_deleted_segment_comes_back_empty(tmp_path):
     """A worker that has not dropped its copy of a deleted segment yet does not bring the
-    deleted rows back when the segment is provisioned there anew."""
+    deleted rows back when the segment is provisioned there again."""
     async with running_worker(tmp_path) as worker:
         worker.put_canonical("300001")
         found = await worker.storage.find("300001")

@@ -156,7 +156,7 @@ async def test_a_lost_connection_is_made_again(stores, proxy):
 
 @async_test
 async def test_a_watch_outlives_its_connection(stores, proxy):
-    """After the connection is back everything is told anew, what was missed included."""
+    """After the connection is back everything is reported again, what was missed included."""
     store = await stores.open()
     stores.address = RethinkAddress((proxy.host,), stores.address.database)
     watching = await stores.open()
@@ -212,7 +212,7 @@ async def test_a_stopped_server_is_given_up(own_server):
 
 @async_test
 async def test_a_restarted_server_is_found_again(own_server):
-    """Killed and started anew: pending calls and watches go on, soft writes apart."""
+    """Killed and started again: pending calls and watches go on, soft writes apart."""
     store = RethinkMetadata(RethinkAddress((own_server.host,), "d"), reactor)
     await store.open()
     blocking = BlockingRethink(RethinkAddress((own_server.host,), "d"))

@@ -373,7 +373,7 @@ async def test_a_replaced_copy_takes_no_room_any_more(tmp_path, damaged):
         await answer(worker.pool, worker.segments.get("300001").target, "SELECT 1")
         worker.put_canonical("300001", rows=50)
         if damaged:
-            await worker.segments.fetch_anew(worker.segments.get("300001"))
+            await worker.segments.fetch_again(worker.segments.get("300001"))
         else:
             await worker.segments.fetch(await worker.storage.find("300001"))
         await until(lambda: not replaced_but_open(worker), "the end of the former file")

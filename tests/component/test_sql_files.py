@@ -147,7 +147,7 @@ def test_a_snapshot_is_the_segment_as_it_is(engine, tmp_path, writable):
 
 
 def test_a_snapshot_is_of_one_moment_while_the_writer_goes_on(engine, tmp_path, monkeypatch):
-    """It neither sees half of a commit nor begins anew with each."""
+    """It neither sees half of a commit nor begins again with each."""
     monkeypatch.setattr(segment_files, "SNAPSHOT_PAGES", 5)
     path = make_segment(tmp_path / "s.sqlite", 5_000)
     segment_files.make_writable(engine, path)

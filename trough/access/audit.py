@@ -3,7 +3,7 @@
 It costs a request next to nothing: an entry is one tuple in a list, and a thread writes what has
 come every :data:`FLUSH_SECONDS`. So the entries of the last moment are lost when the process is
 killed. The file is opened for appending at each of these times, so a log that was rotated away is
-begun anew, and several processes may write to one. It never contains a token, and SQL only if
+begun again, and several processes may write to one. It never contains a token, and SQL only if
 that was asked for.
 """
 

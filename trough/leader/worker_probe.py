@@ -3,7 +3,7 @@
 The metadata store judges by its own clock, and a clock can be wrong: one RethinkDB server that was
 20 s ahead had living workers taken for dead. Before a lock is freed its holder is asked, and before
 all workers are taken for dead at once they are, by the line protocol: its greeting tells the
-worker's name to whoever connects.
+worker's name to each client that connects.
 """
 
 from __future__ import annotations

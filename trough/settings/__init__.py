@@ -1,6 +1,6 @@
 """Settings: a YAML file and environment variables become one frozen value.
 
-Read once, before anything starts, and handed to whoever needs them. A key in the
+Read once, before anything starts, and passed to the parts that need them. A key in the
 environment, by its own name, wins over the file; an empty variable, and a null in the
 file, count as not given. What cannot be used is refused with one
 :class:`trough.errors.BadSettings` that names the file or variable, the key, what was

@@ -112,7 +112,7 @@ class Settings:
     hdfs_port: int = _key(_PORT, 9870, "Port of WebHDFS on HDFS_HOST.")
     hdfs_path: str | None = _key(AbsolutePath(), None, "Directory in HDFS.")
     hdfs_user: str | None = _key(
-        Pattern("a user's name"), None, "User of HDFS; without it, whoever runs the process."
+        Pattern("a user's name"), None, "User of HDFS; without it, the user that runs the process."
     )
     hdfs_proxy: str | None = _key(
         Pattern("http://host:port", r"https?://[A-Za-z0-9_.\-\[\]:]{1,253}/?"),

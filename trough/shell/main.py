@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Without -e, and with a terminal, it is interactive; HELP tells more there. Exit "
         "status: 0 everything ran, 1 a statement or a segment failed, 2 the command line or a "
         "settings file cannot be meant, 3 the metadata store cannot be reached, 130 Ctrl-C, "
-        "141 whoever read the output has gone.",
+        "141 the reader of the output has gone.",
     )
     add = result.add_argument
     add("segments", nargs="*", metavar="segment", help="segments to connect to")

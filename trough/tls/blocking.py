@@ -28,5 +28,5 @@ def client_context(ca: str | None, setting: str = "TLS_CA") -> ssl.SSLContext:
 def reloaded_context(
     ca: str | None, seconds: Callable[[], float], report: Callable[[str], None]
 ) -> Reloading[ssl.SSLContext]:
-    """As :func:`client_context`, made anew when the file changes."""
+    """As :func:`client_context`, made again when the file changes."""
     return Reloading([ca] if ca else [], lambda: client_context(ca), seconds, report)

@@ -313,7 +313,9 @@ class LocalSyncController(service.MultiService):
         published = await self.metadata.beat(self.myself)
         self.beaten = now
         if not published:
-            _log.warn("{node}: was taken for dead; publishing anew", node=self.myself.node)
+            _log.warn(
+                "{node}: was taken for dead; publishing all copies again", node=self.myself.node
+            )
             self.publisher.serve_all_again()
         await self._look_who_lives()
         self.confirmation.heard(asked)

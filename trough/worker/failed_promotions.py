@@ -9,7 +9,7 @@ from trough.worker.segments import Segments
 
 
 class FailedPromotions:
-    """The failed promotions of one worker, whoever ordered them.
+    """The failed promotions of one worker, with or without an order of a client.
 
     A segment counts until its next promotion succeeds, or until it has nothing to promote.
     """

@@ -82,7 +82,7 @@ class Repair:
         if damaged.writable:
             await self._writer.give_up(segment, damaged.entry.epoch, "the local copy is damaged")
             return
-        await self._shared.segments.fetch_anew(damaged)
+        await self._shared.segments.fetch_again(damaged)
         copy = self._shared.segments.get(segment)
         if copy is not None:  # it may have been deleted meanwhile, or provisioned
             self._damaged.was_fetched(copy.entry.canonical)

@@ -161,7 +161,7 @@ class Segments(service.Service):
         async with self._busy.hold(wanted.segment):
             await self._fetch(wanted)
 
-    async def fetch_anew(self, damaged: LocalCopy) -> None:
+    async def fetch_again(self, damaged: LocalCopy) -> None:
         """Replace a copy that is only read by the canonical one, if it was not meanwhile."""
         segment = damaged.entry.segment
         async with self._busy.hold(segment):

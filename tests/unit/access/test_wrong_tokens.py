@@ -17,7 +17,7 @@ from trough.access.wrong_tokens import (
 
 
 def test_each_further_one_waits_longer() -> None:
-    """Some are answered at once, then ever later; another address begins anew."""
+    """Some are answered at once, then ever later; another address begins again."""
     wrong = WrongTokens(Clock().seconds)
     assert [wrong.delay("10.0.0.1:1") for _ in range(FREE)] == [0.0] * FREE
     delays = []

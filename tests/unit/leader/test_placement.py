@@ -696,7 +696,7 @@ def test_what_is_seen_is_not_taken_for_gone_whatever_row_it_has() -> None:
 
 
 def test_a_new_version_is_told_to_its_workers() -> None:
-    """A segment with another version has its assignments put anew, and nothing moves."""
+    """A segment with another version has its assignments put again, and nothing moves."""
     site = settled(4, SEGMENTS[:50])
     before = site.snapshot()
     site.write(SEGMENTS[3], modified=99, size=5)
@@ -707,7 +707,7 @@ def test_a_new_version_is_told_to_its_workers() -> None:
 
 
 def test_a_new_leader_tells_versions_that_nobody_told() -> None:
-    """Assignments in the store that lag behind storage are put anew."""
+    """Assignments in the store that lag behind storage are put again."""
     site = settled(4, SEGMENTS[:50])
     site.canonical[SEGMENTS[3]] = copy(SEGMENTS[3], modified=99)
     first = site.holders(SEGMENTS[4])[0]
@@ -1020,7 +1020,7 @@ class Cluster(RuleBasedStateMachine):
         site.planner = site.new_planner()
         site.wait(GRACE)
         site.settle()
-        # A leader that looks at everything anew finds room that was not there when a
+        # A leader that looks at everything again finds room that was not there when a
         # copy was turned away; without want of room it finds nothing to do.
         if all(worker.capacity == 1000 * GB for worker in site.live()):
             assert site.store == before

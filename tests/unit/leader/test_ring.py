@@ -112,7 +112,7 @@ def test_a_ring_more_takes_its_part_of_the_others() -> None:
 
 
 def test_a_ring_less_has_its_workers_join_the_others() -> None:
-    """With fewer rings, the workers of those that are gone are put anew."""
+    """With fewer rings, the workers of those that are gone are put again."""
     known = {name: number % 3 for number, name in enumerate(names(9))}
     joined = join_rings(known, dict.fromkeys(names(9), 5), 2)
     assert sorted(Counter(joined.values()).values()) == [4, 5]

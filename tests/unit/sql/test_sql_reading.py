@@ -175,7 +175,7 @@ def test_connections_are_kept_and_the_oldest_closed(segments, tmp_path):
 
 
 def test_another_generation_is_another_file(tmp_path):
-    """A replaced file is opened anew, and the old one forgotten."""
+    """A replaced file is opened again, and the old one forgotten."""
     asked = Asked()
     text = query("SELECT count(*) FROM crawled_url")
     path = tmp_path / "s.sqlite"
@@ -283,7 +283,7 @@ def test_damage_far_behind_is_told_in_the_midst_of_an_answer(tmp_path):
 
 
 def test_a_missing_file_counts_as_damaged(tmp_path):
-    """It is fetched anew then, and not made by looking for it."""
+    """It is fetched again then, and not made by looking for it."""
     path = tmp_path / "nowhere.sqlite"
     for writable in (False, True):
         with pytest.raises(errors.CorruptSegment, match=r"nowhere\.sqlite"):

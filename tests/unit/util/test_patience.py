@@ -46,7 +46,7 @@ def test_an_answer_is_waited_for():
 
 
 def test_nobody_waits_for_a_store_that_is_away():
-    """One question goes on in the background; when it is answered, waiting begins anew."""
+    """One question goes on in the background; when it is answered, waiting begins again."""
     store = Store()
     store.clock.advance(100)
     given = store.give()

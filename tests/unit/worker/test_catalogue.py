@@ -15,7 +15,7 @@ from trough.worker.catalogue import Catalogue, Entry
 
 
 def test_entries_come_back_as_they_were_put(tmp_path):
-    """What was put is there, in full, after the database was opened anew."""
+    """What was put is there, in full, after the database was opened again."""
     path = tmp_path / "catalogue.db"
     reading = Entry("a", "a.sqlite", 5, 6, "sha256:00", file_size=6, file_modified=7)
     writing = Entry("b.1", "b/b.1.sqlite", epoch=3, unpromoted=True, publishing="sha256:11")

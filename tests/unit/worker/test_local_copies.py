@@ -16,7 +16,7 @@ def totals(copies):
 
 
 def test_totals_follow_each_change():
-    """Put in, put in anew, made writable, and removed."""
+    """Put in, put in again, made writable, and removed."""
     copies = LocalCopies()
     assert totals(copies) == (0, 0, [])
     copies.put(copy("a", 10))

@@ -121,7 +121,7 @@ class FeedWatch(Watch):
             except (errors.TroughError, reql.ReqlError, FeedError) as error:
                 if self._stopped:
                     return
-                _log.info("watching anew: {error}", error=getattr(error, "message", error))
+                _log.info("watching again: {error}", error=getattr(error, "message", error))
             if self.outdated_since is None:
                 self.outdated_since = self._cluster.seconds()
             await self._cluster.pause(self._pause)

@@ -365,7 +365,7 @@ def lock_of(segment: str) -> Term:
 def change_lock(expected: Lock, wanted: Lock) -> Term:
     """Change a lock that is as expected; answers with the row that is there then.
 
-    The epoch's own row is moved first: whoever takes the lock after its release gets a greater
+    The epoch's own row is moved first: the next holder after its release gets a greater
     epoch. It does no harm if the change is not carried out then.
     """
     place = r.table("lock").get(rows.lock_id(expected.segment))
