@@ -182,7 +182,8 @@ def http_requests(data: bytes) -> None:
         if event["log_level"] is LogLevel.critical:
             failures.append(event.get("log_failure") or event)
 
-    site = Site(_Answering(Gate("a-secret-token")), Clock(), 1000)
+    clock = Clock()
+    site = Site(_Answering(Gate("a-secret-token")), clock, 1000)
     channel, transport = site.buildProtocol(None), StringTransport()
     globalLogPublisher.addObserver(observe)
     try:
@@ -191,6 +192,7 @@ def http_requests(data: bytes) -> None:
             # As TCP does: nothing is read once the connection is to end.
             if not transport.disconnected and not transport.disconnecting:
                 channel.dataReceived(part)
+                clock.advance(0)
     finally:
         globalLogPublisher.removeObserver(observe)
     assert not failures, failures

@@ -35,10 +35,10 @@ class AnsweringLate(Resource):
 class Peer:
     """A client that has taken nothing of what was sent to it."""
 
-    def __init__(self, resource=None):
+    def __init__(self, resource=None, max_body=1000):
         self.clock = Clock()
         self.transport = StringTransport()
-        self.site = Site(resource or Answering(), self.clock, 1000)
+        self.site = Site(resource or Answering(), self.clock, max_body)
         self.channel = self.site.buildProtocol(None)
         self.channel.makeConnection(self.transport)
 
@@ -168,3 +168,72 @@ def test_a_stranger_takes_no_memory():
     assert request.body() == b""
     peer.channel.dataReceived(b"x" * 100)
     assert peer.transport.value().startswith(b"HTTP/1.1 401 ")
+
+
+class Echoing(Resource):
+    """Answers with the body, at once."""
+
+    def handler(self, request):
+        return lambda request: write_response(request, 200, b"text/plain", request.body() + b";")
+
+
+def answers(transport):
+    """What was answered, in order; no header of an answer has this."""
+    head, *rest = transport.value().split(b"HTTP/1.1 200 OK\r\n")
+    assert head == b""
+    return [answer.partition(b"\r\n\r\n")[2] for answer in rest]
+
+
+def posted(body):
+    """A request that is pipelined."""
+    return b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def test_many_requests_at_once_take_turns_with_other_connections():
+    """One read of the socket may hold a thousand; they are answered in order, some a turn."""
+    peer = Peer(Echoing())
+    bodies = [b"%d" % number * (number % 7) for number in range(1000)]
+    peer.channel.dataReceived(b"".join(map(posted, bodies)))
+    assert 0 < len(answers(peer.transport)) < 150
+    assert peer.transport.producerState == "paused"
+    peer.clock.advance(0)
+    assert answers(peer.transport) == [body + b";" for body in bodies]
+    assert peer.transport.producerState == "producing"
+
+
+def test_a_body_in_tiny_chunks_takes_turns_with_other_connections():
+    """Each chunk costs the parser as much as a large one."""
+    peer = Peer(Echoing(), 10_000)
+    peer.channel.dataReceived(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    peer.channel.dataReceived(b"1\r\nx\r\n" * 5000)
+    (request,) = peer.channel.requests
+    assert 0 < len(request.body()) < 1000
+    assert peer.transport.producerState == "paused"
+    peer.channel.dataReceived(b"0\r\n\r\n" + posted(b"next"))
+    peer.clock.advance(0)
+    assert answers(peer.transport) == [b"x" * 5000 + b";", b"next;"]
+
+
+def test_what_waits_for_a_request_keeps_its_order():
+    """Requests behind one that takes long, more of them than one turn takes."""
+    for first_part in (1, 50, 4096, 5000, 9000):
+        late = AnsweringLate()
+        peer = Peer(late)
+        stream = b"".join(posted(b"%d" % number * 40) for number in range(200))
+        peer.channel.dataReceived(stream[:first_part])
+        peer.channel.dataReceived(stream[first_part:])
+        for number in range(200):
+            peer.clock.advance(0)
+            assert late.request.body() == b"%d" % number * 40
+            late.answer()
+        assert len(answers(peer.transport)) == 200
+
+
+def test_a_peer_that_ends_his_side_has_all_requests_answered():
+    """Also those that wait for the next turn."""
+    peer = Peer(Echoing())
+    peer.channel.dataReceived(b"".join(posted(b"%d" % number) for number in range(300)))
+    peer.channel.readConnectionLost()
+    peer.clock.advance(0)
+    assert answers(peer.transport) == [b"%d;" % number for number in range(300)]
+    assert peer.transport.disconnecting

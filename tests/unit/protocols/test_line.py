@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 import tracemalloc
 
@@ -602,3 +603,35 @@ def test_fields() -> None:
     assert text == "rows=2 complete=yes node=w1"
     assert messages.parse_fields(text + " x") == {"rows": 2, "complete": "yes", "node": "w1"}
     assert json.loads(json.dumps(messages.parse_fields("a=1"))) == {"a": 1}
+
+
+def test_many_literals_or_empty_lines_cost_no_more_than_their_bytes():
+    """They once took seconds, while nobody else was answered."""
+    parser = RequestParser(FramingLimits())
+    parser.receive_data(b"1 QUERY " + b"{0}\n" * 16_000 + b"\n")
+    with pytest.raises(errors.FramingLost, match="literals"):
+        parser.next_request()
+    parser = RequestParser(FramingLimits())
+    parser.receive_data(b"\n \r\n" * 100_000 + b"1 PING\n")
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    try:
+        request = parser.next_request()
+    finally:
+        sys.setprofile(None)
+    assert request == Request("1", "PING")
+    assert steps < 100
+
+
+def test_a_request_may_have_sixteen_literals():
+    """More than any verb takes."""
+    parser = RequestParser(FramingLimits())
+    parser.receive_data(b"1 QUERY " + b"{1}\nx" * 16 + b"\n")
+    request = parser.next_request()
+    assert isinstance(request, Request)
+    assert request.literals == (b"x",) * 16

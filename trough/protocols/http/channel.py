@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.interfaces import IHalfCloseableProtocol, IWriteDescriptor
 from twisted.python.failure import Failure
 from twisted.web import http
+from twisted.web.http import _IdentityTransferDecoder
 from zope.interface import implementer
 
 from trough.protocols.http.idle_timer import IdleTimer
@@ -22,6 +23,11 @@ HEADER_SECONDS, BODY_SECONDS = 60, 600
 #: the answer has to begin to one of HTTP/1.0, which cannot be looked for.
 LOOKS, UNSURE = 1, 5
 _IS_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: Bytes of requests that are parsed in one turn of the reactor: a hundred requests, or chunks of a
+#: body. What one read of the socket may hold would delay every other connection by a fifth of a
+#: second.
+A_TURN = 4096
 
 #: The first bytes of a peer that uses TLS on a port without it, and its answer: otherwise it
 #: would wait for the end of a line that never comes.
@@ -55,6 +61,10 @@ class Channel(IdleTimer, http.HTTPChannel):
     _whole = False
     _in_headers = False
     _arrival: Any = None
+    #: What arrived and waits for the next turn of the reactor.
+    _rest = b""
+    #: Whether data comes that arrived earlier, before `_rest`.
+    _plays_back = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -94,13 +104,24 @@ class Channel(IdleTimer, http.HTTPChannel):
     # A peer that sends a byte now and then is not silent, and would stay connected without limit.
 
     def dataReceived(self, data: bytes) -> None:
+        if self._busyReceiving:  # what Twisted's parser kept of an earlier call
+            super().dataReceived(data)
+            return
+        if self._rest:
+            self._rest = data + self._rest if self._plays_back else self._rest + data
+            return
         if self._between:
             whole = whole_request(data, self.site.max_body)
             if whole is not None:
                 self._take(whole)
                 return
         self._whole = self._between = False
+        if len(data) > A_TURN and not self._takes_body():
+            data, self._rest = data[:A_TURN], data[A_TURN:]
+            self.callLater(0, self._take_rest)
         super().dataReceived(data)
+        if self._rest and self.transport.connected and not self.transport.disconnecting:
+            self.transport.pauseProducing()  # an answer in between has it read on
         if self._whole:
             self._stop_clock()
         elif self._arrival is None and not self._handlingRequest and self.transport.connected:
@@ -109,6 +130,22 @@ class Channel(IdleTimer, http.HTTPChannel):
                 self.loseConnection()
                 return
             self._arrival = self.callLater(HEADER_SECONDS, self.forceAbortClient)
+
+    def _takes_body(self) -> bool:
+        """Whether what comes is not parsed: the body of a request that states its length, or
+        what waits for the end of a request."""
+        return self._handlingRequest or isinstance(self._transferDecoder, _IdentityTransferDecoder)
+
+    def _take_rest(self) -> None:
+        rest, self._rest = self._rest, b""
+        if self.transport.disconnecting or not self.transport.connected:
+            return
+        if not (self._handlingRequest or self._waitingForTransport):
+            self.transport.resumeProducing()
+        self.dataReceived(rest)
+        closing = self.transport.disconnecting or not self.transport.connected
+        if self._peer_ended and not (closing or self._rest or self._handlingRequest):
+            self.loseConnection()
 
     def lineReceived(self, line: bytes) -> None:
         if line and not self._in_headers:
@@ -177,7 +214,9 @@ class Channel(IdleTimer, http.HTTPChannel):
 
     def requestDone(self, request: http.Request) -> None:
         nothing_more = not (self._buffer or any(self._dataBuffer))
+        self._plays_back = True
         super().requestDone(request)
+        self._plays_back = False
         if not self._handlingRequest:
             self.site.connections.became_idle(self)
             self._between = nothing_more and bool(self.persistent)
@@ -185,13 +224,13 @@ class Channel(IdleTimer, http.HTTPChannel):
             self.site.bunch.at_end(self._send_now)
         if not self.persistent:
             self.setTimeout(self.site.timeOut)  # of a peer that does not take the rest
-        elif self._peer_ended:
+        elif self._peer_ended and not (self._rest or self._busyReceiving):
             self._go_on_or_close()
 
     def readConnectionLost(self) -> None:
         """The peer sends no more, and may be gone."""
         ended, self._peer_ended = self._peer_ended, True
-        if not ended and not self.transport.disconnecting:
+        if not (ended or self._rest or self.transport.disconnecting):
             self._go_on_or_close()
 
     def writeConnectionLost(self) -> None:

@@ -34,6 +34,9 @@ _WORDS = re.compile(rb" *+([^ ]*+) *+([^ ]*+) *+(.*)", re.DOTALL)
 #: Words that a person may type without a tag; answered under the tag ``*``.
 _UNTAGGED = frozenset({b"HELP", b"QUIT"})
 
+#: Lines without a word, which are passed over; so many of them cost one step.
+_BLANK = re.compile(rb"(?: *+\r?\n)++")
+
 _LITERAL = re.compile(rb"\{([0-9]+)\}$")
 _HTTP = re.compile(rb" HTTP/[0-9]")
 
@@ -41,6 +44,9 @@ _HTTP = re.compile(rb" HTTP/[0-9]")
 #: goes as a literal, up to a batch of rows that is worth one commit.
 MAX_LINE = 65536
 MAX_LITERAL = 64 << 20
+
+#: Literals of one request; no verb takes more than three.
+MOST_LITERALS = 16
 
 #: A request whose literals are too long is skipped if they are at most this many times
 #: too long; beyond it, waiting for the end would cost the peer more than a new connection.
@@ -156,6 +162,8 @@ class RequestParser:
                     yield Request(tag.decode(), _verb(verb), arguments)
                     continue
                 raise self._too_long()
+            if not self._tail and (blank := _BLANK.match(self._chunk, self._offset)):
+                self._offset = blank.end()
             end = self._chunk.find(b"\n", self._offset)
             if end < 0:
                 self._keep_tail()
@@ -190,13 +198,16 @@ class RequestParser:
         self._literals = True
         pieces: list[bytes] = []  # of text; a literal comes after each but the last
         literals: list[bytes] = []
-        announced = 0
+        announced = text = 0
         refused = False
         while match is not None:
             pieces.append(line[: match.start()])
+            text += match.start()
             length = _literal_length(match[1])
             announced += length
-            self._check(pieces, announced)
+            self._check(text, announced)
+            if len(pieces) > MOST_LITERALS:
+                raise errors.FramingLost(f"more than {MOST_LITERALS} literals in one request")
             if announced > self._limits.max_literal and not refused:
                 # Now, and not after its end: a client that waits for an answer need not send it.
                 refused = True
@@ -209,7 +220,7 @@ class RequestParser:
             line = self._take_line(end)
             match = _LITERAL.search(line)
         pieces.append(line)
-        self._check(pieces, announced)
+        self._check(text + len(line), announced)
         self._literals = False
         if refused:
             return
@@ -229,8 +240,8 @@ class RequestParser:
         )
         return Malformed(request.tag, error)
 
-    def _check(self, pieces: list[bytes], announced: int) -> None:
-        if sum(map(len, pieces)) > self._limits.max_line:
+    def _check(self, text: int, announced: int) -> None:
+        if text > self._limits.max_line:
             raise self._too_long()
         if announced > SKIPPED * self._limits.max_literal:
             raise errors.FramingLost(
