@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any
 
 import pytest
@@ -143,3 +144,30 @@ async def test_a_large_row_may_be_late(tmp_path: Path) -> None:
         await gatherResults([call.done for call in calls])
         assert first.rows_of["s1"] == a_row(1, TOO_LARGE)
         assert isinstance(late.ends["s2"], errors.DeadlineExceeded)
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_clients_that_read_nothing_are_bounded_together(tmp_path: Path) -> None:
+    """Those that were first are cut; one that reads all the time gets its rows."""
+    async with site(tmp_path, most_unsent=1 << 20) as here:
+        (reading,) = here.factory._connections
+        stalled = [await here.connect() for _ in range(8)]
+        calls = []
+        for number, connection in enumerate(stalled):
+            connection.transport.pauseProducing()
+            connection.transport.getHandle().setsockopt(SOL_SOCKET, SO_RCVBUF, 4096)
+            sql = ROW.format(8_000_000)
+            calls.append(connection.query([f"s{number}"], sql, listener=Listener()))
+        await until(lambda: len(here.factory._connections) < 8, "some to be cut")
+
+        def unread() -> int:
+            return sum(each.unread_bytes() for each in here.factory._connections)
+
+        await until(lambda: unread() <= 1 << 20, "the rest to be little")
+        assert reading in here.factory._connections
+        large = Listener()
+        await here.connection.query(["s1"], ROW.format(3_000_000), listener=large).done
+        assert large.rows_of["s1"] == a_row(1, 3_000_000)
+        for call, connection in zip(calls, stalled, strict=True):
+            call.done.addErrback(lambda _: None)
+            await connection.close()

@@ -20,6 +20,7 @@ from trough.protocols.line.framing import Request
 from trough.protocols.line.pending_calls import Call
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
 from trough.protocols.line.server import LineServerFactory, ServerLimits
+from trough.protocols.unread_answers import MAX_UNSENT, UnreadAnswers
 
 reactor: Any = installed_reactor
 
@@ -113,7 +114,7 @@ class Site:
 
 
 @asynccontextmanager
-async def site(directory: Path) -> AsyncIterator[Site]:
+async def site(directory: Path, most_unsent: int = MAX_UNSENT) -> AsyncIterator[Site]:
     """Twenty plain segments, `s0` to `s19`, one that is no database, and one to write to."""
     targets = {}
     for number in range(20):
@@ -130,7 +131,8 @@ async def site(directory: Path) -> AsyncIterator[Site]:
     pool.startService()
     limits = ServerLimits(unsent=1 << 18)
     verbs = PoolRole(pool, targets).verbs()
-    factory = LineServerFactory("worker", "w01", verbs, reactor, limits)
+    unread = UnreadAnswers(reactor, most_unsent)
+    factory = LineServerFactory("worker", "w01", verbs, reactor, limits, unread=unread)
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     try:
         await pool.create(targets["w"], "CREATE TABLE t (a, b)")

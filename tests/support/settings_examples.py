@@ -92,6 +92,7 @@ EXAMPLES: dict[str, tuple[object, str, object]] = {
     "MAX_SQL_LENGTH": (100_000, "100 kB", 100_000),
     "MAX_LINE": (8192, "8 KiB", 8192),
     "MAX_LITERAL": (4096, "4096 B", 4096),
+    "MAX_UNSENT": ("1 GiB", "1 GiB", 2**30),
     "LOG_LEVEL": ("WARNING", "Warn", "warn"),
     "LOG_FORMAT": ("JSON", "json", "json"),
     "GROUP_ACCESS": ("Write", "write", "write"),
@@ -210,6 +211,7 @@ WRONG: dict[str, list[object]] = {
             "MAX_WRITE_BODY",
             "MAX_SQL_LENGTH",
             "MAX_LITERAL",
+            "MAX_UNSENT",
         )
     },
     **{

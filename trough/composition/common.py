@@ -27,6 +27,7 @@ from trough.metadata.schemas import Schemas
 from trough.metrics.history import INTERVAL, History, requests_so_far
 from trough.metrics.totals import RequestTotals
 from trough.protocols.http.connection_table import ConnectionTable
+from trough.protocols.unread_answers import UnreadAnswers
 from trough.settings import Settings
 from trough.settings.checks import check_exposed
 from trough.storage import Storage
@@ -64,6 +65,7 @@ class Common:
     bunch: FlushBatch
     tasks: TaskPool
     connections: ConnectionTable
+    unread: UnreadAnswers
     encoders: EncoderPool
     gate: Gate
     server_tls: ServerTls | None
@@ -103,6 +105,7 @@ def build_common(settings: Settings, reactor: Any) -> Common:
         bunch=FlushBatch(reactor),
         tasks=tasks,
         connections=ConnectionTable(reactor.seconds, each=settings.connections_per_address),
+        unread=UnreadAnswers(reactor, settings.max_unsent),
         encoders=encoders,
         gate=gate,
         server_tls=server_tls,

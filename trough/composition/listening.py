@@ -49,6 +49,7 @@ def listen_http(
         common.bunch,
         guard,
         connections=common.connections,
+        unread=common.unread,
         totals=totals,
     )
     StopHook(lambda: site.drain(common.settings.shutdown_seconds)).setServiceParent(common.stack)
@@ -84,6 +85,7 @@ def listen_line(
         ),
         totals=totals,
         addresses=AddressLimit(settings.connections_per_address, common.reactor.seconds),
+        unread=common.unread,
     )
     StopHook(lambda: factory.drain(settings.shutdown_seconds)).setServiceParent(common.stack)
     _listen(common, key, factory, _PLAIN_LINE)

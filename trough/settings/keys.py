@@ -370,6 +370,9 @@ class Settings:
     max_literal: int = _key(
         Size(1024), "64 MiB", "Bytes in the literals of one message of the line protocol, at most."
     )
+    max_unsent: int = _key(
+        Size(1 << 20), "96 MiB", "Bytes of answers that wait for clients that read slowly, at most."
+    )
 
     # -- what is told --
     log_level: str = _key(

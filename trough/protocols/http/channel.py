@@ -15,6 +15,7 @@ from trough.protocols.http.idle_timer import IdleTimer
 from trough.protocols.http.request_line import escaped
 from trough.protocols.http.short_path import WholeRequest, whole_request
 from trough.protocols.peer import encrypts, peer_of
+from trough.protocols.unread_answers import in_transport
 
 #: Seconds in which the headers of a request have to come, all of them, and then its body.
 HEADER_SECONDS, BODY_SECONDS = 60, 600
@@ -98,6 +99,7 @@ class Channel(IdleTimer, http.HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._stop_clock()
         self.site.connections.left(self)
+        self.site.unread.has_room(self)
         super().connectionLost(reason)
         self.end_timer()
 
@@ -191,6 +193,24 @@ class Channel(IdleTimer, http.HTTPChannel):
             data = data[written:] if isinstance(written, int) else data
         self._write_some = None
         transport.write(data)
+
+    def pauseProducing(self) -> None:
+        """The transport has enough for now."""
+        super().pauseProducing()
+        self.site.unread.became_full(self)
+
+    def resumeProducing(self) -> None:
+        """The transport has taken all."""
+        self.site.unread.has_room(self)
+        super().resumeProducing()
+
+    def unread_bytes(self) -> int:
+        """See :class:`trough.protocols.unread_answers.Connection`."""
+        return in_transport(self.transport)
+
+    def drop_unread(self) -> None:
+        """See :class:`trough.protocols.unread_answers.Connection`."""
+        self.transport.abortConnection()
 
     # Other data may stay in the transport for a while. It does not report when all is sent, so
     # answers of this connection go through it from now on.

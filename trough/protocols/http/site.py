@@ -16,6 +16,7 @@ from trough.protocols.http.channel import Channel
 from trough.protocols.http.connection_table import ConnectionTable
 from trough.protocols.http.headers import CODE_HEADER, TRACE_HEADER
 from trough.protocols.http.request import Request
+from trough.protocols.unread_answers import MAX_UNSENT, UnreadAnswers
 from trough.util.flush_batch import FlushBatch
 from trough.util.waiting import Waiters
 
@@ -36,6 +37,7 @@ class Site(server.Site):
     :param guard: refuses what browsers send for web pages
     :param connections: of all sites of the process; None: of this one
     :param totals: count requests; None: of this one
+    :param unread: bounds the answers that wait for clients, likewise
     :ivar bunch: the batch of what answers the requests
     """
 
@@ -52,6 +54,7 @@ class Site(server.Site):
         *,
         connections: ConnectionTable | None = None,
         totals: RequestTotals | None = None,
+        unread: UnreadAnswers | None = None,
     ) -> None:
         request = type("Request", (Request,), {"max_body": max_body})
         # Clients such as curl send SQL with the content type of a form. Parsed as a form, each
@@ -72,6 +75,7 @@ class Site(server.Site):
         # An empty table is false.
         self.connections = ConnectionTable(reactor.seconds) if connections is None else connections
         self._totals = totals or RequestTotals()
+        self.unread = unread or UnreadAnswers(reactor, MAX_UNSENT)
         #: Requests, and when each began.
         self._under_way: dict[Request, float] = {}
         self._idle: Waiters[None] = Waiters()

@@ -39,6 +39,7 @@ from trough.protocols.line.messages import Greeting, format_error
 from trough.protocols.line.replies import Reply, Verb
 from trough.protocols.line.write_buffer import WriteBuffer
 from trough.protocols.peer import encrypts, peer_of, shows_certificate
+from trough.protocols.unread_answers import MAX_UNSENT, UnreadAnswers, in_transport
 from trough.util.flush_batch import FlushBatch
 from trough.util.waiting import Waiters
 
@@ -128,7 +129,12 @@ class LineServer(Protocol):
         """Greet."""
         limits, clock = self._limits, self._factory.clock
         self._outbox = WriteBuffer(
-            self.transport, self._bunch, limits.unsent, self.pause_jobs, self._drained
+            self.transport,
+            self._bunch,
+            limits.unsent,
+            self.pause_jobs,
+            self._drained,
+            stalled=lambda: self._factory.unread.became_full(self),
         )
         self._large = LargeLines(self, self._outbox)
         self.large_line = self._large.begin
@@ -174,6 +180,7 @@ class LineServer(Protocol):
             if call is not None and call.active():
                 call.cancel()
         self._outbox.abandon()
+        self._factory.unread.has_room(self)
         self._requests.abandon()
         self._factory.left(self)
 
@@ -367,14 +374,23 @@ class LineServer(Protocol):
             self.jobs_paused = False
             self._requests.resume()
 
+    def unread_bytes(self) -> int:
+        """See :class:`trough.protocols.unread_answers.Connection`."""
+        return self._outbox.unsent + in_transport(self.transport)
+
+    def drop_unread(self) -> None:
+        """See :class:`trough.protocols.unread_answers.Connection`."""
+        self.cut()
+
     def cut(self) -> None:
-        """End the connection at once: half a line was sent, and the rest does not come."""
+        """End the connection at once, in the middle of a line or not."""
         self._farewell = self._farewell or b""
         self._closing = True
         self.transport.abortConnection()
 
     def _drained(self) -> None:
         self._moved = self.seconds()
+        self._factory.unread.has_room(self)
         if self._large.is_sending:
             self._large.drained()
         else:
@@ -392,6 +408,7 @@ class LineServerFactory(Factory):
     :param bunch: the batch of what answers the requests; None: of its own
     :param totals: count requests; None: of its own
     :param addresses: how many connections of one address; None: any number
+    :param unread: bounds the answers that wait in all connections; None: in those of this port
     """
 
     noisy = False
@@ -408,9 +425,11 @@ class LineServerFactory(Factory):
         bunch: FlushBatch | None = None,
         totals: RequestTotals | None = None,
         addresses: AddressLimit | None = None,
+        unread: UnreadAnswers | None = None,
     ) -> None:
         self.node = node
         self._addresses = addresses or AddressLimit(0, clock.seconds)
+        self.unread = unread or UnreadAnswers(clock, MAX_UNSENT)
         self._log_after = 0.0
         self.bunch = bunch or FlushBatch(clock)
         self.verbs = {**verbs, **common_verbs()}

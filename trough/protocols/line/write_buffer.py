@@ -32,13 +32,14 @@ class WriteBuffer:
     :param mark: bytes
     :param crowded: called when more than `mark` bytes wait, at each further one too
     :param drained: called when the transport has taken all that waited
+    :param stalled: called when the transport has enough for now
     :ivar unsent: bytes that wait for the transport, and those of `queued`
     :ivar queued: bytes that others keep until they may be sent here
     :ivar full: whether the transport has enough for now
     """
 
     __slots__ = (
-        *("_bunch", "_crowded", "_drained", "_empty", "_kept", "_mark"),
+        *("_bunch", "_crowded", "_drained", "_empty", "_kept", "_mark", "_stalled"),
         *("_transport", "_waiting", "_write_some", "full", "queued", "unsent"),
     )
 
@@ -49,6 +50,8 @@ class WriteBuffer:
         mark: int,
         crowded: Callable[[], None],
         drained: Callable[[], None],
+        *,
+        stalled: Callable[[], None] = lambda: None,
     ) -> None:
         self.full = False
         self.unsent = self.queued = 0
@@ -57,6 +60,7 @@ class WriteBuffer:
         self._mark = mark
         self._crowded = crowded
         self._drained = drained
+        self._stalled = stalled
         self._waiting: list[bytes] = []
         #: Bytes of those that wait for nothing but the end of the batch.
         self._kept = 0
@@ -122,6 +126,7 @@ class WriteBuffer:
         self.full = True
         self.unsent += self._kept
         self._kept = 0
+        self._stalled()
 
     def resumeProducing(self) -> None:
         """The transport has room."""
