@@ -13,7 +13,8 @@ from trough.gather.planner import MOST_CHARACTERS
 from trough.metadata.conditions import MAX_PATTERN
 from trough.protocols.http.channel import BODY_SECONDS, HEADER_SECONDS
 from trough.protocols.limits import MAX_IDS, MAX_JSON_VALUES, MAX_PARAMETERS
-from trough.protocols.line.server import ServerLimits
+from trough.protocols.line.framing import MOST_LITERALS
+from trough.protocols.line.server import WHOLE_MESSAGE, ServerLimits
 from trough.settings import KEYS
 
 TEXT = (ROOT / "SECURITY.rst").read_text()
@@ -32,6 +33,8 @@ FIXED = {
     "parameters of one statement": f"{MAX_PARAMETERS:,}",
     "values of a JSON body": f"{MAX_JSON_VALUES:,}",
     "seconds for HTTP headers, and a body": f"{HEADER_SECONDS}, and {BODY_SECONDS}",
+    "seconds for one line protocol message": f"{WHOLE_MESSAGE} times ``MESSAGE_SECONDS``",
+    "literals of one line protocol message": str(MOST_LITERALS),
     "characters of a pattern over ids": f"{MAX_PATTERN:,}",
     "characters of a GATHER": f"{MOST_CHARACTERS:,}",
     "rows, and bytes, that a GATHER may merge": f"{_GATHER.rows:,}, and {_GATHER.bytes >> 30} GiB",

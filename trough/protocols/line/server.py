@@ -53,6 +53,10 @@ _LOG_EVERY = 60.0
 #: one read of the socket may hold would delay every other connection by a tenth of a second.
 A_TURN = 256
 
+#: A request has to be whole after so many times the silence that ends it. Otherwise a byte now and
+#: then would keep a connection without limit.
+WHOLE_MESSAGE = 10
+
 #: Seconds that requests have to answer once a shutdown has cancelled them.
 CANCEL_SECONDS = 2.0
 
@@ -122,6 +126,7 @@ class LineServer(Protocol):
         self._peer_ended = False
         self._timer: IDelayedCall | None = None
         self._moved = 0.0  # when bytes went either way last
+        self._began = 0.0  # when the request began that is not whole yet; 0: there is none
 
     # -- a connection's life -----------------------------------------------------------
 
@@ -257,7 +262,10 @@ class LineServer(Protocol):
         limits, silence = self._limits, self.seconds() - self._moved
         stranger = isinstance(self._requests.refusal, errors.Unauthorized)
         idle = limits.half_message if stranger else limits.idle
-        if self._reading and self._parser.is_midway() and silence >= limits.half_message:
+        whole = limits.half_message * (1 if stranger else WHOLE_MESSAGE)
+        if self._reading and self._began and self.seconds() - self._began >= whole:
+            self.throw_out(errors.DeadlineExceeded(f"a request without its end for {whole:g} s"))
+        elif self._reading and self._parser.is_midway() and silence >= limits.half_message:
             self.throw_out(
                 errors.DeadlineExceeded(f"half a request, and silence for {silence:.0f} s")
             )
@@ -292,6 +300,10 @@ class LineServer(Protocol):
                 left -= 1
                 request = next_request()
                 if request is None:
+                    if not self._parser.is_midway():
+                        self._began = 0.0
+                    elif not self._began or left < A_TURN - 1:
+                        self._began = self._moved
                     self._read_on()
                     return
                 take(request)
