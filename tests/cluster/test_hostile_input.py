@@ -158,7 +158,9 @@ def test_a_pattern_stops_nobody(node):
     ]
     node.check_that_others_are_served("pattern")
     answers = [each.result(GIVE_UP) for each in asked]
-    assert all(re.search("^1 (ERR timeout|ERR bad-request|END) ", each, re.M) for each in answers)
+    # On a busy machine the segment that was provisioned meanwhile makes a list incomplete.
+    ends = "ERR timeout|ERR bad-request|ERR unavailable which segments there are|END"
+    assert all(re.search(f"^1 ({ends}) ", each, re.M) for each in answers), answers
     # Segment ids are short: some patterns that would take years for others do end.
     assert sum("1 ERR timeout" in each for each in answers) >= 6, answers
 
