@@ -28,6 +28,7 @@ class Attempt:
 
     :ivar worker: base of the URL that it was sent to
     :ivar status: of HTTP; 0: there was no answer
+    :ivar refusal: what was answered instead of success
     """
 
     segment: str
@@ -36,6 +37,7 @@ class Attempt:
     begun: float
     ended: float
     status: int
+    refusal: str = ""
 
     @property
     def acknowledged(self) -> bool:
@@ -98,9 +100,10 @@ class Writers:
             row = f"{client}-{number}"
             begun = time.monotonic()
             sql = f"INSERT INTO t VALUES ('{row}')"
-            status, _ = http("POST", url, sql.encode(), seconds=seconds)
+            status, answer = http("POST", url, sql.encode(), seconds=seconds)
             worker = url.partition("?")[0]
-            attempt = Attempt(segment, row, worker, begun, time.monotonic(), status)
+            refusal = "" if status == 200 else answer.decode("utf-8", "replace")
+            attempt = Attempt(segment, row, worker, begun, time.monotonic(), status, refusal)
             self.attempts.append(attempt)
             if status != 200:
                 url = ""

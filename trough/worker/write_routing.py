@@ -45,6 +45,11 @@ class WriteRouter:
         self.check_not_cold(segment)
         if self.is_here(segment):
             return None
+        if worker.turns.busy(segment):  # it is being handed over, here or from here
+            async with worker.turns.hold(segment):
+                pass
+            if self.is_here(segment):
+                return None
         holder = worker.cluster.holder_elsewhere(segment)
         if holder is not None:
             return holder

@@ -315,24 +315,40 @@ class WriteResource(Resource):
             return lambda request: self._write(request, parameters)
         return lambda request: self.run(request, self._route(request, parameters))
 
-    async def _route(self, request: Request, parameters: QueryParameters) -> None:
-        """Pass a write on to the lock's holder, or take the lock again and write here."""
+    def route_again(self, request: Request, parameters: QueryParameters) -> None:
+        """Find the holder for a write that waited here while its segment was handed over."""
+        self.run(request, self._route(request, parameters, again=False))
+
+    async def _route(
+        self, request: Request, parameters: QueryParameters, again: bool = True
+    ) -> None:
+        """Pass a write on to the lock's holder, or take the lock again and write here.
+
+        :param again: whether a write that is refused here for want of the lock comes back
+        """
         holder = await self._queries.writers.find(parameters.segment)
         # The worker that passed it on may not know yet that this one gave the lock up. What this
         # worker knows may be late, too. And no write may circle between workers.
         if holder is None or request.requestHeaders.hasHeader(FORWARDED_HEADER):
-            self._write(request, parameters)
+            self._write(request, parameters, again)
             return
         request.requestHeaders.setRawHeaders(FORWARDED_HEADER, [self._queries.node.encode()])
         url = f"{holder.write_url}?segment={segment_word(parameters.segment)}"
         await self._proxy.forward_write(request, url, parameters.limits.seconds)
 
-    def _write(self, request: Request, parameters: QueryParameters) -> None:
+    def _write(self, request: Request, parameters: QueryParameters, again: bool = True) -> None:
         # A client that goes away does not take its write back: it may be on disk.
-        receiver = Written(self, request, parameters.segment)
-        job = self._queries.write(
-            parameters.segment, request.body(), None, parameters.limits, receiver
-        )
+        again = again and not request.requestHeaders.hasHeader(FORWARDED_HEADER)
+        receiver = Written(self, request, parameters, again)
+        try:
+            job = self._queries.write(
+                parameters.segment, request.body(), None, parameters.limits, receiver
+            )
+        except errors.NoWriteLock:
+            if not again:
+                raise
+            self.route_again(request, parameters)
+            return
         receiver.job = job
         request.cancel_work = job.cancel
 
@@ -418,14 +434,18 @@ class Streamed:
 class Written:
     """Answers a write once its outcome is known.
 
+    :param again: whether to look for the holder, if this worker has lost the lock meanwhile
     :ivar job: the write
     """
 
-    def __init__(self, resource: Resource, request: Request, segment: str) -> None:
+    def __init__(
+        self, resource: WriteResource, request: Request, parameters: QueryParameters, again: bool
+    ) -> None:
         self.job: Write | None = None
         self._resource = resource
         self._request = request
-        self._segment = segment
+        self._parameters = parameters
+        self._again = again
 
     def data(self, chunk: bytes) -> None:
         """A write sends no rows."""
@@ -434,10 +454,15 @@ class Written:
         """The write is on disk, or is not."""
         self._request.cancel_work = None
         job, self.job = self.job, None
+        lost = isinstance(outcome.error, errors.NoWriteLock)  # and nothing was stored
+        if lost and self._again and not finished(self._request):
+            self._resource.route_again(self._request, self._parameters)
+            return
         if self._resource.gate.audit is not None:
             result = "ok" if outcome.error is None else outcome.error.code
             epoch, sql = job.epoch if job is not None else 0, self._request.body()
-            self._request.note("write", result, segment=self._segment, epoch=epoch, sql=sql)
+            segment = self._parameters.segment
+            self._request.note("write", result, segment=segment, epoch=epoch, sql=sql)
         if finished(self._request):
             return
         if outcome.error is not None:
