@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from trough import errors
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
@@ -41,10 +41,9 @@ def infile(shell: Shell, arguments: Arguments) -> None:
     """
     path = shell.path(arguments.words[0])
     with _reading(path) as file:
-        size = size_of(file.fileno())
-        progress = ScriptProgress(shell.terminal, path.name, size, file.buffer.tell)
+        progress = ScriptProgress(shell.terminal, path.name, size_of(file.fileno()), file.tell)
         with shell.showing(progress):
-            shell.run_lines(file, str(path))
+            shell.run_lines(_decoded(file, path), str(path))
 
 
 @command(
@@ -63,7 +62,7 @@ def register(shell: Shell, arguments: Arguments) -> None:
     """
     name, file = arguments.words
     with _reading(shell.path(file)) as source:
-        new = shell.remote.put_schema(name, source.read())
+        new = shell.remote.put_schema(name, "".join(_decoded(source, shell.path(file))))
     shell.say(f"schema {name} {'registered' if new else 'replaced'}")
 
 
@@ -109,15 +108,27 @@ def _export_choice(path: Path, given: str) -> Choice:
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[TextIO]:
-    """A text file, whose trouble is told with its name."""
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """A file, whose trouble is told with its name."""
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:
+        with path.open("rb") as file:
             yield file
     except OSError as error:
         raise errors.NotFound(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise errors.BadRequest(f"{path}: not UTF-8: {error.reason}") from error
+
+
+def _decoded(lines: Iterable[bytes], path: Path) -> Iterator[str]:
+    """The lines of a file as text, without a byte order mark before them.
+
+    :raises trough.errors.BadRequest: a line is not UTF-8; ``""`` comes before that
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            yield ""  # what comes before runs, as before any other mistake
+            where = f"{path}:{number}: not UTF-8: byte {error.start + 1} of the line"
+            raise errors.BadRequest(where) from error
 
 
 # -- named queries --------------------------------------------------------------

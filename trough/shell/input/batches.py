@@ -74,7 +74,7 @@ def lines_as_they_come(file: int) -> Iterator[str]:
 
     :param file: a descriptor; its text is UTF-8, and invalid bytes show as U+FFFD
     """
-    decoder = getincrementaldecoder("utf-8")("replace")
+    decoder = getincrementaldecoder("utf-8-sig")("replace")  # without a byte order mark
     rest: list[str] = []
     while True:
         if not select.select([file], [], [], 0)[0]:
