@@ -226,7 +226,8 @@ class Processors:
             with contextlib.suppress(OSError):
                 fields = path.read_text().rpartition(")")[2].split()
                 if int(fields[3]) in self._sessions:
-                    ticks += int(fields[11]) + int(fields[12])
+                    # Its own, and that of children that ended, as GATHER processes do.
+                    ticks += sum(map(int, fields[11:15]))
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def used(self) -> float:
