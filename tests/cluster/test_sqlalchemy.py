@@ -100,3 +100,14 @@ def test_pandas_and_polars_read_and_write(machine, engine):
     both = sqlalchemy.create_engine(url(machine, "~^orm$"))
     assert pandas.read_sql("SELECT sum(n) AS s FROM frame", both)["s"].tolist() == [3]
     both.dispose()
+
+
+def test_the_dialect_needs_no_name_that_is_new_in_sqlalchemy_2():
+    """Apache Superset has 1.4, where the method that gives the driver has another name, too."""
+    script = (
+        "import sqlalchemy.engine.interfaces as i; del i.IsolationLevel;"
+        "import trough.dbapi, trough.sqlalchemy.dialect as d;"
+        "assert d.TroughDialect.dbapi() is trough.dbapi"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import warnings
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine import URL
-from sqlalchemy.engine.interfaces import IsolationLevel
 
 from trough import dbapi
+
+if TYPE_CHECKING:
+    # SQLAlchemy 1.4, which Apache Superset uses, does not have it.
+    from sqlalchemy.engine.interfaces import IsolationLevel
 
 _AUTOCOMMIT: IsolationLevel = "AUTOCOMMIT"
 
@@ -40,6 +43,11 @@ class TroughDialect(SQLiteDialect):
     def import_dbapi(cls) -> ModuleType:
         """The driver, with the attributes that SQLAlchemy needs of SQLite's driver."""
         return dbapi
+
+    @classmethod
+    def dbapi(cls) -> ModuleType:  # type: ignore[override]
+        """The same for SQLAlchemy 1.4."""
+        return cls.import_dbapi()
 
     def create_connect_args(self, url: URL) -> tuple[list[Any], dict[str, Any]]:
         """The arguments of ``connect``: the URL, unchanged."""
