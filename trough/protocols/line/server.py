@@ -51,7 +51,7 @@ _LOG_EVERY = 60.0
 
 #: Requests of one connection that are taken up in one turn of the reactor. Answering as many as
 #: one read of the socket may hold would delay every other connection by a tenth of a second.
-A_TURN = 256
+A_TURN = 2048
 
 #: A request has to be whole after so many times the silence that ends it. Otherwise a byte now and
 #: then would keep a connection without limit.
