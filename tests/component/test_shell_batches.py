@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from trough import errors
-from trough.shell.input.batches import MAX_STATEMENTS, Batch, joined, lines_as_they_come
+from trough.shell.input.batches import MAX_STATEMENTS, Batch, decoded, joined, lines_as_they_come
 from trough.shell.input.statements import Statement
 
 
@@ -82,8 +82,7 @@ def test_a_comment_at_the_end_ends_nothing_else():
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_lines_of_a_pipe(size):
     """Whatever the pieces in which they come; an empty one says that none is there yet."""
-    text = "SELECT 'é日';\n\n  b\r\n" + "x" * 100 + "\nlast \xff"
-    data = text.encode()[:-2] + b"\xff"
+    data = ("SELECT 'é日';\n\n  b\r\n" + "x" * 100 + "\nlast ").encode() + b"\xff"
     reading, writing = os.pipe()
 
     def write():
@@ -96,7 +95,7 @@ def test_lines_of_a_pipe(size):
     lines = [line for line in lines_as_they_come(reading) if line]
     thread.join()
     os.close(reading)
-    assert lines == ["SELECT 'é日';\n", "\n", "  b\r\n", "x" * 100 + "\n", "last \ufffd"]
+    assert lines == data.splitlines(keepends=True)
 
 
 def test_a_pipe_with_nothing_in_it_says_so():
@@ -104,7 +103,15 @@ def test_a_pipe_with_nothing_in_it_says_so():
     reading, writing = os.pipe()
     os.write(writing, b"a\nb")
     lines = lines_as_they_come(reading)
-    assert [next(lines), next(lines)] == ["a\n", ""]
+    assert [next(lines), next(lines)] == [b"a\n", b""]
     os.close(writing)
-    assert list(lines) == ["b"]
+    assert list(lines) == [b"b"]
     os.close(reading)
+
+
+def test_a_line_that_is_not_utf8_is_named_and_not_repaired():
+    """What comes before it runs; a byte order mark is no part of the first line."""
+    lines = decoded([b"", b"\xef\xbb\xbfa\n", b"", b"b\n", b"c \xff\n", b"d\n"], "stdin")
+    assert [next(lines) for _ in range(5)] == ["", "a\n", "", "b\n", ""]
+    with pytest.raises(errors.BadRequest, match="stdin:3: not UTF-8: byte 3 of the line"):
+        next(lines)

@@ -28,7 +28,7 @@ from trough.cli.completion import add_completion
 from trough.errors import BadSettings, TroughError
 from trough.shell.commands import all_commands
 from trough.shell.commands.segments import connect_matching, connect_named
-from trough.shell.input.batches import lines_as_they_come
+from trough.shell.input.batches import decoded, lines_as_they_come
 from trough.shell.input.script_progress import ScriptProgress, size_of
 from trough.shell.input.statements import lines_of
 from trough.shell.output.formats import BY_SUFFIX, FORMATS, Choice, parse_choice
@@ -144,7 +144,7 @@ def _script(shell: Shell, texts: Sequence[str] | None) -> None:
         file = sys.stdin.fileno()
         position = functools.partial(os.lseek, file, 0, os.SEEK_CUR)
         with shell.showing(ScriptProgress(shell.terminal, "stdin", size_of(file), position)):
-            shell.run_lines(lines_as_they_come(file), "stdin")
+            shell.run_lines(decoded(lines_as_they_come(file), "stdin"), "stdin")
 
 
 def _interactive(shell: Shell, options: argparse.Namespace, url: str) -> int:

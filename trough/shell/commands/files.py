@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +13,7 @@ from typing import BinaryIO
 from trough import errors
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands import queries
+from trough.shell.input.batches import decoded
 from trough.shell.input.script_progress import ScriptProgress, size_of
 from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.named_queries import NamedQueries, parameter, parameters
@@ -43,7 +44,7 @@ def infile(shell: Shell, arguments: Arguments) -> None:
     with _reading(path) as file:
         progress = ScriptProgress(shell.terminal, path.name, size_of(file.fileno()), file.tell)
         with shell.showing(progress):
-            shell.run_lines(_decoded(file, path), str(path))
+            shell.run_lines(decoded(file, str(path)), str(path))
 
 
 @command(
@@ -62,7 +63,7 @@ def register(shell: Shell, arguments: Arguments) -> None:
     """
     name, file = arguments.words
     with _reading(shell.path(file)) as source:
-        new = shell.remote.put_schema(name, "".join(_decoded(source, shell.path(file))))
+        new = shell.remote.put_schema(name, "".join(decoded(source, str(shell.path(file)))))
     shell.say(f"schema {name} {'registered' if new else 'replaced'}")
 
 
@@ -115,20 +116,6 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise errors.NotFound(f"{path}: {error.strerror or error}") from error
-
-
-def _decoded(lines: Iterable[bytes], path: Path) -> Iterator[str]:
-    """The lines of a file as text, without a byte order mark before them.
-
-    :raises trough.errors.BadRequest: a line is not UTF-8; ``""`` comes before that
-    """
-    for number, line in enumerate(lines, 1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            yield ""  # what comes before runs, as before any other mistake
-            where = f"{path}:{number}: not UTF-8: byte {error.start + 1} of the line"
-            raise errors.BadRequest(where) from error
 
 
 # -- named queries --------------------------------------------------------------

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 import select
-from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from trough import errors
-from trough.shell.input.statements import Statement, lines_of
+from trough.shell.input.statements import Statement
 from trough.sql.kind import writes
 
 #: Statements and characters in one write.
@@ -69,27 +68,42 @@ def joined(statements: list[Statement]) -> str:
     return "\n;\n".join(statement.text for statement in statements) + "\n;"
 
 
-def lines_as_they_come(file: int) -> Iterator[str]:
-    """The lines of a pipe or file, and ``""`` each time the next line is not there yet.
+def lines_as_they_come(file: int) -> Iterator[bytes]:
+    """The lines of a pipe or file, and ``b""`` each time the next line is not there yet.
 
-    :param file: a descriptor; its text is UTF-8, and invalid bytes show as U+FFFD
+    :param file: a descriptor
     """
-    decoder = getincrementaldecoder("utf-8-sig")("replace")  # without a byte order mark
-    rest: list[str] = []
+    rest: list[bytes] = []
     while True:
         if not select.select([file], [], [], 0)[0]:
-            yield ""
+            yield b""
         chunk = os.read(file, _CHUNK)
-        *lines, last = lines_of(decoder.decode(chunk, not chunk)) or [""]
+        *lines, last = chunk.split(b"\n")
         if lines:
-            yield "".join([*rest, lines[0]])
-            yield from lines[1:]
+            yield b"".join([*rest, lines[0], b"\n"])
+            for line in lines[1:]:
+                yield line + b"\n"
             rest = []
-        if last.endswith("\n"):
-            yield "".join([*rest, last])
-            rest = []
-        elif last:
+        if last:
             rest.append(last)
         if not chunk:
-            yield "".join(rest)
+            yield b"".join(rest)
             return
+
+
+def decoded(lines: Iterable[bytes], name: str) -> Iterator[str]:
+    """Lines of UTF-8 as text, without a byte order mark before them.
+
+    :param lines: ``b""`` among them means that the next line is not there yet
+    :param name: of their file, for errors
+    :raises trough.errors.BadRequest: a line is not UTF-8; ``""`` comes before that
+    """
+    number = 0
+    for line in lines:
+        number += bool(line)
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            yield ""  # what comes before runs, as before any other mistake
+            where = f"{name}:{number}: not UTF-8: byte {error.start + 1} of the line"
+            raise errors.BadRequest(where) from error
