@@ -164,17 +164,15 @@ def test_a_promotion_that_stood_still_after_it_was_permitted_overwrites_nothing(
     write(json.loads(answer)["write_url"], "CREATE TABLE t (n); INSERT INTO t VALUES (1)")
     promotion = _sent(f"{manager}promote", b'{"segment": "late"}')
     until_blocking(lambda: stopped.stands_still, "the standstill")
-    since = time.monotonic()
     cluster.wait_for_death(name)
     assert cluster.admin("free-lock", "late", "--yes").returncode == 0
     second = cluster.provision("s1", "late")["write_url"]
     write(second, "CREATE TABLE t (n); INSERT INTO t VALUES (2)")
     cluster.promote("s1", "late")
-    # Longer than a permission is good for, of which nothing tells from outside.
-    until_blocking(lambda: time.monotonic() > since + 6.0, "the end of the permission")
+    # A permission ends when others may take the lock, however short the time to live is.
     stopped.signal(signal.SIGCONT)
     response = promotion.getresponse()
-    assert response.status == 503 and b"permission" in response.read()
+    assert response.status in (409, 503), response.read()
     assert cluster.canonical_rows("late", "SELECT n FROM t") == [(2,)]
     until_blocking(lambda: cluster.status(name)["aside"], "the file aside")
     stopped.kill()

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import math
 import os
 import sqlite3
 import subprocess
@@ -502,6 +503,7 @@ async def test_a_publication_cancelled_before_its_last_step_leaves_nothing(root,
 
     async def permit():
         permitted.append(True)
+        return math.inf
 
     try:
         others = [storage.publish(source, f"30000{n}", guard=permit) for n in range(SHORT_CALLS)]

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import math
 import threading
 import time
 import uuid
@@ -230,6 +231,23 @@ async def test_a_guard_that_refuses(storage, hand, source):
         await storage.publish(source(b"new"), "300001", guard=guard)
     hidden = [name for name in seen if atomic_files.is_temporary(name.rpartition("/")[2])]
     assert len(hidden) == 1 and len(seen) == 2
+    assert hand.names() == ["300/300001.sqlite"]
+    assert hand.read("300/300001.sqlite") == b"former"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_guard_is_asked_again_when_its_answer_is_too_old(storage, hand, source):
+    """The upload is kept for that; if each answer is too old, the former copy stays alone."""
+    answers = [-1.0, -1.0, math.inf, -1.0, -1.0, -1.0]
+
+    async def guard():
+        return answers.pop(0)
+
+    await storage.publish(source(b"former"), "300001", guard=guard)
+    assert len(answers) == 3
+    with pytest.raises(errors.Unavailable, match="not confirmed"):
+        await storage.publish(source(b"new"), "300001", guard=guard)
+    assert answers == []
     assert hand.names() == ["300/300001.sqlite"]
     assert hand.read("300/300001.sqlite") == b"former"
 

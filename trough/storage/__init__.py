@@ -25,8 +25,9 @@ from trough.model import CanonicalCopy
 #: Called on any thread with the number of bytes of a transfer that are done.
 Progress = Callable[[int], None]
 
-#: Awaited at the last moment before a publication takes effect; raises to refuse it.
-Guard = Callable[[], Awaitable[None]]
+#: Awaited at the last moment before a publication takes effect; raises to refuse it. Returns the
+#: seconds, from the moment it is called, for which its answer is good.
+Guard = Callable[[], Awaitable[float]]
 
 
 @dataclass(frozen=True, slots=True)

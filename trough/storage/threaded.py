@@ -9,6 +9,7 @@ reactor's thread.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Coroutine, Sequence
@@ -44,6 +45,14 @@ GUARD_SECONDS = 5.0
 SHORT_CALLS = 4
 
 
+# How often a publication is confirmed whose last step comes too late each time.
+_GUARDS = 3
+
+
+class PermissionExpired(errors.Unavailable):
+    """The last step of a publication came too late after its guard's answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """An upload that is whole and verified, beside the path that it is meant for.
@@ -66,12 +75,12 @@ class Staged:
     def check_permission(self) -> None:
         """To be called right before the target is replaced.
 
-        :raises trough.errors.Unavailable: it is too long ago that this was permitted
+        :raises PermissionExpired: it is too long ago that this was permitted
         """
         if elapsed() > self.permitted_until:
-            raise errors.Unavailable(
-                f"the canonical copy of segment {self.segment} was not replaced: the permission "
-                f"is more than {GUARD_SECONDS:g} s old",
+            raise PermissionExpired(
+                f"the canonical copy of segment {self.segment} was not replaced: for too long it "
+                "was not confirmed that this worker may",
                 "the former canonical copy is untouched; promote again",
             )
 
@@ -294,13 +303,27 @@ class ThreadedStorage(Storage):
             staged = await self._transfers.run_cancellable(
                 self._backend.stage, source, segment, target, told
             )
+        for _ in range(_GUARDS - 1):
+            with contextlib.suppress(PermissionExpired):
+                return await self._commit(await self._permitted(staged, guard))
         try:
-            if guard is not None:
-                staged = replace(staged, permitted_until=elapsed() + GUARD_SECONDS)
-                await guard()
+            return await self._commit(await self._permitted(staged, guard))
+        except PermissionExpired:
+            await self._discard(staged)
+            raise
+
+    async def _permitted(self, staged: Staged, guard: Guard | None) -> Staged:
+        if guard is None:
+            return staged
+        began = elapsed()
+        try:
+            seconds = await guard()
         except BaseException:
             await self._discard(staged)
             raise
+        return replace(staged, permitted_until=began + min(seconds, GUARD_SECONDS))
+
+    async def _commit(self, staged: Staged) -> CanonicalCopy:
         try:
             return await self._calls.run_cancellable(self._backend.commit, staged)
         except defer.CancelledError:

@@ -5,6 +5,7 @@ The metadata store reports both, with some delay.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from trough.metadata import LockChanges
@@ -16,12 +17,15 @@ class ClusterView:
 
     :ivar locks: every write lock in the cluster, by segment
     :ivar workers: the living workers, by name
+    :ivar renewed_at: when the last heartbeat of this worker that succeeded was sent, by the
+        reactor's clock
     """
 
     def __init__(self, myself: Worker) -> None:
         self._node = myself.node
         self.locks: dict[str, Lock] = {}
         self.workers: dict[str, Worker] = {myself.node: myself}
+        self.renewed_at = -math.inf
 
     def set_workers(self, workers: Iterable[Worker]) -> None:
         """These live, and no others."""

@@ -312,6 +312,7 @@ class LocalSyncController(service.MultiService):
         now, asked = time.time(), self._clock.seconds()
         published = await self.metadata.beat(self.myself)
         self.beaten = now
+        self.cluster.renewed_at = asked
         if not published:
             _log.warn(
                 "{node}: was taken for dead; publishing all copies again", node=self.myself.node

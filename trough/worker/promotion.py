@@ -20,6 +20,7 @@ from trough import errors
 from trough.executors.pool.pool import ExecutorPool, Target
 from trough.model import CanonicalCopy
 from trough.storage import Guard, Storage
+from trough.util.clocks import elapsed
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
 from trough.worker.catalogue import Entry
@@ -89,12 +90,14 @@ class Promotion:
         :raises trough.errors.CorruptSegment: the local copy is damaged
         """
 
-        async def still_ours() -> None:
+        async def still_ours() -> float:
             # The upload may have taken long.
+            began = elapsed()
             found = await self._storage.find(entry.segment, entry.path)
             if found is not None and found.version != entry.canonical.version:
                 raise _unseen(entry)
-            await guard()
+            asked = elapsed()
+            return asked - began + await guard()
 
         snapshot = local_files.snapshot_path(self._snapshots, entry.segment)
         await self._threads.run(local_files.make_room_for_snapshot, snapshot, target.path)

@@ -60,6 +60,7 @@ class WriteLockManager(service.MultiService):
         self._timing = timing
         self._clock = clock
         self._giving_up = KeyedLock()
+        self._ttl = ttl
         # Half of what makes others take this worker for dead: heartbeats are rarer than that.
         self._attention = StallDetector(ttl / 2, self._confirm_locks, clock)
         self._attention.setServiceParent(self)
@@ -197,15 +198,23 @@ class WriteLockManager(service.MultiService):
         copy = self._shared.segments.get(segment)
         epoch = copy.entry.epoch if copy is not None else 0
         lock = Lock(segment, self._shared.node, epoch)
-        published = await self._shared.segments.promote(
-            segment, lambda: self._shared.metadata.check_lock(lock)
-        )
+        published = await self._shared.segments.promote(segment, lambda: self._confirm(lock))
         try:
             await self._shared.metadata.announce_version(published)
         except errors.Unavailable as failure:
             # The leader finds it at its next look at the storage.
             _log.warn("{segment}: not announced: {failure}", segment=segment, failure=failure)
         return {"remote_path": self._shared.storage.location(published.path)}
+
+    async def _confirm(self, lock: Lock) -> float:
+        """Have the metadata store confirm a lock; seconds from now for which nobody else takes it.
+
+        Others take the lock of a worker that they take for dead, and that is so when the time to
+        live of its last heartbeat is over.
+        """
+        left = self._shared.cluster.renewed_at + self._ttl - self._clock.seconds()
+        await self._shared.metadata.check_lock(lock)
+        return left
 
     async def _count_on(self) -> None:
         """Have this disk be newer than every image that was taken of it before."""

@@ -31,7 +31,7 @@ from trough.storage import Changes, Listing, Progress
 from trough.storage.directory.scan import DirectoryScan
 from trough.storage.listing import Directory, Walk, changes_since
 from trough.storage.paths import below, shown
-from trough.storage.threaded import Staged
+from trough.storage.threaded import PermissionExpired, Staged
 from trough.util import atomic_files
 from trough.util.confined_files import ConfinedRoot, Located, OwnFiles, Unusable, check_whole
 from trough.util.file_batch import FileBatch
@@ -310,6 +310,8 @@ class DirectoryBackend:
                 staged.check_permission()
                 os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
                 os.fsync(parent)
+            except PermissionExpired:
+                raise  # the upload is still good
             except BaseException:
                 _unlink(temporary, parent)
                 raise

@@ -29,7 +29,7 @@ from trough.storage.hdfs.scan import HdfsScan, State, state_of
 from trough.storage.hdfs.webhdfs import PIECE, Changed, FileStatus, NotThere, WebHdfs
 from trough.storage.listing import Directory, Walk, changes_since
 from trough.storage.paths import below
-from trough.storage.threaded import Staged
+from trough.storage.threaded import PermissionExpired, Staged
 from trough.util import atomic_files
 from trough.util.confined_files import COMPANIONS, half_a_database
 from trough.util.threads import Cancellation
@@ -283,6 +283,8 @@ class HdfsBackend:
                     staged.identity,
                     staged.check_permission,
                 )
+        except PermissionExpired:
+            raise  # the upload is still good
         except BaseException:
             self._remove(staged.temporary)
             raise
