@@ -6,22 +6,18 @@ part that uses the network or starts a process does so when its service starts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from twisted.application import service
 from twisted.logger import Logger
 
 from trough import __version__
-from trough.example import Example, Welcome
-from trough.settings import Settings
-from trough.util.readiness import ReadinessNotifier
-
-if TYPE_CHECKING:
-    pass
-
 from trough.composition.common import build_common
 from trough.composition.sync import add_sync, sync_addresses
 from trough.composition.worker import add_worker, worker_addresses
+from trough.example import Example, Welcome
+from trough.settings import Settings
+from trough.util.readiness import ReadinessNotifier
 
 _log = Logger()
 

@@ -182,7 +182,7 @@ def test_what_fails_in_the_middle_is_no_whole_answer(machine):
 
 
 def test_a_reader_that_reads_nothing_costs_little_memory(machine):
-    """A hundred megabytes of CSV wait on the disk, not in the server."""
+    """A hundred megabytes of CSV that nobody reads are not computed yet, and take no memory."""
     url = url_of(machine, "kept", MANY.format(10_000_000), format="csv")
     port = int(machine.processes["w1"].settings["READ_PORT"])
     before = _memory(machine)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from twisted.application import strports
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.web.resource import Resource
 
+from trough.composition.common import Common
 from trough.metrics.totals import RequestTotals
 from trough.protocols.address_limit import AddressLimit
 from trough.protocols.http.browser_guard import BrowserGuard
@@ -23,11 +23,6 @@ from trough.protocols.line.server import (
 )
 from trough.settings import Settings
 from trough.util.services import Listener, StopHook
-
-if TYPE_CHECKING:
-    pass
-
-from trough.composition.common import Common
 
 #: Bytes of a body that carries an order or a schema.
 MAX_MANAGER_BODY = 16 * 1024 * 1024

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
 from trough.cluster_client.client import Cluster
 from trough.cluster_client.kept_answers import MOST
-from trough.composition.common import history_of
+from trough.composition.common import Common, history_of
+from trough.composition.listening import MAX_MANAGER_BODY, listen_http, listen_line
 from trough.gather import leftovers
 from trough.leader import cluster_status
 from trough.leader.term import Leadership, Policy
@@ -24,12 +24,6 @@ from trough.settings import Settings
 from trough.sync import MasterSyncController
 from trough.util.services import StartHook, StopHook
 from trough.util.threads import ThreadPoolService
-
-if TYPE_CHECKING:
-    pass
-
-from trough.composition.common import Common
-from trough.composition.listening import MAX_MANAGER_BODY, listen_http, listen_line
 
 _log = Logger()
 

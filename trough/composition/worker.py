@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.replication_peers import ReplicationPeers
-from trough.composition.common import history_of
+from trough.composition.common import Common, confinement_of, history_of, registry_of, snapshots_of
+from trough.composition.listening import MAX_MANAGER_BODY, listen_http, listen_line
 from trough.executors.pool.pool import ExecutorPool
 from trough.metrics.totals import RequestTotals
 from trough.model import Lock, Worker
@@ -34,12 +34,6 @@ from trough.worker.replication import Replication, ReplicationSettings
 from trough.worker.segments import Segments
 from trough.worker.shared import Shared
 from trough.worker.timing import Timing
-
-if TYPE_CHECKING:
-    pass
-
-from trough.composition.common import Common, confinement_of, registry_of, snapshots_of
-from trough.composition.listening import MAX_MANAGER_BODY, listen_http, listen_line
 
 #: Bytes of a disk that count as none: a write-ahead log grows by some megabytes.
 LEAST_FREE = 16 << 20

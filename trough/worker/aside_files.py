@@ -2,8 +2,8 @@
 canonical copy, put one back as the segment's present state, and delete one.
 
 A file aside holds writes that were acknowledged and never promoted. Nothing here chooses between
-two histories of a segment: to put a file back replaces the present state as a whole, and only one
-of which everything is promoted, so that nothing else is lost by that.
+two histories of a segment. Putting a file back replaces the whole present state. That is allowed
+only if all of it is promoted, so that no other write is lost.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class AsideFile:
 def parse_name(name: str) -> AsideFile:
     """The segment, epoch and time in the name of a file aside.
 
-    :raises trough.errors.NotFound: it is not such a name
+    :raises trough.errors.NotFound: the name does not have that form
+    :raises trough.errors.BadSegmentId: it has, but its first part is not a segment id
     """
     found = _NAME.fullmatch(name)
     if found is None or "/" in name:
@@ -62,8 +63,11 @@ class AsideFiles:
         self._worker = worker
 
     async def list(self) -> list[dict[str, Any]]:
-        """All files, by name: ``name``, ``segment``, ``epoch``, ``moved_at``, ``size`` (bytes);
-        of one that a person put there, ``name`` and ``size`` alone."""
+        """All files, in the order of their names, with the keys ``name``, ``segment``, ``epoch``,
+        ``moved_at`` and ``size`` (bytes).
+
+        A file with any other name, which a person put there, has only ``name`` and ``size``.
+        """
         files = []
         for name, size in (await self._worker.segments.aside_sizes()).items():
             try:
@@ -83,9 +87,12 @@ class AsideFiles:
         return files
 
     async def compare(self, name: str) -> dict[str, Any]:
-        """How a file differs from the segment's canonical copy: ``tables``, as
-        :func:`trough.sql.comparison.compare` has them, and ``promoted_at``, when that copy was
-        published, in seconds since the epoch; None: there is none.
+        """How a file differs from the canonical copy of its segment.
+
+        The keys are ``segment``, the segment's id; ``tables``, as returned by
+        :func:`trough.sql.comparison.compare`; and ``promoted_at``, the time at which the canonical
+        copy was published, in seconds since the Unix epoch. If there is no canonical copy,
+        ``promoted_at`` is None and ``tables`` is empty.
         """
         file = await self._known(name)
         found = await self._worker.storage.find(file.segment)
@@ -99,7 +106,7 @@ class AsideFiles:
         }
 
     async def put_back(self, name: str) -> dict[str, Any]:
-        """Have a file as the present, unpromoted state of its segment, written by this worker.
+        """Make a file the present, unpromoted state of its segment, written by this worker.
 
         The file aside stays. The segment is provisioned here for that.
 
@@ -123,7 +130,7 @@ class AsideFiles:
         """Remove a file for good."""
         await self._known(name)
         await self._worker.segments.delete_aside(name)
-        _log.info("{name}: deleted from aside/ by an order", name=name)
+        _log.info("{name}: an operator deleted it from aside/", name=name)
 
     async def _known(self, name: str) -> AsideFile:
         file = parse_name(name)

@@ -141,7 +141,7 @@ class ColdSegments:
         async with self._fetching.hold(segment):
             try:
                 _, content = await self._threads.run(
-                    local_files.content_of, Path(cached.target.path)
+                    local_files.size_and_checksum, Path(cached.target.path)
                 )
             except (OSError, errors.TroughError):
                 content = ""

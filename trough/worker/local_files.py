@@ -124,7 +124,7 @@ def empty(directory: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def content_of(snapshot: Path) -> tuple[int, str]:
+def size_and_checksum(snapshot: Path) -> tuple[int, str]:
     """Size in bytes and checksum of a file."""
     with in_our_words(snapshot):
         return snapshot.stat().st_size, checksum(snapshot)

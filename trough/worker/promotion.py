@@ -107,7 +107,7 @@ class Promotion:
             await self._pool.check(replace(target, path=str(snapshot), writable=False))
             # Remembered so that this worker recognizes a newer canonical copy as its own, if it
             # dies between the rename there and the note of it here.
-            size, content = await self._threads.run(local_files.content_of, snapshot)
+            size, content = await self._threads.run(local_files.size_and_checksum, snapshot)
             earlier = [each for each in entry.publishing.split() if each != content]
             entry.publishing = " ".join([*earlier, content][-REMEMBERED:])
             await self._remember(entry)
@@ -126,7 +126,7 @@ class Promotion:
         look = local_files.snapshot_path(self._snapshots, entry.segment)
         try:
             found = await self._storage.fetch(found, look)
-            _, content = await self._threads.run(local_files.content_of, look)
+            _, content = await self._threads.run(local_files.size_and_checksum, look)
         finally:
             await self._threads.run(local_files.remove, str(look))
         if content not in known:

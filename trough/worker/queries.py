@@ -173,7 +173,7 @@ class QueryService:
             verdict = decide(
                 knowledge,
                 self._holder(copy, lock),
-                asked_for_holder=lock.node == asked_for,
+                in_place_of_holder=lock.node == asked_for,
                 behind=behind,
             )
         elif behind or copy.entry.epoch:

@@ -84,17 +84,17 @@ _LAST_PROMOTED, _UNCONFIRMED = Verdict.ANSWER_LAST_PROMOTED, Verdict.ANSWER_UNCO
 
 
 def decide(
-    knowledge: Knowledge, holder: Holder, *, asked_for_holder: bool = False, behind: bool = False
+    knowledge: Knowledge, holder: Holder, *, in_place_of_holder: bool = False, behind: bool = False
 ) -> Verdict:
     """Decide about a read of a segment that has a copy here.
 
-    :param asked_for_holder: another worker passed the read on because it cannot connect to
+    :param in_place_of_holder: another worker passed the read on because it cannot connect to
         the very holder that is known here
     :param behind: a newer version of the canonical copy was announced and is not here yet
     """
     if not knowledge.locks_known:
         return _WAIT if knowledge.may_wait else _UNCONFIRMED
-    if holder is _LIVE and not asked_for_holder:
+    if holder is _LIVE and not in_place_of_holder:
         return _ELSEWHERE
     if not knowledge.confirmed:
         # Of two marks the weaker promise: what is known of the holder may be out of date, too.

@@ -15,7 +15,8 @@ NOTED                   the catalogue, and the metadata store beside the lock, r
                         durably that the copy has unpromoted writes
 SUBMITTED               an executor process has the write
 COMMITTED               the transaction is on this worker's disk
-REPLICATED              so it is on the disks of all followers that the lock's row names
+REPLICATED              the transaction is also on the disks of all followers that the lock's
+                        row names
 ACKNOWLEDGED            the client is answered with success
 REFUSED                 the client is answered with an error, and nothing was stored
 UNKNOWN                 the client is answered with an error, and the write may be stored
@@ -76,7 +77,7 @@ NEXT: dict[WriteState, frozenset[WriteState]] = {
     WriteState.UNKNOWN: frozenset(),
 }
 
-#: The states of a write that the client has been answered.
+#: The states in which the client has its answer.
 ENDED = frozenset(state for state, following in NEXT.items() if not following)
 
 # Errors of an executor after which it is certain that a write stored nothing.
@@ -160,7 +161,7 @@ class Write(SilentJob):
 
     @property
     def epoch(self) -> int:
-        """Of the write lock under which the write was stored; 0 before it passed the fence."""
+        """Epoch of the write lock under which the write is stored; 0 before ``FENCED``."""
         copy = self._copy
         if copy is None:
             return 0
@@ -197,7 +198,11 @@ class Write(SilentJob):
             self._refuse(errors.Unavailable(f"the write could not be begun: {failure}"))
 
     def _fence(self) -> LocalCopy:
-        """Pass on only if this worker writes the segment."""
+        """Check that this worker writes the segment.
+
+        :raises trough.errors.NoWriteLock: it does not
+        :raises trough.errors.UnderReplicated: no write of it could be acknowledged now
+        """
         segment = self._request.segment
         copy = self._steps.copy_of(segment)
         if copy is None or not copy.takes_writes or copy.writes.suspended:
@@ -281,15 +286,15 @@ class Write(SilentJob):
 
     async def _judge_late(self, copy: LocalCopy, outcome: Outcome) -> None:
         """Judge a write during which this process stalled."""
-        now: LocalCopy | None = None
+        present: LocalCopy | None = None
         try:
             await self._steps.confirm()
-            now = self._steps.copy_of(self._request.segment)
+            present = self._steps.copy_of(self._request.segment)
         except errors.TroughError:
             pass  # the store is away: whether the lock is in force is not known
         except Exception:
             _log.failure("a write could not be judged")
-        if now is not None and now.takes_writes and now.entry.epoch == copy.entry.epoch:
+        if present is not None and present.takes_writes and present.entry.epoch == copy.entry.epoch:
             self._answer(WriteState.ACKNOWLEDGED, outcome)
         else:
             self._answer(WriteState.UNKNOWN, self._lost())
@@ -301,6 +306,7 @@ class Write(SilentJob):
         return Outcome(failed=1, error=error)
 
     def _lost(self) -> Outcome:
+        """The write lock was lost, or may have been, during the write."""
         error = errors.OutcomeUnknown(
             f"segment {self._request.segment} was written while its write lock was lost, or may be",
             f"if it was, the write is in a file that {self._steps.node} keeps aside",

@@ -16,7 +16,7 @@ PROMOTED, UNCONFIRMED = Verdict.ANSWER_LAST_PROMOTED, Verdict.ANSWER_UNCONFIRMED
 @pytest.mark.parametrize(
     ("holder", "verdicts"),
     [
-        # What the worker knows:  sure, cut off from the store, starting, in vain waited
+        # What the worker knows:  sure, cut off from the store, starting, waited in vain
         (Holder.NOBODY, (ANSWER, UNCONFIRMED, WAIT, UNCONFIRMED)),
         (Holder.MYSELF, (ANSWER, UNCONFIRMED, WAIT, UNCONFIRMED)),
         (Holder.LIVE, (ELSEWHERE, ELSEWHERE, WAIT, UNCONFIRMED)),
@@ -40,8 +40,8 @@ def test_who_holds_the_lock_and_what_is_known(holder, verdicts):
 )
 def test_a_read_passed_on_because_the_holder_is_unreachable(holder, sure, cut_off):
     """It is answered although this worker takes the holder to be alive."""
-    assert decide(SURE, holder, asked_for_holder=True) is sure
-    assert decide(CUT_OFF, holder, asked_for_holder=True) is cut_off
+    assert decide(SURE, holder, in_place_of_holder=True) is sure
+    assert decide(CUT_OFF, holder, in_place_of_holder=True) is cut_off
 
 
 @pytest.mark.parametrize(

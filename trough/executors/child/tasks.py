@@ -156,7 +156,7 @@ class ReadPart(Task, Query):
             self.stalled = True
 
     def credit(self, executor: Executor, size: int) -> None:
-        """Take note of bytes that were taken off the front's hands."""
+        """Subtract `size` bytes that the receiver has, and continue if there is room again."""
         self.unacknowledged -= size
         if self._line is not None and not self.is_midway:
             return

@@ -84,7 +84,7 @@ class LongQueries:
             over,
             key=lambda part: (
                 clients[part.job.client],
-                not part.said,
+                not part.delivered,
                 part.executor.mark_since,
             ),
             default=None,

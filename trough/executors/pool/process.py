@@ -261,7 +261,7 @@ class ExecutorProcess:
     def occupied(self) -> bool:
         """Whether a new request would have to wait here for a long query."""
         resident = self.resident
-        if resident is not None and (resident.said or resident.number not in self.outstanding):
+        if resident is not None and (resident.delivered or resident.number not in self.outstanding):
             resident = self.resident = None
         return self.held_up or resident is not None
 

@@ -39,10 +39,10 @@ class ReadTask:
     #: That of :class:`trough.executors.pool.long_queries.Parked`, if it waited for its turn.
     level = 0
     #: Places as in ipc.PIECES, of what was delivered.
-    said: set[int] | frozenset[int] = frozenset()
+    delivered: set[int] | frozenset[int] = frozenset()
     moved: frozenset[int] = frozenset()
     #: Bytes that the receiver was given and the executor has no credit for yet.
-    untaken = 0
+    uncredited = 0
     #: The large line that it has, or is about to have, on its way to the receiver.
     line: LargeLine | None = None
 
@@ -59,24 +59,24 @@ class ReadTask:
         """By :func:`time.monotonic`."""
         return self.job.deadline
 
-    def unsaid(self) -> list[int]:
+    def undelivered(self) -> list[int]:
         """Places of segments of which nothing was delivered, and that are asked here alone."""
-        said = {place if place >= 0 else ~place for place in self.said}
+        delivered = {place if place >= 0 else ~place for place in self.delivered}
         return [
             place
             for place in range(len(self.targets))
-            if place not in said and place not in self.moved
+            if place not in delivered and place not in self.moved
         ]
 
-    def half_said(self) -> list[int]:
+    def partly_delivered(self) -> list[int]:
         """Places of segments of which some was delivered, and not all."""
-        ended = {place for place in self.said if place >= 0}
-        return sorted({~place for place in self.said if place < 0} - ended - self.moved)
+        ended = {place for place in self.delivered if place >= 0}
+        return sorted({~place for place in self.delivered if place < 0} - ended - self.moved)
 
     def taken(self, size: int) -> None:
         """Give the executor credit for bytes that the receiver was given."""
-        self.untaken += size
-        if self.untaken >= _CREDIT and not self.job.paused:
+        self.uncredited += size
+        if self.uncredited >= _CREDIT and not self.job.paused:
             self.give_credit()
 
     def go(self) -> None:
@@ -91,9 +91,9 @@ class ReadTask:
 
     def give_credit(self) -> None:
         """Give the executor credit for everything that the receiver was given."""
-        if self.untaken:
-            self.executor.send((ipc.CREDIT, self.number, self.untaken))
-            self.untaken = 0
+        if self.uncredited:
+            self.executor.send((ipc.CREDIT, self.number, self.uncredited))
+            self.uncredited = 0
 
 
 class ReadJob(Job):
@@ -226,7 +226,7 @@ class ReadJob(Job):
 
     def some(self, part: ReadTask, chunk: bytes) -> None:
         """Some bytes of the only segment of `part`."""
-        part.said = {~0}
+        part.delivered = {~0}
         self._give(chunk)
         part.taken(len(chunk))
 
@@ -241,16 +241,16 @@ class ReadJob(Job):
 
     def large_data(self, part: ReadTask, place: int, chunk: bytes, last: bool) -> None:
         """A piece of that line, which is about the segment at `place`."""
-        if isinstance(part.said, set):
-            part.said.add(place if place < 0 else ~place)
+        if isinstance(part.delivered, set):
+            part.delivered.add(place if place < 0 else ~place)
         else:
-            part.said = {place if place < 0 else ~place}
+            part.delivered = {place if place < 0 else ~place}
         line = part.line
         if line is None:
             self._give(chunk)
             part.taken(len(chunk))
             return
-        part.untaken += len(chunk)
+        part.uncredited += len(chunk)
         line.data(chunk)
         if last:
             part.line = None
@@ -263,10 +263,10 @@ class ReadJob(Job):
         size = sum(map(len, pieces))
         if part.moved:
             places, counts, pieces = _without(part.moved, places, counts, pieces)
-        if isinstance(part.said, set):
-            part.said.update(places)
+        if isinstance(part.delivered, set):
+            part.delivered.update(places)
         else:
-            part.said = set(places)
+            part.delivered = set(places)
         self._rows += sum(counts)
         if min(counts, default=0) < 0:
             self._count_failures(part, places, counts)
@@ -364,9 +364,9 @@ def _without(
 ) -> tuple[list[int], list[int], list[bytes]]:
     """The pieces of segments that are not asked elsewhere by now."""
     kept: Iterable[tuple[int, int, bytes]] = (
-        said
-        for said in zip(places, counts, pieces, strict=True)
-        if (said[0] if said[0] >= 0 else ~said[0]) not in moved
+        each
+        for each in zip(places, counts, pieces, strict=True)
+        if (each[0] if each[0] >= 0 else ~each[0]) not in moved
     )
     columns = list(zip(*kept, strict=True)) or [(), (), ()]
     return list(columns[0]), list(columns[1]), list(columns[2])

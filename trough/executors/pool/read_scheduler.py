@@ -192,7 +192,7 @@ class ReadScheduler:
         """Take off an executor what else it has of a client whose query has to wait."""
         executor = next(each for each in self.all() if each is part.executor)
         for other in list(executor.outstanding.values()):
-            if other.job.client == part.job.client and not other.said:
+            if other.job.client == part.job.client and not other.delivered:
                 self._park(other, 0)
 
     def _park(self, part: ReadTask, level: int) -> None:
@@ -202,9 +202,9 @@ class ReadScheduler:
     def rest_of(self, part: ReadTask) -> list[Target]:
         """Take a part that no executor has any more out of its job; what is left of it."""
         part.job.parts.remove(part)
-        for place in part.half_said():
+        for place in part.partly_delivered():
             part.job.fail_segment(part.targets[place], _too_many(part.targets[place].segment))
-        return [part.targets[place] for place in part.unsaid()]
+        return [part.targets[place] for place in part.undelivered()]
 
     def put_off(self, job: ReadJob, targets: list[Target], level: int = 0) -> None:
         """Have targets of a job wait until an executor can be given to a long query."""
@@ -222,7 +222,7 @@ class ReadScheduler:
         for executor in self.all():
             for part in list(executor.outstanding.values()):
                 if len(part.targets) > 1 and any(t.segment == segment for t in part.targets):
-                    places = [n for n in part.unsaid() if part.targets[n].segment == segment]
+                    places = [n for n in part.undelivered() if part.targets[n].segment == segment]
                     if places:
                         taken.append((part.job, self._take(executor, part, places)))
         return taken
@@ -230,7 +230,7 @@ class ReadScheduler:
 
 def _not_begun(part: ReadTask, running: int, place: int) -> list[int]:
     """Places of a part's targets of which nothing was delivered, and that do not run."""
-    places = part.unsaid()
+    places = part.undelivered()
     if part.number == running and place in places:
         places.remove(place)
     return places

@@ -213,9 +213,9 @@ class Supervisor:
         :param blamed: the place of the target that it was at
         """
         job = part.job
-        halves = part.half_said()
-        again = [place for place in part.unsaid() if place != blamed]
-        retry = blamed is not None and blamed in part.unsaid()
+        halves = part.partly_delivered()
+        again = [place for place in part.undelivered() if place != blamed]
+        retry = blamed is not None and blamed in part.undelivered()
         job.parts.remove(part)
         part.drop_line()
         for place in halves:

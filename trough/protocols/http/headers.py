@@ -7,7 +7,8 @@ REASON_PREFIX = b"500 Server Error: "
 #: The header with the code of an answer's error (trough/errors.py).
 CODE_HEADER = b"x-trough-error"
 
-#: The header that marks an answer's rows as the last promoted state.
+#: Marks that these rows need not be the present state: ``last-promoted`` or ``unconfirmed``
+#: (trough/worker/read_rule.py).
 STATE_HEADER = b"x-trough-state"
 
 #: Sent by the scripts of the web console, which ask for a token by themselves.

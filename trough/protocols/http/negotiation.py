@@ -1,7 +1,7 @@
-"""In which format and compression a GET is answered. Pure.
+"""Chooses the format and the compression of an answer to a GET. Pure.
 
-``format=`` in the URL decides; else the ``Accept`` header does, and JSON is for everything that
-names no other format. ``Accept-Encoding`` chooses the compression.
+``format=`` in the URL decides. Without it, the ``Accept`` header does. Without either, or if
+``Accept`` names no known format, the answer is JSON. ``Accept-Encoding`` chooses the compression.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CONTENT_TYPES = {
     "parquet": "application/vnd.apache.parquet",
 }
 
-#: Content types that clients ask by, without their parameters. ``*/*`` is not one of them.
+#: Content types by which clients ask, without their parameters. ``*/*`` is not one of them.
 _BY_TYPE = {kind.partition(";")[0]: name for name, kind in CONTENT_TYPES.items()}
 _BY_TYPE |= {"application/x-ndjson": "jsonl", "application/x-parquet": "parquet"}
 
@@ -91,6 +91,8 @@ def _compression(encodings: Sequence[str]) -> str:
 def _weighted(values: Iterable[str]) -> Iterator[tuple[str, float]]:
     """The members of a header with their weights (RFC 9110, section 12.4.2)."""
     for value in values:
+        # The reactor's thread parses what any client sends, so the work has a bound. Common
+        # clients send a small part of this.
         for member in value[:4096].split(","):
             name, *parameters = (part.strip().lower() for part in member.split(";"))
             weights = [each[2:] for each in parameters if each.startswith("q=")]

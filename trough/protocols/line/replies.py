@@ -140,10 +140,6 @@ class Reply:
             b"%b MISS %b " % (self.tag.encode(), segment_word(segment).encode()) + _told(error)
         )
 
-    def _about(self, word: bytes, segment: str, error: errors.TroughError) -> None:
-        place = (self.tag.encode(), word, segment_word(segment).encode())
-        self.data(b"%b %b %b " % place + _told(error))
-
     def ok(self, document: object = None, /, **fields: object) -> None:
         """Answer ``tag OK``, with `fields` as ``key=value`` or `document` as JSON.
 

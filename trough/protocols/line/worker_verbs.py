@@ -194,13 +194,13 @@ class WorkerVerbs:
     ) -> None:
         """Ask local copies whose writer cannot be reached, and name the places of the others."""
         await self._queries.try_holders(segments)
-        promoted = self._queries.all_local(segments)
-        here = {reading.target.segment for reading in promoted}
+        readable_here = self._queries.all_local(segments)
+        here = {reading.target.segment for reading in readable_here}
         try:
             await self._say_where([each for each in segments if each not in here], receiver)
         finally:
-            if promoted:
-                self._read(arguments, promoted, reply, receiver)
+            if readable_here:
+                self._read(arguments, readable_here, reply, receiver)
             else:
                 receiver.finished(Outcome())
 

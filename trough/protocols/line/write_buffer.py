@@ -2,11 +2,11 @@
 
 Bytes that are sent while a batch of requests or answers is worked through leave together at its
 end. They bypass the transport where that holds nothing. Twisted's transports collect bytes as
-well, but each write costs them as much as a small reply, and they wait until the reactor reports
-that they may send. They do not stop the writer in time. This buffer keeps the order of the bytes,
-and passes nothing to a transport that is full. It notifies its owner when more than `mark` bytes
-wait for the transport, and when they are gone. It drops nothing: the amount grows until the owner
-stops.
+well, but each write to a transport costs as much as a small reply, and the transport sends only
+when the reactor reports that the socket is writable. Twisted asks the writer to pause only when
+much is buffered. This buffer keeps the order of the bytes, and passes nothing to a transport that
+is full. It notifies its owner when more than `mark` bytes wait for the transport, and when they
+are gone. It drops nothing: the amount grows until the owner stops.
 """
 
 from __future__ import annotations
