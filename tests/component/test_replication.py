@@ -289,6 +289,9 @@ async def test_a_broken_log_is_not_served_after_a_restart(tmp_path: Path) -> Non
         assert isinstance(outcome.error, errors.OutcomeUnknown)
         database = Path(first.segments.get("s").target.path)
         await until(lambda: log_mark.is_broken(database), "the record")
+        for _ in range(3):  # a look neither moves it aside nor releases its lock
+            await first.controller.reconciler.look("s")
+        assert (await workers.lock("s")).node == "w1"
         await workers.kill("w1")
         again = await workers.start("w1")
         assert again.segments.get("s") is None

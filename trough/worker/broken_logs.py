@@ -58,6 +58,19 @@ class BrokenLogs:
         self._lost = lost
         self._logs = logs
         self._run = run
+        #: Those that followers have to take over, and whether it was logged that none does yet.
+        self._left: dict[str, tuple[LocalCopy, ReplicatedSegment, str]] = {}
+        self._reported: set[str] = set()
+
+    def is_left_to_followers(self, segment: str) -> bool:
+        """Whether the lock of a segment waits for a follower, and must not be released."""
+        left = self._left.get(segment)
+        return left is not None and self._shared.segments.get(segment) is left[0]
+
+    async def try_again(self, segment: str) -> None:
+        """Ask the followers of such a segment once more."""
+        copy, replicated, reason = self._left[segment]
+        await self._give_up(segment, copy, replicated, reason)
 
     def found(self, segment: str, generation: int, reason: str) -> None:
         """This disk no longer stores a segment's log: hand the lock to a follower.
@@ -76,6 +89,10 @@ class BrokenLogs:
         )
         copy.writes.closed = True
         replicated.close()
+        self._left.pop(segment, None)
+        self._reported.discard(segment)
+        if replicated.lock.followers:
+            self._left[segment] = (copy, replicated, reason)
         giving = Deferred.fromCoroutine(self._give_up(segment, copy, replicated, reason))
         giving.addErrback(lambda failure: _log.failure("a broken log", failure))
 
@@ -97,11 +114,12 @@ class BrokenLogs:
             if await self._is_offered(replicated.lock):
                 self._lost(segment, "its followers may take the lock over")
                 return
-        _log.error(
-            "{segment}: no follower takes its lock over; writes are refused until this worker "
-            "is restarted",
-            segment=segment,
-        )
+        if segment not in self._reported:
+            self._reported.add(segment)
+            _log.error(
+                "{segment}: no follower takes its lock over yet; its writes are refused",
+                segment=segment,
+            )
 
     async def _note(self, copy: LocalCopy, reason: str) -> None:
         """Record that this copy is not to be served after a restart."""

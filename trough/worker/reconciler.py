@@ -86,8 +86,8 @@ class Reconciler(service.MultiService):
         copy = self._shared.segments.get(segment)
         wanted = self._wanted.get(segment)
         if copy is not None and copy.writable:
-            await self._look_at_written(segment, copy, wanted)
-        elif self._shared.cold is not None:
+            return await self._look_at_written(segment, copy, wanted)
+        if self._shared.cold is not None:
             self._answer_for(self._shared.cold, segment, wanted)
         elif wanted is not None:
             await self._hold(copy, wanted)
@@ -97,24 +97,24 @@ class Reconciler(service.MultiService):
 
     async def _look_at_written(
         self, segment: str, copy: LocalCopy, wanted: Assignment | None
-    ) -> None:
-        """Find out whether this worker may go on writing."""
+    ) -> bool:
+        """Find out whether this worker may go on writing; whether to look again later."""
         epoch = copy.entry.epoch
         lock = self._shared.cluster.locks.get(segment)
         if lock is None or (lock.node, lock.epoch) != (self._shared.node, epoch):
             # The report may be older than what this worker just did: ask with a strict read.
             await self._writer.check_lock(segment, epoch)
-            return
+            return False
         if copy.writes.closed:
-            await self._writer.give_up(segment, epoch, "it could not be before")
-            return
+            return await self._writer.go_on_giving_up(segment, epoch)
         if wanted is None or not wanted.modified:
-            return
+            return False
         if wanted.canonical.version == copy.entry.canonical.version:
-            return
+            return False
         if await self._shared.segments.is_overwritten(wanted.canonical):
             why = "somebody else replaced its canonical copy"
             await self._writer.give_up(segment, epoch, why)
+        return False
 
     async def _hold(self, copy: LocalCopy | None, wanted: Assignment) -> None:
         """Have the assigned version, and serve it."""

@@ -140,7 +140,7 @@ class Replication(service.MultiService):
         self._old.setServiceParent(self)
 
         offer = self.take_overs.offer
-        broken = BrokenLogs(
+        self.broken_logs = broken = BrokenLogs(
             shared, self._held, self._turns, self._send, offer, lost=self._lost, logs=logs, run=run
         )
         #: Called with a segment, the number of its file, and why its log is broken.

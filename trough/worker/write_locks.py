@@ -180,7 +180,29 @@ class WriteLockManager(service.MultiService):
         async with self._giving_up.hold(segment):
             copy = self._shared.segments.get(segment)
             if copy is not None and copy.writable and copy.writes.closed:
+                if self._is_left_to_followers(segment):
+                    raise errors.Unavailable(
+                        f"the log of segment {segment} is broken here, and a follower has to "
+                        "take its lock over",
+                        "provision again in a moment",
+                    )
                 await self._retire(segment, copy.entry.epoch, "it could not be before")
+
+    async def go_on_giving_up(self, segment: str, epoch: int) -> bool:
+        """Give up a segment whose writes are refused already, under a lock that is in force.
+
+        :return: whether that has to be tried again
+        """
+        if self._replication is None or not self._is_left_to_followers(segment):
+            await self.give_up(segment, epoch, "it could not be before")
+            return False
+        # They have all acknowledged writes, which a release of the lock would give up.
+        await self._replication.broken_logs.try_again(segment)
+        return True
+
+    def _is_left_to_followers(self, segment: str) -> bool:
+        replication = self._replication
+        return replication is not None and replication.broken_logs.is_left_to_followers(segment)
 
     async def release(self, lock: Lock) -> None:
         """Give a lock back, unless another worker has it by now."""
