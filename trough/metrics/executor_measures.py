@@ -6,7 +6,7 @@ asks for the metrics. No message is sent for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from trough.metrics.histogram import Histogram, size_of
@@ -37,6 +37,8 @@ class ExecutorMeasures:
     """The histograms over a row of numbers.
 
     :param numbers: :data:`NUMBERS` of them, which can be sliced without a copy
+    :ivar queue: seconds that work waits for its first turn
+    :ivar turn: seconds of a turn
     """
 
     def __init__(self, numbers: Any) -> None:
@@ -45,8 +47,7 @@ class ExecutorMeasures:
             end = begin + size_of(bounds)
             found[name] = Histogram(bounds, numbers[begin:end])
             begin = end
-        self.add_queue: Callable[[float], None] = found["queue"].add
-        self.add_turn: Callable[[float], None] = found["turn"].add
+        self.queue, self.turn = found["queue"], found["turn"]
         self._commit, self._group, self._log = (found[each] for each in ("commit", "group", "log"))
 
     def add_commit(self, seconds: float, writes: int, log_bytes: int) -> None:

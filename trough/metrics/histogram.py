@@ -32,6 +32,11 @@ class Histogram:
         numbers[bisect_left(self.bounds, value)] += 1
         numbers[-1] += value
 
+    def add_least(self, count: int, total: float) -> None:
+        """Count so many values up to the first bound; `total` is their sum."""
+        self.numbers[0] += count
+        self.numbers[-1] += total
+
 
 def size_of(bounds: Sequence[float]) -> int:
     """How many numbers a histogram with these bounds has."""

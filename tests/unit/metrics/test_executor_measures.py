@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from array import array
 
+import pytest
+
 from trough.executors.shared_memory import SharedProgressTable, create_memory
 from trough.metrics.executor_measures import LOG_BOUNDS, NUMBERS, ExecutorMeasures, by_name
 from trough.metrics.histogram import Histogram, cumulative, size_of
@@ -28,9 +30,9 @@ def test_a_row_has_all_measures() -> None:
     """Each at its own place."""
     numbers = array("d", bytes(8 * NUMBERS))
     measures = ExecutorMeasures(memoryview(numbers))
-    measures.add_queue(0.5)
-    measures.add_turn(0.25)
-    measures.add_turn(0.25)
+    measures.queue.add(0.5)
+    measures.turn.add(0.25)
+    measures.turn.add(0.25)
     measures.add_commit(0.125, 3, LOG_BOUNDS[0])
     found = by_name(numbers)
     assert {name: values[-1] for name, values in found.items()} == {
@@ -52,7 +54,16 @@ def test_the_parent_sees_what_an_executor_counts() -> None:
     finally:
         os.close(memory)
     executor.begins(65535)
-    ExecutorMeasures(executor.numbers).add_turn(2.0)
+    ExecutorMeasures(executor.numbers).turn.add(2.0)
     assert by_name(parent.numbers.tolist())["turn"][-1] == 2.0
     assert parent.has_begun(65535) and not parent.has_begun(65534)
     parent.close()
+
+
+def test_many_small_values_are_counted_at_once():
+    """In the first bucket, as if each had been counted."""
+    one, other = Histogram((0.1, 1.0)), Histogram((0.1, 1.0))
+    for value in (0.05, 0.025, 0.1):
+        one.add(value)
+    other.add_least(3, 0.05 + 0.025 + 0.1)
+    assert one.numbers == pytest.approx(other.numbers)

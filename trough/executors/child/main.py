@@ -54,6 +54,7 @@ from trough.executors.child.turns import FairQueue
 from trough.executors.ipc import Message
 from trough.executors.shared_memory import SharedProgressTable
 from trough.metrics.executor_measures import ExecutorMeasures
+from trough.metrics.totals import BOUNDS
 from trough.sql import comparison, segment_files, sqlite, statements
 from trough.sql.handles import Handles
 from trough.sql.queries import Framing, Parameters, Plan
@@ -81,6 +82,9 @@ PYTHON_MEMORY = 1 << 30
 
 _FRAMINGS = {framing.value: framing for framing in Framing}
 
+#: Seconds of a turn, or of the wait for it, that are counted with others like it.
+SHORTEST = BOUNDS[0]
+
 
 class ExecutorLoop:
     """The state and the loop of the process.
@@ -103,7 +107,7 @@ class ExecutorLoop:
         self.send = channel.send
         self.table = table
         measures = ExecutorMeasures(table.numbers)
-        self._add_queue, self._add_turn = measures.add_queue, measures.add_turn
+        self._queue, self._turn = measures.queue, measures.turn
         #: When the messages were taken that were taken last.
         self._taken = 0.0
         engine = self._engine = sqlite.Engine(self.tick, mounts)
@@ -166,12 +170,21 @@ class ExecutorLoop:
         """Work until the front is gone."""
         ready, lines, waiting = self.ready, self.ready.lines, self.ready.order
         client, began = "", 0.0
-        add_queue, add_turn = self._add_queue, self._add_turn
+        # Most turns are shorter than the first bound. They are counted here, and noted together.
+        turns, turn_seconds, waits, wait_seconds = 0, 0.0, 0, 0.0
         while True:
             now = monotonic()
             if began:
-                add_turn(now - began)
-                began = 0.0
+                seconds, began = now - began, 0.0
+                if seconds <= SHORTEST:
+                    turns += 1
+                    turn_seconds += seconds
+                else:
+                    self._turn.add(seconds)
+            if (turns or waits) and (not waiting or now >= self._next_look):
+                self._turn.add_least(turns, turn_seconds)
+                self._queue.add_least(waits, wait_seconds)
+                turns, turn_seconds, waits, wait_seconds = 0, 0.0, 0, 0.0
             if not waiting:
                 self._rest()
             elif now >= self._next_look:
@@ -191,8 +204,12 @@ class ExecutorLoop:
                     self.flush()
                 self._turn_began = began = now
                 if work.waits_since:
-                    add_queue(now - work.waits_since)
-                    work.waits_since = 0.0
+                    seconds, work.waits_since = now - work.waits_since, 0.0
+                    if seconds <= SHORTEST:
+                        waits += 1
+                        wait_seconds += seconds
+                    else:
+                        self._queue.add(seconds)
                 try:
                     work.turn(self, now)
                 except Exception as error:  # a bug; the caller must get an answer
