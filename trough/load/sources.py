@@ -198,10 +198,17 @@ def _inflated(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
             yield from _before_damage(before, data)
             if "data check" in str(error):
                 raise DamagedEnd(_WRONG_SUM) from error
-            raise DamagedEnd(f"the compressed data is damaged: {error}") from error
+            raise _damaged(error) from error
         data = member.unconsumed_tail
         if content:
             yield content
+
+
+def _damaged(error: Exception) -> DamagedEnd:
+    # A decoder notices wrong bits only some bytes later.
+    return DamagedEnd(
+        f"the compressed data is damaged ({error}): what was read right before may be wrong"
+    )
 
 
 def _before_damage(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
@@ -285,7 +292,7 @@ class _Streams:
             try:
                 content = stream.decompress(data)
             except self._damaged as error:
-                raise DamagedEnd(f"the compressed data is damaged: {error}") from error
+                raise _damaged(error) from error
             if content:
                 yield content
         self._data = stream.unused_data
