@@ -1,7 +1,8 @@
 """One GATHER in a process of its own, for a caller that blocks.
 
 It sends the same messages as the Twisted client (:mod:`trough.cluster_client.gather_process`), over
-a blocking socket. The end of the ``with`` block kills the process in any state.
+a blocking socket: the shell and the drivers import no reactor, which takes longer to import than a
+statement takes to run. The end of the ``with`` block kills the process in any state.
 """
 
 from __future__ import annotations

@@ -2,7 +2,9 @@
 
 A scanner of what a person is typing: it never fails, and what is still open at the end
 of the text (a string, a quoted name, a comment) is told by the last token, so that a
-long text can be scanned line by line. It refuses to know grammar.
+long text can be scanned line by line. It refuses to know grammar. Servers split with
+:mod:`trough.sql.statements`, which makes no object for each token; sqlglot, which plans GATHERs,
+takes no unfinished text.
 """
 
 from __future__ import annotations
