@@ -103,6 +103,7 @@ def test_rights_are_those_of_the_token(server: Guarded, page: Chromium) -> None:
     assert page.value(f"{promote}.disabled")
     assert page.value(f"{promote}.title") == "This token lacks the right promote."
     page.click("Log out")
+    page.wait_for("document.activeElement.id == 'token'")  # the server has ended the session
     page.show(f"{server.url}console/#/cluster")
     log_in(page, server.tokens["reader"])
     page.wait_for_text("lacks the right admin")
