@@ -26,6 +26,7 @@ from trough.access.gate import TICKET
 from trough.access.tokens import Credential, new_nonce
 from trough.protocols.http.headers import CHALLENGE_PATH, PROOF, TICKET_PATH
 from trough.protocols.http.response_body import read_content
+from trough.protocols.limits import check_json_values
 from trough.util.bounded_lru import BoundedLru
 from trough.util.error_text import error_text
 from trough.util.waiting import SingleFlight
@@ -39,8 +40,8 @@ _USED = 0.8
 #: Servers whose tickets are kept.
 _KEPT = 1000
 
-#: Bytes of an answer with a challenge or a ticket, at most.
-_MOST = 1 << 16
+#: Bytes of an answer with a challenge or a ticket, and values in it, at most.
+_MOST, _MOST_VALUES = 1 << 16, 100
 
 
 class ProvingAgent:
@@ -151,8 +152,10 @@ class ProvingAgent:
         response = await self._agent.request(method, origin.encode() + path, headers, None)
         content = await read_content(response, origin, _MOST)
         try:
+            # A decoder that is nested deeply has no room for what the collector ends meanwhile.
+            check_json_values(content, _MOST_VALUES, "an answer")
             answer = json.loads(content) if response.code == 200 else None
-        except (ValueError, RecursionError):
+        except (ValueError, errors.TroughError):
             answer = None
         return response.code, answer if isinstance(answer, dict) else {}
 
