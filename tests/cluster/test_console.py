@@ -126,7 +126,7 @@ def test_each_segment_may_answer_by_itself(machine, page):
 
 
 def test_a_chart_is_part_of_the_link(machine, page):
-    """Whoever opens it sees the chart at once; another query has none."""
+    """A reader who opens it sees the chart at once; another query has none."""
     page.show(console(machine, "query", which="^crawl", sql=DAYS, run="yes"))
     page.wait_for_text("4 rows in")
     page.click("Chart")

@@ -110,7 +110,7 @@ class Progress:
         return f"{', '.join(parts)}; {self._interrupt}"
 
     def _counted_rows(self) -> str:
-        # A count that was made beside the query may be too small by now.
+        # The count ran beside the query: rows that came later are not in it.
         if self.expected_rows is None or self.rows > self.expected_rows:
             return counted(self.rows, "row")
         return f"{self.rows:,} of {counted(self.expected_rows, 'row')}"

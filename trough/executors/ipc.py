@@ -193,7 +193,7 @@ class FrameParser:
 class ChildFrameParser(FrameParser):
     """Turns bytes of a child, of whom anything may come, into messages.
 
-    Only the form of the bytes is checked. Whoever takes a message has to bear any values in it.
+    Only the form of the bytes is checked. The receiver of a message checks its values.
     """
 
     def receive_data(self, data: bytes) -> Sequence[Message]:

@@ -52,7 +52,7 @@ def test_a_failed_event_fails_its_waiters():
 
 
 def test_a_waiter_of_an_event_may_wait_again():
-    """Whoever is woken and waits again is not woken by the same event."""
+    """One event wakes a waiter once, even if its callback waits again."""
     waiters, rounds = Waiters(), []
 
     def again(_):
@@ -65,7 +65,7 @@ def test_a_waiter_of_an_event_may_wait_again():
 
 
 def test_a_promised_result_comes_once_and_stays():
-    """Whoever asks later gets the first one, too."""
+    """A later caller gets the first result, too."""
     promised = Promised()
     early = _outcome(promised.wait())
     promised.fire(1)

@@ -26,7 +26,7 @@ from trough.model import (
 )
 
 #: Removals are remembered for so many transactions. A watcher looks ten times a second,
-#: and is told everything again when it has fallen further behind.
+#: and gets the whole list again when it has fallen further behind.
 REMEMBERED = 5000
 
 # -- leadership --------------------------------------------------------------------

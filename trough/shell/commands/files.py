@@ -110,7 +110,7 @@ def _export_choice(path: Path, given: str) -> Choice:
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
-    """A file, whose trouble is told with its name."""
+    """An open file; errors of reading it name it."""
     try:
         with path.open("rb") as file:
             yield file
