@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from trough_server import free_ports
+from trough_server import free_ports, wait_ready
 
 PORTS = {
     "trough-sync": ("SYNC_SERVER_PORT", "SYNC_LINE_PORT"),
@@ -50,15 +49,7 @@ class Process:
 
     def wait_ready(self) -> None:
         """Return once it can serve."""
-        output = self._process.stdout
-        assert output is not None
-        said = []
-        for line in output:
-            said.append(line)
-            if " is ready: " in line:
-                threading.Thread(target=output.read, daemon=True).start()
-                return
-        raise RuntimeError("a server did not start:\n" + "".join(said))
+        wait_ready(self._process)
 
     def stop(self) -> None:
         """Stop it, and wait for its end."""

@@ -22,6 +22,23 @@ def free_ports(count: int) -> list[int]:
         ]
 
 
+def wait_ready(process: subprocess.Popen[str]) -> None:
+    """Return once a server can serve.
+
+    :raises RuntimeError: it ended instead; with its output
+    """
+    output = process.stdout
+    assert output is not None
+    lines = []
+    for line in output:
+        lines.append(line)
+        if " is ready: " in line:
+            # A full pipe would stop the server.
+            threading.Thread(target=output.read, daemon=True).start()
+            return
+    raise RuntimeError("a server did not start:\n" + "".join(lines))
+
+
 class Server:
     """``twistd trough`` below `home`, on ports of its own; a context manager.
 
@@ -63,16 +80,7 @@ class Server:
             text=True,
             start_new_session=True,
         )
-        output = self._process.stdout
-        assert output is not None
-        said = []
-        for line in output:
-            said.append(line)
-            if " is ready: " in line:
-                # Whatever else it says is read all the while, or it would stop and wait.
-                threading.Thread(target=output.read, daemon=True).start()
-                return
-        raise RuntimeError("the server did not start:\n" + "".join(said))
+        wait_ready(self._process)
 
     def stop(self) -> None:
         """Stop it, and wait for its end."""
