@@ -42,7 +42,7 @@ def test_frames_are_whole_however_they_are_cut(bunches, data):
         size = data.draw(st.integers(1, len(stream)))
         found += parser.receive_data(stream[:size])
         stream = stream[size:]
-    assert found == [message for bunch in bunches for message in bunch]
+    assert found == [message for flush_batch in bunches for message in flush_batch]
 
 
 def test_a_large_frame_in_small_portions_is_put_together_once():

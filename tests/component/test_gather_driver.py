@@ -128,7 +128,7 @@ async def test_rows_are_handed_on_as_they_come(gatherer):
         return waiting[-1]
 
     result = await gatherer.gather("SELECT _segment, n FROM t", receive=receive)
-    rows = [tuple(row) for bunch in bunches for row in bunch]
+    rows = [tuple(row) for flush_batch in bunches for row in flush_batch]
     assert sorted(rows) == sorted((f"s{s}", s * row) for s in range(SIZE) for row in range(10))
     assert result.rows == []
 

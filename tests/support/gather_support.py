@@ -63,10 +63,10 @@ class Cluster:
             lacking = self._lacks(segment, request.tests)
             gathering.columns(segment, [item[0] for item in cursor.description])
             count = 0
-            while bunch := cursor.fetchmany(2):
+            while flush_batch := cursor.fetchmany(2):
                 assert lacking is None, f"{segment} has rows, and lacks the text of {lacking}"
-                count += len(bunch)
-                gathering.rows(segment, [list(row) for row in bunch])
+                count += len(flush_batch)
+                gathering.rows(segment, [list(row) for row in flush_batch])
                 yield True
         except sqlite3.OperationalError as error:
             gathering.failed(segment, errors.BadSql(str(error)))

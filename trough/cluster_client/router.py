@@ -223,9 +223,9 @@ class SegmentRouter:
             # Others that look up now go on with what they began with.
             known = self._copies = {}
             unknown = list(segments)
-        bunch = PAGE * PAGES_AT_ONCE
-        for start in range(0, len(unknown), bunch):
-            wanted = unknown[start : start + bunch]
+        flush_batch = PAGE * PAGES_AT_ONCE
+        for start in range(0, len(unknown), flush_batch):
+            wanted = unknown[start : start + flush_batch]
             remembered = not insist and all(segment in known for segment in wanted)
             await self._renewed(partial(self._look_up_pages, wanted, now, known), remembered)
         return known

@@ -62,7 +62,7 @@ class Common:
     threads: ThreadPoolService
     schemas: Schemas
     stack: ServiceStack
-    bunch: FlushBatch
+    flush_batch: FlushBatch
     tasks: TaskPool
     connections: ConnectionTable
     unread: UnreadAnswers
@@ -102,7 +102,7 @@ def build_common(settings: Settings, reactor: Any) -> Common:
         threads=threads,
         schemas=Schemas(metadata, tasks),
         stack=stack,
-        bunch=FlushBatch(reactor),
+        flush_batch=FlushBatch(reactor),
         tasks=tasks,
         connections=ConnectionTable(reactor.seconds, each=settings.connections_per_address),
         unread=UnreadAnswers(reactor, settings.max_unsent),

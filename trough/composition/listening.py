@@ -41,7 +41,7 @@ def listen_http(
         root,
         common.reactor,
         max_body,
-        common.bunch,
+        common.flush_batch,
         guard,
         connections=common.connections,
         unread=common.unread,
@@ -72,7 +72,7 @@ def listen_line(
         verbs,
         common.reactor,
         gate=common.gate,
-        bunch=common.bunch,
+        flush_batch=common.flush_batch,
         limits=ServerLimits(
             LineLimits(settings.max_line, settings.max_literal),
             half_message=settings.message_seconds,

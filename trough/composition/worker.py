@@ -130,7 +130,7 @@ def _executor_pool(common: Common) -> ExecutorPool:
         kept_handles=settings.kept_handles,
         growth=settings.max_write_growth,
         segment_size=settings.max_segment_size,
-        bunch=common.bunch,
+        flush_batch=common.flush_batch,
         tasks=common.tasks,
         confinement=confinement_of(settings),
     )

@@ -58,4 +58,4 @@ class FlushBatch:
                 try:
                     call()
                 except Exception:
-                    _log.failure("what was to be done at the end of a bunch of work failed")
+                    _log.failure("what was to be done at the end of a flush_batch of work failed")

@@ -24,23 +24,23 @@ from trough.util.flush_batch import FlushBatch
 
 def test_what_is_due_comes_at_the_end_of_the_outermost_bunch():
     """Nothing happens within, all happens before the outermost one is left."""
-    bunch, done = FlushBatch(Clock()), []
-    with bunch:
-        with bunch:
-            bunch.at_end(lambda: done.append("first"))
-            bunch.at_end(lambda: done.append("second"))
-        assert bunch.under_way
+    flush_batch, done = FlushBatch(Clock()), []
+    with flush_batch:
+        with flush_batch:
+            flush_batch.at_end(lambda: done.append("first"))
+            flush_batch.at_end(lambda: done.append("second"))
+        assert flush_batch.under_way
         assert done == []
     assert done == ["first", "second"]
-    assert not bunch.under_way
+    assert not flush_batch.under_way
 
 
 def test_without_a_bunch_the_turn_of_the_reactor_is_one():
     """What is due outside of any comes with the reactor's next turn, all together."""
     clock = Clock()
-    bunch, done = FlushBatch(clock), []
-    bunch.at_end(lambda: done.append("first"))
-    bunch.at_end(lambda: done.append("second"))
+    flush_batch, done = FlushBatch(clock), []
+    flush_batch.at_end(lambda: done.append("first"))
+    flush_batch.at_end(lambda: done.append("second"))
     assert done == []
     assert len(clock.getDelayedCalls()) == 1
     clock.advance(0)
@@ -48,36 +48,36 @@ def test_without_a_bunch_the_turn_of_the_reactor_is_one():
 
 
 def test_what_comes_up_at_the_end_is_still_of_this_bunch():
-    """What an end makes due is done before the bunch is left, and needs no other turn."""
+    """What an end makes due is done before the batch is left, and needs no other turn."""
     clock = Clock()
-    bunch, done = FlushBatch(clock), []
-    with bunch:
-        bunch.at_end(lambda: bunch.at_end(lambda: done.append("later")))
+    flush_batch, done = FlushBatch(clock), []
+    with flush_batch:
+        flush_batch.at_end(lambda: flush_batch.at_end(lambda: done.append("later")))
     assert done == ["later"]
     assert not clock.getDelayedCalls()
 
 
 def test_an_end_that_fails_keeps_nobody_from_theirs():
     """A failure is logged, and everything else is done."""
-    bunch, done = FlushBatch(Clock()), []
-    with capturedLogs() as logged, bunch:
-        bunch.at_end(lambda: done.append(1 // 0))
-        bunch.at_end(lambda: done.append("other"))
+    flush_batch, done = FlushBatch(Clock()), []
+    with capturedLogs() as logged, flush_batch:
+        flush_batch.at_end(lambda: done.append(1 // 0))
+        flush_batch.at_end(lambda: done.append("other"))
     assert done == ["other"]
     assert [event["log_failure"].type for event in logged] == [ZeroDivisionError]
-    with bunch:
-        bunch.at_end(lambda: done.append("next"))
+    with flush_batch:
+        flush_batch.at_end(lambda: done.append("next"))
     assert done == ["other", "next"]
 
 
 def test_a_bunch_that_fails_ends_all_the_same():
     """What was due is done though the work raised."""
-    bunch, done = FlushBatch(Clock()), []
-    with pytest.raises(ValueError, match="broken"), bunch:
-        bunch.at_end(lambda: done.append("end"))
+    flush_batch, done = FlushBatch(Clock()), []
+    with pytest.raises(ValueError, match="broken"), flush_batch:
+        flush_batch.at_end(lambda: done.append("end"))
         raise ValueError("broken")
     assert done == ["end"]
-    assert not bunch.under_way
+    assert not flush_batch.under_way
 
 
 @implementer(IWriteDescriptor)
@@ -110,15 +110,15 @@ class Descriptor(StringTransport):
         self.collected.clear()
 
 
-def outbox(bunch, transport, mark=100):
-    return WriteBuffer(transport, bunch, mark, lambda: None, lambda: None)
+def outbox(flush_batch, transport, mark=100):
+    return WriteBuffer(transport, flush_batch, mark, lambda: None, lambda: None)
 
 
 def test_a_bunch_of_replies_is_sent_at_once_and_in_one_piece():
-    """Nothing leaves within the bunch; at its end the transport need not be waited for."""
-    bunch, transport = FlushBatch(Clock()), Descriptor()
-    box = outbox(bunch, transport)
-    with bunch:
+    """Nothing leaves within the batch; at its end the transport need not be waited for."""
+    flush_batch, transport = FlushBatch(Clock()), Descriptor()
+    box = outbox(flush_batch, transport)
+    with flush_batch:
         box.send(b"1 OK\n")
         box.send(b"2 OK\n")
         assert transport.collected == transport.sent == []
@@ -126,10 +126,10 @@ def test_a_bunch_of_replies_is_sent_at_once_and_in_one_piece():
 
 
 def test_large_replies_do_not_wait_for_the_end():
-    """What is kept back within a bunch is bounded."""
-    bunch, transport = FlushBatch(Clock()), Descriptor()
-    box = outbox(bunch, transport)
-    with bunch:
+    """What is kept back within a batch is bounded."""
+    flush_batch, transport = FlushBatch(Clock()), Descriptor()
+    box = outbox(flush_batch, transport)
+    with flush_batch:
         for _ in range(5):
             box.send(b"x" * 30_000)
         assert list(map(len, transport.sent)) == [90_000]
@@ -137,10 +137,10 @@ def test_large_replies_do_not_wait_for_the_end():
 
 
 def test_a_transport_that_has_enough_is_given_no_more_at_an_end():
-    """What a bunch gives while the reader is slow waits for it, and is counted."""
-    bunch, transport = FlushBatch(Clock()), Descriptor()
-    box = outbox(bunch, transport)
-    with bunch:
+    """What a batch gives while the reader is slow waits for it, and is counted."""
+    flush_batch, transport = FlushBatch(Clock()), Descriptor()
+    box = outbox(flush_batch, transport)
+    with flush_batch:
         box.send(b"before\n")
         box.flush()
         box.send(b"while ")
@@ -155,19 +155,19 @@ def test_a_transport_that_has_enough_is_given_no_more_at_an_end():
 
 def test_what_the_kernel_does_not_take_keeps_its_place():
     """The rest is the transport's, and so is all that follows until that has sent it."""
-    bunch, transport = FlushBatch(Clock()), Descriptor(room=4)
-    box = outbox(bunch, transport)
-    with bunch:
+    flush_batch, transport = FlushBatch(Clock()), Descriptor(room=4)
+    box = outbox(flush_batch, transport)
+    with flush_batch:
         box.send(b"1 OK\n")
     assert (transport.sent, transport.collected) == ([b"1 OK"], [b"\n"])
     transport.room = 100
-    with bunch:
+    with flush_batch:
         box.send(b"2 OK\n")
     assert (transport.sent, transport.collected) == ([b"1 OK"], [b"\n", b"2 OK\n"])
     box.pauseProducing()
     transport.doWrite()
     box.resumeProducing()
-    with bunch:
+    with flush_batch:
         box.send(b"3 OK\n")
     assert transport.sent == [b"1 OK", b"\n2 OK\n", b"3 OK\n"]
     assert transport.collected == []
@@ -175,9 +175,9 @@ def test_what_the_kernel_does_not_take_keeps_its_place():
 
 def test_a_connection_that_the_kernel_has_lost_is_the_transports_to_find_out():
     """It is given what could not be sent, and is told why when it tries."""
-    bunch, transport = FlushBatch(Clock()), Descriptor(room=CONNECTION_LOST)
-    box = outbox(bunch, transport)
-    with bunch:
+    flush_batch, transport = FlushBatch(Clock()), Descriptor(room=CONNECTION_LOST)
+    box = outbox(flush_batch, transport)
+    with flush_batch:
         box.send(b"1 OK\n")
     assert transport.collected == [b"1 OK\n"]
 
@@ -195,11 +195,11 @@ def test_outside_of_a_bunch_replies_leave_together_too():
 
 def test_a_transport_that_encrypts_is_written_to():
     """It has nothing that could be passed by."""
-    bunch, transport = FlushBatch(Clock()), StringTransport()
-    box = outbox(bunch, transport)
+    flush_batch, transport = FlushBatch(Clock()), StringTransport()
+    box = outbox(flush_batch, transport)
     box.send(b"greeting\n")
     assert transport.value() == b"greeting\n"
-    with bunch:
+    with flush_batch:
         box.send(b"1 OK\n")
         assert transport.value() == b"greeting\n"
     assert transport.value() == b"greeting\n1 OK\n"
@@ -207,9 +207,9 @@ def test_a_transport_that_encrypts_is_written_to():
 
 def test_a_connection_that_is_lost_within_a_bunch_is_sent_nothing():
     """Its end finds nothing to send."""
-    bunch, transport = FlushBatch(Clock()), Descriptor()
-    box = outbox(bunch, transport)
-    with bunch:
+    flush_batch, transport = FlushBatch(Clock()), Descriptor()
+    box = outbox(flush_batch, transport)
+    with flush_batch:
         box.send(b"1 OK\n")
         box.abandon()
     assert transport.collected == transport.sent == []
@@ -226,10 +226,10 @@ class Asked(Resource):
         return self.requests.append
 
 
-def asked_over_http(bunch, *headers):
+def asked_over_http(flush_batch, *headers):
     """A request, and the transport that its answer leaves by."""
     resource, transport = Asked(), Descriptor()
-    channel = Site(resource, Clock(), 100, bunch).buildProtocol(None)
+    channel = Site(resource, Clock(), 100, flush_batch).buildProtocol(None)
     channel.makeConnection(transport)
     channel.dataReceived(b"\r\n".join([b"POST / HTTP/1.1", *headers, b"", b""]))
     (request,) = resource.requests
@@ -238,9 +238,9 @@ def asked_over_http(bunch, *headers):
 
 def test_an_answer_over_http_is_sent_whole_and_at_once():
     """Each answer has a connection to itself: it waits neither for others nor for the reactor."""
-    bunch = FlushBatch(Clock())
-    request, transport = asked_over_http(bunch)
-    with bunch:
+    flush_batch = FlushBatch(Clock())
+    request, transport = asked_over_http(flush_batch)
+    with flush_batch:
         write_response(request, 200, b"text/plain", b"OK\n")
         (answer,) = transport.sent
     assert transport.sent == [answer] and transport.collected == []
@@ -250,8 +250,8 @@ def test_an_answer_over_http_is_sent_whole_and_at_once():
 
 def test_what_the_kernel_does_not_take_of_an_answer_is_left_to_the_transport():
     """Nothing of it is lost, or sent twice."""
-    bunch = FlushBatch(Clock())
-    request, transport = asked_over_http(bunch)
+    flush_batch = FlushBatch(Clock())
+    request, transport = asked_over_http(flush_batch)
     transport.room = 10
     write_response(request, 200, b"text/plain", b"OK\n")
     whole = b"".join(transport.sent + transport.collected)
@@ -261,9 +261,9 @@ def test_what_the_kernel_does_not_take_of_an_answer_is_left_to_the_transport():
 
 def test_a_connection_that_ends_with_its_answer_is_closed_after_it():
     """The reactor finds out that all is sent, and closes."""
-    bunch = FlushBatch(Clock())
-    request, transport = asked_over_http(bunch, b"Connection: close")
-    with bunch:
+    flush_batch = FlushBatch(Clock())
+    request, transport = asked_over_http(flush_batch, b"Connection: close")
+    with flush_batch:
         write_response(request, 200, b"text/plain", b"OK\n")
     assert b"".join(transport.sent + transport.collected).endswith(b"\r\n\r\nOK\n")
     assert transport.disconnecting
@@ -271,11 +271,11 @@ def test_a_connection_that_ends_with_its_answer_is_closed_after_it():
 
 def test_an_answer_to_a_client_that_is_gone_is_not_sent():
     """A connection that is lost before its answer is left alone."""
-    bunch = FlushBatch(Clock())
-    request, transport = asked_over_http(bunch)
+    flush_batch = FlushBatch(Clock())
+    request, transport = asked_over_http(flush_batch)
     transport.connected = False
     transport.room = CONNECTION_LOST
-    with bunch:
+    with flush_batch:
         write_response(request, 200, b"text/plain", b"OK\n")
     assert transport.sent == []
 

@@ -434,15 +434,15 @@ class SegmentWrites(Task):
 
     def turn(self, executor: Executor, now: float) -> None:
         writes = self.writes
-        bunch: list[WaitingWrite] = []
-        while writes and len(bunch) < MOST_WRITES_A_COMMIT:
-            bunch.append(writes.popleft())
-        for write in bunch:
+        together: list[WaitingWrite] = []
+        while writes and len(together) < MOST_WRITES_A_COMMIT:
+            together.append(writes.popleft())
+        for write in together:
             executor.table.begins(write.place)
         executor.segment = self.segment
-        rest = executor.writer.apply(self.segment, self.path, self.generation, bunch)
-        left = bunch[len(bunch) - len(rest) :]
-        for write in bunch[: len(bunch) - len(rest)]:
+        rest = executor.writer.apply(self.segment, self.path, self.generation, together)
+        left = together[len(together) - len(rest) :]
+        for write in together[: len(together) - len(rest)]:
             if write.error is None and write.position is None:
                 executor.send((ipc.WRITTEN, write.number, write.changes))
             elif write.error is None:

@@ -89,7 +89,7 @@ class ExecutorPool(service.Service):
     :param kept_handles: segments that each keeps open for reads
     :param growth: bytes that a write may add to a segment; 0 for any number
     :param segment_size: bytes that a segment may have; 0 for any number
-    :param bunch: the callers' bunch; None: the pool's own
+    :param flush_batch: the batch of the callers; None: the pool's own
     :param tasks: the pool of processes that makes new segments; None: the pool's own
     :ivar totals: totals of the executors' answers
     :ivar when_damaged: called with segments whose file turned out to be damaged
@@ -107,7 +107,7 @@ class ExecutorPool(service.Service):
         kept_handles: int = KEPT_HANDLES,
         growth: int = 0,
         segment_size: int = 0,
-        bunch: FlushBatch | None = None,
+        flush_batch: FlushBatch | None = None,
         tasks: TaskPool | None = None,
         confinement: Confinement | None = None,
     ) -> None:
@@ -122,7 +122,7 @@ class ExecutorPool(service.Service):
             return ExecutorProcess(reactor, self, name, settings)
 
         self._reactor = reactor
-        self.bunch = bunch or FlushBatch(reactor)
+        self.flush_batch = flush_batch or FlushBatch(reactor)
         self._numbers = count(1)
         readers = ExecutorGroup("read", number, max_executors or 4 * number, new)
         self._reads = ReadScheduler(readers, self._numbers)
@@ -428,7 +428,7 @@ class ExecutorPool(service.Service):
         """Called with the messages of an executor."""
         outstanding = executor.outstanding
         ended, totals = ipc.ENDED, self.totals
-        with self.bunch:
+        with self.flush_batch:
             for message in messages:
                 if message[0] == ended:
                     part = outstanding.pop(message[1], None)

@@ -52,10 +52,10 @@ _PATIENCE = 3.0
 class Owner(Protocol):
     """Has executors: :class:`trough.executors.pool.pool.ExecutorPool`.
 
-    :ivar bunch: sends the messages of one turn of the reactor together at its end
+    :ivar flush_batch: sends the messages of one turn of the reactor together at its end
     """
 
-    bunch: FlushBatch
+    flush_batch: FlushBatch
 
     def received(self, executor: ExecutorProcess, messages: Sequence[Message]) -> None:
         """Called with the messages of an executor."""
@@ -178,7 +178,7 @@ class ExecutorProcess:
         self._lowered, self._mark_used = False, 0.0
         self._hand_over()
         if self._outgoing:
-            self._owner.bunch.at_end(self.flush)
+            self._owner.flush_batch.at_end(self.flush)
 
     def _spawn(self, ours: socket.socket, theirs: socket.socket) -> tuple[SharedProgressTable, Any]:
         for end in (ours, theirs):
@@ -275,7 +275,7 @@ class ExecutorProcess:
     def send(self, message: Message) -> None:
         """Send a message with the frame of this turn of the reactor."""
         if not self._outgoing:
-            self._owner.bunch.at_end(self.flush)
+            self._owner.flush_batch.at_end(self.flush)
         self._outgoing.append(message)
 
     def flush(self) -> None:

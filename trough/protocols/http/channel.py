@@ -241,7 +241,7 @@ class Channel(IdleTimer, http.HTTPChannel):
             self.site.connections.became_idle(self)
             self._between = nothing_more and bool(self.persistent)
         if self._write_some is None:
-            self.site.bunch.at_end(self._send_now)
+            self.site.flush_batch.at_end(self._send_now)
         if not self.persistent:
             self.setTimeout(self.site.timeOut)  # of a peer that does not take the rest
         elif self._peer_ended and not (self._rest or self._busyReceiving):

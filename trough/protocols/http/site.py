@@ -38,7 +38,7 @@ class Site(server.Site):
     :param connections: of all sites of the process; None: of this one
     :param totals: count requests; None: of this one
     :param unread: bounds the answers that wait for clients, likewise
-    :ivar bunch: the batch of what answers the requests
+    :ivar flush_batch: the batch of what answers the requests
     """
 
     noisy = False
@@ -49,7 +49,7 @@ class Site(server.Site):
         root: resource.Resource,
         reactor: Any,
         max_body: int,
-        bunch: FlushBatch | None = None,
+        flush_batch: FlushBatch | None = None,
         guard: BrowserGuard | None = None,
         *,
         connections: ConnectionTable | None = None,
@@ -70,7 +70,7 @@ class Site(server.Site):
         self._clock = reactor
         self.seconds = reactor.seconds
         self.max_body = max_body
-        self.bunch = bunch or FlushBatch(reactor)
+        self.flush_batch = flush_batch or FlushBatch(reactor)
         self.guard = guard or BrowserGuard()
         # An empty table is false.
         self.connections = ConnectionTable(reactor.seconds) if connections is None else connections

@@ -113,7 +113,7 @@ class LineServer(Protocol):
         self.client = ""
         self.seconds = factory.clock.seconds
         self._limits = factory.limits
-        self._bunch = factory.bunch
+        self._flush_batch = factory.flush_batch
         self._parser = RequestParser(self._limits.peers)
         self._requests = Requests(self, self.verbs, factory.totals, factory.gate.audit)
         self._taking = False
@@ -135,7 +135,7 @@ class LineServer(Protocol):
         limits, clock = self._limits, self._factory.clock
         self._outbox = WriteBuffer(
             self.transport,
-            self._bunch,
+            self._flush_batch,
             limits.unsent,
             self.pause_jobs,
             self._drained,
@@ -162,7 +162,7 @@ class LineServer(Protocol):
         if self._farewell is None:
             self._moved = self.seconds()
             self._parser.receive_data(data)
-            with self._bunch:
+            with self._flush_batch:
                 self._take_requests()
 
     def readConnectionLost(self) -> None:
@@ -319,7 +319,7 @@ class LineServer(Protocol):
     def _take_more(self) -> None:
         self._next_turn = None
         if self._farewell is None:
-            with self._bunch:
+            with self._flush_batch:
                 self._take_requests()
 
     def _has_enough(self, share: int) -> bool:
@@ -417,7 +417,7 @@ class LineServerFactory(Factory):
     :param role: ``worker`` or ``sync``; the greeting has it, likewise `node`
     :param verbs: the role's verbs, beside the common verbs
     :param gate: knows what tokens give; None: no client needs one
-    :param bunch: the batch of what answers the requests; None: of its own
+    :param flush_batch: the batch of what answers the requests; None: of its own
     :param totals: count requests; None: of its own
     :param addresses: how many connections of one address; None: any number
     :param unread: bounds the answers that wait in all connections; None: in those of this port
@@ -434,7 +434,7 @@ class LineServerFactory(Factory):
         limits: ServerLimits | None = None,
         *,
         gate: Gate | None = None,
-        bunch: FlushBatch | None = None,
+        flush_batch: FlushBatch | None = None,
         totals: RequestTotals | None = None,
         addresses: AddressLimit | None = None,
         unread: UnreadAnswers | None = None,
@@ -443,7 +443,7 @@ class LineServerFactory(Factory):
         self._addresses = addresses or AddressLimit(0, clock.seconds)
         self.unread = unread or UnreadAnswers(clock, MAX_UNSENT)
         self._log_after = 0.0
-        self.bunch = bunch or FlushBatch(clock)
+        self.flush_batch = flush_batch or FlushBatch(clock)
         self.verbs = {**verbs, **common_verbs()}
         totals = totals or RequestTotals()
         self.totals = {verb: totals.of("line", verb) for verb in (*self.verbs, "other")}

@@ -28,7 +28,7 @@ _ENOUGH = 1 << 16
 class WriteBuffer:
     """In front of one transport, of which it is the producer.
 
-    :param bunch: knows where a batch ends
+    :param flush_batch: knows where a batch ends
     :param mark: bytes
     :param crowded: called when more than `mark` bytes wait, at each further one too
     :param drained: called when the transport has taken all that waited
@@ -39,14 +39,14 @@ class WriteBuffer:
     """
 
     __slots__ = (
-        *("_bunch", "_crowded", "_drained", "_empty", "_kept", "_mark", "_stalled"),
+        *("_flush_batch", "_crowded", "_drained", "_empty", "_kept", "_mark", "_stalled"),
         *("_transport", "_waiting", "_write_some", "full", "queued", "unsent"),
     )
 
     def __init__(
         self,
         transport: Any,
-        bunch: FlushBatch,
+        flush_batch: FlushBatch,
         mark: int,
         crowded: Callable[[], None],
         drained: Callable[[], None],
@@ -56,7 +56,7 @@ class WriteBuffer:
         self.full = False
         self.unsent = self.queued = 0
         self._transport = transport
-        self._bunch = bunch
+        self._flush_batch = flush_batch
         self._mark = mark
         self._crowded = crowded
         self._drained = drained
@@ -80,9 +80,9 @@ class WriteBuffer:
             self.unsent += len(data)
             if self.unsent > self._mark:
                 self._crowded()
-        elif self._bunch.under_way or self._write_some is not None:
+        elif self._flush_batch.under_way or self._write_some is not None:
             if not self._kept:
-                self._bunch.at_end(self.flush)
+                self._flush_batch.at_end(self.flush)
             self._waiting.append(data)
             self._kept += len(data)
             if self._kept > _ENOUGH:
