@@ -162,14 +162,19 @@ class Pushdown:
         """
         asked = self.asked(exact)
         items = ", ".join(self._items(adapt, asked, all_columns)) or "NULL"
-        items = f"DISTINCT {items}" if self.distinct else items
+        grouped = [each for each in asked if each.grouped]
+        # Groups of which nothing is computed are found without a sort.
+        bare = bool(grouped) and len(grouped) == len(asked)
+        items = f"DISTINCT {items}" if self.distinct or bare else items
         text = self.relation.source_select(items, adapt, where=True)
-        grouped = [each.piece.group_text(adapt) for each in asked if each.grouped]
+        if bare:
+            return text
         if grouped:
-            text += " GROUP BY " + ", ".join(grouped)
+            text += " GROUP BY " + ", ".join(each.piece.group_text(adapt) for each in grouped)
         elif any(each.aggregate for each in asked):
-            # A segment without rows must not contribute; its one row of NULLs would.
-            text += " HAVING count(*) > 0"
+            if not self._counts_rows(asked):
+                # A segment without rows must not contribute; its one row of NULLs would.
+                text += " HAVING count(*) > 0"
         elif self.aggregated:
             # One group, of which any row will do.
             return f"SELECT * FROM ({text} LIMIT 1)"
@@ -177,6 +182,14 @@ class Pushdown:
             text += f" ORDER BY {', '.join(self.order)}" if self.order else ""
             text += f" LIMIT {self.most}"
         return text
+
+    def _counts_rows(self, asked: list[Partial]) -> bool:
+        """Whether the number of rows is all that is asked: SQLite counts them without reading
+        them, but not with HAVING, and 0 adds nothing."""
+        if self.relation.tree.args.get("where") is not None:
+            return False
+        templates = [each.piece.template for each in asked]
+        return templates == ["count(*)"] and SEGMENT not in self.final + self.exact_final
 
 
 def limits(relation: Relation) -> tuple[int | None, int]:

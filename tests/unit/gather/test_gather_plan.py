@@ -160,6 +160,28 @@ def test_a_segment_gets_filter_projection_and_group() -> None:
     )
 
 
+def test_groups_of_which_nothing_is_computed_are_not_sorted() -> None:
+    """DISTINCT keeps what it has seen; GROUP BY would sort all rows."""
+    for sql in (
+        "SELECT count(DISTINCT host) FROM crawled_url",
+        "SELECT host FROM crawled_url GROUP BY host",
+    ):
+        text = core(sql)
+        assert text == (
+            'SELECT DISTINCT "crawled_url"."host" FROM "main"."crawled_url" AS "crawled_url"'
+        )
+    assert "GROUP BY" in core("SELECT host, count(*) FROM crawled_url GROUP BY host")
+
+
+def test_rows_are_counted_without_reading_them() -> None:
+    """SQLite takes the number from the pages of the table, unless there is a condition."""
+    text = core("SELECT count(*) FROM crawled_url")
+    assert text == 'SELECT count(*) FROM "main"."crawled_url" AS "crawled_url"'
+    # Of a segment without rows its name must not count.
+    asked = "SELECT count(*), max(_segment) FROM crawled_url"
+    assert core(asked).endswith(" HAVING count(*) > 0")
+
+
 def test_a_segment_sends_no_more_than_the_first_rows() -> None:
     """LIMIT and OFFSET are added up for each segment."""
     text = core("SELECT url FROM crawled_url ORDER BY size DESC LIMIT 10 OFFSET 5")
