@@ -327,6 +327,10 @@ class Lock:
         return self.dirty_since == CLEAN
 
 
+#: What :attr:`Assignment.ring` is of a cold worker, which is on no ring.
+COLD_RING = -1
+
+
 @dataclass(frozen=True, slots=True)
 class Assignment:
     """Worker `node` keeps a copy of `segment`; decided by the leader.

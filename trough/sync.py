@@ -418,6 +418,7 @@ class MasterSyncController(service.MultiService):
             "ready": self.ready,
             "leads": self.ready and self.leads,
             "leader": leader.node if leader else None,
+            "leader_url": leader.url if leader else None,
             "generation": leader.generation if leader else None,
             **told,
             "storage": self.storage.status(),

@@ -85,6 +85,10 @@ def test_segments_are_found_a_page_at_a_time(machine):
     assert [row["segment"] for row in rows] == ["crawl-0", "crawl-1", "crawl-2"]
     found = json.loads(http("GET", f"{url}?matching=2%24")[1])
     assert [row["segment"] for row in found["segments"]] == ["crawl-2"]
+    (row,) = found["segments"]
+    assert (row["tier"], row["writer"], row["copies"]) == ("hot", "w1", ["w1"])
+    assert row["unpromoted_since"] > 1_700_000_000
+    assert row["size"] is row["version"] is None
     one = json.loads(http("GET", f"{url}/crawl-1")[1])
     assert one["lock"]["node"] == "w1"
     assert http("GET", f"{url}/nosuch")[0] == 404
@@ -200,6 +204,18 @@ def test_a_segment_has_a_page(machine, page):
         "[...document.querySelectorAll('button')].find(b => b.innerText == 'Promote').click()"
     )
     page.wait_for_text("promote: done")
+    url = machine.url("s1", "SYNC_SERVER_PORT") + "segments/crawl-1"
+    promoted = until_blocking(
+        lambda: (about := json.loads(http("GET", url)[1]))["version"] and about, "a version"
+    )
+    assert promoted["size"] > 0
+    assert promoted["unpromoted_since"] is None
+    page.show("about:blank")
+    page.show(console(machine, "segments", matching="crawl-1"))
+    heads = "[...document.querySelectorAll('th')].map(each => each.innerText)"
+    wanted = "Segment,Tier,Copies,Size,Version,Writer,Unpromoted since"
+    page.wait_for(f"{heads}.join() == {json.dumps(wanted)}")
+    page.wait_for_text("KiB")
 
 
 def test_the_cluster_shows_its_problems_first(machine, page):
@@ -207,6 +223,9 @@ def test_the_cluster_shows_its_problems_first(machine, page):
     page.show(console(machine, "cluster"))
     page.wait_for_text("No problems.")
     page.wait_for_text("w1")
+    # The leader names the locks, and each leads to its segment.
+    page.wait_for("[...document.querySelectorAll('dd a')].some(a => a.innerText == 'crawl-0')")
+    page.wait_for_text("answers; as of")
     page.show(machine.url("w1", "SYNC_LOCAL_PORT") + "console/")
     page.wait_for_text("Written here")
     # The server has samples from before the page was opened.
@@ -220,7 +239,11 @@ def test_the_cluster_shows_its_problems_first(machine, page):
     status["workers"][0]["trouble"] = "w1: promotions fail (see Promotions fail)"
     status["leadership"]["placement"]["lost_copies"] = 7
     told = page.value(f"import('./cluster.js').then(m => m.problemsOf({json.dumps(status)}))")
-    assert [each["section"] for each in told] == ["Promotions fail", "A worker dies"]
+    assert [each["section"] for each in told] == ["Promotions fail", "Segments have too few copies"]
+    shown = page.value(
+        f"import('./guide.js').then(m => m.guideTo({json.dumps(told[1]['section'])}))"
+    )
+    assert shown["command"] == "trough-admin workers"
 
 
 PAGES = {

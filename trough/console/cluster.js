@@ -1,7 +1,8 @@
 // The page Cluster: problems first, then the servers. It asks again every few seconds.
-import {bytes, count, getJson, h, moment, problem} from "./dom.js";
+import {address, bytes, count, getJson, h, moment, problem} from "./dom.js";
 import {RowTable} from "./table.js";
 import {drawChart} from "./chart.js";
+import {guideTo} from "./guide.js";
 
 const SECONDS = 5;
 
@@ -20,18 +21,6 @@ export function pointsOf(past, place) {
   return past.rows.slice(1).map((row, before) => [time(row), Math.max(0, row[place] - past.rows[before][place]) / Math.max(1, row[0] - past.rows[before][0])]);
 }
 
-// By the section of the operator's guide that a text names: the command that says more.
-const COMMANDS = {
-  "Promotions fail": "trough-admin status",
-  "HDFS is away": "hdfs dfsadmin -report",
-  "A worker dies": "trough-admin workers",
-  "A disk is full": "df -h $LOCAL_DATA",
-  "RethinkDB is gone altogether": "systemctl status rethinkdb",
-  "The leader's rounds fail": "journalctl -u trough-sync",
-  "The leader dies or hangs": "trough-admin status",
-  "No cold worker lives": "systemctl status trough-worker",
-};
-
 export function problemsOf(status) {
   const found = [];
   const add = (text, section) => found.push({text, section: section || (/\(see ([^)]+)\)/.exec(text) || [])[1] || ""});
@@ -39,7 +28,7 @@ export function problemsOf(status) {
   if (metadata.away_since) add(`The metadata store does not answer since ${moment(metadata.away_since)}: ${metadata.reason}`, "RethinkDB is gone altogether");
   if (!status.ready) add("This server is not ready.", "A process does not start");
   if (status.role === "worker") {
-    if (status.aside.length) add(`${count(status.aside.length)} files of unpromoted writes are kept aside.`, "States of a segment");
+    if (status.aside.length) add(`${count(status.aside.length)} files of unpromoted writes are kept aside.`, "What is aside");
     if (status.disk.refused_writes || status.disk.refused_promotions) add(`Since the start ${count(status.disk.refused_writes)} writes and ${count(status.disk.refused_promotions)} promotions were refused for lack of disk.`, "A disk is full");
     return found;
   }
@@ -52,19 +41,21 @@ export function problemsOf(status) {
   const placement = leadership.placement;
   if (leadership.stopped) add(`The leader's rounds fail: ${leadership.stopped}`, "The leader's rounds fail");
   if (leadership.storage_away) add("Canonical storage is away.", "HDFS is away");
-  if (leadership.doubting_a_loss) add("Many segments are missing from canonical storage at once; nothing is taken away yet.", "HDFS is away");
+  if (leadership.doubting_a_loss) add("Many segments are missing from canonical storage at once; nothing is taken away yet.", "Very many segments are missing");
   if (placement) {
     const dead = Object.entries(placement.workers).filter(([, each]) => ["dead", "waiting"].includes(each.state)).map(([name]) => name);
     if (dead.length) add(`Workers that are not alive: ${dead.join(", ")}.`, "A worker dies");
-    if (placement.lost_copies) add(`Segments lack ${count(placement.lost_copies)} copies.`, "A worker dies");
+    if (placement.lost_copies) add(`Segments lack ${count(placement.lost_copies)} copies.`, "Segments have too few copies");
+    if (placement.homeless) add(`No worker can take ${count(placement.homeless)} segments.`, "Segments have too few copies");
   }
   if (!status.workers.length && !metadata.away_since) add("No worker lives.", "A worker dies");
   return found;
 }
 
 function shownProblem({text, section}) {
-  const more = section ? h("div", {class: "soft"}, `Operator's guide: ${section}.`, COMMANDS[section] ? [" Try: ", h("code", {}, COMMANDS[section])] : null) : null;
-  return problem(text, more);
+  const {sentence, command} = guideTo(section);
+  const guide = [`Operator's guide, “${section}”${sentence ? `: ${sentence}` : "."}`, command ? [" Try: ", h("code", {}, command)] : null];
+  return problem(text, section ? h("div", {class: "soft"}, guide) : null);
 }
 
 function facts(status) {
@@ -74,15 +65,31 @@ function facts(status) {
       ["Transfers", count(Object.keys(status.transfers).length)], ["Executors started again", count(status.executors.restarts)], ["Storage", status.storage.url]];
   }
   const placement = (status.leadership || {}).placement || {};
-  return [["Leader", `${status.leader || "nobody"}, generation ${status.generation}`], ["Workers", count(status.workers.length)], ["Write locks", count(status.write_locks ?? 0)],
-    ["Segments in storage", placement.segments === undefined ? "ask the leader" : count(placement.segments)], ["Copies on the way", count(placement.moving ?? 0)], ["Storage", status.storage.url]];
+  const {away_since: away, reason, as_of: asOf} = status.metadata || {};
+  const store = away ? `does not answer since ${moment(away)}: ${reason}` : `answers; as of ${moment(asOf)}`;
+  const storage = (status.leadership || {}).storage_away ? ", away" : status.leadership ? ", answers" : "";
+  const elsewhere = status.leader_url && !status.leadership ? h("a", {href: `${status.leader_url}console/#/cluster`}, " Its console has the placement.") : null;
+  return [["Leader", [`${status.leader || "nobody"}, generation ${status.generation}`, elsewhere]], ["Workers", count(status.workers.length)],
+    ["Segments in storage", placement.segments === undefined ? "ask the leader" : count(placement.segments)], ["Copies on the way", count(placement.moving ?? 0)],
+    ["Metadata store", store], ["Storage", `${status.storage.url}${storage}`],
+    ["Write locks", named(status.write_locks, Object.entries(placement.locks || {}).map(([segment, node]) => [segment, ` on ${node}`]))],
+    ["Segments that lack copies", named(placement.lost_copies, (placement.lacking || []).map((segment) => [segment, ""]))],
+    ["Segments that no worker can take", named(placement.homeless, (placement.unplaced || []).map((segment) => [segment, ""]))]];
+}
+
+// How many segments of a kind there are, and the first of them.
+function named(number, some) {
+  if (!number) return number === 0 ? "none" : "ask the leader";
+  if (!some.length) return count(number);
+  const links = some.flatMap(([segment, more]) => [h("a", {href: address(`segments/${segment}`)}, segment), `${more}, `]);
+  return [`${count(number)}: `, ...links, number > some.length ? "…" : null];
 }
 
 function rowsOf(status) {
   if (status.role === "worker") return [["Executor", "queries", "writes", "blocked", "memory"], status.executors.executors.map((each) => [each.name, each.queries, each.writes, each.held_up ? "yes" : "", bytes(each.memory)])];
   const placed = ((status.leadership || {}).placement || {}).workers || {};
-  return [["Worker", "state", "ring", "load", "free", "capacity", "last heartbeat"], status.workers.map((each) => [each.node, each.draining ? "draining" : (placed[each.node] || {}).state || "live", (placed[each.node] || {}).ring ?? null,
-    Number(each.load.toFixed(2)), bytes(each.available_bytes), bytes(each.capacity), moment(each.last_heartbeat)])];
+  return [["Worker", "state", "ring", "load", "free", "capacity", "unpromoted", "last heartbeat"], status.workers.map((each) => [each.node, each.draining ? "draining" : (placed[each.node] || {}).state || "live", (placed[each.node] || {}).ring ?? null,
+    Number(each.load.toFixed(2)), bytes(each.available_bytes), bytes(each.capacity), each.unpromoted ? `${count(each.unpromoted)}, since ${moment(each.unpromoted_since)}` : "", moment(each.last_heartbeat)])];
 }
 
 export async function clusterPage(main) {

@@ -3,6 +3,8 @@ import {address, bytes, count, getJson, h, later, moment, postJson, problem} fro
 import {RowTable} from "./table.js";
 
 const COLUMNS = "SELECT l.name AS \"table\", p.name AS column, p.type AS type, p.pk AS \"primary key\" FROM pragma_table_list l, pragma_table_info(l.name) p WHERE l.schema = 'main' AND l.name NOT LIKE 'sqlite_%'";
+// Since when writes are in no canonical copy; a lock of an earlier release does not tell.
+const unpromoted = ({unpromoted_since: since}) => (since === 0 ? "not known" : moment(since));
 const quoted = (name) => `"${name.replaceAll('"', '""')}"`;
 
 export async function segmentsPage(main, options, names, server) {
@@ -21,9 +23,12 @@ export async function segmentsPage(main, options, names, server) {
       status.textContent = `${count(page.count)}${page.complete ? "" : " or more"} segments`;
       body.replaceChildren(...page.segments.map((each) => h("tr", {},
         h("td", {}, h("a", {href: address(`segments/${each.segment}`)}, each.segment)),
-        h("td", {class: "number"}, String(each.copies.length)),
-        h("td", {}, each.copies.join(", ")),
-        h("td", {}, each.writer || ""))));
+        h("td", {}, each.tier ?? ""),
+        h("td", {}, each.copies.length ? `${each.copies.length}: ${each.copies.join(", ")}` : "none"),
+        h("td", {class: "number"}, bytes(each.size)),
+        h("td", {}, moment(each.version)),
+        h("td", {}, each.writer ?? ""),
+        h("td", {}, unpromoted(each)))));
       pager.replaceChildren(
         h("button", {onclick: () => look(""), disabled: !after}, "First page"),
         h("button", {onclick: () => look(page.next), disabled: !page.next}, "Next page"));
@@ -31,7 +36,7 @@ export async function segmentsPage(main, options, names, server) {
   }
 
   matching.addEventListener("input", later(400, () => look("")));
-  const heads = ["Segment", "Copies", "On", "Writer"].map((name) => h("th", {scope: "col"}, name));
+  const heads = ["Segment", "Tier", "Copies", "Size", "Version", "Writer", "Unpromoted since"].map((name) => h("th", {scope: "col"}, name));
   main.append(h("h1", {}, "Segments"), h("label", {for: "matching"}, "Search: a regular expression in the id"), matching, status,
     h("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": "Segments"}, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)), pager);
   await look(options.get("after") ?? "");
@@ -50,6 +55,8 @@ async function segmentPage(main, segment, server) {
   const facts = [
     ["Copies", `${about.copies.length}: ${about.copies.join(", ") || "none that can be read"}`],
     ["Writer", about.lock ? `${about.lock.node}, since ${moment(about.lock.acquired_on)}, epoch ${about.lock.epoch}` : "nobody"],
+    ["Tier", about.tier ?? "none yet"],
+    ["Unpromoted since", unpromoted(about) || "all is promoted"],
     ["Canonical copy", first.modified ? `${first.path}, ${bytes(first.size)}` : "none yet"],
     ["Promoted", first.modified ? moment(first.modified) : "never"],
     ["Assigned to", about.assignments.map((each) => `${each.node} (ring ${each.ring})`).join(", ") || "nobody"],

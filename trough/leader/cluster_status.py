@@ -80,6 +80,8 @@ def _told(worker: Worker) -> dict[str, Any]:
         "draining": worker.draining,
         "last_heartbeat": worker.last_heartbeat,
         "trouble": worker.trouble,
+        "unpromoted": worker.unpromoted,
+        "unpromoted_since": worker.unpromoted_since,
     }
 
 

@@ -1,29 +1,31 @@
 """Segments as the web console lists them: found by a pattern, a page at a time.
 
-A search reads the ids of one page from an index. It counts further ids for a second at most, and
-then answers how many there are at least. So no turn of the reactor grows with the number of
+A search reads the ids of one page from an index. It counts further ids for half a second at most,
+and then answers how many there are at least. So no turn of the reactor grows with the number of
 segments. Only a few run at a time, each with a deadline.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.python.failure import Failure
 
 from trough import errors
 from trough.access.rights import Grant
 from trough.cluster_client.existing import SetUnknown, existing
 from trough.metadata import Metadata
-from trough.model import READ, WRITE, Copy
+from trough.model import COLD_RING, READ, Assignment, Copy, Lock
+from trough.util.waiting import first_error
 
 #: Searches at once, the seconds that each may take, and those of them for counting.
-AT_ONCE, SECONDS, COUNTING = 2, 30.0, 1.0
+AT_ONCE, SECONDS, COUNTING = 2, 30.0, 0.5
 
-#: Segments of one page, at most.
-MOST = 200
+#: Segments of one page, at most, and of how many the rows are read at the same time.
+MOST, LOOK_UPS = 200, 8
 
 
 class SegmentSearch:
@@ -36,6 +38,7 @@ class SegmentSearch:
         self._metadata = metadata
         self._clock = clock
         self._free = DeferredSemaphore(AT_ONCE)
+        self._busy = DeferredSemaphore(LOOK_UPS)
 
     async def search(self, pattern: str, after: str, most: int, grant: Grant) -> dict[str, Any]:
         """A page of the segments in whose id `pattern` is found, in the order of their ids.
@@ -91,7 +94,19 @@ class SegmentSearch:
 
     async def _rows(self, segments: list[str]) -> list[dict[str, Any]]:
         copies = await self._metadata.copies_of(segments) if segments else {}
-        return [_row(segment, copies.get(segment, [])) for segment in segments]
+        asking = [self._busy.run(self._known, segment) for segment in segments]
+        known = await first_error(gatherResults(asking, consumeErrors=True))
+        return [
+            {**_row(segment, copies.get(segment, [])), **_version(assignments, lock)}
+            for segment, (assignments, lock) in zip(segments, known, strict=True)
+        ]
+
+    def _known(self, segment: str) -> Deferred[tuple[list[Assignment], Lock | None]]:
+        return Deferred.fromCoroutine(self._read(segment))
+
+    async def _read(self, segment: str) -> tuple[list[Assignment], Lock | None]:
+        assignments = await self._metadata.assignments_of_segment(segment)
+        return assignments, await self._metadata.lock_of(segment)
 
     async def segment(self, segment: str) -> dict[str, Any]:
         """What the metadata store holds about one segment.
@@ -99,12 +114,12 @@ class SegmentSearch:
         :raises trough.errors.NoSuchSegment: nothing
         """
         copies = (await self._metadata.copies_of([segment])).get(segment, [])
-        lock = await self._metadata.lock_of(segment)
-        assignments = await self._metadata.assignments_of_segment(segment)
+        assignments, lock = await self._read(segment)
         if not (copies or lock or assignments):
             raise errors.NoSuchSegment(f"segment {segment} is assigned to no worker")
         return {
             **_row(segment, copies),
+            **_version(assignments, lock),
             "lock": {"node": lock.node, "epoch": lock.epoch, "acquired_on": lock.acquired_on}
             if lock
             else None,
@@ -122,9 +137,27 @@ class SegmentSearch:
 
 
 def _row(segment: str, copies: list[Copy]) -> dict[str, Any]:
-    writers = sorted({each.node for each in copies if each.role == WRITE})
     return {
         "segment": segment,
         "copies": sorted({each.node for each in copies if each.role == READ}),
-        "writer": writers[0] if writers else None,
+    }
+
+
+def _version(assignments: Sequence[Assignment], lock: Lock | None) -> dict[str, Any]:
+    """Which tier of workers holds it, the size and the time of its canonical copy, who writes it,
+    and since when writes are in no canonical copy.
+
+    Times are seconds since the epoch. None stands for what there is not, and 0 for a time that is
+    not known.
+    """
+    newest = max(assignments, key=lambda each: each.modified, default=None)
+    tier = None if newest is None else "cold" if newest.ring == COLD_RING else "hot"
+    promoted = newest if newest is not None and newest.modified else None
+    return {
+        # Only hot segments are written; a new one is not assigned before it is promoted.
+        "tier": "hot" if lock is not None else tier,
+        "size": promoted and promoted.size,
+        "version": promoted and promoted.modified / 1000,
+        "writer": lock and lock.node,
+        "unpromoted_since": None if lock is None or lock.is_clean else lock.dirty_since or 0,
     }

@@ -162,3 +162,14 @@ def shielded(
 
     work.addBoth(take)
     return waiting
+
+
+async def first_error(results: Deferred[list[T]]) -> list[T]:
+    """What `gatherResults` gathered, or the error itself that it wraps."""
+    try:
+        return await results
+    except Exception as error:
+        inner = getattr(error, "subFailure", None)
+        if inner is None:
+            raise
+        raise inner.value from error

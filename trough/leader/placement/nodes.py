@@ -16,15 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 from trough.leader.placement.ring import SLOTS, Ring, join_rings
-from trough.model import Worker
+from trough.model import COLD_RING, Worker
 
 #: What `wanted` is for a cold segment. Its assignments are rows without bytes, so that
 #: there are always two of them.
 COLD = 255
 COLD_COPIES = 2
-
-#: The number that stands for the ring of the cold workers in an assignment.
-COLD_RING = -1
 
 #: No new copy makes a worker fuller than this part of its capacity: segments grow.
 ROOM = 0.95

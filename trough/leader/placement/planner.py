@@ -36,6 +36,9 @@ PORTION = 10_000
 #: Rows that one call looks at, at most: some 30 ms, for news are taken in between calls.
 SWEEP = 200_000
 
+#: Segments of a kind that a status names, at most.
+MOST_NAMED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -306,6 +309,14 @@ class Planner:
             "segments": len(self._table.rows),
             "unseen": len(self._table) - self._cursor,
             "lost_copies": self.lost_copies,
+            "homeless": self.homeless,
+            # The first few of each, by name.
+            "lacking": self._first(self._decisions.urgent),
+            "unplaced": self._first(self._decisions.unplaced),
+            "locks": {
+                segment: node.name
+                for segment, node in islice(self._decisions.locks.items(), MOST_NAMED)
+            },
             "moving": len(self._decisions.moving),
             "in_question": len(self._decisions.surplus),
             "workers": {
@@ -314,6 +325,9 @@ class Planner:
                 if not self._cluster.is_forgotten(node)
             },
         }
+
+    def _first(self, rows: Iterable[int]) -> list[str]:
+        return [self._table.segment(row) for row in islice(rows, MOST_NAMED)]
 
     # -- taking in ---------------------------------------------------------------
 

@@ -53,6 +53,7 @@ from trough.model import (
     Schema,
     Worker,
 )
+from trough.util.waiting import first_error
 
 _log = Logger()
 
@@ -514,17 +515,6 @@ class RethinkMetadata(Metadata):
     async def put_schema(self, schema: Schema) -> bool:
         conditions.refuse_other_default(schema)
         return (await self._decide(changes.put_schema(schema)))["inserted"] > 0
-
-
-async def first_error(results: Deferred[list[T]]) -> list[T]:
-    """What `gatherResults` gathered, or the error itself that it wraps."""
-    try:
-        return await results
-    except Exception as error:
-        inner = getattr(error, "subFailure", None)
-        if inner is None:
-            raise
-        raise inner.value from error
 
 
 def _checked(answer: Any) -> Any:
