@@ -215,6 +215,8 @@ class Worker:
     :ivar unpromoted_bytes: that the files of these take
     :ivar unpromoted_since: since when the oldest of these writes waits, in seconds since the epoch;
         0: nothing waits, or it is not known
+    :ivar replication: it understands the orders of replicated writes up to this version
+        (:data:`trough.replication.orders.VERSION`); 0: none, as workers of earlier versions
     """
 
     node: str
@@ -235,6 +237,7 @@ class Worker:
     unpromoted: int = 0
     unpromoted_bytes: int = 0
     unpromoted_since: float = 0.0
+    replication: int = 0
 
 
 #: In front of an address of the line protocol that uses TLS.

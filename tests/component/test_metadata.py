@@ -171,11 +171,11 @@ async def test_one_of_many_candidates_wins(stores):
 async def test_a_registered_worker_is_found_with_all_its_fields(stores):
     """What a worker says about itself is what the others read."""
     store = await stores.open()
-    await store.register_worker(worker("w1", cold_storage=True, load=1.25))
+    await store.register_worker(worker("w1", cold_storage=True, load=1.25, replication=1))
     (found,) = await store.workers()
     assert found.first_heartbeat > 0
     assert replace(found, first_heartbeat=0.0, last_heartbeat=0.0) == worker(
-        "w1", cold_storage=True, load=1.25
+        "w1", cold_storage=True, load=1.25, replication=1
     )
 
 

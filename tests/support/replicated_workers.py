@@ -19,7 +19,7 @@ from trough import errors
 from trough.executors.pool.pool import Framing
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Lock, Worker
-from trough.replication.orders import Order, Reply
+from trough.replication.orders import VERSION, Order, Reply
 from trough.util.threads import ThreadPoolService
 from trough.worker.log_files import LogFiles
 from trough.worker.replication import Replication, ReplicationSettings
@@ -61,8 +61,12 @@ class ReplicatedWorkers:
     def __getitem__(self, name: str) -> WorkerParts:
         return self._running[name]
 
-    async def start(self, name: str) -> WorkerParts:
-        """Start a worker, or start it again."""
+    async def start(self, name: str, replication: int = VERSION) -> WorkerParts:
+        """Start a worker, or start it again.
+
+        :param replication: the version of the orders in its row; 0: as a worker of an earlier
+            version
+        """
 
         def replicate(shared: Shared, myself: Worker, taken: Callable[[Lock], None]) -> Replication:
             return Replication(
@@ -77,7 +81,9 @@ class ReplicatedWorkers:
             )
 
         metadata = CutMetadata(self._directory / "registry.db", reactor)
-        worker = WorkerParts(self._directory, metadata, name, replicate=replicate, ttl=1.0)
+        worker = WorkerParts(
+            self._directory, metadata, name, ttl=1.0, replication=replication, replicate=replicate
+        )
         self._running[name] = worker
         await worker.start()
         for each in self._running.values():

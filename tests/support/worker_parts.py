@@ -18,6 +18,7 @@ from trough.executors.pool.pool import ExecutorPool
 from trough.metadata import Metadata
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Lock, Worker, canonical_path
+from trough.replication.orders import VERSION
 from trough.storage.open import open_storage
 from trough.util.threads import ThreadPoolService
 from trough.worker.controller import LocalSyncController
@@ -30,6 +31,7 @@ from trough.worker.timing import Timing
 class WorkerParts:
     """One worker, ``w1`` unless told else.
 
+    :param replication: the version of the orders in its row; 0: as a worker of an earlier version
     :ivar refused: reasons for which it would not run
     """
 
@@ -39,6 +41,7 @@ class WorkerParts:
         metadata: Metadata | None = None,
         name: str = "w1",
         ttl: float = 600.0,
+        replication: int = VERSION,
         replicate: Callable[[Shared, Worker, Callable[[Lock], None]], Replication] | None = None,
         **timing: float,
     ) -> None:
@@ -62,7 +65,18 @@ class WorkerParts:
         url = "http://127.0.0.1:1/"
         line = f"{name}:1" if replicate is not None else ""
         self.controller = LocalSyncController(
-            Worker(name, f"identity of {name}", line, url, url, url, 10**12, 10**12, ttl=ttl),
+            Worker(
+                name,
+                f"identity of {name}",
+                line,
+                url,
+                url,
+                url,
+                10**12,
+                10**12,
+                ttl=ttl,
+                replication=replication,
+            ),
             self.metadata,
             self.storage,
             self.segments,

@@ -18,6 +18,7 @@ from trough.protocols.http.proxy import Proxy
 from trough.protocols.http.query import ReadResource, WriteResource
 from trough.protocols.line.replication_verbs import ReplicationVerbs
 from trough.protocols.line.worker_verbs import WorkerVerbs
+from trough.replication.orders import VERSION
 from trough.settings import Settings
 from trough.storage.open import directory_of
 from trough.util.private_files import tighten
@@ -218,6 +219,7 @@ def _worker_row(settings: Settings, identity: str) -> Worker:
         available_bytes=_capacity(settings),
         cold_storage=settings.run_as_cold_storage_node,
         ttl=settings.worker_ttl,
+        replication=VERSION,
     )
 
 

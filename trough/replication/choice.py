@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from trough.model import Member, Worker, line_host_and_port
+from trough.replication.orders import VERSION
 
 
 def member_of(worker: Worker) -> Member:
     """A worker's row as a member."""
     return Member(worker.node, worker.identity)
+
+
+def is_able(worker: Worker) -> bool:
+    """Whether a worker understands the orders that holders of this version send."""
+    return worker.replication >= VERSION
 
 
 def choose(
@@ -42,6 +48,7 @@ def choose(
         for each in everybody
         if each.line
         and each.identity
+        and is_able(each)
         and not (each.cold_storage or each.draining)
         and each.node not in nodes
         and each.node not in refused

@@ -218,6 +218,8 @@ def _derive(values: dict[str, Any], cores: int) -> None:
         "LISTING_INTERVAL": 1.0 if values["STORAGE_URL"].startswith("file:") else 10.0,
         "MAXIMUM_ASSIGNMENTS": max(wanted),
         "EXECUTORS": cores,
+        # An embedded registry is a file, which processes of one machine share.
+        "WRITE_COPIES": 2 if values["METADATA_URL"].startswith("rethinkdb:") else 1,
     }
     for name, default in derived.items():
         if values[name] is None:

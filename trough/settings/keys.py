@@ -241,7 +241,7 @@ class Settings:
     )
     write_copies: int = _key(
         _WRITE_COPIES,
-        1,
+        None,
         "Workers that have an acknowledged write on disk, the writer included.",
     )
     replication_timeout: float = _key(

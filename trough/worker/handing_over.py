@@ -32,10 +32,16 @@ AT_ONCE = 8
 TRIES, PAUSE = 100, 0.005
 
 
-async def is_quiet(copy: LocalCopy, replicated: ReplicatedSegment, clock: IReactorTime) -> bool:
-    """Wait until the writes of a paused copy are acknowledged; return whether they were in time."""
+async def is_quiet(
+    copy: LocalCopy, replicated: ReplicatedSegment | None, clock: IReactorTime
+) -> bool:
+    """Wait until the writes of a paused copy are acknowledged; return whether they were in time.
+
+    :param replicated: None: the copy is not replicated yet
+    """
     for _ in range(TRIES):
-        if copy.writes.under_way <= len(copy.noting) and replicated.is_settled:
+        settled = replicated is None or replicated.is_settled
+        if copy.writes.under_way <= len(copy.noting) and settled:
             return True
         await deferLater(clock, PAUSE, lambda: None)
     return False

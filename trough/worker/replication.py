@@ -30,6 +30,7 @@ from trough.replication.orders import Kind, Order, Reply
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
 from trough.worker.broken_logs import BrokenLogs
+from trough.worker.earlier_workers import EarlierWorkers
 from trough.worker.followed_logs import FollowedLogs
 from trough.worker.handing_over import HandingOver, is_quiet
 from trough.worker.local_copies import LocalCopy
@@ -118,6 +119,7 @@ class Replication(service.MultiService):
         #: Bytes of logs and bases that were sent, since the start.
         self._sent = 0
         self._short = UnderReplication(settings.copies - 1, clock)
+        self._earlier = EarlierWorkers(shared.cluster, shared.segments, settings.copies > 1)
         #: When a worker could not follow.
         self._refused: dict[str, float] = {}
         Periodic("replication", LOOK, self._look, clock).setServiceParent(self)
@@ -163,7 +165,7 @@ class Replication(service.MultiService):
     @property
     def is_on(self) -> bool:
         """Whether this worker replicates segments that it begins to write."""
-        return self.settings.copies > 1
+        return self._earlier.allow_followers
 
     @property
     def disk(self) -> str:
@@ -209,17 +211,17 @@ class Replication(service.MultiService):
         """
         async with self._turns.hold(lock.segment):
             copy = self._shared.segments.get(lock.segment)
-            if copy is not None and copy.replicated is None:
+            if not lock.disk:
+                self._earlier.is_plain(lock.segment)
+            elif copy is not None and copy.replicated is None:
                 await self.begin(lock)
                 await self._await_followers(lock.segment)
 
     async def begin(self, lock: Lock) -> None:
         """Replicate a segment that this worker has begun to write under `lock`.
 
-        The caller holds the segment's turn.
+        The lock names this worker's disk. The caller holds the segment's turn.
         """
-        if not (self.is_on or lock.disk):
-            return
         segment = lock.segment
         log = await self._holder_log(segment)
         end: int = await self._run(log.end)
@@ -282,13 +284,16 @@ class Replication(service.MultiService):
             if not self.is_on:
                 known = self._shared.cluster.locks.get(segment)
                 if known is not None and not known.disk:
+                    self._earlier.is_plain(segment)
                     return  # as without replication, which needs fewer calls of the store
             if not self.take_overs.are_finished:
                 raise errors.Unavailable(f"{self._me.node} is being started", "write again")
             lock = await self._shared.metadata.lock_of(segment)
             if lock is None or lock.node != self._me.node:
                 return  # the call that marks the lock as dirty finds out
-            if not (self.is_on or lock.disk):
+            if not (lock.disk or (self.is_on and await is_quiet(copy, None, self._clock))):
+                # Writes that began without followers end without them, however long they take.
+                self._earlier.is_plain(segment)
                 return
             # Messages of an earlier run may still be on the way. A new epoch makes them invalid.
             wanted = replace(
@@ -340,6 +345,7 @@ class Replication(service.MultiService):
     # -- followers -----------------------------------------------------------------------
 
     async def _look(self) -> None:
+        self._earlier.look()
         workers = self._shared.cluster.workers.values()
         alive = frozenset((member_of(each), each.draining) for each in workers)
         if alive != self._alive:
@@ -441,13 +447,14 @@ class Replication(service.MultiService):
 
     def trouble(self) -> str:
         """What needs an operator, and the section of the guide; or empty."""
-        return self._short.trouble()
+        return "; ".join(filter(None, (self._short.trouble(), self._earlier.trouble())))
 
     def status(self) -> dict[str, Any]:
         """Fields for the worker's status."""
         lags = [each.lag for each in self._held.values()]
         return {
             "copies": self.settings.copies,
+            "earlier_workers": self._earlier.names,
             "replicated": len(self._held),
             **self._short.status(),
             "blocked": sum(each.is_blocked for each in self._held.values()),

@@ -8,10 +8,11 @@ import pytest
 
 from trough.model import Member, Worker
 from trough.replication.choice import choose, host_of, member_of
+from trough.replication.orders import VERSION
 
 
 def worker(name: str, host: str, load: float = 0.0, **more: bool) -> Worker:
-    return Worker(name, f"disk-{name}", f"{host}:6440", load=load, **more)
+    return Worker(name, f"disk-{name}", f"{host}:6440", load=load, replication=VERSION, **more)
 
 
 HOLDER = worker("w1", "10.0.0.1")
@@ -54,8 +55,9 @@ def test_on_one_machine_another_disk_has_to_do() -> None:
         worker("w2", "10.0.0.2", draining=True),
         replace(worker("w2", "10.0.0.2"), line=""),
         replace(worker("w2", "10.0.0.2"), identity=""),
+        replace(worker("w2", "10.0.0.2"), replication=0),
     ],
-    ids=["cold", "draining", "original", "without a disk"],
+    ids=["cold", "draining", "original", "without a disk", "earlier"],
 )
 def test_who_cannot_follow_is_not_asked(unable: Worker) -> None:
     """A cold one, one that is emptied, and one of the original system."""

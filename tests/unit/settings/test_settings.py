@@ -366,6 +366,21 @@ def test_defaults_that_follow() -> None:
     assert hdfs.listing_interval == 10.0
 
 
+@pytest.mark.parametrize(
+    ("given", "copies"),
+    [
+        ({}, 1),
+        ({"METADATA_URL": "sqlite:///r.db"}, 1),
+        ({"METADATA_URL": "rethinkdb://db1/trough"}, 2),
+        ({"RETHINKDB_HOSTS": ["db1"]}, 2),
+        ({"RETHINKDB_HOSTS": ["db1"], "WRITE_COPIES": 1}, 1),
+    ],
+)
+def test_a_cluster_has_two_copies_of_each_write(given: dict[str, object], copies: int) -> None:
+    """And one machine has one, unless the settings say otherwise."""
+    assert settings_from(given, "w").write_copies == copies
+
+
 def test_this_machine_may_have_an_unusable_name() -> None:
     """A host name that no worker can have is refused unless HOSTNAME gives another."""
     with pytest.raises(BadSettings, match="this machine's name: HOSTNAME cannot be"):

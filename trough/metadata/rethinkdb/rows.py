@@ -158,6 +158,7 @@ _WORKER_DEFAULTS: dict[str, Any] = {
     "unpromoted": 0,
     "unpromoted_bytes": 0,
     "unpromoted_since": 0.0,
+    "replication": 0,
 }
 
 

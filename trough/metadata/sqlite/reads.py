@@ -31,7 +31,8 @@ _COPY = """
 _WORKER = """
     SELECT node, identity, line, read_url, write_url, manager_url, capacity, available_bytes,
            load, cold_storage, node IN (SELECT node FROM draining), ttl, first_heartbeat,
-           last_heartbeat, trouble, unpromoted, unpromoted_bytes, unpromoted_since
+           last_heartbeat, trouble, unpromoted, unpromoted_bytes, unpromoted_since,
+           replication
       FROM worker
      WHERE NOT reaped AND last_heartbeat + ttl > :now
 """

@@ -86,7 +86,7 @@ def beat(connection: sqlite3.Connection, now: float, worker: Worker) -> bool:
 def _write_worker(connection: sqlite3.Connection, now: float, worker: Worker, reaped: bool) -> None:
     conditions.refuse_other_worker(reads.worker(connection, now, worker.node), worker)
     connection.execute(
-        "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (node) DO UPDATE SET identity = excluded.identity, line = excluded.line,"
         " read_url = excluded.read_url, write_url = excluded.write_url,"
         " manager_url = excluded.manager_url, capacity = excluded.capacity,"
@@ -95,7 +95,8 @@ def _write_worker(connection: sqlite3.Connection, now: float, worker: Worker, re
         " last_heartbeat = excluded.last_heartbeat, reaped = excluded.reaped,"
         " trouble = excluded.trouble, unpromoted = excluded.unpromoted,"
         " unpromoted_bytes = excluded.unpromoted_bytes,"
-        " unpromoted_since = excluded.unpromoted_since",
+        " unpromoted_since = excluded.unpromoted_since,"
+        " replication = excluded.replication",
         (
             worker.node,
             worker.identity,
@@ -115,6 +116,7 @@ def _write_worker(connection: sqlite3.Connection, now: float, worker: Worker, re
             worker.unpromoted,
             worker.unpromoted_bytes,
             worker.unpromoted_since,
+            worker.replication,
         ),
     )
 
