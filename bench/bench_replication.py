@@ -1,10 +1,11 @@
 """What a second copy of each write costs: three workers with WRITE_COPIES 2 beside three with 1.
 
 Both clusters run at the same time, and are measured in turn, since the machine is shared: what
-counts is the ratio. All workers have one disk, so its flushes of both copies add up. Its time for a
-flush is printed, because it decides about the ratio.
+counts is the ratio. The time of a flush is printed, because it decides about the ratio. The workers
+share one disk, so its flushes of both copies would add up. Therefore the files are in memory, and
+each flush takes 2 ms (--flush-ms). With --flush-ms 0 the files are on the disk of TMPDIR.
 
-    python bench/bench_replication.py [--quick]
+    python bench/bench_replication.py [--quick] [--flush-ms N] [--segments N]
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import load_clients as clients
+import slow_flush
 from table import machine
 from trough_cluster import Cluster, Process
 
@@ -33,16 +35,25 @@ SEGMENT = "bench"
 PASSES = 3
 
 
-def flush_seconds(directory: Path) -> float:
-    """The median of a flush of one page."""
-    found = []
-    with (directory / "flushed").open("wb", buffering=0) as file:
-        for _ in range(100):
-            file.write(bytes(4120))
-            began = time.perf_counter()
-            os.fdatasync(file.fileno())
-            found.append(time.perf_counter() - began)
-    return statistics.median(found)
+#: Prints the median of a flush of one page, in seconds.
+FLUSHES = """
+import os, statistics, sys, time
+found = []
+with open(sys.argv[1], "wb", buffering=0) as file:
+    for _ in range(100):
+        file.write(bytes(4120))
+        began = time.perf_counter()
+        os.fdatasync(file.fileno())
+        found.append(time.perf_counter() - began)
+print(statistics.median(found))
+"""
+
+
+def flush_seconds(directory: Path, environment: Mapping[str, str]) -> float:
+    """The median of a flush of one page, in a process like the workers'."""
+    command = [sys.executable, "-c", FLUSHES, str(directory / "flushed")]
+    env = {**os.environ, **environment}
+    return float(subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def rate(holder: Process, count: int) -> float:
@@ -75,21 +86,22 @@ def compare(
     )
 
 
-def measure(home: Path, quick: bool) -> None:
+def measure(home: Path, quick: bool, flush_ms: float, segments: int) -> None:
     """Print the table."""
-    single, double = Cluster(home / "1", 1), Cluster(home / "2", 2)
+    environment = slow_flush.environment(home / "slow", flush_ms) if flush_ms else {}
+    single, double = (Cluster(home / str(copies), copies, environment) for copies in (1, 2))
     try:
         holders = [each.provision(SEGMENT, SCHEMA) for each in (single, double)]
         for holder in holders:
             rate(holder, 64)
-        print(f"{machine()}; a flush takes {flush_seconds(home) * 1e3:.2f} ms")
+        print(f"{machine()}; a flush takes {flush_seconds(home, environment) * 1e3:.2f} ms")
         print(f"{'work':<44} {'1 copy':>10} {'2 copies':>10} {'ratio':>6}")
         count, alone = (300, 20) if quick else (5_000, 300)
         compare("writes of 64 clients", *(lambda h=h: rate(h, count) for h in holders), "/ s")
         compare("write of one client, median", *(lambda h=h: median(h, alone) for h in holders),
                 "ms", 1e3)  # fmt: skip
         traffic(holders[1], count)
-        many_segments(double, 60 if quick else 3_000)
+        many_segments(double, segments)
     finally:
         single.stop()
         double.stop()
@@ -126,9 +138,15 @@ def many_segments(cluster: Cluster, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only show that it works")
+    parser.add_argument(
+        "--flush-ms", type=float, default=2.0, help="time of each flush; 0: that of the disk"
+    )
+    parser.add_argument("--segments", type=int, help="how many are written in turn")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
-        measure(Path(directory), options.quick)
+    segments = options.segments or (60 if options.quick else 3_000)
+    memory = "/dev/shm" if options.flush_ms else None
+    with tempfile.TemporaryDirectory(dir=memory) as directory:
+        measure(Path(directory), options.quick, options.flush_ms, segments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +81,12 @@ class Cluster:
     """Three workers and a sync server below `home`.
 
     :param copies: disks on which each acknowledged write is
+    :param environment: further variables of its processes
     """
 
-    def __init__(self, home: Path, copies: int) -> None:
+    def __init__(self, home: Path, copies: int, environment: Mapping[str, str]) -> None:
         home.mkdir(parents=True)
-        settings = {"WRITE_COPIES": str(copies), "HEARTBEAT_INTERVAL": "1"}
+        settings = {"WRITE_COPIES": str(copies), "HEARTBEAT_INTERVAL": "1", **environment}
         self.sync = Process("trough-sync", "s1", home, **settings)
         self.workers = [Process("trough-worker", f"w{n}", home, **settings) for n in (1, 2, 3)]
         for process in (self.sync, *self.workers):

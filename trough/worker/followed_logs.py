@@ -90,6 +90,8 @@ class FollowedLogs:
             await self._close(segment)
 
     async def _close_some(self) -> None:
+        if len(self._open) <= OPEN:
+            return
         for segment in list(self._open):
             if len(self._open) <= OPEN:
                 return

@@ -8,6 +8,7 @@ it reports that. Then it sends nothing until the holder asks the follower to joi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -16,7 +17,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.model import Member
-from trough.replication.log import BasePart, HolderLog
+from trough.replication.log import BasePart, HolderLog, LogPart
 from trough.replication.messages import Behind, Confirmed, Rejected
 from trough.replication.orders import Kind, More, Order, Reply
 from trough.util.waiting import Waiters
@@ -31,6 +32,9 @@ class LinkOwner(Protocol):
     """Receives the reports of a link."""
 
     segment: str
+
+    async def read_part(self, start: int, end: int) -> LogPart:
+        """The log from `start` on, see :meth:`trough.replication.log.HolderLog.read`."""
 
     def replied(self, member: Member, reply: Confirmed | Behind | Rejected, matches: bool) -> None:
         """The follower has replied."""
@@ -57,6 +61,15 @@ class OwnLogBroken(Exception):
     def __init__(self, reason: errors.LogBroken) -> None:
         super().__init__(str(reason))
         self.reason = reason
+
+
+@contextmanager
+def _own_log() -> Iterator[None]:
+    """Translate LogBroken from reading this worker's log into OwnLogBroken."""
+    try:
+        yield
+    except errors.LogBroken as reason:
+        raise OwnLogBroken(reason) from reason
 
 
 class FollowerLink:
@@ -152,10 +165,8 @@ class FollowerLink:
 
         :raises OwnLogBroken: this worker's log is broken
         """
-        try:
+        with _own_log():
             return await self._run(function, *arguments)
-        except errors.LogBroken as reason:
-            raise OwnLogBroken(reason) from reason
 
     async def _join(self, turn: int, end: int) -> None:
         digest = await self._read(self._log.digest_at, end)
@@ -166,7 +177,8 @@ class FollowerLink:
 
     async def _append(self, turn: int) -> None:
         while turn == self._turn and self._next < self._upto:
-            part = await self._read(self._log.read, self._next, self._upto)
+            with _own_log():
+                part = await self._owner.read_part(self._next, self._upto)
             if turn != self._turn:
                 return
             if part.start == self._next:  # else the holder asks for another position by now

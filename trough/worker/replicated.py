@@ -25,7 +25,7 @@ from trough import errors
 from trough.model import Lock, Member
 from trough.replication import holder as rules
 from trough.replication.holder import ChangeRow, Holder, ReadRow, SendBase, SendJoin, SendLog
-from trough.replication.log import HolderLog
+from trough.replication.log import HolderLog, LogPart
 from trough.replication.messages import Behind, Confirmed, Rejected, Row
 from trough.replication.orders import Order, Reply
 from trough.worker.follower_link import FollowerLink
@@ -38,6 +38,9 @@ RETRY = 0.25
 #: Seconds for which a write that is on this disk waits for followers and store. Existing clients
 #: wait for ten minutes, and treat a failure as a lost write.
 PATIENCE = 10.0
+
+#: Bytes of a part of a log that are read at once, without a thread.
+SMALL = 64 << 10
 
 #: Runs a function that blocks in a thread.
 Run = Callable[..., Awaitable[Any]]
@@ -283,6 +286,15 @@ class ReplicatedSegment:
                 each.errback(self._under_replicated())
 
     # -- reports of links ---------------------------------------------------------------
+
+    async def read_part(self, start: int, end: int) -> LogPart:
+        """The log from `start` on, see :meth:`trough.replication.log.HolderLog.read`."""
+        if end - start <= SMALL and not self._reading.locked:
+            # An executor has just written it, so it is in the page cache. Two switches of the
+            # thread take longer, and each write waits for them.
+            return self.log.read(start, end)
+        part: LogPart = await self._read_log(self.log.read, start, end)
+        return part
 
     def replied(self, member: Member, reply: Confirmed | Behind | Rejected, matches: bool) -> None:
         """A follower has replied to an order; see :func:`trough.replication.holder.replied`."""
