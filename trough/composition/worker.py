@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.replication_peers import ReplicationPeers
+from trough.cluster_client.write_peers import WritePeers
 from trough.composition.common import Common, confinement_of, history_of, registry_of, snapshots_of
 from trough.composition.listening import MAX_MANAGER_BODY, listen_http, listen_line
 from trough.executors.pool.pool import ExecutorPool
@@ -191,7 +192,10 @@ def _listen_as_worker(
     proxy = Proxy(reactor, gate.credential, common.peer_tls)
     totals = RequestTotals()
     StopHook(proxy.close).setServiceParent(common.stack)
-    verbs = WorkerVerbs(queries, common.tasks).table()
+    peers = ConnectionPool(reactor, gate.credential, common.peer_tls)
+    StopHook(peers.close).setServiceParent(common.stack)
+    pass_on = WritePeers(peers, reactor).pass_on
+    verbs = WorkerVerbs(queries, common.tasks, pass_on).table()
     if controller.replication is not None:
         verbs |= ReplicationVerbs(controller.replication.obey).table()
     listen_line(common, "LINE_PORT", "worker", verbs, totals)

@@ -61,12 +61,16 @@ class QueryArguments:
 
 @dataclass(slots=True)
 class WriteArguments:
-    """Of ``WRITE``; see :class:`QueryArguments`."""
+    """Of ``WRITE``; see :class:`QueryArguments`.
+
+    :ivar passed: whether another worker passed it on; it is then not passed on again
+    """
 
     segment: str
     seconds: float | None
     parameters: Parameters | None
     sql: str
+    passed: bool = False
 
 
 @dataclass(slots=True)
@@ -112,11 +116,13 @@ def parse_query_arguments(request: Request) -> QueryArguments:
 
 
 def parse_write_arguments(request: Request) -> WriteArguments:
-    """``WRITE <id> [seconds=N] [bind=JSON] SQL``."""
+    """``WRITE <id> [seconds=N] [bind=JSON] [passed=yes] SQL``."""
     words = Words(request)
     segment = segment_argument(words.next("the segment"))
-    seconds, _, parameters = _settings(words.options(_WRITE_OPTIONS))
-    return WriteArguments(segment, seconds, parameters, words.rest("the SQL"))
+    given = words.options(_WRITE_OPTIONS)
+    seconds, _, parameters = _settings(given)
+    passed = bool(given) and _yes_or_no(given, "passed")
+    return WriteArguments(segment, seconds, parameters, words.rest("the SQL"), passed)
 
 
 def parse_gather_arguments(request: Request) -> GatherArguments:
@@ -220,7 +226,7 @@ def parse_no_arguments(request: Request) -> None:
 
 
 _QUERY_OPTIONS = ("seconds", "rows", "keep", "tests", "bind")
-_WRITE_OPTIONS = ("seconds", "bind")
+_WRITE_OPTIONS = ("seconds", "bind", "passed")
 _GATHER_OPTIONS = ("partial", "within", "stale", "seconds", "bind")
 _PROVISION_OPTIONS = ("schema",)
 _REVERT_OPTIONS = ("preview",)

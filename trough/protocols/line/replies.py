@@ -350,13 +350,15 @@ class QueryReply:
 class WriteReply:
     """Receives a write's outcome from the executors, and answers.
 
+    :param again: called in place of an answer, if this worker has lost the write lock meanwhile
     :ivar job: the write
     """
 
-    __slots__ = ("_reply", "job")
+    __slots__ = ("_again", "_reply", "job")
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, again: Callable[[], None] | None = None) -> None:
         self._reply = reply
+        self._again = again
         self.job: Write | None = None
 
     def data(self, chunk: bytes) -> None:
@@ -368,7 +370,11 @@ class WriteReply:
         if job is not None:
             self._reply.about(epoch=job.epoch)
         if outcome.error is not None:
-            self._reply.error(outcome.error)
+            lost = isinstance(outcome.error, errors.NoWriteLock)  # and nothing was stored
+            if lost and self._again is not None and not self._reply.ended:
+                self._again()
+            else:
+                self._reply.error(outcome.error)
         else:
             self._reply.written(outcome.changes)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from trough import errors
 from trough.access.many_segments import check_many
@@ -26,19 +29,31 @@ from trough.protocols.line.arguments import (
 from trough.protocols.line.framing import Request
 from trough.protocols.line.kept_reply import KeptReply
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
+from trough.replication.choice import is_able
 from trough.util.slices import SLICE, in_slices
 from trough.worker.queries import QueryService, Reading
+
+_log = Logger()
+
+
+#: See :meth:`trough.cluster_client.write_peers.WritePeers.pass_on`.
+PassOn = Callable[[str, WriteArguments, float], Awaitable[int]]
 
 
 class WorkerVerbs:
     """The verbs of one worker.
 
     :param tasks: where patterns are matched
+    :param pass_on: sends a write to the line port at an address, with a limit in seconds, and
+        returns how many rows changed; None: writes for other workers are refused
     """
 
-    def __init__(self, queries: QueryService, tasks: TaskPool) -> None:
+    def __init__(
+        self, queries: QueryService, tasks: TaskPool, pass_on: PassOn | None = None
+    ) -> None:
         self._queries = queries
         self._tasks = tasks
+        self._pass_on = pass_on
 
     def table(self) -> dict[str, Verb]:
         """The verbs by name, as the server takes them."""
@@ -54,7 +69,7 @@ class WorkerVerbs:
             ),
             Verb(
                 "WRITE",
-                "<id> [seconds=N] [bind=JSON] <SQL>",
+                "<id> [seconds=N] [bind=JSON] [passed=yes] <SQL>",
                 "runs SQL in one transaction; answers once it is on disk",
                 self._write,
                 "1 WRITE 300001 INSERT INTO crawled_url (url) VALUES ('http://example.com/')",
@@ -261,15 +276,40 @@ class WorkerVerbs:
             return None
         return self._write_late(arguments, reply)
 
-    async def _write_late(self, arguments: WriteArguments, reply: Reply) -> None:
-        """Take the lock again, if this worker gave it up. Writes over this protocol are not
-        passed on: the answer asks the client to provision."""
-        await self._queries.writers.find(arguments.segment)
-        self._write_here(arguments, reply)
+    async def _write_late(
+        self, arguments: WriteArguments, reply: Reply, again: bool = True
+    ) -> None:
+        """Pass a write on to the lock's holder, or take the lock again and write here.
 
-    def _write_here(self, arguments: WriteArguments, reply: Reply) -> None:
+        :param again: whether a write that is refused here for want of the lock comes back
+        """
+        holder = await self._queries.writers.find(arguments.segment)
+        # No write may circle between workers, and one of an earlier version knows no mark for it.
+        if holder is None or arguments.passed or self._pass_on is None or not is_able(holder):
+            self._write_here(arguments, reply, again)
+            return
+        seconds = self._queries.limits(arguments.seconds, None, reply.connection.client).seconds
+        reply.written(await self._pass_on(holder.line, arguments, seconds))
+
+    def _write_again(self, arguments: WriteArguments, reply: Reply) -> None:
+        """Find the holder for a write that waited here while its segment was handed over."""
+
+        def failed(failure: Failure) -> None:
+            error = failure.value
+            if not isinstance(error, errors.TroughError):
+                _log.failure("a write could not be passed on", failure)
+                error = errors.TroughError("WRITE failed", "the server's log has the reason")
+            reply.error(error)
+
+        routing = Deferred.fromCoroutine(self._write_late(arguments, reply, again=False))
+        routing.addErrback(failed)
+
+    def _write_here(self, arguments: WriteArguments, reply: Reply, again: bool = True) -> None:
         limits = self._queries.limits(arguments.seconds, None, reply.connection.client)
-        receiver = WriteReply(reply)
+        comes_back = again and not arguments.passed
+        receiver = WriteReply(
+            reply, partial(self._write_again, arguments, reply) if comes_back else None
+        )
         receiver.job = self._queries.write(
             arguments.segment, arguments.sql, arguments.parameters, limits, receiver
         )
