@@ -25,10 +25,13 @@ COUNT = "SELECT count(*) AS n FROM t"
 
 @pytest.fixture(scope="module", params=[PAIRS[0], PAIRS[-1]])
 def common(request, tmp_path_factory):
-    """Two sync servers and three workers, for all tests of one pair of engines."""
+    """Two sync servers and three workers, for all tests of one pair of engines.
+
+    With one copy of each write: with more, no lock of a lost worker waits for an operator.
+    """
     directory = tmp_path_factory.mktemp("cluster")
     engines = open_engines(request.param, directory, request)
-    with Cluster(directory, engines, syncs=2, workers=3) as cluster:
+    with Cluster(directory, engines, syncs=2, workers=3, WRITE_COPIES="1") as cluster:
         yield cluster
 
 

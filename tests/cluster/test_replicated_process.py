@@ -30,7 +30,7 @@ SCHEMA = b"CREATE TABLE t (row TEXT)"
 SEGMENT = "replicated"
 
 
-@pytest.mark.parametrize("pair", PAIRS[:2])
+@pytest.mark.parametrize("pair", PAIRS)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_a_lost_holder_takes_no_acknowledged_row_along(
     tmp_path: Path, request: pytest.FixtureRequest, pair: str, run: int
@@ -55,7 +55,7 @@ def test_a_lost_holder_takes_no_acknowledged_row_along(
         print(f"{pair}: {len(rows)} rows; written again after {first - lost:.1f} s")
 
 
-@pytest.mark.parametrize("pair", PAIRS[:2])
+@pytest.mark.parametrize("pair", PAIRS)
 def test_holders_and_followers_that_die_in_turn(
     tmp_path: Path, request: pytest.FixtureRequest, pair: str
 ) -> None:
@@ -80,7 +80,7 @@ def test_holders_and_followers_that_die_in_turn(
         judge(writers.attempts, SEGMENT, rows_of(cluster))
 
 
-@pytest.mark.parametrize("pair", PAIRS[:2])
+@pytest.mark.parametrize("pair", PAIRS)
 def test_a_rolling_restart(tmp_path: Path, request: pytest.FixtureRequest, pair: str) -> None:
     """Each worker is stopped and started in turn: it hands its segment over, and none of the
     writes is lost. The longest pause is printed."""

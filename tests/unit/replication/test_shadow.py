@@ -622,7 +622,8 @@ def test_who_lost_its_copy_has_joined_nothing(following: Pair) -> None:
 def test_a_take_over_that_a_crash_ended_is_finished(
     following: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where somebody cleared what lies beside the database that it had moved already."""
+    """Also where somebody cleared what lies beside the database that it had moved already. No
+    late order is carried out meanwhile."""
     target, rename = following.root / "taken.sqlite", Path.replace
     end = following.holder.reader.end()
     digest = following.holder.reader.digest_at(end)
@@ -640,9 +641,16 @@ def test_a_take_over_that_a_crash_ended_is_finished(
         following.follower.take_over(target)
     following.reopen()
     assert following.follower.taking == target
+    expected = rows(following.holder.path)
+    following.holder.insert()
+    late = following.holder.reader.read(end, following.holder.reader.end())
+    with pytest.raises(errors.BadLogPart, match="being taken over"):
+        following.follower.append(late)
+    with pytest.raises(errors.BadLogPart, match="being taken over"):
+        following.send_base()
     Path(f"{target}-log").unlink()
     assert following.follower.take_over(target) == end
     assert following.follower.taking is None
     with closing(WalReader(target)) as reader:
         assert (reader.end(), reader.digest_at(end)) == (end, digest)
-    assert rows(target) == rows(following.holder.path)
+    assert rows(target) == expected
