@@ -15,6 +15,7 @@ import requests
 from storages import HASTE, SETTLED, HdfsHand
 from twisted.internet import defer, reactor
 from twisted.internet.threads import deferToThread
+from waiting import until
 
 from trough import errors
 from trough.storage.hdfs.backend import HdfsBackend
@@ -223,6 +224,33 @@ async def test_without_a_datanode(hdfs, storage, hand, source, tmp_path):
     assert not (tmp_path / "x").exists()
     assert await storage.fetch(copy, tmp_path / "x") == copy
     assert (await storage.publish(source, "300001")).modified > copy.modified
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_datanode_that_stands_still(hdfs, storage, hand, source, tmp_path):
+    """The NameNode goes on to name it. Transfers do not wait for as long as a large file may
+    take, and nobody waits twice. When it goes on, so do they."""
+    copy = await storage.publish(source, "300001")
+    hdfs.datanode.freeze()
+    try:
+        for _ in range(2):
+            with pytest.raises(errors.Unavailable, match="is silent"):
+                await storage.publish(source, "300001")
+            with pytest.raises(errors.Unavailable, match="is silent"):
+                await storage.fetch(copy, tmp_path / "x")
+        assert (await storage.find("300001")).version == copy.version
+    finally:
+        hdfs.datanode.thaw()
+
+    async def published():
+        try:
+            return await storage.publish(source, "300001")
+        except errors.Unavailable:
+            return None
+
+    again = await until(published, "the DataNode")
+    assert again.modified > copy.modified
+    assert (await storage.fetch(again, tmp_path / "x")).version == again.version
 
 
 @pytest_twisted.ensureDeferred

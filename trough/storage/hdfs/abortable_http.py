@@ -30,6 +30,7 @@ class AbortableSession(requests.Session):
 
     :param proxy: URL of the proxy to use, or None
     :param ca: file with the certificates of CAs, or None for those that the environment names
+    :ivar before_request: called with the URL of each request, redirected ones too; may raise
     """
 
     def __init__(self, proxy: str | None = None, ca: str | None = None) -> None:
@@ -40,6 +41,7 @@ class AbortableSession(requests.Session):
         )
         if proxy:
             self.proxies = {"http": proxy, "https": proxy}
+        self.before_request: Callable[[str], None] | None = None
         self._switch = _Switch()
         adapter = _Adapter(self._switch)
         self.mount("http://", adapter)
@@ -48,6 +50,12 @@ class AbortableSession(requests.Session):
     def reset(self) -> None:
         """Make an aborted session usable again."""
         self._switch.off = False
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """See :meth:`requests.Session.send`, which follows redirects by calling this again."""
+        if self.before_request is not None:
+            self.before_request(request.url or "")
+        return super().send(request, **options)
 
     def abort(self) -> None:
         """End what the session waits for, now and until :meth:`reset`, with an error."""

@@ -26,6 +26,7 @@ from trough import errors
 from trough.model import CanonicalCopy
 from trough.storage import Changes, Listing, Progress
 from trough.storage.hdfs.scan import HdfsScan, State, state_of
+from trough.storage.hdfs.silence import Silent
 from trough.storage.hdfs.webhdfs import PIECE, Changed, FileStatus, NotThere, WebHdfs
 from trough.storage.listing import Directory, Walk, changes_since
 from trough.storage.paths import below
@@ -242,8 +243,9 @@ class HdfsBackend:
         upload = _Upload(source, cancellation, progress)
         try:
             self._web.write(cancellation, self._absolute(temporary), upload.pieces())
-        except BaseException:
-            self._remove(temporary, late=upload.begun)
+        except BaseException as error:
+            # A silent DataNode creates the file once it goes on: nobody waits for that.
+            self._remove(temporary, late=upload.begun and not isinstance(error, Silent))
             raise
         return upload
 

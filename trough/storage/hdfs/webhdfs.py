@@ -27,6 +27,7 @@ from hdfs.client import _Request
 
 from trough import errors
 from trough.storage.hdfs.abortable_http import AbortableSession
+from trough.storage.hdfs.silence import SilenceWatch, Silent, WatchedTransfer
 from trough.util.error_text import error_text
 from trough.util.threads import Cancellation
 
@@ -82,6 +83,8 @@ class RetryPolicy:
     :ivar answer: between two bytes of a short call's answer
     :ivar transfer: the same while a file is moved: a DataNode answers an upload after
         all of its replicas are closed
+    :ivar still: until the server of a transfer that does not move is asked for a sign of life
+    :ivar sign: until it has to give that; together less than the five that a caller may wait
     :ivar attempts: in all, for a call that may be repeated
     :ivar pause: before the first repetition; doubled each time, with jitter
     """
@@ -89,6 +92,8 @@ class RetryPolicy:
     connect: float = 10.0
     answer: float = 30.0
     transfer: float = 120.0
+    still: float = 2.0
+    sign: float = 2.0
     attempts: int = 4
     pause: float = 0.5
     longest_pause: float = 8.0
@@ -156,6 +161,7 @@ class WebHdfs:
         self.patience = patience
         self._make_client = make_client
         self._threads = threading.local()
+        self._silence = SilenceWatch(self._new_session, patience.still, patience.sign)
         self._namenodes = {urllib.parse.urlsplit(each).netloc for each in url.split(";")}
         self._clock_offset = 0.0
         self._batches = True
@@ -274,8 +280,9 @@ class WebHdfs:
         :raises OSError: from `pieces`, as it was
         """
         try:
-            with self._session(cancellation) as session:
-                self._client(session, transfer=True).write(path, data=_guarded(pieces))
+            with self._transfer(cancellation) as (session, watched):
+                data = _guarded(pieces, watched.progress)
+                self._client(session, transfer=True).write(path, data=data)
         except _SourceFailed as failed:
             raise failed.args[0] from None
 
@@ -309,7 +316,7 @@ class WebHdfs:
     def _stream(
         self, cancellation: Cancellation, path: str, offset: int, left: int
     ) -> Iterator[bytes]:
-        with self._session(cancellation) as session:
+        with self._transfer(cancellation) as (session, watched):
             client = self._client(session, transfer=True)
             with contextlib.closing(client._open(path, offset=offset)) as response:
                 length = response.headers.get("content-length", "")
@@ -320,7 +327,9 @@ class WebHdfs:
                     )
                 for piece in response.iter_content(chunk_size=PIECE):
                     cancellation.check()
+                    watched.progress()
                     yield piece
+                    watched.progress()  # the caller took its time
 
     def probe(self, cancellation: Cancellation, path: str) -> None:
         """Read the first byte of a file, by one attempt.
@@ -391,19 +400,31 @@ class WebHdfs:
         hint = _permanent(error)
         if pause is None or hint is not None:
             raise errors.Unavailable(f"HDFS at {self.url}: {_shown(error)}", hint or "") from error
-        cancellation.wait(pause)
+        if not isinstance(error, Silent):  # the NameNode may name another server at once
+            cancellation.wait(pause)
 
     @contextlib.contextmanager
     def _session(self, cancellation: Cancellation) -> Iterator[AbortableSession]:
         """This thread's session, whose waits end with the cancellation."""
         session: AbortableSession | None = getattr(self._threads, "session", None)
         if session is None:
-            session = self._threads.session = AbortableSession(self._proxy, self._ca)
+            session = self._threads.session = self._new_session()
             session.hooks["response"].append(self._note_clock)
             self._threads.clients = {}
         session.reset()
         with cancellation.interrupting(session.abort):
             yield session
+
+    @contextlib.contextmanager
+    def _transfer(
+        self, cancellation: Cancellation
+    ) -> Iterator[tuple[AbortableSession, WatchedTransfer]]:
+        """The session for moving a file, which ends when its server falls silent."""
+        with self._session(cancellation) as session, self._silence.transfer(session) as watched:
+            yield session, watched
+
+    def _new_session(self) -> AbortableSession:
+        return AbortableSession(self._proxy, self._ca)
 
     def _client(self, session: AbortableSession, transfer: bool) -> hdfs.Client:
         clients = self._threads.clients
@@ -422,9 +443,11 @@ class WebHdfs:
                 self._clock_offset = date.timestamp() - time.time()
 
 
-def _guarded(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _guarded(pieces: Iterable[bytes], progress: Callable[[], None]) -> Iterator[bytes]:
     try:
-        yield from pieces
+        for piece in pieces:
+            progress()
+            yield piece
     except OSError as error:
         raise _SourceFailed(error) from error
 
