@@ -281,7 +281,7 @@ def test_a_drained_worker_ends_up_empty_with_every_segment_copied_all_the_time(s
     try:
         result = cluster.admin("drain", "--promote", drained)
         assert result.returncode == 0, result.stderr
-        assert "are promoted, 0 are not." in result.stdout
+        assert " promoted, 0 not." in result.stdout
         until_blocking(lambda: cluster.status(drained)["segments"] == 0, "an empty worker")
     finally:
         looks = watch.stop()

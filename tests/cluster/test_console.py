@@ -163,7 +163,7 @@ def test_missing_segments_are_obvious(machine, page):
     """An alert names them; without leave to miss any the query fails, and says why."""
     asked = {"which": "crawl-0,nosuch", "list": "yes", "sql": "SELECT count(*) FROM visits"}
     page.show(console(machine, "query", **asked, partial="yes", run="yes"))
-    page.wait_for_text("1 segments are missing")
+    page.wait_for_text("1 segment missing")
     alert = page.value("document.querySelector('[role=alert]').innerText")
     assert "nosuch: no worker serves" in alert
     page.show("about:blank")
@@ -184,10 +184,10 @@ def test_the_keyboard_is_enough(machine, page):
         if seen[-1] == "SELECT 1":
             page.type("SELECT 2 AS typed -- ")
             page.press("Enter", 2)
-            page.wait_for_text("1 rows in")
+            page.wait_for_text("1 row in")
     assert "which" in seen
     assert "Run" in seen[seen.index("which") :]
-    page.wait_for_text("1 rows in")
+    page.wait_for_text("1 row in")
     page.value("document.querySelector('summary').click()")
     assert "2 AS typed" in page.value("document.querySelector('details').innerText")
     assert "typed" in page.value("location.hash")

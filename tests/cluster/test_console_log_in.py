@@ -78,7 +78,7 @@ def test_a_person_logs_in_and_out(server: Guarded, page: Chromium) -> None:
     page.wait_for_text("This is not a token of this server.")
     page.value("document.getElementById('token').value = ''")
     log_in(page, server.tokens["reader"])
-    page.wait_for_text("1 rows in")
+    page.wait_for_text("1 row in")
     page.wait_for_text("reader")
     assert page.value("document.cookie") == ""
     assert page.value("Object.keys(localStorage).join()") == "trough-history"

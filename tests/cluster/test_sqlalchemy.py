@@ -84,7 +84,7 @@ def test_a_rollback_warns(engine):
     """What was written stays."""
     with engine.connect() as connection:
         connection.exec_driver_sql("CREATE TABLE stays (x)")
-        with pytest.warns(RuntimeWarning, match="1 writes cannot be taken back"):
+        with pytest.warns(RuntimeWarning, match="1 write cannot be taken back"):
             connection.rollback()
         assert connection.exec_driver_sql("SELECT count(*) FROM stays").scalar() == 0
 

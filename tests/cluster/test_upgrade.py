@@ -55,7 +55,7 @@ def test_what_an_upgrade_refuses_is_listed(cluster):
     text = checked.stdout
     assert "'difft\\n' is no segment id: it has \\n; rows: services 'trough-read:w1:difft" in text
     assert "'om/sl' is no segment id: it has a slash" in text
-    assert "segments are being written; promote them first: 300001, 300123" in text
+    assert "segments being written; promote them first: 300001, 300123" in text
     assert "ring-assignments" not in text and "schema" not in text, text
 
 

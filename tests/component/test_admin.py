@@ -222,7 +222,7 @@ async def test_freeing_many_locks_shows_how_long_it_takes(registry):
     console = admin.Console(registry.metadata, io.StringIO(), output, _Hurrying())
     await admin.free_locks(console, argparse.Namespace(node="gone", yes=True))
     assert "2 of 4 segments freed" in output.getvalue() and " left; " in output.getvalue()
-    assert output.getvalue().endswith("\r\x1b[K4 write locks of gone are free.\n")
+    assert output.getvalue().endswith("\r\x1b[KWrite locks of gone that are free now: 4.\n")
 
 
 @pytest_twisted.ensureDeferred
@@ -247,7 +247,7 @@ async def test_draining_names_what_cannot_be_promoted(registry):
     status, text = await registry.run(admin.drain, node="w1", promote=True)
     assert status == admin.FAILED
     assert "  300001: POST promote: the row of the worker in question names no manager" in text
-    assert text.endswith("w1 writes 1 segments: 0 are promoted, 1 are not.\n")
+    assert text.endswith("w1 writes 1 segment: 0 promoted, 1 not.\n")
     with pytest.raises(errors.Unavailable, match="gone is not alive"):
         await registry.run(admin.drain, node="gone", promote=True)
     assert await registry.metadata.draining() == {"w1"}
@@ -333,7 +333,7 @@ async def test_locks_without_a_living_follower(registry):
     _, text = await registry.run(admin.locks, without_follower=True)
     assert [line.split()[0] for line in text.splitlines()[1:]] == ["300003", "300004"]
     _, text = await registry.run(admin.status)
-    assert "2 segments have no living follower; they are: 300003, 300004" in text
+    assert "2 segments without a living follower; by name: 300003, 300004" in text
 
 
 @pytest_twisted.ensureDeferred

@@ -164,7 +164,7 @@ async def run(worker, *arguments):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_tool_lists_compares_puts_back_and_deletes(tmp_path):
+async def test_the_tool_lists_compares_puts_back_and_deletes(tmp_path, capsys):
     """All of it through the workers' manager ports; what cannot be undone is asked for."""
     async with running_worker(tmp_path) as worker:
         name = await put_aside(worker, "crawl 2026")
@@ -180,11 +180,12 @@ async def test_the_tool_lists_compares_puts_back_and_deletes(tmp_path):
             _, text = await run(worker, "put-back", "w1", name, "--yes")
             assert "writable on w1" in text
             assert await rows(worker, "crawl 2026") == [0, 1, 2]
-            await run(worker, "delete", "w1", name, "--yes")
+            await run(worker, "delete", "--yes", "w1", name)
             assert (await run(worker))[1] == "No file is aside on a living worker.\n"
             with pytest.raises(errors.NotFound):
                 await run(worker, "compare", "w1", name)
-            with pytest.raises(errors.BadRequest, match="needs a worker and a file"):
-                await run(worker, "compare")
+            with pytest.raises(SystemExit):
+                await run(worker, "compare", "w1")
+            assert "required: NAME" in capsys.readouterr().err
             with pytest.raises(errors.Unavailable, match="w9 is not alive"):
                 await run(worker, "compare", "w9", name)

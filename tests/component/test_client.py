@@ -544,7 +544,7 @@ async def test_a_pattern_leaves_nothing_out_in_silence(cluster, caplog):
     client = cluster.client()
     urls = {"300001": "http://a/"}
     assert client.read_urls_for_regex("^3000") == urls
-    assert "1 segments that match '^3000' cannot be read now: 300002" in caplog.text
+    assert "1 segment of '^3000' cannot be read now: 300002" in caplog.text
     with pytest.raises(TroughException, match="cannot be read now: 300002"):
         client.read_urls_for_regex("^3000", strict=True)
     caplog.clear()

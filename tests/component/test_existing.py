@@ -72,7 +72,7 @@ async def test_what_nobody_serves_is_missing(town, kind):
         await gather(town, "^s")
     result = await gather(town, "^s", partial=True)
     assert result.rows == [(200,)] and list(result.missing) == ["s-lost"]
-    with pytest.raises(errors.Unavailable, match="1 of 1 segments failed: s-lost"):
+    with pytest.raises(errors.Unavailable, match="1 of 1 segment failed: s-lost"):
         await gather(town, "lost")
     assert (await gather(town, "^s1")).rows == [(110,)]
 

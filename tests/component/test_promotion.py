@@ -151,7 +151,7 @@ async def test_a_promotion_that_failed_is_a_trouble_until_one_succeeds(tmp_path)
             await worker.controller.promote("not a segment/")
         worker.storage.publish = publish
         await worker.controller.promote("300001")
-        assert troubles.trouble == "1 segments cannot be promoted (see Promotions fail)"
+        assert troubles.trouble == "1 segment cannot be promoted (see Promotions fail)"
         await worker.controller.promote("300002")
         assert troubles.trouble == ""
 

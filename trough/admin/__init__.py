@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from trough import __version__, errors
-from trough.admin.aside import ACTIONS, aside
+from trough.admin.aside import add_aside_actions, aside
 from trough.admin.certificates import add_certificate_commands
 from trough.admin.checking import check_original
 from trough.admin.console import DONE, FAILED, INTERRUPTED, Console
@@ -214,10 +214,7 @@ def _add_deciding(command: Callable[[str, Command, str], argparse.ArgumentParser
         "list the files of unpromoted writes that workers keep aside; or compare one with the "
         "canonical copy, put it back, or delete it",
     )
-    keeping.add_argument("action", nargs="?", choices=ACTIONS, help="none: list all files")
-    keeping.add_argument("node", nargs="?", metavar="NODE", help="the worker that keeps the file")
-    keeping.add_argument("name", nargs="?", metavar="NAME", help="its name, as it is listed")
-    keeping.add_argument("--yes", action="store_true", help="do not ask")
+    add_aside_actions(keeping)
 
     def on_worker(name: str, function: Command, help_text: str) -> argparse.ArgumentParser:
         sub = command(name, function, help_text)

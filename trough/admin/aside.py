@@ -16,24 +16,30 @@ from trough.cli import metadata_url
 from trough.protocols.http.manager_client import ManagerClient
 from trough.tls.client import ClientTls
 
-#: Actions on one file.
-ACTIONS = ("compare", "put-back", "delete")
-
 #: Seconds that an action may take: the worker fetches the canonical copy.
 _PATIENCE = 3600.0
+
+
+def add_aside_actions(command: argparse.ArgumentParser) -> None:
+    """Add the actions on one file to ``trough-admin aside``, which lists all files without one."""
+    command.set_defaults(action=None)
+    actions = command.add_subparsers(metavar="ACTION")
+    for name, (action, help_text) in _ACTIONS.items():
+        sub = actions.add_parser(name, help=help_text, description=f"{help_text.capitalize()}.")
+        sub.set_defaults(action=action)
+        sub.add_argument("node", metavar="NODE", help="the worker that keeps the file")
+        sub.add_argument("name", metavar="NAME", help="its name, as it is listed")
+        if action is not _compare:
+            sub.add_argument("--yes", action="store_true", help="do not ask")
 
 
 async def aside(console: Console, options: argparse.Namespace) -> int:
     """List the files aside on all workers, or carry out an action on one."""
     if options.action is None:
         return await _list(console)
-    if options.node is None or options.name is None:
-        raise errors.BadRequest(
-            f"aside {options.action} needs a worker and a file's name", "trough-admin aside"
-        )
     model.check_node_name(options.node)
-    actions = {"compare": _compare, "put-back": _put_back, "delete": _delete}
-    return await actions[options.action](console, options)
+    status: int = await options.action(console, options)
+    return status
 
 
 @asynccontextmanager
@@ -124,3 +130,10 @@ async def _delete(console: Console, options: argparse.Namespace) -> int:
         )
     console.say(f"{options.name} is deleted.")
     return DONE
+
+
+_ACTIONS = {
+    "compare": (_compare, "compare a file with the canonical copy, row by row"),
+    "put-back": (_put_back, "make a file the present state of its segment"),
+    "delete": (_delete, "delete a file"),
+}

@@ -9,6 +9,7 @@ from trough import errors
 from trough.admin.console import DONE, FAILED, Console, listed
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata.schemas import Schemas
+from trough.util.wording import counted
 
 
 async def check_original(console: Console, options: argparse.Namespace) -> int:
@@ -29,7 +30,7 @@ async def check_original(console: Console, options: argparse.Namespace) -> int:
     locks = await metadata.locks()
     if locks:
         names = listed([lock.segment for lock in locks], "promote them first")
-        console.say(f"{len(locks)} segments are being written{names}")
+        console.say(f"{counted(len(locks), 'segment')} being written{names}")
     if reasons or schemas or locks:
         return FAILED
     console.say("Nothing that an upgrade would refuse.")

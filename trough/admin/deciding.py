@@ -16,7 +16,7 @@ from trough.admin.console import DONE, FAILED, Console, insist, listed, moment
 from trough.admin.promoting import living_worker, promote_all
 from trough.leader import worker_probe
 from trough.metadata import Metadata
-from trough.shell.output.sections import counted
+from trough.util.wording import counted
 
 #: Seconds between two looks at a worker that is being drained, at least. The second number is how
 #: many times longer than a look the pause after it is.
@@ -178,7 +178,7 @@ async def free_locks(console: Console, options: argparse.Namespace) -> int:
     dirty = [lock for lock in locks if not lock.is_clean]
     clean = len(locks) - len(dirty)
     released = f", {clean} of them clean: the leader releases those by itself" if clean else ""
-    console.say(f"{node} is not alive and holds {len(locks)} write locks{released}.")
+    console.say(f"{node} is not alive and holds {counted(len(locks), 'write lock')}{released}.")
     if dirty:
         console.say(_INSTEAD)
         await _warn_of_locks(console, node, dirty)
@@ -275,7 +275,7 @@ async def _free(console: Console, node: str, locks: Sequence[model.Lock]) -> Non
             progress.draw()
     finally:
         progress.clear()
-    console.say(f"{len(locks)} write locks of {node} are free.")
+    console.say(f"Write locks of {node} that are free now: {len(locks)}.")
 
 
 async def _last_promotion(metadata: Metadata, segment: str) -> str:

@@ -13,6 +13,7 @@ from trough.leader.server_clocks import TOLERATED, spread_of, warning_of
 from trough.metadata import Metadata
 from trough.model import Lock, Worker
 from trough.util.trouble_log import Section
+from trough.util.wording import counted
 
 #: Fields of a worker's row about its unpromoted writes.
 UNPROMOTED = ("unpromoted", "unpromoted_bytes", "unpromoted_since")
@@ -122,7 +123,7 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     held = f"{locks['count']}{listed(orphaned, 'held by workers not alive')}"
     console.say(f"locks     {Section.WORKER_DIES.add_to(held) if orphaned else held}")
     if alone := [lock["segment"] for lock in locks["without_follower"]]:
-        text = f"{len(alone)} segments have no living follower{listed(alone, 'they are')}"
+        text = f"{counted(len(alone), 'segment')} without a living follower{listed(alone, 'by name')}"
         console.say(f"copies    {Section.UNDER_REPLICATED.add_to(text)}")
     console.say(f"schemas   {told['schemas']}")
     for worker in workers:

@@ -13,6 +13,7 @@ from trough.metadata import Metadata
 from trough.model import Worker
 from trough.protocols.http.manager_client import PROMOTION_TIMEOUT, ManagerClient
 from trough.tls.client import ClientTls
+from trough.util.wording import counted
 
 #: Failures that are printed, at most; they often have one cause.
 SHOWN = 10
@@ -47,9 +48,9 @@ async def promote_all(console: Console, worker: Worker) -> bool:
         await manager.close()
     for segment, reason in list(failed.items())[:SHOWN]:
         console.say(f"  {segment}: {reason}")
+    written = counted(len(segments), "segment")
     console.say(
-        f"{node} writes {len(segments)} segments: {len(segments) - len(failed)} are promoted, "
-        f"{len(failed)} are not."
+        f"{node} writes {written}: {len(segments) - len(failed)} promoted, {len(failed)} not."
     )
     return not failed
 

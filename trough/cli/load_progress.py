@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import TextIO
 
 from trough.cli.progress import TELLING, duration
-from trough.shell.output.sections import counted
 from trough.util.safe_text import safe
+from trough.util.wording import counted
 
 #: Seconds between two drawings of the bar, and between two lines if there is no bar.
 REDRAW_SECONDS = 0.2

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from trough.shell.output.sections import counted
+from trough.util.wording import counted
 
 #: Nothing is drawn before this many seconds, and not more often than each so many.
 QUIET_SECONDS = 0.5

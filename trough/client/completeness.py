@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from trough import errors
 from trough.metadata.blocking import BlockingMetadata
+from trough.util.wording import counted
 
 #: Segments that are named in one message.
 _NAMED = 10
@@ -28,7 +29,7 @@ def what_is_left_out(
     if left_out:
         more = f" and {len(left_out) - _NAMED:,} more" if len(left_out) > _NAMED else ""
         named = f"{', '.join(left_out[:_NAMED])}{more}"
-        return f"{len(left_out)} segments that match {regex!r} cannot be read now: {named}"
+        return f"{counted(len(left_out), 'segment')} of {regex!r} cannot be read now: {named}"
     if not known:
         return f"there may be more segments that match {regex!r}: the leader is still looking"
     return ""

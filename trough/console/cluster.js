@@ -1,5 +1,5 @@
 // The page Cluster: problems first, then the servers. It asks again every few seconds.
-import {address, bytes, count, getJson, h, moment, problem} from "./dom.js";
+import {address, bytes, count, counted, getJson, h, moment, problem} from "./dom.js";
 import {RowTable} from "./table.js";
 import {drawChart} from "./chart.js";
 import {guideTo} from "./guide.js";
@@ -61,7 +61,7 @@ function shownProblem({text, section}) {
 function facts(status) {
   if (status.role === "worker") {
     return [["Segments", count(status.segments)], ["Local copies", `${bytes(status.bytes)} of ${bytes(status.capacity)}`], ["Written here", count(status.writable_count)],
-      ["Not promoted", `${count(status.unpromoted.count)} segments, ${bytes(status.unpromoted.bytes)}${status.unpromoted.oldest ? `, since ${moment(status.unpromoted.oldest)}` : ""}`],
+      ["Not promoted", `${counted(status.unpromoted.count, "segment")}, ${bytes(status.unpromoted.bytes)}${status.unpromoted.oldest ? `, since ${moment(status.unpromoted.oldest)}` : ""}`],
       ["Transfers", count(Object.keys(status.transfers).length)], ["Executors started again", count(status.executors.restarts)], ["Storage", status.storage.url]];
   }
   const placement = (status.leadership || {}).placement || {};

@@ -24,6 +24,7 @@ export function bytes(number) {
 }
 
 export const count = (number) => Number(number).toLocaleString("en");
+export const counted = (number, noun) => `${count(number)} ${noun}${Number(number) === 1 ? "" : "s"}`;
 export const moment = (seconds) => (seconds ? new Date(seconds * 1000).toISOString().replace("T", " ").slice(0, 19) + " UTC" : "");
 
 export async function failure(response) {

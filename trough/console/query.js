@@ -1,6 +1,6 @@
 // The page Query: which segments, which SQL, and what comes back.
 import {drawChart, suitable} from "./chart.js";
-import {address, ask, count, getJson, h, later, problem} from "./dom.js";
+import {address, ask, count, counted, getJson, h, later, problem} from "./dom.js";
 import {makeEditor} from "./editor.js";
 import {RowReader} from "./rows.js";
 import {RowTable} from "./table.js";
@@ -61,7 +61,7 @@ export async function queryPage(main, options) {
     try {
       const page = await getJson(`/segments?${new URLSearchParams({matching: which.value.trim(), limit: "3"})}`);
       const names = page.segments.map((each) => each.segment).join(", ");
-      found.textContent = `${count(page.count)}${page.complete ? "" : " or more"} segments${names ? `: ${names}${page.next ? ", …" : ""}` : ""}`;
+      found.textContent = `${page.complete ? counted(page.count, "segment") : `${count(page.count)} or more segments`}${names ? `: ${names}${page.next ? ", …" : ""}` : ""}`;
       if (page.segments.length) await learn(page.segments[0].segment);
     } catch (error) { found.textContent = error.message; }
   });
@@ -87,7 +87,7 @@ export async function queryPage(main, options) {
   function showMissing(segments) {
     const names = Object.entries(segments);
     if (!names.length) return;
-    missing.replaceChildren(problem(`${count(names.length)} segments are missing from this answer.`,
+    missing.replaceChildren(problem(`${counted(names.length, "segment")} missing from this answer.`,
       h("ul", {}, names.slice(0, 20).map(([name, why]) => h("li", {}, `${name}: ${why.error}`)), names.length > 20 ? h("li", {}, `and ${count(names.length - 20)} more`) : null)));
   }
 
@@ -144,9 +144,9 @@ export async function queryPage(main, options) {
         reader.end();
         showMissing(reader.missing);
         const stale = Object.keys(reader.stale).length;
-        if (stale) missing.append(h("p", {class: "soft"}, `${count(stale)} segments answered their last promoted state.`));
+        if (stale) missing.append(h("p", {class: "soft"}, `${counted(stale, "segment")} answered in the last promoted state.`));
       }
-      status.textContent = `${count(table.rows.length)} rows in ${((performance.now() - began) / 1000).toFixed(2)} s${full ? "; more are not shown: download them" : ""}`;
+      status.textContent = `${counted(table.rows.length, "row")} in ${((performance.now() - began) / 1000).toFixed(2)} s${full ? "; more are not shown: download them" : ""}`;
     } catch (error) {
       if (error.name === "AbortError") status.textContent = `Stopped after ${count(table.rows.length)} rows.`;
       else { status.textContent = ""; trouble.replaceChildren(problem(error.message)); }

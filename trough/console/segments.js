@@ -1,5 +1,5 @@
 // The page Segments: a search that the server pages, and one segment.
-import {address, bytes, count, getJson, h, later, moment, postJson, problem} from "./dom.js";
+import {address, bytes, count, counted, getJson, h, later, moment, postJson, problem} from "./dom.js";
 import {RowTable} from "./table.js";
 
 const COLUMNS = "SELECT l.name AS \"table\", p.name AS column, p.type AS type, p.pk AS \"primary key\" FROM pragma_table_list l, pragma_table_info(l.name) p WHERE l.schema = 'main' AND l.name NOT LIKE 'sqlite_%'";
@@ -20,7 +20,7 @@ export async function segmentsPage(main, options, names, server) {
     history.replaceState(null, "", address("segments", given));
     try {
       const page = await getJson(`/segments?${new URLSearchParams({...given, limit: "50"})}`);
-      status.textContent = `${count(page.count)}${page.complete ? "" : " or more"} segments`;
+      status.textContent = page.complete ? counted(page.count, "segment") : `${count(page.count)} or more segments`;
       body.replaceChildren(...page.segments.map((each) => h("tr", {},
         h("td", {}, h("a", {href: address(`segments/${each.segment}`)}, each.segment)),
         h("td", {}, each.tier ?? ""),

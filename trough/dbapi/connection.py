@@ -15,6 +15,7 @@ from trough.drivers.target import Target, parse_target
 from trough.metadata.blocking import BlockingMetadata
 from trough.metadata.open_blocking import open_blocking
 from trough.protocols.line.values import Parameters
+from trough.util.wording import counted
 
 
 class Connection:
@@ -83,7 +84,9 @@ class Connection:
         self._check_open()
         written, self._written = self._written, 0
         if written:
-            raise NotSupportedError(f"{written} writes cannot be taken back: {_NO_TRANSACTIONS}")
+            raise NotSupportedError(
+                f"{counted(written, 'write')} cannot be taken back: {_NO_TRANSACTIONS}"
+            )
 
     def close(self) -> None:
         """Close everything; the unread rows of results are lost. Idempotent."""

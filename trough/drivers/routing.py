@@ -27,6 +27,7 @@ from trough.protocols.line.messages import (
     parse_fields,
 )
 from trough.protocols.line.values import Parameters
+from trough.util.wording import counted
 
 #: How often a router tries a read, at most.
 TRIES = 4
@@ -151,7 +152,7 @@ class Router:
         make = partial(format_write, segment=segment, sql=sql, seconds=seconds)
         for start in range(1, len(sets), AT_ONCE):
             requests = [partial(make, parameters=each) for each in sets[start : start + AT_ONCE]]
-            what = f"{len(requests)} writes to segment {segment}"
+            what = f"{counted(len(requests), 'write')} to segment {segment}"
             lines = yield AskAll(self._writable, requests, what)
             for word, rest in lines:
                 if word == b"ERR":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from trough import errors
+from trough.util.wording import counted
 
 #: Segments named for each reason, and reasons named; there may be thousands.
 _NAMED = 5
@@ -44,7 +45,8 @@ def failure(
         reasons.setdefault(f"{error.code}: {error}", []).append(segment)
     told = [f"{_some(segments)}: {reason}" for reason, segments in reasons.items()]
     more = f"; and {len(told) - _REASONS:,} more reasons" if len(told) > _REASONS else ""
-    message = f"{len(missing)} of {asked} segments failed: {'; '.join(told[:_REASONS])}{more}"
+    failed = f"{len(missing):,} of {counted(asked, 'segment')} failed"
+    message = f"{failed}: {'; '.join(told[:_REASONS])}{more}"
     kinds = {type(error) for error in missing.values()}
     if len(kinds) == 1 and issubclass(kind := kinds.pop(), errors.BadRequest):
         return kind(message)
@@ -61,7 +63,7 @@ def stale_refused(stale: Mapping[str, str], asked: int) -> errors.Unavailable:
         marks.setdefault(mark, []).append(segment)
     told = "; ".join(f"{mark}: {_some(segments)}" for mark, segments in sorted(marks.items()))
     return errors.Unavailable(
-        f"{len(stale)} of {asked} segments did not answer their present state: {told}",
+        f"{len(stale):,} of {counted(asked, 'segment')} did not answer their present state: {told}",
         "without stale=refuse they are in the answer, and named",
     )
 

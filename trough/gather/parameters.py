@@ -14,6 +14,7 @@ from sqlglot.tokens import Token, TokenType
 
 from trough import errors
 from trough.gather.dialect import Verbatim
+from trough.util.wording import counted
 
 #: Of names that stand for positions.
 PREFIX = "trough_"
@@ -46,13 +47,15 @@ def bind(
         pieces += [sql[position:start], ":", text]
         position = end
     if not named and len(values) != highest:
-        raise errors.BadRequest(f"{len(values)} values for {highest} parameters")
+        raise errors.BadRequest(
+            f"{counted(len(values), 'value')} for {counted(highest, 'parameter')}"
+        )
     return "".join([*pieces, sql[position:]]), bound
 
 
 def _none_left_over(sql: str, parameters: Any) -> str:
     if parameters and not isinstance(parameters, Mapping):
-        raise errors.BadRequest(f"{len(parameters)} values for 0 parameters")
+        raise errors.BadRequest(f"{counted(len(parameters), 'value')} for 0 parameters")
     return sql
 
 

@@ -126,7 +126,7 @@ class DeadWorkers:
         self._due.pop(node, None)
         if released:
             _log.info(
-                "{node}: is gone; {count} of its write locks are released, for all that was "
+                "{node}: is gone; write locks of it that are released: {count}, for all that was "
                 "written under them is promoted",
                 node=node,
                 count=len(released),

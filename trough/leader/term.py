@@ -32,6 +32,7 @@ from trough.tls import TlsFiles
 from trough.util.periodic import Periodic
 from trough.util.threads import ThreadPoolService
 from trough.util.trouble_log import Section, TroubleLog
+from trough.util.wording import counted
 
 _log = Logger()
 
@@ -258,7 +259,9 @@ class LeaderTerm:
         """What has had too few copies for longer than a missing worker is waited for."""
         if self._few_since is None or self._clock.seconds() - self._few_since < self._policy.grace:
             return ""
-        return f"{self._few} segments have too few copies, or none that a worker could take"
+        return (
+            f"{counted(self._few, 'segment')} with too few copies, or none that a worker could take"
+        )
 
     def _count_few(self, planner: Planner, now: float) -> None:
         self._few = planner.lost_copies + planner.homeless

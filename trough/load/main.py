@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :return: the exit status
     """
-    options = command_line.parser().parse_args(arguments)
+    options = command_line.parser().parse_intermixed_args(arguments)
     try:
         plan = _plan(options)
         url = metadata_url.registry_url(options.url, os.environ)

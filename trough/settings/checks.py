@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from trough.errors import BadSettings
 from trough.settings.keys import KEYS, Settings
+from trough.util.wording import counted
 
 #: The directories in LOCAL_DATA that a worker fills, and empties of what it does not know.
 WORKERS_OWN = ("aside", "cold", "segments", "snapshots")
@@ -132,7 +133,7 @@ def _check_copies(values: Mapping[str, Any], sources: Mapping[str, str]) -> None
         if rule.answer > values["MAXIMUM_ASSIGNMENTS"]:
             raise clash(
                 _blamed(sources, "COPIES"),
-                f"rule {number} of COPIES asks for {rule.answer} copies and "
+                f"rule {number} of COPIES asks for {counted(rule.answer, 'copy', 'copies')} and "
                 f"MAXIMUM_ASSIGNMENTS is {values['MAXIMUM_ASSIGNMENTS']}",
                 "no rule may ask for more than MAXIMUM_ASSIGNMENTS",
             )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from trough import errors
 from trough.errors import TroughError
-from trough.shell.output.sections import counted
 from trough.shell.session import Rows
 from trough.sql.tokens import Kind, Token, significant
+from trough.util.wording import counted
 
 if TYPE_CHECKING:
     from trough.shell.shell import Shell

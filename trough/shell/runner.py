@@ -19,7 +19,6 @@ from trough import errors
 from trough.cli.progress import Progress, duration
 from trough.errors import TroughError
 from trough.shell.output.results import Results
-from trough.shell.output.sections import counted
 from trough.shell.output.sinks import Sink
 from trough.shell.row_count import RowCount
 from trough.shell.session import (
@@ -34,6 +33,7 @@ from trough.shell.session import (
     Rows,
 )
 from trough.util.safe_text import cut, safe
+from trough.util.wording import counted
 
 #: Seconds between two updates of the progress while nothing comes.
 TICK = 0.1

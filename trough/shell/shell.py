@@ -27,7 +27,7 @@ from trough.shell.input.script_progress import ScriptProgress, no_progress
 from trough.shell.input.statements import Splitter, Statement
 from trough.shell.output.formats import Choice
 from trough.shell.output.results import Results
-from trough.shell.output.sections import counted, layout_for
+from trough.shell.output.sections import layout_for
 from trough.shell.output.sinks import Output
 from trough.shell.output.tables import show_rows
 from trough.shell.row_count import RowCount
@@ -46,6 +46,7 @@ from trough.shell.session import (
 from trough.shell.settings import ShellSettings
 from trough.sql.kind import writes
 from trough.util.safe_text import safe_lines
+from trough.util.wording import counted
 
 #: Files that read files that read files: a deeper nesting counts as a circle.
 MAX_DEPTH = 10
@@ -165,7 +166,8 @@ class Shell:
     def _write_together(self, statements: list[Statement], name: str) -> None:
         segment = self.session.connected_for_writing("INFILE")
         try:
-            what = f"{len(statements):,} statements from {name or 'line'}:{statements[0].line} on"
+            number = counted(len(statements), "statement")
+            what = f"{number} from {name or 'line'}:{statements[0].line} on"
             written = self.write(segment, joined(statements), what)
         except errors.BadRequest:
             raise
@@ -173,7 +175,7 @@ class Shell:
             raise _at(error, name or "line", statements[0].line) from error
         self._script.done += len(statements)
         changed = counted(written.changes, "row")
-        self.say(f"{changed} changed in {segment} by {len(statements):,} statements")
+        self.say(f"{changed} changed in {segment} by {counted(len(statements), 'statement')}")
 
     def write(self, segment: str, sql: str, what: str) -> Written:
         """Change a segment.
@@ -298,7 +300,7 @@ class Shell:
         if len(failures) > 1 and self.confirm is not None:  # a script has no next statement
             self.complain("SHOW FAILURES lists them all")
         if failures:
-            raise AlreadyReported(f"{len(failures)} of {asked} segments failed")
+            raise AlreadyReported(f"{len(failures):,} of {counted(asked, 'segment')} failed")
 
     def show_table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Show the shell's own rows, in the current format. There may be many."""

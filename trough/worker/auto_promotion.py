@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.util.periodic import Periodic
+from trough.util.wording import counted
 from trough.worker.segments import Segments
 
 _log = Logger()
@@ -82,4 +83,8 @@ class AutoPromotion(service.MultiService):
             except errors.TroughError:  # which is reported where it is refused
                 self._failed[segment] = self._clock.seconds()
         if promoted:
-            _log.info("promoted {count} segments that nobody else had promoted", count=promoted)
+            _log.info(
+                "promoted {segments} that nobody else had promoted",
+                segments=counted(promoted, "segment"),
+                count=promoted,
+            )

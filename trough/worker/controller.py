@@ -29,6 +29,7 @@ from trough.storage import Storage
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
 from trough.util.trouble_log import Section, TroubleLog
+from trough.util.wording import counted
 from trough.worker.auto_promotion import AutoPromotion
 from trough.worker.cluster_view import ClusterView
 from trough.worker.cold_cache import ColdSegments
@@ -220,7 +221,10 @@ class LocalSyncController(service.MultiService):
         )
         await self._until_it_works("canonical storage", self.storage.open)
         _log.info(
-            "{node}: serving {count} segments", node=self.myself.node, count=len(self.segments)
+            "{node}: serving {segments}",
+            node=self.myself.node,
+            segments=counted(len(self.segments), "segment"),
+            count=len(self.segments),
         )
 
     async def _publish_all(self) -> None:
@@ -324,9 +328,9 @@ class LocalSyncController(service.MultiService):
     def _trouble(self, waiting: Waiting) -> str:
         """What an operator has to look at, and the section of the guide; or empty."""
         aside = len(self.segments.aside())
+        files = counted(aside, "file")
         found = [
-            aside
-            and Section.QUARANTINE.add_to(f"{aside} files of unpromoted writes are in aside/"),
+            aside and Section.QUARANTINE.add_to(f"{files} of unpromoted writes in aside/"),
             self.failed_promotions.trouble,
             self.cold is not None
             and self.cold.storage.away

@@ -24,6 +24,7 @@ from trough.metadata import Metadata
 from trough.model import Worker
 from trough.util import atomic_files
 from trough.util.threads import ThreadPoolService
+from trough.util.wording import counted
 from trough.worker.data_directory import new_identity
 
 _log = Logger()
@@ -100,11 +101,12 @@ async def check_disk(counter: DiskCounter, metadata: Metadata, myself: Worker, i
         return myself.identity
     locks = [lock for lock in await metadata.locks(node) if not lock.followers]
     if locks:
-        held = f"{node} holds {len(locks)} write locks, of segment {locks[0].segment} for one"
+        number = counted(len(locks), "write lock")
+        held = f"{node} holds {number}, of segment {locks[0].segment} for one"
         if is_new and (files := await counter.files_of_the_original()):
             raise errors.BadSettings(
-                f"LOCAL_DATA has {len(files)} files as the original Trough keeps them ({files[0]} "
-                f"for one), which are not used, and {held}",
+                f"LOCAL_DATA has {counted(len(files), 'file')} as the original Trough keeps them "
+                f"({files[0]} for one), which are not used, and {held}",
                 "the original has to promote everything before an upgrade (docs/operations.rst, "
                 f"From the original Trough); then: trough-admin free-locks {node}",
             )

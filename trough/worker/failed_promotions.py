@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trough import errors
 from trough.util.trouble_log import Section
+from trough.util.wording import counted
 from trough.worker.refusals import PROMOTIONS, Refusals
 from trough.worker.segments import Segments
 
@@ -30,7 +31,9 @@ class FailedPromotions:
         self._failed = set(filter(self._waits, self._failed))
         if not self._failed:
             return ""
-        return Section.PROMOTIONS.add_to(f"{len(self._failed)} segments cannot be promoted")
+        return Section.PROMOTIONS.add_to(
+            f"{counted(len(self._failed), 'segment')} cannot be promoted"
+        )
 
     def _waits(self, segment: str) -> bool:
         copy = self._segments.get(segment)

@@ -176,4 +176,4 @@ _DELETED = "local copy deleted, others hold it"
 
 
 def _report_more(cause: str, count: int) -> None:
-    _log.info("{count} more segments: {cause}", count=count, cause=cause)
+    _log.info("{count} more: {cause}", count=count, cause=cause)

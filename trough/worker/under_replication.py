@@ -7,6 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from trough.util.trouble_log import Section
+from trough.util.wording import counted
 
 #: Seconds for which a segment may have too few followers before an operator has to act.
 TOLERATED = 60.0
@@ -54,5 +55,5 @@ class UnderReplication:
         short = sum(now - since > TOLERATED for since in self._since.values())
         if not short:
             return ""
-        text = f"{short} segments have fewer copies of their writes than WRITE_COPIES"
+        text = f"{counted(short, 'segment')} with fewer copies of the writes than WRITE_COPIES"
         return Section.UNDER_REPLICATED.add_to(text)

@@ -187,7 +187,7 @@ def test_failures_are_summed_up_by_reason() -> None:
     missing["late"] = errors.DeadlineExceeded("too slow")
     told = str(failure(missing, 2000, rest=True))
     assert told.startswith(
-        "1235 of 2000 segments failed: s0, s1, s2, s3, s4 and 1,229 more: unavailable: gone;"
+        "1,235 of 2,000 segments failed: s0, s1, s2, s3, s4 and 1,229 more: unavailable: gone;"
         " late: timeout: too slow ("
     )
     missing = {f"s{number}": errors.Unavailable(f"reason {number}") for number in range(9)}

@@ -248,7 +248,7 @@ def test_parameters_travel_by_name() -> None:
         ("SELECT ?", [], "no value for the parameter ?"),
         ("SELECT :a", [1], "no value for the parameter :a"),
         ("SELECT ?", {"a": 1}, "no value for the parameter ?"),
-        ("SELECT 1", [1], "1 values for 0 parameters"),
+        ("SELECT 1", [1], "1 value for 0 parameters"),
         ("SELECT ?, ?", [1, 2, 3], "3 values for 2 parameters"),
         ("SELECT ?", [object()], "no type of SQLite"),
     ],

@@ -10,7 +10,8 @@ from trough import errors
 from trough.formats.text import RenderOptions
 from trough.shell.output.formats import Choice
 from trough.shell.output.results import Results
-from trough.shell.output.sections import counted, layout_for
+from trough.shell.output.sections import layout_for
+from trough.util.wording import counted
 
 
 def make(name="TSV", merged=False, many=True, terminal=True, **bounds):

@@ -32,4 +32,4 @@ def test_a_person_acts_after_a_while() -> None:
     clock.advance(TOLERATED)
     assert short.trouble() == ""
     clock.advance(1)
-    assert short.trouble().startswith("1 segments have fewer copies")
+    assert short.trouble().startswith("1 segment with fewer copies")

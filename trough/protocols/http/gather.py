@@ -37,6 +37,7 @@ from trough.sql.rows import names_json
 from trough.util.quoting import quoted
 from trough.util.slices import SLICE, in_slices
 from trough.util.waiting import BackPressure
+from trough.util.wording import counted
 
 #: Bytes of an answer that are kept until it is known to be whole.
 HELD = 4 * 1024 * 1024
@@ -226,7 +227,7 @@ class _EncodedAnswer:
         missing = gathered.missing
         if missing and self._body.is_streaming:
             raise errors.Unavailable(
-                f"{len(missing)} segments are missing from an answer that is under way",
+                f"{counted(len(missing), 'segment')} missing from an answer that is under way",
                 "format=json names them at its end",
             )
         if missing:

@@ -19,10 +19,10 @@ from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.named_queries import NamedQueries, parameter, parameters
 from trough.shell.output.formats import BY_SUFFIX, Choice, parse_choice
 from trough.shell.output.result_file import result_file
-from trough.shell.output.sections import counted
 from trough.shell.output.sinks import Output
 from trough.shell.settings import queries_path
 from trough.shell.shell import Shell
+from trough.util.wording import counted
 
 
 @command(

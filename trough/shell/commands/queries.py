@@ -11,12 +11,12 @@ from trough.cli.progress import duration
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.confirmation import confirm_loss
 from trough.shell.input.statements import ParseMode, Statement
-from trough.shell.output.sections import counted
 from trough.shell.row_count import counting
 from trough.shell.runner import TICK
 from trough.shell.session import Query
 from trough.shell.shell import AlreadyReported, Shell
 from trough.sql.kind import WRITES, reads, returns
+from trough.util.wording import counted
 
 if TYPE_CHECKING:
     from trough.shell.cluster.gather_query import GatherQuery

@@ -17,8 +17,8 @@ from trough.shell.command_registry import (
     command,
     words_of,
 )
-from trough.shell.output.sections import counted
 from trough.shell.shell import Shell
+from trough.util.wording import counted
 
 #: Segments that are named in a message; there may be many thousands.
 NAMED = 5

@@ -14,11 +14,11 @@ from trough.cli.progress import Progress
 from trough.cluster_client.existing import SetUnknown
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands.segments import listed, pattern_of
-from trough.shell.output.sections import counted
 from trough.shell.runner import TICK
 from trough.shell.session import Done, Failed, Parameters, Restarted, Rows
 from trough.shell.shell import Shell
 from trough.util.safe_text import safe
+from trough.util.wording import counted
 
 _TABLES = (
     "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view')"

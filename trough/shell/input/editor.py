@@ -29,8 +29,8 @@ from trough.shell.input.completer import ShellCompleter
 from trough.shell.input.highlighting import STYLE, ShellLexer
 from trough.shell.input.known_names import Names
 from trough.shell.input.statements import Splitter, lines_of, split
-from trough.shell.output.sections import counted
 from trough.shell.shell import AlreadyReported, Quit, Shell, unfinished
+from trough.util.wording import counted
 
 WELCOME = (
     "SHOW SEGMENTS lists what there is, and CONNECT chooses; HELP lists the commands.\n"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from trough.cli.progress import TELLING, Progress, duration
-from trough.shell.output.sections import counted
+from trough.util.wording import counted
 
 
 class ScriptProgress(Progress):

@@ -14,6 +14,7 @@ from trough import errors
 from trough.formats.text import Markdown, Renderer, RenderOptions, Table
 from trough.shell.output.formats import FORMATS, Choice
 from trough.util.safe_text import safe
+from trough.util.wording import counted
 
 #: The column that names a row's segment, if all segments make one result set.
 SEGMENT_COLUMN = "_segment"
@@ -155,11 +156,6 @@ def layout_for(choice: Choice, options: RenderOptions, many: bool) -> Layout:
     if choice.merged or (many and strict):
         return Merged(choice, options, strict)
     return Titled(choice, options) if many else Plain(choice, options)
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 row``, ``2 rows``, ``1,234 rows``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(names: Sequence[str]) -> str:
