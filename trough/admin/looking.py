@@ -123,7 +123,8 @@ def _tell_status(console: Console, told: dict[str, Any]) -> None:
     held = f"{locks['count']}{listed(orphaned, 'held by workers not alive')}"
     console.say(f"locks     {Section.WORKER_DIES.add_to(held) if orphaned else held}")
     if alone := [lock["segment"] for lock in locks["without_follower"]]:
-        text = f"{counted(len(alone), 'segment')} without a living follower{listed(alone, 'by name')}"
+        number = counted(len(alone), "segment")
+        text = f"{number} without a living follower{listed(alone, 'by name')}"
         console.say(f"copies    {Section.UNDER_REPLICATED.add_to(text)}")
     console.say(f"schemas   {told['schemas']}")
     for worker in workers:
