@@ -14,6 +14,7 @@ from trough import errors
 from trough.executors.pool.task_pool import TaskPool
 from trough.metadata import patterns
 from trough.sql.sqlite import check_schema
+from trough.util import core_priority
 
 #: Keeps Python's matcher busy for years.
 EVIL, VICTIM = "(a+)+$", "a" * 60 + "!"
@@ -158,6 +159,26 @@ async def test_cancelling_hits_no_other_call(pool):
         cancelled.addErrback(lambda _: None)
         cancelled.cancel()
         assert await gatherResults(others) == [("ait-1",)] * 3
+
+
+@ensureDeferred
+async def test_a_long_call_gives_way_to_short_work(pool):
+    """Its process has a lower priority until it ends, and another call has the usual one."""
+    if not core_priority.can_raise():
+        pytest.skip("priority cannot be raised again here: RLIMIT_NICE is below 20")
+
+    def priorities(processes):
+        return [os.getpriority(os.PRIO_PROCESS, each._process.pid) for each in processes]
+
+    endless = pool.run(60.0, patterns.matching_portion, EVIL, [VICTIM])
+    endless.addErrback(lambda _: None)
+    await until(lambda: priorities(pool._busy) == [core_priority.LOWERED], "it to be lowered")
+    assert await patterns.matching(pool, "^ait", IDS) == ["ait-1"]
+    assert priorities(pool._idle) == [0]
+    endless.cancel()
+    # More than its first slice on most machines, and not endless.
+    assert await pool.run(60.0, patterns.matching_portion, "(x+x+)+y", ["x" * 24]) == ()
+    assert set(priorities(pool._idle)) == {0}
 
 
 @ensureDeferred

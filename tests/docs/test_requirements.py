@@ -47,3 +47,15 @@ def test_one_package_has_one_version():
     for name in ("test", "docs"):
         other = pinned(name)
         assert {key: other[key] for key in run.keys() & other.keys()} == run
+
+
+def test_the_fuzzer_can_be_installed():
+    """Versions of atheris from 3.1 on have no package for Python 3.11, and none of source."""
+    text = (ROOT / "requirements" / "fuzz.txt").read_text()
+    found = re.findall(r"^(atheris==[^\\\n]+)", text, re.MULTILINE)
+    versions = [
+        each.specifier
+        for each in map(Requirement, found)
+        if each.marker is None or each.marker.evaluate({"python_full_version": "3.11.7"})
+    ]
+    assert [each.contains("3.0.0") for each in versions] == [True]

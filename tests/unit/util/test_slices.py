@@ -1,5 +1,7 @@
 """Long loops in slices."""
 
+import time
+
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
@@ -45,3 +47,29 @@ async def test_it_ends_when_it_is_cancelled():
     with pytest.raises(CancelledError):
         await going
     assert len(seen) < 100_000
+
+
+@ensure
+async def test_everybody_has_a_turn_after_a_millisecond():
+    """Slices that take longer than that are never two in one turn of the reactor."""
+    turns, of_slices = 0, []
+
+    def turn():
+        nonlocal turns, call
+        turns += 1
+        call = reactor.callLater(0, turn)
+
+    def work(some):
+        end = time.monotonic() + 0.002
+        while time.monotonic() < end:
+            pass
+        of_slices.append(turns)
+        return ()
+
+    call = reactor.callLater(0, turn)
+    try:
+        await in_slices(work, range(2 * SLICE))
+    finally:
+        call.cancel()
+    assert len(of_slices) > 5
+    assert len(set(of_slices)) == len(of_slices)

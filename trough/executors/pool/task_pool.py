@@ -9,7 +9,8 @@ budget.
 processor time. A call that needs more is killed, and starts again behind others of its kind,
 which may occupy half of the processes. So endless calls of one client delay those of others by
 one slice each, and not by their whole budgets. A function may therefore be killed and called a
-second time: it must leave nothing behind, or clean up first.
+second time: it must leave nothing behind, or clean up first. A call that has used a core for a
+fifth of its slice gives way to short work on the cores (:mod:`trough.util.core_priority`).
 
 A process starts when it is first needed. The pool needs no reactor with signal handlers: it sees
 the end of a process at its socket.
@@ -29,7 +30,7 @@ from trough import errors
 from trough.executors import ipc
 from trough.executors.error_frames import error_of
 from trough.executors.pool.child_socket import ChildSocket
-from trough.util import child_process
+from trough.util import child_process, core_priority
 from trough.util.confinement import Confinement
 
 P = ParamSpec("P")
@@ -43,6 +44,9 @@ MEMORY = 128 << 20
 
 #: Seconds of processor time that a call has at first.
 SLICE = 0.25
+
+#: Seconds on a core after which a process has a lower priority until the end of the call.
+_SHORT = 0.05
 
 #: Seconds that a call may take for each second of its budget, and besides, on a machine that
 #: has much else to do. It is killed after that: it may be waiting for a disk.
@@ -65,6 +69,8 @@ class TaskPool:
         confinement: Confinement | None = None,
     ) -> None:
         self.confinement = confinement or Confinement()
+        #: Whether the priority of a process may be lowered.
+        self.lowers = core_priority.can_raise()
         self._reactor = reactor
         self._most = processes
         self._memory = memory
@@ -233,6 +239,9 @@ class _TaskProcess:
         self._reactor = reactor
         self._parser = ipc.ChildFrameParser()
         self._late: Any = None
+        self._next_look: Any = None
+        self._used_before = 0.0
+        self._lowered = False
         self.task: _Task | None = None
         self.was_late = self.is_doomed = False
         self._process, ours = child_process.start_with_socket(
@@ -246,7 +255,23 @@ class _TaskProcess:
         self._late = self._reactor.callLater(
             task.seconds * _WALL_FACTOR + _WALL_EXTRA, self._too_late
         )
+        self._used_before = core_priority.seconds_on_cores(self._process.pid)
+        self._look()
         self._socket.write(ipc.frame([(task.function, task.seconds, task.arguments)]))
+
+    def _look(self) -> None:
+        """Lower its priority once the call has used a core for long; look again until then."""
+        assert self.task is not None
+        used = core_priority.seconds_on_cores(self._process.pid) - self._used_before
+        if self.task.is_slow or used >= _SHORT:
+            self._lower(True)
+        else:
+            self._next_look = self._reactor.callLater(_SHORT, self._look)
+
+    def _lower(self, lowered: bool) -> None:
+        if lowered is not self._lowered and self._pool.lowers:
+            self._lowered = lowered
+            core_priority.set_lowered(self._process.pid, lowered)
 
     def _too_late(self) -> None:
         self.was_late = True
@@ -270,14 +295,16 @@ class _TaskProcess:
                 self._pool.answered(self, task, answer)
 
     def _free(self) -> _Task | None:
-        if self._late is not None and self._late.active():
-            self._late.cancel()
+        for call in (self._late, self._next_look):
+            if call is not None and call.active():
+                call.cancel()
+        self._lower(False)
         task, self.task = self.task, None
         return task
 
     def _ended(self) -> None:
-        status = child_process.reaped(self._process)
-        self._pool.ended(self, self._free(), status)
+        task = self._free()
+        self._pool.ended(self, task, child_process.reaped(self._process))
 
 
 def _closed() -> errors.Cancelled:

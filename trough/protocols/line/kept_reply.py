@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from time import monotonic
 
-from twisted.internet.task import TaskFinished, TaskStopped, cooperate
+from twisted.internet.task import TaskFinished, TaskStopped
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -20,7 +20,7 @@ from trough.executors.pool.pool import Framing, Outcome, ReadLimits, Target
 from trough.protocols.line.arguments import QueryArguments
 from trough.protocols.line.replies import QueryReply, Reply
 from trough.util.job import Job
-from trough.util.slices import SLICE
+from trough.util.slices import SLICE, cooperate
 from trough.worker.queries import QueryService
 
 _log = Logger()
