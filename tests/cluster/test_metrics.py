@@ -188,6 +188,19 @@ def test_an_order_carries_its_trace(machine):
     assert machine.processes["w1"].output.count("d" * 32) == 1
 
 
+def test_a_gather_carries_its_trace(machine):
+    """To the workers that it asks, by the line protocol."""
+    url = machine.url("s1", "SYNC_SERVER_PORT") + "gather?segments=counted&sql="
+    sql = quote("SELECT count(*) AS traced FROM t")
+    trace = {"traceparent": f"00-{'e' * 32}-{'3' * 16}-01"}
+    assert http("GET", url + sql, headers=trace)[0] == 200
+    line = machine.processes["w1"].wait_for(f"trace {'e' * 32}")
+    assert f"span {'3' * 16}: QUERY of 1 segments" in line
+    count = machine.processes["w1"].output.count("e" * 32)
+    assert http("GET", url + sql.replace("traced", "untraced"))[0] == 200
+    assert machine.processes["w1"].output.count("e" * 32) == count
+
+
 def test_metrics_want_the_token(tmp_path):
     """As everything but ``/health``."""
     with Machine(tmp_path, AUTH_TOKEN="a-long-secret") as machine:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from trough import errors
 from trough.gather import GatherSession, Limits, sqlite_helpers
 from trough.sql.column_filters import FilterTest
+from trough.sql.rows import array_of_rows
 from trough.sql.sqlite import sqlite3
 
 
@@ -55,7 +57,7 @@ class Cluster:
         while running:
             # One step of each in turn, until it has no more.
             running = [each for each in running if next(each, None)]
-            answer += gathering.take()
+            answer += chain.from_iterable(gathering.take())
 
     def _conversation(self, gathering: GatherSession, segment: str, request: Any) -> Iterator[bool]:
         try:
@@ -66,7 +68,8 @@ class Cluster:
             while flush_batch := cursor.fetchmany(2):
                 assert lacking is None, f"{segment} has rows, and lacks the text of {lacking}"
                 count += len(flush_batch)
-                gathering.rows(segment, [list(row) for row in flush_batch])
+                # As a worker sends them.
+                gathering.rows(segment, array_of_rows(flush_batch).encode("utf-8", "replace"))
                 yield True
         except sqlite3.OperationalError as error:
             gathering.failed(segment, errors.BadSql(str(error)))

@@ -39,6 +39,7 @@ from trough.protocols.line.client import LineConnection
 from trough.protocols.line.values import Parameters
 from trough.sql.column_filters import FilterTest
 from trough.util.bounded_lru import BoundedLru
+from trough.util.trace_context import current_trace
 
 if TYPE_CHECKING:
     from trough.cluster_client.gather import Gathers
@@ -144,6 +145,7 @@ class Cluster:
         over: WorkerClientFactory | None = None,
         keep: bool = False,
         tests: Sequence[FilterTest] = (),
+        encoded: bool = False,
     ) -> FanOut:
         """Send one query to each of these segments.
 
@@ -157,6 +159,7 @@ class Cluster:
         :param keep: whether workers may keep the answers, and answer from kept ones
         :param tests: with `keep`: a segment that fails one of these has no rows, and a worker
             that knows that does not open it
+        :param encoded: the listener takes rows as JSON, and decodes them itself
         :return: the query under way: ``done``, ``tally``, ``cancel()``, ``pause()``,
             ``resume()``
         :raises trough.errors.BadSegmentId: one of `segments` cannot be a segment's id
@@ -164,7 +167,8 @@ class Cluster:
         unique = list(dict.fromkeys(segments))
         for segment in unique:
             check_segment_id(segment)
-        question = QueryRequest(sql, parameters, seconds, rows, keep, tuple(tests))
+        trace = current_trace()
+        question = QueryRequest(sql, parameters, seconds, rows, keep, tuple(tests), encoded, trace)
         sources = over or self._workers
         return FanOut(unique, question, listener, self._routes, sources, clock=self._reactor)
 

@@ -33,7 +33,6 @@ from trough.cluster_client.interfaces import (
 )
 from trough.cluster_client.router import SegmentRouter, WorkerAddress
 from trough.protocols.line.query_replies import Summary
-from trough.protocols.line.values import Value
 from trough.util.slices import in_slices
 
 _log = Logger()
@@ -97,7 +96,7 @@ class FanOut:
         # Of a segment, first only columns arrived, then they and a batch are held back,
         # then the listener got rows; it is in one of these at a time.
         self._columns: dict[str, tuple[str, ...]] = {}
-        self._held: dict[str, tuple[tuple[str, ...], list[list[Value]]]] = {}
+        self._held: dict[str, tuple[tuple[str, ...], Any]] = {}
         self._told: set[str] = set()
         # Marks that the listener has not received.
         self._marks: dict[str, str] = {}
@@ -180,6 +179,10 @@ class FanOut:
         try:
             return await errand.run(source, self._remaining())
         except errors.BadRequest as refusal:
+            if self._question.trace and "trace=" in refusal.message:
+                # A worker of an earlier version takes no trace; nor do the others of this query.
+                self._question = replace(self._question, trace="")
+                return await self._run(errand, source)
             # A worker of an earlier version has no such filters, or keeps nothing at all.
             if self._question.tests and "tests" in refusal.message:
                 return await errand.run(source, replace(self._remaining(), tests=()))
@@ -226,7 +229,7 @@ class FanOut:
         """A segment begins to answer."""
         self._columns[segment] = names
 
-    def rows(self, segment: str, rows: list[list[Value]]) -> None:
+    def rows(self, segment: str, rows: Any) -> None:
         """Rows of a segment: hold the first ones back, pass the others on."""
         if self._over:
             return

@@ -51,6 +51,7 @@ class GatherCluster(Protocol):
         seconds: float | None = None,
         keep: bool = False,
         tests: Sequence[FilterTest] = (),
+        encoded: bool = False,
     ) -> GatherCall: ...
 
 
@@ -74,8 +75,9 @@ class GatherResult:
     versions: list[tuple[WorkerAddress, str]] | None = None
 
 
-#: Takes the names and some rows; what it returns is waited for.
-Receive = Callable[[tuple[str, ...], Rows], Awaitable[None] | None]
+#: Takes the names and some rows, which may be :class:`trough.sql.json_rows.JsonRows`; what it
+#: returns is waited for.
+Receive = Callable[[tuple[str, ...], Sequence[Sequence[Any]]], Awaitable[None] | None]
 
 
 async def gather(
@@ -154,7 +156,7 @@ async def gather(
     return result
 
 
-def _drop(names: tuple[str, ...], rows: Rows) -> None:
+def _drop(names: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
     """Rows of a GATHER that is explained go nowhere."""
 
 
@@ -182,8 +184,10 @@ async def _explanation(running: _Running, clock: Any, segments: int, analyze: bo
     return plan_lines(text, running.repeatable, segments) + taken.lines()
 
 
-def _collector(result: GatherResult) -> Callable[[tuple[str, ...], Rows], None]:
-    def collect(_: tuple[str, ...], rows: Rows) -> None:
+def _collector(
+    result: GatherResult,
+) -> Callable[[tuple[str, ...], Sequence[Sequence[Any]]], None]:
+    def collect(_: tuple[str, ...], rows: Sequence[Sequence[Any]]) -> None:
         result.rows += rows
 
     return collect
@@ -234,7 +238,7 @@ class _Running:
         self._pauses: set[str] = set()
         self._satisfied = False
         self._stopped: errors.TroughError | None = None
-        self._ready: Rows = []
+        self._ready: list[Sequence[Sequence[Any]]] = []
         self._handing_on: Deferred[None] | None = None
         self._refusal: Failure | None = None
         self._received = False
@@ -317,6 +321,7 @@ class _Running:
             seconds=left,
             keep=True,
             tests=tuple(FilterTest(*test) for test in tests),
+            encoded=True,
         )
         if self._pauses:
             call.pause()
@@ -376,12 +381,12 @@ class _Running:
     def columns(self, segment: str, names: Sequence[str]) -> None:
         """A segment's answer begins."""
 
-    def rows(self, segment: str, rows: list[list[Any]]) -> None:
-        self.rounds[-1].rows += len(rows)
-        packed = messages.pack(rows)
-        self._process.send((messages.ROWS, segment, packed), len(packed))
+    def rows(self, segment: str, rows: bytes) -> None:
+        # The process decodes them, unless they can be passed on as they are.
+        self._process.send((messages.ROWS, segment, rows), len(rows))
 
     def done(self, segment: str, count: int) -> None:
+        self.rounds[-1].rows += count
         self._process.send((messages.DONE, segment, count))
 
     def failed(self, segment: str, error: errors.TroughError) -> None:
@@ -401,16 +406,15 @@ class _Running:
 
     # -- handing on ------------------------------------------------------------------------
 
-    def _passed(self, rows: Rows) -> None:
-        self._ready += rows
+    def _passed(self, rows: Sequence[Sequence[Any]]) -> None:
+        self._ready.append(rows)
         self._hand_on()
 
     def _hand_on(self) -> None:
         """Hand on what is ready, unless that is being done already."""
         if self._handing_on is not None or self._closed or not self._ready:
             return
-        rows, self._ready = self._ready, []
-        handing_on = self._handing_on = Deferred.fromCoroutine(self._hand_on_from(rows))
+        handing_on = self._handing_on = Deferred.fromCoroutine(self._hand_on_ready())
         handing_on.addErrback(self._refused)
         if handing_on.called:
             self._handing_on = None
@@ -419,10 +423,11 @@ class _Running:
         else:
             self._pause("reader", True)
 
-    async def _hand_on_from(self, rows: Rows) -> None:
-        while rows:
-            await self._pass(rows)
-            rows, self._ready = self._ready, []
+    async def _hand_on_ready(self) -> None:
+        while self._ready:
+            batches, self._ready = self._ready, []
+            for rows in batches:
+                await self._pass(rows)
         self._handing_on = None
         self._pause("reader", False)
 
@@ -438,7 +443,7 @@ class _Running:
         if self._refusal is not None:
             self._refusal.raiseException()
 
-    async def _pass(self, rows: Rows) -> None:
+    async def _pass(self, rows: Sequence[Sequence[Any]]) -> None:
         self._received = True
         self.answer_rows += len(rows)
         waited_for = self._receive(self.names, rows)

@@ -85,7 +85,7 @@ class GatherProcess:
         self._forget_listeners()
 
     def _forget_listeners(self) -> None:
-        self.passed: Callable[[list[Sequence[Any]]], None] = _nothing
+        self.passed: Callable[[Sequence[Sequence[Any]]], None] = _nothing
         self.satisfied: Callable[[], None] = _nothing
         self.flow: Callable[[bool], None] = _nothing
         self.lost: Callable[[errors.TroughError], None] = _nothing
@@ -147,7 +147,7 @@ class GatherProcess:
             elif kind == messages.TAKEN:
                 self._taken(message[1])
             elif kind == messages.PASSED:
-                self.passed(list(message[1]))
+                self.passed(messages.passed_rows(*message[1:]))
             elif kind == messages.SATISFIED:
                 self.satisfied()
             elif self._question is not None:

@@ -41,6 +41,8 @@ class QueryRequest:
     :ivar rows: most rows of one segment, or None for no limit of the asker's
     :ivar keep: whether answers may be kept, and come from what was kept
     :ivar tests: with `keep`, a segment that fails one of these has no rows
+    :ivar encoded: the listener takes rows as JSON, and decodes them itself
+    :ivar trace: a ``traceparent`` of the W3C for the workers' logs, or empty
     """
 
     sql: str
@@ -49,6 +51,8 @@ class QueryRequest:
     rows: int | None = None
     keep: bool = False
     tests: tuple[FilterTest, ...] = ()
+    encoded: bool = False
+    trace: str = ""
 
 
 class WorkerClient(Protocol):

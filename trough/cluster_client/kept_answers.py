@@ -151,11 +151,13 @@ class Collecting:
         self._size = 0
         self.rows: Rows | None = []
 
-    def __call__(self, names: tuple[str, ...], rows: Rows) -> Awaitable[None] | None:
+    def __call__(
+        self, names: tuple[str, ...], rows: Sequence[Sequence[Any]]
+    ) -> Awaitable[None] | None:
         """Take some rows."""
         if self.rows is not None:
             self._size += size_of(rows)
-            self.rows = self.rows + rows if self._size <= LARGEST else None
+            self.rows = [*self.rows, *rows] if self._size <= LARGEST else None
         return self._receive(names, rows)
 
 

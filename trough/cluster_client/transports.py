@@ -33,6 +33,8 @@ class LineSource:
             rows=question.rows,
             keep=question.keep,
             tests=question.tests,
+            encoded=question.encoded,
+            trace=question.trace,
         )
 
 

@@ -144,7 +144,7 @@ class BlockingGathering:
             raise _died()
         for message in self._parser.receive_data(data):
             if message[0] == messages.PASSED:
-                self._passed += message[1]
+                self._passed += messages.passed_rows(*message[1:])
             elif message[0] == messages.SATISFIED:
                 self.satisfied = True
             else:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trough.sql.json_rows import JsonRows
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -24,6 +26,8 @@ class Limits:
 
 def size_of(rows: Sequence[Sequence[Any]]) -> int:
     """About how many bytes rows have."""
+    if isinstance(rows, JsonRows):
+        return len(rows.text)
     size = 16 * len(rows)
     for row in rows:
         for value in row:

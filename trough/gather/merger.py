@@ -10,15 +10,17 @@ final text runs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trough import errors
 from trough.gather.gather_plan import GatherPlan
 from trough.gather.limits import Limits
 from trough.gather.pushdown import Pushdown
+from trough.gather.row_stream import Batch, RowStream, decoded
 from trough.gather.segment_sql import SegmentQuery
 from trough.gather.temp_database import TempDatabase
+from trough.sql.json_rows import rows_of_json
 
 #: Rows of unfinished segments that are kept beside the scratch database.
 _KEPT = 20_000
@@ -30,6 +32,7 @@ class _Attempt:
 
     :ivar begun: rows have come
     :ivar kept: rows that wait for the segment's end
+    :ivar batches: the same of a plain query, whose rows are passed on as they came
     :ivar passed: rows of a plain query were passed on, and cannot be taken back
     :ivar runs: for each landing the rows that are this attempt's, as ``[first, after]``
     :ivar schema: what it answered instead of rows; `inexact`, that it has to be asked for
@@ -39,6 +42,7 @@ class _Attempt:
     ask: SegmentQuery
     begun: bool = False
     kept: list[Sequence[Any]] | None = None
+    batches: list[Batch] = field(default_factory=list)
     passed: bool = False
     runs: dict[int, list[list[int]]] | None = None
     schema: str | None = None
@@ -53,7 +57,6 @@ class Merger:
     :param partial: the answer may leave out segments that fail
     :ivar failures: segments that failed, and why
     :ivar streams: rows are passed on as they come
-    :ivar passed: how many rows were taken by :meth:`take`
     :ivar spoilt: a segment failed of which rows were passed on: there is no answer
     """
 
@@ -68,13 +71,11 @@ class Merger:
         self._attempts: dict[str, _Attempt] = {}
         self._exact = plan.starts_exact
         self.streams = plan.kind == "plain"
-        self._ready: list[Sequence[Any]] = []
+        self._stream = RowStream(plan) if self.streams and plan.pushed is not None else None
         self._kept = 0
-        self.passed = 0
         self._layouts: dict[bool, _Layout] = {}
         # Places of sums that are exact only as integers.
         self._checked = _Layout(plan, False).checked
-        self._places = _places(plan)
         self._scratch: TempDatabase | None = None
         self._stopped: errors.TroughError | None = None
 
@@ -103,16 +104,31 @@ class Merger:
         self.asked(segment, attempt.ask)
         return True
 
-    def rows(self, segment: str, rows: list[Any]) -> None:
-        """Rows of a segment's answer, each a list, which is changed.
+    def rows(self, segment: str, rows: list[Any] | bytes) -> None:
+        """Rows of a segment's answer, each a list, which is changed; or JSON of them.
 
         :raises trough.errors.LimitExceeded: there are more than may be kept
+        :raises trough.errors.ProtocolError: they are not the rows that were asked for
         """
         attempt = self._attempts.get(segment)
-        if attempt is None or not rows or not self._counts(segment, attempt, rows):
+        if attempt is None or not rows:
             return
-        if self.streams:
-            self._keep(segment, attempt, rows)
+        if isinstance(rows, bytes):
+            if self._stream is not None and attempt.schema is None:
+                batch = self._stream.of_json(segment, rows, attempt.begun)
+                if batch is not None:
+                    attempt.begun = True
+                    self._keep(attempt, batch)
+                    return
+            values: list[Any] = decoded(rows_of_json, segment, rows)
+        else:
+            values = rows
+        if values and self._counts(segment, attempt, values):
+            self._take_in(segment, attempt, values)
+
+    def _take_in(self, segment: str, attempt: _Attempt, rows: list[Any]) -> None:
+        if self._stream is not None:
+            self._keep(attempt, self._stream.of_values(segment, rows))
         elif attempt.begun or self._kept > _KEPT:
             self._land(segment, attempt, rows)
         else:
@@ -129,7 +145,7 @@ class Merger:
             )
         for row in rows:
             schema = row.pop()
-            if schema is not None:
+            if schema:
                 attempt.schema = schema
         if attempt.schema is None and not attempt.ask.exact:
             for number, place in self._checked:
@@ -149,10 +165,9 @@ class Merger:
         del self._attempts[segment]
         if attempt.ask.exact:
             self._exact = True
-        kept = self._released(attempt)
-        if kept and self.streams:
-            self._ready += self._composed(segment, kept)
-        elif kept:
+        if self.streams:
+            self._release(attempt)
+        elif kept := self._released(attempt):
             exact = attempt.ask.exact
             if self._layout(exact).fits(kept):
                 self._opened().insert(0, exact, kept)
@@ -180,25 +195,22 @@ class Merger:
 
     # -- what comes out ------------------------------------------------------------------
 
-    def take(self) -> list[Sequence[Any]]:
+    def take(self) -> list[Batch]:
         """Rows of a plain query that may be passed on now."""
-        ready, self._ready = self._ready, []
-        pushed = self.plan.pushed
-        if not self.streams or pushed is None or not ready:
-            return ready
-        after = None if pushed.limit is None else pushed.skip + pushed.limit
-        seen, self.passed = self.passed, self.passed + len(ready)
-        return ready[max(0, pushed.skip - seen) : None if after is None else max(0, after - seen)]
+        return [] if self._stream is None else self._stream.take()
+
+    @property
+    def passed(self) -> int:
+        """How many rows were taken by :meth:`take`."""
+        return 0 if self._stream is None else self._stream.taken
 
     @property
     def satisfied(self) -> bool:
         """Whether no further row can change the answer."""
         pushed = self.plan.pushed
-        if pushed is None or pushed.limit is None:
-            return False
-        return pushed.limit == 0 or (
-            self.streams and self.passed + len(self._ready) >= pushed.skip + pushed.limit
-        )
+        if pushed is not None and pushed.limit == 0:
+            return True
+        return self._stream is not None and self._stream.is_whole
 
     def result(self) -> Iterator[Sequence[Any]]:
         """The answer's rows, or for a plain query those that :meth:`take` did not take.
@@ -206,7 +218,8 @@ class Merger:
         :raises trough.errors.TroughError: the final text failed
         """
         if self.streams:
-            yield from self.take()
+            for batch in self.take():
+                yield from batch
             return
         yield from self._opened().result(self._exact)
 
@@ -222,29 +235,26 @@ class Merger:
 
     # -- keeping -------------------------------------------------------------------------
 
-    def _keep(self, segment: str, attempt: _Attempt, rows: list[Sequence[Any]]) -> None:
-        if attempt.kept is None:
-            attempt.kept = rows
-        else:
-            attempt.kept += rows
-        self._kept += len(rows)
+    def _keep(self, attempt: _Attempt, batch: Batch) -> None:
+        attempt.batches.append(batch)
+        self._kept += len(batch)
         # Where no segment may be missing nothing is ever taken back; and of one that is
         # too large to be kept nothing can be.
         if attempt.passed or not self._partial or self._kept > self.limits.kept_rows:
             attempt.passed = True
-            self._ready += self._composed(segment, self._released(attempt))
+            self._release(attempt)
+
+    def _release(self, attempt: _Attempt) -> None:
+        """Pass on what was kept of a plain query."""
+        batches, attempt.batches = attempt.batches, []
+        self._kept -= sum(map(len, batches))
+        assert self._stream is not None
+        self._stream.add(batches)
 
     def _released(self, attempt: _Attempt) -> list[Sequence[Any]]:
         kept, attempt.kept = attempt.kept or [], None
         self._kept -= len(kept)
         return kept
-
-    def _composed(self, segment: str, rows: list[Sequence[Any]]) -> list[Sequence[Any]]:
-        """Rows of a plain query with the segment's name where it belongs."""
-        places = self._places
-        if places is None:
-            return rows
-        return [[segment if place < 0 else row[place] for place in places] for row in rows]
 
     def _land(self, segment: str, attempt: _Attempt, rows: list[Sequence[Any]]) -> None:
         if attempt.runs is None:
@@ -275,6 +285,8 @@ class Merger:
 
     def _discard(self, attempt: _Attempt) -> None:
         self._released(attempt)
+        self._kept -= sum(map(len, attempt.batches))
+        attempt.batches = []
         for target, runs in (attempt.runs or {}).items():
             self._opened().discard(target, runs)
         attempt.runs = None
@@ -289,16 +301,6 @@ class Merger:
         if layout is None:
             layout = self._layouts[exact] = _Layout(self.plan, exact)
         return layout
-
-
-def _places(plan: GatherPlan) -> list[int] | None:
-    """Where the columns of a plain query's rows come from, -1 for the segment's name; None
-    where rows are right as they are."""
-    if plan.pushed is None:
-        return None
-    columns = [each.name for each in plan.pushed.partials]
-    places = [columns.index(name) if name in columns else -1 for name in plan.pushed.outputs]
-    return None if places == list(range(len(columns))) else places
 
 
 class _Layout:

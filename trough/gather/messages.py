@@ -7,18 +7,18 @@ Messages are handled in their order. Both ends are one version of one program.
 
 from __future__ import annotations
 
-import marshal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trough import errors
 from trough.gather.errors import SegmentsFailed
+from trough.sql.json_rows import JsonRows
 
 # -- from the parent ---------------------------------------------------------------------
 
 #: sql, segments, parameters, partial, within, now, limits: a session begins
 BEGIN = 1
-#: segment, rows, packed or as they are
+#: segment, rows: as values, or as bytes with the JSON array of them
 ROWS = 2
 #: segment, count
 DONE = 3
@@ -51,7 +51,8 @@ PLAN = 3
 CLOSED = 4
 #: code, message, hint, rest, too few, missing: the answer to any question where there is none
 REFUSED = 5
-#: rows of the answer that may be passed on before the end
+#: rows of the answer that may be passed on before the end, and their number; the rows are values,
+#: or bytes with JSON arrays and commas between them
 PASSED = 6
 #: bytes; see MARK
 TAKEN = 7
@@ -99,11 +100,6 @@ def _error(code: str, message: str, hint: str) -> errors.TroughError:
     return error
 
 
-def pack(rows: list[list[Any]]) -> bytes:
-    """Rows for :data:`ROWS`: their size is known at once, and sending copies no value again."""
-    return marshal.dumps(rows)
-
-
-def unpack(rows: list[list[Any]] | bytes) -> list[list[Any]]:
-    """What :func:`pack` packed, or rows as they are."""
-    return marshal.loads(rows) if isinstance(rows, bytes) else rows
+def passed_rows(rows: list[Sequence[Any]] | bytes, count: int) -> Sequence[Sequence[Any]]:
+    """The rows of a :data:`PASSED`."""
+    return JsonRows(rows, count) if isinstance(rows, bytes) else rows

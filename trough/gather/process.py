@@ -25,8 +25,10 @@ from trough.executors.child.process_limits import die_with_the_parent, ignore_si
 from trough.executors.ipc import Message
 from trough.gather import messages
 from trough.gather.limits import Limits, size_of
+from trough.gather.row_stream import Batch
 from trough.gather.session import GatherSession
 from trough.sql import sqlite
+from trough.sql.json_rows import JsonRows
 
 #: Bytes of Python's own that the process may have beside SQLite's: rows that wait for the end of
 #: their segment, and of a plan.
@@ -152,7 +154,7 @@ class Session:
 
     def _rows(self, segment: str, rows: list[list[Any]] | bytes) -> None:
         if segment not in self._lost:
-            self._session.rows(segment, messages.unpack(rows))
+            self._session.rows(segment, rows)
 
     def _done(self, segment: str, count: int) -> None:
         if segment not in self._lost:
@@ -177,12 +179,15 @@ class Session:
         if gathering is None:
             return
         if self._problem is None and gathering.streams:
-            rows = self._guard(gathering.take)
-            if rows:
-                self._channel.send((messages.PASSED, rows), size_of(rows))
+            for batch in self._guard(gathering.take) or ():
+                self._pass_on(batch)
         if not self._satisfied and (self._problem is not None or gathering.satisfied):
             self._satisfied = True
             self._channel.send((messages.SATISFIED,))
+
+    def _pass_on(self, batch: Batch) -> None:
+        rows = batch.text if isinstance(batch, JsonRows) else batch
+        self._channel.send((messages.PASSED, rows, len(batch)), size_of(batch))
 
     # -- questions -----------------------------------------------------------------------
 

@@ -5,8 +5,9 @@ for, the answer is the segment's schema instead of rows. So thousands of segment
 one pass, and a segment of another shape is always detected. For such a segment the text is made
 again, with NULL for a column that it lacks and no rows for a table.
 
-The schema comes in a separate column, the last one, in which every row of data has NULL. So no
-value in a segment can be taken for a schema.
+The schema comes in a separate column, the last one, in which every row of data has an empty string.
+So no value in a segment can be taken for a schema, and JSON of rows can be passed on without
+decoding it (:mod:`trough.sql.json_rows`). It comes before all other rows.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from trough.gather.schema import SCHEMA_VALUE, Column, SegmentSchema, TableShape
 from trough.gather.scopes import ROWIDS, source_of, sources_of, table_of
 from trough.gather.scopes import quoted as quoted_name
 from trough.sql.column_filters import FilterTest
+from trough.sql.json_rows import END
 from trough.sql.statements import quoted
 
 _OBJECT = "FROM sqlite_schema WHERE type IN ('table', 'view') AND name = {} COLLATE NOCASE"
@@ -70,13 +72,20 @@ def guard(tables: Iterable[str], variant: SegmentSchema, width: int) -> str:
 
 
 def guarded(
-    core: str, tables: frozenset[str], variant: SegmentSchema, width: int, exact: bool = False
+    core: str,
+    tables: frozenset[str],
+    variant: SegmentSchema,
+    width: int,
+    exact: bool = False,
+    *,
+    end: str = quoted(END),
 ) -> SegmentQuery:
     """What a segment is asked that should be of the shape `variant`.
 
     :param core: a SELECT of `width` columns
+    :param end: SQL of what rows of data have in the schema's column
     """
-    text = f"{guard(tables, variant, width)} UNION ALL SELECT *, NULL FROM ({core})"
+    text = f"{guard(tables, variant, width)} UNION ALL SELECT *, {end} FROM ({core})"
     return SegmentQuery(text, core, width, exact)
 
 
@@ -98,7 +107,12 @@ def pushed_text(
         return None
     width = _width(pushed, exact)
     core = pushed.core(adapter(relation.tree, union, variant), exact)
-    tests = filter_tests(relation, variant, lambda select: guarded(select, tables, variant, 1).sql)
+
+    def filtered(select: str) -> str:
+        # Workers look for NULL.
+        return guarded(select, tables, variant, 1, end="NULL").sql
+
+    tests = filter_tests(relation, variant, filtered)
     return replace(guarded(core, tables, variant, width, exact), tests=tests)
 
 

@@ -19,10 +19,12 @@ from trough.gather.gather_plan import GatherPlan
 from trough.gather.limits import Limits
 from trough.gather.merger import Merger
 from trough.gather.planner import plan
+from trough.gather.row_stream import Batch, decoded
 from trough.gather.schema import SCHEMA_VALUE, read_schema, unite
 from trough.gather.segment_sql import SegmentQuery, guard_only
 from trough.gather.union_database import SEGMENT
 from trough.sql.column_filters import FilterTest
+from trough.sql.json_rows import rows_of_json
 from trough.sql.statements import quoted
 
 #: How many segments are asked for a schema, one round after the other, until one sends it.
@@ -137,16 +139,17 @@ class GatherSession:
     def columns(self, segment: str, names: Sequence[str]) -> None:
         """A segment's answer begins."""
 
-    def rows(self, segment: str, rows: list[list[Any]]) -> None:
-        """Rows of a segment's answer. The list is not the caller's any more."""
-        if self._asks_schemas:
-            if rows:
-                self._learn(segment, rows[0][0])
-        elif self._merger is not None and self._broken is None:
-            try:
+    def rows(self, segment: str, rows: list[list[Any]] | bytes) -> None:
+        """Rows of a segment's answer, or JSON of them. The list is not the caller's any more."""
+        try:
+            if self._asks_schemas:
+                told = decoded(rows_of_json, segment, rows) if isinstance(rows, bytes) else rows
+                if told:
+                    self._learn(segment, told[0][0])
+            elif self._merger is not None and self._broken is None:
                 self._merger.rows(segment, rows)
-            except errors.TroughError as error:
-                self._broken = error
+        except errors.TroughError as error:
+            self._broken = error
 
     def done(self, segment: str, count: int = 0) -> None:
         """A segment has sent all of its rows."""
@@ -215,7 +218,7 @@ class GatherSession:
         """Whether the same question would be answered alike while no segment changes."""
         return self.plan is not None and self.plan.repeatable
 
-    def take(self) -> list[Sequence[Any]]:
+    def take(self) -> list[Batch]:
         """Rows that may be passed on already; those of a plain query come so."""
         return self._merger.take() if self._merger is not None else []
 

@@ -224,7 +224,7 @@ def test_enough_is_enough() -> None:
     gathering.columns("s7", ["a"])
     gathering.rows("s7", [[number, None] for number in range(1, 6)])
     assert gathering.satisfied
-    assert gathering.take() == [[2], [3], [4]]
+    assert gathering.take() == [[[2], [3], [4]]]
     assert gathering.next_requests() == []
     assert list(gathering.result()) == []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from typing import Any
 
 from twisted.internet.defer import TimeoutError
@@ -18,16 +17,13 @@ from trough.protocols.http.headers import CODE_HEADER, TRACE_HEADER
 from trough.protocols.http.request import Request
 from trough.protocols.unread_answers import MAX_UNSENT, UnreadAnswers
 from trough.util.flush_batch import FlushBatch
+from trough.util.trace_context import sampled
 from trough.util.waiting import Waiters
 
 _log = Logger()
 
 #: Seconds that requests have to answer once a shutdown has cancelled them.
 CANCEL_SECONDS = 2.0
-
-_TRACE = re.compile(
-    r"[0-9a-f]{2}-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
-)
 
 
 class Site(server.Site):
@@ -126,14 +122,12 @@ class Site(server.Site):
 
 
 def _log_trace(request: Request, outcome: str, seconds: float) -> None:
-    """Log a request that its client traces and samples (https://www.w3.org/TR/trace-context/)."""
+    """Log a request that its client traces and samples."""
     trace = (request.getHeader(TRACE_HEADER) or b"").decode("ascii", "replace")
-    match = _TRACE.fullmatch(trace)
-    if match is not None and int(match["flags"], 16) & 1:
+    if (ids := sampled(trace)) is not None:
         _log.info(
             "trace {trace}, span {span}: {method} {path}, {outcome}, {seconds} s",
-            trace=match["trace"],
-            span=match["span"],
+            **ids,
             method=request.method.decode("ascii", "replace"),
             path=request.path.decode("utf-8", "replace")[:200],
             outcome=outcome,

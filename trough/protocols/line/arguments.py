@@ -47,6 +47,7 @@ class QueryArguments:
     :ivar parameters: for the statement's places, or None
     :ivar keep: whether the answer may come from what was kept, and be kept
     :ivar tests: with `keep`, what a segment needs to have rows
+    :ivar trace: a ``traceparent`` of the W3C, or empty
     """
 
     segments: tuple[str, ...]
@@ -57,6 +58,7 @@ class QueryArguments:
     sql: str
     keep: bool = False
     tests: tuple[FilterTest, ...] = ()
+    trace: str = ""
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ class GatherArguments:
 
 def parse_query_arguments(request: Request) -> QueryArguments:
     """``QUERY <ids|~pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON]
-    [bind=JSON] SQL``."""
+    [trace=ID] [bind=JSON] SQL``."""
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
         segment, bind, text = match.groups()
         parameters = None if bind is None else decode_parameters(bind)
@@ -112,7 +114,8 @@ def parse_query_arguments(request: Request) -> QueryArguments:
     sql = words.rest("the SQL")
     keep = _yes_or_no(given, "keep")
     tests = decode_tests(given["tests"]) if "tests" in given else ()
-    return QueryArguments(segments, pattern, seconds, rows, parameters, sql, keep, tests)
+    trace = _text(given.get("trace", b""))
+    return QueryArguments(segments, pattern, seconds, rows, parameters, sql, keep, tests, trace)
 
 
 def parse_write_arguments(request: Request) -> WriteArguments:
@@ -225,7 +228,7 @@ def parse_no_arguments(request: Request) -> None:
     Words(request).end()
 
 
-_QUERY_OPTIONS = ("seconds", "rows", "keep", "tests", "bind")
+_QUERY_OPTIONS = ("seconds", "rows", "keep", "tests", "trace", "bind")
 _WRITE_OPTIONS = ("seconds", "bind", "passed")
 _GATHER_OPTIONS = ("partial", "within", "stale", "seconds", "bind")
 _PROVISION_OPTIONS = ("schema",)

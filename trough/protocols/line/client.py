@@ -114,6 +114,8 @@ class LineConnection(Protocol):
         rows: int | None = None,
         keep: bool = False,
         tests: Sequence[FilterTest] = (),
+        encoded: bool = False,
+        trace: str = "",
     ) -> Call:
         """Ask segments that the server holds.
 
@@ -121,12 +123,14 @@ class LineConnection(Protocol):
         :param rows: most rows of one segment
         :param keep: whether answers may be kept, and come from what was kept
         :param tests: with `keep`, what a segment needs to have rows
+        :param encoded: the listener takes rows as JSON
+        :param trace: a ``traceparent`` of the W3C, or empty
         :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that
             cannot be one; nothing was sent
         """
         tag = self._tag()
-        request = format_query(tag, segments, sql, parameters, seconds, rows, keep, tests)
-        call = Call(self, tag, listener)
+        request = format_query(tag, segments, sql, parameters, seconds, rows, keep, tests, trace)
+        call = Call(self, tag, listener, encoded=encoded)
         # A read does no harm where it is refused, so it may come before the greeting.
         self._ask(tag, call, request, at_once=self._eager)
         return call

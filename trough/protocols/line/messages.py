@@ -200,9 +200,11 @@ def format_query(
     rows: int | None = None,
     keep: bool = False,
     tests: Sequence[FilterTest] = (),
+    trace: str = "",
 ) -> bytes:
     """A query as it is sent.
 
+    :param trace: a ``traceparent`` of the W3C, or empty
     :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that cannot
         be one
     """
@@ -211,6 +213,8 @@ def format_query(
         arguments.append(b"keep=yes")
         if tests:
             arguments.append(format_word(encode_tests(tests), b"tests="))
+    if trace:
+        arguments.append(b"trace=" + trace.encode())
     return format_request(tag, b"QUERY", *arguments, format_text(sql.encode()))
 
 

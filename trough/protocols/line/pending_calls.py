@@ -72,15 +72,19 @@ class Answer:
 class Call:
     """A query under way.
 
+    :param encoded: see :func:`trough.protocols.line.query_replies.deliver`
     :ivar done: fires with a :class:`Summary`, or fails with the error of the whole
         request, with :class:`trough.errors.Cancelled` after `cancel`, or with the error
         that the listener raised. Cancelling it is `cancel`.
     """
 
-    __slots__ = ("_asker", "_listener", "_tag", "done")
+    __slots__ = ("_asker", "_encoded", "_listener", "_tag", "done")
 
-    def __init__(self, asker: Asker, tag: bytes, listener: QueryListener) -> None:
+    def __init__(
+        self, asker: Asker, tag: bytes, listener: QueryListener, *, encoded: bool = False
+    ) -> None:
         self._asker = asker
+        self._encoded = encoded
         self._tag = tag
         self._listener: QueryListener | None = listener
         self.done: Deferred[Summary] = Deferred(self._cancelled)
@@ -118,7 +122,7 @@ class Call:
         elif word == b"ERR":
             self._fail(parse_error(rest))
         else:
-            deliver(listener, word, rest)
+            deliver(listener, word, rest, encoded=self._encoded)
 
     def lost(self, error: errors.TroughError, sent: bool) -> None:
         """See :class:`PendingRequest`."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from trough import errors
 from trough.model import segment_of_word
 from trough.protocols.line.messages import parse_error, parse_fields
-from trough.protocols.line.values import Value, decode_names, decode_rows
+from trough.protocols.line.values import decode_names, decode_rows
 
 
 class QueryListener(Protocol):
@@ -33,8 +33,9 @@ class QueryListener(Protocol):
     def columns(self, segment: str, names: tuple[str, ...]) -> None:
         """The names of the result's columns."""
 
-    def rows(self, segment: str, rows: list[list[Value]]) -> None:
-        """Some rows, in the order of the result."""
+    def rows(self, segment: str, rows: Any) -> None:
+        """Some rows, in the order of the result: a list of lists of values. As bytes, if the
+        query asked for `encoded` rows: a JSON array of them."""
 
     def done(self, segment: str, count: int) -> None:
         """The segment has answered whole, with `count` rows in all."""
@@ -66,14 +67,15 @@ class Summary:
     pruned: int = 0
 
 
-def deliver(listener: QueryListener, word: bytes, rest: bytes) -> None:
+def deliver(listener: QueryListener, word: bytes, rest: bytes, *, encoded: bool = False) -> None:
     """Pass a line of an answer, any but the last one, to the listener.
 
+    :param encoded: the listener takes rows as they are, JSON, and decodes them itself
     :raises trough.errors.ProtocolError: it cannot be read
     """
     first, _, body = rest.partition(b" ")
     if word == b"ROWS":
-        listener.rows(_segment(first), decoded(decode_rows, body))
+        listener.rows(_segment(first), body if encoded else decoded(decode_rows, body))
     elif word == b"COLS":
         listener.columns(_segment(first), decoded(decode_names, body))
     elif word == b"DONE":

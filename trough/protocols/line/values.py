@@ -8,10 +8,9 @@ the same value and type. Both protocols share it; executors write the same.
 
 from __future__ import annotations
 
-import binascii
 import json
 import math
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NoReturn
@@ -20,6 +19,7 @@ from trough import errors
 from trough.protocols.limits import MAX_PARAMETERS, check_json_values
 from trough.sql.column_filters import FilterTest
 from trough.sql.column_ranges import is_key
+from trough.sql.json_rows import blob_of, rows_of_json
 
 #: A value that SQLite can store.
 Value = None | int | float | str | bytes
@@ -99,8 +99,7 @@ def decode_rows(text: bytes) -> list[list[Value]]:
 
     :raises ValueError: not JSON
     """
-    rows, _ = _ROWS.raw_decode(text.decode())
-    return rows
+    return rows_of_json(text)
 
 
 @lru_cache(maxsize=256)
@@ -135,7 +134,7 @@ def _parameter(value: object) -> Value:
     if value is None or isinstance(value, float):
         return value
     if isinstance(value, dict) and value.keys() == {"blob"}:
-        return _blob(value)
+        return blob_of(value)
     raise errors.BadRequest(
         f"not a value of SQLite: {'an array' if isinstance(value, list) else 'an object'}",
         'null, a number, a string, or {"blob":"base64"}',
@@ -150,19 +149,11 @@ def _text(value: str) -> str:
     return value
 
 
-def _blob(value: dict[str, str]) -> bytes:
-    try:
-        return b64decode(value["blob"], validate=True)
-    except (binascii.Error, KeyError, TypeError, ValueError) as error:
-        raise errors.BadRequest(f"not the base64 of a blob: {error}") from error
-
-
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON; infinity is 9e999")
 
 
 _PARAMETERS = json.JSONDecoder(parse_constant=_refuse_constant)
-_ROWS = json.JSONDecoder(object_hook=_blob)
 
 
 #: Tests of a query, and texts of all of them, at most.

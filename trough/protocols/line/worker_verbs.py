@@ -31,6 +31,7 @@ from trough.protocols.line.kept_reply import KeptReply
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
 from trough.replication.choice import is_able
 from trough.util.slices import SLICE, in_slices
+from trough.util.trace_context import sampled
 from trough.worker.queries import QueryService, Reading
 
 _log = Logger()
@@ -60,8 +61,8 @@ class WorkerVerbs:
         return table(
             Verb(
                 "QUERY",
-                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON] [bind=JSON] "
-                "<SQL>",
+                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON] [trace=ID] "
+                "[bind=JSON] <SQL>",
                 "asks one SELECT of each of the segments",
                 self._query,
                 "1 QUERY 300001,300002 SELECT count(*) FROM crawled_url",
@@ -96,6 +97,8 @@ class WorkerVerbs:
 
     def _query(self, request: Request, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_query_arguments(request)
+        if arguments.trace:
+            _log_trace(arguments)
         segments, queries = arguments.segments, self._queries
         if len(segments) > SLICE:
             return self._query_long(arguments, reply)
@@ -333,3 +336,11 @@ class WorkerVerbs:
     async def _status(self, request: Request, reply: Reply) -> None:
         parse_no_arguments(request)
         reply.ok(await self._queries.worker.status())
+
+
+def _log_trace(arguments: QueryArguments) -> None:
+    """Log a query that belongs to a request that its client traces and samples."""
+    if (ids := sampled(arguments.trace)) is not None:
+        text = "trace {trace}, span {span}: QUERY of {segments} segments"
+        number = len(arguments.segments) if arguments.pattern is None else "the matching"
+        _log.info(text, **ids, segments=number)
