@@ -15,9 +15,13 @@ COUNT = "SELECT count(*) AS n FROM t"
 
 @pytest.fixture(scope="module", params=PAIRS)
 def common(request, tmp_path_factory):
-    """All seven, for all tests of one pair."""
+    """All seven, for all tests of one pair.
+
+    With one copy of each write: the lock of a lost worker waits for it.
+    """
     directory = tmp_path_factory.mktemp("cluster")
-    with Cluster(directory, open_engines(request.param, directory, request)) as cluster:
+    engines = open_engines(request.param, directory, request)
+    with Cluster(directory, engines, WRITE_COPIES="1") as cluster:
         yield cluster
 
 

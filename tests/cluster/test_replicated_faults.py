@@ -253,7 +253,7 @@ def test_an_old_image_of_a_disk(world: World, role: str) -> None:
             victim, other = other, victim
         kept, place = world.directory / f"kept-{role}", world.cluster.directory / victim
         copy_disk(world, victim, kept)
-        until_blocking(lambda: counter(place) > counter(kept), "a later state of the disk")
+        until_blocking(lambda: counter(place) > counter(kept) + 1, "a later state of the disk")
         world.until_written(writers, 200)
         assert members(world) == {victim, other}
         disk = identity(world, victim)

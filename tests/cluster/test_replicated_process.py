@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from cluster_engines import PAIRS, open_engines
 from cluster_nodes import Cluster
-from processes import http, read, until_blocking
+from processes import http, read, until_blocking, write
 from replicated_history import Writers, judge
 
 from trough.model import Lock
@@ -120,6 +121,23 @@ def test_writes_to_the_former_holder_are_passed_on(
         assert not [each.refusal for each in writers.attempts if not each.acknowledged]
         written_to = cluster.url(old, "WRITE_PORT")
         assert {(each.worker, each.status) for each in writers.attempts} == {(written_to, 200)}
+
+
+def test_a_holder_that_stops_is_noticed_by_no_reader(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Each worker answers with all rows while the segment is handed over."""
+    engines = open_engines(PAIRS[0], tmp_path, request)
+    with Cluster(tmp_path, engines, 1, 2, WRITE_COPIES="2") as cluster:
+        holder = begin(cluster, 2)
+        (other,) = {"w1", "w2"} - {holder}
+        until_blocking(lambda: lock_of(cluster).followers, "a follower")
+        write(f"{cluster.url(holder, 'WRITE_PORT')}?segment={SEGMENT}", "INSERT INTO t VALUES (1)")
+        stopping = threading.Thread(target=cluster.processes[holder].stop)
+        stopping.start()
+        while stopping.is_alive():
+            assert read(cluster.read_url(other, SEGMENT), "SELECT row FROM t") == [{"row": "1"}]
+        assert lock_of(cluster).node == other
 
 
 def begin(cluster: Cluster, workers: int = 3) -> str:

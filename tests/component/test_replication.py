@@ -310,7 +310,8 @@ async def test_an_old_image_of_a_follower_takes_nothing_over(tmp_path: Path) -> 
         image = tmp_path / "image"
         shutil.copytree(second.directory, image)
         before = int((image / "counter").read_text())
-        await until(lambda: int(counter.read_text()) > before, "a later counter")
+        # The store has the first later one when there is a second.
+        await until(lambda: int(counter.read_text()) > before + 1, "later counters")
         await first.written("s", INSERT.format(1))
         for name in ("w1", "w2"):
             await workers.kill(name)
@@ -347,6 +348,51 @@ async def test_a_follower_that_is_drained_is_replaced(tmp_path: Path) -> None:
         (other,) = {"w2", "w3"} - {follower}
         await first.metadata.set_draining(follower, True)
         await workers.until_followed_by("s", other)
+
+
+@async_test
+async def test_a_drained_holder_leaves_as_many_copies_as_before(tmp_path: Path) -> None:
+    """The next holder has a follower from the first moment on, and all rows."""
+    async with running(tmp_path, 3) as workers:
+        first = await written(workers)
+        await first.metadata.set_draining("w1", True)
+
+        async def taken() -> bool:
+            lock = await workers.lock("s")
+            assert lock.node == "w1" or lock.followers
+            return lock.node != "w1"
+
+        await until(taken, "another holder")
+        holder = (await workers.lock("s")).node
+        await workers.until_written_on(holder, "s")
+        assert await workers.rows(holder, "s") == [0]
+
+
+@async_test
+@pytest.mark.parametrize("promoted", [True, False])
+async def test_a_promoted_copy_stays_for_readers(tmp_path: Path, promoted: bool) -> None:
+    """When its writer hands the segment over; what is not promoted is removed."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        if promoted:
+            await first.controller.promote("s")
+        assert await first.controller.replication.handing_over.one("s")
+        copy = first.segments.get("s")
+        assert (copy is not None) == promoted
+        assert copy is None or (not copy.writable and await workers.rows("w1", "s") == [0])
+        assert await workers.rows("w2", "s") == [0]
+
+
+@async_test
+async def test_a_read_waits_for_a_take_over(tmp_path: Path) -> None:
+    """Meanwhile the segment is not here, and will be."""
+    async with running(tmp_path, 1) as workers:
+        segments = workers["w1"].segments
+        with segments.arriving("s"):
+            waiting = Deferred.fromCoroutine(segments.arrived(["other", "s"]))
+            assert not waiting.called
+        assert await waiting
+        assert not await segments.arrived(["other", "s"])
 
 
 @async_test

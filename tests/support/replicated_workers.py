@@ -82,7 +82,7 @@ class ReplicatedWorkers:
 
         metadata = CutMetadata(self._directory / "registry.db", reactor)
         worker = WorkerParts(
-            self._directory, metadata, name, ttl=1.0, replication=replication, replicate=replicate
+            self._directory, metadata, name, ttl=3.0, replication=replication, replicate=replicate
         )
         self._running[name] = worker
         await worker.start()

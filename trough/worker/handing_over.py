@@ -85,7 +85,7 @@ class HandingOver:
     async def one(self, segment: str) -> bool:
         """Hand a segment over to a follower; return whether one took it.
 
-        The worker then removes its local copy: the follower has all of it.
+        The worker then removes what is not promoted: the follower has all of it.
         """
         async with self._shared.turns.hold(segment), self._turns.hold(segment):
             copy, replicated = self._shared.segments.get(segment), self._held.get(segment)
@@ -121,9 +121,21 @@ class HandingOver:
         if lock is None or lock.holder != member:
             return False
         self._end(segment)
-        self._shared.publisher.withdraw(segment)
         self._shared.cluster.take_notice(lock)
-        await self._shared.segments.discard(copy)
+        await self._keep_or_discard(copy)
         self._shared.look_at([segment])
         _log.info("{segment}: handed over to {node}", segment=segment, node=member.node)
         return True
+
+    async def _keep_or_discard(self, copy: LocalCopy) -> None:
+        """Keep a copy for reads if all of it is promoted: it may be one of few."""
+        segment, segments = copy.entry.segment, self._shared.segments
+        if copy.entry.unpromoted:
+            self._shared.publisher.withdraw(segment)
+            await segments.discard(copy)
+            return
+        await segments.retire(segment)
+        if segments.get(segment) is None:  # it was damaged
+            self._shared.publisher.withdraw(segment)
+        else:
+            self._shared.publisher.serve(segment, writable=False)

@@ -225,6 +225,10 @@ class QueryService:
         """The mark of what is answered of a cold segment; empty for none."""
         return decide(self.worker.confirmation.knowledge, Holder.NOBODY).mark
 
+    async def arrived(self, segments: Iterable[str]) -> bool:
+        """Return once this worker is not taking over any of the segments; whether it was."""
+        return await self.worker.segments.arrived(segments)
+
     async def try_holders(self, segments: Iterable[str]) -> None:
         """Find out which of the write locks' holders can be connected to."""
         holders = map(self.worker.cluster.holder_elsewhere, segments)

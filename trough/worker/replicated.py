@@ -272,8 +272,8 @@ class ReplicatedSegment:
     async def _close_log(self) -> None:
         await self._read_log(self.log.close)
 
-    def close(self) -> None:
-        """Stop sending; writes that wait fail. Idempotent."""
+    def close(self, reason: str = "its worker stopped writing it") -> None:
+        """Stop sending; writes that wait fail for `reason`. Idempotent."""
         if self._closed:
             return
         self._closed = True
@@ -281,9 +281,10 @@ class ReplicatedSegment:
             link.close()
         waiting, self._waiting = self._waiting, deque()
         unfollowed, self._unfollowed = self._unfollowed, []
+        error = errors.UnderReplicated(f"segment {self.segment}: {reason}")
         for each in [*(each for _, _, each in waiting), *(each for _, each in unfollowed)]:
             if not each.called:
-                each.errback(self._under_replicated())
+                each.errback(error)
 
     # -- reports of links ---------------------------------------------------------------
 
@@ -450,7 +451,7 @@ class ReplicatedSegment:
 
     def _end(self, reason: str) -> None:
         if not self._closed:
-            self.close()
+            self.close(reason)
             self._ended(reason)
 
     def _release(self, end: int) -> None:

@@ -376,7 +376,7 @@ class Replication(service.MultiService):
     def _let_rest(self, replicated: ReplicatedSegment) -> None:
         """Look at a segment no more for which nothing is under way, until there is."""
         followers = replicated.lock.followers
-        right = len(followers) == self.settings.copies - 1
+        right = len(followers) == self._wanted
         stays = right and not any(self._leaves(each) for each in followers)
         if stays and replicated.is_at_rest and not self._is_large(replicated):
             self._active.pop(replicated.segment, None)
@@ -391,24 +391,45 @@ class Replication(service.MultiService):
     def _trim(self, replicated: ReplicatedSegment) -> None:
         """Remove followers that are too many; those that are being drained leave first."""
         named = replicated.lock.followers
-        if len(named) >= self.settings.copies and replicated.followers >= named:
+        if len(named) > self._wanted and replicated.followers >= named:
             replicated.remove(min(named, key=lambda member: (not self._leaves(member), member)))
+
+    @property
+    def _wanted(self) -> int:
+        """Followers of each segment. A worker that is drained hands its segments to one of them,
+        which needs as many as before."""
+        return self.settings.copies - 1 + (self.settings.copies > 1 and self._leaves(self._me))
+
+    async def hand_over(self, segment: str) -> bool:
+        """Hand a segment of this worker, which is drained, to a follower; whether one took it.
+
+        The lock's row names a follower for the next holder first, if any worker can follow.
+        """
+        replicated = self._held.get(segment)
+        if replicated is not None:
+            staying = sum(not self._leaves(each) for each in replicated.lock.followers)
+            joining = replicated.followers - replicated.lock.followers
+            if staying < self._wanted and (joining or self._choice(replicated, ()) is not None):
+                return False
+        return await self.handing_over.one(segment)
 
     def _leaves(self, member: Member) -> bool:
         worker = self._shared.cluster.workers.get(member.node)
         return worker is not None and worker.draining
 
     async def _find_followers(self, replicated: ReplicatedSegment) -> None:
-        staying = sum(not self._leaves(member) for member in replicated.followers)
-        wanted = self.settings.copies - 1 - staying
-        if wanted <= 0 or self._choice(replicated, ()) is None:
+        if self._missing(replicated) <= 0 or self._choice(replicated, ()) is None:
             return
         rows = await self._shared.metadata.assignments_of_segment(replicated.segment)
         assigned = {row.node for row in rows}
-        for _ in range(wanted):
+        for _ in range(self._missing(replicated)):  # another call may have asked one meanwhile
             chosen = self._choice(replicated, assigned)
             if chosen is not None:
                 replicated.add(member_of(chosen))
+
+    def _missing(self, replicated: ReplicatedSegment) -> int:
+        """How many followers more should be asked."""
+        return self._wanted - sum(not self._leaves(each) for each in replicated.followers)
 
     def _choice(self, replicated: ReplicatedSegment, assigned: Collection[str]) -> Worker | None:
         now = self._clock.seconds()

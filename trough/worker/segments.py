@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -33,6 +34,7 @@ from trough.storage import Guard, Storage
 from trough.util.job import Job
 from trough.util.keyed_lock import KeyedLock
 from trough.util.threads import ThreadPoolService
+from trough.util.waiting import Waiters
 from trough.worker import local_files
 from trough.worker.catalogue import Entry
 from trough.worker.disk_counter import DiskCounter
@@ -78,6 +80,8 @@ class Segments(service.Service):
         #: The local copy of a segment, or None.
         self.get = self._copies.get
         self._busy = KeyedLock()
+        #: Segments that are being put here, with the reads that wait for that.
+        self._arriving: dict[str, Waiters[None]] = {}
         self._generations = itertools.count(1)
         self._catalogue = AsyncCatalogue(directory, catalogue_thread)
         self.disk_counter = DiskCounter(directory, catalogue_thread)
@@ -390,6 +394,25 @@ class Segments(service.Service):
             installed = LocalCopy(entry, target, self._now())
             installed.paused = True
             self._copies.put(installed)
+
+    @contextmanager
+    def arriving(self, segment: str) -> Iterator[None]:
+        """Reads of a segment that is not here wait for the end of the context: it is being put
+        here, in the place of the local copy."""
+        arrival = self._arriving.setdefault(segment, Waiters())
+        try:
+            yield
+        finally:
+            if self._arriving.pop(segment, None) is arrival:
+                arrival.fire(None)
+
+    async def arrived(self, segments: Iterable[str]) -> bool:
+        """Return once none of the segments is being put here; whether one was."""
+        arriving = self._arriving
+        found = [arriving[segment] for segment in segments if segment in arriving]
+        for arrival in found:
+            await arrival.wait()
+        return bool(found)
 
     async def put_followed(self, copy: LocalCopy, place: Callable[[Path], object]) -> None:
         """Do the last step of :meth:`install_followed` again, after a crash in it."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from twisted.application import service
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -149,6 +149,8 @@ class TakeOvers(service.MultiService):
                 segment=lock.segment,
                 reason=failure,
             )
+        except CancelledError:
+            pass  # this worker stops, and finishes it at its next start
 
     async def take_over(self, known: Lock) -> bool:
         """Take the lock of a holder that is gone, or that hands it over; whether it succeeded.
@@ -218,9 +220,10 @@ class TakeOvers(service.MultiService):
         """Make the followed log the local copy, writable under `lock`."""
         shared, segment = self._shared, lock.segment
         canonical = await self._canonical(segment)
-        await shared.segments.install_followed(segment, lock.epoch, canonical, log.take_over)
-        shared.cluster.take_notice(lock)
-        shared.publisher.serve(segment, writable=True)
+        with shared.segments.arriving(segment):
+            await shared.segments.install_followed(segment, lock.epoch, canonical, log.take_over)
+            shared.cluster.take_notice(lock)
+            shared.publisher.serve(segment, writable=True)
 
     async def _canonical(self, segment: str) -> CanonicalCopy | None:
         """The present canonical copy, which the next promotion replaces."""

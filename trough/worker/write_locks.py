@@ -259,7 +259,7 @@ class WriteLockManager(service.MultiService):
 
     async def _is_handed_over(self, segment: str) -> bool:
         replication = self._replication
-        return replication is not None and await replication.handing_over.one(segment)
+        return replication is not None and await replication.hand_over(segment)
 
     async def _give_up_idle(self, entry: Entry, why: str) -> None:
         try:

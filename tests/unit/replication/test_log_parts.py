@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -54,3 +55,14 @@ def test_a_part_of_a_base_is_no_part_of_a_log() -> None:
         LogPart.decode(BASE.encode())
     with pytest.raises(errors.BadLogPart, match="part of a log was sent"):
         BasePart.decode(PART.encode())
+
+
+def test_a_part_of_another_form_is_refused() -> None:
+    """One of a later version, whose checksum is right."""
+    data = bytearray(PART.encode())
+    size = len(data) - len(PART.content) - 4
+    data[0] += 1
+    crc = zlib.crc32(PART.content, zlib.crc32(bytes(data[:size])))
+    data[size : size + 4] = crc.to_bytes(4, "big")
+    with pytest.raises(errors.BadLogPart, match="has form 2, and this worker reads 1"):
+        LogPart.decode(bytes(data))

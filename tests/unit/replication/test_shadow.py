@@ -16,7 +16,7 @@ from logged_segments import LoggedSegment
 from trough import errors
 from trough.replication.follower import Follower
 from trough.replication.holder_log import WalReader
-from trough.replication.log import LogPart
+from trough.replication.log import BasePart, LogPart
 from trough.replication.shadow import Shadow
 from trough.sql import segment_files, sqlite, wal
 
@@ -293,20 +293,31 @@ def test_a_follower_without_a_base_takes_no_log(pair: Pair) -> None:
     assert pair.contents() == {}
 
 
-def test_a_base_out_of_order_leaves_what_was_there(following: Pair) -> None:
-    """A piece that is missing, or of another base, gives the base up and nothing else."""
+def bad_bases(pieces: list[BasePart], other: Path) -> Iterator[tuple[str, list[BasePart]]]:
+    """Two pieces that are no base, and what the refusal names."""
+    database, log = pieces
+    with closing(LoggedSegment(other, 512)) as small:
+        small.insert(9)
+        small.checkpoint()
+        foreign = next(small.reader.base(small.reader.end())).content
+    yield "begins with the first bytes", [log]
+    yield "comes next", [database, replace(log, place=1)]
+    yield "another base", [database, replace(log, log=b"x" * 16)]
+    yield "lacks the end", [replace(database, content=database.content[:-1]), log]
+    yield "larger than it began", [replace(database, content=database.content + b"x")]
+    yield "are whole", [database, replace(log, content=log.content[:-1] + b"\xff")]
+    yield "no database of SQLite", [replace(database, content=bytes(database.size)), log]
+    yield "different pages", [replace(database, size=len(foreign), content=foreign), log]
+
+
+def test_a_base_out_of_order_leaves_what_was_there(following: Pair, tmp_path: Path) -> None:
+    """A piece that is missing, of another base, or with other pages gives the base up and nothing
+    else."""
     following.holder.insert()
     pieces = list(following.holder.reader.base(following.holder.reader.end()))
     end = following.follower.end
-    for wrong in (
-        pieces[1:],
-        [pieces[0], replace(pieces[1], place=1)],
-        [pieces[0], replace(pieces[1], log=b"x" * 16)],
-        [replace(pieces[0], content=pieces[0].content[:-1]), pieces[1]],
-        [pieces[0], replace(pieces[1], content=pieces[1].content[:-1] + b"\xff")],
-        [replace(pieces[0], content=bytes(len(pieces[0].content))), pieces[1]],
-    ):
-        with pytest.raises(errors.BadLogPart):
+    for reason, wrong in bad_bases(pieces, tmp_path / "2.sqlite"):
+        with pytest.raises(errors.BadLogPart, match=reason):
             for piece in wrong:
                 following.follower.add_base(piece)
         assert following.follower.end == end

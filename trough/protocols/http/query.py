@@ -218,6 +218,9 @@ class ReadResource(Resource):
         :param reason: why this worker cannot read it itself, where it should
         """
         segment, asked_in_vain, moved_from = parameters.segment, set[str](), set[str]()
+        if await self._queries.arrived([segment]) and (here := self._queries.local(segment)):
+            self._read(request, here, parameters)
+            return
         if reason is not None:
             asked_in_vain.add(self._queries.node)
         reason = reason or errors.Unavailable(

@@ -211,6 +211,7 @@ class WorkerVerbs:
         self, segments: list[str], arguments: QueryArguments, reply: Reply, receiver: QueryReply
     ) -> None:
         """Ask local copies whose writer cannot be reached, and name the places of the others."""
+        await self._queries.arrived(segments)
         await self._queries.try_holders(segments)
         readable_here = self._queries.all_local(segments)
         here = {reading.target.segment for reading in readable_here}
