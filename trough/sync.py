@@ -209,12 +209,8 @@ class MasterSyncController(service.MultiService):
                     raise
                 return await self._provision_on(holder, segment, schema, client)
             except errors.Unavailable as reason:
-                _log.warn(
-                    "{segment}: {node} could not be provisioned: {reason}",
-                    segment=segment,
-                    node=worker.node,
-                    reason=reason,
-                )
+                what = f"provisionings that {worker.node} could not carry out"
+                self._troubles.report(Section.ORDERS, what, f"{segment}: {reason}")
                 failure = reason
         raise failure
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 import pytest_twisted
@@ -15,7 +19,7 @@ from twisted.internet.threads import deferToThread
 from waiting import GIVE_UP, until
 
 from trough import errors
-from trough.admin.console import Console
+from trough.admin.console import FAILED, Console
 from trough.admin.users import rethinkdb_users
 from trough.metadata.open import open_metadata
 from trough.metadata.rethinkdb.blocking import BlockingRethink
@@ -171,3 +175,22 @@ async def test_a_registry_has_no_users(tmp_path):
     with pytest.raises(errors.BadRequest, match="no users"):
         await store.make_users([], False)
     await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_status_names_what_to_do_about_a_refused_user(locked):
+    """A wrong password: the reason, and the section of the guide."""
+    program = str(Path(sys.executable).with_name("trough-admin"))
+    url = f"rethinkdb://127.0.0.1:{locked.server.port}/trough?tls_ca={locked.authority.ca}"
+    secrets = {"RETHINKDB_USER": "admin", "RETHINKDB_PASSWORD": "wrong"}
+    found = await deferToThread(
+        subprocess.run,
+        [program, "-u", url, "status"],
+        env={**os.environ, **secrets},
+        capture_output=True,
+        text=True,
+        timeout=GIVE_UP,
+    )
+    assert found.returncode == FAILED
+    assert "refuses the user" in found.stderr
+    assert found.stderr.endswith("(see RethinkDB refuses the user)\n")

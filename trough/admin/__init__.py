@@ -30,7 +30,7 @@ from trough.admin.tokens import add_token_commands
 from trough.admin.users import CLIENTS, SERVERS, rethinkdb_users
 from trough.cli import metadata_url
 from trough.cli.completion import add_completion
-from trough.metadata import Metadata
+from trough.metadata import Metadata, UserRefused
 from trough.metadata.open import open_metadata
 from trough.metadata.url import parse
 from trough.util.trouble_log import Section
@@ -122,10 +122,11 @@ def _reason_of(error: errors.TroughError, options: argparse.Namespace, url: str)
     """An error in one line; that of a status names the section of the guide."""
     reason = " ".join(str(error).split())
     # A status asks the metadata store and nobody else.
-    unavailable = options.command is status and isinstance(error, errors.Unavailable)
-    if unavailable and url.startswith("rethinkdb:"):
+    if options.command is not status or not url.startswith("rethinkdb:"):
+        return reason
+    if isinstance(error, errors.Unavailable):
         return Section.RETHINKDB.add_to(reason)
-    return reason
+    return Section.REFUSED_USER.add_to(reason) if isinstance(error, UserRefused) else reason
 
 
 class _Waiting:

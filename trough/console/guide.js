@@ -11,6 +11,7 @@ export const GUIDE = {
   "No cold worker lives": ["Start a cold worker again: it needs no data of its own.", "systemctl start trough-worker"],
   "Promotions fail": ["Promotions go on by themselves once the cause is gone.", "journalctl -u trough-worker"],
   "Provisionings are refused": ["A sync server logs the reason, once a minute, with the number of refusals.", "journalctl -u trough-sync"],
+  "RethinkDB refuses the user": ["The log of every process that starts has the reason, and trough-admin status shows it and exits with 1.", "trough-admin rethinkdb-users"],
   "RethinkDB is gone altogether": ["Workers serve what they hold, reads and writes, also of segments that another worker writes.", "systemctl start rethinkdb"],
   "Segments have too few copies": ["A worker was missing for longer than MOVE_GRACE, and other workers have not yet made all of its copies.", "trough-admin workers"],
   "The leader dies or hangs": ["Another one leads after at most four ELECTION_CYCLE, and the generation grows by one.", "systemctl start trough-sync"],

@@ -91,7 +91,11 @@ class DeadWorkers:
             return
         now = self._clock.seconds()
         for node in await self._metadata.reap(self._leader, slack):
-            _log.warn("{node}: is dead; its copies are no longer published", node=node)
+            _log.warn(
+                "{node}: is dead; its copies are no longer published; see the guide, *{section}*",
+                node=node,
+                section=Section.WORKER_DIES.value,
+            )
             self._due[node] = now
         for node in [node for node, due in self._due.items() if due <= now]:
             await self._release_clean_locks(node)

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.metadata import Metadata
+from trough.util.trouble_log import Section
 
 _log = Logger()
 
@@ -48,7 +49,7 @@ class ServerClocks:
             return  # what was known holds
         self.spread = spread_of(offsets)
         if self.spread >= TOLERATED:
-            _log.warn("{warning}", warning=warning_of(offsets))
+            _log.warn("{warning}", warning=Section.CLOCKS.of_line(warning_of(offsets)))
 
 
 def spread_of(offsets: dict[str, float]) -> float:

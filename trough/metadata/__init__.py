@@ -25,6 +25,10 @@ from trough import errors
 from trough.model import Assignment, CanonicalCopy, Copy, Inventory, Leader, Lock, Schema, Worker
 
 
+class UserRefused(errors.BadSettings):
+    """The store refuses the user: a wrong password, or a right that the user lacks."""
+
+
 @dataclass(frozen=True, slots=True)
 class AssignmentChanges:
     """What a watcher of assignments receives.

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from twisted.logger import Logger
+
+_log = Logger()
+
 #: Seconds for which what has the same cause is counted.
 PERIOD = 60.0
 
@@ -21,12 +25,10 @@ class LogDigest:
     The caller logs the first one. Of the others, one line each period reports the number.
 
     :param now: seconds, by a monotonic clock
-    :param report: logs a cause and how many more there were
     """
 
-    def __init__(self, now: Callable[[], float], report: Callable[[str, int], None]) -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._report = report
         self._causes: dict[str, _Counted] = {}
 
     def is_first(self, cause: str) -> bool:
@@ -45,7 +47,7 @@ class LogDigest:
             if now - counted.since < PERIOD:
                 continue
             if counted.more:
-                self._report(cause, counted.more)
+                _log.info("{count} more: {cause}", count=counted.more, cause=cause)
                 self._causes[cause] = _Counted(now)
             else:
                 del self._causes[cause]

@@ -33,12 +33,18 @@ class Section(Enum):
     QUARANTINE = "What is aside"
     REPLICAS = "A table has too few replicas"
     RETHINKDB = "RethinkDB is gone altogether"
+    REFUSED_USER = "RethinkDB refuses the user"
     ROUNDS = "The leader's rounds fail"
     STORAGE = "HDFS is away"
     TOO_FEW_COPIES = "Segments have too few copies"
     UNDER_REPLICATED = "Writes have too few copies"
     WORKER_DIES = "A worker dies"
     WRITES = "Writes are refused"
+
+    def of_line(self, text: str) -> str:
+        """A line of the log as :class:`TroubleLog` writes it, for a trouble that is logged where
+        it begins."""
+        return f"{text}; see the guide, *{self.value}*"
 
     def add_to(self, text: str) -> str:
         """A trouble as status shows it: `text`, and where the guide speaks of it."""

@@ -27,6 +27,7 @@ from trough.metadata import AssignmentChanges, LockChanges, Metadata, Watch
 from trough.model import Lock, Worker, check_segment_id
 from trough.storage import Storage
 from trough.util.keyed_lock import KeyedLock
+from trough.util.log_digest import LogDigest
 from trough.util.periodic import Periodic
 from trough.util.trouble_log import Section, TroubleLog
 from trough.util.wording import counted
@@ -140,6 +141,7 @@ class LocalSyncController(service.MultiService):
             look_at=self.looks.look_at,
             is_cold=is_cold,
             cold=cold,
+            digest=LogDigest(clock.seconds),
         )
         self.replication = (
             replicate(shared, myself, lambda lock: self.writer.marks.taken(lock))

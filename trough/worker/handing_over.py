@@ -124,7 +124,8 @@ class HandingOver:
         self._shared.cluster.take_notice(lock)
         await self._keep_or_discard(copy)
         self._shared.look_at([segment])
-        _log.info("{segment}: handed over to {node}", segment=segment, node=member.node)
+        if self._shared.digest.is_first(f"handed over to {member.node}"):
+            _log.info("{segment}: handed over to {node}", segment=segment, node=member.node)
         return True
 
     async def _keep_or_discard(self, copy: LocalCopy) -> None:

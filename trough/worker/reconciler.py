@@ -15,7 +15,6 @@ from twisted.logger import Logger
 from trough import errors
 from trough.metadata import AssignmentChanges
 from trough.model import READ, Assignment
-from trough.util.log_digest import LogDigest
 from trough.util.periodic import Periodic
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.local_copies import LocalCopy
@@ -37,7 +36,6 @@ class Reconciler(service.MultiService):
         self._writer = writer
         self._wanted: dict[str, Assignment] = {}
         self._known = False
-        self._digest = LogDigest(clock.seconds, _report_more)
         Periodic("log digest", DIGEST_SECONDS, self._flush, clock).setServiceParent(self)
 
     # -- what there is to do ----------------------------------------------------
@@ -157,7 +155,7 @@ class Reconciler(service.MultiService):
         async with shared.turns.hold(segment):
             shared.publisher.withdraw(segment)
             await shared.segments.drop(segment)
-        if self._digest.is_first(_DELETED):
+        if self._shared.digest.is_first(_DELETED):
             _log.info("{segment}: {done}", segment=segment, done=_DELETED)
         return False
 
@@ -169,11 +167,7 @@ class Reconciler(service.MultiService):
         return found is None or self._shared.is_cold(segment)
 
     async def _flush(self) -> None:
-        self._digest.flush()
+        self._shared.digest.flush()
 
 
 _DELETED = "local copy deleted, others hold it"
-
-
-def _report_more(cause: str, count: int) -> None:
-    _log.info("{count} more: {cause}", count=count, cause=cause)

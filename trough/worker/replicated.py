@@ -60,7 +60,7 @@ class HolderServices:
     :ivar timeout: seconds without progress after which a follower leaves the row
     :ivar without_copies: whether writes are acknowledged while neither followers nor the store
         answer
-    :ivar refused: called with a follower that left, or could not follow
+    :ivar refused: called with a follower that left or could not follow, the segment, and why
     """
 
     run: Run
@@ -69,7 +69,7 @@ class HolderServices:
     read: Callable[[str], Awaitable[Lock | None]]
     timeout: float
     without_copies: bool
-    refused: Callable[[Member], None]
+    refused: Callable[[Member, str, str], None]
     clock: IReactorTime
 
 
@@ -339,13 +339,7 @@ class ReplicatedSegment:
     def _give_up(self, member: Member, reason: str) -> None:
         if member in self._holder.unwanted or member not in self._holder.followers:
             return
-        _log.warn(
-            "{segment}: goes on without the copy on {node}: {reason}",
-            segment=self.segment,
-            node=member.node,
-            reason=reason,
-        )
-        self._services.refused(member)
+        self._services.refused(member, self.segment, reason)
         self._take(rules.stuck(self._holder, member))
 
     # -- the rules at work ---------------------------------------------------------------

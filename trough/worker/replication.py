@@ -29,6 +29,8 @@ from trough.replication.messages import Confirmed
 from trough.replication.orders import Kind, Order, Reply
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
+from trough.util.trouble_log import Section, TroubleLog
+from trough.util.wording import counted
 from trough.worker.broken_logs import BrokenLogs
 from trough.worker.earlier_workers import EarlierWorkers
 from trough.worker.followed_logs import FollowedLogs
@@ -118,6 +120,7 @@ class Replication(service.MultiService):
         self._checkpoints: set[str] = set()
         #: Bytes of logs and bases that were sent, since the start.
         self._sent = 0
+        self._troubles = TroubleLog(clock)
         self._short = UnderReplication(settings.copies - 1, clock)
         self._earlier = EarlierWorkers(shared.cluster, shared.segments, settings.copies > 1)
         #: When a worker could not follow.
@@ -248,12 +251,9 @@ class Replication(service.MultiService):
         with suppress(TimeoutError, errors.UnderReplicated):
             await followed.addTimeout(self.settings.timeout, self._clock)
         if len(replicated.lock.followers) < self.settings.copies - 1:
-            _log.warn(
-                "{segment}: its writes have {found} copies, and WRITE_COPIES is {wanted}",
-                segment=segment,
-                found=len(replicated.lock.followers) + 1,
-                wanted=self.settings.copies,
-            )
+            found = counted(len(replicated.lock.followers) + 1, "copy", "copies")
+            reason = f"{segment}: {found}, and WRITE_COPIES is {self.settings.copies}"
+            self._troubles.report(Section.UNDER_REPLICATED, "segments with few copies", reason)
 
     async def _holder_log(self, segment: str) -> HolderLog:
         copy = self._shared.segments.get(segment)
@@ -385,8 +385,10 @@ class Replication(service.MultiService):
     def _checkpointed(self, _: object, segment: str) -> None:
         self._checkpoints.discard(segment)
 
-    def _refuse(self, member: Member) -> None:
+    def _refuse(self, member: Member, segment: str, reason: str) -> None:
         self._refused[member.node] = self._clock.seconds()
+        what = f"written segments go on without the copy on {member.node}"
+        self._troubles.report(Section.UNDER_REPLICATED, what, f"{segment}: {reason}")
 
     def _trim(self, replicated: ReplicatedSegment) -> None:
         """Remove followers that are too many; those that are being drained leave first."""

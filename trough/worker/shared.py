@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from trough.metadata import Metadata
 from trough.storage import Storage
 from trough.util.keyed_lock import KeyedLock
+from trough.util.log_digest import LogDigest
 from trough.worker.cluster_view import ClusterView
 from trough.worker.cold_cache import ColdSegments
 from trough.worker.publisher import Publisher
@@ -25,6 +26,7 @@ class Shared:
     :ivar look_at: have these segments compared with their assignments and locks soon
     :ivar is_cold: whether a segment belongs to the cold tier
     :ivar cold: the cold segments, on a worker that serves only those
+    :ivar digest: counts what happens to many segments at once, for the log
     """
 
     node: str
@@ -38,3 +40,4 @@ class Shared:
     look_at: Callable[[Iterable[str]], None]
     is_cold: Callable[[str], bool]
     cold: ColdSegments | None
+    digest: LogDigest

@@ -179,7 +179,8 @@ class TakeOvers(service.MultiService):
                 await self._install(lock, log)
             await self._followed.remove(segment)
             await self._begin_taken(lock)
-        _log.info("{segment}: taken over, epoch {epoch}", segment=segment, epoch=lock.epoch)
+        if shared.digest.is_first(f"taken over from {known.node}"):
+            _log.info("{segment}: taken over, epoch {epoch}", segment=segment, epoch=lock.epoch)
         return True
 
     async def _begin_taken(self, lock: Lock) -> None:

@@ -307,7 +307,8 @@ class WriteLockManager(service.MultiService):
             self._shared.publisher.withdraw(segment)
         else:
             self._shared.publisher.serve(segment, writable=False)
-        _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
+        if self._shared.digest.is_first(f"no longer written here: {why}"):
+            _log.info("{segment}: no longer written here: {why}", segment=segment, why=why)
         await self.release(lock)
         self._shared.look_at([segment])
         return aside

@@ -22,13 +22,14 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from trough import errors
-from trough.metadata import StoreOutage
+from trough.metadata import StoreOutage, UserRefused
 from trough.metadata.rethinkdb import clocks
 from trough.metadata.rethinkdb.connection import PING, Connection, ConnectionLost, Feed, plain
 from trough.metadata.rethinkdb.terms import NOT_NOW, Refused
 from trough.metadata.url import RethinkAddress, host_and_port
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
+from trough.util.trouble_log import Section
 from trough.util.waiting import Waiters
 
 _log = Logger()
@@ -149,7 +150,7 @@ class RethinkCluster:
                 if self._keeping is None or self._reactor.seconds() + pause > ends:
                     raise
             except reql.ReqlPermissionError as error:
-                raise errors.BadSettings(
+                raise UserRefused(
                     f"{self.address}: {error.message}", f"grant it to user {self.address.user}"
                 ) from error
             await self.pause(pause)
@@ -238,7 +239,9 @@ class RethinkCluster:
             if in_vain and not told:
                 # A waiting caller gets the error at its deadline; the log has it now.
                 told = True
-                _log.warn("{reason}", reason=self._reason.message)
+                refused = isinstance(self._reason, errors.BadSettings)
+                section = Section.REFUSED_USER if refused else Section.RETHINKDB
+                _log.warn("{line}", line=section.of_line(self._reason.message))
             await self.pause(pause)
             pause = min(LONGEST_PAUSE, pause * 2)
 

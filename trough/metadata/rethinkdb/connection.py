@@ -27,6 +27,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.metadata import UserRefused
 from trough.metadata.url import RethinkAddress
 from trough.util.tls_problems import tls_problem
 from trough.util.waiting import Waiters
@@ -308,7 +309,7 @@ class Connection(Protocol):
 
 def _not_understood(error: Exception) -> Exception:
     if isinstance(error, reql.ReqlAuthError):
-        return errors.BadSettings(f"RethinkDB refuses the user: {error.message}", _NEW_USER)
+        return UserRefused(f"RethinkDB refuses the user: {error.message}", _NEW_USER)
     return ConnectionLost(f"not understood: {plain(error)}")
 
 
