@@ -16,7 +16,29 @@ from hypothesis import strategies as st
 from segments_on_disk import content, make_segment
 
 from trough.executors import ipc
-from trough.executors.ipc import ChildFrameParser, FrameParser, frame
+from trough.executors.messages import (
+    COUNT_CORRUPT,
+    COUNT_FAILED,
+    CallProcedure,
+    CallReturned,
+    CancelWork,
+    DropTargets,
+    ExecutorFrameParser,
+    GiveCredit,
+    PartEnded,
+    PartFailed,
+    PartFinished,
+    PartHandedBack,
+    PartPieces,
+    PartSome,
+    ReadSegments,
+    Target,
+    WorkRefused,
+    WriteSegment,
+    WriteStored,
+    frame,
+    packed_parameters,
+)
 from trough.executors.shared_memory import MOST_WRITES, SharedProgressTable, create_memory
 from trough.util.confinement import Confinement
 
@@ -36,8 +58,8 @@ MESSAGES = st.tuples(st.integers(1, 8), st.integers(0, 2**62), st.binary() | st.
 @given(st.lists(st.lists(MESSAGES, min_size=1, max_size=3), max_size=5), st.data())
 def test_frames_are_whole_however_they_are_cut(bunches, data):
     """Byte by byte, all at once, or in any other way."""
-    stream = b"".join(map(frame, bunches))
-    parser, found = FrameParser(), []
+    stream = b"".join(map(ipc.frame, bunches))
+    parser, found = ipc.ParentFrameParser(), []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
         found += parser.receive_data(stream[:size])
@@ -47,8 +69,8 @@ def test_frames_are_whole_however_they_are_cut(bunches, data):
 
 def test_a_large_frame_in_small_portions_is_put_together_once():
     """Else this would take minutes."""
-    data = frame([(1, 2, b"x" * 50_000_000)])
-    parser, found = FrameParser(), []
+    data = ipc.frame([(1, 2, b"x" * 50_000_000)])
+    parser, found = ipc.ParentFrameParser(), []
     for start in range(0, len(data), 1000):
         found += parser.receive_data(data[start : start + 1000])
     assert found == [(1, 2, b"x" * 50_000_000)]
@@ -92,7 +114,7 @@ class Front:
         )
         theirs.close()
         os.close(table)
-        self.parser = ChildFrameParser()
+        self.parser = ExecutorFrameParser()
         self.messages = []
 
     def send(self, *messages):
@@ -113,7 +135,8 @@ class Front:
         """Send a query."""
         deadline = time.monotonic() + seconds
         shape = (deadline, limit, framing, "t", window)
-        self.send((ipc.READ, number, text, None, *shape, client, stays, False, list(targets)))
+        text = text.encode() if isinstance(text, str) else text
+        self.send(ReadSegments(number, text, b"", *shape, client, stays, False, list(targets)))
 
     def next(self):
         """The next message."""
@@ -123,10 +146,15 @@ class Front:
             self.messages += self.parser.receive_data(data)
         return self.messages.pop(0)
 
+    def ends(self, number):
+        """Whether the next message is the end of this part."""
+        message = self.next()
+        return type(message) is PartEnded and message.part == number
+
     def silent(self):
         """Whether nothing is to be read, once it has answered a call."""
-        self.send((ipc.CALL, 999_999, "forget", ("nothing",)))
-        return self.next() == (ipc.RETURNED, 999_999)
+        self.send(CallProcedure(999_999, "forget", ("nothing",)))
+        return self.next() == CallReturned(999_999)
 
     def wait_until_it_runs(self, number):
         """Until the shared table says so."""
@@ -152,7 +180,12 @@ def front():
 @pytest.fixture
 def target(tmp_path):
     """A segment of 20,000 rows."""
-    return ("s", make_segment(tmp_path / "s.sqlite", 20_000), 1, False)
+    return Target("s", make_segment(tmp_path / "s.sqlite", 20_000), 1, False)
+
+
+def renamed(target, segment):
+    """The same file as another segment."""
+    return Target(segment, target.path, target.generation, target.writable)
 
 
 def test_it_brings_no_twisted():
@@ -168,32 +201,34 @@ def test_a_query_is_answered_in_one_message(front, target):
     """Where it is small."""
     front.ask(1, "SELECT 1 AS a", target)
     lines = b't COLS s ["a"]\nt ROWS s [[1]]\nt DONE s 1\n'
-    assert front.next() == (ipc.ENDED, 1, lines, 1)
+    assert front.next() == PartEnded(1, lines, 1)
     front.ask(2, b"SELECT 1 AS a", target, framing=1)
-    assert front.next() == (ipc.ENDED, 2, b'[{"a":1}]\n', 1)
+    assert front.next() == PartEnded(2, b'[{"a":1}]\n', 1)
 
 
 def test_failures_are_told_as_lines_or_as_errors(front, target):
     """As the framing has it; what is wrong with the text itself once for all segments."""
     front.ask(1, "SELECT * FROM nowhere", target)
     line = b"t FAIL s bad-sql no such table: nowhere\n"
-    assert front.next() == (ipc.ENDED, 1, line, ipc.COUNT_FAILED)
+    assert front.next() == PartEnded(1, line, COUNT_FAILED)
     front.ask(2, "SELECT * FROM nowhere", target, framing=1)
-    assert front.next() == (ipc.FAILED, 2, "bad-sql", "no such table: nowhere", "")
+    assert front.next() == PartFailed(2, "bad-sql", "no such table: nowhere", "")
     front.ask(3, b"\xff", target, target)
-    assert front.next()[:3] == (ipc.FAILED, 3, "bad-sql")
+    failed = front.next()
+    assert (type(failed), failed.part, failed.code) == (PartFailed, 3, "bad-sql")
 
 
 def test_many_segments_are_told_in_pieces(front, target):
     """Each with its place, and the failures among them."""
-    missing = ("m", "/nowhere/m.sqlite", 1, False)
-    front.ask(1, "SELECT count(*) FROM crawled_url", target, missing, ("u", *target[1:]))
+    missing = Target("m", "/nowhere/m.sqlite", 1, False)
+    front.ask(1, "SELECT count(*) FROM crawled_url", target, missing, renamed(target, "u"))
     places, counts, pieces = [], [], []
-    while (message := front.next()) != (ipc.FINISHED, 1):  # where it is slow, several
-        assert message[:2] == (ipc.PIECES, 1)
-        for told, more in zip((places, counts, pieces), message[2:], strict=True):
-            told += more
-    assert (places, counts) == ([0, 1, 2], [1, ipc.COUNT_CORRUPT, 1])
+    while (message := front.next()) != PartFinished(1):  # where it is slow, several
+        assert (type(message), message.part) == (PartPieces, 1)
+        places += message.places
+        counts += message.counts
+        pieces += message.pieces
+    assert (places, counts) == ([0, 1, 2], [1, COUNT_CORRUPT, 1])
     assert pieces[1].startswith(b"t FAIL m corrupt ")
 
 
@@ -203,16 +238,16 @@ def test_without_credit_a_query_rests_and_others_go_on(front, target):
     front.ask(1, "SELECT * FROM crawled_url", target, window=window)
     told = b""
     while len(told) < window:
-        told += front.next()[2]
+        told += front.next().data
     assert len(told) < window + 200_000
     assert front.silent()
     front.ask(2, "SELECT 1", target)
-    assert front.next()[:2] == (ipc.ENDED, 2)
+    assert front.ends(2)
     while True:
-        front.send((ipc.CREDIT, 1, window))
+        front.send(GiveCredit(1, window))
         message = front.next()
-        told += message[2]
-        if message[0] == ipc.ENDED:
+        told += message.data
+        if type(message) is PartEnded:
             break
     assert len([r for line in told.splitlines()[1:-1] for r in json.loads(line[9:])]) == 20_000
 
@@ -221,24 +256,24 @@ def test_a_query_without_credit_ends_at_its_deadline(front, target):
     """Though nobody takes its bytes."""
     assert front.silent()  # it has started, which takes none of those seconds
     front.ask(1, "SELECT * FROM crawled_url", target, window=1, seconds=3)
-    assert front.next()[:2] == (ipc.SOME, 1)
-    kind, number, line, _ = front.next()
-    assert (kind, number) == (ipc.ENDED, 1)
-    assert line.startswith(b"t FAIL s timeout ")
+    assert type(front.next()) is PartSome
+    last = front.next()
+    assert (type(last), last.part) == (PartEnded, 1)
+    assert last.data.startswith(b"t FAIL s timeout ")
 
 
 def test_queries_and_segments_take_turns(front, target):
     """Two large queries, one of them of two segments, come by turns."""
     front.ask(1, "SELECT * FROM crawled_url", target, window=1 << 30)
-    front.ask(2, "SELECT * FROM crawled_url", target, ("u", *target[1:]), window=1 << 30)
+    front.ask(2, "SELECT * FROM crawled_url", target, renamed(target, "u"), window=1 << 30)
     order, ends = [], 0
     while ends < 2:
         message = front.next()
-        ends += message[0] in (ipc.ENDED, ipc.FINISHED)
-        if message[0] == ipc.PIECES:
-            order += [(2, place if place >= 0 else ~place) for place in message[2]]
+        ends += type(message) in (PartEnded, PartFinished)
+        if type(message) is PartPieces:
+            order += [(2, place if place >= 0 else ~place) for place in message.places]
         else:
-            order.append((message[1], 0))
+            order.append((message.part, 0))
     for each in {(1, 0), (2, 0), (2, 1)}:
         places = [n for n, what in enumerate(order) if what == each]
         others = set(order[places[0] : places[-1]])
@@ -249,9 +284,9 @@ def test_queries_and_segments_take_turns(front, target):
 def test_a_deadline_ends_what_runs(front, target, text):
     """Within SQLite, and within a regular expression."""
     front.ask(1, text, target, seconds=0.3)
-    assert front.next()[2].startswith(b"t FAIL s timeout ")
+    assert front.next().data.startswith(b"t FAIL s timeout ")
     front.ask(2, "SELECT 1", target)
-    assert front.next()[:2] == (ipc.ENDED, 2)
+    assert front.ends(2)
 
 
 @pytest.mark.parametrize("text", [ENDLESS, SLOW_REGEXP])
@@ -259,28 +294,29 @@ def test_a_cancel_ends_what_runs_without_a_word_to_those_who_left(front, target,
     """What was ready before is sent although a long step has begun."""
     front.ask(1, "SELECT 1", target)
     front.ask(2, text, target)
-    assert front.next()[:2] == (ipc.ENDED, 1)
+    assert front.ends(1)
     front.wait_until_it_runs(2)
-    front.send((ipc.CANCEL, 2))
-    while (message := front.next())[1] != 2 and not front.silent():
+    front.send(CancelWork(2))
+    while (message := front.next()).part != 2 and not front.silent():
         pass
-    assert message[1] == 2
-    assert b"cancelled" in message[2]
+    assert message.part == 2
+    assert b"cancelled" in message.data
 
 
 def test_what_is_cancelled_or_dropped_before_it_began_is_not_begun(front, target):
     """Of a part with several segments, those that were moved."""
-    missing = [(f"m{n}", "/nowhere/m.sqlite", 1, False) for n in range(3)]
+    missing = [Target(f"m{n}", "/nowhere/m.sqlite", 1, False) for n in range(3)]
     deadline = time.monotonic() + LONG
     shape = (deadline, 0, 0, "t", 1 << 20)
     front.send(
-        (ipc.READ, 1, "SELECT 1", None, *shape, "a", False, False, [target]),
-        (ipc.READ, 2, "SELECT 1", None, *shape, "b", False, False, missing),
-        (ipc.CANCEL, 1),
-        (ipc.DROP, 2, frozenset({0, 2})),
+        ReadSegments(1, b"SELECT 1", b"", *shape, "a", False, False, [target]),
+        ReadSegments(2, b"SELECT 1", b"", *shape, "b", False, False, missing),
+        CancelWork(1),
+        DropTargets(2, frozenset({0, 2})),
     )
-    assert front.next()[:4] == (ipc.PIECES, 2, (1,), (ipc.COUNT_CORRUPT,))
-    assert front.next() == (ipc.FINISHED, 2)
+    pieces = front.next()
+    assert (pieces.part, pieces.places, pieces.counts) == (2, [1], [COUNT_CORRUPT])
+    assert front.next() == PartFinished(2)
     assert front.silent()
 
 
@@ -298,9 +334,9 @@ def test_memory_is_limited(target, text):
     """The query fails, and the process goes on."""
     front = Front(memory=64 << 20)
     front.ask(1, text, target)
-    assert front.next()[2].startswith(b"t FAIL s limit ")
+    assert front.next().data.startswith(b"t FAIL s limit ")
     front.ask(2, "SELECT 1", target)
-    assert front.next()[:2] == (ipc.ENDED, 2)
+    assert front.ends(2)
     front.close()
 
 
@@ -309,41 +345,43 @@ def test_memory_of_functions_is_limited_too(target):
     front = Front(memory=256 << 20)
     text = "SELECT BUILDREDIRECTARRAY('u', 200, hex(zeroblob(70000000)), '')"
     front.ask(1, text, target)
-    assert front.next()[2].startswith(b"t FAIL s limit ")
+    assert front.next().data.startswith(b"t FAIL s limit ")
     front.ask(2, "SELECT 1", target)
-    assert front.next()[:2] == (ipc.ENDED, 2)
+    assert front.ends(2)
     front.close()
 
 
 def test_writes_are_told_when_they_are_on_disk(front, target):
     """Those that arrive together share a commit, and each has its own answer."""
-    front.send((ipc.CALL, 1, "make_writable", ("s", target[1])))
-    assert front.next() == (ipc.RETURNED, 1)
+    front.send(CallProcedure(1, "make_writable", ("s", target.path)))
+    assert front.next() == CallReturned(1)
     deadline = time.monotonic() + LONG
-    texts = ["INSERT INTO crawled_url(id) VALUES(-1)", "nonsense", "DELETE FROM crawled_url"]
+    none, writable = packed_parameters(()), Target("s", target.path, 1, True)
+    texts = [b"INSERT INTO crawled_url(id) VALUES(-1)", b"nonsense", b"DELETE FROM crawled_url"]
     front.send(
         *(
-            (ipc.WRITE, 10 + n, n, text, None, deadline, 60.0, "a", "s", target[1], 1)
+            WriteSegment(10 + n, n, text, none, deadline, 60.0, "a", writable)
             for n, text in enumerate(texts)
         )
     )
-    assert front.next() == (ipc.WRITTEN, 10, 1)
-    assert front.next()[:3] == (ipc.REFUSED, 11, "bad-sql")
-    assert front.next() == (ipc.WRITTEN, 12, 20_001)
-    assert content(target[1]) == []
+    assert front.next() == WriteStored(10, 1)
+    refused = front.next()
+    assert (type(refused), refused.number, refused.code) == (WorkRefused, 11, "bad-sql")
+    assert front.next() == WriteStored(12, 20_001)
+    assert content(target.path) == []
     assert [front.table.has_begun(n) for n in range(4)] == [True, True, True, False]
 
 
 def test_forgetting_answers_when_nothing_is_open(front, target):
     """A query that rests keeps its connection until it is over."""
     front.ask(1, "SELECT * FROM crawled_url", target, window=1)
-    assert front.next()[:2] == (ipc.SOME, 1)
-    front.send((ipc.CALL, 2, "forget", ("s",)))
+    assert type(front.next()) is PartSome
+    front.send(CallProcedure(2, "forget", ("s",)))
     assert front.silent()
-    assert any(target[1] in each for each in open_files(front.process.pid))
-    front.send((ipc.CANCEL, 1))
-    assert front.next() == (ipc.RETURNED, 2)
-    assert not any(target[1] in each for each in open_files(front.process.pid))
+    assert any(target.path in each for each in open_files(front.process.pid))
+    front.send(CancelWork(1))
+    assert front.next() == CallReturned(2)
+    assert not any(target.path in each for each in open_files(front.process.pid))
 
 
 def open_files(pid):
@@ -368,6 +406,7 @@ def test_it_ends_with_its_front_even_in_the_midst_of_c(target, tmp_path):
 import sys, time
 sys.path[:0] = {sys.path!r}
 from test_executor import Front, SLOW_C
+from trough.executors.messages import Target
 front = Front()
 front.ask(1, SLOW_C, {target!r})
 front.wait_until_it_runs(1)
@@ -390,7 +429,7 @@ def test_what_is_meant_for_the_group_is_left_to_the_front(front, target, number)
     front.next()
     os.kill(front.process.pid, number)
     front.ask(2, "SELECT 2", target)
-    assert front.next()[:2] == (ipc.ENDED, 2)
+    assert front.ends(2)
 
 
 def test_ten_thousand_segments_fit_into_two_executors(tmp_path):
@@ -402,11 +441,11 @@ def test_ten_thousand_segments_fit_into_two_executors(tmp_path):
     for n in range(number):
         path = f"{tmp_path}/{n}.sqlite"
         os.link(base, path)
-        targets.append((str(n), path, 1, False))
+        targets.append(Target(str(n), path, 1, False))
     text = "SELECT status_code, count(*) FROM crawled_url GROUP BY 1"
     for part in (1, 2):
         front.ask(part, text, *targets, window=1 << 30)
-        while front.next() != (ipc.FINISHED, part):
+        while front.next() != PartFinished(part):
             pass
     assert len(open_files(front.process.pid)) > number
     with open(f"/proc/{front.process.pid}/status") as status:
@@ -422,11 +461,11 @@ def test_a_long_read_is_handed_back_when_another_client_waits(front, target, seg
     front.ask(2, "SELECT 1", target)
     front.wait_until_it_runs(1)
     front.ask(3, "SELECT 1", target, client="another")
-    assert front.next() == (ipc.HANDED_BACK, 1)
-    assert {front.next()[1] for _ in range(2)} == {2, 3}
+    assert front.next() == PartHandedBack(1)
+    assert {front.next().part for _ in range(2)} == {2, 3}
     front.ask(4, ENDLESS, *[target] * segments, stays=True, seconds=1)
     front.wait_until_it_runs(4)
     front.ask(5, "SELECT 1", target, client="another")
     came = [front.next(), front.next()]
-    assert {message[1] for message in came} == {4, 5}
-    assert not any(message[0] == ipc.HANDED_BACK for message in came)
+    assert {message.part for message in came} == {4, 5}
+    assert not any(type(message) is PartHandedBack for message in came)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from executor_pools import (
     write,
     written,
 )
+from msgspec.structs import replace
 from segments_on_disk import SCHEMA, content, damage, make_segment
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
@@ -215,7 +215,9 @@ async def test_a_receiver_that_never_reads_is_ended_at_its_deadline(large):
         slow.job.pause()
         outcome = await slow.outcome
         assert outcome.failed == 1
-        assert "t FAIL large timeout " in slow.text
+        # On a busy machine the executor may not even have started.
+        late = isinstance(outcome.error, errors.DeadlineExceeded)
+        assert late or "t FAIL large timeout " in slow.text
 
 
 @pytest.mark.parametrize("framing", Framing)

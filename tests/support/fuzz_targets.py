@@ -23,7 +23,8 @@ from twisted.logger import LogLevel, globalLogPublisher
 from trough import errors
 from trough.access.gate import Gate
 from trough.access.token_file import read_tokens, write_tokens
-from trough.executors.ipc import ChildFrameParser, FrameParser, child_frame, frame
+from trough.executors import messages as executor_messages
+from trough.executors.ipc import ChildFrameParser, ParentFrameParser, child_frame, frame
 from trough.metadata.rethinkdb import rows
 from trough.protocols.http.request import write_response
 from trough.protocols.http.resource import Resource
@@ -228,7 +229,7 @@ def executor_frames(data: bytes) -> None:
     whole, cut = portions(data)
     messages = [(1, whole, len(whole)), (2, [part.hex() for part in cut], None)]
     stream = frame([messages[0]]) + frame([]) + frame(messages)
-    parser = FrameParser()
+    parser = ParentFrameParser()
     found: list[object] = []
     start = 0
     for size in [*data[:40], len(stream)]:
@@ -246,6 +247,19 @@ def child_frames(data: bytes) -> None:
             for message in parser.receive_data(part):
                 assert type(message) is tuple
                 assert message
+    except ValueError:
+        pass
+
+
+def answers_of_executors(data: bytes) -> None:
+    """Any bytes of an executor are messages with fields of the right types, or a ValueError."""
+    _, cut = portions(data)
+    parser = executor_messages.ExecutorFrameParser()
+    try:
+        for part in cut:
+            for message in parser.receive_data(part):
+                again = executor_messages.ExecutorFrameParser()
+                assert again.receive_data(executor_messages.frame([message])) == [message]
     except ValueError:
         pass
 
@@ -420,6 +434,20 @@ TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     ),
     "json_values": (json_values, [b'{"a":[1,"x,\\"[",{}]}', b'"' + b"[," * 600 + b'"']),
     "executor_frames": (executor_frames, [b"\0\1\2\3abc", bytes(range(64))]),
+    "answers_of_executors": (
+        answers_of_executors,
+        [
+            b"\x05\x08\x03\x02" + executor_messages.frame(
+                [
+                    executor_messages.PartPieces(1, [0, ~1], [2, 0], [b"abc", b""], [0]),
+                    executor_messages.WriteStored(2, 3),
+                ]
+            ),
+            b"\0\0\0\0" + executor_messages.frame(
+                [executor_messages.PartFailed(1, "bad-sql", "no", "")]
+            ),
+        ],
+    ),
     "child_frames": (
         child_frames,
         [

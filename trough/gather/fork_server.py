@@ -14,7 +14,7 @@ import socket
 import sys
 import tempfile
 
-from trough.executors.child.parent_socket import ParentSocket
+from trough.executors.child.parent_socket import TupleSocket
 from trough.executors.child.process_limits import die_with_the_parent, ignore_signals
 from trough.gather import messages, process
 from trough.util.confinement import Confinement, confine
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
         die_with_the_parent()
         if os.getppid() != here:
             os._exit(0)
-        channel = ParentSocket(socket.socket(fileno=descriptors[0]))
+        channel = TupleSocket(socket.socket(fileno=descriptors[0]))
         channel.send((messages.STARTED, os.getpid()))
         channel.flush()
         confine(Confinement(write=(tempfile.gettempdir(),), files=True))

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trough import errors
-from trough.executors.child.parent_socket import ParentSocket
+from trough.executors.child.parent_socket import TupleSocket
 from trough.executors.child.process_limits import die_with_the_parent, ignore_signals, limit_data
 from trough.executors.ipc import Message
 from trough.gather import messages
@@ -44,7 +44,7 @@ class Session:
     :param channel: to the parent
     """
 
-    def __init__(self, channel: ParentSocket) -> None:
+    def __init__(self, channel: TupleSocket) -> None:
         self._channel = channel
         self._gathering: GatherSession | None = None
         self._problem: errors.TroughError | None = None
@@ -253,7 +253,7 @@ def main(arguments: list[str]) -> None:
     ignore_signals()
     die_with_the_parent()
     prepare(memory)
-    Session(ParentSocket(socket.socket(fileno=descriptor))).run()
+    Session(TupleSocket(socket.socket(fileno=descriptor))).run()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ meanwhile (:mod:`trough.worker.segments`).
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 from trough import errors
@@ -104,7 +103,7 @@ class Promotion:
         try:
             await self._pool.snapshot(target, str(snapshot))
             # Damaged pages are copied like any others, over the last whole copy that there is.
-            await self._pool.check(replace(target, path=str(snapshot), writable=False))
+            await self._pool.check(Target(target.segment, str(snapshot), 0, False))
             # Remembered so that this worker recognizes a newer canonical copy as its own, if it
             # dies between the rename there and the note of it here.
             size, content = await self._threads.run(local_files.size_and_checksum, snapshot)

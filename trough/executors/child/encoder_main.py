@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from trough import errors
 from trough.executors import ipc
-from trough.executors.child.parent_socket import ParentSocket
+from trough.executors.child.parent_socket import TupleSocket
 from trough.executors.child.process_limits import (
     die_with_the_parent,
     ignore_signals,
@@ -26,7 +26,7 @@ from trough.formats.encoder import Encoder
 class EncoderLoop:
     """The answers that this process encodes, by their numbers."""
 
-    def __init__(self, channel: ParentSocket) -> None:
+    def __init__(self, channel: TupleSocket) -> None:
         self._channel = channel
         self._encoders: dict[int, Encoder] = {}
         self._receivers: dict[int, Callable[..., None]] = {
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     ignore_signals()
     die_with_the_parent()
     limit_data(memory)
-    EncoderLoop(ParentSocket(socket.socket(fileno=descriptor))).run()
+    EncoderLoop(TupleSocket(socket.socket(fileno=descriptor))).run()
 
 
 if __name__ == "__main__":

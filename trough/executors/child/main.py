@@ -31,7 +31,7 @@ if __name__ == "__main__":
     library.configure_for_one_thread()
 
 from trough import errors
-from trough.executors import ipc
+from trough.executors import messages
 from trough.executors.child.parent_socket import ParentSocket
 from trough.executors.child.process_limits import (
     die_with_the_parent,
@@ -51,13 +51,13 @@ from trough.executors.child.tasks import (
     told,
 )
 from trough.executors.child.turns import FairQueue
-from trough.executors.ipc import Message
+from trough.executors.messages import ExecutorMessage, FrontMessage, Target
 from trough.executors.shared_memory import SharedProgressTable
 from trough.metrics.executor_measures import ExecutorMeasures
 from trough.metrics.totals import BOUNDS
 from trough.sql import comparison, segment_files, sqlite, statements
 from trough.sql.handles import Handles
-from trough.sql.queries import Framing, Parameters, Plan
+from trough.sql.queries import Plan
 from trough.sql.reading import Reader
 from trough.sql.writing import Quota, Write, Writer
 from trough.util.confinement import Confinement, confine
@@ -80,8 +80,6 @@ KEPT_WRITERS = 128
 #: Bytes of Python's own that a process may have beside SQLite's.
 PYTHON_MEMORY = 1 << 30
 
-_FRAMINGS = {framing.value: framing for framing in Framing}
-
 #: Seconds of a turn, or of the wait for it, that are counted with others like it.
 SHORTEST = BOUNDS[0]
 
@@ -96,7 +94,7 @@ class ExecutorLoop:
 
     def __init__(
         self,
-        channel: ParentSocket,
+        channel: ParentSocket[FrontMessage, ExecutorMessage],
         table: SharedProgressTable,
         kept_handles: int,
         quota: Quota,
@@ -122,18 +120,18 @@ class ExecutorLoop:
             self._watch,
             quota,
             self._committed,
-            broken=lambda *broken: self.send((ipc.LOG_BROKEN, *broken)),
+            broken=lambda *broken: self.send(messages.LogFailed(*broken)),
             measured=measures.add_commit,
         )
-        self._plans: dict[str | bytes, Plan] = {}
+        self._plans: dict[bytes, Plan] = {}
         #: Work that can go on, in the order of its turns.
         self.ready: FairQueue[Task] = FairQueue()
         #: What a cancel can name, by its number.
         self.parts: dict[int, Any] = {}
         #: Parts that have something to send with the next frame.
         self.untold: list[MultiSegmentRead] = []
-        #: Writes that wait for a commit, by segment, path and generation.
-        self.waiting_writes: dict[tuple[str, str, int], SegmentWrites] = {}
+        #: Writes that wait for a commit.
+        self.waiting_writes: dict[Target, SegmentWrites] = {}
         #: Reads of clients that have enough to read.
         self._held: dict[str, list[ReadPart]] = {}
         #: What a tick interrupts where it has to.
@@ -143,15 +141,16 @@ class ExecutorLoop:
         self._writing = 0
         self._next_look = 0.0
         self._turn_began = 0.0
-        self._receivers: dict[int, Callable[..., None]] = {
-            ipc.WRITE: self._write,
-            ipc.CALL: self._call,
-            ipc.CANCEL: self._cancel,
-            ipc.CREDIT: self._credit,
-            ipc.DROP: self._drop,
-            ipc.HOLD: self._hold,
-            ipc.RELEASE: self._release,
-            ipc.GO: self._go,
+        self._receivers: dict[type[FrontMessage], Callable[[Any], None]] = {
+            messages.ReadSegments: self._read,
+            messages.WriteSegment: self._write,
+            messages.CallProcedure: self._call,
+            messages.CancelWork: self._cancel,
+            messages.GiveCredit: self._credit,
+            messages.DropTargets: self._drop,
+            messages.HoldClient: self._hold,
+            messages.ReleaseClient: self._release,
+            messages.SendLarge: self._go,
         }
         self._procedures: dict[str, Callable[..., Any]] = {
             "make_writable": self._make_writable,
@@ -223,10 +222,10 @@ class ExecutorLoop:
             self._alarm_set = False
         stalled = [part for part in self.parts.values() if part.stalled]
         ends = time_left([part for part in stalled if not part.is_midway])
-        messages = self._channel.wait(ends)
+        came = self._channel.wait(ends)
         now = self._taken = monotonic()
         self._next_look = now + LOOK
-        self._take(messages)
+        self._take(came)
         for part in stalled:
             if part.stalled and now > part.deadline and not part.is_midway:
                 part.stalled = False
@@ -238,22 +237,20 @@ class ExecutorLoop:
         self._taken = now
         self._take(self._channel.receive())
 
-    def _take(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            if message[0] == ipc.READ:
-                self._read(message)
-            else:
-                self._receivers[message[0]](*message[1:])
+    def _take(self, came: Sequence[FrontMessage]) -> None:
+        receivers = self._receivers
+        for message in came:
+            receivers[type(message)](message)
 
     def _broken(self, work: Task, error: Exception) -> None:
         traceback.print_exc()
         failure = errors.TroughError(f"the executor failed: {type(error).__name__}: {error}")
         if isinstance(work, ReadPart):
             work.close()
-            self.send((ipc.FAILED, work.number, *told(failure)))
+            self.send(messages.PartFailed(work.number, *told(failure)))
             self.parts.pop(work.number, None)
         elif isinstance(work, CommandTask):
-            self.send((ipc.REFUSED, work.number, *told(failure)))
+            self.send(messages.WorkRefused(work.number, *told(failure)))
         else:
             # What became of the writes is not known; the front finds out by our death.
             self.flush()
@@ -279,7 +276,7 @@ class ExecutorLoop:
 
     def _committed(self, segment: str, generation: int, end: int) -> None:
         """Report the end of a log at once: followers flush it while this process does."""
-        self.send((ipc.COMMITTED, segment, generation, end))
+        self.send(messages.LogCommitted(segment, generation, end))
         self.flush()
 
     def tick(self) -> int:
@@ -324,64 +321,50 @@ class ExecutorLoop:
 
     # -- messages ----------------------------------------------------------------------
 
-    def _read(self, message: Message) -> None:
-        _, number, text, parameters, deadline, limit, framing, *rest = message
+    def _read(self, asked: messages.ReadSegments) -> None:
         try:
-            plan = self._plans.get(text) or self._plan(text)
+            plan = self._plans.get(asked.text) or self._plan(asked.text)
         except errors.TroughError as error:
-            self.send((ipc.FAILED, number, *told(error)))
+            self.send(messages.PartFailed(asked.part, *told(error)))
             return
-        targets, keeps = message[-1], message[-2]
-        kind = SingleSegmentRead if len(targets) == 1 and not keeps else MultiSegmentRead
-        part = kind(number, plan, parameters, deadline, limit, _FRAMINGS[framing], *rest)
-        self.parts[number] = part
+        kind = (
+            SingleSegmentRead if len(asked.targets) == 1 and not asked.keeps else MultiSegmentRead
+        )
+        part = self.parts[asked.part] = kind(plan, asked)
         part.waits_since = self._taken
         self.ready.append(part)
 
-    def _plan(self, text: str | bytes) -> Plan:
+    def _plan(self, text: bytes) -> Plan:
         if len(self._plans) >= KEPT_PLANS:
             # Each read looks here, and a dict is three times as fast as a BoundedLru.
             del self._plans[next(iter(self._plans))]
         plan = self._plans[text] = Plan(statements.as_text(text))
         return plan
 
-    def _write(
-        self,
-        number: int,
-        place: int,
-        text: str | bytes,
-        parameters: Parameters,
-        deadline: float,
-        seconds: float,
-        client: str,
-        segment: str,
-        path: str,
-        generation: int,
-    ) -> None:
-        key = (segment, path, generation)
-        waiting = self.waiting_writes.get(key)
+    def _write(self, asked: messages.WriteSegment) -> None:
+        waiting = self.waiting_writes.get(asked.target)
         if waiting is None:
-            waiting = self.waiting_writes[key] = SegmentWrites(*key, client)
+            waiting = SegmentWrites(asked.target, asked.client)
+            self.waiting_writes[asked.target] = waiting
             waiting.waits_since = self._taken
             self.ready.append(waiting)
-        write = self.parts[number] = WaitingWrite(
-            waiting, client, number, text, parameters, deadline, place, seconds
-        )
+        write = self.parts[asked.number] = WaitingWrite(waiting, asked)
         waiting.writes.append(write)
 
-    def _call(self, number: int, name: str, arguments: tuple[Any, ...]) -> None:
-        procedure = self._procedures[name]
+    def _call(self, asked: messages.CallProcedure) -> None:
+        number, arguments = asked.number, asked.arguments
+        procedure = self._procedures[asked.name]
         call = self.parts[number] = CommandTask(number, lambda call: procedure(call, *arguments))
         # A long statement on another segment is not to delay what is done to this one.
-        if name == "forget" and self.segment not in (None, *arguments):
-            if not self._forget(call, *arguments):
+        if asked.name == "forget" and self.segment not in (None, *arguments):
+            if not self._forget(call, str(arguments[0])):
                 del self.parts[number]
-                self.send((ipc.RETURNED, number))
+                self.send(messages.CallReturned(number))
         else:
             self.ready.append(call)
 
-    def _cancel(self, number: int) -> None:
-        part = self.parts.get(number)
+    def _cancel(self, asked: messages.CancelWork) -> None:
+        part = self.parts.get(asked.number)
         if part is None:
             return
         part.cancelled = True
@@ -391,26 +374,26 @@ class ExecutorLoop:
             part.stalled = False
             self.ready.append(part)
 
-    def _credit(self, number: int, size: int) -> None:
-        part = self.parts.get(number)
+    def _credit(self, asked: messages.GiveCredit) -> None:
+        part = self.parts.get(asked.part)
         if part is not None:
-            part.credit(self, size)
+            part.credit(self, asked.size)
 
-    def _go(self, number: int) -> None:
-        part = self.parts.get(number)
+    def _go(self, asked: messages.SendLarge) -> None:
+        part = self.parts.get(asked.part)
         if part is not None:
             part.go(self)
 
-    def _drop(self, number: int, places: frozenset[int]) -> None:
-        part = self.parts.get(number)
+    def _drop(self, asked: messages.DropTargets) -> None:
+        part = self.parts.get(asked.part)
         if part is not None:
-            part.drop(places)
+            part.drop(asked.places)
 
-    def _hold(self, client: str) -> None:
-        self._held.setdefault(client, [])
+    def _hold(self, asked: messages.HoldClient) -> None:
+        self._held.setdefault(asked.client, [])
 
-    def _release(self, client: str) -> None:
-        for part in self._held.pop(client, ()):
+    def _release(self, asked: messages.ReleaseClient) -> None:
+        for part in self._held.pop(asked.client, ()):
             # One that was cancelled or got credit meanwhile is in line already.
             if part.stalled:
                 part.stalled = False
@@ -434,7 +417,7 @@ class ExecutorLoop:
         segment_files.make_writable(self._engine, path)
 
     def _retire(self, call: CommandTask, segment: str, path: str) -> None:
-        if any(waiting[0] == segment for waiting in self.waiting_writes):
+        if any(waiting.segment == segment for waiting in self.waiting_writes):
             raise errors.Unavailable(f"there are writes to segment {segment} under way")
         self._close(segment)
         segment_files.retire(self._engine, path)
@@ -474,7 +457,7 @@ class ExecutorLoop:
 
         def released() -> None:
             self.parts.pop(call.number, None)
-            self.send((ipc.RETURNED, call.number))
+            self.send(messages.CallReturned(call.number))
 
         self._write_handles.forget(segment)
         return not self._read_handles.forget(segment, released)
@@ -497,7 +480,9 @@ def main(arguments: list[str]) -> None:
     die_with_the_parent()
     _limit_resources(limit)
     sqlite.limit_memory(limit)
-    channel = ParentSocket(socket.socket(fileno=descriptor))
+    connection = socket.socket(fileno=descriptor)
+    channel: ParentSocket[FrontMessage, ExecutorMessage]
+    channel = ParentSocket(connection, messages.FrontFrameParser(), messages.frame)
     kept = min(kept, _most_handles())
     executor = ExecutorLoop(
         channel, SharedProgressTable(memory), kept, Quota(growth, size), confinement.read

@@ -1,8 +1,8 @@
-"""An executor's end of the socket to the front.
+"""A child's end of the socket to its parent.
 
-It collects messages and sends them one frame at a time. Sending waits for the front, which
-always reads. The credit of each part bounds the bytes on the way. The executor ends when the
-front ends, even in the middle of its work.
+It collects messages and sends them one frame at a time. Sending waits for the parent, which
+always reads. Credit bounds the bytes on the way. The child ends when the parent ends, even in the
+middle of its work.
 """
 
 from __future__ import annotations
@@ -10,9 +10,19 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
-from trough.executors.ipc import MOST_ENTRIES, FrameParser, Message, child_frame
+from trough.executors.ipc import (
+    MOST_ENTRIES,
+    FrameParser,
+    Message,
+    ParentFrameParser,
+    child_frame,
+)
+
+Received = TypeVar("Received")
+Sent = TypeVar("Sent")
 
 _RECEIVE_SIZE = 1 << 18
 
@@ -20,21 +30,29 @@ _RECEIVE_SIZE = 1 << 18
 _SEND_SIZE = 1 << 17
 
 
-class ParentSocket:
+class ParentSocket(Generic[Received, Sent]):
     """The socket, its messages, and what is to be sent.
 
     :param connection: a blocking stream socket
+    :param parser: of what the parent sends
+    :param frame: makes a frame of messages
     """
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        parser: FrameParser[Received],
+        frame: Callable[[list[Sent]], bytes],
+    ) -> None:
         self._socket = connection
         # One for all reads: the C library would map a new one of that size each time.
         self._buffer = memoryview(bytearray(_RECEIVE_SIZE))
-        self._parser = FrameParser()
-        self._outgoing: list[Message] = []
+        self._parser = parser
+        self._frame = frame
+        self._outgoing: list[Sent] = []
         self._size = 0
 
-    def send(self, message: Message, size: int = 0) -> None:
+    def send(self, message: Sent, size: int = 0) -> None:
         """Send a message soon; `size` is about how many bytes it has."""
         self._outgoing.append(message)
         self._size += size
@@ -48,22 +66,22 @@ class ParentSocket:
         outgoing, self._outgoing, self._size = self._outgoing, [], 0
         try:
             for start in range(0, len(outgoing), MOST_ENTRIES):
-                self._socket.sendall(child_frame(outgoing[start : start + MOST_ENTRIES]))
+                self._socket.sendall(self._frame(outgoing[start : start + MOST_ENTRIES]))
         except OSError:
-            _end_with_the_front()
+            _end_with_the_parent()
 
-    def receive(self) -> Sequence[Message]:
+    def receive(self) -> Sequence[Received]:
         """The messages that are here now, possibly none."""
         return self._receive(socket.MSG_DONTWAIT)
 
-    def wait(self, seconds: float | None) -> Sequence[Message]:
+    def wait(self, seconds: float | None) -> Sequence[Received]:
         """As :meth:`receive`, but wait for some bytes, for so long at most."""
         if seconds is not None:
             select.select([self._socket], [], [], max(seconds, 0.0))
             return self.receive()
         return self._receive(0)
 
-    def _receive(self, flags: int) -> Sequence[Message]:
+    def _receive(self, flags: int) -> Sequence[Received]:
         try:
             size = self._socket.recv_into(self._buffer, 0, flags)
         except BlockingIOError:
@@ -71,11 +89,21 @@ class ParentSocket:
         except OSError:
             size = 0
         if not size:
-            _end_with_the_front()
+            _end_with_the_parent()
         return self._parser.receive_data(bytes(self._buffer[:size]))
 
 
-def _end_with_the_front() -> None:
+class TupleSocket(ParentSocket[Message, Message]):
+    """The same for messages whose values have any type.
+
+    :param connection: a blocking stream socket
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection, ParentFrameParser(), child_frame)
+
+
+def _end_with_the_parent() -> None:
     # Not an exception: it would have to find its way through SQLite. What is not
     # committed is rolled back by the next one to open the segment.
     os._exit(0)

@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 from trough import errors
 from trough.executors import ipc
-from trough.executors.child.parent_socket import ParentSocket
+from trough.executors.child.parent_socket import TupleSocket
 from trough.executors.child.process_limits import (
     die_with_the_parent,
     ignore_signals,
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
     limit_data(memory + PYTHON_MEMORY)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sqlite.limit_memory(memory)
-    channel = ParentSocket(socket.socket(fileno=descriptor))
+    channel = TupleSocket(socket.socket(fileno=descriptor))
     confine(Confinement.of_argument(files))
     while True:
         for name, budget, task_arguments in channel.wait(None):

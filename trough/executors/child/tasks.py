@@ -14,12 +14,13 @@ from time import monotonic
 from typing import Any, Protocol
 
 from trough import errors
-from trough.executors import ipc
+from trough.executors import messages
 from trough.executors.child.large_lines import LARGE, LargeLine
 from trough.executors.child.turns import FairQueue
+from trough.executors.messages import ExecutorMessage, ReadSegments, Target, WriteSegment
 from trough.executors.shared_memory import SharedProgressTable
 from trough.sql import rows
-from trough.sql.queries import LINES, OBJECTS, PIECE, Answer, Framing, Parameters, Plan, Query
+from trough.sql.queries import LINES, OBJECTS, PIECE, Answer, Framing, Plan, Query
 from trough.sql.reading import Reader
 from trough.sql.writing import Write, Writer
 
@@ -33,8 +34,13 @@ SIDE_BY_SIDE = 4
 #: Writes that share a commit, at most.
 MOST_WRITES_A_COMMIT = 4096
 
-#: Segment, path, generation, writable.
-Target = tuple[str, str, int, bool]
+_FRAMINGS = {framing.value: framing for framing in Framing}
+
+
+class Send(Protocol):
+    """See :meth:`trough.executors.child.parent_socket.ParentSocket.send`."""
+
+    def __call__(self, message: ExecutorMessage, size: int = 0) -> None: ...
 
 
 class Executor(Protocol):
@@ -46,10 +52,10 @@ class Executor(Protocol):
     ready: FairQueue[Task]
     parts: dict[int, Any]
     untold: list[MultiSegmentRead]
-    waiting_writes: dict[tuple[str, str, int], SegmentWrites]
+    waiting_writes: dict[Target, SegmentWrites]
     watched: Task | Write | None
     segment: str | None
-    send: Callable[..., None]
+    send: Send
 
 
 class Task:
@@ -90,33 +96,19 @@ class ReadPart(Task, Query):
     :ivar targets: all that it was given
     """
 
-    def __init__(
-        self,
-        number: int,
-        plan: Plan,
-        parameters: Parameters,
-        deadline: float,
-        limit: int,
-        framing: Framing,
-        tag: str,
-        window: int,
-        client: str,
-        stays: bool,
-        keeps: bool,
-        targets: list[Target],
-    ) -> None:
-        self.client = client
-        self.stays = stays
-        self.keeps = keeps
-        self.number = number
+    def __init__(self, plan: Plan, asked: ReadSegments) -> None:
         self.plan = plan
-        self.parameters = parameters
-        self.deadline = deadline
-        self.limit = limit
-        self.framing = framing
-        self.tag = tag
-        self.window = window
-        self.targets = targets
+        self.client = asked.client
+        self.stays = asked.stays
+        self.keeps = asked.keeps
+        self.number = asked.part
+        self.parameters = messages.unpacked_parameters(asked.parameters)
+        self.deadline = asked.deadline
+        self.limit = asked.limit
+        self.framing = _FRAMINGS[asked.framing]
+        self.tag = asked.tag
+        self.window = asked.window
+        self.targets = asked.targets
 
     unacknowledged = 0
     #: Lines that are sent in pieces, or are to be.
@@ -126,7 +118,7 @@ class ReadPart(Task, Query):
         """Ask the front for the connection."""
         self._line = LargeLine(lines, place, count)
         self.stalled = True
-        executor.send((ipc.LARGE, self.number))
+        executor.send(messages.LargeWaits(self.number))
 
     def go(self, executor: Executor) -> None:
         """Take note that the connection is free for the large line."""
@@ -168,7 +160,7 @@ class ReadPart(Task, Query):
         """Leave the rest to the front, which asks for it again."""
         self.close()
         executor.parts.pop(self.number, None)
-        executor.send((ipc.HANDED_BACK, self.number))
+        executor.send(messages.PartHandedBack(self.number))
 
     def drop(self, places: frozenset[int]) -> None:
         """Forget those of these targets that have not been asked."""
@@ -182,7 +174,7 @@ class ReadPart(Task, Query):
         """The line and the count that report a failure."""
         damaged = isinstance(error, errors.CorruptSegment)
         line = rows.fail_line(self.tag, segment, error).encode("utf-8", "replace")
-        return line, ipc.COUNT_CORRUPT if damaged else ipc.COUNT_FAILED
+        return line, messages.COUNT_CORRUPT if damaged else messages.COUNT_FAILED
 
 
 class SingleSegmentRead(ReadPart):
@@ -201,14 +193,14 @@ class SingleSegmentRead(ReadPart):
             self._go_on_with_line(executor)
             return
         executor.watched = self
-        executor.segment = self.targets[0][0]
+        executor.segment = self.targets[0].segment
         executor.table.runs(self.number, 0)
         try:
             if now > self.deadline:
                 raise out_of_time()
             if self._answer is None:
                 self.movable = not self.stays
-                answer = self._answer = executor.reader.begin(self, *self.targets[0])
+                answer = self._answer = executor.reader.begin(self, *_file(self.targets[0]))
                 self.handed_back = False
                 piece = answer.first
             else:
@@ -230,10 +222,10 @@ class SingleSegmentRead(ReadPart):
             return
         if answer.over and not self._rest:
             del executor.parts[self.number]
-            executor.send((ipc.ENDED, self.number, piece, answer.count), len(piece))
+            executor.send(messages.PartEnded(self.number, piece, answer.count), len(piece))
             return
         self.unacknowledged += len(piece)
-        executor.send((ipc.SOME, self.number, piece), len(piece))
+        executor.send(messages.PartSome(self.number, piece), len(piece))
         self._wait_for_credit(executor)
 
     def _go_on_with_line(self, executor: Executor) -> None:
@@ -242,7 +234,7 @@ class SingleSegmentRead(ReadPart):
         assert self._answer is not None
         if self._answer.over:
             del executor.parts[self.number]
-            executor.send((ipc.ENDED, self.number, b"", self._answer.count))
+            executor.send(messages.PartEnded(self.number, b"", self._answer.count))
         else:
             self._wait_for_credit(executor)
 
@@ -253,11 +245,11 @@ class SingleSegmentRead(ReadPart):
     def _fail(self, executor: Executor, error: errors.TroughError) -> None:
         self.close()
         executor.parts.pop(self.number, None)
-        line, count = self._failure(executor, self.targets[0][0], error)
+        line, count = self._failure(executor, self.targets[0].segment, error)
         if self.framing is OBJECTS:
-            executor.send((ipc.FAILED, self.number, *told(error)))
+            executor.send(messages.PartFailed(self.number, *told(error)))
         else:
-            executor.send((ipc.ENDED, self.number, line, count))
+            executor.send(messages.PartEnded(self.number, line, count))
 
     def close(self) -> None:
         if self._answer is not None:
@@ -267,8 +259,8 @@ class SingleSegmentRead(ReadPart):
 class MultiSegmentRead(ReadPart):
     """A query of several segments."""
 
-    def __init__(self, *request: Any) -> None:
-        super().__init__(*request)
+    def __init__(self, plan: Plan, asked: ReadSegments) -> None:
+        super().__init__(plan, asked)
         self._targets = deque(enumerate(self.targets))
         self._under_way: deque[tuple[int, str, Answer]] = deque()
         # What the next message is to contain.
@@ -301,7 +293,7 @@ class MultiSegmentRead(ReadPart):
             return  # until the front gives it the connection
         elif not self._targets and not self._under_way:
             self.tell(executor)
-            executor.send((ipc.FINISHED, self.number))
+            executor.send(messages.PartFinished(self.number))
             executor.parts.pop(self.number, None)
         elif self.unacknowledged + self._size < self.window:
             executor.ready.append(self)
@@ -323,19 +315,19 @@ class MultiSegmentRead(ReadPart):
     def _begin(self, executor: Executor) -> None:
         place, target = self._targets.popleft()
         executor.watched = self
-        executor.segment = target[0]
+        executor.segment = target.segment
         executor.table.runs(self.number, place)
         try:
             # What has sent some rows cannot be asked again.
             self.movable = not (self.stays or self._under_way)
             if self.keeps:
-                answer, repeatable = executor.reader.begin_repeatable(self, *target)
+                answer, repeatable = executor.reader.begin_repeatable(self, *_file(target))
             else:
-                answer, repeatable = executor.reader.begin(self, *target), False
+                answer, repeatable = executor.reader.begin(self, *_file(target)), False
             self.handed_back = False
         except errors.TroughError as error:
             if not self.handed_back:
-                self._add(executor, place, *self._failure(executor, target[0], error))
+                self._add(executor, place, *self._failure(executor, target.segment, error))
             return
         finally:
             executor.watched = None
@@ -345,7 +337,7 @@ class MultiSegmentRead(ReadPart):
                 self._repeatable.append(len(self._pieces))
             self._add(executor, place, answer.first, answer.count)
         else:
-            self._under_way.append((place, target[0], answer))
+            self._under_way.append((place, target.segment, answer))
             self._add(executor, ~place, answer.first, 0)
 
     def _go_on(self, executor: Executor) -> None:
@@ -368,10 +360,10 @@ class MultiSegmentRead(ReadPart):
 
     def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
         rest = [(place, segment) for place, segment, _ in self._under_way]
-        rest += [(place, target[0]) for place, target in self._targets]
+        rest += [(place, target.segment) for place, target in self._targets]
         line, self._line = self._line, None
         if line is not None and line.place >= 0:  # its answer is over, and was not sent
-            rest.append((line.place, self.targets[line.place][0]))
+            rest.append((line.place, self.targets[line.place].segment))
         self.close()
         for place, segment in rest:
             self._add(executor, place, *self._failure(executor, segment, error))
@@ -395,9 +387,8 @@ class MultiSegmentRead(ReadPart):
     def tell(self, executor: Executor) -> None:
         """Send the collected pieces."""
         if self._places:
-            message: ipc.Message = (
-                *(ipc.PIECES, self.number, self._places, self._counts, self._pieces),
-                *((self._repeatable,) if self._repeatable else ()),
+            message = messages.PartPieces(
+                self.number, self._places, self._counts, self._pieces, self._repeatable
             )
             self.unacknowledged += self._size
             size, self._size = self._size, 0
@@ -413,10 +404,17 @@ class WaitingWrite(Write):
 
     __slots__ = ("client", "segment")
 
-    def __init__(self, segment: SegmentWrites, client: str, *write: Any) -> None:
-        super().__init__(*write)
+    def __init__(self, segment: SegmentWrites, asked: WriteSegment) -> None:
+        super().__init__(
+            asked.number,
+            asked.text,
+            messages.unpacked_parameters(asked.parameters),
+            asked.deadline,
+            asked.place,
+            asked.seconds,
+        )
         self.segment = segment
-        self.client = client
+        self.client = asked.client
 
 
 class SegmentWrites(Task):
@@ -425,10 +423,8 @@ class SegmentWrites(Task):
     :param client: whose write is the first of them
     """
 
-    def __init__(self, segment: str, path: str, generation: int, client: str) -> None:
-        self.segment = segment
-        self.path = path
-        self.generation = generation
+    def __init__(self, target: Target, client: str) -> None:
+        self.target = target
         self.client = client
         self.writes: FairQueue[WaitingWrite] = FairQueue()
 
@@ -439,30 +435,29 @@ class SegmentWrites(Task):
             together.append(writes.popleft())
         for write in together:
             executor.table.begins(write.place)
-        executor.segment = self.segment
-        rest = executor.writer.apply(self.segment, self.path, self.generation, together)
+        target = self.target
+        executor.segment = target.segment
+        rest = executor.writer.apply(target.segment, target.path, target.generation, together)
         left = together[len(together) - len(rest) :]
         for write in together[: len(together) - len(rest)]:
-            if write.error is None and write.position is None:
-                executor.send((ipc.WRITTEN, write.number, write.changes))
-            elif write.error is None:
-                executor.send((ipc.WRITTEN, write.number, write.changes, write.position))
+            if write.error is None:
+                executor.send(messages.WriteStored(write.number, write.changes, write.position))
             else:
-                executor.send((ipc.REFUSED, write.number, *told(write.error)))
+                executor.send(messages.WorkRefused(write.number, *told(write.error)))
             executor.parts.pop(write.number, None)
         for write in reversed(left):
             writes.appendleft(write)
         if writes:
             executor.ready.append(self)
         else:
-            executor.waiting_writes.pop((self.segment, self.path, self.generation), None)
+            executor.waiting_writes.pop(target, None)
 
     def cancel(self, executor: Executor, write: WaitingWrite) -> None:
         """Answer a write that was cancelled, if it has not begun."""
         if self.writes.remove(write):
             executor.parts.pop(write.number, None)
             error = errors.Cancelled("the write was cancelled before it began")
-            executor.send((ipc.REFUSED, write.number, *told(error)))
+            executor.send(messages.WorkRefused(write.number, *told(error)))
 
 
 class CommandTask(Task):
@@ -479,19 +474,23 @@ class CommandTask(Task):
         try:
             later = self.run(self)
         except errors.TroughError as error:
-            executor.send((ipc.REFUSED, self.number, *told(error)))
+            executor.send(messages.WorkRefused(self.number, *told(error)))
         else:
             if later:
                 return
-            executor.send((ipc.RETURNED, self.number))
+            executor.send(messages.CallReturned(self.number))
         finally:
             executor.watched = None
         executor.parts.pop(self.number, None)
 
 
+def _file(target: Target) -> tuple[str, str, int, bool]:
+    return target.segment, target.path, target.generation, target.writable
+
+
 def told(error: errors.TroughError) -> tuple[str, str, str]:
     """An error as it goes through a frame."""
-    return error.code, error.message, error.hint
+    return error.code, messages.text_of(error.message), messages.text_of(error.hint)
 
 
 def out_of_time() -> errors.DeadlineExceeded:

@@ -13,26 +13,11 @@ from typing import Any, Protocol
 from twisted.logger import Logger
 
 from trough import errors
-from trough.executors import ipc
+from trough.executors.messages import FrontMessage, Target, WriteSegment, packed_parameters
 from trough.sql.queries import Parameters
 from trough.util.job import SilentJob
 
 _log = Logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A local file that can be queried.
-
-    :ivar generation: changes whenever the file behind the path is another one;
-        executors then drop what they keep of it
-    :ivar writable: in WAL mode, and being written; else it never changes, and is opened so
-    """
-
-    segment: str
-    path: str
-    generation: int
-    writable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +108,7 @@ class Executor(Protocol):
 
     mark_since: float
 
-    def send(self, message: ipc.Message) -> None:
+    def send(self, message: FrontMessage) -> None:
         """Send a message with the next frame."""
 
     def hold(self, client: str) -> None:
@@ -163,8 +148,8 @@ class WriteJob(SilentJob):
         self,
         receiver: Receiver,
         target: Target,
-        sql: str | bytes,
-        parameters: Parameters,
+        text: bytes,
+        parameters: bytes,
         deadline: float,
         number: int,
         when_damaged: Callable[[tuple[str, ...]], None],
@@ -175,8 +160,8 @@ class WriteJob(SilentJob):
         self.running = running
         self.client = client
         self.target = target
-        self.sql = sql
-        self.parameters = parameters
+        self._text = text
+        self._parameters = parameters
         self.deadline = deadline
         self.number = number
         self._when_damaged = when_damaged
@@ -186,21 +171,20 @@ class WriteJob(SilentJob):
         if not self.over and (self.executor is None or self.executor.cancel_write(self)):
             self.fail(errors.Cancelled("the write was cancelled before it began"))
 
-    def message(self) -> ipc.Message:
-        """What hands it over."""
-        target = self.target
-        return (
-            ipc.WRITE,
+    def message(self, place: int) -> WriteSegment:
+        """What hands it over.
+
+        :param place: in the executor's table of begun writes
+        """
+        return WriteSegment(
             self.number,
-            self.place,
-            self.sql,
-            self.parameters,
+            place,
+            self._text,
+            self._parameters,
             self.deadline,
             self.running,
             self.client,
-            target.segment,
-            target.path,
-            target.generation,
+            self.target,
         )
 
     def written(self, changes: int, position: int | None = None) -> None:
@@ -229,29 +213,34 @@ class WriteJob(SilentJob):
             )
 
 
-_MARSHALLED = frozenset({type(None), bool, int, float, str, bytes})
+_VALUES = frozenset({type(None), bool, int, float, str, bytes})
 
 
-def check_parameters(parameters: Parameters) -> Parameters:
+def as_bytes(sql: str | bytes) -> bytes:
+    """SQL text in the form in which it travels; an executor refuses what is not UTF-8."""
+    return sql.encode("utf-8", "surrogatepass") if isinstance(sql, str) else sql
+
+
+def checked_parameters(parameters: Parameters) -> bytes:
     """Parameters in the form in which they travel.
 
     :raises trough.errors.BadRequest: one of them is nothing that SQLite could store
     """
     if parameters is None:
-        return ()
+        return b""
     if type(parameters) is tuple:  # by far the most frequent kind, and ready to go
-        if not _MARSHALLED.issuperset(map(type, parameters)):
+        if not _VALUES.issuperset(map(type, parameters)):
             raise _not_a_value(parameters)
-        return parameters
+        return packed_parameters(parameters)
     if isinstance(parameters, Mapping):
-        if not _MARSHALLED.issuperset(map(type, parameters.values())):
+        if not _VALUES.issuperset(map(type, parameters.values())):
             raise _not_a_value(parameters.values())
-        return dict(parameters)
-    return check_parameters(tuple(parameters))
+        return packed_parameters(dict(parameters))
+    return checked_parameters(tuple(parameters))
 
 
 def _not_a_value(values: Iterable[Any]) -> errors.BadRequest:
-    name = next(type(value).__name__ for value in values if type(value) not in _MARSHALLED)
+    name = next(type(value).__name__ for value in values if type(value) not in _VALUES)
     return errors.BadRequest(
         f"a parameter of type {name}", "None, bool, int, float, str and bytes can be bound"
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from trough import errors
-from trough.executors.pool.jobs import Target
+from trough.executors.messages import Target
 from trough.executors.pool.process import ExecutorProcess
 from trough.executors.pool.read_jobs import ReadJob, ReadTask
 

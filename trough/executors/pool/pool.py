@@ -27,17 +27,17 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, TimeoutError
 
 from trough import errors
-from trough.executors import ipc
+from trough.executors import messages
 from trough.executors.error_frames import error_of, its_reason
-from trough.executors.ipc import Message
+from trough.executors.messages import ExecutorMessage, Target
 from trough.executors.pool.group import ExecutorGroup
 from trough.executors.pool.jobs import (
     Outcome,
     ReadLimits,
     Receiver,
-    Target,
     WriteJob,
-    check_parameters,
+    as_bytes,
+    checked_parameters,
 )
 from trough.executors.pool.process import ExecutorProcess, ExecutorSettings
 from trough.executors.pool.read_jobs import ReadJob
@@ -147,19 +147,20 @@ class ExecutorPool(service.Service):
         self.totals = ExecutorTotals()
         #: What processes measured that are gone, by kind.
         self._measured: dict[str, list[float]] = {}
-        self._receivers: dict[int, Callable[..., None]] = {
-            ipc.SOME: self._some,
-            ipc.PIECES: self._pieces,
-            ipc.FINISHED: self._finished,
-            ipc.FAILED: self._failed,
-            ipc.HANDED_BACK: self._handed_back,
-            ipc.WRITTEN: self._written,
-            ipc.COMMITTED: self._committed,
-            ipc.LOG_BROKEN: self._log_broken,
-            ipc.LARGE: self._large,
-            ipc.LARGE_DATA: self._large_data,
-            ipc.REFUSED: self._refused,
-            ipc.RETURNED: self._returned,
+        self._receivers: dict[type[ExecutorMessage], Callable[[ExecutorProcess, Any], None]] = {
+            messages.PartEnded: self._ended,
+            messages.PartSome: self._some,
+            messages.PartPieces: self._pieces,
+            messages.PartFinished: self._finished,
+            messages.PartFailed: self._failed,
+            messages.PartHandedBack: self._handed_back,
+            messages.WriteStored: self._stored,
+            messages.LogCommitted: self._committed,
+            messages.LogFailed: self._log_failed,
+            messages.LargeWaits: self._large,
+            messages.LargeData: self._large_data,
+            messages.WorkRefused: self._refused,
+            messages.CallReturned: self._returned,
         }
 
     # -- life --------------------------------------------------------------------------
@@ -222,14 +223,13 @@ class ExecutorPool(service.Service):
         :raises trough.errors.BadRequest: a parameter that SQLite could not store
         :raises trough.errors.Unavailable: the pool is not running
         """
-        if parameters is not None:
-            parameters = check_parameters(parameters)
+        packed = checked_parameters(parameters) if parameters else b""
         if not self._accepting:
             raise _not_running()
         job = ReadJob(
             receiver,
-            sql,
-            parameters,
+            sql if type(sql) is bytes else as_bytes(sql),
+            packed,
             monotonic() + limits.seconds,
             limits.rows,
             framing,
@@ -274,15 +274,15 @@ class ExecutorPool(service.Service):
         :raises trough.errors.BadRequest: a parameter that SQLite could not store
         :raises trough.errors.Unavailable: the pool is not running
         """
-        parameters = check_parameters(parameters)
+        packed = checked_parameters(parameters)
         if not self._accepting:
             raise _not_running()
         deadline, number = monotonic() + limits.seconds, next(self._numbers)
         job = WriteJob(
             receiver,
             target,
-            sql,
-            parameters,
+            as_bytes(sql),
+            packed,
             deadline,
             number,
             self.when_damaged,
@@ -424,81 +424,71 @@ class ExecutorPool(service.Service):
 
     # -- messages from executors -------------------------------------------------------
 
-    def received(self, executor: ExecutorProcess, messages: Sequence[Message]) -> None:
+    def received(self, executor: ExecutorProcess, came: Sequence[ExecutorMessage]) -> None:
         """Called with the messages of an executor."""
-        outstanding = executor.outstanding
-        ended, totals = ipc.ENDED, self.totals
+        receivers = self._receivers
         with self.flush_batch:
-            for message in messages:
-                if message[0] == ended:
-                    part = outstanding.pop(message[1], None)
-                    if part is not None:
-                        executor.load -= 1
-                        chunk, rows = message[2], message[3]
-                        # As `totals.add` does, without a call for each point read.
-                        totals.bytes += len(chunk)
-                        if rows > 0:
-                            totals.rows += rows
-                        part.job.ended(part, chunk, rows)
-                else:
-                    self._receivers[message[0]](executor, *message[1:])
+            for message in came:
+                receivers[type(message)](executor, message)
 
-    def _some(self, executor: ExecutorProcess, number: int, chunk: bytes) -> None:
-        part = executor.outstanding.get(number)
+    def _ended(self, executor: ExecutorProcess, message: messages.PartEnded) -> None:
+        part = executor.outstanding.pop(message.part, None)
+        if part is None:
+            return
+        executor.load -= 1
+        data, rows, totals = message.data, message.count, self.totals
+        # As `totals.add` does, without a call for each point read.
+        totals.bytes += len(data)
+        if rows > 0:
+            totals.rows += rows
+        part.job.ended(part, data, rows)
+
+    def _some(self, executor: ExecutorProcess, message: messages.PartSome) -> None:
+        part = executor.outstanding.get(message.part)
         if part is not None:
-            self.totals.add(len(chunk), 0)
-            part.job.some(part, chunk)
+            self.totals.add(len(message.data), 0)
+            part.job.some(part, message.data)
 
-    def _large(self, executor: ExecutorProcess, number: int) -> None:
-        part = executor.outstanding.get(number)
+    def _large(self, executor: ExecutorProcess, message: messages.LargeWaits) -> None:
+        part = executor.outstanding.get(message.part)
         if part is not None:
             part.job.large(part)
 
-    def _large_data(
-        self, executor: ExecutorProcess, number: int, place: int, chunk: bytes, last: bool
-    ) -> None:
-        part = executor.outstanding.get(number)
+    def _large_data(self, executor: ExecutorProcess, message: messages.LargeData) -> None:
+        part = executor.outstanding.get(message.part)
         if part is not None:
-            self.totals.add(len(chunk), 0)
-            part.job.large_data(part, place, chunk, last)
+            self.totals.add(len(message.data), 0)
+            part.job.large_data(part, message.place, message.data, message.is_last)
 
-    def _pieces(
-        self,
-        executor: ExecutorProcess,
-        number: int,
-        places: list[int],
-        counts: list[int],
-        pieces: list[bytes],
-        repeatable: list[int] | None = None,
-    ) -> None:
-        part = executor.outstanding.get(number)
-        if part is not None:
-            if repeatable:
-                part.job.keep(part, places, counts, pieces, repeatable)
-            for count, piece in zip(counts, pieces, strict=True):
-                self.totals.add(len(piece), count)
-            part.job.pieces(part, places, counts, pieces)
+    def _pieces(self, executor: ExecutorProcess, message: messages.PartPieces) -> None:
+        part = executor.outstanding.get(message.part)
+        if part is None:
+            return
+        places, counts, pieces = message.places, message.counts, message.pieces
+        if message.repeatable:
+            part.job.keep(part, places, counts, pieces, message.repeatable)
+        for rows, piece in zip(counts, pieces, strict=True):
+            self.totals.add(len(piece), rows)
+        part.job.pieces(part, places, counts, pieces)
 
-    def _finished(self, executor: ExecutorProcess, number: int) -> None:
-        part = executor.take_out(number)
+    def _finished(self, executor: ExecutorProcess, message: messages.PartFinished) -> None:
+        part = executor.take_out(message.part)
         if part is not None:
             part.job.part_is_over(part)
 
-    def _failed(
-        self, executor: ExecutorProcess, number: int, code: str, message: str, hint: str
-    ) -> None:
-        part = executor.take_out(number)
+    def _failed(self, executor: ExecutorProcess, message: messages.PartFailed) -> None:
+        part = executor.take_out(message.part)
         if part is None:
             return
         job = part.job
-        error = error_of(code, message, hint)
+        error = error_of(message.code, message.message, message.hint)
         if isinstance(error, errors.CorruptSegment) and len(part.targets) == 1:
             job.fail(error, (part.targets[0].segment,))
         else:
             job.fail(error)
 
-    def _handed_back(self, executor: ExecutorProcess, number: int) -> None:
-        part = executor.take_out(number)
+    def _handed_back(self, executor: ExecutorProcess, message: messages.PartHandedBack) -> None:
+        part = executor.take_out(message.part)
         if part is None:
             return
         rest = self._reads.rest_of(part)
@@ -508,34 +498,26 @@ class ExecutorPool(service.Service):
             self._wait(part.job, rest)
         self._supervisor.look_now()
 
-    def _committed(
-        self, executor: ExecutorProcess, segment: str, generation: int, position: int
-    ) -> None:
-        self.when_committed(segment, generation, position)
+    def _committed(self, executor: ExecutorProcess, message: messages.LogCommitted) -> None:
+        self.when_committed(message.segment, message.generation, message.position)
 
-    def _log_broken(
-        self, executor: ExecutorProcess, segment: str, generation: int, reason: str
-    ) -> None:
-        self.when_log_broken(segment, generation, reason)
+    def _log_failed(self, executor: ExecutorProcess, message: messages.LogFailed) -> None:
+        self.when_log_broken(message.segment, message.generation, message.reason)
 
-    def _written(
-        self, executor: ExecutorProcess, number: int, changes: int, position: int | None = None
-    ) -> None:
-        job = executor.write_answered(number)
+    def _stored(self, executor: ExecutorProcess, message: messages.WriteStored) -> None:
+        job = executor.write_answered(message.number)
         if job is not None:
             self.totals.writes += 1
-            self.totals.changes += changes
-            job.written(changes, position)
+            self.totals.changes += message.changes
+            job.written(message.changes, message.position)
 
-    def _refused(
-        self, executor: ExecutorProcess, number: int, code: str, message: str, hint: str
-    ) -> None:
-        error = error_of(code, message, hint)
-        called = executor.call_answered(number)
+    def _refused(self, executor: ExecutorProcess, message: messages.WorkRefused) -> None:
+        error = error_of(message.code, message.message, message.hint)
+        called = executor.call_answered(message.number)
         if called is not None:
             called.errback(error)
             return
-        job = executor.write_answered(number)
+        job = executor.write_answered(message.number)
         if job is None:
             return
         if job.returning and isinstance(error, errors.Cancelled):
@@ -543,8 +525,8 @@ class ExecutorPool(service.Service):
         else:
             job.fail(error)
 
-    def _returned(self, executor: ExecutorProcess, number: int) -> None:
-        called = executor.call_answered(number)
+    def _returned(self, executor: ExecutorProcess, message: messages.CallReturned) -> None:
+        called = executor.call_answered(message.number)
         if called is not None:
             called.callback(None)
 

@@ -26,8 +26,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.executors import ipc
-from trough.executors.ipc import ChildFrameParser, Message
+from trough.executors import messages
+from trough.executors.messages import ExecutorMessage, FrontMessage
 from trough.executors.pool.child_socket import ChildSocket
 from trough.executors.pool.jobs import WriteJob
 from trough.executors.pool.read_jobs import ReadTask
@@ -57,7 +57,7 @@ class Owner(Protocol):
 
     flush_batch: FlushBatch
 
-    def received(self, executor: ExecutorProcess, messages: Sequence[Message]) -> None:
+    def received(self, executor: ExecutorProcess, came: Sequence[ExecutorMessage]) -> None:
         """Called with the messages of an executor."""
 
     def ended(self, executor: ExecutorProcess, signal: int | None, status: int | None) -> None:
@@ -109,7 +109,7 @@ class ExecutorProcess:
         # Its descriptors are as start() lays them out.
         self._arguments = ["3", "4", *settings.arguments()]
         self._settings = settings
-        self._outgoing: list[Message] = []
+        self._outgoing: list[FrontMessage] = []
         self._socket: ChildSocket | None = None
         self._process: Any = None
         self._ended: defer.Deferred[None] | None = None
@@ -163,7 +163,7 @@ class ExecutorProcess:
         finally:
             theirs.close()
         self.table = table
-        parser = ChildFrameParser()
+        parser = messages.ExecutorFrameParser()
         self._socket = ChildSocket(
             self._reactor,
             ours,
@@ -272,7 +272,7 @@ class ExecutorProcess:
 
     # -- messages ----------------------------------------------------------------------
 
-    def send(self, message: Message) -> None:
+    def send(self, message: FrontMessage) -> None:
         """Send a message with the frame of this turn of the reactor."""
         if not self._outgoing:
             self._owner.flush_batch.at_end(self.flush)
@@ -282,18 +282,18 @@ class ExecutorProcess:
         """Send what is collected."""
         if self._socket is not None and self._outgoing:
             outgoing, self._outgoing = self._outgoing, []
-            self._socket.write(ipc.frame(outgoing))
+            self._socket.write(messages.frame(outgoing))
 
     def withdraw(self, number: int) -> None:
         """Forget a part of a query, and have the executor forget it."""
         if self.take_out(number) is not None:
-            self.send((ipc.CANCEL, number))
+            self.send(messages.CancelWork(number))
 
     def hold(self, client: str) -> None:
         """Have a client's reads wait, once more."""
         self._held[client] += 1
         if self._held[client] == 1:
-            self.send((ipc.HOLD, client))
+            self.send(messages.HoldClient(client))
 
     def release(self, client: str) -> None:
         """Undo one :meth:`hold`; without effect if the process is another one by now."""
@@ -302,7 +302,7 @@ class ExecutorProcess:
         self._held[client] -= 1
         if not self._held[client]:
             del self._held[client]
-            self.send((ipc.RELEASE, client))
+            self.send(messages.ReleaseClient(client))
 
     def take_out(self, number: int) -> ReadTask | None:
         """Forget a part of a query, if it is known."""
@@ -317,13 +317,13 @@ class ExecutorProcess:
 
         def cancel(called: defer.Deferred[None]) -> None:
             if self.call_answered(number) is not None:
-                self.send((ipc.CANCEL, number))
+                self.send(messages.CancelWork(number))
                 called.errback(errors.Cancelled(f"{name} was cancelled"))
 
         called: defer.Deferred[None] = defer.Deferred(cancel)
         self.calls[number] = (name, called)
         self.load += 1
-        self.send((ipc.CALL, number, name, arguments))
+        self.send(messages.CallProcedure(number, name, arguments))
         return called
 
     def call_answered(self, number: int) -> defer.Deferred[None] | None:
@@ -351,7 +351,7 @@ class ExecutorProcess:
             job = self._writes_to_come.pop(next(iter(self._writes_to_come)))
             place = job.place = self._free_places.pop()
             self.table.hand_over(place)
-            self.send(job.message())
+            self.send(job.message(place))
 
     def write_answered(self, number: int) -> WriteJob | None:
         """Take a write out that was answered."""
@@ -369,7 +369,7 @@ class ExecutorProcess:
         """Cancel a write; whether it was never handed over, and is forgotten."""
         if self._writes_to_come.pop(job.number, None) is None:
             # An executor answers at once if it has not begun the write.
-            self.send((ipc.CANCEL, job.number))
+            self.send(messages.CancelWork(job.number))
             return False
         del self.writes[job.number]
         self.load -= 1

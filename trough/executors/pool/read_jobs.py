@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from twisted.logger import Logger
 
 from trough import errors
-from trough.executors import ipc
-from trough.executors.pool.jobs import Executor, LargeLine, Outcome, Receiver, Target
+from trough.executors import messages
+from trough.executors.messages import Target
+from trough.executors.pool.jobs import Executor, LargeLine, Outcome, Receiver
 from trough.sql import rows
-from trough.sql.queries import LINES, OBJECTS, Framing, Parameters
+from trough.sql.queries import LINES, OBJECTS, Framing
 from trough.util.job import Job
 
 _log = Logger()
@@ -38,7 +39,7 @@ class ReadTask:
     attempts = 0
     #: That of :class:`trough.executors.pool.long_queries.Parked`, if it waited for its turn.
     level = 0
-    #: Places as in ipc.PIECES, of what was delivered.
+    #: Places as in :class:`trough.executors.messages.PartPieces`, of what was delivered.
     delivered: set[int] | frozenset[int] = frozenset()
     moved: frozenset[int] = frozenset()
     #: Bytes that the receiver was given and the executor has no credit for yet.
@@ -81,7 +82,7 @@ class ReadTask:
 
     def go(self) -> None:
         """See :class:`trough.executors.pool.jobs.LargeLineSource`."""
-        self.executor.send((ipc.GO, self.number))
+        self.executor.send(messages.SendLarge(self.number))
 
     def drop_line(self) -> None:
         """There will be no more of a large line."""
@@ -92,14 +93,13 @@ class ReadTask:
     def give_credit(self) -> None:
         """Give the executor credit for everything that the receiver was given."""
         if self.uncredited:
-            self.executor.send((ipc.CREDIT, self.number, self.uncredited))
+            self.executor.send(messages.GiveCredit(self.number, self.uncredited))
             self.uncredited = 0
 
 
 class ReadJob(Job):
     """A query of any number of segments.
 
-    :ivar sql: the text of it
     :ivar client: who asked; clients share the executors
     """
 
@@ -121,8 +121,8 @@ class ReadJob(Job):
     def __init__(
         self,
         receiver: Receiver,
-        sql: str | bytes,
-        parameters: Parameters,
+        text: bytes,
+        parameters: bytes,
         deadline: float,
         limit: int,
         framing: Framing,
@@ -137,21 +137,22 @@ class ReadJob(Job):
         self.tag = tag
         self.deadline = deadline
         self.parts: list[ReadTask] = []
-        self.sql = sql
+        self._text = text
         self._parameters = parameters
         self._limit = limit
         self._segments = segments
         self._when_damaged = when_damaged
 
-    def message(self, number: int, targets: Sequence[Target], stays: bool = False) -> ipc.Message:
+    def message(
+        self, number: int, targets: Sequence[Target], stays: bool = False
+    ) -> messages.ReadSegments:
         """What hands a part over.
 
         :param stays: whether the executor never hands it back
         """
-        return (
-            ipc.READ,
+        return messages.ReadSegments(
             number,
-            self.sql,
+            self._text,
             self._parameters,
             self.deadline,
             self._limit,
@@ -161,7 +162,7 @@ class ReadJob(Job):
             self.client,
             stays,
             self.keeper is not None,
-            [(each.segment, each.path, each.generation, each.writable) for each in targets],
+            targets,
         )
 
     # -- the caller --------------------------------------------------------------------
@@ -211,7 +212,7 @@ class ReadJob(Job):
             if count >= 0:
                 self._finish(_answered(count))
             else:
-                corrupt = (part.targets[0].segment,) if count == ipc.COUNT_CORRUPT else ()
+                corrupt = (part.targets[0].segment,) if count == messages.COUNT_CORRUPT else ()
                 self._finish(Outcome(segments=1, failed=1, rows=self._rows, corrupt=corrupt))
             return
         self.pieces(part, [0], [count], [chunk])
@@ -259,7 +260,7 @@ class ReadJob(Job):
     def pieces(
         self, part: ReadTask, places: list[int], counts: list[int], pieces: list[bytes]
     ) -> None:
-        """Bytes of some segments of `part`; see ipc.PIECES."""
+        """Bytes of some segments of `part`; see :class:`trough.executors.messages.PartPieces`."""
         size = sum(map(len, pieces))
         if part.moved:
             places, counts, pieces = _without(part.moved, places, counts, pieces)
@@ -293,7 +294,7 @@ class ReadJob(Job):
             if count < 0:
                 self._failed += 1
                 self._rows -= count
-                if count == ipc.COUNT_CORRUPT:
+                if count == messages.COUNT_CORRUPT:
                     self._corrupt += (part.targets[place].segment,)
 
     def part_is_over(self, part: ReadTask) -> None:

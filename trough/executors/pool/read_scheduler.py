@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from trough import errors
-from trough.executors import ipc
+from trough.executors.messages import DropTargets, Target
 from trough.executors.pool.group import ExecutorGroup
-from trough.executors.pool.jobs import Target
 from trough.executors.pool.long_queries import LongQueries
 from trough.executors.pool.process import ExecutorProcess
 from trough.executors.pool.read_jobs import ReadJob, ReadTask
@@ -157,7 +156,7 @@ class ReadScheduler:
         else:
             executor.load -= len(places)
             part.moved |= frozenset(places)
-            executor.send((ipc.DROP, part.number, part.moved))
+            executor.send(DropTargets(part.number, part.moved))
         return targets
 
     def keep_room(self, now: float) -> None:
