@@ -175,6 +175,25 @@ class LocalSyncController(service.MultiService):
         self._starting.addErrback(self._start_failed)
 
     async def _start(self) -> None:
+        await self._load()
+        # Before locks under which this disk has nothing could be given back.
+        await self._until_it_works("metadata store", self._check_disk)
+        if self.replication is not None:
+            self.replication.admit(self.myself)
+        self.writer.setServiceParent(self)
+        await self._until_it_works("metadata store", self._look_who_lives)
+        await self._register()
+        self._begin_services()
+        await self._until_it_works("canonical storage", self.storage.open)
+        _log.info(
+            "{node}: serving {segments}",
+            node=self.myself.node,
+            segments=counted(len(self.segments), "segment"),
+            count=len(self.segments),
+        )
+
+    async def _load(self) -> None:
+        """Load what this disk has, and serve it."""
         if self.segments.are_new:
             await self._until_it_works("metadata store", self._check_disk)
         # An operator who frees space on a full disk need not start this worker, too.
@@ -190,12 +209,9 @@ class LocalSyncController(service.MultiService):
             copy = self.segments.get(segment)
             if copy is not None:
                 self.publisher.serve(segment, copy.writable)
-        # Before locks under which this disk has nothing could be given back.
-        await self._until_it_works("metadata store", self._check_disk)
-        if self.replication is not None:
-            self.replication.admit(self.myself)
-        self.writer.setServiceParent(self)
-        await self._until_it_works("metadata store", self._look_who_lives)
+
+    async def _register(self) -> None:
+        """Watch the write locks, and announce this worker."""
         # Before the registration, which takes long where many copies were published: reads
         # wait for the first notice of this watch.
         self._watches = [self.metadata.watch_locks(self._locks_changed)]
@@ -207,6 +223,9 @@ class LocalSyncController(service.MultiService):
         if self.replication is not None:
             await self.replication.take_overs.open()
             self.replication.setServiceParent(self)
+
+    def _begin_services(self) -> None:
+        """Begin what runs from now on: publication, fetching, heartbeats, promotion."""
         self.publisher.setServiceParent(self)
         self._publishing = Deferred.fromCoroutine(self._publish_all())
         self.looks.setServiceParent(self)
@@ -220,13 +239,6 @@ class LocalSyncController(service.MultiService):
         self.unpromoted.setServiceParent(self)
         self._watches.append(
             self.metadata.watch_assignments(self.myself.node, self._assignments_changed)
-        )
-        await self._until_it_works("canonical storage", self.storage.open)
-        _log.info(
-            "{node}: serving {segments}",
-            node=self.myself.node,
-            segments=counted(len(self.segments), "segment"),
-            count=len(self.segments),
         )
 
     async def _publish_all(self) -> None:
