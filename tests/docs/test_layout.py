@@ -167,7 +167,7 @@ def test_a_folder_holds_more_than_one_file() -> None:
 
 
 #: Made for each request, where a keyword costs what it says.
-MANY_POSITIONAL = {"ReadJob", "WriteJob", "ReadPart", "Write"}
+MANY_POSITIONAL = {"ReadJob", "WriteJob", "Write"}
 
 
 def test_constructors_name_what_they_are_given():
