@@ -285,6 +285,37 @@ def test_what_was_written_can_be_read_and_promoted(engine, tmp_path, schema, tex
         assert cursor.fetchall() == rows
 
 
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("SELECT * FROM g", "no such module: geopoly"),
+        ("SELECT geopoly_area('[[0,0],[1,0],[1,1],[0,0]]')", "no such function: geopoly_area"),
+    ],
+)
+def test_geopoly_is_refused_by_name(engine, tmp_path, text, missing):
+    """A file with such a table is read but for that table, and promoted, where SQLite has none."""
+    path, copy = make_segment(tmp_path / "s.sqlite", rows=3), tmp_path / "copy.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        if connection.execute("SELECT sqlite_compileoption_used('ENABLE_GEOPOLY')").fetchone()[0]:
+            pytest.skip("this SQLite is built with geopoly")
+        connection.execute("PRAGMA writable_schema = 1")
+        connection.execute(
+            "INSERT INTO sqlite_schema VALUES ('table', 'g', 'g', 0, "
+            "'CREATE VIRTUAL TABLE g USING geopoly(label)')"
+        )
+    segment_files.snapshot(sqlite.Engine(), str(path), True, str(copy), lambda: None)
+    segment_files.check(sqlite.Engine(), str(copy), False)
+    with closing(engine.open_reader(str(copy), False)) as connection:
+        with pytest.raises(sqlite.sqlite3.Error) as raised:
+            engine.execute(connection.cursor(), Mode.READ, text)
+        refusal = engine.error(raised.value, str(copy))
+        assert isinstance(refusal, errors.BadSql)
+        assert refusal.message.startswith(f"{missing} (the SQLite of this server is built without")
+        assert "rtree" in refusal.hint
+        cursor = engine.execute(connection.cursor(), Mode.READ, "SELECT count(*) FROM crawled_url")
+        assert cursor.fetchall() == [(3,)]
+
+
 def test_a_table_that_cannot_be_computed_is_no_damage(engine, tmp_path):
     """Values that SQLite refuses to compute keep no segment from promotion; damaged pages of
     another table are found all the same."""

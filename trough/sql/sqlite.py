@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from pysqlite3 import dbapi2 as sqlite3
 
 from trough import errors
-from trough.sql import statements
+from trough.sql import missing_modules, statements
 from trough.sql.functions import Functions, out_of_memory
 from trough.sql.library import MMAP_SIZE, DatabaseHandles
 from trough.sql.queries import Parameters
@@ -468,7 +468,7 @@ def _translated(error: BaseException, path: str, code: int) -> errors.TroughErro
         translate = _damaged_table
     if translate is not None:
         return translate(message, path)
-    return errors.BadSql(message or type(error).__name__)
+    return missing_modules.explained(message) or errors.BadSql(message or type(error).__name__)
 
 
 def _corrupt(message: str, path: str) -> errors.TroughError:
