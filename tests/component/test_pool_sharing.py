@@ -11,6 +11,7 @@ from twisted.internet.defer import gatherResults
 from waiting import until
 
 from trough import errors
+from trough.executors.pool import supervisor
 from trough.executors.pool.pool import Outcome, ReadLimits, Target
 from trough.sql.queries import Framing
 from trough.util import core_priority
@@ -106,6 +107,21 @@ async def test_a_long_step_runs_with_a_lower_priority(targets):
             each.job.cancel()
         await until(lambda: priorities() == [0, 0], "both to be raised again")
         assert await ask(pool, targets[0], "SELECT 1").outcome == Outcome(segments=1, rows=1)
+
+
+@ensure
+async def test_a_step_gives_way_before_it_counts_as_long(targets, monkeypatch):
+    """What it holds up has not been noticed yet."""
+    if not core_priority.can_raise():
+        pytest.skip("priority cannot be raised again here: RLIMIT_NICE is below 20")
+    monkeypatch.setattr(supervisor, "_LONG", 3600.0)
+    async with running_pool(executors=1) as pool:
+        pid = pool.status()["executors"][0]["pid"]
+        long = ask(pool, targets[0], ENDLESS)
+        lowered = core_priority.LOWERED
+        await until(lambda: os.getpriority(os.PRIO_PROCESS, pid) == lowered, "it to be lowered")
+        assert not held_up(pool, "read")
+        long.job.cancel()
 
 
 @ensure

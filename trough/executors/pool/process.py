@@ -42,6 +42,9 @@ _log = Logger()
 #: other's turn more often than need be. It gives less where it is configured to.
 _SOCKET_BUFFER = 1 << 20
 
+#: Seconds on a core after which a step has a lower priority.
+_SHORT = 0.02
+
 #: Seconds of one step after which it is a long one even if it waits for a disk, or for a core.
 _LONG_WAIT = 1.0
 
@@ -407,13 +410,13 @@ class ExecutorProcess:
             self.mark, self.mark_since, self._mark_used = mark, now, used
         since = now - self.mark_since
         self.held_up = mark[0] != 0 and since >= patience
-        uses = used - self._mark_used >= patience / 2
-        self.is_long = self.held_up and (uses or since >= _LONG_WAIT)
+        seconds = used - self._mark_used
+        self.is_long = self.held_up and (seconds >= patience / 2 or since >= _LONG_WAIT)
         wanted = self.has(mark[0])
         if not self.held_up or wanted:
             self.unwanted_since = now
         # One that is to end soon needs a core for that.
-        self._lower(self.is_long and wanted)
+        self._lower((self.is_long or seconds >= _SHORT) and wanted)
 
     def _lower(self, lowered: bool) -> None:
         """Lower its priority, or raise it again: the front and short requests go first."""
