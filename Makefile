@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: deb fuzz search explore kills replicated run shell check test cover lint docs man bench checker clean
+.PHONY: screenshots deb fuzz search explore kills replicated run shell check test cover lint docs man bench checker clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -40,6 +40,10 @@ lint: .venv/tested
 docs: .venv/documented man
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/site
 	@echo "open build/site/index.html"
+
+# The pictures of README and docs/tour.rst, by Chromium.
+screenshots: .venv/tested
+	PYTHONPATH=tests/support $(BIN)/python tests/support/screenshots.py
 
 # Random queries, for an hour: does GATHER answer one otherwise than SQLite?
 search: .venv/tested

@@ -205,11 +205,13 @@ def test_a_segment_has_a_page(machine, page):
     )
     page.wait_for_text("promote: done")
     url = machine.url("s1", "SYNC_SERVER_PORT") + "segments/crawl-1"
-    promoted = until_blocking(
-        lambda: (about := json.loads(http("GET", url)[1]))["version"] and about, "a version"
-    )
-    assert promoted["size"] > 0
-    assert promoted["unpromoted_since"] is None
+
+    def promoted():
+        about = json.loads(http("GET", url)[1])
+        # The worker says later than the leader that nothing waits for promotion.
+        return about["version"] and about["unpromoted_since"] is None and about
+
+    assert until_blocking(promoted, "a version and a clean lock")["size"] > 0
     page.show("about:blank")
     page.show(console(machine, "segments", matching="crawl-1"))
     heads = "[...document.querySelectorAll('th')].map(each => each.innerText)"

@@ -58,6 +58,6 @@ export function drawChart(where, columns, rows, {kind, x, y, zero = false, heigh
   const label = `${kind} of ${columns[y]}${kind === "histogram" ? "" : ` by ${columns[x]}`}, ${used.length} rows`;
   const frame = h("div", {role: "img", "aria-label": label});
   where.replaceChildren(frame);
-  new uPlot({width, height, ...options}, data, frame);
+  new uPlot({width, height, legend: {show: !zero}, ...options}, data, frame);
   if (used.length < rows.length) where.append(h("p", {class: "soft"}, `Of ${rows.length} rows the first ${used.length} are drawn.`));
 }

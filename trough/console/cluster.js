@@ -81,8 +81,8 @@ function facts(status) {
 function named(number, some) {
   if (!number) return number === 0 ? "none" : "ask the leader";
   if (!some.length) return count(number);
-  const links = some.flatMap(([segment, more]) => [h("a", {href: address(`segments/${segment}`)}, segment), `${more}, `]);
-  return [`${count(number)}: `, ...links, number > some.length ? "…" : null];
+  const links = some.flatMap(([segment, more], place) => [place ? ", " : null, h("a", {href: address(`segments/${segment}`)}, segment), more]);
+  return [`${count(number)}: `, ...links, number > some.length ? ", …" : null];
 }
 
 function rowsOf(status) {
@@ -110,7 +110,8 @@ export async function clusterPage(main) {
     if (!curves.firstChild) curves.append(...shown.map(([name]) => h("figure", {}, h("figcaption", {}, name[0].toUpperCase() + name.slice(1)), h("div", {class: "chart"}))));
     shown.forEach(([name, place], number) => {
       const points = pointsOf(past, place);
-      if (points.length) drawChart(curves.children[number].lastChild, ["time", name], points, {kind: "line", x: 0, y: 1, zero: true, height: 160});
+      // One point has no line, and no time to go with it.
+      if (points.length > 1) drawChart(curves.children[number].lastChild, ["time", name], points, {kind: "line", x: 0, y: 1, zero: true, height: 160});
     });
   }
 
