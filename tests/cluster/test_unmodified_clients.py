@@ -15,7 +15,7 @@ def cluster(tmp_path_factory, request):
     """A sync server and two workers, which give promoted segments up after half a second."""
     directory = tmp_path_factory.mktemp("clients")
     engines = open_engines(request.param, directory, request)
-    settings = {"WRITE_LOCK_IDLE": "0.5", "HOLDER_WAIT": "200"}
+    settings = {"WRITE_COPIES": "1", "WRITE_LOCK_IDLE": "0.5", "HOLDER_WAIT": "200"}
     with Cluster(directory, engines, 1, 2, **settings) as cluster:
         yield cluster.start()
 

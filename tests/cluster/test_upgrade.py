@@ -44,7 +44,7 @@ def test_a_worker_names_what_the_original_left(cluster):
     process = cluster.worker("w1")
     assert process.wait() != 0
     text = process.output
-    assert "files as the original Trough keeps them (300001.sqlite for one)" in text
+    assert "1 file as the original Trough keeps them (300001.sqlite for one)" in text
     assert "trough-admin free-locks w1" in text and "is empty" not in text
 
 
