@@ -383,6 +383,11 @@ def _unfinished(cluster: Cluster) -> list[str]:
     return [name for name in cluster.hand.names() if not name.endswith(".sqlite")]
 
 
+def _database(name: str) -> str:
+    """The name of the database that a file belongs to; -log: its writes are replicated."""
+    return name.removesuffix("-wal").removesuffix("-shm").removesuffix("-log")
+
+
 def check_nothing_leaks(cluster: Cluster, segments: list[str], sessions: set[int]) -> None:
     """Assert what has to be true after every process was asked to end.
 
@@ -396,7 +401,7 @@ def check_nothing_leaks(cluster: Cluster, segments: list[str], sessions: set[int
         strange = [
             path
             for path in (home / "segments").rglob("*")
-            if path.is_file() and path.name.removesuffix("-wal").removesuffix("-shm") not in known
+            if path.is_file() and _database(path.name) not in known
         ]
         assert strange == []
     assert _unfinished(cluster) == []
