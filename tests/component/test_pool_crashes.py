@@ -4,6 +4,8 @@ import json
 import os
 import random
 import signal
+import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -20,12 +22,15 @@ from executor_pools import (
     written,
 )
 from segments_on_disk import SCHEMA, content, make_segment
-from twisted.internet.defer import gatherResults
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import capturedLogs
 from waiting import until
 
 from trough import errors
+from trough.executors.messages import ExecutorFrameParser
 from trough.executors.pool import group, supervisor
+from trough.executors.pool.child_socket import ChildSocket
 from trough.executors.pool.pool import Framing, Outcome, ReadLimits, Target
 
 ensure = pytest_twisted.ensureDeferred
@@ -441,3 +446,16 @@ async def test_a_deadline_holds_although_no_process_can_be_started(targets, monk
         asked = ask(pool, targets[0], "SELECT 1", limits=ReadLimits(0.3))
         outcome = await asked.outcome
         assert outcome.failed == 1
+
+
+@pytest.mark.parametrize("body", [b"\x01", b"\x91\x92\x63\x01"], ids=["no-list", "unknown-kind"])
+@ensure
+async def test_a_frame_that_no_executor_sends_ends_its_socket(body):
+    """Its process is killed then, as when it had closed its end."""
+    ours, theirs = socket.socketpair()
+    lost = Deferred()
+    ChildSocket(reactor, ours, ExecutorFrameParser().receive_data, lambda: lost.callback(None))
+    theirs.sendall(struct.pack("<Q", len(body)) + body)
+    await lost
+    assert theirs.recv(1) == b""
+    theirs.close()

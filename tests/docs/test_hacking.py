@@ -9,9 +9,15 @@ from places import ROOT
 
 TEXT = (ROOT / "HACKING.rst").read_text()
 PATHS = sorted(set(re.findall(r"``((?:trough|tests|docs|etc)/[\w./]+)``", TEXT)))
+WORDS = " ".join(TEXT.split())
 
 #: A path and the names that stand after it: ``trough/x.py``, ``Name.method``
-NAMED = re.findall(r"``(trough/[\w/]+\.py)``, ``([\w.]+)``", TEXT.replace("\n", " "))
+NAMED = re.findall(r"``(trough/[\w/]+\.py)``, ``([\w.]+)``", WORDS)
+#: The same in the other order: ``name`` in ``trough/x.py``
+NAMED += [
+    (path, name)
+    for name, path in re.findall(r"``([\w.]+)`` (?:in|of) ``(trough/[\w/]+\.py)``", WORDS)
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -25,7 +31,8 @@ def test_each_name_is_in_its_file(path, name):
     """A reader who looks for a class or a function finds its definition."""
     source = (ROOT / path).read_text()
     for part in name.split("."):
-        assert re.search(rf"(class|def) {part}\b", source), f"{path} does not define {part}"
+        defined = rf"(class|def) {part}\b|\b(self\.)?{part}(: [^=]*)? ="
+        assert re.search(defined, source, re.MULTILINE), f"{path} does not define {part}"
 
 
 def test_all_folders_are_explained():

@@ -9,7 +9,7 @@ the other processes are here: their values have any type. Each is a tuple; each 
 its fields.
 
 **A parent does not trust its child.** A child works on input of anybody, so a bug may give it to an
-attacker. Frames of a parent are marshalled. Frames of a child are MessagePack: ``marshal`` may
+attacker. Frames of these parents are marshalled. Frames of a child are MessagePack: ``marshal`` may
 crash on hostile bytes, and would let the attacker into the parent. MessagePack has no tuples of
 its own, so every list of a child arrives as a tuple.
 """

@@ -2,11 +2,15 @@
 
 Each kind is a class. A frame (:mod:`trough.executors.ipc`) holds some messages as MessagePack: each
 an array that begins with the number of its kind. Both ends are one version of one program on one
-machine, so a field may be added anywhere. This module does no I/O.
+machine, so messages need no version. Senders give the fields by position: add one at the end. This
+module does no I/O.
+
+Parts of reads, writes and calls are numbered together; a number is never used again.
 
 **The front does not trust an executor.** An executor runs SQL that anybody wrote, so a bug in
 SQLite may give it to an attacker. The decoder checks the kind, and the type of each field. The
-receiver checks what a number stands for.
+front drops what belongs to a part, write or call that it does not have. Any other frame is an
+exception in the socket's reader, which ends the socket and so the executor.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from msgspec.msgpack import Decoder, Encoder
 from trough.executors.ipc import MOST_ENTRIES, BoundedFrameParser, FrameParser, framed
 from trough.sql.queries import Parameters
 
-# A count is the number of a segment's rows, or one of these.
+# A count in a message is the number of a segment's rows, or one of these.
 #: The segment failed.
 COUNT_FAILED = -1
 #: The segment failed because its file is damaged.
@@ -52,7 +56,7 @@ class Target(Struct, frozen=True, array_like=True, gc=False):
 class ReadSegments(Message, frozen=True, tag=1):
     """Ask some segments.
 
-    :ivar part: by which the front knows it
+    :ivar part: the number by which the front knows it
     :ivar text: SQL, perhaps not UTF-8
     :ivar parameters: as :func:`packed_parameters` makes them
     :ivar deadline: by :func:`time.monotonic`, which all processes of a machine share
@@ -63,6 +67,7 @@ class ReadSegments(Message, frozen=True, tag=1):
     :ivar client: who asks; clients take turns
     :ivar stays: it is never handed back
     :ivar keeps: the front may keep answers that would be the same again
+    :ivar targets: the segments; messages name one by its place here
     """
 
     part: int
@@ -80,7 +85,8 @@ class ReadSegments(Message, frozen=True, tag=1):
 
 
 class WriteSegment(Message, frozen=True, tag=2):
-    """Apply SQL to one segment, as a whole.
+    """Apply SQL to one segment, as a whole. Fields without a word here are as in
+    :class:`ReadSegments`.
 
     :ivar number: by which the front knows it
     :ivar place: in the table of begun writes
@@ -112,7 +118,7 @@ class CancelWork(Message, frozen=True, tag=4):
 
 
 class GiveCredit(Message, frozen=True, tag=5):
-    """The receiver has taken so many bytes of a part from the front."""
+    """The front has handed so many bytes of a part to its receiver, which takes more."""
 
     part: int
     size: int
@@ -148,11 +154,15 @@ class SendLarge(Message, frozen=True, tag=9):
 
 # -- from an executor to the front ------------------------------------------------------
 
-Places: TypeAlias = Annotated[list[int], Meta(max_length=MOST_ENTRIES)]
+Numbers: TypeAlias = Annotated[list[int], Meta(max_length=MOST_ENTRIES)]
 
 
 class PartEnded(Message, frozen=True, tag=1):
-    """A part of one segment is answered; here are its last bytes."""
+    """A part of one segment is answered, or failed where a line says so.
+
+    :ivar data: the last bytes of the answer
+    :ivar count: rows; or :data:`COUNT_FAILED` or :data:`COUNT_CORRUPT`
+    """
 
     part: int
     data: bytes
@@ -167,7 +177,8 @@ class PartSome(Message, frozen=True, tag=2):
 
 
 class PartFailed(Message, frozen=True, tag=3):
-    """A part of one segment failed, or all of a part before any segment was asked."""
+    """A part failed, and no line can say so: the only segment of an answer in ``OBJECTS``, SQL that
+    is no query, or a bug."""
 
     part: int
     code: str
@@ -179,15 +190,15 @@ class PartPieces(Message, frozen=True, tag=4):
     """Answers of a part of several segments, side by side.
 
     :ivar places: of each piece, that of its segment, or its complement if more of that follows
-    :ivar counts: of each piece; 0 if more follows
+    :ivar counts: of each piece, as in :class:`PartEnded`; 0 if more follows
     :ivar repeatable: numbers of those pieces that the front may keep
     """
 
     part: int
-    places: Places
-    counts: Places
+    places: Numbers
+    counts: Numbers
     pieces: Annotated[list[bytes], Meta(max_length=MOST_ENTRIES)]
-    repeatable: Places = []
+    repeatable: Numbers = []
 
 
 class PartFinished(Message, frozen=True, tag=5):
@@ -255,7 +266,7 @@ class LargeWaits(Message, frozen=True, tag=12):
 class LargeData(Message, frozen=True, tag=13):
     """A piece of that line.
 
-    :ivar place: of its segment, as in :class:`PartPieces`
+    :ivar place: of its segment, or the complement of that
     """
 
     part: int

@@ -204,7 +204,8 @@ class ExecutorProcess:
             return table, process
 
     def _socket_lost(self) -> None:
-        # It has closed its end, so it is ending; it must not linger.
+        # It has closed its end, so it is ending and must not linger; or it sent what no executor
+        # sends.
         self.kill()
 
     def kill(self) -> None:
