@@ -276,6 +276,18 @@ async def test_a_registry_of_a_later_version_is_refused(tmp_path):
         open_blocking(f"sqlite://{path}").leader()
 
 
+@pytest.mark.parametrize("damage", ["DELETE FROM version", "UPDATE version SET version = 'one'"])
+def test_a_registry_without_a_version_is_refused(tmp_path, damage):
+    """As damaged bytes can leave it; its error names the file."""
+    path = tmp_path / "registry.db"
+    Database(path, create=True).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(damage)
+    connection.close()
+    with pytest.raises(errors.BadSettings, match=r"registry\.db is damaged: it has no version"):
+        Database(path, create=True)
+
+
 @pytest.mark.parametrize("create", [True, False])
 def test_another_programs_database_is_refused(tmp_path, create):
     """A file that is not a registry is left alone."""

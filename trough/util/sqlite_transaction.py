@@ -29,6 +29,15 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") 
         raise
 
 
+def version_number(connection: sqlite3.Connection, column: str, table: str) -> int | None:
+    """The version that a database of ours has in the one row of `table`.
+
+    :return: None if there is no row, or none with a version: the file is damaged
+    """
+    row = connection.execute(f"SELECT {column} FROM {table}").fetchone()
+    return row[0] if row is not None and isinstance(row[0], int) and row[0] > 0 else None
+
+
 def numbered_scripts(package: str, name: str) -> list[str]:
     """The scripts ``NAME_1.sql``, ``NAME_2.sql`` ... of a package: each makes the next version
     of a database out of the one before, the first out of nothing."""

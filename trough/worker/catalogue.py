@@ -19,7 +19,12 @@ from pathlib import Path
 
 from trough import errors
 from trough.model import CanonicalCopy
-from trough.util.sqlite_transaction import numbered_scripts, statements_of, transaction
+from trough.util.sqlite_transaction import (
+    numbered_scripts,
+    statements_of,
+    transaction,
+    version_number,
+)
 
 
 @dataclass(slots=True)
@@ -88,9 +93,11 @@ class Catalogue:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         scripts = numbered_scripts("trough.worker", "catalogue")
-        number = 0
+        number: int | None = 0
         if self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            (number,) = self._database.execute("SELECT number FROM catalogue_version").fetchone()
+            number = version_number(self._database, "number", "catalogue_version")
+        if number is None:
+            raise self._damaged("it has no version")
         if number > len(scripts):
             raise errors.BadSettings(
                 f"{self._path} has version {number}; this Trough knows up to {len(scripts)}",

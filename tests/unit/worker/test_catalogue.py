@@ -126,3 +126,21 @@ def test_a_damaged_catalogue_is_refused(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(errors.BadSettings, match=r"is damaged: .*keep LOCAL_DATA aside"):
         Catalogue(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM catalogue_version",
+        "UPDATE catalogue_version SET number = -1",
+        "UPDATE catalogue_version SET number = 'one'",
+    ],
+)
+def test_a_catalogue_without_a_version_is_refused(tmp_path, damage):
+    """As damaged bytes can leave it."""
+    path = tmp_path / "catalogue.db"
+    Catalogue(path).close()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(damage)
+    with pytest.raises(errors.BadSettings, match="is damaged: it has no version"):
+        Catalogue(path)

@@ -20,7 +20,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from trough import errors
 from trough.util.idle_pool import IdlePool
-from trough.util.sqlite_transaction import numbered_scripts, statements_of, transaction
+from trough.util.sqlite_transaction import (
+    numbered_scripts,
+    statements_of,
+    transaction,
+    version_number,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -205,12 +210,17 @@ class DatabasePool:
 def version(connection: sqlite3.Connection, path: Path) -> int:
     """The version of a registry; 0 for an empty file.
 
-    :raises trough.errors.BadSettings: it is a database, but no registry
+    :raises trough.errors.BadSettings: it is a database, but no registry, or a damaged one
     """
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application == APPLICATION_ID:
-        return connection.execute("SELECT version FROM version").fetchone()[0]
+        found = version_number(connection, "version", "version")
+        if found is None:
+            raise errors.BadSettings(
+                f"the registry {path} is damaged: it has no version", "restore it from a backup"
+            )
+        return found
     if tables:
         raise errors.BadSettings(
             f"{path} is an SQLite database, but not a registry of Trough",
