@@ -136,7 +136,7 @@ class Front:
         deadline = time.monotonic() + seconds
         shape = (deadline, limit, framing, "t", window)
         text = text.encode() if isinstance(text, str) else text
-        self.send(ReadSegments(number, text, b"", *shape, client, stays, False, list(targets)))
+        self.send(ReadSegments(number, text, b"", *shape, client, stays, False, "", list(targets)))
 
     def next(self):
         """The next message."""
@@ -309,8 +309,8 @@ def test_what_is_cancelled_or_dropped_before_it_began_is_not_begun(front, target
     deadline = time.monotonic() + LONG
     shape = (deadline, 0, 0, "t", 1 << 20)
     front.send(
-        ReadSegments(1, b"SELECT 1", b"", *shape, "a", False, False, [target]),
-        ReadSegments(2, b"SELECT 1", b"", *shape, "b", False, False, missing),
+        ReadSegments(1, b"SELECT 1", b"", *shape, "a", False, False, "", [target]),
+        ReadSegments(2, b"SELECT 1", b"", *shape, "b", False, False, "", missing),
         CancelWork(1),
         DropTargets(2, frozenset({0, 2})),
     )

@@ -282,3 +282,46 @@ async def test_a_mistake_is_told_before_anything_is_asked_twice(gatherer):
     """The query's own mistake is the error."""
     with pytest.raises(errors.BadSql, match="no such column: missing"):
         await gatherer.gather("SELECT missing FROM t")
+
+
+@pytest_twisted.ensureDeferred
+async def test_segments_that_answer_together(gatherer):
+    """One line has all of them. A worker of an earlier version refuses to do that, and is asked
+    again without."""
+    segments, refused = gatherer.segments, []
+
+    def together(asked) -> None:
+        if not asked.query.merge:
+            segments.answer(asked)
+            return
+        if not refused:
+            refused.append(asked.query.merge)
+            asked.say("ERR bad-request QUERY has no option merge=; it has seconds=")
+            return
+        asked.say(f"MERGED {','.join(asked.segments)} 1 [[{10 * len(asked.segments)},null]]")
+        asked.end()
+
+    gatherer.server.answer_with(together)
+    for _ in range(2):
+        result = await gatherer.gather("SELECT count(*) FROM t")
+        assert result.rows == [(10 * SIZE,)]
+    assert refused == ["s"]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("ids", ["s1,s1", "s1,other", "s1,s2"])
+async def test_nobody_answers_twice(gatherer, ids):
+    """Rows of several segments cannot be told apart, so a server that sends some of them twice, or
+    for others, gives no answer."""
+    segments = gatherer.segments
+
+    def twice(asked) -> None:
+        if not asked.query.merge:
+            segments.answer(asked)
+            return
+        asked.say("MERGED s2 1 [[10,null]]", f"MERGED {ids} 1 [[10,null]]")
+        asked.end()
+
+    gatherer.server.answer_with(twice)
+    with pytest.raises(errors.TroughError, match="answered for segments"):
+        await gatherer.gather("SELECT count(*) FROM t")

@@ -75,13 +75,14 @@ def ask(
     framing=Framing.LINES,
     tag="t",
     client="",
+    **more,
 ):
     """Begin a query."""
     limits = replace(limits, client=client)
     collected = Collected()
     if isinstance(targets, Target):
         targets = [targets]
-    collected.job = pool.read(targets, text, parameters, limits, framing, tag, collected)
+    collected.job = pool.read(targets, text, parameters, limits, framing, tag, collected, **more)
     return collected
 
 

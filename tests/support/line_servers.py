@@ -43,6 +43,10 @@ class LineServer(Listening):
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def answer_with(self, answer) -> None:
+        """From now on, this function answers."""
+        self._answer = answer
+
     def die(self) -> None:
         """Drop every connection."""
         for connection in self.connections:

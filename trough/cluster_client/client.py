@@ -146,6 +146,7 @@ class Cluster:
         keep: bool = False,
         tests: Sequence[FilterTest] = (),
         encoded: bool = False,
+        merge: str = "",
     ) -> FanOut:
         """Send one query to each of these segments.
 
@@ -168,7 +169,9 @@ class Cluster:
         for segment in unique:
             check_segment_id(segment)
         trace = current_trace()
-        question = QueryRequest(sql, parameters, seconds, rows, keep, tuple(tests), encoded, trace)
+        question = QueryRequest(
+            sql, parameters, seconds, rows, keep, tuple(tests), encoded, trace, merge
+        )
         sources = over or self._workers
         return FanOut(unique, question, listener, self._routes, sources, clock=self._reactor)
 

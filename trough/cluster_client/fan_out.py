@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
@@ -32,7 +32,7 @@ from trough.cluster_client.interfaces import (
     WorkerClientFactory,
 )
 from trough.cluster_client.router import SegmentRouter, WorkerAddress
-from trough.protocols.line.query_replies import Summary
+from trough.protocols.line.query_replies import MergedListener, Summary
 from trough.util.slices import in_slices
 
 _log = Logger()
@@ -184,6 +184,9 @@ class FanOut:
                 self._question = replace(self._question, trace="")
                 return await self._run(errand, source)
             # A worker of an earlier version has no such filters, or keeps nothing at all.
+            if self._question.merge and "merge=" in refusal.message:
+                self._question = replace(self._question, merge="")
+                return await self._run(errand, source)
             if self._question.tests and "tests" in refusal.message:
                 return await errand.run(source, replace(self._remaining(), tests=()))
             if not (self._question.keep and "keep=" in refusal.message):
@@ -256,6 +259,18 @@ class FanOut:
         self.tally.rows += count
         self._listener.done(segment, count)
         self._settle(segment)
+
+    def merged(self, segments: list[str], count: int, rows: Any) -> None:
+        """These segments have answered whole, together."""
+        if self._over:
+            return
+        for segment in segments:
+            self._tell_mark(segment)
+        self.tally.answered += len(segments)
+        self.tally.rows += count
+        cast(MergedListener, self._listener).merged(segments, count, rows)
+        for segment in segments:
+            self._settle(segment)
 
     def refused(self, segment: str, place: WorkerAddress, error: errors.TroughError) -> None:
         """A segment was asked for in vain: ask elsewhere, or let it fail."""
@@ -421,6 +436,17 @@ class _SubQuery:
         if segment in self.unfinished:
             self.unfinished.discard(segment)
             self._fan_out.answered(segment, count)
+
+    def merged(self, segments: list[str], count: int, rows: Any) -> None:
+        before = len(self.unfinished)
+        asked = self.unfinished.issuperset(segments)
+        self.unfinished.difference_update(segments)
+        if not asked or before - len(self.unfinished) != len(segments):
+            raise errors.ProtocolError(
+                f"{self._place.node} answered for segments that had their answers, or were not "
+                "asked for"
+            )
+        self._fan_out.merged(segments, count, rows)
 
     def failed(self, segment: str, error: errors.TroughError) -> None:
         if segment in self.unfinished:

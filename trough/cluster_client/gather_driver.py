@@ -29,7 +29,7 @@ from trough.util.job import Job
 Rows = list[Sequence[Any]]
 
 #: As in :data:`trough.gather.messages.REQUESTS`.
-Request = tuple[tuple[str, ...], str, Any, list[tuple[Any, ...]]]
+Request = tuple[tuple[str, ...], str, Any, list[tuple[Any, ...]], str]
 
 
 class GatherCall(Job, Protocol):
@@ -52,6 +52,7 @@ class GatherCluster(Protocol):
         keep: bool = False,
         tests: Sequence[FilterTest] = (),
         encoded: bool = False,
+        merge: str = "",
     ) -> GatherCall: ...
 
 
@@ -309,7 +310,12 @@ class _Running:
             raise self._stopped
 
     def _ask(
-        self, segments: tuple[str, ...], sql: str, parameters: Any, tests: list[tuple[Any, ...]]
+        self,
+        segments: tuple[str, ...],
+        sql: str,
+        parameters: Any,
+        tests: list[tuple[Any, ...]],
+        merge: str,
     ) -> GatherCall:
         left = None if self._end is None else max(0.001, self._end - self._clock.seconds())
         # Workers find out by themselves what may be kept.
@@ -322,6 +328,7 @@ class _Running:
             keep=True,
             tests=tuple(FilterTest(*test) for test in tests),
             encoded=True,
+            merge=merge,
         )
         if self._pauses:
             call.pause()
@@ -388,6 +395,10 @@ class _Running:
     def done(self, segment: str, count: int) -> None:
         self.rounds[-1].rows += count
         self._process.send((messages.DONE, segment, count))
+
+    def merged(self, segments: list[str], count: int, rows: bytes) -> None:
+        self.rounds[-1].rows += count
+        self._process.send((messages.MERGED, segments, rows), len(rows) + 8 * len(segments))
 
     def failed(self, segment: str, error: errors.TroughError) -> None:
         if self._exist and isinstance(error, errors.NoSuchSegment):

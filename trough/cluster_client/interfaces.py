@@ -43,6 +43,7 @@ class QueryRequest:
     :ivar tests: with `keep`, a segment that fails one of these has no rows
     :ivar encoded: the listener takes rows as JSON, and decodes them itself
     :ivar trace: a ``traceparent`` of the W3C for the workers' logs, or empty
+    :ivar merge: rules by which rows of several segments become one; or empty
     """
 
     sql: str
@@ -53,6 +54,7 @@ class QueryRequest:
     tests: tuple[FilterTest, ...] = ()
     encoded: bool = False
     trace: str = ""
+    merge: str = ""
 
 
 class WorkerClient(Protocol):

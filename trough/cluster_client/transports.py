@@ -35,6 +35,7 @@ class LineSource:
             tests=question.tests,
             encoded=question.encoded,
             trace=question.trace,
+            merge=question.merge,
         )
 
 

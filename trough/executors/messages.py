@@ -67,6 +67,7 @@ class ReadSegments(Message, frozen=True, tag=1):
     :ivar client: who asks; clients take turns
     :ivar stays: it is never handed back
     :ivar keeps: the front may keep answers that would be the same again
+    :ivar merge: rules by which rows of several segments become one; or empty
     :ivar targets: the segments; messages name one by its place here
     """
 
@@ -81,6 +82,7 @@ class ReadSegments(Message, frozen=True, tag=1):
     client: str
     stays: bool
     keeps: bool
+    merge: str
     targets: Sequence[Target]
 
 
@@ -207,6 +209,23 @@ class PartFinished(Message, frozen=True, tag=5):
     part: int
 
 
+class PartMerged(Message, frozen=True, tag=14):
+    """One answer of several segments of a part.
+
+    :ivar places: of these segments; `counts`, how many rows each of them had
+    :ivar line: of the line protocol
+    :ivar repeatable: numbers of those places whose answers the front may keep; `kept`, these
+        answers, each as the segment would have sent it by itself
+    """
+
+    part: int
+    places: Numbers
+    counts: Numbers
+    line: bytes
+    repeatable: Numbers = []
+    kept: Annotated[list[bytes], Meta(max_length=MOST_ENTRIES)] = []
+
+
 class WriteStored(Message, frozen=True, tag=6):
     """A write is on disk.
 
@@ -293,6 +312,7 @@ ExecutorMessage: TypeAlias = (
     | PartSome
     | PartFailed
     | PartPieces
+    | PartMerged
     | PartFinished
     | WriteStored
     | WorkRefused

@@ -15,6 +15,7 @@ from trough.gather.schema import SegmentSchema
 from trough.gather.segment_sql import SegmentQuery, pushed_text
 from trough.gather.shipping import Shipped, shipping_text
 from trough.gather.union_database import definition
+from trough.sql.row_merging import APART
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,19 @@ class GatherPlan:
         if self.shipped or self.parts:
             return shipping_text(self.shipped, self.parts, self.tables, self.schema, variant, exact)
         return None
+
+    def merge_rules(self, asked: SegmentQuery) -> str:
+        """By which rows of several segments may become one; empty where they may not.
+
+        See :mod:`trough.sql.row_merging`. What is merged has no segment any more.
+        """
+        if self.kind == "plain" or any(each.segment for each in self.landings) or not asked.core:
+            return ""
+        if self.pushed is not None:
+            return self.pushed.merge_rule(asked.exact)
+        return ",".join(
+            [APART for _ in self.shipped] + [each.merge_rule(None) for each in self.parts]
+        )
 
     @property
     def landings(self) -> list[Landing]:

@@ -174,6 +174,26 @@ class Merger:
             else:
                 self._insert(segment, exact, kept)
 
+    def merged(self, segments: Sequence[str], rows: list[Any] | bytes) -> None:
+        """Rows of several segments, all that these have. They have sent nothing before.
+
+        :raises trough.errors.LimitExceeded: there are more than may be kept
+        """
+        attempts = [self._attempts.pop(segment, None) for segment in segments]
+        asks = {each.ask.sql: each.ask for each in attempts if each is not None}
+        if len(asks) != 1 or any(each is None or each.begun for each in attempts):
+            raise errors.ProtocolError("segments answered together that were asked apart")
+        ((_, ask),) = asks.items()
+        values: list[Any] = (
+            decoded(rows_of_json, segments[0], rows) if isinstance(rows, bytes) else rows
+        )
+        if any(len(row) != ask.width + 1 or row.pop() is not None for row in values):
+            raise errors.ProtocolError("segments answered together with other columns")
+        if ask.exact:
+            self._exact = True
+        if values:
+            self._insert("", ask.exact, values)
+
     def segment_failed(self, segment: str, error: errors.TroughError) -> None:
         """A segment will not send the rest of its rows."""
         attempt = self._attempts.get(segment)

@@ -36,12 +36,14 @@ MORE = 8
 EXPLAIN = 9
 #: a question: the session ends; CLOSED
 CLOSE = 10
+#: segments, rows as in ROWS: these have answered whole, together
+MERGED = 11
 
 # -- from the process --------------------------------------------------------------------
 
 #: requests, names of the answer's columns, whether the same question would be answered alike
-#: while no segment changes; a request is segments, sql, parameters, and the fields of each of
-#: its tests
+#: while no segment changes; a request is segments, sql, parameters, the fields of each of its
+#: tests, and the rules of its merging
 REQUESTS = 1
 #: rows, missing: with the last of them a list of segment, code, message, hint; else None
 RESULT = 2

@@ -451,8 +451,10 @@ class _Resolver(FromClauses):
             return
         if node.name.lower() not in self.catalogue.aggregates:
             return
+        # FILTER counts as much as the arguments.
+        call = node.parent if isinstance(node.parent, exp.Filter) else node
         columns = [
-            each for each in node.find_all(exp.Column) if not isinstance(each.this, exp.Star)
+            each for each in call.find_all(exp.Column) if not isinstance(each.this, exp.Star)
         ]
         found = [each for each in map(scope.find, columns) if each is not None]
         if found and not any(each.scope is scope for each in found):

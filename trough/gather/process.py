@@ -57,6 +57,7 @@ class Session:
             messages.DONE: self._done,
             messages.FAILED: self._failed,
             messages.RESTARTED: self._restarted,
+            messages.MERGED: self._merged,
         }
         self._questions = {
             messages.NEXT: self._next,
@@ -160,6 +161,9 @@ class Session:
         if segment not in self._lost:
             self._session.done(segment, count)
 
+    def _merged(self, segments: list[str], rows: list[list[Any]] | bytes) -> None:
+        self._session.merged(segments, rows)
+
     def _failed(self, segment: str, code: str, message: str, hint: str) -> None:
         if segment not in self._lost:
             ((_, error),) = messages.failures_of([(segment, code, message, hint)]).items()
@@ -198,7 +202,13 @@ class Session:
         self._lost.clear()
         asked = self._session.next_requests()
         requests = [
-            (each.segments, each.sql, as_plain(each.parameters), [tuple(one) for one in each.tests])
+            (
+                each.segments,
+                each.sql,
+                as_plain(each.parameters),
+                [tuple(one) for one in each.tests],
+                each.merge,
+            )
             for each in asked
         ]
         session = self._session

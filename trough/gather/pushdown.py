@@ -16,6 +16,7 @@ from trough.gather import sqlite_helpers
 from trough.gather.analysis import NotPushed, Relation
 from trough.gather.dialect import CastAs, Part, Plus, write
 from trough.gather.union_database import SEGMENT
+from trough.sql.row_merging import APART
 
 #: The scratch table of partial rows. No table of a segment can be called so.
 PARTIAL = "trough partial rows"
@@ -183,6 +184,17 @@ class Pushdown:
             text += f" LIMIT {self.most}"
         return text
 
+    def merge_rule(self, exact: bool | None) -> str:
+        """How rows of several segments become one, by :mod:`trough.sql.row_merging`.
+
+        :param exact: the form that was asked for; None: rows have all columns
+        """
+        asked = self.partials if exact is None else self.asked(exact)
+        if not self.aggregated:
+            return "k" * len(asked) if self.distinct and asked else APART
+        letters = [_letter_of(each) for each in asked]
+        return APART if "" in letters else "".join(letters) or APART
+
     def _counts_rows(self, asked: list[Partial]) -> bool:
         """Whether the number of rows is all that is asked: SQLite counts them without reading
         them, but not with HAVING, and 0 adds nothing."""
@@ -190,6 +202,14 @@ class Pushdown:
             return False
         templates = [each.piece.template for each in asked]
         return templates == ["count(*)"] and SEGMENT not in self.final + self.exact_final
+
+
+def _letter_of(partial: Partial) -> str:
+    """How a partial column is merged; empty where nobody may do that before the end."""
+    if partial.grouped:
+        return "k"
+    function = partial.piece.template.partition("(")[0] if partial.aggregate else ""
+    return {"count": "s", "sum": "s", "min": "l", "max": "g"}.get(function, "")
 
 
 def limits(relation: Relation) -> tuple[int | None, int]:

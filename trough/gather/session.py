@@ -39,12 +39,14 @@ class SegmentRequest:
 
     :ivar parameters: by name, or None
     :ivar tests: a segment that fails one of these adds no rows, and need not be opened
+    :ivar merge: rules by which rows of several segments may become one; or empty
     """
 
     segments: tuple[str, ...]
     sql: str
     parameters: Mapping[str, Any] | None = None
     tests: tuple[FilterTest, ...] = ()
+    merge: str = ""
 
 
 class GatherSession:
@@ -159,6 +161,18 @@ class GatherSession:
         elif self._merger is not None and self._broken is None:
             try:
                 self._merger.segment_done(segment)
+            except errors.TroughError as error:
+                self._broken = error
+
+    def merged(self, segments: Sequence[str], rows: list[list[Any]] | bytes) -> None:
+        """These segments have answered whole, and their rows are merged by the request's rules.
+
+        :param rows: as in :meth:`rows`
+        """
+        self._unfinished.difference_update(segments)
+        if self._merger is not None and self._broken is None:
+            try:
+                self._merger.merged(segments, rows)
             except errors.TroughError as error:
                 self._broken = error
 
@@ -356,6 +370,7 @@ class GatherSession:
         asks: dict[tuple[str | None, bool], SegmentQuery | None] = {}
         grouped: dict[str, list[str]] = {}
         tests: dict[str, tuple[FilterTest, ...]] = {}
+        merges: dict[str, str] = {}
         for segment, exact in waiting:
             shape = shapes.get(segment), exact
             if shape not in asks:
@@ -372,11 +387,12 @@ class GatherSession:
             attempts[segment] = attempts.get(segment, 0) + 1
             grouped.setdefault(ask.sql, []).append(segment)
             tests[ask.sql] = ask.tests
+            merges[ask.sql] = self.plan.merge_rules(ask)
         self._asks_schemas = False
         self._asked_exactly.update(segment for segment, exact in waiting if exact)
         parameters = self.plan.parameters or None
         return [
-            SegmentRequest(tuple(them), sql, parameters, tests[sql])
+            SegmentRequest(tuple(them), sql, parameters, tests[sql], merges[sql])
             for sql, them in grouped.items()
         ]
 

@@ -95,6 +95,7 @@ class Query(Protocol):
 
     :ivar limit: rows of one segment, 0 for no limit
     :ivar tag: what each line begins with
+    :ivar keeps: whether it is asked if the answer would be the same again
     """
 
     plan: Plan
@@ -102,6 +103,7 @@ class Query(Protocol):
     limit: int
     framing: Framing
     tag: str
+    keeps: bool
 
 
 class Answer:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from time import monotonic
+from typing import NamedTuple
 
 from trough import errors
 from trough.sql import row_sources, rows, sqlite, statements
@@ -34,6 +35,21 @@ _READ = Mode.READ
 
 #: Kept connections whose memory may be what a query lacked; it is then tried again.
 _MANY = 100
+
+
+#: Rows from which on they are not few.
+FEW = 2_000
+
+
+class FewRows(NamedTuple):
+    """A whole answer, as rows.
+
+    :ivar repeatable: it would be the same again while the file is the same
+    """
+
+    rows: list[Row]
+    names: Names
+    repeatable: bool
 
 
 # Reads the schema again if another connection changed it.
@@ -86,6 +102,42 @@ class Reader:
             return found
         return self._large(query, handle, *found)
 
+    def few_rows(
+        self, query: Query, segment: str, path: str, generation: int, writable: bool
+    ) -> FewRows | Answer | None:
+        """All rows of one segment, where they are few, or else the beginning of its answer. None
+        where :meth:`begin` has to be asked, which tells more about what is wrong.
+
+        :raises trough.errors.TroughError: the query was stopped
+        """
+        handle = None
+        sandbox = self._sandbox
+        sandbox.selects = sandbox.moving = sandbox.functions = 0
+        try:
+            handle = self._handles.take(segment, path, generation, writable)
+            names = handle.names.get(query.plan.text)
+            if names is None:
+                self._execute(query, handle)
+                names = _note_names(query.plan, handle)
+                query.plan.columns_alone = sandbox.selects == 1 and sandbox.functions == 0
+            elif names.large:
+                self._handles.give(handle)
+                return None
+            else:
+                sandbox.mode = _READ
+                handle.cursor.execute(query.plan.text, query.parameters or ())
+            found = handle.cursor.fetchmany(FEW)
+        except _FAILURES as error:
+            told = self._failed(error, path, handle)
+            if self._engine.stopped is not None:
+                raise told from error
+            return None
+        if len(found) >= FEW or _weight(found) > PIECE:
+            return self._large(query, handle, names, self._by_python(query, handle, names, found))
+        repeatable = query.keeps and self._is_repeatable(handle, query.plan.text)
+        self._handles.give(handle)
+        return None if 0 < query.limit < len(found) else FewRows(found, names, repeatable)
+
     def begin_repeatable(
         self, query: Query, segment: str, path: str, generation: int, writable: bool
     ) -> tuple[Answer, bool]:
@@ -102,12 +154,16 @@ class Reader:
         handle = self._handles.kept(segment)
         if not answer.over or handle is None:
             return answer, False
-        repeats, text = handle.repeats, query.plan.text
+        return answer, self._is_repeatable(handle, query.plan.text)
+
+    def _is_repeatable(self, handle: Handle, text: str) -> bool:
+        """Whether the answer that a handle just gave would be the same again."""
+        sandbox, repeats = self._sandbox, handle.repeats
         if sandbox.selects:
             if len(repeats) >= sqlite.KEPT_STATEMENTS:
                 repeats.clear()
             repeats[text] = not (sandbox.moving or self._has_virtual_tables(handle))
-        return answer, not sandbox.moving and repeats.get(text, False)
+        return not sandbox.moving and repeats.get(text, False)
 
     def _has_virtual_tables(self, handle: Handle) -> bool:
         if handle.virtual is None or handle.writable:
@@ -171,16 +227,22 @@ class Reader:
             found += sample
             if len(sample) < SAMPLE_ROWS:
                 return _small(query, handle, names, found)
-        names.large = True
-        handle.cursor = handle.connection.cursor()
-        plan = query.plan
-        if monotonic() - began < CHEAP and plan.can_make_json:
+        if monotonic() - began < CHEAP and query.plan.can_make_json:
+            names.large = True
+            handle.cursor = handle.connection.cursor()
             source = self._by_sqlite(query, handle, names.names, found)
             if source is not None:
                 cursor.close()
                 return names, source
+            handle.cursor = cursor
+        return names, self._by_python(query, handle, names, found)
+
+    def _by_python(self, query: Query, handle: Handle, names: Names, found: list[Row]) -> Source:
+        """The rows that the handle's cursor has found, and those that it will find."""
+        names.large = True
+        cursor, handle.cursor = handle.cursor, handle.connection.cursor()
         handle.connection.text_factory = sqlite.lenient_text
-        return names, row_sources.by_python(query, cursor, found, names.names)
+        return row_sources.by_python(query, cursor, found, names.names)
 
     def _execute(self, query: Query, handle: Handle) -> None:
         cursor, text = handle.cursor, query.plan.text

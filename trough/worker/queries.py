@@ -348,6 +348,7 @@ class QueryService:
         tag: str,
         receiver: Receiver,
         keeper: Keeper | None = None,
+        merge: str = "",
     ) -> Job:
         """Ask the executors; see :meth:`trough.executors.pool.pool.ExecutorPool.read`.
 
@@ -357,7 +358,9 @@ class QueryService:
             raise errors.TooLarge(
                 f"the SQL has {len(sql)} bytes, and a read may have {self._limits.sql}"
             )
-        job = self._pool.read(targets, sql, parameters, limits, framing, tag, receiver, keeper)
+        job = self._pool.read(
+            targets, sql, parameters, limits, framing, tag, receiver, keeper, merge
+        )
         if self._slow is not None and targets:
             self._slow.watch(job, targets, sql, limits)
         return job

@@ -151,6 +151,41 @@ def test_within_segments_refuses_what_it_cannot_divide(sql: str, reason: str) ->
     assert "without WITHIN SEGMENTS" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT (SELECT count(crawled_url.size)) FROM crawled_url",
+        "SELECT (SELECT count(1) FILTER (WHERE crawled_url.size) FROM hosts) FROM crawled_url",
+        "SELECT (SELECT sum(1) FILTER (WHERE size > 5) FROM hosts) FROM crawled_url",
+    ],
+)
+def test_an_aggregate_of_the_select_around_it_is_not_divided(sql: str) -> None:
+    """SQLite takes its columns, in FILTER as well, to find the SELECT that it belongs to."""
+    assert planned(sql).kind == "shipped"
+    with pytest.raises(errors.BadSql, match="belongs to the SELECT around it"):
+        planned(sql, within=True)
+
+
+def test_rows_of_several_segments_may_become_one() -> None:
+    """But not where a row has to keep its segment, or is passed on as it arrives."""
+    for sql, rules in (
+        ("SELECT count(*) FROM crawled_url", "s"),
+        ("SELECT host, sum(size), min(url), max(url) FROM crawled_url GROUP BY 1", "kslg"),
+        ("SELECT count(DISTINCT host) FROM crawled_url", "k"),
+        ("SELECT DISTINCT host, size FROM crawled_url ORDER BY 1", "kk"),
+        ("SELECT url, max(size) FROM crawled_url", "-"),
+        ("SELECT url FROM crawled_url ORDER BY size", "-"),
+        ("SELECT median(size) FROM crawled_url", "-"),
+        ("SELECT count(*) FROM crawled_url UNION ALL SELECT max(size) FROM crawled_url", "g,s"),
+        ("SELECT count(*), max(_segment) FROM crawled_url", ""),
+        ("SELECT url FROM crawled_url", ""),
+    ):
+        plan = planned(sql)
+        asked = plan.ask(plan.schema)
+        assert asked is not None
+        assert plan.merge_rules(asked) == rules, sql
+
+
 def test_a_segment_gets_filter_projection_and_group() -> None:
     """What segments compute is what the query says of rows, and no more columns."""
     text = core("SELECT host, count(*) n FROM crawled_url WHERE size > 9 GROUP BY host ORDER BY n")

@@ -32,6 +32,7 @@ if __name__ == "__main__":
 
 from trough import errors
 from trough.executors import messages
+from trough.executors.child.merging import MergingRead
 from trough.executors.child.parent_socket import ParentSocket
 from trough.executors.child.process_limits import (
     die_with_the_parent,
@@ -327,9 +328,11 @@ class ExecutorLoop:
         except errors.TroughError as error:
             self.send(messages.PartFailed(asked.part, *told(error)))
             return
-        kind = (
-            SingleSegmentRead if len(asked.targets) == 1 and not asked.keeps else MultiSegmentRead
-        )
+        kind: type[ReadPart] = MultiSegmentRead
+        if len(asked.targets) == 1 and not asked.keeps:
+            kind = SingleSegmentRead
+        elif asked.merge and len(asked.targets) > 1:
+            kind = MergingRead
         part = self.parts[asked.part] = kind(plan, asked)
         part.waits_since = self._taken
         self.ready.append(part)

@@ -93,6 +93,7 @@ class ReadPart(Task, Query):
     :ivar window: bytes that may be on their way
     :ivar stays: it is never handed back
     :ivar keeps: whether the front may keep answers that would be the same again
+    :ivar merge: rules by which rows of several segments become one; or empty
     :ivar targets: all that it was given
     """
 
@@ -101,6 +102,7 @@ class ReadPart(Task, Query):
         self.client = asked.client
         self.stays = asked.stays
         self.keeps = asked.keeps
+        self.merge = asked.merge
         self.number = asked.part
         self.parameters = messages.unpacked_parameters(asked.parameters)
         self.deadline = asked.deadline
@@ -200,7 +202,7 @@ class SingleSegmentRead(ReadPart):
                 raise out_of_time()
             if self._answer is None:
                 self.movable = not self.stays
-                answer = self._answer = executor.reader.begin(self, *_file(self.targets[0]))
+                answer = self._answer = executor.reader.begin(self, *file_of(self.targets[0]))
                 self.handed_back = False
                 piece = answer.first
             else:
@@ -320,10 +322,7 @@ class MultiSegmentRead(ReadPart):
         try:
             # What has sent some rows cannot be asked again.
             self.movable = not (self.stays or self._under_way)
-            if self.keeps:
-                answer, repeatable = executor.reader.begin_repeatable(self, *_file(target))
-            else:
-                answer, repeatable = executor.reader.begin(self, *_file(target)), False
+            found = self._ask(executor, place, target)
             self.handed_back = False
         except errors.TroughError as error:
             if not self.handed_back:
@@ -332,6 +331,9 @@ class MultiSegmentRead(ReadPart):
         finally:
             executor.watched = None
             self.movable = False
+        if found is None:
+            return
+        answer, repeatable = found
         if answer.over:
             if repeatable and len(answer.first) <= LARGE:
                 self._repeatable.append(len(self._pieces))
@@ -339,6 +341,15 @@ class MultiSegmentRead(ReadPart):
         else:
             self._under_way.append((place, target.segment, answer))
             self._add(executor, ~place, answer.first, 0)
+
+    def _ask(self, executor: Executor, place: int, target: Target) -> tuple[Answer, bool] | None:
+        """The answer of a segment, and whether it may be kept; None if that is taken care of.
+
+        :raises trough.errors.TroughError: why there is none
+        """
+        if self.keeps:
+            return executor.reader.begin_repeatable(self, *file_of(target))
+        return executor.reader.begin(self, *file_of(target)), False
 
     def _go_on(self, executor: Executor) -> None:
         place, segment, answer = self._under_way.popleft()
@@ -484,7 +495,7 @@ class CommandTask(Task):
         executor.parts.pop(self.number, None)
 
 
-def _file(target: Target) -> tuple[str, str, int, bool]:
+def file_of(target: Target) -> tuple[str, str, int, bool]:
     return target.segment, target.path, target.generation, target.writable
 
 

@@ -151,6 +151,7 @@ class ExecutorPool(service.Service):
             messages.PartEnded: self._ended,
             messages.PartSome: self._some,
             messages.PartPieces: self._pieces,
+            messages.PartMerged: self._merged,
             messages.PartFinished: self._finished,
             messages.PartFailed: self._failed,
             messages.PartHandedBack: self._handed_back,
@@ -212,6 +213,7 @@ class ExecutorPool(service.Service):
         tag: str,
         receiver: Receiver,
         keeper: Callable[[Target, int, bytes], None] | None = None,
+        merge: str = "",
     ) -> ReadJob:
         """Ask one SQL text of any number of segments.
 
@@ -220,6 +222,8 @@ class ExecutorPool(service.Service):
         :param keeper: is given each segment's lines that are whole, and that the text would
             give again while the file is the same: target, number of rows, lines. For
             :attr:`Framing.LINES` alone
+        :param merge: rules by which rows of several segments become one, in ``MERGED`` lines; see
+            :mod:`trough.sql.row_merging`
         :raises trough.errors.BadRequest: a parameter that SQLite could not store
         :raises trough.errors.Unavailable: the pool is not running
         """
@@ -240,6 +244,8 @@ class ExecutorPool(service.Service):
         )
         if keeper is not None:
             job.keeper = keeper
+        if merge:
+            job.merge = merge
         if targets and not self._changing:
             self._reads.ask(job, targets)
         else:
@@ -470,6 +476,21 @@ class ExecutorPool(service.Service):
         for rows, piece in zip(counts, pieces, strict=True):
             self.totals.add(len(piece), rows)
         part.job.pieces(part, places, counts, pieces)
+
+    def _merged(self, executor: ExecutorProcess, message: messages.PartMerged) -> None:
+        part = executor.outstanding.get(message.part)
+        if part is None:
+            return
+        if not part.moved.isdisjoint(message.places):
+            # Some of these are asked elsewhere by now, and nobody can take their rows out.
+            part.taken(len(message.line))
+            rest = [place for place in message.places if place not in part.moved]
+            if rest:
+                self._reads.move(executor, part, rest)
+            return
+        for number, rows in enumerate(message.counts):
+            self.totals.add(0 if number else len(message.line), rows)
+        part.job.merged(part, message)
 
     def _finished(self, executor: ExecutorProcess, message: messages.PartFinished) -> None:
         part = executor.take_out(message.part)

@@ -117,6 +117,8 @@ class ReadJob(Job):
     _corrupt: tuple[str, ...] = ()
     #: Takes whole answers that would be the same again: target, number of rows, lines.
     keeper: Callable[[Target, int, bytes], None] | None = None
+    #: Rules by which rows of several segments become one.
+    merge = ""
 
     def __init__(
         self,
@@ -162,6 +164,7 @@ class ReadJob(Job):
             self.client,
             stays,
             self.keeper is not None,
+            self.merge,
             targets,
         )
 
@@ -275,6 +278,20 @@ class ReadJob(Job):
         if chunk:
             self._give(chunk)
         part.taken(size)
+
+    def merged(self, part: ReadTask, message: messages.PartMerged) -> None:
+        """One answer of several segments of `part`, none of which is asked elsewhere."""
+        places, counts = message.places, message.counts
+        if self.keeper is not None:
+            for number, lines in zip(message.repeatable, message.kept, strict=True):
+                self.keeper(part.targets[places[number]], counts[number], lines)
+        if isinstance(part.delivered, set):
+            part.delivered.update(places)
+        else:
+            part.delivered = set(places)
+        self._rows += sum(counts)
+        self._give(message.line)
+        part.taken(len(message.line))
 
     def keep(
         self,

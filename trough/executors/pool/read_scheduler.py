@@ -141,9 +141,10 @@ class ReadScheduler:
         ]
         if movable and (self._free() or self.group.start_helper() is not None):
             for part, places in movable:
-                self._move(executor, part, places)
+                self.move(executor, part, places)
 
-    def _move(self, executor: ExecutorProcess, part: ReadTask, places: list[int]) -> None:
+    def move(self, executor: ExecutorProcess, part: ReadTask, places: list[int]) -> None:
+        """Ask elsewhere what a part has at these places, of which nothing was delivered."""
         self.ask(part.job, self._take(executor, part, places))
 
     def _take(self, executor: ExecutorProcess, part: ReadTask, places: list[int]) -> list[Target]:

@@ -20,6 +20,7 @@ from trough.protocols.limits import check_number_of_ids
 from trough.protocols.line.framing import MARK, Request
 from trough.protocols.line.values import Parameters, decode_parameters, decode_tests
 from trough.sql.column_filters import FilterTest
+from trough.sql.row_merging import check_rules
 from trough.util.quoting import quoted
 from trough.util.slices import SLICE, in_slices
 
@@ -48,6 +49,7 @@ class QueryArguments:
     :ivar keep: whether the answer may come from what was kept, and be kept
     :ivar tests: with `keep`, what a segment needs to have rows
     :ivar trace: a ``traceparent`` of the W3C, or empty
+    :ivar merge: rules by which rows of several segments become one; or empty
     """
 
     segments: tuple[str, ...]
@@ -59,6 +61,7 @@ class QueryArguments:
     keep: bool = False
     tests: tuple[FilterTest, ...] = ()
     trace: str = ""
+    merge: str = ""
 
 
 @dataclass(slots=True)
@@ -97,7 +100,7 @@ class GatherArguments:
 
 
 def parse_query_arguments(request: Request) -> QueryArguments:
-    """``QUERY <ids|~pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON]
+    """``QUERY <ids|~pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON] [merge=RULES]
     [trace=ID] [bind=JSON] SQL``."""
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
         segment, bind, text = match.groups()
@@ -115,7 +118,10 @@ def parse_query_arguments(request: Request) -> QueryArguments:
     keep = _yes_or_no(given, "keep")
     tests = decode_tests(given["tests"]) if "tests" in given else ()
     trace = _text(given.get("trace", b""))
-    return QueryArguments(segments, pattern, seconds, rows, parameters, sql, keep, tests, trace)
+    merge = check_rules(_text(given["merge"])) if "merge" in given else ""
+    return QueryArguments(
+        segments, pattern, seconds, rows, parameters, sql, keep, tests, trace, merge
+    )
 
 
 def parse_write_arguments(request: Request) -> WriteArguments:
@@ -228,7 +234,7 @@ def parse_no_arguments(request: Request) -> None:
     Words(request).end()
 
 
-_QUERY_OPTIONS = ("seconds", "rows", "keep", "tests", "trace", "bind")
+_QUERY_OPTIONS = ("seconds", "rows", "keep", "tests", "merge", "trace", "bind")
 _WRITE_OPTIONS = ("seconds", "bind", "passed")
 _GATHER_OPTIONS = ("partial", "within", "stale", "seconds", "bind")
 _PROVISION_OPTIONS = ("schema",)

@@ -116,6 +116,7 @@ class LineConnection(Protocol):
         tests: Sequence[FilterTest] = (),
         encoded: bool = False,
         trace: str = "",
+        merge: str = "",
     ) -> Call:
         """Ask segments that the server holds.
 
@@ -125,11 +126,14 @@ class LineConnection(Protocol):
         :param tests: with `keep`, what a segment needs to have rows
         :param encoded: the listener takes rows as JSON
         :param trace: a ``traceparent`` of the W3C, or empty
+        :param merge: rules by which rows of several segments become one
         :raises trough.errors.BadRequest: no segment, a segment's id or a parameter that
             cannot be one; nothing was sent
         """
         tag = self._tag()
-        request = format_query(tag, segments, sql, parameters, seconds, rows, keep, tests, trace)
+        request = format_query(
+            tag, segments, sql, parameters, seconds, rows, keep, tests, trace, merge
+        )
         call = Call(self, tag, listener, encoded=encoded)
         # A read does no harm where it is refused, so it may come before the greeting.
         self._ask(tag, call, request, at_once=self._eager)

@@ -118,6 +118,7 @@ class KeptReply:
                 self._tag,
                 self,
                 self._query.keep,
+                self._arguments.merge,
             )
         except errors.TroughError as error:
             self._receiver.finished(Outcome(error=error))

@@ -201,6 +201,7 @@ def format_query(
     keep: bool = False,
     tests: Sequence[FilterTest] = (),
     trace: str = "",
+    merge: str = "",
 ) -> bytes:
     """A query as it is sent.
 
@@ -215,6 +216,8 @@ def format_query(
             arguments.append(format_word(encode_tests(tests), b"tests="))
     if trace:
         arguments.append(b"trace=" + trace.encode())
+    if merge:
+        arguments.append(format_word(merge.encode(), b"merge="))
     return format_request(tag, b"QUERY", *arguments, format_text(sql.encode()))
 
 

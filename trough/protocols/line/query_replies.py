@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from trough import errors
 from trough.model import segment_of_word
@@ -42,6 +42,14 @@ class QueryListener(Protocol):
 
     def failed(self, segment: str, error: errors.TroughError) -> None:
         """The segment has no whole answer. :class:`trough.errors.Moved` names its worker."""
+
+
+class MergedListener(QueryListener, Protocol):
+    """Gets the results of a query with ``merge=``."""
+
+    def merged(self, segments: list[str], count: int, rows: Any) -> None:
+        """These segments have answered whole, together, with `count` rows in all; they have sent
+        nothing before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,13 @@ def deliver(listener: QueryListener, word: bytes, rest: bytes, *, encoded: bool 
         listener.columns(_segment(first), decoded(decode_names, body))
     elif word == b"DONE":
         listener.done(_segment(first), decoded(int, body))
+    elif word == b"MERGED":
+        count, _, body = body.partition(b" ")
+        cast(MergedListener, listener).merged(
+            [*map(_segment, first.split(b","))],
+            decoded(int, count),
+            body if encoded else decoded(decode_rows, body),
+        )
     elif word == b"FAIL":
         listener.failed(_segment(first), parse_error(body))
     elif word == b"STATE":

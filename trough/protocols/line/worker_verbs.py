@@ -61,8 +61,8 @@ class WorkerVerbs:
         return table(
             Verb(
                 "QUERY",
-                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON] [trace=ID] "
-                "[bind=JSON] <SQL>",
+                "<id>,<id>...|~<pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON] "
+                "[merge=RULES] [trace=ID] [bind=JSON] <SQL>",
                 "asks one SELECT of each of the segments",
                 self._query,
                 "1 QUERY 300001,300002 SELECT count(*) FROM crawled_url",
@@ -172,6 +172,7 @@ class WorkerVerbs:
                 LINES,
                 reply.tag,
                 receiver,
+                merge=arguments.merge,
             )
         )
 

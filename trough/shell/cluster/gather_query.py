@@ -143,7 +143,7 @@ class GatherQuery:
     def _asked(self, request: tuple[Any, ...], tick: float) -> Iterator[Event | None]:
         """Run one request, until it is done or no more rows are needed."""
         gathering = self._gathering
-        segments, sql, parameters, _ = request
+        segments, sql, parameters, *_ = request
         done = self._failed = 0
         with self._remote.query(segments, sql, parameters, False) as query:
             for event in query.events(tick):
