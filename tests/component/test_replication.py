@@ -13,7 +13,7 @@ from replicated_workers import ReplicatedWorkers
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from waiting import until
-from worker_parts import WorkerParts
+from worker_parts import HeldUp, WorkerParts
 
 from trough import errors
 from trough.replication.choice import member_of
@@ -21,6 +21,8 @@ from trough.sql import log_mark
 from trough.worker import replication
 from trough.worker.log_files import LogFiles
 from trough.worker.old_replicas import OldReplicas
+from trough.worker.queries import QueryLimits, QueryService
+from trough.worker.read_rule import UNCONFIRMED
 
 async_test = pytest_twisted.ensureDeferred
 
@@ -393,6 +395,43 @@ async def test_a_read_waits_for_a_take_over(tmp_path: Path) -> None:
             assert not waiting.called
         assert await waiting
         assert not await segments.arrived(["other", "s"])
+
+
+@async_test
+async def test_a_read_while_a_lock_is_taken_over(tmp_path: Path) -> None:
+    """The lock's row names the new holder before its copy has the newest rows. A read waits for
+    these, and one that came before carries a mark."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        await first.controller.promote("s")
+        second = workers["w2"]
+        assert await first.controller.replication.handing_over.one("s")
+        await workers.until_written_on("w2", "s")
+        await workers.until_followed_by("s", "w1")
+        await second.written("s", INSERT.format(1))
+        assert await workers.rows("w1", "s") == [0]
+        limits = QueryLimits(60.0, 600.0, 60.0, 0, 1 << 20)
+        queries = QueryService(first.controller, first.pool, limits, reactor)
+        finding = HeldUp(first.storage, "find")
+        handing = Deferred.fromCoroutine(second.controller.replication.handing_over.one("s"))
+
+        def is_holder() -> bool:
+            lock = first.controller.cluster.locks.get("s")
+            return lock is not None and lock.node == "w1"
+
+        try:
+            await until(is_holder, "the notice of the new lock")
+            reading = queries.local("s")
+            assert reading is None or reading.mark == UNCONFIRMED
+            await until(lambda: first.segments.is_arriving("s"), "the take-over's last step")
+            assert queries.local("s") is None
+        finally:
+            finding.go_on()
+        assert await handing
+        await workers.until_written_on("w1", "s")
+        present = queries.local("s")
+        assert present is not None and present.mark == ""
+        assert await workers.rows("w1", "s") == [0, 1]
 
 
 @async_test

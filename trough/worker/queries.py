@@ -35,7 +35,7 @@ from trough.worker.kept_query import KeptQuery, Remembered
 from trough.worker.kept_results import KeptResults
 from trough.worker.local_copies import LocalCopy, Version
 from trough.worker.peer_reachability import PeerReachability
-from trough.worker.read_rule import Holder, Knowledge, decide
+from trough.worker.read_rule import UNCONFIRMED, Holder, Knowledge, decide
 from trough.worker.segment_filters import SegmentFilters
 from trough.worker.slow_queries import SlowQueries
 from trough.worker.write_routing import WriteRouter
@@ -170,6 +170,8 @@ class QueryService:
         lock = worker.cluster.locks.get(segment)
         behind = worker.reconciler.is_behind(copy)
         if lock is not None:
+            if lock.node == self.node and not copy.writable:
+                return self._not_yet_written(copy)
             verdict = decide(
                 knowledge,
                 self._holder(copy, lock),
@@ -182,6 +184,13 @@ class QueryService:
         else:
             verdict = knowledge.verdict
         return Reading(copy.target, verdict.mark) if verdict.answers else None
+
+    def _not_yet_written(self, copy: LocalCopy) -> Reading | None:
+        """How to read a segment whose lock this worker has, and whose newest rows are not in the
+        local copy yet: they are in the log of the holder before, or aside."""
+        if self.worker.segments.is_arriving(copy.entry.segment):
+            return None
+        return Reading(copy.target, UNCONFIRMED)
 
     def _holder(self, copy: LocalCopy, lock: Lock) -> Holder:
         # The store may report the lock that was taken just now later than the one before it.

@@ -406,6 +406,10 @@ class Segments(service.Service):
             if self._arriving.pop(segment, None) is arrival:
                 arrival.fire(None)
 
+    def is_arriving(self, segment: str) -> bool:
+        """Whether a segment is being put here."""
+        return segment in self._arriving
+
     async def arrived(self, segments: Iterable[str]) -> bool:
         """Return once none of the segments is being put here; whether one was."""
         arriving = self._arriving

@@ -220,8 +220,8 @@ class TakeOvers(service.MultiService):
     async def _install(self, lock: Lock, log: FollowerLog) -> None:
         """Make the followed log the local copy, writable under `lock`."""
         shared, segment = self._shared, lock.segment
-        canonical = await self._canonical(segment)
         with shared.segments.arriving(segment):
+            canonical = await self._canonical(segment)
             await shared.segments.install_followed(segment, lock.epoch, canonical, log.take_over)
             shared.cluster.take_notice(lock)
             shared.publisher.serve(segment, writable=True)
