@@ -12,6 +12,7 @@ from waiting import EXPECTED_WITHIN
 from trough import model
 from trough.cluster_client.client import Cluster
 from trough.metadata.sqlite.store import SqliteMetadata
+from trough.shell.cluster.known_workers import KnownWorkers
 from trough.shell.cluster.reactor_bridge import Bridge
 from trough.shell.cluster.remote import ClusterRemote
 from trough.shell.commands import all_commands
@@ -40,7 +41,9 @@ class Desk:
         self.path = path
         self.metadata = SqliteMetadata(path / "registry.db", reactor)
         self.cluster = Cluster(self.metadata, reactor)
-        self.remote = ClusterRemote(Bridge(reactor), self.cluster, lambda: None)
+        self.remote = ClusterRemote(
+            Bridge(reactor), self.cluster, KnownWorkers(None, ""), lambda: None
+        )
         self.screen = io.StringIO() if person is None else Screen()
         self.messages = io.StringIO()
         self.questions: list[str] = []

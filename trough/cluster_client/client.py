@@ -116,6 +116,16 @@ class Cluster:
             )
         return self._made_gathers
 
+    @property
+    def asked_workers(self) -> list[str]:
+        """Addresses of servers that were asked, and that there are connections to."""
+        return self._links.used
+
+    def begin_connecting(self, addresses: Iterable[str]) -> None:
+        """Begin to connect to servers that are likely to be asked."""
+        for address in addresses:
+            self._links.begin(address)
+
     async def open(self) -> None:
         """Connect to the metadata store; servers are connected to as they are needed.
 

@@ -44,6 +44,8 @@ class ConnectionPool:
         self._opening: dict[str, _Opening] = {}
         self._failed: dict[str, tuple[float, errors.TroughError]] = {}
         self._closed = False
+        #: Addresses that somebody asked for, in order; a dictionary for the order.
+        self._used: dict[str, None] = {}
 
     async def to(self, address: str) -> LineConnection:
         """The connection to ``host:port`` or ``tls://host:port``, ready for requests.
@@ -65,6 +67,16 @@ class ConnectionPool:
         opening = self._opened(address)
         return await (opening.ready if self._credential else opening.connected).wait()
 
+    def begin(self, address: str) -> None:
+        """Begin to connect, for a caller that may come: nobody waits, and a failure is no error."""
+        if not self._closed and address not in self._open:
+            self._opened(address)
+
+    @property
+    def used(self) -> list[str]:
+        """The addresses that somebody asked for, and that there is a connection to."""
+        return [address for address in self._used if address in self._open]
+
     def _known(self, address: str) -> LineConnection | None:
         """The open connection, if there is one.
 
@@ -72,6 +84,7 @@ class ConnectionPool:
         """
         if self._closed:
             raise errors.Cancelled("this client was closed")
+        self._used[address] = None
         connection = self._open.get(address)
         if connection is None:
             failed_at, error = self._failed.get(address, (0.0, None))

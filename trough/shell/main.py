@@ -19,7 +19,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from trough import __version__, errors
@@ -40,6 +40,7 @@ from trough.shell.settings import (
     default_path,
     history_path,
     read_settings,
+    workers_path,
     write_default,
 )
 from trough.shell.shell import AlreadyReported, Quit, Shell
@@ -120,7 +121,11 @@ def run(options: argparse.Namespace, stack: contextlib.ExitStack) -> int:
     token = metadata_url.access_token(os.environ)
     tls = metadata_url.tls_files(os.environ)
     try:
-        remote = stack.enter_context(_connected(url, token, tls, options.verbose, interactive))
+        whole = functools.partial(
+            _whole, url, token, tls, workers_path(settings, os.environ), options.verbose
+        )
+        direct = not (interactive or options.verbose)
+        remote = stack.enter_context(_connected(url, token, tls, whole, direct))
     except errors.Unavailable as error:
         raise _Unreachable(str(error)) from error
     session = Session(options.writable, options.schema, choice, timing=settings.timing)
@@ -206,25 +211,27 @@ def _output(
 
 @contextlib.contextmanager
 def _connected(
-    url: str, token: str | None, tls: TlsFiles, verbose: bool, interactive: bool
+    url: str, token: str | None, tls: TlsFiles, whole: Callable[[], Remote], direct: bool
 ) -> Iterator[Remote]:
     remote: Remote
-    if interactive or verbose:
-        remote = _whole(url, token, tls, verbose)
+    if not direct:
+        remote = whole()
     else:
-        from trough.shell.cluster import direct
+        from trough.shell.cluster.direct import connect
 
-        remote = direct.connect(url, token, tls, lambda: _whole(url, token, tls, verbose))
+        remote = connect(url, token, tls, whole)
     try:
         yield remote
     finally:
         remote.close()
 
 
-def _whole(url: str, token: str | None, tls: TlsFiles, verbose: bool) -> Remote:
+def _whole(
+    url: str, token: str | None, tls: TlsFiles, workers: Path | None, verbose: bool
+) -> Remote:
     from trough.shell.cluster.remote import connect
 
-    return connect(url, token, tls, verbose)
+    return connect(url, token, tls, workers, verbose)
 
 
 def _fail(error: Exception, status: int) -> int:

@@ -105,7 +105,8 @@ class ShellSettings:
         "",
         _text_or_off,
         "The file that keeps what you typed; empty: trough_shell_history in\n"
-        "$XDG_STATE_HOME, else in ~/.local/state; off: none.",
+        "$XDG_STATE_HOME, else in ~/.local/state; off: none. Beside it,\n"
+        "trough_shell_workers has the workers that were asked last.",
     )
 
 
@@ -131,6 +132,12 @@ def history_path(settings: ShellSettings, environ: Mapping[str, str]) -> Path | 
         return Path(settings.history).expanduser()
     base = environ.get("XDG_STATE_HOME")
     return (Path(base) if base else _home(environ) / ".local" / "state") / "trough_shell_history"
+
+
+def workers_path(settings: ShellSettings, environ: Mapping[str, str]) -> Path | None:
+    """The file of the workers that the last command asked, beside the history; or None."""
+    history = history_path(settings, environ)
+    return history.with_name("trough_shell_workers") if history is not None else None
 
 
 def _home(environ: Mapping[str, str]) -> Path:

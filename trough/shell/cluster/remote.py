@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet import defer, task
@@ -21,6 +22,7 @@ from trough.metadata.open import open_metadata
 from trough.metadata.url import parse
 from trough.model import Copy, Lock, Schema, Worker
 from trough.shell.cluster.events import EventListener
+from trough.shell.cluster.known_workers import KnownWorkers
 from trough.shell.cluster.probe import check_reachable
 from trough.shell.cluster.reactor_bridge import Bridge, Stream, run_reactor
 from trough.shell.session import (
@@ -104,9 +106,12 @@ class _Running:
 class ClusterRemote:
     """See :class:`trough.shell.session.Remote`."""
 
-    def __init__(self, bridge: Bridge, cluster: Cluster, stop: Callable[[], None]) -> None:
+    def __init__(
+        self, bridge: Bridge, cluster: Cluster, known: KnownWorkers, stop: Callable[[], None]
+    ) -> None:
         self._bridge = bridge
         self._cluster = cluster
+        self._known = known
         self._stop = stop
         self._closed = False
 
@@ -198,6 +203,7 @@ class ClusterRemote:
         self._closed = True
 
         async def close() -> None:
+            self._known.remember(self._cluster.asked_workers)
             closing = defer.Deferred.fromCoroutine(self._cluster.close())
             await closing.addTimeout(CLOSE_SECONDS, self._bridge.reactor)
 
@@ -277,11 +283,14 @@ async def _or_reason(telling: Awaitable[dict[str, Any]]) -> dict[str, Any]:
         return {"error": str(error)}
 
 
-def connect(url: str, token: str | None, tls: TlsFiles, verbose: bool) -> ClusterRemote:
+def connect(
+    url: str, token: str | None, tls: TlsFiles, workers: Path | None, verbose: bool
+) -> ClusterRemote:
     """Start the reactor and open the cluster that `url` names.
 
     :param token: sent to servers that require one
     :param tls: which certificates to trust
+    :param workers: the file of the workers that the last command asked, if there is one
     :param verbose: log to stderr
     :raises trough.errors.BadSettings: naming what is wrong about the URL
     :raises trough.errors.Unavailable: naming the store, and why it cannot be reached
@@ -298,13 +307,15 @@ def connect(url: str, token: str | None, tls: TlsFiles, verbose: bool) -> Cluste
     )
     credential = Credential.of(token) if token else None
     cluster = Cluster(metadata, reactor, credential, tls=ClientTls(tls, reactor))
+    known = KnownWorkers(workers, str(address))
     try:
+        bridge.post(cluster.begin_connecting, known.addresses())
         bridge.call(check_reachable, address, reactor)
         bridge.call(cluster.open)
     except BaseException:
         stop()
         raise
-    return ClusterRemote(bridge, cluster, stop)
+    return ClusterRemote(bridge, cluster, known, stop)
 
 
 def _begin_log(verbose: bool) -> None:
