@@ -17,6 +17,7 @@ from waiting import EXPECTED_WITHIN
 from trough import errors, model
 from trough.cluster_client import fan_out
 from trough.cluster_client.client import Cluster
+from trough.util.trace_context import CURRENT_TRACE
 
 
 @pytest_twisted.async_yield_fixture
@@ -52,6 +53,34 @@ async def test_each_worker_is_asked_once_for_all_of_its_segments(town):
     assert set(found.names_of) == set(rows) and found.names_of["0"] == ("a",)
     assert (tally.segments, tally.answered, tally.rows, tally.failed) == (100, 100, 200, {})
     assert tally.complete
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_worker_of_an_earlier_version_is_asked_without_the_trace(town):
+    """One that knows it gets it; the other refuses, and is asked again without."""
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+
+    def earlier(asked):
+        if asked.query.trace:
+            asked.say("ERR bad-request QUERY has no option trace= (it has seconds=, rows=)")
+        else:
+            asked.answer({"s": [1]})
+
+    async with (
+        LineServer(reactor, earlier) as old,
+        LineServer(reactor, answering({"t": [2]})) as new,
+    ):
+        await town.worker("w1", old, "s")
+        await town.worker("w2", new, "t")
+        token = CURRENT_TRACE.set(trace.encode())
+        try:
+            query, found = town.query(["s", "t"])
+        finally:
+            CURRENT_TRACE.reset(token)
+        assert (await settled(query.done)).complete
+    assert found.rows_of == {"s": [[1]], "t": [[2]]}
+    assert [each.query.trace for each in old.asked] == [trace, ""]
+    assert new.asked[0].query.trace == trace
 
 
 @pytest_twisted.ensureDeferred

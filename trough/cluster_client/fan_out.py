@@ -53,6 +53,14 @@ BUNDLE_SECONDS = 0.02
 #: Seconds past the deadline after which a worker that did not keep it is given up.
 GRACE_SECONDS = 2.0
 
+#: What workers of earlier versions do not know, the latest first: the word by which their refusal
+#: names it (which also lists what they do know), and fields of a request without it.
+_LATER_OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("trace=", "trace", {"trace": ""}),
+    ("tests", "tests", {"tests": ()}),
+    ("keep=", "keep", {"keep": False, "tests": ()}),
+)
+
 
 class FanOut:
     """A query under way.
@@ -176,23 +184,27 @@ class FanOut:
         self._finish_if_settled()
 
     async def _run(self, errand: _SubQuery, source: WorkerClient) -> Summary:
-        try:
-            return await errand.run(source, self._remaining())
-        except errors.BadRequest as refusal:
-            if self._question.trace and "trace=" in refusal.message:
-                # A worker of an earlier version takes no trace; nor do the others of this query.
-                self._question = replace(self._question, trace="")
-                return await self._run(errand, source)
-            # A worker of an earlier version has no such filters, or keeps nothing at all.
-            if self._question.merge and "merge=" in refusal.message:
-                self._question = replace(self._question, merge="")
-                return await self._run(errand, source)
-            if self._question.tests and "tests" in refusal.message:
-                return await errand.run(source, replace(self._remaining(), tests=()))
-            if not (self._question.keep and "keep=" in refusal.message):
-                raise
-            plain = replace(self._remaining(), keep=False, tests=())
-            return await errand.run(source, plain)
+        left_out: dict[str, Any] = {}
+        while True:
+            try:
+                return await errand.run(source, replace(self._remaining(), **left_out))
+            except errors.BadRequest as refusal:
+                if self._question.merge and "merge=" in refusal.message:
+                    # Nor do the others of this query merge.
+                    self._question = replace(self._question, merge="")
+                    continue
+                further = self._not_known(refusal, left_out)
+                if not further:
+                    raise
+                left_out |= further
+
+    def _not_known(self, refusal: errors.BadRequest, left_out: dict[str, Any]) -> dict[str, Any]:
+        """What a worker of an earlier version refuses, and is asked again without; or nothing."""
+        for word, option, without in _LATER_OPTIONS:
+            asked = getattr(self._question, option) and option not in left_out
+            if asked and word in refusal.message:
+                return without
+        return {}
 
     def _note_kept(self, place: WorkerAddress, summary: Summary) -> None:
         if self.tally.versions is not None:
