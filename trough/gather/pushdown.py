@@ -198,7 +198,11 @@ class Pushdown:
     def _counts_rows(self, asked: list[Partial]) -> bool:
         """Whether the number of rows is all that is asked: SQLite counts them without reading
         them, but not with HAVING, and 0 adds nothing."""
-        if self.relation.tree.args.get("where") is not None:
+        tree = self.relation.tree.args
+        if tree.get("where") is not None or tree.get("joins"):
+            return False
+        if not isinstance(tree["from_"].this, exp.Table):
+            # A subquery may have conditions, and a segment without such rows is not asked.
             return False
         templates = [each.piece.template for each in asked]
         return templates == ["count(*)"] and SEGMENT not in self.final + self.exact_final

@@ -212,6 +212,8 @@ def test_rows_are_counted_without_reading_them() -> None:
     """SQLite takes the number from the pages of the table, unless there is a condition."""
     text = core("SELECT count(*) FROM crawled_url")
     assert text == 'SELECT count(*) FROM "main"."crawled_url" AS "crawled_url"'
+    inner = "SELECT count(*) FROM (SELECT size AS s FROM crawled_url WHERE url = 'a')"
+    assert core(inner).endswith(" HAVING count(*) > 0")
     # Of a segment without rows its name must not count.
     asked = "SELECT count(*), max(_segment) FROM crawled_url"
     assert core(asked).endswith(" HAVING count(*) > 0")
