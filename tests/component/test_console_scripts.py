@@ -189,6 +189,11 @@ def test_files_that_another_user_owns(place):
     data |= {"METADATA_URL": f"sqlite://{place.path}/new.db"}
     data |= {"STORAGE_URL": f"file://{place.path}/canonical"}
     cases.append(("twistd", ["--nodaemon", "--pidfile=", "trough-worker"], data, "lock"))
+    for plugin, name in (("trough-sync", "registry.db"), ("trough-worker", "closed/registry.db")):
+        server = data | {"METADATA_URL": f"sqlite://{place.path}/{name}"}
+        cases.append(("twistd", ["--nodaemon", "--pidfile=", plugin], server, "METADATA_URL"))
+    shell = {"TROUGH_SHELL_SETTINGS": str(place.path / "secret.yml")}
+    cases.append(("trough-shell", DOES["trough-shell"], registry | shell, "secret.yml"))
     for script, arguments, environment, reason in cases:
         status, printed = place.run(script, arguments, UNPRIVILEGED, **environment)
         assert status > 0 and reason in printed, printed

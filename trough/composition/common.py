@@ -39,7 +39,12 @@ from trough.util.confinement import Confinement
 from trough.util.descriptors import raise_limit
 from trough.util.flush_batch import FlushBatch
 from trough.util.periodic import Periodic
-from trough.util.private_files import GroupAccess, make_private, tighten_database
+from trough.util.private_files import (
+    GroupAccess,
+    check_database,
+    make_private,
+    tighten_database,
+)
 from trough.util.services import ServiceStack, StartHook, StopHook
 from trough.util.threads import ThreadPoolService
 from trough.worker import local_files
@@ -178,10 +183,11 @@ def _make_private_registry(registry: Path, group: GroupAccess) -> None:
     """:raises trough.errors.BadSettings: this user may not have it there"""
     try:
         tighten_database(registry, group)
+        check_database(registry)
     except OSError as reason:
         raise errors.BadSettings(
-            f"METADATA_URL: {registry} cannot be used: {reason.strerror}",
-            "name a file in a directory that this user may write to",
+            f"METADATA_URL: {reason.filename or registry} cannot be used: {reason.strerror}",
+            "name a file that this user may write to, in a directory of the same kind",
         ) from reason
 
 

@@ -153,8 +153,10 @@ def read_settings(path: Path) -> ShellSettings:
         text = path.read_text()
     except FileNotFoundError:
         return ShellSettings()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSettings(f"{path}: {error}") from error
+    except OSError as error:
+        raise BadSettings(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadSettings(f"{path}: not UTF-8: byte {error.start + 1}") from error
     if all(line.startswith("#") or not line.strip() for line in text.splitlines()):
         return ShellSettings()  # unchanged since it was written; importing YAML is slow
     import yaml

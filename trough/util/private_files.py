@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import os
 import stat
 from pathlib import Path
@@ -90,6 +91,25 @@ def tighten_database(path: Path, group: GroupAccess = GroupAccess.NONE) -> None:
                 os.close(descriptor)
     for companion in ("", *_COMPANIONS):
         tighten(Path(f"{path}{companion}"), group)
+
+
+def check_database(path: Path) -> None:
+    """Find out whether this process may write to a database and to what SQLite keeps beside it.
+
+    Nothing is opened: closing a file gives up the locks that SQLite holds on it in this process.
+
+    :raises PermissionError: it may not
+    """
+    for companion in ("", *_COMPANIONS):
+        file = Path(f"{path}{companion}")
+        if file.exists() and not _may(file, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+    if path.parent.exists() and not _may(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path.parent))
+
+
+def _may(path: Path, what: int) -> bool:
+    return os.access(path, what, effective_ids=os.access in os.supports_effective_ids)
 
 
 def warn_of_access(path: Path, group: GroupAccess, hint: str) -> None:
