@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: screenshots deb fuzz search explore kills replicated run shell check test cover lint docs man bench checker clean
+.PHONY: screenshots deb fuzz search explore kills replicated run shell check lowest test cover lint docs man bench checker clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -20,6 +20,15 @@ test: .venv/tested
 	$(BIN)/python tests/support/fetch_hadoop.py
 	$(BIN)/python -m pytest -q -n auto tests/unit
 	$(BIN)/python -m pytest tests/component tests/cluster tests/docs
+
+# The unit tests with the oldest packages that setup.cfg allows, in an environment of their own.
+lowest: .venv/installed
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --resolution lowest-direct --no-header \
+	    setup.cfg --extra test --output-file build/lowest.txt
+	$(PYTHON) -m venv build/lowest
+	$(BIN)/uv pip install --quiet --python build/lowest/bin/python -r build/lowest.txt
+	build/lowest/bin/python -m pytest -q -n auto -m "not slow" tests/unit
 
 # Lint, types and the tests that need no process, no socket and no reactor: under a minute.
 check: .venv/tested lint
