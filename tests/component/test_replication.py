@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -192,6 +192,34 @@ async def test_a_take_over_from_a_live_holder_loses_no_acknowledged_row(tmp_path
         rows = await workers.rows("w2", "s")
         assert set(kept) <= set(rows)
         assert len(set(rows)) == len(rows)
+
+
+@async_test
+async def test_a_former_holder_keeps_no_file_of_the_log_open(tmp_path: Path) -> None:
+    """Not even while something still refers to what sent it."""
+    async with running(tmp_path) as workers:
+        first, second = await written(workers), workers["w2"]
+        copy = first.segments.get("s")
+        assert copy is not None
+        sender = copy.replicated
+        log = f"{copy.target.path}-wal"
+        assert sender is not None
+        await first.written("s", INSERT.format(1))
+        await sender.read_part(0, sender.end)
+        assert log in open_files()
+        assert await second.controller.replication.take_overs.take_over(await workers.lock("s"))
+        await until(lambda: log not in open_files(), "the end of the log's descriptor")
+        with pytest.raises(errors.Unavailable, match="is no longer read"):
+            await sender.read_part(0, sender.end)
+
+
+def open_files() -> set[str]:
+    """Paths that this process has open, those of removed files without a remark."""
+    found = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(str(each.readlink()).removesuffix(" (deleted)"))
+    return found
 
 
 @async_test

@@ -33,6 +33,7 @@ class WalReader:
     def __init__(self, database: Path) -> None:
         self._database = database
         self._descriptor = -1
+        self._finished = False
         self._header: wal.Header | None = None
         self._mark = self._read_mark()
 
@@ -59,6 +60,8 @@ class WalReader:
     def _open(self) -> bool:
         """Open the WAL; return whether it exists. Another file under its name breaks the log."""
         path = f"{self._database}-wal"
+        if self._finished:
+            raise errors.Unavailable(f"{path} is no longer read")
         with atomic_files.in_our_words(path):
             if self._descriptor < 0:
                 with contextlib.suppress(FileNotFoundError):
@@ -179,8 +182,13 @@ class WalReader:
             self._mark.log, generation.start, generation.before, of_log, place, size, content
         )
 
+    def finish(self) -> None:
+        """Close the files for good."""
+        self._finished = True
+        self.close()
+
     def close(self) -> None:
-        """Close the files."""
+        """Close the files, until they are read again."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

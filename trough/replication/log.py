@@ -181,7 +181,10 @@ class HolderLog(Protocol):
         """
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files, until they are read again."""
+
+    def finish(self) -> None:
+        """Close the files for good: later reads raise :class:`trough.errors.Unavailable`."""
 
 
 class FollowerLog(Protocol):

@@ -65,7 +65,10 @@ class BrokenLogs:
     def is_left_to_followers(self, segment: str) -> bool:
         """Whether the lock of a segment waits for a follower, and must not be released."""
         left = self._left.get(segment)
-        return left is not None and self._shared.segments.get(segment) is left[0]
+        if left is not None and self._shared.segments.get(segment) is not left[0]:
+            del self._left[segment]
+            return False
+        return left is not None
 
     async def try_again(self, segment: str) -> None:
         """Ask the followers of such a segment once more."""

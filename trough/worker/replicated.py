@@ -285,6 +285,8 @@ class ReplicatedSegment:
         for each in [*(each for _, _, each in waiting), *(each for _, each in unfollowed)]:
             if not each.called:
                 each.errback(error)
+        # The file may be moved or removed now; a read that is under way ends first.
+        self._reading.run(self.log.finish)
 
     # -- reports of links ---------------------------------------------------------------
 
