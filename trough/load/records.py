@@ -62,6 +62,10 @@ class DamagedEnd(errors.TroughError):
     """A file ends early, or cannot be read further. What came before it is whole."""
 
 
+class PartDamaged(Exception):
+    """A part of a compressed file ends early, or cannot be decompressed."""
+
+
 class Reading(NamedTuple):
     """What a format needs besides the file.
 

@@ -156,7 +156,23 @@ def _of_file(source: Source) -> str | None:
             head = zlib.decompressobj(wbits=31).decompress(head)
         except zlib.error:
             return None
+    if head.startswith(warc.DICTIONARY):
+        return "warc"
+    if head.startswith(warc.FRAME):
+        head = _of_frame(head)
     return "warc" if head.startswith(_WARC) else None
+
+
+def _of_frame(head: bytes) -> bytes:
+    """The first bytes that a zstd frame holds, as far as they can be known."""
+    try:
+        import zstandard
+    except ImportError:
+        return b""
+    try:
+        return zstandard.ZstdDecompressor().decompressobj().decompress(head)
+    except zstandard.ZstdError:
+        return b""
 
 
 # -- by the first lines ----------------------------------------------------------

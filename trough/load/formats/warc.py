@@ -8,11 +8,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from trough import errors
 from trough.load.formats.captures import host_of, moment, note_others, shown
-from trough.load.records import DamagedEnd, Reading, Records, Row, Skipped, Unusable
+from trough.load.records import (
+    DamagedEnd,
+    PartDamaged,
+    Reading,
+    Records,
+    Row,
+    Skipped,
+    Unusable,
+)
 from trough.load.sources import Source
 
 COLUMNS = (
@@ -34,17 +42,21 @@ COLUMNS = (
 #: Bytes of a record within which its HTTP headers must end.
 _HEAD = 1 << 18
 _HTTP_END = re.compile(rb"\r?\n\r?\n")
-_OTHERWISE_COMPRESSED = (b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18")
+#: What a zstd file with a dictionary begins with, and what a frame begins with.
+DICTIONARY, FRAME = b"\x5d\x2a\x4d\x18", b"\x28\xb5\x2f\xfd"
+_OTHERWISE_COMPRESSED = (b"BZh", b"\xfd7zXZ\0")
 
 
 def warc(source: Source, reading: Reading) -> Records:
-    """Rows of a WARC or ARC file, compressed record by record or not at all.
+    """Rows of a WARC or ARC file, compressed by gzip or zstd record by record, or not at all.
 
     :raises trough.errors.BadRequest: it is neither
     :raises DamagedEnd: after all readable records
     """
     try:
         from warcio.archiveiterator import ArchiveIterator
+
+        from trough.load.formats.warc_reader import reader_of
     except ImportError as error:
         raise errors.BadRequest(
             "WARC files need warcio, which is not installed", "pip install 'trough[warc]'"
@@ -54,12 +66,17 @@ def warc(source: Source, reading: Reading) -> Records:
     # HTTP is parsed here: an error in it must not lose the records after it.
     records = ArchiveIterator(source.raw, no_record_parse=True, arc2warc=True)
     records.INC_RECORD = ""  # otherwise warcio writes it to the terminal
+    try:
+        records.reader = reader_of(source.head, records.fh)
+    except PartDamaged as error:
+        raise DamagedEnd(str(error)) from error
+    records.offset = records.fh.tell()
     return _rows(records, reading, Path(source.path).name)
 
 
 #: The error for a WARC file whose records cannot be found by place, and the hint.
 NOT_BY_RECORD = (
-    "this is a WARC file that is not compressed with gzip, record by record",
+    "this is a WARC file that is not compressed with gzip or zstd, record by record",
     "decompress it first",
 )
 
@@ -71,15 +88,20 @@ def _rows(records: Any, reading: Reading, filename: str) -> Records:
         for record in records:
             number += 1
             head = _read_whole(number, record)
+            place, damage = _place(number, records)
             if record.rec_type not in ("response", "revisit"):
                 others[str(record.rec_type)] += 1
-                continue
-            try:
-                yield _row(number, record, head, records, filename)
-            except Unusable as reason:
-                yield Skipped(number, number, str(reason))
+            else:
+                try:
+                    yield _row(number, record, head, place, filename)
+                except Unusable as reason:
+                    yield Skipped(number, number, str(reason))
+            if damage is not None:
+                raise damage
     except (DamagedEnd, GeneratorExit):
         raise
+    except PartDamaged as error:
+        raise DamagedEnd(f"record {number + 1}: {error}") from error
     except Exception as error:
         # warcio raises its own errors, zlib's, and those that int() raises for a damaged header.
         raise _damage(number, error) from error
@@ -91,8 +113,8 @@ def _damage(number: int, error: Exception) -> errors.TroughError:
     text = " ".join(str(error).split())
     if "non-chunked gzip" in text:
         return DamagedEnd(
-            f"record {number} is followed by another one in one gzip member, so that their places "
-            "cannot be known",
+            f"record {number} is followed by another one in one gzip member or zstd frame, "
+            "so that their places cannot be known",
             "decompress the file, or: warcio recompress OLD NEW",
         )
     if "first line" in text and not number:
@@ -113,15 +135,43 @@ def _read_whole(number: int, record: Any) -> bytes:
             "where the next one begins is unknown"
         )
     head, length = b"", 0
-    while piece := record.raw_stream.read(_HEAD):
-        length += len(piece)
-        head += piece[: _HEAD - len(head)]
+    try:
+        while piece := record.raw_stream.read(_HEAD):
+            length += len(piece)
+            head += piece[: _HEAD - len(head)]
+    except PartDamaged as error:
+        raise DamagedEnd(f"record {number}: {error}") from error
     if length < record.length:
         raise DamagedEnd(f"the file ends early, within record {number}")
     return head
 
 
-def _row(number: int, record: Any, head: bytes, records: Any, filename: str) -> Row:
+class _Place(NamedTuple):
+    """Where a record is.
+
+    :ivar offset: of its first byte in the file
+    :ivar size: its bytes in the file
+    :ivar ends: whether it ends where its Content-Length says
+    """
+
+    offset: int
+    size: int
+    ends: bool
+
+
+def _place(number: int, records: Any) -> tuple[_Place, DamagedEnd | None]:
+    """The place of a record that was read, and what is wrong with the end of its part."""
+    before = records.err_count
+    try:
+        records.read_to_end()
+    except PartDamaged as error:
+        size = records.fh.tell() - records.offset
+        return _Place(records.offset, size, True), DamagedEnd(f"record {number}: {error}")
+    offset, size = records.member_info
+    return _Place(offset, size, records.err_count == before), None
+
+
+def _row(number: int, record: Any, head: bytes, place: _Place, filename: str) -> Row:
     headers = record.rec_headers
     content = headers.get_header("Content-Length")
     if not _is_number(content):
@@ -129,9 +179,7 @@ def _row(number: int, record: Any, head: bytes, records: Any, filename: str) -> 
     url = headers.get_header("WARC-Target-URI") or "-"
     url = url.removeprefix("<").removesuffix(">")
     mimetype, status, payload = _content(record, head, url)
-    before = records.err_count
-    offset, size = records.get_record_offset(), records.get_record_length()
-    if records.err_count > before:
+    if not place.ends:
         raise Unusable("its Content-Length is wrong: no record follows its end")
     return Row(
         number,
@@ -140,14 +188,14 @@ def _row(number: int, record: Any, head: bytes, records: Any, filename: str) -> 
         (
             moment(headers.get_header("WARC-Date") or ""),
             status,
-            size,
+            place.size,
             payload,
             url,
             _media_type(mimetype),
             headers.get_header("WARC-Payload-Digest"),
             int(record.rec_type == "revisit"),
             filename,
-            offset,
+            place.offset,
             int(content),
             host_of(url),
         ),
