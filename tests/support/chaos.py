@@ -260,11 +260,26 @@ class Monkey:
         self._cluster.processes[name].signal(signal.SIGCONT)
 
     def _free(self, segment: str, name: str) -> None:
-        """Free the lock of a holder once that counts as dead."""
+        """Free the lock of a holder once that counts as dead; not one that followers take over."""
         self._cluster.wait_for_death(name)
+        if self._possible_holders(segment) != {name}:
+            return
         self._ledger.note_freed(segment)
         self._cluster.admin("free-lock", segment, "--yes")
         self._ledger.note_freed(segment)
+
+    def _possible_holders(self, segment: str) -> set[str]:
+        """The workers that have the lock, or may take it from now on."""
+
+        def named() -> list[set[str]]:
+            with suppress(errors.Unavailable):
+                locks = [each for each in self._cluster.store.locks() if each.segment == segment]
+                return [{lock.node, *(each.node for each in lock.followers)} for lock in locks] or [
+                    set()
+                ]
+            return []
+
+        return until_blocking(named, "the write locks")[0]
 
     def _kill_leader(self) -> str:
         name = self._cluster.leader() or self._dice.choice(self._cluster.syncs)
