@@ -26,6 +26,9 @@ CHUNK = 1 << 18
 #: Suffixes that only show a compression.
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
+#: What a zstd frame begins with, and a WARC file with a dictionary for its frames.
+FRAME, DICTIONARY = b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18"
+
 _EARLY = "the file ends early"
 _WRONG_SUM = (
     "the compressed data is damaged, as its check sum tells: what was read of this gzip member, "
@@ -322,5 +325,5 @@ _COMPRESSIONS: dict[bytes, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
     b"\x1f\x8b": _gunzip,
     b"BZh": lambda pieces: _streams(pieces, b"BZh", bz2.BZ2Decompressor),
     b"\xfd7zXZ\0": lambda pieces: _streams(pieces, b"\xfd7zXZ\0", lzma.LZMADecompressor),
-    b"\x28\xb5\x2f\xfd": lambda pieces: _streams(pieces, b"\x28\xb5\x2f\xfd", _zstd),
+    FRAME: lambda pieces: _streams(pieces, FRAME, _zstd),
 }

@@ -22,7 +22,7 @@ from trough.load.formats.delimited import comma_separated, tab_separated
 from trough.load.formats.json_records import json_array, json_lines
 from trough.load.lines import Line, numbered
 from trough.load.records import Reading, Records
-from trough.load.sources import Source
+from trough.load.sources import DICTIONARY, FRAME, Source
 
 #: Formats of lines.
 OF_LINES: dict[str, Callable[[Iterable[Line], Reading], Records]] = {
@@ -156,9 +156,9 @@ def _of_file(source: Source) -> str | None:
             head = zlib.decompressobj(wbits=31).decompress(head)
         except zlib.error:
             return None
-    if head.startswith(warc.DICTIONARY):
+    if head.startswith(DICTIONARY):
         return "warc"
-    if head.startswith(warc.FRAME):
+    if head.startswith(FRAME):
         head = _of_frame(head)
     return "warc" if head.startswith(_WARC) else None
 

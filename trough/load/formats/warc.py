@@ -42,8 +42,6 @@ COLUMNS = (
 #: Bytes of a record within which its HTTP headers must end.
 _HEAD = 1 << 18
 _HTTP_END = re.compile(rb"\r?\n\r?\n")
-#: What a zstd file with a dictionary begins with, and what a frame begins with.
-DICTIONARY, FRAME = b"\x5d\x2a\x4d\x18", b"\x28\xb5\x2f\xfd"
 _OTHERWISE_COMPRESSED = (b"BZh", b"\xfd7zXZ\0")
 
 

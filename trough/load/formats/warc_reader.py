@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 from warcio.bufferedreaders import BUFF_SIZE, DecompressingBufferedReader
 
 from trough import errors
-from trough.load.formats.warc import DICTIONARY, FRAME
 from trough.load.records import PartDamaged
+from trough.load.sources import DICTIONARY, FRAME
 
 #: Bytes of a zstd file that are decompressed at once: 4 of them may make 128 KiB.
 _STEP = 512
