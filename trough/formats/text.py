@@ -2,7 +2,7 @@
 
 A renderer takes the rows of one result set as they come and gives text back, holding no
 more of them than it says; so a result may be of any size. The formats for people (TABLE,
-PRETTY, RAW, VERTICAL, MARKDOWN) show values safely. The formats for programs (CSV, TSV,
+PRETTY, JSON, VERTICAL, MARKDOWN) show values safely. The formats for programs (CSV, TSV,
 JSONL) give every value exactly, and are made safe only where they go to a terminal. It
 refuses to know segments, files and screens.
 """
@@ -207,7 +207,7 @@ class Raw(Renderer):
 
 
 class Pretty(Raw):
-    """As RAW, one line a value."""
+    """As JSON, one line a value."""
 
     def _object(self, row: Row) -> str:
         pairs = zip(self._names, row, strict=True)

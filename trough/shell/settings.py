@@ -70,7 +70,7 @@ class ShellSettings:
     format: str = _key(
         "TABLE",
         _format,
-        "How results look on a terminal: TABLE, PRETTY, RAW, VERTICAL, CSV, TSV, JSONL or\n"
+        "How results look on a terminal: TABLE, PRETTY, JSON, VERTICAL, CSV, TSV, JSONL or\n"
         "MARKDOWN; with MERGED after it, all segments make one table with a column _segment.",
     )
     timing: bool = _key(True, _flag, "Whether to say how long a statement took.")

@@ -17,7 +17,14 @@ from trough.load.tables import keeps_type
 from trough.shell.output.formats import FORMATS
 
 TYPES = {"a": "", "i": "INTEGER", "r": "REAL", "t": "TEXT", "b": "BLOB", "n": "NUMERIC", "v": "ANY"}
-READ_AS = {"CSV": "csv", "TSV": "tsv", "JSONL": "jsonl", "RAW": "json", "PRETTY": "json"}
+READ_AS = {
+    "CSV": "csv",
+    "TSV": "tsv",
+    "JSON": "json",
+    "JSONL": "jsonl",
+    "RAW": "json",
+    "PRETTY": "json",
+}
 
 TEXTS = ["", "0", "007", "-1.5", "1e5", "9e999", "x'00'", "X''", '"', '"1"', "\\N", "\\t", "a\r\nb"]
 TEXTS += ["\r", "\n", "g\r\r\nh", ",", "\t", " x ", "null", "NaN", "{}", "\0", "'", "\ufeffx", "é"]

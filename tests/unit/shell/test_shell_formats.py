@@ -185,7 +185,7 @@ values = st.one_of(
 
 
 @given(
-    st.sampled_from(["JSONL", "RAW", "PRETTY"]),
+    st.sampled_from(["JSONL", "JSON", "RAW", "PRETTY"]),
     st.booleans(),
     st.lists(st.lists(values, min_size=2, max_size=2), max_size=5),
 )

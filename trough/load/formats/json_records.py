@@ -1,6 +1,6 @@
 """JSON: one object a line, or one array of objects or of rows, on any number of lines.
 
-The shell's output as JSONL, RAW and PRETTY is read back as the same values. In an array of
+The shell's output as JSONL, JSON and PRETTY is read back as the same values. In an array of
 arrays, the first array names the fields, as the Wayback CDX API writes it. Objects that are
 captures (Common Crawl, pywb and the Wayback CDX API write them) become rows of ``crawled_url``.
 """

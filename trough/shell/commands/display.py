@@ -35,10 +35,10 @@ MOST_WATCH_SECONDS = 86400.0
 def format_(shell: Shell, arguments: Arguments) -> None:
     """How results look; without a name, which format it is now.
 
-    TABLE, VERTICAL, MARKDOWN, PRETTY and RAW are for people and show values safely; CSV, TSV
+    TABLE, VERTICAL, MARKDOWN, PRETTY and JSON are for people and show values safely; CSV, TSV
     and JSONL are for programs and have every value exactly. MERGED makes all segments
     one result with a column _segment; CSV, TSV and JSONL always do that for several
-    segments, and PRETTY and RAW in a file.
+    segments, and PRETTY and JSON in a file.
     """
     session = shell.session
     if arguments.words:
