@@ -14,6 +14,7 @@ from chaos import Clients, Ledger, Monkey, Victim, check, check_nothing_leaks
 from cluster_engines import PAIRS, Engines, open_engines, rethink_url
 from cluster_nodes import Cluster
 from processes import QUICK, TroughProcess, http, until_blocking
+from python_texts import python_texts
 from staleness import PAUSE, Readers
 from storages import DirectoryHand, HdfsHand
 
@@ -132,6 +133,7 @@ def _rage(directory: Path, engines: Engines, *victims: Victim) -> None:
         for process in cluster.processes.values():
             process.stop()
             assert "Traceback" not in process.output, process.output
+            assert python_texts(process.output) == []
         check_nothing_leaks(cluster, SEGMENTS, sessions)
 
 

@@ -296,7 +296,7 @@ class TroughClient:
             rows, missing = gathered(response.body)
         except (ValueError, LookupError, TypeError) as error:
             raise TroughException(
-                f"the answer of {what} is not JSON, or not whole: {error!r:.200}", payload
+                f"the answer of {what} is not JSON, or not whole: {error!s:.200}", payload
             ) from error
         self._log_gaps(missing, rows.stale)
         return rows

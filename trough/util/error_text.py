@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from twisted.internet.defer import CancelledError, TimeoutError
+
 from trough.util.tls_problems import tls_problem
 
 # "<urllib3.connection.HTTPConnection object at 0x7f...>: " and "HTTPPool(host='h', port=1): ",
@@ -40,4 +42,8 @@ def error_text(error: BaseException) -> str:
     problem = tls_problem(found)
     if problem is not None:
         return problem
+    if isinstance(found, TimeoutError) and found.args:  # of Deferred.addTimeout
+        return f"nothing came within {found.args[0]:g} s"
+    if isinstance(found, CancelledError):
+        return "it was cancelled, as its time was over or its client gone"
     return " ".join(_OBJECTS.sub("", str(found)).split()) or type(found).__name__

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
+from trough.util.error_text import error_text
 from trough.util.waiting import ended
 
 _log = Logger()
@@ -92,4 +93,6 @@ class Periodic(service.Service):
 def _reason_of(error: BaseException | None) -> str:
     """An error in a sentence; one that nobody expected, with its type, by which it is found."""
     kind = type(error).__name__
-    return str(error) if isinstance(error, errors.TroughError) else f"{kind}: {error}".rstrip(": ")
+    if error is None or isinstance(error, errors.TroughError):
+        return str(error)
+    return f"{kind}: {error_text(error)}".removesuffix(f": {kind}")

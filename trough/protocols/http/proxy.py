@@ -225,7 +225,9 @@ class _Relay(Protocol):
             self._request.finish()
             self.done.callback(None)
         else:
-            self.done.errback(errors.Unavailable(f"{self._url} broke off: {reason.value}"))
+            assert reason.value is not None
+            problem = f"{self._url} broke off: {error_text(reason.value)}"
+            self.done.errback(errors.Unavailable(problem))
 
     def _stop(self) -> None:
         if self.transport is not None:

@@ -189,13 +189,13 @@ class Resource(resource.Resource):
         if isinstance(error, CancelledError):  # by a shutdown: the client is still there
             error = errors.Cancelled("the server is shutting down", "ask again in a moment")
         if not isinstance(error, errors.TroughError):
-            _log.failure("{uri}: failed", failure=failure, uri=request.uri)
+            _log.failure("{uri}: failed", failure=failure, uri=_shown(request))
             error = errors.TroughError("an error inside the server, which is in its log")
         if isinstance(error, errors.Forbidden) and request.grant and request.about is None:
             what = f"{request.method.decode('latin-1')} {request.path.decode('latin-1')}"
             request.note("refused", error.code, request=what[:200], reason=error.message)
         if request.startedWriting:
-            _log.warn("{uri}: cut off: {reason}", uri=request.uri, reason=error)
+            _log.warn("{uri}: cut off: {reason}", uri=_shown(request), reason=error)
             request.abort()
             return
         for name in _OF_ANSWERS:
@@ -209,6 +209,10 @@ class Resource(resource.Resource):
         else:
             body = REASON_PREFIX + str(error).encode("utf-8", "replace") + b"\n"
             write_response(request, error.status, b"text/plain; charset=utf-8", body)
+
+
+def _shown(request: Request) -> str:
+    return request.uri.decode("utf-8", "backslashreplace")
 
 
 def prepare_read(request: Request) -> None:
