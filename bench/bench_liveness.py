@@ -1,10 +1,10 @@
 """What it costs RethinkDB to know who lives: python bench/bench_liveness.py --copies 200000
 
-Starts one RethinkDB server on loopback (RETHINKDB names the program), registers workers
-and publishes their copies through the very backend that Trough uses, and counts the rows
-that the *server* says it wrote while all workers beat once a second: with no copy, and
-with all of them. Then one worker falls silent, and what clients see of its copies and of
-those of the others is asked for until its own are gone; the leader reaps its rows.
+Starts one RethinkDB server on loopback (RETHINKDB names the program). Registers workers, and
+publishes their copies through the backend that Trough uses. Counts the rows that the *server*
+says it wrote while all workers beat once a second: with no copy, and with all of them. Then one
+worker falls silent. Clients look for its copies, and for those of the others, until its own are
+gone. The leader removes its rows.
 """
 
 from __future__ import annotations

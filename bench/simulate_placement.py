@@ -1,8 +1,8 @@
 """Placement at size, without servers: what plans cost, and what they move.
 
-A cluster of workers comes to be, loses one, gets it back, gains one, drains one, and has
-workers come and go at random, while a planner plans and a store that is only memory
-carries the plans out. Every row of the table is one such event, from its news to the
+A cluster of workers comes to be, loses one, gets it back, gains one and drains one. Then
+workers come and go at random. A planner plans, and a store that is only memory carries the
+plans out. Every row of the table is one such event, from its news to the
 last step of the last plan; what the store takes to apply a plan is not counted.
 
 Run it with ``python bench/simulate_placement.py`` (1.5 million segments on 50 workers) or

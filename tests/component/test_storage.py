@@ -598,8 +598,8 @@ async def test_a_root_that_is_gone_is_not_an_empty_storage(storage, hand, source
 @pytest.mark.parametrize("companion", ["-wal", "-journal"])
 @pytest_twisted.ensureDeferred
 async def test_half_a_database_is_skipped(storage, hand, source, tmp_path, companion):
-    """A file whose last rows are in a log beside it is skipped with that reason, neither found
-    nor fetched, until the log is empty or gone, though no directory's time moves."""
+    """A file whose last rows are in a log beside it is skipped, and the reason says so. It is found
+    and fetched once the log is empty or gone, though no directory's time moves."""
     hand.put("a.sqlite", b"whole")
     hand.put("b.sqlite", b"half")
     hand.put(f"b.sqlite{companion}", b"")

@@ -4,8 +4,8 @@ One database would read its clock once for a whole query. So the planner writes 
 planning into the text of a query about *now*. Other expressions that vary are computed only
 where the answer is put together.
 
-A time function means now if its time value is missing, or is ``'now'`` or ``'subsec'`` in upper or
-lower case, or is an expression that turns out to be one of these in some row.
+A time function means now in three cases. Its time value is missing. It is ``'now'`` or
+``'subsec'``, in upper or lower case. Or it is an expression that is one of these in some row.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Turns for work of which only a few may run at once, so that short work never waits long.
 
-There are *short* turns and *long* ones. Each holder begins with a short one. A turn that goes on
-for some seconds, or that is reported to need much (:meth:`Slot.becomes_long`), becomes a long
-one where there is room for that, and frees its short turn for others. Without room it stays a
+There are *short* turns and *long* ones. Each holder begins with a short one. A turn may go on
+for some seconds, or be reported to need much (:meth:`Slot.becomes_long`). Then it becomes a long
+one, if there is room for that, and frees its short turn for others. Without room it stays a
 short turn. But while others wait, such turns may hold only half of the short ones: the turn that
 came last to need much is ended.
 

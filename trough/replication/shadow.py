@@ -5,8 +5,8 @@ flushes them, and confirms them. SQLite opens the copy only after appending has 
 (:meth:`Shadow.take_over`). The order of the flushes makes this safe:
 
 * **Append**: write, flush the WAL, confirm.
-* **A new generation**: flush the state, move the old WAL into the database, flush the database,
-  blank the WAL's header, flush it, truncate the WAL, flush it, and only then write the first frames
+* **A new generation**: flush the state; move the old WAL into the database, and flush that; blank
+  the WAL's header, and flush it; truncate the WAL, and flush it. Only then write the first frames
   of the new WAL. In any other order a crash can leave neither the old WAL nor its pages.
 * **A base**: write both files under new names, flush them, check them, and then replace the state,
   which names the files.

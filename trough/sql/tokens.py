@@ -1,8 +1,8 @@
 """SQLite's SQL as tokens, well enough to split, to colour and to complete.
 
-A scanner of what a person is typing: it never fails, and what is still open at the end
-of the text (a string, a quoted name, a comment) is told by the last token, so that a
-long text can be scanned line by line. It refuses to know grammar. Servers split with
+A scanner of what a person is typing. It never fails. The last token says what is still open
+at the end of the text: a string, a quoted name, or a comment. So a long text can be scanned
+line by line. It knows no grammar. Servers split with
 :mod:`trough.sql.statements`, which makes no object for each token; sqlglot, which plans GATHERs,
 takes no unfinished text.
 """

@@ -1,9 +1,9 @@
 """The two clocks of a server: one for durations, one for the time of day.
 
-Twisted's reactors keep their timers by the time of day. If that is set back by an hour (by hand,
-by NTP at its first answer, by a virtual machine's host), every timer is an hour late, heartbeats
-included, and the leader counts all workers as dead. So a server's reactor gets a clock that nobody
-sets. Times for people, and times that are stored, are times of day.
+Twisted's reactors keep their timers by the time of day. A person, NTP at its
+first answer, or a virtual machine's host may set it back by an hour. Then every timer is an hour
+late, heartbeats included, and the leader counts all workers as dead. So a server's reactor gets a
+clock that nobody sets. Times for people, and times that are stored, are times of day.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def test_a_directory_can_be_given_another_name(tmp_path):
 
 
 def test_a_file_that_a_crash_left_empty_is_written_anew(tmp_path):
-    """A process that died, or found the disk full, right after it made a small file keeps
-    no later one from starting, nor leaves it without an identity of its own."""
+    """A process may die, or find the disk full, right after it made a small file. A later one
+    starts all the same, and has an identity of its own."""
     for name in ("node", "identity"):
         (tmp_path / name).touch()
     first = DataDirectory(tmp_path, "w1")

@@ -7,9 +7,9 @@ headers that a browser always sends distinguish the two:
 
 * A request other than GET that a browser sends for a page of another origin is refused: by
   ``Sec-Fetch-Site``, ``Origin`` or ``Referer``, or because its body is one that a form can send.
-* A GET that a page of another origin sends is refused where the headers show it, unless it is a
-  link that a user follows, or the settings list the origin. Where they do not show it (a picture
-  over plain HTTP from another machine), the page cannot read the answer.
+* A GET that a page of another origin sends is refused where the headers show it. Links that a
+  user follows, and origins that the settings list, are not refused. Where they do not show it (a
+  picture over plain HTTP from another machine), the page cannot read the answer.
 * From a browser, ``Host`` has to name this server: an address, ``localhost``, the server's own
   names, or one that the settings list; on the query ports also with a segment's id in front
   (``ID.name``). A rebound name is none of these. ``ID.anything`` stays open to programs, which

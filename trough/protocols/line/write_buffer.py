@@ -2,8 +2,8 @@
 
 Bytes that are sent while a batch of requests or answers is worked through leave together at its
 end. They bypass the transport where that holds nothing. Twisted's transports collect bytes as
-well, but each write to a transport costs as much as a small reply, and the transport sends only
-when the reactor reports that the socket is writable. Twisted asks the writer to pause only when
+well. But each write to a transport costs as much as a small reply, and it sends only when the
+reactor reports that the socket is writable. Twisted asks the writer to pause only when
 much is buffered. This buffer keeps the order of the bytes, and passes nothing to a transport that
 is full. It notifies its owner when more than `mark` bytes wait for the transport, and when they
 are gone. It drops nothing: the amount grows until the owner stops.

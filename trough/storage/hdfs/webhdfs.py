@@ -1,9 +1,9 @@
 """HDFS as seen through WebHDFS: the calls that canonical storage needs.
 
 The package *hdfs* does requests, redirects, several NameNodes and authentication. This module adds
-what a program needs that runs for years: a deadline on every wait, retries with backoff and jitter
-where repeating is safe, cancellation in the middle of a wait, listings in pages, a rename that
-replaces, and errors of :mod:`trough.errors`. It knows nothing of segments.
+what a program needs that runs for years. Every wait has a deadline, and can be cancelled. What is
+safe to repeat is retried with backoff and jitter. Listings come in pages, and a rename replaces.
+Errors are those of :mod:`trough.errors`. It knows nothing of segments.
 
 Blocking; may be called from any number of threads at once.
 """
