@@ -74,7 +74,7 @@ class _Composer:
         """Put parts into the tree."""
         if self._within:
             self._compose_arms()
-        else:
+        elif not any(map(self._may_convert, self.tree.find_all(exp.In))):
             # The innermost first, so that one around it finds a part in it.
             for select in reversed(list(self.tree.find_all(exp.Select))):
                 if select is not self.tree:
@@ -82,6 +82,32 @@ class _Composer:
             if self.parts and isinstance(self.tree, exp.Select):
                 self._try_whole(self.tree)
         self.final = self.final or write(self.tree)
+
+    def _may_convert(self, node: exp.In) -> bool:
+        """Whether IN may change the type of its left side for the SELECT around it.
+
+        ``max(x) IN (SELECT t FROM u)`` makes a text of ``max(x)`` if ``t`` is a TEXT. SQLite
+        (3.53) keeps an aggregate, a group's key or a column of an inner SELECT in one register,
+        and so has this text in the other places, too. A part would have a register of its own.
+        """
+        if node.args.get("query") is None:
+            return False
+        left = node.this.unnest()
+        items = left.expressions if isinstance(left, exp.Tuple) else [left]
+        return not all(self._keeps_type(item) for item in items)
+
+    def _keeps_type(self, item: exp.Expr) -> bool:
+        while isinstance(item, (exp.Paren, exp.Collate)):
+            item = item.this
+        if not isinstance(item, exp.Column):
+            return isinstance(item, exp.Literal)
+        select = item.find_ancestor(exp.Select)
+        while select is not None:
+            for source in _sources(select):
+                if source.alias_or_name == item.table:
+                    return isinstance(source, exp.Table) and bool(source.db)
+            select = select.parent_select
+        return False
 
     def _compose_arms(self) -> None:
         if not isinstance(self.tree, exp.SetOperation):
@@ -196,6 +222,13 @@ class _Scratch(UnionDatabase):
         self.own = exact_sums.FUNCTIONS
         exact_sums.register(self._connection)
         self._connection.execute(definition)
+
+
+def _sources(select: exp.Select) -> list[exp.Expr]:
+    """What FROM of a SELECT names."""
+    from_ = select.args.get("from_")
+    joins = select.args.get("joins") or []
+    return [each.this for each in ([from_] if from_ is not None else []) + joins]
 
 
 def _all_rows(pushed: Pushdown) -> str:

@@ -249,6 +249,24 @@ ANSWERED = [
     "SELECT CRAWLED.ID, Url FROM Crawled WHERE ID = 3 ORDER BY URL",
     "SELECT 'it''s', \"we ird\" AS 'a b', count(*) \"n \"\" m\" FROM crawled GROUP BY 2 ORDER BY 2",
     "SELECT c.id FROM main.crawled AS c WHERE c.id < 2 ORDER BY c.url",
+    # IN over texts makes a text of an aggregate on its left, for the rest of that SELECT
+    "SELECT n, typeof(n) FROM (SELECT status, count(*) AS n FROM crawled GROUP BY status)"
+    " WHERE n IN (SELECT CAST(id AS TEXT) FROM crawled) ORDER BY n",
+    "WITH v AS (SELECT status, count(*) AS n FROM crawled GROUP BY status)"
+    " SELECT n = 12, n IN (6, 7, 8) FROM v WHERE n IN (SELECT CAST(id AS TEXT) FROM crawled)",
+    "SELECT typeof(m) FROM (SELECT max(id) AS m FROM crawled GROUP BY status) q"
+    " WHERE (m) COLLATE NOCASE IN (SELECT CAST(id AS TEXT) FROM crawled)",
+    "SELECT typeof(count(*)) FROM crawled GROUP BY status"
+    " HAVING count(*) IN (SELECT CAST(id AS TEXT) FROM crawled)",
+    "SELECT max(id) IN (SELECT CAST(id AS TEXT) FROM crawled), typeof(max(id)) FROM crawled",
+    "SELECT typeof(s), s IN (SELECT CAST(status AS TEXT) FROM crawled), typeof(s) FROM"
+    " (SELECT +status AS s FROM crawled GROUP BY 1) WHERE s IN (SELECT CAST(status AS TEXT) FROM"
+    " crawled)",
+    "SELECT (SELECT max(id) FROM crawled) IN (SELECT CAST(id AS TEXT) FROM crawled) FROM seeds",
+    "SELECT n, typeof(n) FROM (SELECT count(*) AS n FROM crawled GROUP BY host)"
+    " WHERE n NOT IN (SELECT CAST(id AS TEXT) || 'x' FROM crawled) ORDER BY n",
+    "SELECT n, typeof(n), typeof(k) FROM (SELECT count(*) AS n, max(id) AS k FROM crawled GROUP BY"
+    " host) WHERE (n, k) IN (SELECT CAST(status AS TEXT), CAST(id AS TEXT) FROM crawled) OR 1",
     # operators, types, NULL
     "SELECT count(*) FROM crawled WHERE NOT (status = 200 OR status IS NULL) AND secs IS NOT 0",
     "SELECT count(*) FROM crawled WHERE status IS DISTINCT FROM 200",
