@@ -17,6 +17,7 @@ from worker_parts import HeldUp, WorkerParts
 
 from trough import errors
 from trough.replication.choice import member_of
+from trough.replication.orders import Kind
 from trough.sql import log_mark
 from trough.worker import replication
 from trough.worker.log_files import LogFiles
@@ -89,6 +90,33 @@ async def test_a_silent_follower_leaves_the_row_first(tmp_path: Path) -> None:
         assert (await workers.lock("s")).followers == frozenset()
         workers.cut.clear()
         await workers.until_followed_by("s", "w2")
+        await workers.kill("w1")
+        await workers.until_written_on("w2", "s")
+        assert await workers.rows("w2", "s") == [0, 1]
+
+
+@async_test
+@pytest.mark.parametrize("meanwhile", ["", "its last frame is damaged", "its log is removed"])
+async def test_a_follower_that_comes_back_continues_its_copy(
+    tmp_path: Path, meanwhile: str
+) -> None:
+    """It gets what it lacks, also in place of a damaged frame, and a base if its log is gone."""
+    async with running(tmp_path) as workers:
+        first = await written(workers)
+        await workers.kill("w2")
+        await first.written("s", INSERT.format(1))
+        assert (await workers.lock("s")).followers == frozenset()
+        (log,) = (tmp_path / "w2").rglob("log.*")
+        if "damaged" in meanwhile:
+            content = bytearray(log.read_bytes())
+            content[-1] ^= 1
+            log.write_bytes(content)
+        elif meanwhile:
+            log.unlink()
+        workers.sent.clear()
+        await workers.start("w2")
+        await workers.until_followed_by("s", "w2")
+        assert (("w2", Kind.BASE) in workers.sent) is ("removed" in meanwhile)
         await workers.kill("w1")
         await workers.until_written_on("w2", "s")
         assert await workers.rows("w2", "s") == [0, 1]

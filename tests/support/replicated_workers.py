@@ -19,7 +19,7 @@ from trough import errors
 from trough.executors.pool.pool import Framing
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Lock, Worker
-from trough.replication.orders import VERSION, Order, Reply
+from trough.replication.orders import VERSION, Kind, Order, Reply
 from trough.util.threads import ThreadPoolService
 from trough.worker.log_files import LogFiles
 from trough.worker.replication import Replication, ReplicationSettings
@@ -48,6 +48,7 @@ class ReplicatedWorkers:
     """Some workers with one registry.
 
     :ivar cut: pairs of sender and receiver between which nothing passes
+    :ivar sent: receiver and kind of each order that arrived
     """
 
     def __init__(self, directory: Path, copies: int = 2, timeout: float = 2.0) -> None:
@@ -57,6 +58,7 @@ class ReplicatedWorkers:
         self._threads = ThreadPoolService("logs", 4, reactor)
         self._threads.startService()
         self.cut: set[tuple[str, str]] = set()
+        self.sent: list[tuple[str, Kind]] = []
 
     def __getitem__(self, name: str) -> WorkerParts:
         return self._running[name]
@@ -149,4 +151,5 @@ class ReplicatedWorkers:
         worker = self._running.get(name)
         if worker is None or (sender, name) in self.cut:
             raise errors.Unavailable(f"{name} cannot be reached")
+        self.sent.append((name, order.kind))
         return await worker.controller.replication.obey(order)
