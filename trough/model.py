@@ -295,6 +295,16 @@ class Member:
     disk: str
 
 
+#: The member of these two; one object for all segments that name it.
+member = functools.lru_cache(maxsize=4096)(Member)
+
+
+@functools.lru_cache(maxsize=4096)
+def members(pairs: tuple[tuple[str, str], ...]) -> frozenset[Member]:
+    """The members with these names and disks; one object for all segments that name them."""
+    return frozenset(member(node, disk) for node, disk in pairs)
+
+
 @dataclass(frozen=True, slots=True)
 class Lock:
     """The write lock of a segment: at most one worker writes it.
@@ -322,7 +332,7 @@ class Lock:
     @property
     def holder(self) -> Member:
         """The worker that writes, with its disk."""
-        return Member(self.node, self.disk)
+        return member(self.node, self.disk)
 
     @property
     def is_clean(self) -> bool:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from trough.model import Member, Worker, line_host_and_port
+from trough.model import Member, Worker, line_host_and_port, member
 from trough.replication.orders import VERSION
 
 
 def member_of(worker: Worker) -> Member:
     """A worker's row as a member."""
-    return Member(worker.node, worker.identity)
+    return member(worker.node, worker.identity)
 
 
 def is_able(worker: Worker) -> bool:

@@ -40,7 +40,7 @@ class Progress:
     sent: int = -1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Holder:
     """What a holder knows.
 

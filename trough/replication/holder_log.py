@@ -30,12 +30,16 @@ class WalReader:
     :raises trough.errors.LogBroken: it has none, or a damaged one
     """
 
+    __slots__ = ("_database", "_descriptor", "_finished", "_header", "_mark")
+
     def __init__(self, database: Path) -> None:
-        self._database = database
+        # One of these exists for each segment that is written, and a Path takes ten times as much.
+        self._database = str(database)
         self._descriptor = -1
         self._finished = False
+        #: Both are read again after the files were closed.
         self._header: wal.Header | None = None
-        self._mark = self._read_mark()
+        self._mark: Mark | None = self._read_mark()
 
     def __del__(self) -> None:
         self.close()
@@ -43,7 +47,13 @@ class WalReader:
     @property
     def log(self) -> bytes:
         """The id of the log."""
-        return self._mark.log
+        return self._marked.log
+
+    @property
+    def _marked(self) -> Mark:
+        if self._mark is None:
+            self._mark = self._read_mark()
+        return self._mark
 
     def _read_mark(self) -> Mark:
         mark = log_mark.read(self._database)
@@ -74,11 +84,11 @@ class WalReader:
     def _look(self) -> tuple[wal.Header | None, Generation]:
         """The header of the WAL, None while it is empty, and the generation."""
         if not self._open():
-            return None, self._mark.following
+            return None, self._marked.following
         for _ in range(_LOOKS):
             data = self._read(0, wal.HEADER_SIZE)
             if self._header is not None and data[16:24] == self._header.salts:
-                return self._header, self._mark.generation(self._header.salts)
+                return self._header, self._marked.generation(self._header.salts)
             header = wal.parse_header(data)
             self._mark = self._read_mark()
             # The mark is written before the WAL begins again. A mark that was read after the
@@ -86,8 +96,8 @@ class WalReader:
             if self._read(0, wal.HEADER_SIZE) == data:
                 self._header = header
                 if header is None:
-                    return None, self._mark.following
-                return header, self._mark.generation(header.salts)
+                    return None, self._marked.following
+                return header, self._marked.generation(header.salts)
         raise errors.Unavailable(f"{self._database}-wal changes too fast to be read")
 
     def _unchanged(self, header: wal.Header | None) -> bool:
@@ -105,7 +115,7 @@ class WalReader:
         end = wal.last_commit(header, self._read, size)
         with atomic_files.in_our_words(f"{self._database}-wal"):
             os.fdatasync(self._descriptor)
-            atomic_files.fsync_directory(self._database.parent)
+            atomic_files.fsync_directory(Path(self._database).parent)
         return generation.start + end
 
     def digest_at(self, position: int) -> Digest | None:
@@ -126,7 +136,7 @@ class WalReader:
         frame = wal.Frame.parse(data)
         if frame.salts != header.salts:
             return None
-        return log_mark.digest(self._mark.log, header.salts, frame.sums)
+        return log_mark.digest(self._marked.log, header.salts, frame.sums)
 
     def read(self, start: int, end: int, limit: int = PART_SIZE) -> LogPart:
         """See :class:`trough.replication.log.HolderLog`."""
@@ -143,7 +153,7 @@ class WalReader:
             raise self._gone(start)
         if not wal.fits(frames, header):
             raise errors.LogBroken(f"{self._database}-wal does not hold what was committed")
-        return LogPart(self._mark.log, generation.start, start, before, content)
+        return LogPart(self._marked.log, generation.start, start, before, content)
 
     @staticmethod
     def _whole_frames(header: wal.Header, offset: int, size: int, limit: int) -> int:
@@ -162,7 +172,7 @@ class WalReader:
         size = end - generation.start
         if size < 0 or (size and header is None):
             raise self._gone(end)
-        with atomic_files.in_our_words(self._database), self._database.open("rb", 0) as file:
+        with atomic_files.in_our_words(self._database), Path(self._database).open("rb", 0) as file:
             whole = os.fstat(file.fileno()).st_size
             for place in range(0, whole, PART_SIZE):
                 content = os.pread(file.fileno(), min(PART_SIZE, whole - place), place)
@@ -179,7 +189,7 @@ class WalReader:
         self, generation: Generation, of_log: bool, place: int, size: int, content: bytes
     ) -> BasePart:
         return BasePart(
-            self._mark.log, generation.start, generation.before, of_log, place, size, content
+            self._marked.log, generation.start, generation.before, of_log, place, size, content
         )
 
     def finish(self) -> None:
@@ -189,6 +199,7 @@ class WalReader:
 
     def close(self) -> None:
         """Close the files, until they are read again."""
+        self._header = self._mark = None
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -61,6 +61,10 @@ class HolderServices:
     :ivar without_copies: whether writes are acknowledged while neither followers nor the store
         answer
     :ivar refused: called with a follower that left or could not follow, the segment, and why
+    :ivar ended: called once for a segment, with the reason, when another worker may hold its lock
+    :ivar raised: called with a lock whose epoch its holder raised
+    :ivar broken: called with a segment, the number of its file, and the reason, when this worker's
+        log is no longer readable
     """
 
     run: Run
@@ -70,6 +74,9 @@ class HolderServices:
     timeout: float
     without_copies: bool
     refused: Callable[[Member, str, str], None]
+    ended: Callable[[str, str], None]
+    raised: Callable[[Lock], None]
+    broken: Callable[[str, int, str], None]
     clock: IReactorTime
 
 
@@ -93,44 +100,43 @@ def lock_as(lock: Lock, row: Row) -> Lock:
 class ReplicatedSegment:
     """See the module's text.
 
+    A worker may write very many segments, most of them at rest. So what one takes at rest is kept
+    small: an empty list takes a tenth of an empty deque, and links exist only while they send.
+
     :param lock: as the store confirmed it, of this worker
     :param log: of the segment; everything up to `end` is on this disk
-    :param ended: called once, with the reason, when another worker may hold the lock
-    :param raised: called with a lock whose epoch this holder raised
-    :param broken: called with the reason, when this worker's log is no longer readable
+    :param generation: number of the segment's file
     """
 
+    __slots__ = (
+        *("_acting", "_actions", "_changing_since", "_closed", "_generation", "_holder", "_links"),
+        *("_lock", "_moved", "_reading", "_services", "_unfollowed", "_waiting"),
+        *("checkpointed", "log", "segment"),
+    )
+
     def __init__(
-        self,
-        services: HolderServices,
-        lock: Lock,
-        log: HolderLog,
-        end: int,
-        ended: Callable[[str], None],
-        *,
-        raised: Callable[[Lock], None],
-        broken: Callable[[str], None],
+        self, services: HolderServices, lock: Lock, log: HolderLog, end: int, generation: int
     ) -> None:
-        self._broken = broken
+        self._generation = generation
         self.segment = lock.segment
         self.log = log
         #: Where the log ended at the last checkpoint.
         self.checkpointed = end
         self._services = services
         self._lock = lock
-        self._ended = ended
-        self._raised = raised
         self._closed = False
-        self._reading = DeferredLock()
+        #: Reads of the log happen one at a time. None: there was none since the last rest.
+        self._reading: DeferredLock | None = None
         self._links: dict[Member, FollowerLink] = {}
         #: When each follower last made progress, or had nothing to do.
         self._moved: dict[Member, float] = {}
         #: When the change of the row began that the store has not answered yet.
         self._changing_since: float | None = None
-        self._waiting: deque[tuple[int, float, Deferred[None]]] = deque()
+        #: Writes, in the order of their commits; None while none waits.
+        self._waiting: deque[tuple[int, float, Deferred[None]]] | None = None
         #: Callers that wait for a number of followers in the row.
         self._unfollowed: list[tuple[int, Deferred[None]]] = []
-        self._actions: deque[rules.Action] = deque()
+        self._actions: list[rules.Action] = []
         self._acting = False
         self._holder: Holder
         self._take(rules.begin(row_of(lock), end))
@@ -229,6 +235,8 @@ class ReplicatedSegment:
         if self._closed or self._holder.fenced:
             waiting.errback(self._under_replicated())
         else:
+            if self._waiting is None:
+                self._waiting = deque()
             self._waiting.append((end, services.clock.seconds(), waiting))
         return waiting
 
@@ -265,12 +273,22 @@ class ReplicatedSegment:
             self._waiting.popleft()[2].errback(self._under_replicated())
 
     def rest(self) -> None:
-        """Close the log's file until it is read again."""
+        """Keep no more than the next write needs; call this only while it is at rest.
+
+        The log's file is closed until it is read again.
+        """
+        for link in self._links.values():
+            link.close()
+        self._links = {}
+        self._moved = {}
+        self._waiting = self._waiting or None
         closing = Deferred.fromCoroutine(self._close_log())
         closing.addErrback(lambda failure: _log.failure("a log was not closed", failure))
 
     async def _close_log(self) -> None:
         await self._read_log(self.log.close)
+        if self._reading is not None and not (self._reading.locked or self._reading.waiting):
+            self._reading = None
 
     def close(self, reason: str = "its worker stopped writing it") -> None:
         """Stop sending; writes that wait fail for `reason`. Idempotent."""
@@ -279,20 +297,20 @@ class ReplicatedSegment:
         self._closed = True
         for link in self._links.values():
             link.close()
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self._waiting = self._waiting or (), None
         unfollowed, self._unfollowed = self._unfollowed, []
         error = errors.UnderReplicated(f"segment {self.segment}: {reason}")
         for each in [*(each for _, _, each in waiting), *(each for _, each in unfollowed)]:
             if not each.called:
                 each.errback(error)
         # The file may be moved or removed now; a read that is under way ends first.
-        self._reading.run(self.log.finish)
+        self._lock_of_reads().run(self.log.finish)
 
     # -- reports of links ---------------------------------------------------------------
 
     async def read_part(self, start: int, end: int) -> LogPart:
         """The log from `start` on, see :meth:`trough.replication.log.HolderLog.read`."""
-        if end - start <= SMALL and not self._reading.locked:
+        if end - start <= SMALL and (self._reading is None or not self._reading.locked):
             # An executor has just written it, so it is in the page cache. Two switches of the
             # thread take longer, and each write waits for them.
             return self.log.read(start, end)
@@ -332,7 +350,7 @@ class ReplicatedSegment:
     def log_broken(self, reason: errors.TroughError) -> None:
         """This worker's log is not readable: another worker has to hold the lock."""
         if not self._closed:
-            self._broken(reason.message)
+            self._services.broken(self.segment, self._generation, reason.message)
 
     def _again(self, member: Member) -> None:
         if not self._closed:
@@ -358,7 +376,7 @@ class ReplicatedSegment:
         self._acting = True
         try:
             while self._actions and not self._closed:
-                self._carry_out(self._actions.popleft())
+                self._carry_out(self._actions.pop(0))
         finally:
             self._acting = False
         for member in set(self._links) - set(self._holder.followers):
@@ -400,7 +418,12 @@ class ReplicatedSegment:
 
     def _read_log(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
         """Run a function that reads the log; one at a time."""
-        return self._reading.run(self._services.run, function, *arguments)
+        return self._lock_of_reads().run(self._services.run, function, *arguments)
+
+    def _lock_of_reads(self) -> DeferredLock:
+        if self._reading is None:
+            self._reading = DeferredLock()
+        return self._reading
 
     async def _change(self, expected: Row, wanted: Row) -> None:
         if self._changing_since is None:
@@ -439,7 +462,7 @@ class ReplicatedSegment:
         if self._holder.row != before:
             self._lock = found
             if self._holder.row.epoch != before.epoch:
-                self._raised(found)
+                self._services.raised(found)
 
     def _failed(self, failure: Any) -> None:
         _log.failure("{segment}: its lock's row", failure=failure, segment=self.segment)
@@ -448,7 +471,7 @@ class ReplicatedSegment:
     def _end(self, reason: str) -> None:
         if not self._closed:
             self.close(reason)
-            self._ended(reason)
+            self._services.ended(self.segment, reason)
 
     def _release(self, end: int) -> None:
         """Acknowledge the writes up to `end`; they wait in the order of their commits."""

@@ -107,6 +107,9 @@ class Replication(service.MultiService):
             timeout=settings.timeout,
             without_copies=settings.without_copies,
             refused=self._refuse,
+            ended=self._lost,
+            raised=self._epoch_raised,
+            broken=lambda *found: self.log_broken(*found),
             clock=clock,
         )
         self._held: dict[str, ReplicatedSegment] = {}
@@ -231,15 +234,7 @@ class Replication(service.MultiService):
         copy = self._shared.segments.get(segment)
         if copy is None or not copy.writable:
             raise errors.NoWriteLock(f"segment {segment} is not written here any more")
-        replicated = ReplicatedSegment(
-            self._services,
-            lock,
-            log,
-            end,
-            lambda reason: self._lost(segment, reason),
-            raised=self._epoch_raised,
-            broken=lambda reason: self.log_broken(segment, copy.target.generation, reason),
-        )
+        replicated = ReplicatedSegment(self._services, lock, log, end, copy.target.generation)
         self._held[segment] = self._active[segment] = copy.replicated = replicated
         await self._find_followers(replicated)
 

@@ -15,6 +15,7 @@ foreign: it is read as None and passed over, so that no row can stop a server.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from trough.model import (
     canonical_path,
     is_node_name,
     is_segment_id,
+    members,
 )
 from trough.util.quoting import quoted
 
@@ -333,12 +335,15 @@ def lock(row: Row | None) -> Lock | None:
     if row is None or place is None or not _is_number(row.get("epoch")):
         return None
     since = row.get("dirty_since")
+    segment, node = place
+    # Very many rows have the same few workers, and a worker keeps each lock of the cluster.
     return Lock(
-        *place,
+        segment,
+        sys.intern(node),
         int(row["epoch"]),
         seconds(row.get("acquired_on")),
         float(since) if _is_number(since) else None,
-        _field(row, "disk", ""),
+        sys.intern(_field(row, "disk", "")),
         _field(row, "revision", 0),
         _followers(row),
     )
@@ -358,7 +363,7 @@ def lock_fields(lock: Lock) -> dict[str, Any]:
 def _followers(row: Row) -> frozenset[Member]:
     found = row.get("followers")
     pairs = found if isinstance(found, list) else []
-    return frozenset(Member(*pair) for pair in pairs if _is_pair(pair))
+    return members(tuple((pair[0], pair[1]) for pair in pairs if _is_pair(pair)))
 
 
 def _is_pair(value: Any) -> bool:

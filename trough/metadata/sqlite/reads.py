@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from trough import errors
 from trough.metadata.conditions import Matches
-from trough.model import READ, Assignment, Copy, Inventory, Leader, Lock, Member, Schema, Worker
+from trough.model import READ, Assignment, Copy, Inventory, Leader, Lock, Schema, Worker, members
 from trough.util.quoting import quoted
 
 # A copy counts while its own row does and its worker, where that has a row, is alive.
@@ -215,7 +216,9 @@ _LOCK = f"SELECT {LOCK_COLUMNS} FROM lock"
 def lock(row: Sequence[Any]) -> Lock:
     """The write lock of a row of :data:`LOCK_COLUMNS`."""
     segment, node, epoch, acquired_on, dirty_since, disk, revision, pairs = row
-    followers = frozenset(Member(*pair) for pair in json.loads(pairs))
+    followers = members(tuple((name, its) for name, its in json.loads(pairs)))
+    # Very many rows have the same few workers, and a worker keeps each lock of the cluster.
+    node, disk = sys.intern(node), sys.intern(disk)
     return Lock(segment, node, epoch, acquired_on, dirty_since, disk, revision, followers)
 
 
