@@ -1,5 +1,7 @@
 """How a worker comes to hold what it is meant to, on a real registry and directory."""
 
+from dataclasses import replace
+
 import pytest
 import pytest_twisted
 from waiting import until
@@ -65,6 +67,30 @@ async def test_a_copy_is_not_deleted_because_it_is_there_itself(tmp_path):
         )
         await until(lambda: not worker.controller.looks.status["active"], "the look")
         assert worker.segments.get("300001") is copy
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_copy_whose_file_this_worker_does_not_see_is_late(tmp_path):
+    """Another storage may be mounted here than the leader sees. It comes with the file."""
+    async with running_worker(tmp_path) as worker:
+        leader = await lead(worker)
+        late = worker.controller.reconciler.late
+        path = worker.put_canonical("300001")
+        found = await worker.storage.find("300001")
+        row = Assignment("300001", "w1", 0, found.path, found.size, found.modified)
+        hidden = path.with_name(".hidden")
+        path.rename(hidden)
+        await worker.metadata.change_assignments(leader, [row], [])
+        await until(lambda: late.count, "the copy to be late")
+        hidden.rename(path)
+        await until(lambda: worker.segments.get("300001"), "the copy")
+        assert late.count == 0
+        path.unlink()
+        again = replace(row, segment="300002")
+        await worker.metadata.change_assignments(leader, [again], [])
+        await until(lambda: late.count, "the second one to be late")
+        await worker.metadata.change_assignments(leader, [], [("w1", "300002")])
+        await until(lambda: not late.count, "the end of its assignment")
 
 
 @pytest_twisted.ensureDeferred

@@ -270,6 +270,15 @@ class LeaderTerm:
         elif self._few_since is None:
             self._few_since = now
 
+    def _remind(self, planner: Planner) -> None:
+        """Log what lasts and has no line where it begins."""
+        for section, trouble in (
+            (Section.TOO_FEW_COPIES, self._too_few_copies()),
+            (Section.COLD_WORKERS, planner.cold_trouble),
+        ):
+            if trouble:
+                self._troubles.remind(section, trouble)
+
     def status(self) -> dict[str, Any]:
         """Counters for people; JSON-able."""
         return {
@@ -317,6 +326,7 @@ class LeaderTerm:
         if self._listing is not None and planner.settled:
             await self._save_inventory(planner.unplaced())
         self._count_few(planner, now)
+        self._remind(planner)
         self._placement = planner.status()
         self._counts["rounds"] += 1
 

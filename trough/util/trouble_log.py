@@ -81,3 +81,14 @@ class TroubleLog:
             reason=reason,
             section=section.value,
         )
+
+    def remind(self, section: Section, trouble: str) -> None:
+        """Take notice that a trouble lasts; it is logged unless a line with its section was in the
+        last minute."""
+        now = self._clock.seconds()
+        if any(
+            kind[0] is section and now - at < INTERVAL for kind, (at, _) in self._logged.items()
+        ):
+            return
+        self._logged[section, ""] = (now, 0)
+        _log.error("{trouble}; see the guide, *{section}*", trouble=trouble, section=section.value)

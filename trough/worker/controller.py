@@ -341,11 +341,15 @@ class LocalSyncController(service.MultiService):
 
     def _trouble(self, waiting: Waiting) -> str:
         """What an operator has to look at, and the section of the guide; or empty."""
+        late = self.reconciler.late.trouble
+        if late:
+            self.troubles.remind(Section.TOO_FEW_COPIES, late)
         aside = len(self.segments.aside())
         files = counted(aside, "file")
         found = [
             aside and Section.QUARANTINE.add_to(f"{files} of unpromoted writes in aside/"),
             self.failed_promotions.trouble,
+            late and Section.TOO_FEW_COPIES.add_to(late),
             self.cold is not None
             and self.cold.storage.away
             and Section.STORAGE.add_to("canonical storage is away"),

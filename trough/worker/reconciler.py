@@ -17,6 +17,7 @@ from trough.metadata import AssignmentChanges
 from trough.model import READ, Assignment
 from trough.util.periodic import Periodic
 from trough.worker.cold_cache import ColdSegments
+from trough.worker.late_copies import LateCopies
 from trough.worker.local_copies import LocalCopy
 from trough.worker.shared import Shared
 from trough.worker.write_locks import WriteLockManager
@@ -28,7 +29,10 @@ DIGEST_SECONDS = 10.0
 
 
 class Reconciler(service.MultiService):
-    """See the module's text."""
+    """See the module's text.
+
+    :ivar late: assigned copies that cannot be made
+    """
 
     def __init__(self, shared: Shared, writer: WriteLockManager, clock: IReactorTime) -> None:
         super().__init__()
@@ -36,6 +40,7 @@ class Reconciler(service.MultiService):
         self._writer = writer
         self._wanted: dict[str, Assignment] = {}
         self._known = False
+        self.late = LateCopies(clock)
         Periodic("log digest", DIGEST_SECONDS, self._flush, clock).setServiceParent(self)
 
     # -- what there is to do ----------------------------------------------------
@@ -44,13 +49,15 @@ class Reconciler(service.MultiService):
         """Take notice of what the leader decided."""
         touched = {row.segment for row in changes.changed} | set(changes.removed)
         if changes.full:
-            touched |= set(self._shared.segments)
+            touched |= {*self._shared.segments, *self._wanted}
             self._wanted = {}
             self._known = True
         for row in changes.changed:
             self._wanted[row.segment] = row
         for segment in changes.removed:
             self._wanted.pop(segment, None)
+        for segment in touched.difference(self._wanted):
+            self.late.ended(segment)
         self._shared.look_at(touched)
 
     async def everything(self) -> None:
@@ -88,7 +95,7 @@ class Reconciler(service.MultiService):
         if self._shared.cold is not None:
             self._answer_for(self._shared.cold, segment, wanted)
         elif wanted is not None:
-            await self._hold(copy, wanted)
+            return await self._hold(copy, wanted)
         elif copy is not None and self._known:
             return await self._collect(segment, copy)
         return False
@@ -114,18 +121,25 @@ class Reconciler(service.MultiService):
             await self._writer.give_up(segment, epoch, why)
         return False
 
-    async def _hold(self, copy: LocalCopy | None, wanted: Assignment) -> None:
-        """Have the assigned version, and serve it."""
+    async def _hold(self, copy: LocalCopy | None, wanted: Assignment) -> bool:
+        """Have the assigned version, and serve it; whether to look again later."""
         if not wanted.modified:
-            return
+            return False
         if copy is None or copy.entry.canonical.version != wanted.canonical.version:
             try:
                 await self._shared.segments.fetch(wanted.canonical)
-            except errors.NoSuchSegment:
-                return  # deleted meanwhile; the leader takes the assignment back
+            except errors.TroughError as reason:
+                self.late.failed(wanted.segment, reason)
+                if not isinstance(reason, errors.NoSuchSegment):
+                    raise
+                # Deleted, and the leader takes the assignment back. If it does not, it sees
+                # another storage than this worker.
+                return True
         elif self._shared.publisher.serves(wanted.segment):
-            return  # or else a provisioning that failed has brought the copy
+            return False  # or else a provisioning that failed has brought the copy
+        self.late.ended(wanted.segment)
         self._shared.publisher.serve(wanted.segment, writable=False)
+        return False
 
     def _answer_for(self, cold: ColdSegments, segment: str, wanted: Assignment | None) -> None:
         """Take over a cold segment, or leave it to others; nothing is fetched for that."""

@@ -55,6 +55,8 @@ def section_of(what: str, reason: BaseException) -> Section:
     """The section of the guide that describes it."""
     if isinstance(reason, errors.DiskFull):
         return Section.DISK_FULL
+    if isinstance(reason, errors.UnderReplicated):
+        return Section.UNDER_REPLICATED
     if isinstance(reason, errors.CorruptSegment):
         return Section.DAMAGED
     return _SECTIONS[what]

@@ -83,7 +83,11 @@ def status_of(worker: Reported, clock: IReactorTime) -> dict[str, Any]:
         "transfer_totals": worker.segments.transfers.totals(),
         "storage": worker.storage.status(),
         "unpublished": worker.publisher.behind,
-        "reconciler": {"assigned": len(worker.reconciler.assigned or ()), **worker.looks.status},
+        "reconciler": {
+            "assigned": len(worker.reconciler.assigned or ()),
+            "late": worker.reconciler.late.count,
+            **worker.looks.status,
+        },
         "executors": worker.executors(),
         "result_cache": worker.result_cache(),
         "cold": worker.cold.status() if worker.cold is not None else None,

@@ -29,6 +29,21 @@ def test_one_line_a_minute_and_cause():
     assert log.counts[Section.PROMOTIONS, "promotions refused"] == 49
 
 
+def test_a_trouble_that_lasts_is_reminded_of():
+    """Once a minute, and not beside another line of its section."""
+    clock = Clock()
+    log = TroubleLog(clock)
+    with capturedLogs() as events:
+        for _ in range(13):
+            log.remind(Section.COLD_WORKERS, "2 cold segments have no living cold worker (w3)")
+            clock.advance(INTERVAL / 6)
+        log.report(Section.DISK_FULL, "copies put off", "no room")
+        log.remind(Section.DISK_FULL, "1 copy cannot be made here: no room")
+    line = "2 cold segments have no living cold worker (w3); see the guide, *No cold worker lives*"
+    last = "1 copies put off: no room; see the guide, *A disk is full*"
+    assert [formatEvent(event) for event in events] == [*[line] * 3, last]
+
+
 def test_what_a_client_can_mend_is_not_reported():
     """Everything else is, whatever it is, and a full disk is counted for the status."""
     refusals = Refusals(TroubleLog(Clock()))
@@ -49,6 +64,7 @@ def test_what_a_client_can_mend_is_not_reported():
     ]
     assert refusals.status() == {"refused_writes": 1, "refused_promotions": 0}
     assert section_of(COPIES, errors.CorruptSegment("x")) is Section.DAMAGED
+    assert section_of(WRITES, errors.UnderReplicated("x")) is Section.UNDER_REPLICATED
 
 
 def test_the_guide_has_each_section():
