@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import resource
 import signal
@@ -25,7 +26,8 @@ def peak(pid: int) -> int:
 
 
 def test_many_attacks_at_once_stop_nobody(tmp_path):
-    """Endless reads, answers that nobody reads, large rows, and idle connections on each port."""
+    """Endless reads, answers that nobody reads, large rows, alone and in a GATHER, and idle
+    connections on each port."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ports = ports_of_all()
     settings = {**QUICK, **ports, "MINIMUM_ASSIGNMENTS": "1", "EXECUTORS": "2"}
@@ -56,6 +58,13 @@ def test_many_attacks_at_once_stop_nobody(tmp_path):
         for _ in range(8):
             head = b"POST /?segment=example-1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
             connect("READ_PORT").sendall(b"%b%d\r\n\r\n%b" % (head, len(large), large))
+        for size in (90_000_000, 4_000_000):
+            gather = f"SELECT url, printf('%.*c', {size}, 'y') AS x FROM crawled_url WHERE id = 1"
+            body = json.dumps({"segments": ["example-1"], "sql": gather}).encode()
+            for _ in range(24):
+                head = b"POST /gather HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+                connect("SYNC_SERVER_PORT").sendall(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+                connect("SYNC_LINE_PORT").sendall(f"1 GATHER example-1 {gather}\n".encode())
         for key in ("READ_PORT", "WRITE_PORT", "SYNC_SERVER_PORT", "SYNC_LOCAL_PORT"):
             for _ in range(200):
                 connect(key)

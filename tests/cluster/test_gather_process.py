@@ -249,6 +249,35 @@ def test_a_query_that_needs_more_memory_than_it_may_have_is_refused(sql, machine
     assert (status, document["code"]) == (400, "limit")
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT size, printf('%.*c', 90000000, 'y') AS x FROM page WHERE size % 10 = 0",
+        "SELECT size, zeroblob(20000000) AS x FROM page WHERE size % 10 = 0",
+        "SELECT printf('%.*c', 90000000, 'y') AS x",
+        "SELECT group_concat(x) FROM (SELECT printf('%.*c', 3000000, 'y') AS x FROM page "
+        "WHERE size % 10 = 0)",
+    ],
+)
+def test_rows_that_are_too_large_are_refused(sql, machine):
+    """Those of segments, and those of the answer. The error says what to do."""
+    status, document = post(machine, matching="^g", sql=sql)
+    assert (status, document["code"]) == (400, "limit")
+    assert "cut long values with substr()" in document["error"]
+
+
+def test_a_segment_with_a_row_that_is_too_large_may_be_missing(machine):
+    """The others answer, and rows of several MB pass."""
+    segments = [name for number, name in enumerate(NAMES) if rows_of(number)]
+    size = "3000000 + 9000000 * (size = 20)"
+    sql = f"SELECT _segment, printf('%.*c', {size}, 'y') AS x FROM page WHERE size % 10 = 0"
+    status, document = post(machine, segments=segments, sql=sql, partial=True)
+    assert status == 200, document
+    assert sorted(document["missing"]) == segments[1:3]
+    found = sorted((row[0], len(row[1])) for row in document["rows"])
+    assert found == [(segment, 3_000_000) for segment in (segments[0], *segments[3:]) for _ in "12"]
+
+
 @pytest_twisted.ensureDeferred
 async def test_it_can_be_cancelled_and_has_a_deadline(line, machine):
     """CANCEL and `seconds` end what would never end, and the server goes on."""

@@ -130,3 +130,14 @@ async def test_what_is_asked_elsewhere_counts_once(targets, tmp_path):
     total, answered, failed, _ = read(text)
     assert answered == Counter(each.segment for each in some) and not failed
     assert total == sum(n % 5 for n in range(60)) + 3 * 60 and outcome.failed == 0
+
+
+@ensure
+async def test_large_values_come_in_several_answers(targets):
+    """The front has an answer as a whole, so its bytes have a bound, too."""
+    large = "SELECT printf('%.*c', 60000, 'y') || random(), count(*), NULL FROM crawled_url"
+    async with running_pool() as pool:
+        text, _ = await answer(pool, targets, large, merge="ks")
+    total, answered, failed, _ = read(text)
+    assert (total, len(answered), failed) == (sum(n % 5 for n in range(60)), 60, [])
+    assert max(map(len, text.splitlines())) < 1_200_000

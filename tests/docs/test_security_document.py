@@ -8,7 +8,7 @@ import pytest
 from places import ROOT
 
 from trough.cluster_client.gather import AT_ONCE
-from trough.gather.limits import Limits
+from trough.gather.limits import MOST_ROW, Limits
 from trough.gather.planner import MOST_CHARACTERS
 from trough.metadata.conditions import MAX_PATTERN
 from trough.protocols.http.channel import BODY_SECONDS, HEADER_SECONDS
@@ -38,6 +38,7 @@ FIXED = {
     "characters of a pattern over ids": f"{MAX_PATTERN:,}",
     "characters of a GATHER": f"{MOST_CHARACTERS:,}",
     "rows, and bytes, that a GATHER may merge": f"{_GATHER.rows:,}, and {_GATHER.bytes >> 30} GiB",
+    "bytes of one row of a GATHER": f"{MOST_ROW >> 20} MiB",
     "GATHERs at once on a sync server": str(AT_ONCE),
 }
 

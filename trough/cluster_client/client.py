@@ -101,7 +101,7 @@ class Cluster:
 
     def _gathers(self) -> Gathers:
         if self._made_gathers is None:
-            from trough.cluster_client.gather import Gathers
+            from trough.cluster_client.gather import Gathers, row_bounded_workers
             from trough.cluster_client.gather_process import MEMORY
             from trough.cluster_client.kept_answers import MOST
 
@@ -109,7 +109,7 @@ class Cluster:
                 raise errors.Cancelled("this client was closed")
             self._made_gathers = Gathers(
                 self,
-                lambda: Workers(ConnectionPool(self._reactor, self._credential, self._tls)),
+                row_bounded_workers(self._reactor, self._credential, self._tls),
                 self._reactor,
                 MEMORY if self._gather_memory is None else self._gather_memory,
                 MOST if self._kept_answers is None else self._kept_answers,

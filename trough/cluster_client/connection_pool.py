@@ -8,6 +8,7 @@ keepalives: the next user of a lost connection detects the loss.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,6 +17,7 @@ from trough import errors
 from trough.access.tokens import Credential
 from trough.model import line_host_and_port
 from trough.protocols.line.client import LineConnection, connect
+from trough.protocols.line.framing import ReplyParser
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
 from trough.util.waiting import Promised
@@ -32,14 +34,21 @@ class ConnectionPool:
 
     :param credential: to prove to servers that ask for it
     :param tls: whom to trust; None: the CAs of the system
+    :param new_parser: makes the parser of what a server sends
     """
 
     def __init__(
-        self, reactor: Any, credential: Credential | None = None, tls: ClientTls | None = None
+        self,
+        reactor: Any,
+        credential: Credential | None = None,
+        tls: ClientTls | None = None,
+        *,
+        new_parser: Callable[[], ReplyParser] = ReplyParser,
     ) -> None:
         self._reactor = reactor
         self._credential = credential
         self._tls = tls or ClientTls(TlsFiles(), reactor)
+        self._new_parser = new_parser
         self._open: dict[str, LineConnection] = {}
         self._opening: dict[str, _Opening] = {}
         self._failed: dict[str, tuple[float, errors.TroughError]] = {}
@@ -111,7 +120,12 @@ class ConnectionPool:
             host, port, encrypted = line_host_and_port(address)
             endpoint = self._tls.endpoint(self._reactor, host, port, CONNECT_SECONDS, encrypted)
             connection = await connect(
-                endpoint, self._reactor, self._credential, address, opened=opening.connected.fire
+                endpoint,
+                self._reactor,
+                self._credential,
+                address,
+                opened=opening.connected.fire,
+                new_parser=self._new_parser,
             )
         except ValueError as error:
             raise errors.Unavailable(str(error)) from error

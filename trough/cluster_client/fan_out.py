@@ -428,7 +428,6 @@ class _SubQuery:
         self.unfinished = set(segments)
         self.state = fan_out.state
         self.columns = fan_out.columns
-        self.rows = fan_out.rows
         self._fan_out = fan_out
         self._place = place
         self._segments = segments
@@ -448,6 +447,11 @@ class _SubQuery:
         if segment in self.unfinished:
             self.unfinished.discard(segment)
             self._fan_out.answered(segment, count)
+
+    def rows(self, segment: str, rows: Any) -> None:
+        # Others may follow where a segment failed for a row that was too large.
+        if segment in self.unfinished:
+            self._fan_out.rows(segment, rows)
 
     def merged(self, segments: list[str], count: int, rows: Any) -> None:
         before = len(self.unfinished)

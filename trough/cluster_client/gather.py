@@ -9,6 +9,7 @@ GATHER is answered; see :mod:`trough.gather`.
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -18,6 +19,8 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.task import LoopingCall, deferLater
 
 from trough import errors
+from trough.access.tokens import Credential
+from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.each_segment import ask_each
 from trough.cluster_client.existing import UNKNOWN, SegmentSet, SetUnknown
 from trough.cluster_client.fan_out import FanOut
@@ -35,9 +38,15 @@ from trough.cluster_client.router import WorkerAddress
 from trough.cluster_client.transports import Workers
 from trough.gather.errors import stale_refused
 from trough.gather.explaining import explained
+from trough.gather.limits import ASK_ALONE, MOST_ROW
+from trough.protocols.line.framing import PartialLines, ReplyParser
 from trough.protocols.line.values import Parameters
+from trough.tls.client import ClientTls
 from trough.util.quoting import quoted
 from trough.util.waiting import Waiters
+
+#: Bytes of large rows that have begun to arrive, of all GATHERs of one client.
+MOST_PARTIAL_ROWS = 48 << 20
 
 #: GATHERs of one client at once, each with a process.
 AT_ONCE = 16
@@ -264,6 +273,19 @@ class Gathers:
         self.processes.close()
         while self._unused:
             await self._unused.pop().close()
+
+
+def row_bounded_workers(
+    reactor: Any, credential: Credential | None, tls: ClientTls | None
+) -> Callable[[], Workers]:
+    """Makes connections that bound the rows on their way here, each and all together."""
+    bounds = PartialLines(MOST_ROW, MOST_PARTIAL_ROWS, ASK_ALONE)
+
+    def new() -> Workers:
+        parser = functools.partial(ReplyParser, bounds=bounds)
+        return Workers(ConnectionPool(reactor, credential, tls, new_parser=parser))
+
+    return new
 
 
 def _nothing() -> None:

@@ -94,7 +94,10 @@ class FrameParser(Generic[M]):
         self._needed = _LENGTH.size
 
     def receive_data(self, data: bytes) -> Sequence[M]:
-        """Take some bytes; return the messages of all frames that they complete."""
+        """Take some bytes; return the messages of all frames that they complete.
+
+        :raises MemoryError: for these; nothing is lost, and no bytes more are a second try
+        """
         self._size += len(data)
         if self._size < self._needed:
             # Joined when a frame is whole, so that a large one is copied only once.
@@ -104,7 +107,11 @@ class FrameParser(Generic[M]):
             self._chunks.append(data)
             data = b"".join(self._chunks)
             self._chunks = []
-        return self._parse(data)
+        try:
+            return self._parse(data)
+        except MemoryError:
+            self._chunks = [data]
+            raise
 
     def _parse(self, data: bytes) -> Sequence[M]:
         messages: Sequence[M] = ()

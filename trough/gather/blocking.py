@@ -14,6 +14,7 @@ from typing import Any
 from trough import errors
 from trough.executors import ipc
 from trough.gather import messages
+from trough.gather.limits import check_segment_rows
 from trough.util import child_process
 
 #: Bytes that SQLite may use in the process.
@@ -68,7 +69,12 @@ class BlockingGathering:
     # -- what segments send --------------------------------------------------------------
 
     def send(self, message: ipc.Message, tick: float) -> Generator[None, None, None]:
-        """Report what a segment sent, and take the messages of the process."""
+        """Report what a segment sent, and take the messages of the process.
+
+        :raises trough.errors.LimitExceeded: a row of it is too large
+        """
+        if message[0] == messages.ROWS and isinstance(message[2], bytes):
+            check_segment_rows(message[1], message[2])
         return self._send(message, tick)
 
     def take(self) -> list[Sequence[Any]]:

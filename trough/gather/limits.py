@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trough import errors
 from trough.sql.json_rows import JsonRows
+
+#: Bytes of a row that a GATHER takes, or answers with: every process on its way keeps it whole.
+MOST_ROW = 4 << 20
+
+#: What to do about a larger one.
+ASK_ALONE = (
+    "cut long values with substr(), or ask the segment itself: a worker sends rows of any size"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +42,27 @@ def size_of(rows: Sequence[Sequence[Any]]) -> int:
         for value in row:
             size += len(value) if isinstance(value, str | bytes) else 8
     return size
+
+
+def check_answer_row(row: Sequence[Any]) -> int:
+    """About how many bytes a row of the answer has.
+
+    :raises trough.errors.LimitExceeded: they are too many
+    """
+    size = size_of([row])
+    if size > MOST_ROW:
+        raise errors.LimitExceeded(
+            f"a row of the answer has more than {MOST_ROW} bytes", "cut long values with substr()"
+        )
+    return size
+
+
+def check_segment_rows(segment: str, rows: bytes) -> None:
+    """Check rows that a segment sent at once: they are many small ones, or a large one.
+
+    :raises trough.errors.LimitExceeded: it is too large
+    """
+    if len(rows) > MOST_ROW:
+        raise errors.LimitExceeded(
+            f"segment {segment} sent a row of more than {MOST_ROW} bytes", ASK_ALONE
+        )

@@ -24,7 +24,7 @@ from trough.executors.child.parent_socket import TupleSocket
 from trough.executors.child.process_limits import die_with_the_parent, ignore_signals, limit_data
 from trough.executors.ipc import Message
 from trough.gather import messages
-from trough.gather.limits import Limits, size_of
+from trough.gather.limits import Limits, check_answer_row, size_of
 from trough.gather.row_stream import Batch
 from trough.gather.session import GatherSession
 from trough.sql import sqlite
@@ -68,10 +68,35 @@ class Session:
     def run(self) -> None:
         """Serve until the parent is gone."""
         while True:
-            for message in self._channel.wait(None):
+            for message in self._messages():
                 self._receive(message[0], message[1:])
             self._report()
-            self._channel.flush()
+            try:
+                self._channel.flush()
+            except MemoryError:
+                self._release()
+                self._channel.flush()
+
+    def _messages(self) -> Sequence[Message]:
+        try:
+            return self._channel.wait(None)
+        except MemoryError:  # for the frame that has arrived, which stays in the parser
+            self._release()
+            return self._channel.parse_again()
+
+    def _release(self) -> None:
+        """Drop everything: there is no memory for an answer."""
+        self._problem = self._problem or _too_much()
+        if self._gathering is not None:
+            self._gathering.close()
+        self._gathering = self._result = None
+        gc.collect()
+
+    def _send(self, message: Message, size: int = 0) -> None:
+        try:
+            self._channel.send(message, size)
+        except MemoryError:  # it is sent later
+            self._release()
 
     def _receive(self, kind: int, arguments: Message) -> None:
         if kind == messages.BEGIN:
@@ -80,7 +105,7 @@ class Session:
             self._close()
         elif kind == messages.MARK:
             self._report()
-            self._channel.send((messages.TAKEN, *arguments))
+            self._send((messages.TAKEN, *arguments))
         elif kind in self._events:
             self._guard(self._events[kind], *arguments)
         else:
@@ -90,7 +115,7 @@ class Session:
             if answer is None:
                 assert self._problem is not None
                 answer = self._refusal(self._problem)
-            self._channel.send(answer)
+            self._send(answer)
 
     def _guard(self, function: Any, *arguments: Any) -> Any:
         """Call a function, unless there is no answer any more; keep why there is none."""
@@ -101,10 +126,7 @@ class Session:
         except errors.TroughError as error:
             self._problem = error
         except MemoryError:
-            self._problem = errors.LimitExceeded(
-                "it needs more memory than GATHER may have",
-                "ask for less at once, or shorter values",
-            )
+            self._release()
         except RecursionError:
             self._problem = errors.BadSql("it is nested too deeply for GATHER")
         except Exception as error:  # ours; the caller must get an answer
@@ -180,18 +202,17 @@ class Session:
     def _report(self) -> None:
         """Pass on rows that are ready, and report when queries are not needed any more."""
         gathering = self._gathering
-        if gathering is None:
-            return
-        if self._problem is None and gathering.streams:
+        if gathering is not None and self._problem is None and gathering.streams:
             for batch in self._guard(gathering.take) or ():
                 self._pass_on(batch)
-        if not self._satisfied and (self._problem is not None or gathering.satisfied):
+        unneeded = self._problem is not None or (gathering is not None and gathering.satisfied)
+        if unneeded and not self._satisfied:
             self._satisfied = True
-            self._channel.send((messages.SATISFIED,))
+            self._send((messages.SATISFIED,))
 
     def _pass_on(self, batch: Batch) -> None:
         rows = batch.text if isinstance(batch, JsonRows) else batch
-        self._channel.send((messages.PASSED, rows, len(batch)), size_of(batch))
+        self._send((messages.PASSED, rows, len(batch)), size_of(batch))
 
     # -- questions -----------------------------------------------------------------------
 
@@ -221,7 +242,7 @@ class Session:
         size = 0
         for row in self._result:
             rows.append(row)
-            size += size_of([row])
+            size += check_answer_row(row)
             if len(rows) >= ROWS or size >= BYTES:
                 return messages.RESULT, rows, None
         return messages.RESULT, rows, messages.missing_of(self._session.missing)
@@ -235,6 +256,12 @@ class Session:
         if gathering is None:
             return messages.refusal(error, False, {})
         return messages.refusal(error, gathering.too_few, gathering.missing)
+
+
+def _too_much() -> errors.LimitExceeded:
+    return errors.LimitExceeded(
+        "it needs more memory than GATHER may have", "ask for less at once, or shorter values"
+    )
 
 
 def as_plain(parameters: Any) -> Any:

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 _log = Logger()
 
 #: Bytes, where the settings do not say.
-MAX_UNSENT = 96 << 20
+MAX_UNSENT = 64 << 20
 
 #: Seconds between two looks while a connection is full, and seconds for which one is full at
 #: least before it is closed. Beyond twice the limit none has that time.

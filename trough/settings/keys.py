@@ -371,7 +371,7 @@ class Settings:
         Size(1024), "64 MiB", "Bytes in the literals of one message of the line protocol, at most."
     )
     max_unsent: int = _key(
-        Size(1 << 20), "96 MiB", "Bytes of answers that wait for clients that read slowly, at most."
+        Size(1 << 20), "64 MiB", "Bytes of answers that wait for clients that read slowly, at most."
     )
 
     # -- what is told --

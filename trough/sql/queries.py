@@ -23,6 +23,10 @@ Parameters = Sequence[Value] | Mapping[str, Value] | None
 #: few enough that several queries in turn look simultaneous.
 PIECE = 65536
 
+#: Bytes of an answer's line from which it has one row only: a GATHER refuses lines that are larger
+#: still.
+ONE_ROW = 16 * PIECE
+
 _SELECTS = frozenset({"SELECT", "WITH", "VALUES"})
 
 #: First words of queries that are refused before SQLite sees them, with a clear error.

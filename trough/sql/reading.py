@@ -17,7 +17,7 @@ from typing import NamedTuple
 from trough import errors
 from trough.sql import row_sources, rows, sqlite, statements
 from trough.sql.handles import Handle, Handles
-from trough.sql.queries import OBJECTS, PIECE, Answer, Names, Plan, Query, too_many
+from trough.sql.queries import OBJECTS, ONE_ROW, PIECE, Answer, Names, Plan, Query, too_many
 from trough.sql.row_sources import Source
 from trough.sql.rows import Row
 from trough.sql.sandbox import Mode
@@ -45,11 +45,13 @@ class FewRows(NamedTuple):
     """A whole answer, as rows.
 
     :ivar repeatable: it would be the same again while the file is the same
+    :ivar weight: bytes of text and BLOBs in it
     """
 
     rows: list[Row]
     names: Names
     repeatable: bool
+    weight: int
 
 
 # Reads the schema again if another connection changed it.
@@ -132,11 +134,12 @@ class Reader:
             if self._engine.stopped is not None:
                 raise told from error
             return None
-        if len(found) >= FEW or _weight(found) > PIECE:
+        weight = _weight(found)
+        if len(found) >= FEW or weight > PIECE:
             return self._large(query, handle, names, self._by_python(query, handle, names, found))
         repeatable = query.keeps and self._is_repeatable(handle, query.plan.text)
         self._handles.give(handle)
-        return None if 0 < query.limit < len(found) else FewRows(found, names, repeatable)
+        return None if 0 < query.limit < len(found) else FewRows(found, names, repeatable, weight)
 
     def begin_repeatable(
         self, query: Query, segment: str, path: str, generation: int, writable: bool
@@ -338,6 +341,8 @@ def _small(query: Query, handle: Handle, names: Names, found: list[Row]) -> Answ
         text = f"[{rows.objects_of_rows(names.names, found)}]\n"
     else:
         text = rows.all_lines(query.tag, handle.segment, names.json, found)
+        if len(text) > ONE_ROW and count > 1:
+            text = rows.lines_apart(query.tag, handle.segment, names.json, found)
     return Answer(text.encode(), count)
 
 

@@ -8,12 +8,12 @@ the JSON. The other makes it itself, for values that SQLite would write differen
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from time import monotonic
 
 from trough.model import segment_word
 from trough.sql import rows
-from trough.sql.queries import OBJECTS, PIECE, Answer, Names, Query, too_many
+from trough.sql.queries import OBJECTS, ONE_ROW, PIECE, Answer, Names, Query, too_many
 from trough.sql.rows import Row
 from trough.sql.sqlite import Cursor
 
@@ -66,9 +66,14 @@ def from_sqlite(query: Query, cursor: Cursor) -> Source:
     separator = b",\n" if query.framing is OBJECTS else b","
     batches = _Batches(cursor, query.limit)
     while found := batches.fetch():
-        texts: Iterable[bytes] = itertools.chain.from_iterable(found)  # type: ignore[arg-type]
+        texts: list[bytes] = [*itertools.chain.from_iterable(found)]  # type: ignore[list-item]
         text = separator.join(texts)
         batches.were(len(text))
+        if len(text) > ONE_ROW and len(texts) > 1:
+            del text
+            for one in texts:
+                yield 1, rows.valid_utf8(one)
+            continue
         yield len(found), rows.valid_utf8(text)
     cursor.close()
 
@@ -78,15 +83,23 @@ def by_python(query: Query, cursor: Cursor, found: list[Row], names: tuple[str, 
     batches = _Batches(cursor, query.limit, len(found))
     if query.limit and len(found) > query.limit:
         raise too_many(query.limit)
+    as_objects = query.framing is OBJECTS
     while found:
-        if query.framing is OBJECTS:
-            text = rows.objects_of_rows(names, found).encode()
+        text = _json(names, found, as_objects)
+        if len(text) > ONE_ROW and len(found) > 1:
+            for row in found:
+                yield 1, _json(names, [row], as_objects)
         else:
-            text = rows.array_of_rows(found)[1:-1].encode()
-        yield len(found), text
+            yield len(found), text
         batches.were(len(text))
         found = batches.fetch()
     cursor.close()
+
+
+def _json(names: tuple[str, ...], found: list[Row], as_objects: bool) -> bytes:
+    if as_objects:
+        return rows.objects_of_rows(names, found).encode()
+    return rows.array_of_rows(found)[1:-1].encode()
 
 
 def lines(

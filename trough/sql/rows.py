@@ -248,6 +248,13 @@ def all_lines(tag: str, segment: str, columns: str, rows: Sequence[Row]) -> str:
     )
 
 
+def lines_apart(tag: str, segment: str, columns: str, rows: Sequence[Row]) -> str:
+    """The same, with a line for each row."""
+    word = segment_word(segment)
+    lines = [f"{tag} ROWS {word} {array_of_rows([row])}\n" for row in rows]
+    return columns_line(tag, segment, columns) + "".join(lines) + done_line(tag, segment, len(rows))
+
+
 def fail_line(tag: str, segment: str, error: errors.TroughError) -> str:
     """The line of a segment that failed, with the reason in one sentence and no line's end."""
     return f"{tag} FAIL {segment_word(segment)} {error.code} {' '.join(str(error).split())}\n"

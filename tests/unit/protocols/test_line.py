@@ -17,6 +17,7 @@ from trough.protocols.line import arguments, messages, values
 from trough.protocols.line.framing import (
     FramingLimits,
     Malformed,
+    PartialLines,
     ReplyParser,
     Request,
     RequestParser,
@@ -336,6 +337,50 @@ def test_what_is_no_reply(data: bytes) -> None:
     with pytest.raises(errors.FramingLost):
         parser.receive_data(data)
         list(parser.replies())
+
+
+LARGE_REPLIES = b"1 COLS a []\n1 ROWS a [[%b]]\n1 DONE a 1\n2 OK\n" % (b"y" * 600_000)
+
+
+@pytest.mark.parametrize("size", [1000, 65536, 10_000_000])
+def test_a_row_beyond_the_bounds_fails_its_segment(size: int) -> None:
+    """Its line is dropped as it arrives, and what follows is taken as before."""
+    bounds = PartialLines(500_000, 10_000_000, "ask for less")
+    parser = ReplyParser(bounds=bounds)
+    found = []
+    for index in range(0, len(LARGE_REPLIES), size):
+        parser.receive_data(LARGE_REPLIES[index : index + size])
+        found += list(parser.replies())
+        assert len(parser._tail) <= 500_000
+    if size < 10_000_000:  # where it came with others it takes no more than they
+        assert [each[:2] for each in found] == [
+            *((b"1", word) for word in (b"COLS", b"FAIL", b"DONE")),
+            (b"2", b"OK"),
+        ]
+        assert found[1][2] == b"a limit it sent a row of more than 500000 bytes (ask for less)"
+    assert bounds.used == 0
+
+
+def test_large_rows_that_come_at_once_have_a_bound_together() -> None:
+    """The one that would exceed it fails, and what a lost connection had is free again."""
+    bounds = PartialLines(1_000_000, 1_000_000, "ask for less")
+    first, second, third = [ReplyParser(bounds=bounds) for _ in range(3)]
+    first.receive_data(b"1 ROWS a [[" + b"y" * 600_000)
+    second.receive_data(b"1 ROWS b [[" + b"y" * 600_000)
+    assert not list(first.replies())
+    ((_, word, rest),) = second.replies()
+    assert (word, rest[:8]) == (b"FAIL", b"b limit ")
+    first.close()
+    third.receive_data(b"1 ROWS c [[" + b"y" * 600_000 + b"]]\n")
+    assert [each[1] for each in third.replies()] == [b"ROWS"]
+    assert bounds.used == 0
+
+
+def test_a_line_without_rows_beyond_the_bounds_ends_a_connection() -> None:
+    """Nothing can be said of one segment in its place."""
+    parser = ReplyParser(bounds=PartialLines(300_000, 300_000, ""))
+    with pytest.raises(errors.FramingLost):
+        parser.receive_data(b"1 MERGED a,b 1 [[" + b"y" * 400_000)
 
 
 def test_greeting() -> None:

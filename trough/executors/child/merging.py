@@ -24,6 +24,9 @@ from trough.sql.row_merging import RowMerger
 #: an executor is asked again.
 MOST_SEGMENTS, MOST_ROWS, PATIENCE = 2_000, 4_000, 0.1
 
+#: Bytes of values that were merged into it: the front has all of it at once.
+MOST_BYTES = 1 << 20
+
 
 class MergingRead(MultiSegmentRead):
     """See the module."""
@@ -36,6 +39,7 @@ class MergingRead(MultiSegmentRead):
         self._row_counts: list[int] = []
         self._repeats: list[int] = []
         self._kept: list[bytes] = []
+        self._weight = 0
         self._since = 0.0
 
     def _ask(self, executor: Executor, place: int, target: Target) -> tuple[Answer, bool] | None:
@@ -53,8 +57,9 @@ class MergingRead(MultiSegmentRead):
             self._kept.append(self._lines(target, few))
         self._merged.append(place)
         self._row_counts.append(len(few.rows))
+        self._weight += few.weight
         full = len(self._merged) >= MOST_SEGMENTS or self._merger.count >= MOST_ROWS
-        if full or monotonic() - self._since > PATIENCE:
+        if full or self._weight > MOST_BYTES or monotonic() - self._since > PATIENCE:
             self._send(executor)
         return None
 
@@ -80,7 +85,7 @@ class MergingRead(MultiSegmentRead):
         )
         executor.send(message, len(line) + sum(map(len, self._kept)))
         self._merged, self._row_counts = [], []
-        self._repeats, self._kept = [], []
+        self._repeats, self._kept, self._weight = [], [], 0
 
     def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
         self._send(executor)
@@ -91,4 +96,4 @@ class MergingRead(MultiSegmentRead):
         # Nobody waits for these, or they are asked again.
         self._merger.take()
         self._merged, self._row_counts = [], []
-        self._repeats, self._kept = [], []
+        self._repeats, self._kept, self._weight = [], [], 0

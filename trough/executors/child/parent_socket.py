@@ -63,10 +63,14 @@ class ParentSocket(Generic[Received, Sent]):
         """Send everything that was to be sent soon."""
         if not self._outgoing:
             return
-        outgoing, self._outgoing, self._size = self._outgoing, [], 0
+        outgoing = self._outgoing
+        starts = range(0, len(outgoing), MOST_ENTRIES)
+        frames = [self._frame(outgoing[start : start + MOST_ENTRIES]) for start in starts]
+        # Not before: there may have been no memory for the frames.
+        self._outgoing, self._size = [], 0
         try:
-            for start in range(0, len(outgoing), MOST_ENTRIES):
-                self._socket.sendall(self._frame(outgoing[start : start + MOST_ENTRIES]))
+            for frame in frames:
+                self._socket.sendall(frame)
         except OSError:
             _end_with_the_parent()
 
@@ -80,6 +84,10 @@ class ParentSocket(Generic[Received, Sent]):
             select.select([self._socket], [], [], max(seconds, 0.0))
             return self.receive()
         return self._receive(0)
+
+    def parse_again(self) -> Sequence[Received]:
+        """The messages of what is here, after there was no memory for them."""
+        return self._parser.receive_data(b"")
 
     def _receive(self, flags: int) -> Sequence[Received]:
         try:

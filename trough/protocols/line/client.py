@@ -66,6 +66,7 @@ class LineConnection(Protocol):
     :param address: of the server, ``host:port``, as it is published; a proof is for it alone
     :param silence: seconds without a byte, while something is asked, after which the
         server is pinged; as many more, and it is given up
+    :param parser: of what the server sends
     :ivar greeting: fires when requests are taken, or fails: the server is no Trough,
         refuses the token, or does not prove that it knows it. Requests may be made before;
         they wait.
@@ -80,6 +81,8 @@ class LineConnection(Protocol):
         credential: Credential | None = None,
         address: str = "",
         silence: float = 30.0,
+        *,
+        parser: ReplyParser | None = None,
     ) -> None:
         self.greeting: Deferred[Greeting] = Deferred()
         self.closed: Deferred[None] = Deferred()
@@ -88,7 +91,7 @@ class LineConnection(Protocol):
         self._eager = credential is None
         self._handshake = handshake(credential, address)
         self._silence = silence
-        self._parser = ReplyParser()
+        self._parser = parser or ReplyParser()
         self._greeted = False
         self._early: list[bytes] | None = []  # requests made before the server was ready
         self._pending: dict[bytes, PendingRequest] = {}
@@ -250,6 +253,7 @@ class LineConnection(Protocol):
             self._watch.cancel()
         if self._outbox is not None:
             self._outbox.abandon()
+        self._parser.close()
         problem = tls_problem(reason.value)
         message = problem or f"the connection was lost: {reason.getErrorMessage()}"
         self._end(errors.Unavailable(message))
@@ -395,14 +399,23 @@ class _Connections(Factory):
 
     noisy = False
 
-    def __init__(self, clock: IReactorTime, credential: Credential | None, address: str) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        credential: Credential | None,
+        address: str,
+        new_parser: Callable[[], ReplyParser],
+    ) -> None:
         self._clock = clock
         self._credential = credential
         self._address = address
+        self._new_parser = new_parser
 
     def buildProtocol(self, addr: object) -> LineConnection:
         """A new connection."""
-        return LineConnection(self._clock, self._credential, self._address)
+        return LineConnection(
+            self._clock, self._credential, self._address, parser=self._new_parser()
+        )
 
 
 async def connect(
@@ -412,15 +425,17 @@ async def connect(
     address: str = "",
     *,
     opened: Callable[[LineConnection], object] = lambda connection: None,
+    new_parser: Callable[[], ReplyParser] = ReplyParser,
 ) -> LineConnection:
     """A connection that is ready to be asked; see :class:`LineConnection`.
 
     :param opened: called with the connection before it is greeted
+    :param new_parser: makes the parser of what the server sends
     :raises trough.errors.Unavailable: no server listens, or it is not Trough
     :raises trough.errors.Unauthorized: the token is missing or wrong
     """
     try:
-        protocol = await endpoint.connect(_Connections(clock, credential, address))
+        protocol = await endpoint.connect(_Connections(clock, credential, address, new_parser))
     except (ConnectError, OSError) as error:
         raise errors.Unavailable(f"cannot connect: {error}") from error
     connection = cast(LineConnection, protocol)

@@ -302,18 +302,61 @@ def _request(line: bytes, literals: tuple[bytes, ...] = ()) -> Request | Malform
     return Request(shown, verb.decode().upper(), arguments, literals)
 
 
+class PartialLines:
+    """Bounds of lines that have begun and not ended, of all parsers that share this. A line of rows
+    beyond them is dropped as it arrives, and its segment fails.
+
+    :param line: bytes of one line
+    :param together: bytes of all of them
+    :param refusal: what to do about a row that is too large, for the error
+    """
+
+    __slots__ = ("line", "refusal", "together", "used")
+
+    def __init__(self, line: int, together: int, refusal: str) -> None:
+        self.line = line
+        self.together = together
+        self.refusal = refusal
+        self.used = 0
+
+    def failure(self, head: bytes, size: int) -> bytes:
+        """The line to take in place of one.
+
+        :param head: its beginning
+        :param size: bytes of it that have come
+        :raises trough.errors.FramingLost: it has no rows of a segment
+        """
+        tag, word, segment, *rest = *head.split(b" ", 3), b"", b"", b""
+        if word != b"ROWS" or not rest[0]:
+            raise errors.FramingLost(f"a line of more than {self.line} bytes")
+        error = errors.LimitExceeded(f"it sent a row of more than {self.line} bytes", self.refusal)
+        if size <= self.line:
+            error = errors.LimitExceeded(
+                f"large rows of more than {self.together} bytes come at once", "ask again later"
+            )
+        return b"%b FAIL %b %b %b" % (tag, segment, error.code.encode(), str(error).encode())
+
+
+#: Bytes of a line that are never too many together with others.
+_SMALL_LINE = 1 << 18
+
+
 class ReplyParser:
     """The client's ear.
 
     :param max_line: bytes of one line; a row travels in one, so this bounds a row
+    :param bounds: further ones, which need not be met
     """
 
-    __slots__ = ("_limit", "_lines", "_tail")
+    __slots__ = ("_bounds", "_counted", "_limit", "_lines", "_skipping", "_tail")
 
-    def __init__(self, max_line: int = 256 << 20) -> None:
+    def __init__(self, max_line: int = 256 << 20, bounds: PartialLines | None = None) -> None:
         self._limit = max_line
         self._lines: list[bytes] = []  # whole ones, the next one last
         self._tail = bytearray()
+        self._bounds = bounds
+        self._counted = 0  # bytes of the tail that the bounds know of
+        self._skipping = False  # what comes belongs to a line that was dropped
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes in.
@@ -321,7 +364,14 @@ class ReplyParser:
         :raises trough.errors.FramingLost: a line is longer than the limit
         """
         first, *lines = data.split(b"\n")
+        if self._skipping:
+            if not lines:
+                return
+            self._skipping = False
+            first = lines.pop(0)
         self._tail += first
+        if self._bounds is not None:
+            self._check(self._bounds, not lines)
         if len(self._tail) > self._limit:
             raise errors.FramingLost(f"a line of more than {self._limit} bytes")
         if lines:
@@ -329,6 +379,28 @@ class ReplyParser:
             self._tail = bytearray(lines.pop())
             lines.reverse()
             self._lines[:0] = lines
+
+    def _check(self, bounds: PartialLines, goes_on: bool) -> None:
+        """Drop the line that has begun, if it is too large."""
+        size = len(self._tail)
+        used = bounds.used - self._counted + size
+        if size > _SMALL_LINE and (size > bounds.line or used > bounds.together):
+            line = bounds.failure(bytes(self._tail[:1024]), size)
+            self._tail = bytearray(b"" if goes_on else line)
+            if goes_on:
+                self._skipping = True
+                self._lines.insert(0, line)
+        self._count(len(self._tail) if goes_on else 0)
+
+    def _count(self, size: int) -> None:
+        if self._bounds is not None:
+            self._bounds.used += size - self._counted
+            self._counted = size
+
+    def close(self) -> None:
+        """Nothing more comes: what has begun is forgotten."""
+        self._tail.clear()
+        self._count(0)
 
     def replies(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Tag, word and the rest of each line that is there and was not taken yet.
