@@ -79,6 +79,24 @@ def test_the_guide_has_each_section():
     assert missing == []
 
 
+def test_each_section_but_those_of_status_alone_has_a_line_in_the_log():
+    """Status asks the store for its leader and its tables, and counts files; nothing is refused
+    because of these files."""
+    forms = (
+        r"(?:report|remind)\(\s*Section\.(\w+)",
+        r"section=Section\.(\w+)",
+        r"(?:return|section =|else|WRITES:|PROMOTIONS:|COPIES:) Section\.(\w+)",
+        r"\(Section\.(\w+), (?:self|planner)",
+    )
+    sources = [
+        path.read_text()
+        for path in (ROOT / "trough").rglob("*.py")
+        if "admin" not in path.relative_to(ROOT).parts
+    ]
+    logged = {name for text in sources for form in forms for name in re.findall(form, text)}
+    assert {each.name for each in Section} - logged == {"LEADER", "QUARANTINE", "REPLICAS"}
+
+
 def test_troubles_are_named_by_the_sections_of_the_guide():
     """No code names a section by hand, which could be another one tomorrow."""
     by_hand = [
