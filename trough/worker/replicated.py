@@ -110,7 +110,7 @@ class ReplicatedSegment:
 
     __slots__ = (
         *("_acting", "_actions", "_changing_since", "_closed", "_generation", "_holder", "_links"),
-        *("_lock", "_moved", "_reading", "_services", "_unfollowed", "_waiting"),
+        *("_lock", "_moved", "_reading", "_resting", "_services", "_unfollowed", "_waiting"),
         *("checkpointed", "log", "segment"),
     )
 
@@ -127,6 +127,8 @@ class ReplicatedSegment:
         self._closed = False
         #: Reads of the log happen one at a time. None: there was none since the last rest.
         self._reading: DeferredLock | None = None
+        #: Whether the log's file is closed, and there is no link.
+        self._resting = False
         self._links: dict[Member, FollowerLink] = {}
         #: When each follower last made progress, or had nothing to do.
         self._moved: dict[Member, float] = {}
@@ -275,8 +277,12 @@ class ReplicatedSegment:
     def rest(self) -> None:
         """Keep no more than the next write needs; call this only while it is at rest.
 
-        The log's file is closed until it is read again.
+        The log's file is closed until it is read again. Idempotent: each worker that comes or goes
+        causes a look at every segment, and so a call for each.
         """
+        if self._resting:
+            return
+        self._resting = True
         for link in self._links.values():
             link.close()
         self._links = {}
@@ -286,7 +292,7 @@ class ReplicatedSegment:
         closing.addErrback(lambda failure: _log.failure("a log was not closed", failure))
 
     async def _close_log(self) -> None:
-        await self._read_log(self.log.close)
+        await self._lock_of_reads().run(self._services.run, self.log.close)
         if self._reading is not None and not (self._reading.locked or self._reading.waiting):
             self._reading = None
 
@@ -313,6 +319,7 @@ class ReplicatedSegment:
         if end - start <= SMALL and (self._reading is None or not self._reading.locked):
             # An executor has just written it, so it is in the page cache. Two switches of the
             # thread take longer, and each write waits for them.
+            self._resting = False
             return self.log.read(start, end)
         part: LogPart = await self._read_log(self.log.read, start, end)
         return part
@@ -412,12 +419,14 @@ class ReplicatedSegment:
     def _link(self, member: Member) -> FollowerLink:
         link = self._links.get(member)
         if link is None:
+            self._resting = False
             link = FollowerLink(self, member, self.log, self._read_log, self._services.send)
             self._links[member] = link
         return link
 
     def _read_log(self, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
         """Run a function that reads the log; one at a time."""
+        self._resting = False
         return self._lock_of_reads().run(self._services.run, function, *arguments)
 
     def _lock_of_reads(self) -> DeferredLock:

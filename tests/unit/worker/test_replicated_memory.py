@@ -59,18 +59,43 @@ def held(services: HolderServices, database: Path, segment: str) -> ReplicatedSe
     return replicated
 
 
+def test_a_segment_that_rests_already_is_left_alone(tmp_path: Path) -> None:
+    """Its log is closed once, however often a look finds it at rest."""
+    database = tmp_path / "1.sqlite"
+    log_mark.write(database, log_mark.begin())
+    called: list[Callable[..., Any]] = []
+
+    async def counted(function: Callable[..., Any], *arguments: Any) -> Any:
+        called.append(function)
+        return function(*arguments)
+
+    replicated = held(services(counted), database, "s")
+    before = len(called)
+    replicated.rest()
+    assert len(called) == before
+    replicated.add(Member("w3", "c" * 32))
+    replicated.rest()
+    assert called[-1] == replicated.log.close
+    replicated.close()
+
+
+def services(running: Callable[..., Any]) -> HolderServices:
+    """A worker's services, with a follower that confirms all."""
+    return HolderServices(
+        running, confirm, change, read, 2.0, False, never, never, never, never, Clock()
+    )
+
+
 def test_a_segment_at_rest_takes_little_memory(tmp_path: Path) -> None:
     """Its log, its links and its queues exist only while something is under way."""
     database = tmp_path / "1.sqlite"
     log_mark.write(database, log_mark.begin())
-    services = HolderServices(
-        run, confirm, change, read, 2.0, False, never, never, never, never, Clock()
-    )
-    kept = [held(services, database, "first")]  # what is created once
+    worker = services(run)
+    kept = [held(worker, database, "first")]  # what is created once
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        kept += [held(services, database, f"segment-{number}") for number in range(COUNT)]
+        kept += [held(worker, database, f"segment-{number}") for number in range(COUNT)]
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
