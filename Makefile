@@ -5,7 +5,7 @@ PYTHON ?= python3
 TROUGH_HOME ?= ./var
 BIN := .venv/bin
 
-.PHONY: screenshots deb fuzz search explore kills replicated run shell check lowest test cover lint docs man bench checker clean
+.PHONY: screenshots deb debtest fuzz search explore kills replicated run shell check lowest test cover lint docs man bench checker clean
 
 # Ctrl-C is the way to stop it, and no error that make should complain about.
 run: .venv/installed
@@ -81,8 +81,12 @@ man: .venv/documented
 	$(BIN)/python docs/manpages.py build/man
 
 # A package for this release of Debian, in dist/.
-deb:
+deb: man
 	packaging/build_deb.sh
+
+# The package in an empty Debian, as root: debootstrap fetches that.
+debtest: .venv/tested deb
+	TROUGH_DEBOOTSTRAP=1 $(BIN)/python -m pytest -q tests/cluster/test_debian_package.py
 
 bench: .venv/tested
 	$(BIN)/python bench/run.py

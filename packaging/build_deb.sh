@@ -1,13 +1,17 @@
 #!/bin/sh
 # Builds dist/trough_VERSION_ARCH.deb: Trough with its pinned packages in /opt/trough, the units,
-# the user and the settings. `make deb` runs it, on the Debian release that the package is for.
+# the user, the settings, manual pages and completion. `make deb` runs it, after `make man`, on the
+# Debian release that the package is for.
 set -eu
 cd "$(dirname "$0")/.."
 umask 022
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 chmod 755 "$stage"
-python3 -m venv "$stage/opt/trough"
+# Debian's own: another one on PATH is not there where the package is installed.
+system=/usr/bin/python3
+"$system" -c 'import ensurepip' || { echo "make deb: apt install python3-venv" >&2; exit 1; }
+"$system" -m venv "$stage/opt/trough"
 pip="$stage/opt/trough/bin/pip install --quiet --no-cache-dir"
 $pip --require-hashes --requirement requirements/run.txt
 # From a copy, for a build leaves files in its tree.
@@ -16,6 +20,16 @@ rm -rf "$stage/source/build" "$stage/source/.venv" "$stage/source/dist" "$stage/
 $pip --no-deps --no-build-isolation "$stage/source"
 rm -rf "$stage/source"
 version=$("$stage/opt/trough/bin/python" -c 'import trough; print(trough.__version__)')
+bash="$stage/usr/share/bash-completion/completions"
+zsh="$stage/usr/share/zsh/vendor-completions"
+mkdir -p "$bash" "$zsh" "$stage/usr/share/man/man1"
+for tool in trough-shell trough-load trough-admin; do
+    "$stage/opt/trough/bin/$tool" --print-completion bash > "$bash/$tool"
+    "$stage/opt/trough/bin/$tool" --print-completion zsh > "$zsh/_$tool"
+done
+for page in build/man/*.1; do
+    gzip -9n < "$page" > "$stage/usr/share/man/man1/$(basename "$page").gz"
+done
 # Scripts name the interpreter by its path, and so do the files that activate the environment.
 grep -rlI "$stage" "$stage/opt/trough" | xargs sed -i "s|$stage/opt|/opt|g"
 find "$stage/opt/trough" -name __pycache__ -prune -exec rm -rf {} +
@@ -28,7 +42,7 @@ cp etc/trough-sync.service etc/trough-worker.service "$stage/lib/systemd/system/
 cp packaging/deb/postinst packaging/deb/prerm packaging/deb/postrm "$stage/DEBIAN/"
 chmod 755 "$stage/DEBIAN/postinst" "$stage/DEBIAN/prerm" "$stage/DEBIAN/postrm"
 echo /etc/trough/settings.yml > "$stage/DEBIAN/conffiles"
-python=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+python=$("$system" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 cat > "$stage/DEBIAN/control" <<EOF
 Package: trough
 Version: $(echo "$version" | sed 's/\.dev/~dev/')
