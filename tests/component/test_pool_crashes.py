@@ -28,7 +28,12 @@ from twisted.logger import capturedLogs
 from waiting import until
 
 from trough import errors
-from trough.executors.messages import ExecutorFrameParser
+from trough.executors.messages import (
+    ExecutorFrameParser,
+    LargeData,
+    PartMerged,
+    PartPieces,
+)
 from trough.executors.pool import group, supervisor
 from trough.executors.pool.child_socket import ChildSocket
 from trough.executors.pool.pool import Framing, Outcome, ReadLimits, Target
@@ -459,3 +464,33 @@ async def test_a_frame_that_no_executor_sends_ends_its_socket(body):
     await lost
     assert theirs.recv(1) == b""
     theirs.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        lambda part: PartPieces(part, [2], [0], [b""]),
+        lambda part: PartPieces(part, [0, ~2], [0, 0], [b"", b""]),
+        lambda part: PartPieces(part, [0, 1], [0], [b""]),
+        lambda part: PartPieces(part, [0], [1], [b""], [1]),
+        lambda part: PartPieces(part, [0], [1], [b""], [-1]),
+        lambda part: PartPieces(part, [~0], [0], [b""], [0]),
+        lambda part: PartMerged(part, [0, 2], [1, 1], b""),
+        lambda part: PartMerged(part, [-1], [1], b""),
+        lambda part: PartMerged(part, [0, 1], [1], b""),
+        lambda part: PartMerged(part, [0], [1], b"", [1], [b""]),
+        lambda part: LargeData(part, 2, b"", False),
+    ],
+)
+@ensure
+async def test_an_answer_about_a_segment_that_was_not_asked_is_no_answer(targets, sent):
+    """An executor that sends one is broken: the error ends its socket, and nothing is counted."""
+    async with running_pool(executors=1) as pool:
+        asked = ask(pool, targets[:2], ENDLESS, merge="s", keeper=lambda *_: None)
+        (executor,) = [each for each in pool._reads.all() if each.outstanding]
+        (number,) = executor.outstanding
+        with pytest.raises(errors.ProtocolError):
+            pool.received(executor, [sent(number)])
+        assert not asked.chunks and not asked.ends
+        asked.job.cancel()
+        assert (await asked.outcome).rows == 0

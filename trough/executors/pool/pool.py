@@ -482,6 +482,7 @@ class ExecutorPool(service.Service):
         if part is None:
             return
         if not part.moved.isdisjoint(message.places):
+            part.check(message.places, len(message.counts))
             # Some of these are asked elsewhere by now, and nobody can take their rows out.
             part.taken(len(message.line))
             rest = [place for place in message.places if place not in part.moved]

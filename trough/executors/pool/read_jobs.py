@@ -60,6 +60,19 @@ class ReadTask:
         """By :func:`time.monotonic`."""
         return self.job.deadline
 
+    def check(self, places: Sequence[int], answers: int) -> None:
+        """Refuse an executor's message that is not about segments of this part.
+
+        :param places: as in :class:`trough.executors.messages.PartPieces`
+        :param answers: how many the message has, one for each place
+        :raises trough.errors.ProtocolError: the executor is broken
+        """
+        number = len(self.targets)
+        if len(places) != answers or (
+            places and not -number <= min(places) <= max(places) < number
+        ):
+            raise errors.ProtocolError("an executor answered for a segment that it was not asked")
+
     def undelivered(self) -> list[int]:
         """Places of segments of which nothing was delivered, and that are asked here alone."""
         delivered = {place if place >= 0 else ~place for place in self.delivered}
@@ -245,6 +258,7 @@ class ReadJob(Job):
 
     def large_data(self, part: ReadTask, place: int, chunk: bytes, last: bool) -> None:
         """A piece of that line, which is about the segment at `place`."""
+        part.check([place], 1)
         if isinstance(part.delivered, set):
             part.delivered.add(place if place < 0 else ~place)
         else:
@@ -263,7 +277,11 @@ class ReadJob(Job):
     def pieces(
         self, part: ReadTask, places: list[int], counts: list[int], pieces: list[bytes]
     ) -> None:
-        """Bytes of some segments of `part`; see :class:`trough.executors.messages.PartPieces`."""
+        """Bytes of some segments of `part`; see :class:`trough.executors.messages.PartPieces`.
+
+        :raises trough.errors.ProtocolError: they are not about its segments
+        """
+        part.check(places, len(counts))
         size = sum(map(len, pieces))
         if part.moved:
             places, counts, pieces = _without(part.moved, places, counts, pieces)
@@ -280,9 +298,16 @@ class ReadJob(Job):
         part.taken(size)
 
     def merged(self, part: ReadTask, message: messages.PartMerged) -> None:
-        """One answer of several segments of `part`, none of which is asked elsewhere."""
+        """One answer of several segments of `part`, none of which is asked elsewhere.
+
+        :raises trough.errors.ProtocolError: it is not about its segments
+        """
         places, counts = message.places, message.counts
+        part.check(places, len(counts))
+        if min(places, default=0) < 0:
+            raise errors.ProtocolError("an executor sent half an answer of several segments")
         if self.keeper is not None:
+            _check_numbers(message.repeatable, len(places))
             for number, lines in zip(message.repeatable, message.kept, strict=True):
                 self.keeper(part.targets[places[number]], counts[number], lines)
         if isinstance(part.delivered, set):
@@ -301,8 +326,15 @@ class ReadJob(Job):
         pieces: list[bytes],
         repeatable: list[int],
     ) -> None:
-        """Pass on those answers of `part` that would be the same again."""
+        """Pass on those answers of `part` that would be the same again.
+
+        :raises trough.errors.ProtocolError: they are not whole answers of its segments
+        """
         if self.keeper is not None:
+            part.check(places, len(counts))
+            _check_numbers(repeatable, len(places))
+            if any(places[number] < 0 for number in repeatable):
+                raise errors.ProtocolError("an executor sent half an answer to be kept")
             for number in repeatable:
                 self.keeper(part.targets[places[number]], counts[number], pieces[number])
 
@@ -370,6 +402,11 @@ class ReadJob(Job):
             self.receiver.finished(outcome)
         except Exception:
             _log.failure("a receiver failed to take the outcome of {tag}", tag=self.tag)
+
+
+def _check_numbers(numbers: Sequence[int], most: int) -> None:
+    if numbers and not 0 <= min(numbers) <= max(numbers) < most:
+        raise errors.ProtocolError("an executor named an answer that it did not send")
 
 
 @functools.lru_cache(maxsize=1024)
