@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
+from contextlib import closing
 
 import pytest
 import pytest_twisted
@@ -12,6 +14,8 @@ from segments_on_disk import damage, make_segment
 from waiting import until
 
 from trough.executors.pool.pool import Target
+from trough.gather import plan, read_schema, unite
+from trough.gather.schema import SCHEMA_VALUE
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -80,6 +84,37 @@ async def test_what_is_not_for_the_rules_comes_alone(targets):
             alone = [line.split()[2] for line in lines.splitlines() if " DONE " in line]
             assert sorted(alone) == sorted(f"s{n}" for n in range(60) if n % 5 == 4)
             assert merged and outcome.failed == 0
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM crawled_url",
+        "SELECT count(DISTINCT url) FROM crawled_url",
+        "SELECT status_code, sum(id), max(id) FROM crawled_url GROUP BY 1",
+        "SELECT 1, count(*) FROM crawled_url UNION ALL SELECT 2, max(id) FROM crawled_url",
+        "WITH g AS (SELECT url, count(*) AS n FROM crawled_url GROUP BY url) SELECT max(n) FROM g",
+        "SELECT url, count(*) / (SELECT count(*) FROM crawled_url) FROM crawled_url GROUP BY 1",
+    ],
+)
+@ensure
+async def test_segments_answer_a_gather_together(targets, sql):
+    """The text that a plan sends is one whose rows are merged."""
+    with closing(sqlite3.connect(targets[0].path)) as connection:
+        (told,) = connection.execute(f"SELECT ({SCHEMA_VALUE})").fetchone()
+    schema = unite([read_schema(told)])
+    made = plan(sql, schema)
+    asked = made.ask(schema)
+    rules = made.merge_rules(asked)
+    async with running_pool() as pool:
+        text, outcome = await answer(pool, targets, asked.sql, made.parameters, merge=rules)
+    answered, words = Counter(), Counter()
+    for line in text.splitlines():
+        _, word, ids, *_ = line.split(" ", 3)
+        words[word] += 1
+        answered.update(ids.split(","))
+    assert words.keys() == {"MERGED"} and words["MERGED"] < 20 and not outcome.failed
+    assert answered == Counter(each.segment for each in targets)
 
 
 @ensure

@@ -147,12 +147,17 @@ class Merger:
             schema = row.pop()
             if schema:
                 attempt.schema = schema
-        if attempt.schema is None and not attempt.ask.exact:
-            for number, place in self._checked:
-                for row in rows:
-                    if type(row[place]) is float and number in (None, row[0]):
-                        attempt.inexact = True
+        if attempt.schema is None and not attempt.ask.exact and self._has_real_sums(rows):
+            attempt.inexact = True
         return attempt.schema is None and not attempt.inexact
+
+    def _has_real_sums(self, rows: list[Any]) -> bool:
+        """Whether a sum that is exact only as an integer is none."""
+        return any(
+            type(row[place]) is float and number in (None, row[0])
+            for number, place in self._checked
+            for row in rows
+        )
 
     def segment_done(self, segment: str) -> None:
         """A segment has sent all of its rows."""
@@ -187,10 +192,14 @@ class Merger:
         values: list[Any] = (
             decoded(rows_of_json, segments[0], rows) if isinstance(rows, bytes) else rows
         )
-        if any(len(row) != ask.width + 1 or row.pop() is not None for row in values):
+        if any(len(row) != ask.width + 1 or row.pop() for row in values):
             raise errors.ProtocolError("segments answered together with other columns")
         if ask.exact:
             self._exact = True
+        elif self._has_real_sums(values):
+            for segment in segments:
+                self._attempts[segment] = _Attempt(ask, inexact=True)
+            return
         if values:
             self._insert("", ask.exact, values)
 

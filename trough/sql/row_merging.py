@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trough import errors
+from trough.sql.json_rows import END
 
 #: Sums of one segment are smaller. So the sum of 2,000 of them is one of SQLite's integers.
 _MOST = 2**50
@@ -34,6 +35,9 @@ _EXTREMES: dict[str, Callable[[int, int], int]] = {"l": min, "g": max}
 
 #: Types of values that are compared here.
 _WHOLE = frozenset({int, type(None)})
+
+#: What rows of data have in the column of the schema.
+_NO_SCHEMA = frozenset({None, END})
 
 Row = Sequence[Any]
 
@@ -58,7 +62,8 @@ class RowMerger:
     """Takes the rows of one segment after the other. See the module.
 
     The last column of each row is a schema in place of rows (see
-    :mod:`trough.gather.segment_sql`). Such an answer is not taken.
+    :mod:`trough.gather.segment_sql`), and NULL or an empty string in a row of data. An answer with
+    a schema is not taken.
 
     :param rules: with a comma between each two
     """
@@ -80,7 +85,7 @@ class RowMerger:
         """
         if not rows:
             return True
-        if any(row[-1] is not None for row in rows):
+        if not _NO_SCHEMA.issuperset([row[-1] for row in rows]):
             return False
         if not self._several:
             parts = {0: rows}

@@ -320,7 +320,7 @@ ANSWERED = [
     "SELECT status || '' FROM crawled GROUP BY status HAVING max(id) > '9' ORDER BY 1",
     "SELECT status FROM crawled GROUP BY 1 HAVING status IN ('404', '200') ORDER BY 1",
     'SELECT sum(id) AS "sum(id)", count(*) AS count FROM crawled WHERE count = 1',
-    "SELECT DISTINCT status FROM crawled WHERE host LIKE 'h%' ORDER BY url LIMIT 3",
+    "SELECT DISTINCT status FROM crawled WHERE host LIKE 'h%' ORDER BY status + 0 LIMIT 3",
     "SELECT ALL status FROM crawled ORDER BY url LIMIT 3",
     "SELECT id FROM crawled LIMIT (SELECT 0)",
     "SELECT nullif(max(status), 404), coalesce(NULL, min(secs)) FROM crawled",

@@ -160,3 +160,12 @@ def test_large_groups_of_reals_travel_as_few_numbers() -> None:
     assert cluster.gather("SELECT sum(x) FROM t") == [(rounded(values),)]
     rows = cluster.segments["s0"].execute(cluster.asked[-1][0]).fetchall()
     assert len(rows) == 1
+
+
+def test_sums_of_reals_that_come_together_are_asked_for_again() -> None:
+    """A column beside the sum keeps an executor from adding up, and so from looking at it."""
+    cluster = Cluster()
+    for number in range(9):
+        cluster.add(f"s{number}", "CREATE TABLE t (k INTEGER, x)", {"t": [(1, 0.1), (1, 1e16)]})
+    assert cluster.gather("SELECT k, sum(x), avg(x) FROM t") == [(1, 9e16 + 1, (9e16 + 1) / 18)]
+    assert cluster.merged > 9

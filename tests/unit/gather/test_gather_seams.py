@@ -129,7 +129,7 @@ NAMES = [
     "SELECT (SELECT max(t.a) FROM u) FROM t",
     "SELECT DISTINCT a % 2 FROM t ORDER BY a % 2",
     "SELECT DISTINCT -a AS a FROM t ORDER BY (a)",
-    "SELECT total(a) AS a, sum(a) AS b FROM t HAVING b > 1 AND a > 1",
+    "SELECT total(a) AS a, sum(a) AS b FROM t HAVING b > 1 AND a > 9",
     "SELECT a, max(c) AS a FROM t",
     "SELECT max(c) AS m, a FROM t GROUP BY b HAVING m > 1 ORDER BY m",
     "SELECT * FROM (SELECT count(*), b, b FROM t GROUP BY b) ORDER BY 2",

@@ -36,6 +36,15 @@ def test_least_and_greatest_integers_are_found() -> None:
     ]
 
 
+@pytest.mark.parametrize("end", [None, ""], ids=repr)
+def test_the_schema_s_column_is_null_or_empty_where_there_are_rows(end: object) -> None:
+    """With anything else in it an answer stays as it is."""
+    merger = RowMerger("ks")
+    assert merger.add([("a", 1, end)]) and merger.add([("a", 2, end)])
+    assert not merger.add([("a", 3, "[]")]) and not merger.add([("a", 3, end), ("b", 3, 0)])
+    assert merger.take() == [("a", 3, end)]
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
