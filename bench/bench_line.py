@@ -31,7 +31,7 @@ from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, Target
 from trough.executors.pool.pool import FramingLimits as PoolLimits
 from trough.protocols.line.arguments import parse_query_arguments
 from trough.protocols.line.client import LineConnection, connect
-from trough.protocols.line.framing import FramingLimits, ReplyParser, Request, RequestParser
+from trough.protocols.line.framing import FramingLimits, LineRequest, ReplyParser, RequestParser
 from trough.protocols.line.replies import Handler, QueryReply, Reply, Verb, table
 from trough.protocols.line.server import LineServerFactory
 
@@ -42,7 +42,7 @@ QUERY = f"QUERY 300001 {SQL}".encode()
 _OUTCOME = Outcome(segments=1, rows=1)
 
 
-def canned(request: Request, reply: Reply) -> None:
+def canned(request: LineRequest, reply: Reply) -> None:
     """Answer a query the way a worker does, with the rows known beforehand."""
     arguments = parse_query_arguments(request)
     tag, segment = request.tag.encode(), arguments.segments[0].encode()
@@ -58,7 +58,7 @@ def asking(pool: ExecutorPool, targets: dict[str, Target]) -> Handler:
     """Answers queries by executors."""
     limits = PoolLimits(60.0)
 
-    def query(request: Request, reply: Reply) -> None:
+    def query(request: LineRequest, reply: Reply) -> None:
         asked = parse_query_arguments(request)
         wanted = [targets[segment] for segment in asked.segments]
         answer = QueryReply(reply)
@@ -232,9 +232,9 @@ def parsers() -> None:
         for _ in replies.replies():
             pass
 
-    one = Request("q1", "QUERY", QUERY[6:])
-    bound = Request("q1", "QUERY", b"300001 bind=[77] SELECT url FROM crawled_url WHERE id = ?")
-    many = Request(
+    one = LineRequest("q1", "QUERY", QUERY[6:])
+    bound = LineRequest("q1", "QUERY", b"300001 bind=[77] SELECT url FROM crawled_url WHERE id = ?")
+    many = LineRequest(
         "q1", "QUERY", b",".join(b"%d" % (300000 + n) for n in range(10000)) + b" SELECT 1"
     )
     each("parse a request", 800, parse_requests)

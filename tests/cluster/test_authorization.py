@@ -16,7 +16,7 @@ from processes import QUICK, TroughProcess, http, ports_of_all
 from waiting import GIVE_UP
 
 from trough.access.rights import RIGHTS
-from trough.access.token_file import Token, write_tokens
+from trough.access.token_file import AccessToken, write_tokens
 from trough.access.tokens import id_of, key_of, new_token, stored_of
 
 SEGMENT = b'{"segment": "s"}'
@@ -71,7 +71,7 @@ class Server:
     def __init__(self, directory: Path) -> None:
         self.tokens: dict[str | None, str | None] = {right: new_token() for right in RIGHTS}
         entries = [
-            Token(f"only-{right}", id_of(token), stored_of(key_of(token)), RIGHTS[right])
+            AccessToken(f"only-{right}", id_of(token), stored_of(key_of(token)), RIGHTS[right])
             for right, token in self.tokens.items()
             if right is not None and token is not None
         ]

@@ -11,7 +11,7 @@ from chromium import Chromium
 from processes import QUICK, TroughProcess, http, ports_of_all
 
 from trough.access.rights import ADMIN, PROVISION, READ
-from trough.access.token_file import Token, write_tokens
+from trough.access.token_file import AccessToken, write_tokens
 from trough.access.tokens import id_of, key_of, new_token, stored_of
 
 
@@ -35,7 +35,7 @@ class Guarded:
     def allow(self, *names: str) -> None:
         """Have these tokens in the file alone."""
         entries = [
-            Token(name, id_of(token), stored_of(key_of(token)), self._rights[name])
+            AccessToken(name, id_of(token), stored_of(key_of(token)), self._rights[name])
             for name, token in self.tokens.items()
             if name in names
         ]

@@ -27,7 +27,7 @@ cd /tmp
 touch /tmp/log
 trough up --home /tmp/home >> /tmp/log 2>&1 &
 node=$!
-tail --pid=$node -f -n +1 /tmp/log | grep -m1 'trough is ready'
+until grep 'trough is ready' /tmp/log; do kill -0 $node; sleep 0.2; done
 trough-shell -u sqlite:////tmp/home/registry.db -e 'SELECT count(*) AS n FROM crawled_url' example-1
 printf 'a,b\\n1,x\\n' > t.csv
 trough-load -u sqlite:////tmp/home/registry.db --segment mine --table t --create t.csv

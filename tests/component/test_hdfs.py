@@ -19,7 +19,7 @@ from waiting import until
 
 from trough import errors
 from trough.storage.hdfs.backend import HdfsBackend
-from trough.storage.hdfs.webhdfs import NotThere, RetryPolicy, WebHdfs
+from trough.storage.hdfs.webhdfs import HdfsRetryPolicy, NotThere, WebHdfs
 from trough.storage.open import open_storage
 from trough.util import atomic_files
 from trough.util.threads import Cancellation
@@ -190,7 +190,7 @@ async def test_without_a_namenode(hdfs, storage, hand, source, tmp_path):
 @pytest_twisted.ensureDeferred
 async def test_safe_mode(hdfs, hand, source, tmp_path):
     """Reads go on; a publication is refused at once, with what to wait for."""
-    patience = RetryPolicy(pause=3600.0, longest_pause=3600.0)
+    patience = HdfsRetryPolicy(pause=3600.0, longest_pause=3600.0)
     storage = open_storage(hand.url, reactor, patience=patience)
     await storage.open()
     copy = await storage.publish(source, "300001")
@@ -257,7 +257,7 @@ async def test_a_datanode_that_stands_still(hdfs, storage, hand, source, tmp_pat
 async def test_a_namenode_that_does_not_answer(hdfs, hand):
     """A NameNode that takes connections and answers nothing is unavailable in time: only one
     that refuses, or breaks off, is asked again after a pause."""
-    patience = RetryPolicy(answer=0.3, attempts=2, pause=3600.0, longest_pause=3600.0)
+    patience = HdfsRetryPolicy(answer=0.3, attempts=2, pause=3600.0, longest_pause=3600.0)
     storage = open_storage(hand.url, reactor, patience=patience)
     hdfs.namenode.freeze()
     try:
@@ -271,7 +271,7 @@ async def test_a_namenode_that_does_not_answer(hdfs, hand):
 @pytest_twisted.ensureDeferred
 async def test_finding_one_file_waits_for_no_silent_namenode(hdfs, hand):
     """Somebody waits for that answer, however patient other calls are."""
-    storage = open_storage(hand.url, reactor, patience=RetryPolicy(answer=3600))
+    storage = open_storage(hand.url, reactor, patience=HdfsRetryPolicy(answer=3600))
     await storage.open()
     hdfs.namenode.freeze()
     try:
@@ -286,7 +286,7 @@ async def test_finding_one_file_waits_for_no_silent_namenode(hdfs, hand):
 async def test_closing_does_not_wait_for_a_server(hdfs, hand, source):
     """Calls that wait for a silent server for an hour end when the storage is closed."""
     patient = open_storage(
-        hand.url, reactor, patience=RetryPolicy(connect=3600, answer=3600, transfer=3600)
+        hand.url, reactor, patience=HdfsRetryPolicy(connect=3600, answer=3600, transfer=3600)
     )
     await patient.open()
     copy = await patient.publish(source, "300001")
@@ -387,7 +387,7 @@ class BreaksOff:
 @pytest.fixture
 def patient(hand):
     """The storage, opened by somebody who tries again for half a minute."""
-    patience = RetryPolicy(attempts=60, pause=0.5, longest_pause=0.5)
+    patience = HdfsRetryPolicy(attempts=60, pause=0.5, longest_pause=0.5)
     opened = open_storage(hand.url, reactor, patience=patience)
     pytest_twisted.blockon(opened.open())
     yield opened

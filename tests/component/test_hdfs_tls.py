@@ -17,11 +17,11 @@ from processes import free_ports
 from twisted.internet import reactor
 
 from trough import errors
-from trough.storage.hdfs.webhdfs import RetryPolicy
+from trough.storage.hdfs.webhdfs import HdfsRetryPolicy
 from trough.storage.open import open_storage
 
 PASSWORD = "keystore"
-QUICK = RetryPolicy(connect=5, answer=20, transfer=30, attempts=1)
+QUICK = HdfsRetryPolicy(connect=5, answer=20, transfer=30, attempts=1)
 
 
 class SecureHdfs(HdfsServers):

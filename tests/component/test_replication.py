@@ -17,7 +17,7 @@ from worker_parts import HeldUp, WorkerParts
 
 from trough import errors
 from trough.replication.choice import member_of
-from trough.replication.orders import Kind
+from trough.replication.orders import OrderKind
 from trough.sql import log_mark
 from trough.worker import replication
 from trough.worker.log_files import LogFiles
@@ -116,7 +116,7 @@ async def test_a_follower_that_comes_back_continues_its_copy(
         workers.sent.clear()
         await workers.start("w2")
         await workers.until_followed_by("s", "w2")
-        assert (("w2", Kind.BASE) in workers.sent) is ("removed" in meanwhile)
+        assert (("w2", OrderKind.BASE) in workers.sent) is ("removed" in meanwhile)
         await workers.kill("w1")
         await workers.until_written_on("w2", "s")
         assert await workers.rows("w2", "s") == [0, 1]

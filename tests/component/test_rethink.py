@@ -26,7 +26,7 @@ from trough.metadata import Replicas, StoreUser
 from trough.metadata.open import open_metadata
 from trough.metadata.open_blocking import open_blocking
 from trough.metadata.rethinkdb.blocking import BlockingRethink
-from trough.metadata.rethinkdb.connection import Connection
+from trough.metadata.rethinkdb.connection import RethinkConnection
 from trough.metadata.rethinkdb.store import RethinkMetadata
 from trough.metadata.rethinkdb.tables import duplicates
 from trough.metadata.rethinkdb.terms import TABLES
@@ -390,7 +390,7 @@ async def test_a_tool_makes_tables_once_it_misses_one(rethinkdb_server):
 @async_test
 async def test_what_rethinkdb_calls_an_internal_error_may_pass(stores, monkeypatch):
     """It says so where no server of a table can be reached."""
-    store, ask = await stores.open(), Connection.ask
+    store, ask = await stores.open(), RethinkConnection.ask
     failures = [reql.ReqlInternalError("none of the servers were accessible", None, [])]
 
     def failing(connection, *args):
@@ -398,7 +398,7 @@ async def test_what_rethinkdb_calls_an_internal_error_may_pass(stores, monkeypat
             return fail(failures.pop())
         return ask(connection, *args)
 
-    monkeypatch.setattr(Connection, "ask", failing)
+    monkeypatch.setattr(RethinkConnection, "ask", failing)
     assert await store.paused() == {}
     assert not failures
 

@@ -13,7 +13,7 @@ from waiting import until
 from trough import errors
 from trough.model import canonical_path
 from trough.protocols.line import arguments
-from trough.protocols.line.framing import Request
+from trough.protocols.line.framing import LineRequest
 
 ensure = pytest_twisted.ensureDeferred
 
@@ -242,6 +242,6 @@ async def test_a_worker_of_an_earlier_version_is_asked_without_tests(tmp_path, m
 )
 def test_other_tests_than_tests_are_refused(tests):
     """With what they should be."""
-    request = Request("1", "QUERY", f"s keep=yes tests={tests} SELECT 1".encode(), ())
+    request = LineRequest("1", "QUERY", f"s keep=yes tests={tests} SELECT 1".encode(), ())
     with pytest.raises(errors.BadRequest, match="tests are"):
         arguments.parse_query_arguments(request)

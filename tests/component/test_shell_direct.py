@@ -14,7 +14,7 @@ from trough import errors
 from trough.metadata.open_blocking import open_blocking
 from trough.protocols.line.blocking import BlockingConnection
 from trough.shell.cluster.direct import DirectRemote
-from trough.shell.session import Columns, Done, Failed, Restarted, Rows
+from trough.shell.session import Columns, Done, Failed, MoreRows, Restarted
 from trough.tls import TlsFiles
 
 WHOLE = [("COLS a", '["x"]'), ("ROWS a", "[[1],[2]]"), ("DONE a", "2")]
@@ -70,7 +70,7 @@ async def test_one_segment_needs_no_reactor(desk):
         direct = Direct(desk)
         for _ in range(3):
             events = await direct.asked("a")
-            assert kinds(events) == [Columns, Rows, Done]
+            assert kinds(events) == [Columns, MoreRows, Done]
             assert events[1].rows == [[1], [2]]
         assert [copy.node for copy in direct.remote.copies(["a", "b"])["a"]] == ["w1"]
         assert direct.wholes == 0
@@ -85,7 +85,7 @@ async def test_several_segments_are_the_whole_clients(desk):
         await desk.worker("w1", server, "a", "b")
         direct = Direct(desk)
         assert kinds(await direct.asked("a", "b")).count(Done) == 2
-        assert kinds(await direct.asked("a")) == [Columns, Rows, Done]
+        assert kinds(await direct.asked("a")) == [Columns, MoreRows, Done]
         assert direct.wholes == 1
 
 
@@ -106,7 +106,7 @@ async def test_a_server_that_dies_is_replaced(desk, cut):
     async with LineServer(reactor, answer) as server:
         await desk.worker("w1", server, "a")
         direct = Direct(desk)
-        assert kinds(await direct.asked("a")) == [Columns, Rows, Done]
+        assert kinds(await direct.asked("a")) == [Columns, MoreRows, Done]
         assert direct.wholes == (cut < 3)
         direct.remote._leave()
 
@@ -125,8 +125,8 @@ async def test_rows_that_were_shown_are_taken_back_or_the_segment_fails(desk, fo
     async with LineServer(reactor, answer) as server:
         await desk.worker("w1", server, "a")
         found = kinds(await Direct(desk).asked("a", forgets=forgets))
-    again = [Restarted, Columns, Rows, Done] if forgets else [Failed]
-    assert found == [Columns, Rows, Rows, *again]
+    again = [Restarted, Columns, MoreRows, Done] if forgets else [Failed]
+    assert found == [Columns, MoreRows, MoreRows, *again]
 
 
 @pytest_twisted.ensureDeferred

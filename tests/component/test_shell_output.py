@@ -14,9 +14,9 @@ from waiting import EXPECTED_WITHIN
 
 from trough import errors
 from trough.cli.progress import Progress, duration
-from trough.shell.cluster.reactor_bridge import Bridge, Stream
+from trough.shell.cluster.reactor_bridge import Bridge, ThreadStream
 from trough.shell.output.sinks import Output, find_pager
-from trough.shell.runner import Outcome, failure_lines, summary
+from trough.shell.runner import QueryOutcome, failure_lines, summary
 from trough.shell.session import Failed
 
 
@@ -207,11 +207,11 @@ def test_durations():
 
 def test_summaries():
     """What came, from how many, and what is missing from it."""
-    assert summary(Outcome(1, 1, rows=1, seconds=0.5), "a", True) == "1 row from a (500 ms)"
-    whole = Outcome(9, 9, 3, 1000)
+    assert summary(QueryOutcome(1, 1, rows=1, seconds=0.5), "a", True) == "1 row from a (500 ms)"
+    whole = QueryOutcome(9, 9, 3, 1000)
     assert summary(whole, "a", False) == "1,000 rows from 9 segments, 3 of them without a row"
-    assert summary(Outcome(9, 1, interrupted=True), "a", False).startswith("cancelled, 0 rows")
-    assert summary(Outcome(1, left=True), "", False) == "stopped reading, 0 rows"
+    assert summary(QueryOutcome(9, 1, interrupted=True), "a", False).startswith("cancelled, 0 rows")
+    assert summary(QueryOutcome(1, left=True), "", False) == "stopped reading, 0 rows"
 
 
 def test_a_failure_of_one_segment_is_one_line():
@@ -251,7 +251,7 @@ class Source:
     """Puts numbers into a stream whenever it is not paused, and counts its pauses."""
 
     def __init__(self, bridge, count, bound) -> None:
-        self.stream = Stream(bridge, self.pause, self.resume, bound)
+        self.stream = ThreadStream(bridge, self.pause, self.resume, bound)
         self.left = count
         self.pauses = 0
         self.most = 0
@@ -288,7 +288,7 @@ async def test_a_slow_reader_pauses_the_source():
 @pytest_twisted.ensureDeferred
 async def test_a_stream_ticks_while_nothing_comes():
     """Whoever waits can look at something else meanwhile; an error ends it."""
-    stream = Stream(Bridge(reactor), lambda: None, lambda: None)
+    stream = ThreadStream(Bridge(reactor), lambda: None, lambda: None)
     ticked = threading.Event()
     seen = []
 

@@ -20,7 +20,7 @@ from trough.shell.commands import all_commands
 from trough.shell.input.completer import ShellCompleter
 from trough.shell.input.editor import Editor, ask, is_whole, open_history
 from trough.shell.input.highlighting import ShellLexer
-from trough.shell.input.known_names import Names
+from trough.shell.input.known_names import KnownNames
 from trough.shell.session import Session
 from trough.shell.settings import ShellSettings, history_path
 
@@ -66,7 +66,7 @@ def offered_of(tmp_path, monkeypatch):
     monkeypatch.setenv("TROUGH_SHELL_SETTINGS", str(tmp_path / "shell.yml"))
 
     def knowing(tables):
-        names = Names(None)  # has its tables, and asks no cluster for them
+        names = KnownNames(None)  # has its tables, and asks no cluster for them
         names.tables = tables
         completer = ShellCompleter(REGISTRY, Session(), names)
 
@@ -193,7 +193,7 @@ async def test_segments_and_schemas_are_found_out(tmp_path, monkeypatch):
     await desk.cluster.open()
     await desk.worker("w1", "127.0.0.1:1", *(str(300000 + n) for n in range(300)), "x.y", "xzy")
     await desk.metadata.put_schema(model.Schema("crawl", ""))
-    names = Names(desk.remote)
+    names = KnownNames(desk.remote)
 
     def look():
         assert len(names.segments("3")) == 200
@@ -214,7 +214,7 @@ async def test_a_slow_store_holds_up_no_typing(tmp_path, monkeypatch):
     desk = Desk(tmp_path)
     await desk.cluster.open()
     await desk.worker("w1", "127.0.0.1:1", "a1", "a2")
-    names = Names(desk.remote)
+    names = KnownNames(desk.remote)
     # The reactor, without which nothing can answer, stands still in here.
     assert names.segments("a") == []
     assert names.schemas() == []
@@ -282,7 +282,7 @@ async def test_keys(tmp_path):
     def type_in():
         with create_pipe_input() as keys:
             editor = Editor(
-                desk.shell, Names(desk.remote), history, input=keys, output=DummyOutput()
+                desk.shell, KnownNames(desk.remote), history, input=keys, output=DummyOutput()
             )
 
             def typed(text):

@@ -167,7 +167,7 @@ def test_a_folder_holds_more_than_one_file() -> None:
 
 
 #: Made for each request, where a keyword costs what it says.
-MANY_POSITIONAL = {"ReadJob", "WriteJob", "Write"}
+MANY_POSITIONAL = {"ReadJob", "WriteJob", "SqlWrite"}
 
 
 def test_constructors_name_what_they_are_given():
@@ -183,3 +183,19 @@ def test_constructors_name_what_they_are_given():
                 ]
                 found |= {node.name for each in constructors if len(each.args.args) > 6}
     assert found == MANY_POSITIONAL
+
+
+#: A public class's name has one meaning. These are several of one: a driver that blocks and one
+#: for asyncio, the options of each plugin, and what a driver calls an error of ours.
+SHARED_NAMES = {"Connection", "RowStream", "Servers", "Options", "OutcomeUnknown"}
+
+
+def test_a_class_has_a_name_of_its_own():
+    """Two public classes have two names."""
+    places: dict[str, list[str]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    shared = {name: where for name, where in places.items() if len(where) > 1}
+    assert shared.keys() == SHARED_NAMES, shared

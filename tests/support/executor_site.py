@@ -16,7 +16,7 @@ from trough import errors
 from trough.executors.pool.pool import ExecutorPool, Framing, ReadLimits, Target
 from trough.protocols.line.arguments import parse_query_arguments, parse_write_arguments
 from trough.protocols.line.client import LineConnection, connect
-from trough.protocols.line.framing import Request
+from trough.protocols.line.framing import LineRequest
 from trough.protocols.line.pending_calls import Call
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
 from trough.protocols.line.server import LineServerFactory, ServerLimits
@@ -39,7 +39,7 @@ class PoolRole:
             Verb("WRITE", "<id> <SQL>", "writes", self._write, "1 WRITE a DELETE FROM t"),
         )
 
-    def _query(self, request: Request, reply: Reply) -> None:
+    def _query(self, request: LineRequest, reply: Reply) -> None:
         asked = parse_query_arguments(request)
         here = [self._targets[each] for each in asked.segments if each in self._targets]
         answer = QueryReply(reply)
@@ -52,7 +52,7 @@ class PoolRole:
             self._pool.read(here, asked.sql, parameters, limits, Framing.LINES, reply.tag, answer)
         )
 
-    def _write(self, request: Request, reply: Reply) -> None:
+    def _write(self, request: LineRequest, reply: Reply) -> None:
         asked = parse_write_arguments(request)
         target, limits = self._targets[asked.segment], ReadLimits(asked.seconds or 60.0)
         reply.follow(

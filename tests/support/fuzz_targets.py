@@ -33,9 +33,9 @@ from trough.protocols.limits import check_json_values
 from trough.protocols.line import arguments
 from trough.protocols.line.framing import (
     FramingLimits,
+    LineRequest,
     Malformed,
     ReplyParser,
-    Request,
     RequestParser,
 )
 from trough.protocols.line.messages import format_error, parse_error, parse_greeting
@@ -58,7 +58,7 @@ def portions(data: bytes) -> tuple[bytes, list[bytes]]:
 
 # -- the line protocol ---------------------------------------------------------------------
 
-_PARSERS: tuple[Callable[[Request], object], ...] = (
+_PARSERS: tuple[Callable[[LineRequest], object], ...] = (
     arguments.parse_query_arguments,
     arguments.parse_write_arguments,
     arguments.parse_gather_arguments,

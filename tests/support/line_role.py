@@ -22,7 +22,7 @@ from trough.protocols.line.arguments import (
     parse_word,
     parse_write_arguments,
 )
-from trough.protocols.line.framing import Request
+from trough.protocols.line.framing import LineRequest
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
 from trough.protocols.line.values import encode_value
 
@@ -97,30 +97,30 @@ class CountRole:
             Verb("MUTE", "", "forgets to answer", self._mute, "1 MUTE"),
         )  # fmt: skip
 
-    def _echo(self, request: Request, reply: Reply) -> None:
+    def _echo(self, request: LineRequest, reply: Reply) -> None:
         reply.info(parse_word(request, "the word"))
         reply.ok()
 
-    def _count(self, request: Request, reply: Reply) -> None:
+    def _count(self, request: LineRequest, reply: Reply) -> None:
         job = CountJob(self.clock, reply, int(parse_word(request, "the number")))
         self.jobs.append(job)
         reply.follow(job)
 
-    def _deaf(self, request: Request, reply: Reply) -> None:
+    def _deaf(self, request: LineRequest, reply: Reply) -> None:
         reply.follow(DeafJob())
 
-    async def _wait(self, request: Request, reply: Reply) -> None:
+    async def _wait(self, request: LineRequest, reply: Reply) -> None:
         waiting = self.waiting[request.tag] = Deferred()
         reply.ok(word=await waiting)
 
-    async def _speak(self, request: Request, reply: Reply) -> None:
+    async def _speak(self, request: LineRequest, reply: Reply) -> None:
         total = int(parse_word(request, "the number"))
         for number in range(total):
             await reply.ready()
             reply.line("ROWS", "speak", f"[[{number}]]", "x" * 1000)
         reply.end(rows=total)
 
-    def _boom(self, request: Request, reply: Reply) -> Any:
+    def _boom(self, request: LineRequest, reply: Reply) -> Any:
         if request.arguments:
             return self._boom_later()
         raise ZeroDivisionError("boom")
@@ -128,7 +128,7 @@ class CountRole:
     async def _boom_later(self) -> None:
         raise ZeroDivisionError("boom later")
 
-    async def _mute(self, request: Request, reply: Reply) -> None:
+    async def _mute(self, request: LineRequest, reply: Reply) -> None:
         pass
 
 
@@ -193,7 +193,7 @@ class SqlRole:
                  "1 WRITE 300001 INSERT INTO crawled_url (url) VALUES ('http://example.com/')"),
         )  # fmt: skip
 
-    def _query(self, request: Request, reply: Reply) -> None:
+    def _query(self, request: LineRequest, reply: Reply) -> None:
         asked = parse_query_arguments(request)
         segments = asked.segments
         if asked.pattern is not None:
@@ -235,7 +235,7 @@ class SqlRole:
             answer.data(f"{tag} ROWS {segment} [{told}]\n".encode())
         return count
 
-    def _write(self, request: Request, reply: Reply) -> None:
+    def _write(self, request: LineRequest, reply: Reply) -> None:
         asked = parse_write_arguments(request)
         database = self.segments.get(asked.segment)
         if database is None:

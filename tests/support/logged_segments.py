@@ -12,7 +12,7 @@ from typing import Any
 from trough.replication.holder_log import WalReader
 from trough.replication.log import PART_SIZE, LogPart
 from trough.sql import segment_files, sqlite
-from trough.sql.writing import Write, Writer
+from trough.sql.writing import SqlWrite, Writer
 
 SCHEMA = "CREATE TABLE event(id INTEGER PRIMARY KEY, content BLOB)"
 
@@ -55,9 +55,9 @@ class LoggedSegment:
         )
         self.reader = WalReader(self.path)
 
-    def write(self, *texts: str, parameters: Any = None) -> list[Write]:
+    def write(self, *texts: str, parameters: Any = None) -> list[SqlWrite]:
         """Apply each text, all in one commit."""
-        writes = [Write(n, text, parameters, monotonic() + 60) for n, text in enumerate(texts)]
+        writes = [SqlWrite(n, text, parameters, monotonic() + 60) for n, text in enumerate(texts)]
         rest: Any = writes
         while rest:
             rest = self.writer.apply("s", str(self.path), 1, rest)

@@ -19,7 +19,7 @@ from trough import errors
 from trough.executors.pool.pool import Framing
 from trough.metadata.sqlite.store import SqliteMetadata
 from trough.model import Lock, Worker
-from trough.replication.orders import VERSION, Kind, Order, Reply
+from trough.replication.orders import VERSION, Order, OrderKind, Reply
 from trough.util.threads import ThreadPoolService
 from trough.worker.log_files import LogFiles
 from trough.worker.replication import Replication, ReplicationSettings
@@ -58,7 +58,7 @@ class ReplicatedWorkers:
         self._threads = ThreadPoolService("logs", 4, reactor)
         self._threads.startService()
         self.cut: set[tuple[str, str]] = set()
-        self.sent: list[tuple[str, Kind]] = []
+        self.sent: list[tuple[str, OrderKind]] = []
 
     def __getitem__(self, name: str) -> WorkerParts:
         return self._running[name]

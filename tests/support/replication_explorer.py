@@ -31,7 +31,7 @@ from trough.replication import follower as follower_rules
 from trough.replication import holder as holder_rules
 from trough.replication.follower import Follower
 from trough.replication.holder import ChangeRow, Holder, ReadRow, SendBase, SendJoin, SendLog
-from trough.replication.messages import Append, Base, Behind, Join, Row
+from trough.replication.messages import Append, Base, Behind, Join, LockRow
 
 STORE = Member("store", "")
 
@@ -68,7 +68,7 @@ class Worker:
     synced: int = 0
     following: Follower = field(default_factory=Follower)
     holding: Holder | None = None
-    taking: Row | None = None
+    taking: LockRow | None = None
     up: bool = True
 
     @property
@@ -160,7 +160,7 @@ class Explorer:
         for place in range(1 + followers):
             workers[place] = replace(workers[place], log=log, synced=history)
         named = frozenset(worker.member for worker in workers[1 : 1 + followers])
-        row = Row(workers[0].member, 1, 1, named)
+        row = LockRow(workers[0].member, 1, 1, named)
         first = replace(workers[0], following=Follower(promised=1))
         step = _stepped(first, holder_rules.begin(row, history))
         workers[0] = step.worker
@@ -244,7 +244,7 @@ class Explorer:
         :raises Violation: naming what is wrong
         """
         workers, row, _, _, acknowledged = state
-        named: Row = self._values.values[row]
+        named: LockRow = self._values.values[row]
         for each in workers:
             worker: Worker = self._values.values[each]
             if worker.member == named.holder or worker.member in named.followers:
@@ -311,7 +311,7 @@ class Explorer:
         """
         values = self._values.values
         workers = [replace(values[each], up=True, taking=None) for each in state[0]]
-        row: Row = values[state[1]]
+        row: LockRow = values[state[1]]
         world = _Recovery({worker.member: worker for worker in workers}, row)
         if not world.progresses():
             raise Violation(f"no progress from {[values[each] for each in state[0]]}, {row}")
@@ -333,7 +333,7 @@ class Explored:
 class _Recovery:
     """A run without failures: each message arrives once, in order, and the store answers."""
 
-    def __init__(self, workers: dict[Member, Worker], row: Row) -> None:
+    def __init__(self, workers: dict[Member, Worker], row: LockRow) -> None:
         self._workers = workers
         self._row = row
         self._acknowledged: set[Any] = set()
@@ -402,7 +402,7 @@ class _Recovery:
 
 
 def _local(
-    worker: Worker, row: Row, budget: Budget, members: tuple[Member, ...]
+    worker: Worker, row: LockRow, budget: Budget, members: tuple[Member, ...]
 ) -> Iterator[tuple[str, str, Step]]:
     """What a worker may do by itself: the event's name, the kind that it spends, the step."""
     name = worker.member.node
@@ -452,7 +452,7 @@ def _sync(worker: Worker) -> Step:
     return _stepped(replace(worker, synced=worker.log.end), step)
 
 
-def _taken(worker: Worker, row: Row) -> Step | None:
+def _taken(worker: Worker, row: LockRow) -> Step | None:
     """Read the row, promise, and ask the store for the change."""
     taken = follower_rules.take_over(worker.following, row, worker.member)
     if taken is None:
@@ -475,7 +475,7 @@ def _deliver(worker: Worker, message: Message) -> Step:
     return _stepped(worker, step)
 
 
-def _row_is(worker: Worker, row: Row, rejected: int) -> Step:
+def _row_is(worker: Worker, row: LockRow, rejected: int) -> Step:
     if worker.taking is not None and row.revision >= worker.taking.revision:
         now = replace(worker, taking=None)
         if row != worker.taking:

@@ -14,10 +14,10 @@ from pathlib import Path
 import hdfs
 import urllib3.exceptions
 
-from trough.storage.hdfs.webhdfs import RetryPolicy
+from trough.storage.hdfs.webhdfs import HdfsRetryPolicy
 
 #: Short enough for a test in which a server is gone: what is there may be slow to answer.
-HASTE = RetryPolicy(attempts=3, pause=0.05)
+HASTE = HdfsRetryPolicy(attempts=3, pause=0.05)
 
 #: A time at which nothing is fresh any more, in seconds since the epoch.
 SETTLED = 1_700_000_000.0

@@ -22,7 +22,7 @@ from trough import errors
 from trough.access.audit import AuditLog
 from trough.access.rights import ANYBODY, EVERY_RIGHT, PEER, Grant, SegmentLimit
 from trough.access.timed_grants import TimedGrants
-from trough.access.token_file import Token, read_tokens
+from trough.access.token_file import AccessToken, read_tokens
 from trough.access.tokens import (
     Credential,
     id_of,
@@ -238,7 +238,7 @@ class Gate:
         if self.audit is not None and (added or changed or removed):
             self.audit.note("tokens", "ok", "", "", added=added, changed=changed, removed=removed)
 
-    def _take(self, tokens: list[Token]) -> None:
+    def _take(self, tokens: list[AccessToken]) -> None:
         wanted = {token.id: token for token in tokens if not self._has_expired(token)}
         for id in self._from_file - wanted.keys():
             self._revoke(id)
@@ -254,7 +254,7 @@ class Gate:
             if token.expires is not None:
                 self._expire[id] = token.expires
 
-    def _has_expired(self, token: Token) -> bool:
+    def _has_expired(self, token: AccessToken) -> bool:
         return token.expires is not None and token.expires <= self._now()
 
     def _revoke(self, id: str) -> None:

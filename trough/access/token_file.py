@@ -32,7 +32,7 @@ _STORED = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class AccessToken:
     """A token as the file keeps it.
 
     :ivar name: several tokens may have it, while one replaces the other
@@ -71,7 +71,7 @@ class Token:
                 )
 
 
-def read_tokens(path: Path) -> list[Token]:
+def read_tokens(path: Path) -> list[AccessToken]:
     """The tokens of a file.
 
     :raises trough.errors.BadSettings: it cannot be read, or is no such file
@@ -96,7 +96,7 @@ def read_tokens(path: Path) -> list[Token]:
         ) from error
 
 
-def _tokens(document: Any) -> list[Token]:
+def _tokens(document: Any) -> list[AccessToken]:
     if not isinstance(document, dict) or document.get("version") != VERSION:
         raise ValueError(f"no object with version {VERSION}")
     rows = document["tokens"]
@@ -108,7 +108,7 @@ def _tokens(document: Any) -> list[Token]:
     return tokens
 
 
-def _token(row: Any) -> Token:
+def _token(row: Any) -> AccessToken:
     if not isinstance(row, dict):
         raise ValueError("a token is no object")
     texts = {"name": row["name"], "id": row["id"], "stored": row["stored"]}
@@ -125,12 +125,12 @@ def _token(row: Any) -> Token:
     if type(created) is not int or type(expires) not in (int, type(None)):
         raise ValueError("created and expires have to be whole seconds")
     stored = bytes.fromhex(row["stored"])
-    return Token(
+    return AccessToken(
         row["name"], row["id"], stored, rights_named(rights), tuple(segments), created, expires
     )
 
 
-def write_tokens(path: Path, tokens: Sequence[Token]) -> None:
+def write_tokens(path: Path, tokens: Sequence[AccessToken]) -> None:
     """Replace the file; nobody but its owner can read it.
 
     :raises trough.errors.Unavailable: it cannot be written
@@ -165,7 +165,7 @@ def _keep_owner(path: Path, descriptor: int) -> None:
 
 
 @contextlib.contextmanager
-def editing(path: Path) -> Iterator[list[Token]]:
+def editing(path: Path) -> Iterator[list[AccessToken]]:
     """The tokens of a file, to be changed in the block; it is written when the block ends.
 
     Others who edit it wait meanwhile. A file that is not there counts as empty.

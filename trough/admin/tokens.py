@@ -13,7 +13,7 @@ from typing import TextIO
 from trough import errors
 from trough.access.audit import append, local_entry
 from trough.access.rights import RIGHTS, names_of, rights_named
-from trough.access.token_file import Token, editing, read_tokens
+from trough.access.token_file import AccessToken, editing, read_tokens
 from trough.access.tokens import id_of, key_of, new_token, stored_of
 from trough.admin.console import DONE, moment, print_table
 from trough.settings import one_setting
@@ -150,12 +150,12 @@ def _entry(
     segments: tuple[str, ...],
     created: int,
     expires: int | None,
-) -> Token:
+) -> AccessToken:
     stored = stored_of(key_of(text))
-    return Token(name, id_of(text), stored, rights, segments, created, expires)
+    return AccessToken(name, id_of(text), stored, rights, segments, created, expires)
 
 
-def _named(tokens: list[Token], name: str) -> list[Token]:
+def _named(tokens: list[AccessToken], name: str) -> list[AccessToken]:
     found = [token for token in tokens if token.name == name]
     if not found:
         raise errors.NotFound(f"there is no token {name}", "trough-admin token list names all")

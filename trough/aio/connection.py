@@ -8,7 +8,7 @@ from typing import Any
 from trough.aio.servers import RowStream, Servers
 from trough.drivers import arrow
 from trough.drivers.routing import Router
-from trough.drivers.target import Target, parse_target
+from trough.drivers.target import ConnectionTarget, parse_target
 from trough.metadata.open_blocking import open_blocking
 from trough.protocols.line.query_replies import decoded
 from trough.protocols.line.values import Parameters, Value, decode_rows
@@ -57,7 +57,7 @@ class Result:
         :raises trough.errors.TroughError: the answer is not complete, or a column holds values of
             several types
         """
-        table = arrow.Columns(self.columns)
+        table = arrow.TableBuilder(self.columns)
         while (text := await self._stream.next_rows()) is not None:
             table.json(text)
         return table.table()
@@ -87,7 +87,7 @@ class Connection:
     :ivar timeout: seconds that a statement may take from now on; None: the servers' own limit
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConnectionTarget) -> None:
         self.timeout = target.seconds
         self._metadata = open_blocking(target.registry) if target.registry else None
         self._router = Router(target, self._metadata)

@@ -8,10 +8,10 @@ from typing import Any
 
 from trough import errors
 from trough.aio.stream import LineStream, closed, open_stream
-from trough.drivers.connections import IdleConnections, Progress, check_unknown
-from trough.drivers.results import Result
+from trough.drivers.connections import IdleConnections, RoutingProgress, check_unknown
+from trough.drivers.results import PartialResult
 from trough.drivers.routing import check_answer
-from trough.drivers.steps import Ask, Look, NotReached, Role, Step, Steps, Stream
+from trough.drivers.steps import Ask, Look, NotReached, OpenStream, Role, Step, Steps
 from trough.tls import TlsFiles
 
 #: Idle connections that are kept for each server.
@@ -24,8 +24,8 @@ class RowStream:
     :ivar result: the part that is known so far
     """
 
-    def __init__(self, servers: Servers, connection: LineStream, step: Stream) -> None:
-        self.result = Result()
+    def __init__(self, servers: Servers, connection: LineStream, step: OpenStream) -> None:
+        self.result = PartialResult()
         self._servers = servers
         self._connection: LineStream | None = connection
         self._lines: AsyncIterator[tuple[bytes, bytes]] = connection.ask(step.request)
@@ -93,7 +93,7 @@ class Servers:
 
         :raises trough.errors.TroughError: the router's error
         """
-        progress = Progress(steps)
+        progress = RoutingProgress(steps)
         while (step := progress.step) is not None:
             outcome: Any = None
             failure: errors.TroughError | None = None
@@ -120,7 +120,7 @@ class Servers:
         if isinstance(step, Look):
             return await asyncio.to_thread(step.call)
         connection = await self._connection(step.address)
-        if isinstance(step, Stream):
+        if isinstance(step, OpenStream):
             return await RowStream(self, connection, step).begin()
         if isinstance(step, Role):
             self.give_back(connection)

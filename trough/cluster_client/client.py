@@ -22,7 +22,12 @@ from trough.access.tokens import Credential
 from trough.cluster_client.connection_pool import ConnectionPool
 from trough.cluster_client.existing import SegmentSet, existing
 from trough.cluster_client.fan_out import FanOut
-from trough.cluster_client.interfaces import Listener, QueryRequest, QueryStats, WorkerClientFactory
+from trough.cluster_client.interfaces import (
+    FanOutListener,
+    QueryRequest,
+    QueryStats,
+    WorkerClientFactory,
+)
 from trough.cluster_client.router import SegmentRouter, WorkerAddress
 from trough.cluster_client.transports import UPGRADE, Workers
 from trough.metadata import Metadata
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
     from trough.cluster_client.gather_driver import GatherResult, Receive
     from trough.tls.client import ClientTls
 
-__all__ = ["Cluster", "FanOut", "Listener", "QueryStats"]
+__all__ = ["Cluster", "FanOut", "FanOutListener", "QueryStats"]
 
 #: Seconds to wait for a sync server to lead again after the last leader was lost, and
 #: between two looks for it.
@@ -149,7 +154,7 @@ class Cluster:
         sql: str,
         parameters: Parameters | None = None,
         *,
-        listener: Listener,
+        listener: FanOutListener,
         seconds: float | None = None,
         rows: int | None = None,
         over: WorkerClientFactory | None = None,

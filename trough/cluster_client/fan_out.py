@@ -6,8 +6,8 @@ answer: segments that moved, those of a worker that dies in the middle, copies f
 The listener gets no row twice without notice. The first batch of each segment's rows is held back
 until the next batch or the end. Most answers have one batch only, so a short answer that is cut off
 leaves no trace. If the listener already has rows, it gets
-:meth:`~trough.cluster_client.interfaces.Listener.restarted`, and returns whether it can forget
-them.
+:meth:`~trough.cluster_client.interfaces.FanOutListener.restarted`, and returns whether it can
+forget them.
 
 This module does not know how segments are found and connections kept.
 """
@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.cluster_client.interfaces import (
-    Listener,
+    FanOutListener,
     QueryHandle,
     QueryRequest,
     QueryStats,
@@ -78,7 +78,7 @@ class FanOut:
         self,
         segments: Sequence[str],
         question: QueryRequest,
-        listener: Listener,
+        listener: FanOutListener,
         routes: SegmentRouter,
         sources: WorkerClientFactory,
         *,

@@ -67,7 +67,7 @@ LONG_SECONDS = 0.25
 _LOOK = 0.1
 
 
-class Cluster(Protocol):
+class _Cluster(Protocol):
     """What a GATHER uses of :class:`trough.cluster_client.client.Cluster`."""
 
     def query(self, *args: Any, **options: Any) -> FanOut: ...
@@ -90,7 +90,7 @@ class Gathers:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: _Cluster,
         new_workers: Callable[[], Workers],
         reactor: Any,
         memory: int = MEMORY,
@@ -295,7 +295,7 @@ def _nothing() -> None:
 class _DedicatedConnections:
     """The cluster, over dedicated connections."""
 
-    def __init__(self, cluster: Cluster, workers: Workers) -> None:
+    def __init__(self, cluster: _Cluster, workers: Workers) -> None:
         self._cluster = cluster
         self._workers = workers
 
@@ -305,7 +305,7 @@ class _DedicatedConnections:
 
 
 async def segments_of(
-    cluster: Cluster,
+    cluster: _Cluster,
     segments: Iterable[str] | re.Pattern[str] | SegmentSet,
     partial: bool,
     clock: Any,
@@ -334,7 +334,7 @@ async def segments_of(
     return found
 
 
-async def _found(cluster: Cluster, pattern: str | re.Pattern[str]) -> SegmentSet:
+async def _found(cluster: _Cluster, pattern: str | re.Pattern[str]) -> SegmentSet:
     ids: list[str] = []
     try:
         async for page in cluster.matching(pattern):

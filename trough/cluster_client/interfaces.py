@@ -19,7 +19,7 @@ from trough.sql.column_filters import FilterTest
 from trough.util.job import Job
 
 
-class Listener(QueryListener, Protocol):
+class FanOutListener(QueryListener, Protocol):
     """Receives what a query finds, segment by segment, in any order.
 
     As :class:`trough.protocols.line.pending_calls.QueryListener`, and:

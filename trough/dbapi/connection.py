@@ -11,7 +11,7 @@ from trough.dbapi.cursor import Cursor, Values
 from trough.dbapi.exceptions import InterfaceError, NotSupportedError, translating
 from trough.dbapi.servers import Interrupt, RowStream, Servers
 from trough.drivers.routing import Router
-from trough.drivers.target import Target, parse_target
+from trough.drivers.target import ConnectionTarget, parse_target
 from trough.metadata.blocking import BlockingMetadata
 from trough.metadata.open_blocking import open_blocking
 from trough.protocols.line.values import Parameters
@@ -37,7 +37,7 @@ class Connection:
     ProgrammingError = exceptions.ProgrammingError
     NotSupportedError = exceptions.NotSupportedError
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ConnectionTarget) -> None:
         self.timeout = target.seconds
         self._metadata: BlockingMetadata | None = None
         if target.registry:

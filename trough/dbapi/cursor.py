@@ -19,7 +19,7 @@ Values = Sequence[Any] | Mapping[str, Any] | None
 Row = tuple[Any, ...]
 
 
-class Session(Protocol):
+class _Session(Protocol):
     """The part of :class:`trough.dbapi.connection.Connection` that a cursor uses."""
 
     timeout: float | None
@@ -44,7 +44,7 @@ class Cursor:
 
     lastrowid = None
 
-    def __init__(self, connection: Session) -> None:
+    def __init__(self, connection: _Session) -> None:
         self.connection = connection
         self.arraysize = 100
         self.rowcount = -1
@@ -138,7 +138,7 @@ class Cursor:
         self._check_rows()
         assert self._stream is not None
         with translating():
-            table = arrow.Columns(self._stream.result.names or ())
+            table = arrow.TableBuilder(self._stream.result.names or ())
             table.rows(self._take(len(self._rows)))
             while (text := self._stream.next_rows()) is not None:
                 table.json(text)

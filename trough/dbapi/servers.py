@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 from trough import errors
-from trough.drivers.connections import IdleConnections, Progress, check_unknown
-from trough.drivers.results import Result
+from trough.drivers.connections import IdleConnections, RoutingProgress, check_unknown
+from trough.drivers.results import PartialResult
 from trough.drivers.routing import check_answer
-from trough.drivers.steps import Ask, AskAll, Look, NotReached, Role, Step, Steps, Stream
+from trough.drivers.steps import Ask, AskAll, Look, NotReached, OpenStream, Role, Step, Steps
 from trough.protocols.line.blocking import BlockingConnection
 from trough.protocols.line.framing import FINAL
 from trough.tls import TlsFiles
@@ -49,9 +49,13 @@ class RowStream:
     """
 
     def __init__(
-        self, servers: Servers, connection: BlockingConnection, step: Stream, interrupt: Interrupt
+        self,
+        servers: Servers,
+        connection: BlockingConnection,
+        step: OpenStream,
+        interrupt: Interrupt,
     ) -> None:
-        self.result = Result()
+        self.result = PartialResult()
         self._servers = servers
         self._connection: BlockingConnection | None = connection
         self._lines = _answer(connection, step.request, interrupt)
@@ -108,7 +112,7 @@ class Servers:
 
         :raises trough.errors.TroughError: the router's error
         """
-        progress = Progress(steps)
+        progress = RoutingProgress(steps)
         while (step := progress.step) is not None:
             outcome: Any = None
             failure: errors.TroughError | None = None
@@ -134,7 +138,7 @@ class Servers:
         if isinstance(step, Look):
             return step.call()
         connection = self._connection(step.address)
-        if isinstance(step, Stream):
+        if isinstance(step, OpenStream):
             return RowStream(self, connection, step, interrupt)
         if isinstance(step, Role):
             self.give_back(connection)

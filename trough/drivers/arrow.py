@@ -21,7 +21,7 @@ from trough.util.safe_text import safe
 _CHUNK = 1000
 
 
-class Columns:
+class TableBuilder:
     """Collects rows, and makes a table of them.
 
     A column's type is that of its values: int64, double (of integers among them, too), string,

@@ -64,7 +64,7 @@ class IdleConnections(Generic[C]):
         return found
 
 
-class Progress:
+class RoutingProgress:
     """How far a router's steps are.
 
     :ivar step: to be done next; None at the end

@@ -9,7 +9,7 @@ from trough.protocols.line.query_replies import decoded
 from trough.protocols.line.values import decode_names
 
 
-class Result:
+class PartialResult:
     """The part of a result that is known so far.
 
     :ivar names: of the columns; None: not known yet

@@ -12,8 +12,8 @@ from typing import Any
 
 from trough import errors
 from trough.drivers.registry import leader_address
-from trough.drivers.steps import Ask, AskAll, Look, NotReached, Role, Steps, Stream
-from trough.drivers.target import Target
+from trough.drivers.steps import Ask, AskAll, Look, NotReached, OpenStream, Role, Steps
+from trough.drivers.target import ConnectionTarget
 from trough.metadata.blocking import BlockingMetadata
 from trough.model import READ, WRITE, segment_word
 from trough.protocols.line.messages import (
@@ -45,7 +45,7 @@ class Router:
     :param metadata: the store of the target's registry, where it has one
     """
 
-    def __init__(self, target: Target, metadata: BlockingMetadata | None) -> None:
+    def __init__(self, target: ConnectionTarget, metadata: BlockingMetadata | None) -> None:
         self._target = target
         self._metadata = metadata
         self._readable = ""
@@ -96,7 +96,7 @@ class Router:
         for left in reversed(range(TRIES)):
             address = self._readable or (yield from self._find_readable(avoid))
             try:
-                stream = yield Stream(address, query)
+                stream = yield OpenStream(address, query)
             except errors.TroughError as error:
                 self._readable = error.line if isinstance(error, errors.Moved) else ""
                 if not (left and errors.may_pass(error)):
@@ -171,12 +171,12 @@ class Router:
             options=self._target.options,
         )
         try:
-            return (yield Stream((yield from self._sync_server()), request))
+            return (yield OpenStream((yield from self._sync_server()), request))
         except errors.Unavailable as error:
             # A lost connection, or a leader that is gone; not a decision of a server.
             if type(error) not in (NotReached, errors.Unavailable):
                 raise
-            return (yield Stream((yield from self._sync_server()), request))
+            return (yield OpenStream((yield from self._sync_server()), request))
 
     # -- where segments are ------------------------------------------------------------------
 

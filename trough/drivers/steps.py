@@ -39,7 +39,7 @@ class AskAll:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class OpenStream:
     """Send a query to a server. Its outcome: the driver's stream of the result, once the first
     rows or the end have come."""
 
@@ -61,7 +61,7 @@ class Look:
     call: Callable[[], Any]
 
 
-Step = Ask | AskAll | Stream | Role | Look
+Step = Ask | AskAll | OpenStream | Role | Look
 
 #: Yields steps, and gets their outcomes; the driver raises their errors in it.
 Steps = Generator[Step, Any, Any]

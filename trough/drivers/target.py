@@ -26,7 +26,7 @@ _OPTIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ConnectionTarget:
     """The target of a connection.
 
     :ivar server: ``host:port`` or ``tls://host:port`` of a line port; empty: see `registry`
@@ -72,7 +72,7 @@ def parse_target(
     token: str | None = None,
     tls_ca: str | None = None,
     **options: object,
-) -> Target:
+) -> ConnectionTarget:
     """Parse a URL; arguments override its parts.
 
     :param url: as above, or that of a metadata store
@@ -96,7 +96,7 @@ def parse_target(
     if token is None:
         token = password or os.environ.get("AUTH_TOKEN") or None
     ca = tls_ca or str(asked.get("tls_ca", "")) or os.environ.get("TLS_CA") or None
-    return Target(
+    return ConnectionTarget(
         server,
         registry,
         named,

@@ -181,7 +181,7 @@ class JsonLines(Renderer):
         return safe_json(text) if self.options.terminal else text
 
 
-class Raw(Renderer):
+class JsonArray(Renderer):
     """One JSON array of objects, as a worker answers over HTTP."""
 
     is_document = True
@@ -206,7 +206,7 @@ class Raw(Renderer):
         return "[]\n" if self._separator == "[" else "]\n"
 
 
-class Pretty(Raw):
+class Pretty(JsonArray):
     """As JSON, one line a value."""
 
     def _object(self, row: Row) -> str:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from trough.gather.analysis import NotPushed, Relation
-from trough.gather.pushdown import Partial, Piece, Pushdown, check_known
+from trough.gather.pushdown import Partial, Pushdown, SqlPiece, check_known
 
 _SUMS = frozenset({"sum", "total", "avg"})
 _SUPPORTED = _SUMS | {"count", "min", "max"}
@@ -131,7 +131,7 @@ class Divider:
         column = self._column(f"{call.function}({argument})", parts, call.condition)
         if call.function == "count":
             return f"coalesce(sum({column.name}), 0)"
-        column.source = Piece("{0}", parts)
+        column.source = SqlPiece("{0}", parts)
         self.extremes.add(column.name)
         self.filtered_extreme |= call.condition is not None
         if call.argument is not None and call.argument.find(exp.Collate) is not None:
@@ -144,7 +144,7 @@ class Divider:
         template = "{0}" if call.condition is None else "CASE WHEN {1} THEN {0} END"
         column = self._column(template, parts, None)
         column.grouped, column.aggregate = True, False
-        column.source = Piece("{0}", (argument,))
+        column.source = SqlPiece("{0}", (argument,))
         return column.name
 
     def _sum(self, call: AggregateCall, argument: exp.Expr, exact: bool) -> str:
@@ -191,8 +191,8 @@ class Divider:
             check_known(part)
         key = template + "\0" + "\0".join(map(self._relation.normal, parts))
         if key not in self._columns:
-            column = Partial(f"c{len(self._pushed.partials)}", Piece(template, parts))
-            column.source, column.aggregate = Piece("NULL"), True
+            column = Partial(f"c{len(self._pushed.partials)}", SqlPiece(template, parts))
+            column.source, column.aggregate = SqlPiece("NULL"), True
             self._pushed.partials.append(column)
             self._columns[key] = column
             column.lean = lean

@@ -32,11 +32,11 @@ class PrefixNot(exp.Unary):
     """``NOT x``; :class:`sqlglot.exp.Not` is the NOT inside IS NOT, NOT IN and NOT BETWEEN."""
 
 
-class Arrow(exp.Expression, exp.Binary):
+class JsonArrow(exp.Expression, exp.Binary):
     """``x -> path``."""
 
 
-class LongArrow(exp.Expression, exp.Binary):
+class JsonLongArrow(exp.Expression, exp.Binary):
     """``x ->> path``."""
 
 
@@ -110,8 +110,8 @@ OPERATORS: dict[type, str] = {
     exp.Match: "MATCH",
     exp.RegexpLike: "REGEXP",
     exp.Collate: "COLLATE",
-    Arrow: "->",
-    LongArrow: "->>",
+    JsonArrow: "->",
+    JsonLongArrow: "->>",
 }
 
 
@@ -196,10 +196,10 @@ class Verbatim(SQLite):
         COLUMN_OPERATORS = {
             **SQLiteParser.COLUMN_OPERATORS,
             TokenType.ARROW: lambda self, this, path: self.expression(
-                Arrow(this=this, expression=path)
+                JsonArrow(this=this, expression=path)
             ),
             TokenType.DARROW: lambda self, this, path: self.expression(
-                LongArrow(this=this, expression=path)
+                JsonLongArrow(this=this, expression=path)
             ),
         }
 
@@ -281,7 +281,7 @@ def takes_json(node: exp.Expr) -> bool:
 
 def gives_json(node: exp.Expr) -> bool:
     """Whether a value of `node` may be JSON to SQLite, and not just a text."""
-    return node.find(Arrow) is not None or any(map(takes_json, node.find_all(exp.Anonymous)))
+    return node.find(JsonArrow) is not None or any(map(takes_json, node.find_all(exp.Anonymous)))
 
 
 def names_all_columns(sql: str) -> bool:

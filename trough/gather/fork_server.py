@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> None:
         channel.send((messages.STARTED, os.getpid()))
         channel.flush()
         confine(Confinement(write=(tempfile.gettempdir(),), files=True))
-        process.Session(channel).run()
+        process.ProcessSession(channel).run()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from trough import errors
 from trough.gather.gather_plan import GatherPlan
 from trough.gather.limits import Limits
 from trough.gather.pushdown import Pushdown
-from trough.gather.row_stream import Batch, RowStream, decoded
+from trough.gather.row_stream import Batch, GatherRowStream, decoded
 from trough.gather.segment_sql import SegmentQuery
 from trough.gather.temp_database import TempDatabase
 from trough.sql.json_rows import rows_of_json
@@ -71,7 +71,7 @@ class Merger:
         self._attempts: dict[str, _Attempt] = {}
         self._exact = plan.starts_exact
         self.streams = plan.kind == "plain"
-        self._stream = RowStream(plan) if self.streams and plan.pushed is not None else None
+        self._stream = GatherRowStream(plan) if self.streams and plan.pushed is not None else None
         self._kept = 0
         self._layouts: dict[bool, _Layout] = {}
         # Places of sums that are exact only as integers.

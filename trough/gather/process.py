@@ -38,7 +38,7 @@ PYTHON_MEMORY = 256 << 20
 ROWS, BYTES = 1000, 1 << 18
 
 
-class Session:
+class ProcessSession:
     """One GATHER, and nothing between two.
 
     :param channel: to the parent
@@ -290,7 +290,7 @@ def main(arguments: list[str]) -> None:
     ignore_signals()
     die_with_the_parent()
     prepare(memory)
-    Session(TupleSocket(socket.socket(fileno=descriptor))).run()
+    ProcessSession(TupleSocket(socket.socket(fileno=descriptor))).run()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ Adapt = Callable[[exp.Expr], exp.Expr]
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SqlPiece:
     """SQL text around parts of the user's text: ``sum({0})`` and ``x``."""
 
     template: str
@@ -48,13 +48,13 @@ class Piece:
         return "NULL" if constant else f"({self.text(adapt)})"
 
 
-def whole(node: exp.Expr) -> Piece:
+def whole(node: exp.Expr) -> SqlPiece:
     """The piece that is the user's text itself.
 
     :raises NotPushed: a part of it is only known at the end
     """
     check_known(node)
-    return Piece("{0}", (node,))
+    return SqlPiece("{0}", (node,))
 
 
 def check_known(node: exp.Expr) -> None:
@@ -79,8 +79,8 @@ class Partial:
     """
 
     name: str
-    piece: Piece
-    source: Piece | None = None
+    piece: SqlPiece
+    source: SqlPiece | None = None
     grouped: bool = False
     aggregate: bool = False
     lean: bool = True

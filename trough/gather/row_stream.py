@@ -18,7 +18,7 @@ from trough.sql.rows import array_of_rows
 Batch = Sequence[Sequence[Any]]
 
 
-class RowStream:
+class GatherRowStream:
     """See the module.
 
     :param plan: of a plain query

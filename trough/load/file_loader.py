@@ -13,8 +13,8 @@ from trough.cli.load_progress import LoadProgress
 from trough.client import TroughClient, TroughException, TroughSegmentNotFound
 from trough.load import formats, tables
 from trough.load.formats.delimited import typed_row
-from trough.load.journal import Entry, Journal, version_of
-from trough.load.records import DamagedEnd, Reading, Record, Row, Skipped, folded_name
+from trough.load.journal import Journal, JournalEntry, version_of
+from trough.load.records import DamagedEnd, FormatOptions, Record, RecordRow, Skipped, folded_name
 from trough.load.segment_loader import SegmentLoader
 from trough.load.sources import Source
 from trough.sql.text import quoted_name
@@ -97,7 +97,7 @@ class FileLoader:
         self._from_line = max(self._from_line, entry.line + 1)
         return True
 
-    def _settle(self, journal: Journal, entry: Entry, sent: tuple[int, int, int]) -> None:
+    def _settle(self, journal: Journal, entry: JournalEntry, sent: tuple[int, int, int]) -> None:
         """Find out whether the rows are stored that an earlier run was storing when it ended."""
         first, last, rows = sent
         found = self._rows_of_table()
@@ -132,7 +132,7 @@ class FileLoader:
             self._client, self._segment, options.schema, options.table, options.create
         )
         types = _ColumnTypes(table.types, known=not (options.create or options.alter))
-        reading = Reading(
+        reading = FormatOptions(
             fields=options.fields,
             keeps_type=types.keep,
             is_column=lambda name: folded_name(name) in table.types,
@@ -229,24 +229,24 @@ class FileLoader:
     # -- what became of rows ---------------------------------------------------------
 
     def sending(self, first: int, last: int, rows: int) -> None:
-        """See :class:`trough.load.segment_loader.Listener`."""
+        """See :class:`trough.load.segment_loader.LoadListener`."""
         if self._journal is not None:
             self._journal.write(self._key, sent=[first, last, rows])
 
     def stored(self, first: int, last: int, rows: int) -> None:
-        """See :class:`trough.load.segment_loader.Listener`."""
+        """See :class:`trough.load.segment_loader.LoadListener`."""
         self.loaded += rows
         self._progress.add(loaded=rows)
         if self._journal is not None:
             self._journal.write(self._key, line=last, rows=rows)
 
     def not_stored(self) -> None:
-        """See :class:`trough.load.segment_loader.Listener`."""
+        """See :class:`trough.load.segment_loader.LoadListener`."""
         if self._journal is not None:
             self._journal.write(self._key)
 
     def refused(self, skipped: Skipped) -> None:
-        """See :class:`trough.load.segment_loader.Listener`."""
+        """See :class:`trough.load.segment_loader.LoadListener`."""
         with self._lock:  # the format and the worker refuse on different threads
             self.skipped += 1
             number = self.skipped
@@ -314,11 +314,13 @@ class _ColumnTypes:
         self.known = True
         if format_name not in OF_TEXTS:
             return sample
-        return [typed_row(each, self.keep) if isinstance(each, Row) else each for each in sample]
+        return [
+            typed_row(each, self.keep) if isinstance(each, RecordRow) else each for each in sample
+        ]
 
 
 def _types(sample: list[Record], format_name: str) -> dict[str, str]:
-    rows = [record for record in sample if isinstance(record, Row)]
+    rows = [record for record in sample if isinstance(record, RecordRow)]
     found = tables.inferred(rows, read_as_text=format_name in OF_TEXTS)
     if rows and any(rows[0].columns is each for each in formats.CAPTURES):
         return {name: tables.CAPTURE_TYPES.get(name, kind) for name, kind in found.items()}

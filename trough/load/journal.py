@@ -17,7 +17,7 @@ from trough import errors
 
 
 @dataclass(slots=True)
-class Entry:
+class JournalEntry:
     """What is known of a file.
 
     :ivar line: the last line that is stored or skipped
@@ -45,7 +45,7 @@ class Journal:
     def __init__(self, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, JournalEntry] = {}
         self._file: TextIO
         try:
             if Path(path).exists():
@@ -69,7 +69,7 @@ class Journal:
                 ) from error
 
     def _note(self, found: dict[str, Any]) -> None:
-        entry = self._entries.setdefault(found["file"], Entry())
+        entry = self._entries.setdefault(found["file"], JournalEntry())
         entry.version = found.get("version", entry.version)
         entry.done = bool(found.get("done", entry.done))
         entry.line = max(entry.line, int(found.get("line", 0)))
@@ -78,7 +78,7 @@ class Journal:
         sent = found.get("sent")
         entry.sent = (int(sent[0]), int(sent[1]), int(sent[2])) if sent else None
 
-    def entry(self, file: str, version: list[int]) -> Entry:
+    def entry(self, file: str, version: list[int]) -> JournalEntry:
         """What is known of a file.
 
         :raises trough.errors.BadRequest: the file has changed since
@@ -86,7 +86,7 @@ class Journal:
         with self._lock:
             entry = self._entries.get(file)
         if entry is None:
-            entry = Entry(version=version)
+            entry = JournalEntry(version=version)
             self.write(file, version=version)
             return entry
         if entry.version != version and (entry.line or entry.done or entry.sent):

@@ -26,7 +26,7 @@ class Line(NamedTuple):
     whole: bool = True
 
 
-class Text(NamedTuple):
+class TextLine(NamedTuple):
     """A line of text.
 
     :ivar number: from 1
@@ -61,7 +61,7 @@ def numbered(chunks: Iterable[bytes], limit: int) -> Iterator[Line]:
         yield Line(number, rest, not in_pieces)
 
 
-def texts(lines: Iterable[Line], limit: int) -> Iterator[Text | Skipped]:
+def texts(lines: Iterable[Line], limit: int) -> Iterator[TextLine | Skipped]:
     """Lines as text, for formats in which a record is a line."""
     too_long = 0
     for number, data, whole in lines:
@@ -73,7 +73,7 @@ def texts(lines: Iterable[Line], limit: int) -> Iterator[Text | Skipped]:
         if too_long == number:
             continue
         try:
-            yield Text(number, data.rstrip(b"\r\n").decode())
+            yield TextLine(number, data.rstrip(b"\r\n").decode())
         except UnicodeDecodeError as error:
             yield Skipped(number, number, not_utf8(number, error))
 

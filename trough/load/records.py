@@ -16,7 +16,7 @@ from trough import errors
 MAX_RECORD = 8 << 20
 
 
-class Row(NamedTuple):
+class RecordRow(NamedTuple):
     """One row.
 
     :ivar first: number of its first line in the file, from 1
@@ -50,11 +50,11 @@ class Skipped(NamedTuple):
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
 
-Record = Row | Skipped
+Record = RecordRow | Skipped
 Records = Iterator[Record]
 
 
-class Unusable(Exception):
+class UnusableRecord(Exception):
     """Why a record is no row."""
 
 
@@ -66,7 +66,7 @@ class PartDamaged(Exception):
     """A part of a compressed file ends early, or cannot be decompressed."""
 
 
-class Reading(NamedTuple):
+class FormatOptions(NamedTuple):
     """What a format needs besides the file.
 
     :ivar fields: names of the fields of a file without a header, or None

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from trough import errors
 from trough.client import TroughClient, TroughException, TroughOutcomeUnknown
-from trough.load.records import Row, Skipped, alike, folded_name
+from trough.load.records import RecordRow, Skipped, alike, folded_name
 from trough.load.tables import TargetTable, alter_sql, create_sql, no_answer
 from trough.sql.text import quoted_name, sql_value
 
@@ -51,7 +51,7 @@ class Insert(NamedTuple):
     values: str
 
 
-class Listener(Protocol):
+class LoadListener(Protocol):
     """Receives the results of rows. Called on one thread at a time."""
 
     def stored(self, first: int, last: int, rows: int) -> None:
@@ -90,7 +90,7 @@ class SegmentLoader:
         table: TargetTable,
         *,
         batch_rows: int,
-        listener: Listener,
+        listener: LoadListener,
         leave_out: Callable[[tuple[str, ...]], bool] = lambda _: False,
         alter: Callable[[tuple[str, ...]], Mapping[str, str]] | None = None,
     ) -> None:
@@ -138,7 +138,7 @@ class SegmentLoader:
 
     # -- taking rows ---------------------------------------------------------------
 
-    def add(self, row: Row) -> None:
+    def add(self, row: RecordRow) -> None:
         """Take a row. The next :meth:`flush` stores it at the latest.
 
         :raises LoadingStopped: a batch could not be stored
@@ -201,7 +201,7 @@ class SegmentLoader:
     def _unknown(self, columns: tuple[str, ...]) -> list[str]:
         return [name for name in columns if folded_name(name) not in self._table.types]
 
-    def _refuse_unfit(self, row: Row) -> None:
+    def _refuse_unfit(self, row: RecordRow) -> None:
         # Counted separately: the rows of a batch are stored, or refused, much later.
         self._unfit_in_a_row += 1
         reason = self.misfit(row.columns) or ""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from trough import errors
 from trough.client import TroughClient, TroughException, TroughSegmentNotFound
-from trough.load.records import Quoted, Row, folded_name
+from trough.load.records import Quoted, RecordRow, folded_name
 from trough.sql import sqlite
 from trough.sql.text import quoted_name
 
@@ -154,7 +154,7 @@ CAPTURE_TYPES = {
 }
 
 
-def inferred(rows: Iterable[Row], read_as_text: bool) -> dict[str, str]:
+def inferred(rows: Iterable[RecordRow], read_as_text: bool) -> dict[str, str]:
     """Types for the columns of some rows, by name.
 
     :param read_as_text: the file has texts only; if all texts of a column are numbers, they

@@ -27,7 +27,7 @@ LOOK, PATIENCE = 0.25, 2.0
 _LOG_EVERY = 60.0
 
 
-class Connection(Protocol):
+class _Connection(Protocol):
     """What is needed of a connection."""
 
     def unread_bytes(self) -> int:
@@ -53,18 +53,18 @@ class UnreadAnswers:
         self._clock = clock
         self._most = most
         #: Those that are full, and since when; the first one for longest.
-        self._full: dict[Connection, float] = {}
+        self._full: dict[_Connection, float] = {}
         self._next_look: IDelayedCall | None = None
         self._closed = 0
         self._log_after = 0.0
 
-    def became_full(self, connection: Connection) -> None:
+    def became_full(self, connection: _Connection) -> None:
         """A connection's transport takes no more for now."""
         self._full.setdefault(connection, self._clock.seconds())
         if self._next_look is None:
             self._next_look = self._clock.callLater(LOOK, self._look)
 
-    def has_room(self, connection: Connection) -> None:
+    def has_room(self, connection: _Connection) -> None:
         """It has taken all, or is gone."""
         self._full.pop(connection, None)
 
@@ -75,7 +75,7 @@ class UnreadAnswers:
         if self._full:
             self._next_look = self._clock.callLater(LOOK, self._look)
 
-    def _close_some(self, total: int, sizes: Iterable[tuple[Connection, int]]) -> None:
+    def _close_some(self, total: int, sizes: Iterable[tuple[_Connection, int]]) -> None:
         now = self._clock.seconds()
         for connection, size in sizes:
             if total <= self._most:

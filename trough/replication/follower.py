@@ -17,10 +17,10 @@ from trough.replication.messages import (
     Behind,
     Confirmed,
     Join,
+    LockRow,
     Order,
     Rejected,
     Reply,
-    Row,
 )
 
 
@@ -111,7 +111,7 @@ def _base(state: Follower, order: Base, log: Log) -> Decision:
     return Decision(epoch, joined, Confirmed(epoch, order.end), base=order)
 
 
-def take_over(state: Follower, row: Row, me: Member) -> tuple[Follower, Row] | None:
+def take_over(state: Follower, row: LockRow, me: Member) -> tuple[Follower, LockRow] | None:
     """The state to store durably, and then the row to write, in order to hold the lock.
 
     A holder that starts again also takes over, from itself: its earlier orders may still be on the

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from trough.model import Member
-from trough.replication.messages import Behind, Confirmed, Rejected, Row
+from trough.replication.messages import Behind, Confirmed, LockRow, Rejected
 
 
 class Phase(enum.IntEnum):
@@ -28,7 +28,7 @@ class Phase(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class FollowerProgress:
     """One follower, as the holder knows it.
 
     :ivar confirmed: the position that it has on disk, in this epoch
@@ -57,13 +57,13 @@ class Holder:
     :ivar fenced: whether another worker holds the lock, or may hold it
     """
 
-    row: Row
+    row: LockRow
     end: int
     synced: int
     begun: int
     acknowledged: int = 0
-    followers: Mapping[Member, Progress] = field(default_factory=dict)
-    wanted: Row | None = None
+    followers: Mapping[Member, FollowerProgress] = field(default_factory=dict)
+    wanted: LockRow | None = None
     unwanted: frozenset[Member] = frozenset()
     fenced: bool = False
 
@@ -101,8 +101,8 @@ class SendBase:
 class ChangeRow:
     """Change the row to `wanted`, if it is `expected`; then call :func:`row_is`."""
 
-    expected: Row
-    wanted: Row
+    expected: LockRow
+    wanted: LockRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +119,12 @@ Action = SendJoin | SendLog | SendBase | ChangeRow | ReadRow
 Step = tuple[Holder, list[Action]]
 
 
-def begin(row: Row, end: int) -> Step:
+def begin(row: LockRow, end: int) -> Step:
     """Hold the lock under `row`, which names this worker.
 
     :param end: of the holder's log, all of it on disk
     """
-    followers = {member: Progress() for member in sorted(row.followers)}
+    followers = {member: FollowerProgress() for member in sorted(row.followers)}
     return _settled(
         Holder(row, end, end, end, followers=followers), [SendJoin(each) for each in followers]
     )
@@ -162,7 +162,7 @@ def replied(
         return holder, []
     if isinstance(reply, Behind):
         return _catch_up(holder, sender, progress, reply.end if matches else None)
-    now = Progress(
+    now = FollowerProgress(
         Phase.STREAMING,
         max(progress.confirmed, reply.end),
         max(progress.sent, reply.end),
@@ -174,7 +174,7 @@ def replied(
     return _settled(_with(holder, sender, now), actions)
 
 
-def _catch_up(holder: Holder, member: Member, progress: Progress, end: int | None) -> Step:
+def _catch_up(holder: Holder, member: Member, progress: FollowerProgress, end: int | None) -> Step:
     if end is None:
         now = replace(progress, phase=Phase.BASE, sent=holder.end)
         return _with(holder, member, now), [SendBase(member)]
@@ -203,10 +203,10 @@ def candidate(holder: Holder, member: Member) -> Step:
     """Ask `member` to follow; it enters the row once it has caught up."""
     if member in holder.followers or member == holder.row.holder:
         return holder, []
-    return _with(holder, member, Progress()), [SendJoin(member)]
+    return _with(holder, member, FollowerProgress()), [SendJoin(member)]
 
 
-def row_is(holder: Holder, row: Row, rejected: int = 0) -> Step:
+def row_is(holder: Holder, row: LockRow, rejected: int = 0) -> Step:
     """The store's answer to a change or a strict read: the present row.
 
     :param rejected: the highest epoch by which a follower rejected an order
@@ -255,7 +255,7 @@ def _epochs(holder: Holder) -> tuple[int, ...]:
     return (holder.row.epoch, wanted)
 
 
-def _with(holder: Holder, member: Member, progress: Progress) -> Holder:
+def _with(holder: Holder, member: Member, progress: FollowerProgress) -> Holder:
     return replace(holder, followers={**holder.followers, member: progress})
 
 
@@ -274,7 +274,7 @@ def _settled(holder: Holder, actions: list[Action]) -> Step:
     return holder, actions
 
 
-def _due(holder: Holder) -> Row:
+def _due(holder: Holder) -> LockRow:
     """The row as it should be: without unwanted followers, and with one that has caught up."""
     leaving = holder.unwanted & holder.row.followers
     if leaving:

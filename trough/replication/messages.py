@@ -14,7 +14,7 @@ from trough.model import Member
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LockRow:
     """The lock's row in the metadata store; each change is conditional on the whole row.
 
     :ivar epoch: grows with each change of the holder, and when a holder starts again
@@ -28,7 +28,7 @@ class Row:
     revision: int
     followers: frozenset[Member] = frozenset()
 
-    def changed(self, **fields: Any) -> Row:
+    def changed(self, **fields: Any) -> LockRow:
         """The next row, with these fields."""
         return replace(self, revision=self.revision + 1, **fields)
 

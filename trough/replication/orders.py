@@ -20,7 +20,7 @@ from trough.replication.log import BasePart, FollowerLog, LogPart
 VERSION = 1
 
 
-class Kind(StrEnum):
+class OrderKind(StrEnum):
     """Which order of :mod:`trough.replication.messages` it is; TAKE: take the lock that the
     holder gives up."""
 
@@ -40,7 +40,7 @@ class Order:
     :ivar part: a part of the log, or a piece of a base, encoded
     """
 
-    kind: Kind
+    kind: OrderKind
     segment: str
     disk: str
     epoch: int
@@ -65,17 +65,17 @@ def obey(log: FollowerLog, order: Order) -> Reply:
     :raises trough.errors.LogBroken: the copy of the log is lost
     """
     match order.kind:
-        case Kind.JOIN:
+        case OrderKind.JOIN:
             log.check_room()
             asked = messages.Join(order.epoch, order.end, order.digest)
             return _carried_out(log, follower.decide(log.state, asked, log))
-        case Kind.APPEND:
+        case OrderKind.APPEND:
             part = LogPart.decode(order.part)
             append = messages.Append(order.epoch, part.start, part.end, part.before, part)
             return _carried_out(log, follower.decide(log.state, append, log))
-        case Kind.BASE:
+        case OrderKind.BASE:
             return _based(log, order.epoch, BasePart.decode(order.part))
-        case Kind.TAKE:
+        case OrderKind.TAKE:
             raise AssertionError("no order for the log")
 
 

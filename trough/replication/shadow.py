@@ -29,7 +29,7 @@ from trough.replication.disk import Disk, LocalDisk, store
 from trough.replication.follower import Follower
 from trough.replication.log import BasePart, Digest, LogPart
 from trough.replication.shadow_pair import Pair, database_path, log_path, page_size_of
-from trough.replication.shadow_state import State
+from trough.replication.shadow_state import ShadowState
 from trough.sql import log_mark, wal
 from trough.sql.log_mark import NO_SALTS, Generation, Mark
 from trough.util import atomic_files
@@ -86,7 +86,7 @@ class Shadow:
         except FileNotFoundError as error:
             self._lose(f"{error.filename} is missing")
 
-    def _save(self, state: State) -> None:
+    def _save(self, state: ShadowState) -> None:
         shadow_state.save(self._disk, self._directory, state)
         self._state = state
 
@@ -262,7 +262,7 @@ class Shadow:
             return False
         mark = _only(part.log, Generation(part.generation, part.before))
         install, self._install = self._install, None
-        state = State(self.state, mark, install.number, install.page_size)
+        state = ShadowState(self.state, mark, install.number, install.page_size)
         try:
             self._save(state)
         except BaseException:
@@ -318,7 +318,7 @@ class Shadow:
             if self._disk.load(log_mark.path_of(target)) is None:
                 self._put_mark(target)
             self._disk.flush_directory(self._directory)
-            self._save(State(Follower(self._state.follower.promised)))
+            self._save(ShadowState(Follower(self._state.follower.promised)))
             self._sweep()
         return position
 
@@ -336,7 +336,7 @@ class Shadow:
                 raise errors.LogBroken(f"{log_mark.path_of(source)} is missing")
             self.close()
             mark, number = log_mark.decode(data, source)[0], self._state.number + 1
-            self._save(State(self.state, mark, number, adopting=str(source)))
+            self._save(ShadowState(self.state, mark, number, adopting=str(source)))
             self._finish_adopting()
             self._sweep()
             self._open()
@@ -398,7 +398,7 @@ class Shadow:
         """See :class:`trough.replication.log.FollowerLog`."""
         self.close()
         with atomic_files.in_our_words(self._directory):
-            self._save(State(Follower(self._state.follower.promised)))
+            self._save(ShadowState(Follower(self._state.follower.promised)))
             self._sweep()
             self._disk.flush_directory(self._directory)
 

@@ -22,7 +22,7 @@ _HINT_FORM = struct.Struct("!QQII")
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ShadowState:
     """The stored state.
 
     :ivar follower: the epochs
@@ -43,7 +43,7 @@ class State:
     adopting: str = ""
 
 
-def load(disk: Disk, directory: Path) -> State:
+def load(disk: Disk, directory: Path) -> ShadowState:
     """The state in a directory.
 
     :raises trough.errors.LogBroken: the state is damaged
@@ -51,9 +51,9 @@ def load(disk: Disk, directory: Path) -> State:
     path = directory / _NAME
     data = disk.load(path)
     if data is None:
-        return State()
+        return ShadowState()
     mark, fields = log_mark.decode(data, path)
-    return State(
+    return ShadowState(
         Follower(fields["promised"], fields["joined"]),
         mark,
         fields["number"],
@@ -64,7 +64,7 @@ def load(disk: Disk, directory: Path) -> State:
     )
 
 
-def save(disk: Disk, directory: Path, state: State) -> None:
+def save(disk: Disk, directory: Path, state: ShadowState) -> None:
     """Replace the state; on disk on return. Raises OSError."""
     data = log_mark.encode(
         state.mark,
@@ -79,14 +79,14 @@ def save(disk: Disk, directory: Path, state: State) -> None:
     store(disk, directory / _NAME, data)
 
 
-def names(state: State) -> set[str]:
+def names(state: ShadowState) -> set[str]:
     """The files that belong to a state."""
     if not state.number:
         return {_NAME}
     return {_NAME, _HINT, f"database.{state.number}", f"log.{state.number}"}
 
 
-def load_hint(disk: Disk, directory: Path, state: State) -> tuple[int, int]:
+def load_hint(disk: Disk, directory: Path, state: ShadowState) -> tuple[int, int]:
     """The values of :func:`save_hint`; values that fit no WAL if there are none."""
     data = disk.load(directory / _HINT) or b""
     if len(data) == _HINT_FORM.size:
@@ -96,7 +96,7 @@ def load_hint(disk: Disk, directory: Path, state: State) -> tuple[int, int]:
     return -1, 0
 
 
-def save_hint(disk: Disk, directory: Path, state: State, offset: int, crc: int) -> None:
+def save_hint(disk: Disk, directory: Path, state: ShadowState, offset: int, crc: int) -> None:
     """Store the end and the CRC of a WAL that is being closed.
 
     The hint is not flushed. It only saves the check of each frame, and is compared with the WAL.

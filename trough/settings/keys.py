@@ -14,20 +14,20 @@ from typing import Any
 from trough.settings.kinds import (
     AbsolutePath,
     Address,
-    Choice,
     Flag,
     Hosts,
     Integer,
-    Kind,
     NodeName,
+    OneOf,
     Origins,
     PathTemplate,
     Pattern,
+    PatternText,
     PublishedHost,
     Rate,
     Seconds,
+    SettingKind,
     Size,
-    Text,
     Url,
 )
 from trough.settings.rules import COLD, COPIES, MOST_COPIES, Rule, first_answer
@@ -39,7 +39,7 @@ _PROCESSES = Integer(1, 1024)
 _WRITE_COPIES = Integer(1, 8)
 
 
-def _key(kind: Kind, default: object, meaning: str, secret: bool = False) -> Any:
+def _key(kind: SettingKind, default: object, meaning: str, secret: bool = False) -> Any:
     """A field of :class:`Settings`.
 
     :param default: as a file would write it; None where it follows from other keys,
@@ -86,7 +86,7 @@ class Settings:
         "trough_configuration",
         "Database for RETHINKDB_HOSTS.",
     )
-    rethinkdb_user: str = _key(Text("a text"), "admin", "User of RethinkDB.")
+    rethinkdb_user: str = _key(PatternText("a text"), "admin", "User of RethinkDB.")
     rethinkdb_password: str | None = _key(
         Pattern("a text without blanks"), None, "Password of RETHINKDB_USER.", secret=True
     )
@@ -126,7 +126,7 @@ class Settings:
     )
 
     group_access: str = _key(
-        Choice({name: name for name in ("none", "read", "write")}),
+        OneOf({name: name for name in ("none", "read", "write")}),
         "none",
         "What the group of canonical storage in a directory, and of an embedded registry, may "
         "do with their files: none, read or write.",
@@ -250,7 +250,7 @@ class Settings:
         "Seconds without progress after which a write no longer waits for a worker's copy.",
     )
     write_without_copies: str = _key(
-        Choice({"refuse": "refuse", "allow": "allow"}),
+        OneOf({"refuse": "refuse", "allow": "allow"}),
         "refuse",
         "What becomes of writes while neither other copies nor the metadata store answer.",
     )
@@ -376,7 +376,7 @@ class Settings:
 
     # -- what is told --
     log_level: str = _key(
-        Choice(
+        OneOf(
             {name: name for name in ("debug", "info", "warn", "error", "critical")}
             | {"warning": "warn"}
         ),
@@ -384,7 +384,7 @@ class Settings:
         "Least level of what is logged.",
     )
     log_format: str = _key(
-        Choice({name: name for name in ("text", "json")}),
+        OneOf({name: name for name in ("text", "json")}),
         "text",
         "How the log is written: text for people, or json, one object a line, for programs.",
     )
@@ -443,7 +443,7 @@ class Key:
     """One key: what :class:`Settings` says about one of its fields."""
 
     name: str
-    kind: Kind
+    kind: SettingKind
     default: object
     meaning: str
     secret: bool

@@ -25,7 +25,7 @@ class ValidationError(ValueError):
     """A value that its kind refuses; the text, if there is one, says why."""
 
 
-class Kind(ABC):
+class SettingKind(ABC):
     """What values a setting takes.
 
     :ivar allowed: a phrase that completes "it has to be ..."
@@ -48,7 +48,7 @@ class Kind(ABC):
         return self.from_file(text)
 
 
-class Integer(Kind):
+class Integer(SettingKind):
     """A whole number between two limits.
 
     :param more: what to do for whom a number will not do
@@ -72,7 +72,7 @@ class Integer(Kind):
         return self.from_file(int(text))
 
 
-class Seconds(Kind):
+class Seconds(SettingKind):
     """A duration in seconds."""
 
     def __init__(self, minimum: float) -> None:
@@ -108,7 +108,7 @@ _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z]*)", re.ASCII | re.I
 _BY_LOWER_CASE = {unit.lower(): factor for unit, factor in _UNITS.items()}
 
 
-class Size(Kind):
+class Size(SettingKind):
     """A number of bytes, or a number with a unit: ``500 GB``, ``64 MiB``."""
 
     def __init__(self, minimum: int) -> None:
@@ -137,7 +137,7 @@ class Size(Kind):
         return round(float(found[1]) * factor)
 
 
-class Flag(Kind):
+class Flag(SettingKind):
     """Yes or no."""
 
     allowed = "true or false"
@@ -159,7 +159,7 @@ class Flag(Kind):
             raise ValidationError from None
 
 
-class Text(Kind):
+class PatternText(SettingKind):
     """A text that a pattern describes.
 
     :param pattern: that the whole text has to match
@@ -175,7 +175,7 @@ class Text(Kind):
         return value
 
 
-class Pattern(Text):
+class Pattern(PatternText):
     """A text without blanks; a number counts, since YAML cannot know better."""
 
     def __init__(self, allowed: str, pattern: str = r"[!-~]+") -> None:
@@ -187,7 +187,7 @@ class Pattern(Text):
         return super().from_file(value)
 
 
-class NodeName(Kind):
+class NodeName(SettingKind):
     """The name of a worker or of a sync server."""
 
     allowed = model.NODE_NAME_RULE.partition(" is ")[2]
@@ -199,7 +199,7 @@ class NodeName(Kind):
             raise ValidationError from error
 
 
-class Choice(Kind):
+class OneOf(SettingKind):
     """One of a few words, in either case.
 
     :param words: what may be written, and what each stands for
@@ -215,7 +215,7 @@ class Choice(Kind):
         return self._words[value.strip().lower()]
 
 
-class Address(Kind):
+class Address(SettingKind):
     """An IP address of this machine to listen on."""
 
     allowed = "an IP address such as 127.0.0.1, 0.0.0.0 (all of IPv4) or :: (all)"
@@ -250,7 +250,7 @@ class PublishedHost(Pattern):
 
 # Twistd changes its working directory when it goes into the background, so a
 # relative path would name another place there than where it was written.
-class AbsolutePath(Text):
+class AbsolutePath(PatternText):
     """A path from the root of this machine's file system."""
 
     def __init__(self) -> None:
@@ -297,7 +297,7 @@ def _is_host_port(text: str) -> bool:
     return found is not None and 0 < int(found[1] or 1) < 65536
 
 
-class Hosts(Kind):
+class Hosts(SettingKind):
     """A list of hosts, each with or without a port."""
 
     allowed = "a list of host names or host:port, an IPv6 address in brackets"
@@ -326,7 +326,7 @@ class Origins(Hosts):
         return bool(separator) and scheme in ("http", "https") and _is_host_port(host)
 
 
-class Url(Kind):
+class Url(SettingKind):
     """A URL of one of some schemes, with an absolute path.
 
     :param examples: for each scheme, how such a URL looks; one with three slashes
@@ -360,7 +360,7 @@ class Url(Kind):
         return value
 
 
-class Parsed(Kind):
+class Parsed(SettingKind):
     """A list that YAML can write, in a file or in an environment variable.
 
     :param parse: makes the value, or raises :class:`ValidationError`

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 
 import yaml
 
-from trough.settings.kinds import Flag, Integer, Kind, Parsed, ValidationError
+from trough.settings.kinds import Flag, Integer, Parsed, SettingKind, ValidationError
 from trough.util.quoting import quoted
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ def first_answer(rules: Sequence[Rule[T]], segment: str, otherwise: T) -> T:
     return otherwise
 
 
-def rules_kind(name: str, answer: Kind, example: str) -> Parsed:
+def rules_kind(name: str, answer: SettingKind, example: str) -> Parsed:
     """The kind of setting that is a list of rules.
 
     :param name: the key of a rule that holds its answer
@@ -90,7 +90,7 @@ def _read_yaml(text: str) -> object:
         raise ValidationError("it is not YAML") from error
 
 
-def _rule(place: str, rule: object, name: str, answer: Kind) -> Rule[object]:
+def _rule(place: str, rule: object, name: str, answer: SettingKind) -> Rule[object]:
     if not isinstance(rule, Mapping):
         raise ValidationError(f"{place} is {quoted(rule)}, and not a mapping")
     known = ["match", "from", "to", name]

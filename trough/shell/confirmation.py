@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from trough import errors
 from trough.errors import TroughError
-from trough.shell.session import Rows
-from trough.sql.tokens import Kind, Token, significant
+from trough.shell.session import MoreRows
+from trough.sql.tokens import Token, TokenKind, significant
 from trough.util.wording import counted
 
 if TYPE_CHECKING:
     from trough.shell.shell import Shell
 
-_NAMES = (Kind.WORD, Kind.QUOTED, Kind.STRING)
+_NAMES = (TokenKind.WORD, TokenKind.QUOTED, TokenKind.STRING)
 
 #: Seconds that counting the rows may take; after that the question omits the number.
 _COUNT_SECONDS = 2.0
@@ -44,7 +44,7 @@ def loss_of(sql: str) -> Loss | None:
     if not {"DELETE", "UPDATE", "DROP"} & set(sql.upper().split()):
         return None  # most statements; some are megabytes
     tokens = _outside_parentheses(significant(sql))
-    words = [token.text.upper() if token.kind is Kind.WORD else "" for token in tokens]
+    words = [token.text.upper() if token.kind is TokenKind.WORD else "" for token in tokens]
     if words[:1] == ["DROP"]:
         name = _name_after(tokens, words, ("DROP", "TABLE", "VIEW", "INDEX", "TRIGGER"))
         kind = words[1].lower() if len(words) > 1 else ""
@@ -112,7 +112,7 @@ def _count(shell: Shell, segment: str, table: str) -> int | None:
     try:
         with shell.remote.query([segment], f"SELECT count(*) FROM {table}") as query:
             for event in query.events(_TICK):
-                if isinstance(event, Rows):
+                if isinstance(event, MoreRows):
                     return int(event.rows[0][0])
                 if time.monotonic() > deadline:
                     return None

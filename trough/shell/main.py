@@ -155,11 +155,11 @@ def _script(shell: Shell, texts: Sequence[str] | None) -> None:
 def _interactive(shell: Shell, options: argparse.Namespace, url: str) -> int:
     from trough.metadata.url import parse
     from trough.shell.input import editor as interactive
-    from trough.shell.input.known_names import Names
+    from trough.shell.input.known_names import KnownNames
 
     write_default(default_path(os.environ))
     shell.confirm = interactive.ask
-    names = Names(shell.remote)
+    names = KnownNames(shell.remote)
     history = interactive.open_history(history_path(shell.settings, os.environ))
     # Parsed, because a parsed address does not repeat a password.
     shell.say(f"trough-shell {__version__}, {parse(url)}\n{interactive.WELCOME}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trough import errors
 from trough.errors import BadSettings
-from trough.sql.tokens import Kind, scan
+from trough.sql.tokens import TokenKind, scan
 
 _NAME = re.compile(r"[\w.\-]{1,64}")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
@@ -94,7 +94,7 @@ def parameters(sql: str) -> list[str]:
     """
     found: dict[int, str] = {}
     for token in scan(sql):
-        if token.kind is not Kind.PARAMETER or token.text in found.values():
+        if token.kind is not TokenKind.PARAMETER or token.text in found.values():
             continue
         number = token.text[1:] if token.text[0] == "?" else ""
         index = int(number) if number else max(found, default=0) + 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from trough.errors import TroughError
-from trough.shell.session import Event, Query, Rows
+from trough.shell.session import Event, MoreRows, RunningQuery
 from trough.sql.kind import is_select
 
 #: Seconds that a query has run before its rows are counted.
@@ -34,7 +34,7 @@ class RowCount:
     :param begin: starts the query that counts
     """
 
-    def __init__(self, begin: Callable[[], Query]) -> None:
+    def __init__(self, begin: Callable[[], RunningQuery]) -> None:
         self._begin = begin
         self._running = ExitStack()
         self._events: Iterator[Event | None] | None = None
@@ -65,5 +65,5 @@ class RowCount:
         for event in self._events:
             if event is None:
                 return
-            if isinstance(event, Rows):
+            if isinstance(event, MoreRows):
                 self._rows = event.rows[0][0]

@@ -27,10 +27,10 @@ from trough.shell.session import (
     Event,
     Failed,
     Marked,
+    MoreRows,
     Progressed,
-    Query,
     Restarted,
-    Rows,
+    RunningQuery,
 )
 from trough.util.safe_text import cut, safe
 from trough.util.wording import counted
@@ -46,7 +46,7 @@ NAMED = 3
 
 
 @dataclass(slots=True)
-class Outcome:
+class QueryOutcome:
     """The result of a query.
 
     :ivar segments: number that answered completely
@@ -92,10 +92,10 @@ class Runner:
         self._sink = sink
         self._progress = Progress(terminal, asked)
         self._flushed_at = 0.0
-        self._outcome = Outcome(asked)
+        self._outcome = QueryOutcome(asked)
         self._given_up: set[str] = set()  # segments whose further events are ignored
 
-    def run(self, query: Query) -> Outcome:
+    def run(self, query: RunningQuery) -> QueryOutcome:
         """Run the query to its end.
 
         :raises trough.errors.TroughError: it failed as a whole
@@ -136,7 +136,7 @@ class Runner:
 
     def _handle(self, event: Event) -> str:
         match event:
-            case Rows(segment, rows, size):
+            case MoreRows(segment, rows, size):
                 self._outcome.rows += len(rows)
                 self._progress.rows = self._outcome.rows
                 return self._results.rows(segment, rows, size)
@@ -209,7 +209,7 @@ class Runner:
 # -- texts about the query ------------------------------------------------------
 
 
-def summary(outcome: Outcome, name: str, timing: bool) -> str:
+def summary(outcome: QueryOutcome, name: str, timing: bool) -> str:
     """``3 rows from 42 segments (12 ms)``, and what is missing.
 
     :param name: of the only segment asked, or ``""``

@@ -28,7 +28,7 @@ class Columns(NamedTuple):
     names: Sequence[str]
 
 
-class Rows(NamedTuple):
+class MoreRows(NamedTuple):
     """Further rows of a segment.
 
     :ivar size: about how many characters are in them
@@ -39,10 +39,10 @@ class Rows(NamedTuple):
     size: int
 
 
-def rows_of(segment: str, rows: Sequence[Sequence[Any]]) -> Rows:
+def rows_of(segment: str, rows: Sequence[Sequence[Any]]) -> MoreRows:
     """Rows with their size."""
     sizes = [len(v) for row in rows for v in row if isinstance(v, str | bytes)]
-    return Rows(segment, rows, sum(sizes) + 16 * len(rows))
+    return MoreRows(segment, rows, sum(sizes) + 16 * len(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,15 @@ class Progressed(NamedTuple):
     segment: str = ""
 
 
-Event = Columns | Rows | Done | Failed | Marked | Restarted | Progressed
+Event = Columns | MoreRows | Done | Failed | Marked | Restarted | Progressed
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 
-class Query(Protocol):
+class RunningQuery(Protocol):
     """A running query. Leaving the ``with`` block cancels the rest of it."""
 
-    def __enter__(self) -> Query: ...
+    def __enter__(self) -> RunningQuery: ...
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -122,7 +122,7 @@ class Started(NamedTuple):
     segment: str
 
 
-class Result(NamedTuple):
+class SegmentResult(NamedTuple):
     """The result of an action on many segments, for one of them."""
 
     segment: str
@@ -138,7 +138,7 @@ class Published(NamedTuple):
 
 
 #: The events of an action on many segments.
-ProgressEvent = Started | Result | Published
+ProgressEvent = Started | SegmentResult | Published
 
 
 class Remote(Protocol):
@@ -150,7 +150,7 @@ class Remote(Protocol):
         sql: str,
         parameters: Parameters = None,
         forgets: bool = True,
-    ) -> Query:
+    ) -> RunningQuery:
         """Query every one of `segments`.
 
         :param forgets: whether rows that will come again from another worker can be dropped;

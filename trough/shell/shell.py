@@ -31,14 +31,14 @@ from trough.shell.output.sections import layout_for
 from trough.shell.output.sinks import Output
 from trough.shell.output.tables import show_rows
 from trough.shell.row_count import RowCount
-from trough.shell.runner import Outcome, Runner, failure_lines, mark_lines, summary
+from trough.shell.runner import QueryOutcome, Runner, failure_lines, mark_lines, summary
 from trough.shell.session import (
     Failed,
     ProgressEvent,
     Published,
-    Query,
     Remote,
-    Result,
+    RunningQuery,
+    SegmentResult,
     Session,
     Started,
     Written,
@@ -86,7 +86,7 @@ class Shell:
         self.settings = settings
         self.messages = messages
         self.confirm = confirm
-        self.last_outcome: Outcome | None = None
+        self.last_outcome: QueryOutcome | None = None
         self._depth = 0
         self._script = no_progress()
         self._vertical = False  # asked for by the statement that runs
@@ -217,14 +217,14 @@ class Shell:
 
     def show(
         self,
-        query: Query,
+        query: RunningQuery,
         asked: int,
         *,
         name: str = "",
         titled: bool = True,
         partial: bool = False,
-        count: Callable[[], Query] | None = None,
-    ) -> Outcome:
+        count: Callable[[], RunningQuery] | None = None,
+    ) -> QueryOutcome:
         """Run a query, show its result, and report the outcome.
 
         :param asked: number of segments
@@ -337,7 +337,7 @@ class Shell:
                 match event:
                     case Started(segment):
                         left[segment] = under_way
-                    case Result(segment, error):
+                    case SegmentResult(segment, error):
                         del left[segment]
                         progress.done += 1
                         if error is not None:

@@ -6,7 +6,7 @@ only has to choose which of the two to ask for. It refuses to parse.
 
 from __future__ import annotations
 
-from trough.sql.tokens import Kind, scan, significant
+from trough.sql.tokens import TokenKind, scan, significant
 
 #: Verbs of statements that go to every connected segment.
 READS = ("SELECT", "WITH", "VALUES", "EXPLAIN", "PRAGMA")
@@ -49,7 +49,7 @@ def reads(sql: str) -> bool:
     depth = 0
     for token in significant(sql)[1:]:
         depth += {"(": 1, ")": -1}.get(token.text, 0)
-        if depth == 0 and token.kind is Kind.WORD and token.text.upper() in _AFTER_WITH:
+        if depth == 0 and token.kind is TokenKind.WORD and token.text.upper() in _AFTER_WITH:
             return token.text.upper() in ("SELECT", "VALUES")
     return True
 
@@ -69,13 +69,13 @@ def returns(sql: str) -> bool:
     """Whether `sql`, which writes, would have rows of RETURNING."""
     # Most have not, and some are megabytes.
     return "RETURNING" in sql.upper() and any(
-        token.kind is Kind.WORD and token.text.upper() == "RETURNING" for token in scan(sql)
+        token.kind is TokenKind.WORD and token.text.upper() == "RETURNING" for token in scan(sql)
     )
 
 
 def _verb(sql: str) -> str:
     """The first word, without a look at the rest, which may be megabytes."""
     for token in scan(sql):
-        if token.kind not in (Kind.BLANK, Kind.COMMENT):
+        if token.kind not in (TokenKind.BLANK, TokenKind.COMMENT):
             return token.text.upper()
     return ""

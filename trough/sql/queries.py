@@ -55,7 +55,7 @@ class Framing(enum.Enum):
 LINES, OBJECTS = Framing.LINES, Framing.OBJECTS
 
 
-class Plan:
+class QueryPlan:
     """One SQL text, which may be asked of many segments.
 
     :ivar columns_alone: whether it selects columns of one table and calls no function, as
@@ -102,7 +102,7 @@ class Query(Protocol):
     :ivar keeps: whether it is asked if the answer would be the same again
     """
 
-    plan: Plan
+    plan: QueryPlan
     parameters: Parameters
     limit: int
     framing: Framing
@@ -150,7 +150,7 @@ class Answer:
             self._pieces = None
 
 
-class Names:
+class ColumnNames:
     """The columns of the answers of one segment to one text.
 
     :ivar json: their names as a JSON array

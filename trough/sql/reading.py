@@ -17,7 +17,16 @@ from typing import NamedTuple
 from trough import errors
 from trough.sql import row_sources, rows, sqlite, statements
 from trough.sql.handles import Handle, Handles
-from trough.sql.queries import OBJECTS, ONE_ROW, PIECE, Answer, Names, Plan, Query, too_many
+from trough.sql.queries import (
+    OBJECTS,
+    ONE_ROW,
+    PIECE,
+    Answer,
+    ColumnNames,
+    Query,
+    QueryPlan,
+    too_many,
+)
 from trough.sql.row_sources import Source
 from trough.sql.rows import Row
 from trough.sql.sandbox import Mode
@@ -49,7 +58,7 @@ class FewRows(NamedTuple):
     """
 
     rows: list[Row]
-    names: Names
+    names: ColumnNames
     repeatable: bool
     weight: int
 
@@ -201,7 +210,7 @@ class Reader:
             handle.connection.text_factory = str
         return found
 
-    def _look(self, query: Query, handle: Handle, names: Names | None) -> Answer | _Large:
+    def _look(self, query: Query, handle: Handle, names: ColumnNames | None) -> Answer | _Large:
         """The answer if it is small, or else its columns and where its rows come from."""
         plan = query.plan
         if names is not None and names.large and plan.can_make_json:
@@ -222,7 +231,7 @@ class Reader:
         return self._look_further(query, handle, names, found, began)
 
     def _look_further(
-        self, query: Query, handle: Handle, names: Names, found: list[Row], began: float
+        self, query: Query, handle: Handle, names: ColumnNames, found: list[Row], began: float
     ) -> Answer | _Large:
         cursor = handle.cursor
         if _weight(found) <= PIECE:
@@ -240,7 +249,9 @@ class Reader:
             handle.cursor = cursor
         return names, self._by_python(query, handle, names, found)
 
-    def _by_python(self, query: Query, handle: Handle, names: Names, found: list[Row]) -> Source:
+    def _by_python(
+        self, query: Query, handle: Handle, names: ColumnNames, found: list[Row]
+    ) -> Source:
         """The rows that the handle's cursor has found, and those that it will find."""
         names.large = True
         cursor, handle.cursor = handle.cursor, handle.connection.cursor()
@@ -262,7 +273,7 @@ class Reader:
 
     # -- large answers -----------------------------------------------------------------
 
-    def _large(self, query: Query, handle: Handle, names: Names, source: Source) -> Answer:
+    def _large(self, query: Query, handle: Handle, names: ColumnNames, source: Source) -> Answer:
         answer = Answer()
         frame = row_sources.objects if query.framing is OBJECTS else row_sources.lines
         framed = frame(answer, query, handle.segment, names, source)
@@ -273,7 +284,7 @@ class Reader:
         self,
         handle: Handle,
         answer: Answer,
-        names: Names,
+        names: ColumnNames,
         framed: Iterator[bytes],
         source: Source,
     ) -> Generator[bytes, None, None]:
@@ -320,20 +331,20 @@ class Reader:
 
 
 #: The columns of a large answer, and its rows.
-_Large = tuple[Names, Source]
+_Large = tuple[ColumnNames, Source]
 
 _FAILURES = (*sqlite.Error, errors.TroughError)
 
 
-def _note_names(plan: Plan, handle: Handle) -> Names:
-    names = Names(tuple([column[0] for column in handle.cursor.description or ()]))
+def _note_names(plan: QueryPlan, handle: Handle) -> ColumnNames:
+    names = ColumnNames(tuple([column[0] for column in handle.cursor.description or ()]))
     # A segment that is written may get other columns.
     if not handle.writable and len(handle.names) < sqlite.KEPT_STATEMENTS:
         handle.names[plan.text] = names
     return names
 
 
-def _small(query: Query, handle: Handle, names: Names, found: list[Row]) -> Answer:
+def _small(query: Query, handle: Handle, names: ColumnNames, found: list[Row]) -> Answer:
     count = len(found)
     if query.limit and count > query.limit:
         raise too_many(query.limit)

@@ -13,7 +13,7 @@ from time import monotonic
 
 from trough.model import segment_word
 from trough.sql import rows
-from trough.sql.queries import OBJECTS, ONE_ROW, PIECE, Answer, Names, Query, too_many
+from trough.sql.queries import OBJECTS, ONE_ROW, PIECE, Answer, ColumnNames, Query, too_many
 from trough.sql.rows import Row
 from trough.sql.sqlite import Cursor
 
@@ -103,7 +103,7 @@ def _json(names: tuple[str, ...], found: list[Row], as_objects: bool) -> bytes:
 
 
 def lines(
-    answer: Answer, query: Query, segment: str, names: Names, source: Source
+    answer: Answer, query: Query, segment: str, names: ColumnNames, source: Source
 ) -> Iterator[bytes]:
     """The pieces of an answer in lines; counts its rows."""
     tag = query.tag
@@ -119,7 +119,7 @@ def lines(
 
 
 def objects(
-    answer: Answer, query: Query, segment: str, names: Names, source: Source
+    answer: Answer, query: Query, segment: str, names: ColumnNames, source: Source
 ) -> Iterator[bytes]:
     """The pieces of an answer in objects; counts its rows."""
     before = b"["

@@ -26,7 +26,7 @@ from trough.sql.library import MMAP_SIZE, DatabaseHandles
 from trough.sql.queries import Parameters
 from trough.sql.rows import ROW_JSON, row_json
 from trough.sql.sandbox import Mode, Sandbox
-from trough.util.confined_files import ConfinedRoot, Unusable, check_whole
+from trough.util.confined_files import ConfinedRoot, UnusablePath, check_whole
 
 if TYPE_CHECKING:
     # pysqlite3 has no types of its own, and the ways of the standard library's module.
@@ -139,7 +139,7 @@ class Engine:
                 try:
                     with ConfinedRoot(Path(root)).locate(path[len(root) :]) as located:
                         check_whole(located)
-                except Unusable as reason:
+                except UnusablePath as reason:
                     raise errors.UnusableFile(f"{path}: {reason}") from reason
                 except OSError:
                     return  # SQLite reports what is wrong

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 
-class Kind(enum.Enum):
+class TokenKind(enum.Enum):
     """What a token is."""
 
     BLANK = "blank"
@@ -36,7 +36,7 @@ class Token(NamedTuple):
     :ivar closer: what would have ended the token, where the text ended first
     """
 
-    kind: Kind
+    kind: TokenKind
     text: str
     start: int
     closer: str = ""
@@ -65,13 +65,13 @@ _TOKEN = re.compile(
 )
 _CLOSERS = {"/*": "*/", "'": "'", "x'": "'", "X'": "'", '"': '"', "`": "`", "[": "]"}
 _KIND_OF_CLOSER = {
-    "*/": Kind.COMMENT,
-    "'": Kind.STRING,
-    '"': Kind.QUOTED,
-    "`": Kind.QUOTED,
-    "]": Kind.QUOTED,
+    "*/": TokenKind.COMMENT,
+    "'": TokenKind.STRING,
+    '"': TokenKind.QUOTED,
+    "`": TokenKind.QUOTED,
+    "]": TokenKind.QUOTED,
 }
-_KINDS = {kind.name: kind for kind in Kind}
+_KINDS = {kind.name: kind for kind in TokenKind}
 
 
 def scan(text: str, closer: str = "", position: int = 0) -> Iterator[Token]:
@@ -110,4 +110,4 @@ def _end_of(text: str, position: int, closer: str) -> tuple[int, str]:
 
 def significant(text: str) -> list[Token]:
     """The tokens of `text` without blanks and comments."""
-    return [token for token in scan(text) if token.kind not in (Kind.BLANK, Kind.COMMENT)]
+    return [token for token in scan(text) if token.kind not in (TokenKind.BLANK, TokenKind.COMMENT)]

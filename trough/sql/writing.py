@@ -34,7 +34,7 @@ _STEP = 1024
 _SPARE = 32 << 20
 
 
-class Write:
+class SqlWrite:
     """SQL that is to be applied as a whole, and its outcome.
 
     :param number: by which its caller knows it
@@ -141,7 +141,7 @@ class Writer:
         self,
         engine: Engine,
         handles: Handles,
-        running: Callable[[Write | None], None],
+        running: Callable[[SqlWrite | None], None],
         quota: Quota | None = None,
         committed: Callable[[str, int, int], None] = lambda segment, generation, end: None,
         *,
@@ -157,8 +157,8 @@ class Writer:
         self._running = running
 
     def apply(
-        self, segment: str, path: str, generation: int, writes: Sequence[Write]
-    ) -> Sequence[Write]:
+        self, segment: str, path: str, generation: int, writes: Sequence[SqlWrite]
+    ) -> Sequence[SqlWrite]:
         """Apply writes to one segment, in their order.
 
         :return: those that were not looked at, for patience ran out; all others are
@@ -184,7 +184,7 @@ class Writer:
         self._handles.give(handle)
         return rest
 
-    def _flush(self, handle: Handle, log: CommitLog, writes: Sequence[Write]) -> None:
+    def _flush(self, handle: Handle, log: CommitLog, writes: Sequence[SqlWrite]) -> None:
         """Have what was committed to a replicated segment on disk."""
         applied = [write for write in writes if write.error is None]
         if not applied:
@@ -204,8 +204,8 @@ class Writer:
             write.position = end
 
     def _commit_together(
-        self, handle: Handle, path: str, writes: Sequence[Write], end: float
-    ) -> tuple[list[Sequence[Write]], Sequence[Write]]:
+        self, handle: Handle, path: str, writes: Sequence[SqlWrite], end: float
+    ) -> tuple[list[Sequence[SqlWrite]], Sequence[SqlWrite]]:
         """Run writes in one transaction.
 
         :return: groups of those that have to be run again, and those not yet looked at
@@ -221,9 +221,9 @@ class Writer:
             _fail(writes, engine.error(error, path))
             self._roll_back(connection)
             return [], ()
-        applied: list[Write] = []
-        alone: list[Sequence[Write]] = []
-        rest: Sequence[Write] = ()
+        applied: list[SqlWrite] = []
+        alone: list[Sequence[SqlWrite]] = []
+        rest: Sequence[SqlWrite] = ()
         for place, write in enumerate(writes):
             try:
                 self._apply_one(connection, write, alone=len(writes) == 1)
@@ -254,7 +254,7 @@ class Writer:
             _fail(applied, told)
         return alone, rest
 
-    def _apply_one(self, connection: Connection, write: Write, alone: bool) -> None:
+    def _apply_one(self, connection: Connection, write: SqlWrite, alone: bool) -> None:
         """Run one write inside the transaction; it leaves nothing if this raises.
 
         :param alone: it is the transaction's only one, which then is its savepoint
@@ -316,6 +316,6 @@ def _doubtful(handle: Handle, reason: errors.TroughError) -> errors.OutcomeUnkno
     )
 
 
-def _fail(writes: Sequence[Write], error: errors.TroughError) -> None:
+def _fail(writes: Sequence[SqlWrite], error: errors.TroughError) -> None:
     for write in writes:
         write.error = error

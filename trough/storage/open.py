@@ -32,7 +32,7 @@ from trough.util.private_files import GroupAccess
 from trough.util.quoting import quoted
 
 if TYPE_CHECKING:
-    from trough.storage.hdfs.webhdfs import MakeClient, RetryPolicy
+    from trough.storage.hdfs.webhdfs import HdfsRetryPolicy, MakeClient
 
 #: WebHDFS's ports since Hadoop 3, for plain and TLS.
 PORT, TLS_PORT = 9870, 9871
@@ -44,7 +44,7 @@ def open_storage(
     *,
     user: str | None = None,
     threads: int = 2,
-    patience: RetryPolicy | None = None,
+    patience: HdfsRetryPolicy | None = None,
     own: OwnFiles | None = None,
     proxy: str | None = None,
     ca: str | None = None,
@@ -114,12 +114,12 @@ def _open_hdfs(
     reactor: IReactorFromThreads,
     threads: int,
     user: str | None,
-    patience: RetryPolicy | None,
+    patience: HdfsRetryPolicy | None,
     proxy: str | None,
     ca: str | None,
 ) -> Storage:
     from trough.storage.hdfs.backend import HdfsBackend
-    from trough.storage.hdfs.webhdfs import RetryPolicy, WebHdfs
+    from trough.storage.hdfs.webhdfs import HdfsRetryPolicy, WebHdfs
 
     root = _root(url, parts)
     if ":" in root:
@@ -127,7 +127,7 @@ def _open_hdfs(
     options = _options(url, parts)
     namenodes = _namenodes(url, parts)
     make_client = _client_maker(url, namenodes, options, user)
-    web = WebHdfs(namenodes, make_client, patience or RetryPolicy(), proxy, ca)
+    web = WebHdfs(namenodes, make_client, patience or HdfsRetryPolicy(), proxy, ca)
     return ThreadedStorage(url, HdfsBackend(web, root), reactor, threads)
 
 

@@ -47,7 +47,7 @@ OWN = "one of Trough's own files"
 COMPANIONS = ("-wal", "-journal")
 
 
-class Unusable(Exception):
+class UnusablePath(Exception):
     """Something lies at a path that must not be opened; the message is the reason."""
 
 
@@ -115,9 +115,9 @@ class ConfinedRoot:
         with _Walk(self._root) as walk:
             located = walk.to_file(path)
             if not stat.S_ISREG(located.status.st_mode):
-                raise Unusable(NOT_PLAIN)
+                raise UnusablePath(NOT_PLAIN)
             if self._is_own(located.status):
-                raise Unusable(OWN)
+                raise UnusablePath(OWN)
             yield located
 
     @contextlib.contextmanager
@@ -156,7 +156,7 @@ def _open_directory(name: str, parent: int) -> int:
     except OSError as error:
         with contextlib.suppress(OSError):
             if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                raise Unusable(LINKED_DIRECTORY) from error
+                raise UnusablePath(LINKED_DIRECTORY) from error
         raise
 
 
@@ -196,21 +196,21 @@ class _Walk:
                     target = self._enter(name, last=not parts, linked=links > 0)
                 except FileNotFoundError:
                     if links:
-                        raise Unusable(LEADS_NOWHERE) from None
+                        raise UnusablePath(LEADS_NOWHERE) from None
                     raise
                 if isinstance(target, Located):
                     return target
                 if target is not None:
                     links += 1
                     if links > MOST_LINKS:
-                        raise Unusable(LEADS_NOWHERE)
+                        raise UnusablePath(LEADS_NOWHERE)
                     parts.extendleft(reversed(self._below_root(target)))
             if not parts:
-                raise Unusable(NOT_PLAIN)
+                raise UnusablePath(NOT_PLAIN)
 
     def _leave(self) -> None:
         if len(self._entered) == 1:
-            raise Unusable(LEADS_OUT)
+            raise UnusablePath(LEADS_OUT)
         os.close(self._entered.pop())
 
     def _enter(self, name: str, last: bool, linked: bool) -> Located | str | None:
@@ -224,7 +224,7 @@ class _Walk:
         if stat.S_ISLNK(status.st_mode):
             try:
                 if not last and not linked:
-                    raise Unusable(LINKED_DIRECTORY)
+                    raise UnusablePath(LINKED_DIRECTORY)
                 return os.readlink("", dir_fd=descriptor)
             finally:
                 os.close(descriptor)
@@ -246,7 +246,7 @@ class _Walk:
                     os.close(descriptor)
                 del self._entered[1:]
                 return target[len(root.rstrip("/")) :].split("/")
-        raise Unusable(LEADS_OUT)
+        raise UnusablePath(LEADS_OUT)
 
 
 def half_a_database(companion: str) -> str:
@@ -268,7 +268,7 @@ def check_whole(located: Located) -> None:
     """
     for companion in COMPANIONS:
         if located.size_beside(companion):
-            raise Unusable(half_a_database(located.name + companion))
+            raise UnusablePath(half_a_database(located.name + companion))
 
 
 #: Seconds by which a file system's clock may be behind that of the process, and its times rounded.

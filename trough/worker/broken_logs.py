@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.model import Lock, Member
-from trough.replication.orders import Kind, Order, Reply
+from trough.replication.orders import Order, OrderKind, Reply
 from trough.util.keyed_lock import KeyedLock
 from trough.worker.local_copies import LocalCopy
 from trough.worker.log_files import LogFiles
@@ -109,7 +109,7 @@ class BrokenLogs:
             for member in sorted(replicated.lock.followers):
                 if self._shared.segments.get(segment) is not copy:
                     return
-                order = Order(Kind.TAKE, segment, member.disk, replicated.lock.epoch)
+                order = Order(OrderKind.TAKE, segment, member.disk, replicated.lock.epoch)
                 with suppress(errors.TroughError):
                     await self._send(member, order)
                     self._lost(segment, f"{member.node} was asked to take the lock over")

@@ -19,7 +19,7 @@ from trough import errors
 from trough.model import Member
 from trough.replication.log import BasePart, HolderLog, LogPart
 from trough.replication.messages import Behind, Confirmed, Rejected
-from trough.replication.orders import Kind, More, Order, Reply
+from trough.replication.orders import More, Order, OrderKind, Reply
 from trough.util.waiting import Waiters
 
 _log = Logger()
@@ -172,7 +172,7 @@ class FollowerLink:
         digest = await self._read(self._log.digest_at, end)
         if turn != self._turn:
             return
-        order = self._order(Kind.JOIN, end=end, digest=digest or b"")
+        order = self._order(OrderKind.JOIN, end=end, digest=digest or b"")
         await self._answered(turn, await self._send(self._member, order))
 
     async def _append(self, turn: int) -> None:
@@ -183,7 +183,7 @@ class FollowerLink:
                 return
             if part.start == self._next:  # else the holder asks for another position by now
                 self._next = part.end
-                await self._fly(turn, self._order(Kind.APPEND, part=part.encode()))
+                await self._fly(turn, self._order(OrderKind.APPEND, part=part.encode()))
         if turn == self._turn:
             self._sending = False
 
@@ -209,7 +209,7 @@ class FollowerLink:
             while (piece := await self._read(next, pieces, None)) is not None:
                 if turn != self._turn:
                     return
-                order = self._order(Kind.BASE, part=piece.encode())
+                order = self._order(OrderKind.BASE, part=piece.encode())
                 reply = await self._send(self._member, order)
                 if turn != self._turn:
                     return
@@ -222,7 +222,9 @@ class FollowerLink:
             if closing is not None:
                 await self._run(closing)
 
-    def _order(self, kind: Kind, end: int = 0, digest: bytes = b"", part: bytes = b"") -> Order:
+    def _order(
+        self, kind: OrderKind, end: int = 0, digest: bytes = b"", part: bytes = b""
+    ) -> Order:
         member = self._member
         return Order(kind, self._owner.segment, member.disk, self._epoch, end, digest, part)
 

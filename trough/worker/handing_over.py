@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from trough import errors
 from trough.model import Lock, Member
-from trough.replication.orders import Kind, Order, Reply
+from trough.replication.orders import Order, OrderKind, Reply
 from trough.util.keyed_lock import KeyedLock
 from trough.worker.local_copies import LocalCopy
 from trough.worker.replicated import ReplicatedSegment
@@ -111,7 +111,7 @@ class HandingOver:
         if not await is_quiet(copy, replicated, self._clock):
             return False
         copy.writes.closed = True
-        order = Order(Kind.TAKE, segment, member.disk, replicated.lock.epoch)
+        order = Order(OrderKind.TAKE, segment, member.disk, replicated.lock.epoch)
         try:
             await self._send(member, order)
         finally:

@@ -35,7 +35,7 @@ ENTRY = 250
 LARGEST = 1 << 16
 
 
-class Entry(NamedTuple):
+class KeptResult(NamedTuple):
     """An answer.
 
     :ivar lines: each begins with :data:`TAG`
@@ -46,14 +46,14 @@ class Entry(NamedTuple):
     lines: bytes
 
 
-class Statement:
+class KeptStatement:
     """What is kept of one statement with its parameters."""
 
     __slots__ = ("bytes", "entries", "fixed", "key")
 
     def __init__(self, key: Hashable, fixed: int) -> None:
         self.key = key
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, KeptResult] = {}
         #: Bytes that it takes, and those of it that its text takes.
         self.bytes = self.fixed = fixed
 
@@ -71,7 +71,7 @@ class KeptResults:
         self._most = most
         self.bytes = 0
         self.found = self.missed = 0
-        self._statements: OrderedDict[Hashable, Statement] = OrderedDict()
+        self._statements: OrderedDict[Hashable, KeptStatement] = OrderedDict()
 
     def __len__(self) -> int:
         return sum(len(each.entries) for each in self._statements.values())
@@ -85,7 +85,7 @@ class KeptResults:
         """Whether anything is ever kept."""
         return self._most > 0
 
-    def statement(self, key: Hashable, size: int) -> Statement:
+    def statement(self, key: Hashable, size: int) -> KeptStatement:
         """What is kept of a statement, which counts as used now.
 
         :param key: the text, and all that its answer depends on beside the segment
@@ -93,15 +93,15 @@ class KeptResults:
         """
         found = self._statements.get(key)
         if found is None:
-            return Statement(key, size + ENTRY)
+            return KeptStatement(key, size + ENTRY)
         self._statements.move_to_end(key)
         return found
 
     def find(
-        self, statement: Statement, copies: Sequence[LocalCopy]
-    ) -> tuple[list[Entry], list[LocalCopy]]:
+        self, statement: KeptStatement, copies: Sequence[LocalCopy]
+    ) -> tuple[list[KeptResult], list[LocalCopy]]:
         """The answers of those copies that are kept; and the other copies."""
-        found: list[Entry] = []
+        found: list[KeptResult] = []
         others: list[LocalCopy] = []
         entries = statement.entries
         for copy in copies:
@@ -116,7 +116,7 @@ class KeptResults:
 
     def keep(
         self,
-        statement: Statement,
+        statement: KeptStatement,
         segment: str,
         version: Version,
         rows: int,
@@ -129,9 +129,9 @@ class KeptResults:
         :param lines: as they were sent, each beginning with `tag`
         """
         if len(lines) <= LARGEST and TAG not in lines:
-            self.put(statement, segment, Entry(version, rows, _without_tag(lines, tag)))
+            self.put(statement, segment, KeptResult(version, rows, _without_tag(lines, tag)))
 
-    def put(self, statement: Statement, segment: str, entry: Entry) -> None:
+    def put(self, statement: KeptStatement, segment: str, entry: KeptResult) -> None:
         """Keep an entry, if there is room."""
         size = len(entry.lines) + ENTRY
         former = statement.entries.get(segment)
@@ -146,7 +146,7 @@ class KeptResults:
         statement.bytes += size
         self.bytes += size
 
-    def _add(self, statement: Statement) -> bool:
+    def _add(self, statement: KeptStatement) -> bool:
         """Begin to keep something of a statement; not if it is kept under another object."""
         if statement.key in self._statements or statement.entries:
             return False
@@ -154,7 +154,7 @@ class KeptResults:
         self.bytes += statement.bytes
         return True
 
-    def _has_room(self, statement: Statement, size: int) -> bool:
+    def _has_room(self, statement: KeptStatement, size: int) -> bool:
         """Make room by letting go of other statements."""
         while self.bytes + size > self._most:
             oldest = next(iter(self._statements.values()), None)

@@ -35,7 +35,7 @@ from trough.worker.kept_query import KeptQuery, Remembered
 from trough.worker.kept_results import KeptResults
 from trough.worker.local_copies import LocalCopy, Version
 from trough.worker.peer_reachability import PeerReachability
-from trough.worker.read_rule import UNCONFIRMED, Holder, Knowledge, decide
+from trough.worker.read_rule import UNCONFIRMED, Knowledge, LockHolder, decide
 from trough.worker.segment_filters import SegmentFilters
 from trough.worker.slow_queries import SlowQueries
 from trough.worker.write_routing import WriteRouter
@@ -48,8 +48,8 @@ Keeper = Callable[[Target, int, bytes], None]
 
 _Found = TypeVar("_Found")
 
-# Most segments have no lock. Python 3.11 makes a function call for each ``Holder.NOBODY``.
-_NOBODY, _MYSELF = Holder.NOBODY, Holder.MYSELF
+# Most segments have no lock. Python 3.11 makes a function call for each ``LockHolder.NOBODY``.
+_NOBODY, _MYSELF = LockHolder.NOBODY, LockHolder.MYSELF
 
 #: Seconds in which the metadata store has to report where a segment is; longer for very many.
 #: A client waits for the answer, and can ask again.
@@ -80,7 +80,7 @@ class QueryLimits:
 
 # Neither frozen nor a tuple: each read makes one, and these take four times as long to make.
 @dataclass(slots=True)
-class Reading:
+class LocalRead:
     """A read that is answered here.
 
     :ivar mark: the word that the answer has to carry; empty for none
@@ -141,7 +141,7 @@ class QueryService:
         """Return once the write locks are known, or a few seconds after the start."""
         await self.worker.confirmation.wait()
 
-    def local(self, segment: str, asked_for: str = "") -> Reading | None:
+    def local(self, segment: str, asked_for: str = "") -> LocalRead | None:
         """How to answer from the local copy; None where that is not to be.
 
         :param asked_for: the holder in whose place another worker asks, because it cannot
@@ -156,13 +156,13 @@ class QueryService:
             return ""
         return f"{segment} {copy.entry.modified} {copy.entry.size}"
 
-    def all_local(self, segments: Iterable[str]) -> list[Reading]:
+    def all_local(self, segments: Iterable[str]) -> list[LocalRead]:
         """Those of the segments that are to be answered here, in their order."""
         knowledge = self.worker.confirmation.knowledge
         found = (self._local(segment, knowledge) for segment in segments)
         return [reading for reading in found if reading is not None]
 
-    def _local(self, segment: str, knowledge: Knowledge, asked_for: str = "") -> Reading | None:
+    def _local(self, segment: str, knowledge: Knowledge, asked_for: str = "") -> LocalRead | None:
         worker = self.worker
         copy = worker.segments.get(segment)
         if copy is None:
@@ -183,22 +183,22 @@ class QueryService:
             verdict = decide(knowledge, holder, behind=behind)
         else:
             verdict = knowledge.verdict
-        return Reading(copy.target, verdict.mark) if verdict.answers else None
+        return LocalRead(copy.target, verdict.mark) if verdict.answers else None
 
-    def _not_yet_written(self, copy: LocalCopy) -> Reading | None:
+    def _not_yet_written(self, copy: LocalCopy) -> LocalRead | None:
         """How to read a segment whose lock this worker has, and whose newest rows are not in the
         local copy yet: they are in the log of the holder before, or aside."""
         if self.worker.segments.is_arriving(copy.entry.segment):
             return None
-        return Reading(copy.target, UNCONFIRMED)
+        return LocalRead(copy.target, UNCONFIRMED)
 
-    def _holder(self, copy: LocalCopy, lock: Lock) -> Holder:
+    def _holder(self, copy: LocalCopy, lock: Lock) -> LockHolder:
         # The store may report the lock that was taken just now later than the one before it.
         if lock.node == self.node or (copy.writable and lock.epoch <= copy.entry.epoch):
-            return Holder.MYSELF
+            return LockHolder.MYSELF
         if lock.node not in self.worker.cluster.workers:
-            return Holder.DEAD
-        return Holder.UNREACHABLE if self.reach.is_away(lock.node) else Holder.LIVE
+            return LockHolder.DEAD
+        return LockHolder.UNREACHABLE if self.reach.is_away(lock.node) else LockHolder.LIVE
 
     def all_names(self) -> list[str]:
         """Segments that this worker has, writes, or is assigned: all that a pattern can match here.
@@ -232,7 +232,7 @@ class QueryService:
     @property
     def cold_mark(self) -> str:
         """The mark of what is answered of a cold segment; empty for none."""
-        return decide(self.worker.confirmation.knowledge, Holder.NOBODY).mark
+        return decide(self.worker.confirmation.knowledge, LockHolder.NOBODY).mark
 
     async def arrived(self, segments: Iterable[str]) -> bool:
         """Return once this worker is not taking over any of the segments; whether it was."""

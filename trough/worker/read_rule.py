@@ -18,7 +18,7 @@ LAST_PROMOTED = "last-promoted"
 UNCONFIRMED = "unconfirmed"
 
 
-class Holder(Enum):
+class LockHolder(Enum):
     """Who holds the write lock of a segment, as far as a worker knows."""
 
     NOBODY = auto()
@@ -48,7 +48,7 @@ class Knowledge:
     verdict: Verdict = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "verdict", decide(self, Holder.NOBODY))
+        object.__setattr__(self, "verdict", decide(self, LockHolder.NOBODY))
 
 
 class Verdict(Enum):
@@ -78,13 +78,17 @@ class Verdict(Enum):
 
 # Python 3.11 calls a function for each ``Verdict.ANSWER``; all together took longer than the
 # rest of a decision, and each read takes one.
-_NOBODY, _MYSELF, _LIVE = Holder.NOBODY, Holder.MYSELF, Holder.LIVE
+_NOBODY, _MYSELF, _LIVE = LockHolder.NOBODY, LockHolder.MYSELF, LockHolder.LIVE
 _WAIT, _ELSEWHERE, _ANSWER = Verdict.WAIT, Verdict.ELSEWHERE, Verdict.ANSWER
 _LAST_PROMOTED, _UNCONFIRMED = Verdict.ANSWER_LAST_PROMOTED, Verdict.ANSWER_UNCONFIRMED
 
 
 def decide(
-    knowledge: Knowledge, holder: Holder, *, in_place_of_holder: bool = False, behind: bool = False
+    knowledge: Knowledge,
+    holder: LockHolder,
+    *,
+    in_place_of_holder: bool = False,
+    behind: bool = False,
 ) -> Verdict:
     """Decide about a read of a segment that has a copy here.
 

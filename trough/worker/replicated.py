@@ -26,7 +26,7 @@ from trough.model import Lock, Member
 from trough.replication import holder as rules
 from trough.replication.holder import ChangeRow, Holder, ReadRow, SendBase, SendJoin, SendLog
 from trough.replication.log import HolderLog, LogPart
-from trough.replication.messages import Behind, Confirmed, Rejected, Row
+from trough.replication.messages import Behind, Confirmed, LockRow, Rejected
 from trough.replication.orders import Order, Reply
 from trough.worker.follower_link import FollowerLink
 
@@ -80,12 +80,12 @@ class HolderServices:
     clock: IReactorTime
 
 
-def row_of(lock: Lock) -> Row:
+def row_of(lock: Lock) -> LockRow:
     """The row that the rules see of a lock."""
-    return Row(lock.holder, lock.epoch, lock.revision, lock.followers)
+    return LockRow(lock.holder, lock.epoch, lock.revision, lock.followers)
 
 
-def lock_as(lock: Lock, row: Row) -> Lock:
+def lock_as(lock: Lock, row: LockRow) -> Lock:
     """A lock with the fields of the rules' row."""
     return replace(
         lock,
@@ -434,7 +434,7 @@ class ReplicatedSegment:
             self._reading = DeferredLock()
         return self._reading
 
-    async def _change(self, expected: Row, wanted: Row) -> None:
+    async def _change(self, expected: LockRow, wanted: LockRow) -> None:
         if self._changing_since is None:
             self._changing_since = self._services.clock.seconds()
         try:

@@ -26,7 +26,7 @@ from trough.model import Lock, Member, Worker
 from trough.replication.choice import choose, member_of
 from trough.replication.log import HolderLog
 from trough.replication.messages import Confirmed
-from trough.replication.orders import Kind, Order, Reply
+from trough.replication.orders import Order, OrderKind, Reply
 from trough.util.keyed_lock import KeyedLock
 from trough.util.periodic import Periodic
 from trough.util.trouble_log import Section, TroubleLog
@@ -453,7 +453,7 @@ class Replication(service.MultiService):
 
     async def obey(self, order: Order) -> Reply:
         """Carry out a holder's order; see :meth:`FollowedLogs.obey`."""
-        if order.kind is not Kind.TAKE:
+        if order.kind is not OrderKind.TAKE:
             return await self.followed.obey(order)
         self.followed.check_disk(order)
         lock = await self._shared.metadata.lock_of(order.segment)

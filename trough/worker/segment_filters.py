@@ -20,7 +20,7 @@ from trough.executors.pool.pool import ExecutorPool, Framing, Outcome, ReadLimit
 from trough.model import segment_of_word
 from trough.sql.column_filters import FilterTest
 from trough.util.job import Job
-from trough.worker.kept_results import Entry, KeptResults, Statement
+from trough.worker.kept_results import KeptResult, KeptResults, KeptStatement
 from trough.worker.local_copies import LocalCopy, Version
 
 #: Seconds that making filters may take, at most, once a query missed them.
@@ -32,7 +32,7 @@ MOST_COPIES = 200_000
 _TAG = "f"
 
 #: A test, and the filters that are kept for it.
-Check = tuple[Statement, FilterTest]
+Check = tuple[KeptStatement, FilterTest]
 
 
 class SegmentFilters:
@@ -91,7 +91,7 @@ class SegmentFilters:
 
     def _make(
         self,
-        statement: Statement,
+        statement: KeptStatement,
         test: FilterTest,
         missing: dict[str, tuple[LocalCopy, Version]],
         client: str,
@@ -99,7 +99,7 @@ class SegmentFilters:
         def keep(segment: str, made: bytes | None) -> None:
             copy, version = missing.pop(segment)
             if copy.version == version:
-                entry = Entry(version, int(made is not None), made or b"")
+                entry = KeptResult(version, int(made is not None), made or b"")
                 self._kept.put(statement, segment, entry)
 
         def over() -> None:

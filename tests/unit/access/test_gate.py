@@ -15,21 +15,21 @@ from trough import errors
 from trough.access.audit import FLUSH_SECONDS, AuditLog
 from trough.access.gate import CHALLENGE_SECONDS, TICKET, TICKET_SECONDS, Gate
 from trough.access.rights import EVERY_RIGHT, PEER, READ, WRITE
-from trough.access.token_file import Token, write_tokens
+from trough.access.token_file import AccessToken, write_tokens
 from trough.access.tokens import Credential, id_of, key_of, new_nonce, new_token, stored_of
 
 ADDRESS = "w01.example:6440"
 FIRST, SECOND, OWN = new_token(), new_token(), new_token()
 
 
-def entry(token: str, rights: int = READ, name: str = "crawler", **more: object) -> Token:
-    return Token(name, id_of(token), stored_of(key_of(token)), rights, **more)  # type: ignore[arg-type]
+def entry(token: str, rights: int = READ, name: str = "crawler", **more: object) -> AccessToken:
+    return AccessToken(name, id_of(token), stored_of(key_of(token)), rights, **more)  # type: ignore[arg-type]
 
 
 class World:
     """A gate with a file and clocks."""
 
-    def __init__(self, tmp_path: Path, *tokens: Token, **options: str) -> None:
+    def __init__(self, tmp_path: Path, *tokens: AccessToken, **options: str) -> None:
         self.clock = Clock()
         self.today = 1000.0
         self.path = tmp_path / "tokens.json"

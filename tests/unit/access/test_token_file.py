@@ -10,10 +10,10 @@ import pytest
 
 from trough import errors
 from trough.access.rights import PEER, READ, WRITE
-from trough.access.token_file import MAX_SIZE, Token, editing, read_tokens, write_tokens
+from trough.access.token_file import MAX_SIZE, AccessToken, editing, read_tokens, write_tokens
 
-TOKEN = Token("crawler", "0" * 16, b"s" * 32, READ | WRITE, ("ait-*",), 5, 9)
-OTHER = Token("peer", "1" * 16, b"t" * 32, PEER)
+TOKEN = AccessToken("crawler", "0" * 16, b"s" * 32, READ | WRITE, ("ait-*",), 5, 9)
+OTHER = AccessToken("peer", "1" * 16, b"t" * 32, PEER)
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

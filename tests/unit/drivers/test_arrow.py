@@ -8,7 +8,7 @@ import pytest
 
 from trough import errors
 from trough.drivers import arrow
-from trough.drivers.arrow import Columns
+from trough.drivers.arrow import TableBuilder
 
 
 @pytest.fixture(params=[1, 2, 1000])
@@ -18,7 +18,7 @@ def chunk(request, monkeypatch):
 
 
 def column(values):
-    columns = Columns(["x"])
+    columns = TableBuilder(["x"])
     for value in values:
         columns.json(json.dumps([[value]]).encode())
     return columns.table().column("x")
@@ -67,6 +67,6 @@ def test_several_types_are_refused(chunk, values):
 
 def test_columns_of_one_name_are_told_apart():
     """A table has no two of a name."""
-    columns = Columns(["x", "x"])
+    columns = TableBuilder(["x", "x"])
     columns.rows([[1, 2]])
     assert len(set(columns.table().schema.names)) == 2

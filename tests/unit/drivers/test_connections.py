@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trough import errors
-from trough.drivers.connections import IdleConnections, Progress, check_unknown
+from trough.drivers.connections import IdleConnections, RoutingProgress, check_unknown
 from trough.drivers.steps import Role, Steps
 
 
@@ -51,7 +51,7 @@ def test_steps_get_outcomes_and_failures() -> None:
             return found, error.message
         raise AssertionError("the failure was not passed on")
 
-    progress = Progress(steps())
+    progress = RoutingProgress(steps())
     assert progress.step == Role("a")
     progress.go_on("worker", None)
     assert progress.step == Role("b")
@@ -66,7 +66,7 @@ def test_the_error_of_a_router_is_raised() -> None:
         yield Role("a")
 
     with pytest.raises(errors.Unavailable, match="away"):
-        Progress(steps()).go_on(None, errors.Unavailable("away"))
+        RoutingProgress(steps()).go_on(None, errors.Unavailable("away"))
 
 
 def test_a_lost_answer_of_a_write_is_an_unknown_outcome() -> None:

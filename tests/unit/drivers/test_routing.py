@@ -6,7 +6,7 @@ import pytest
 
 from trough import errors
 from trough.drivers.routing import TRIES, Router
-from trough.drivers.steps import Ask, NotReached, Role, Stream
+from trough.drivers.steps import Ask, NotReached, OpenStream, Role
 from trough.drivers.target import parse_target
 
 
@@ -36,7 +36,7 @@ class Played:
     def _outcome(self, step):
         if isinstance(step, Role):
             return "worker" if step.address.startswith("w") else "sync"
-        assert isinstance(step, Ask | Stream)
+        assert isinstance(step, Ask | OpenStream)
         verb = step.request(b"1").split()[1].decode()
         self.asked.append((step.address, verb))
         return self._answer(step.address, verb)

@@ -16,7 +16,7 @@ from places import SAMPLES
 from trough import errors
 from trough.load import formats
 from trough.load.lines import numbered
-from trough.load.records import DamagedEnd, Reading, Row, Skipped
+from trough.load.records import DamagedEnd, FormatOptions, RecordRow, Skipped
 from trough.load.sources import Source
 
 CAPTURE = {
@@ -39,7 +39,7 @@ ELEVEN = (
 def read(format_name, text, **reading):
     """What a file of this content gives: lines and values by column, or what is skipped."""
     content = text if isinstance(text, bytes) else text.encode()
-    reading = Reading(**reading)
+    reading = FormatOptions(**reading)
     lines = numbered([content], reading.max_record)
     return [plain(record) for record in formats.OF_LINES[format_name](lines, reading)]
 
@@ -55,7 +55,7 @@ def loaded(path, name=None, **reading):
     """What a file on disk gives, its format, and what its end is damaged by."""
     found, damage = [], None
     with Source(str(path)) as source:
-        reading = Reading(**reading)
+        reading = FormatOptions(**reading)
         opened = formats.opened(source, name, reading.max_record)
         try:
             for record in opened.records(reading):
@@ -208,7 +208,7 @@ def test_lines_without_text_are_skipped():
     long = b"x" * 5000
     text = ELEVEN.encode() + b"\n\xff\n" + long + b"\n\n" + ELEVEN.encode() + b"\r\n"
     content = [text[place : place + 7] for place in range(0, len(text), 7)]
-    found = formats.OF_LINES["cdx"](numbered(content, 1000), Reading(max_record=1000))
+    found = formats.OF_LINES["cdx"](numbered(content, 1000), FormatOptions(max_record=1000))
     assert [plain(record) for record in found] == [
         (1, 1, CAPTURE),
         Skipped(2, 2, "not UTF-8: line 2, byte 1"),
@@ -436,7 +436,7 @@ def test_a_record_that_is_too_long_is_skipped_whole(size, break_every):
     )
     text = f'a,b\n1,"{inner}\n2,fake\n"\n3,4\n'.encode()
     chunks = [text[place : place + size] for place in range(0, len(text), size)]
-    found = formats.OF_LINES["csv"](numbered(chunks, 600), Reading(max_record=600))
+    found = formats.OF_LINES["csv"](numbered(chunks, 600), FormatOptions(max_record=600))
     last = text.count(b"\n")
     assert [plain(record) for record in found] == [
         Skipped(2, last - 1, "longer than 600 bytes (--max-record)"),
@@ -549,7 +549,9 @@ def test_arrays(size, indent):
     bad = ",\n".join(BAD_OBJECTS)
     text = f"{text[:-1].rstrip()},\n{bad},\n3]\n"
     chunks = [text.encode()[place : place + size] for place in range(0, len(text) + 9, size)]
-    found = [plain(each) for each in formats.OF_LINES["json"](numbered(chunks, 400), Reading())]
+    found = [
+        plain(each) for each in formats.OF_LINES["json"](numbered(chunks, 400), FormatOptions())
+    ]
     rows, skipped = found[:50], found[50:]
     assert [row["a"] for _, _, row in rows] == list(range(50))
     assert {row["b"] for _, _, row in rows} == {'["x", {"c": "]}"}]'}
@@ -1012,9 +1014,10 @@ def test_no_line_is_lost(format_name):
     def check(text):
         before = 0
         for record in formats.OF_LINES[format_name](
-            numbered([b"x,y\n" + text.encode() + b"\n{}"], 50), Reading(("x", "a"), max_record=50)
+            numbered([b"x,y\n" + text.encode() + b"\n{}"], 50),
+            FormatOptions(("x", "a"), max_record=50),
         ):
-            assert isinstance(record, Row | Skipped)
+            assert isinstance(record, RecordRow | Skipped)
             assert before <= record[0] <= record[1]
             before = record[1]
 

@@ -10,7 +10,7 @@ from trough.formats.columnar import ERRORS
 from trough.formats.text import RenderOptions
 from trough.load import formats
 from trough.load.lines import numbered
-from trough.load.records import Reading
+from trough.load.records import FormatOptions
 from trough.load.segment_loader import rendered
 from trough.load.sources import Source
 from trough.load.tables import keeps_type
@@ -70,7 +70,7 @@ def test_what_is_written_is_read(format_name, columns):
         written = database.execute(f"SELECT {','.join(columns)} FROM original").fetchall()
         renderer = FORMATS[format_name](columns, RenderOptions())
         text = renderer.begin() + renderer.rows(written) + renderer.end()
-        reading = Reading(keeps_type=lambda name: keeps_type(TYPES.get(name)))
+        reading = FormatOptions(keeps_type=lambda name: keeps_type(TYPES.get(name)))
         read = formats.OF_LINES[READ_AS[format_name]](numbered([text.encode()], 1 << 20), reading)
         for row in read:
             names = ",".join(row.columns)
@@ -120,7 +120,7 @@ def test_what_is_written_with_types_is_read(format_name, tmp_path):
             return
         path.write_bytes(text.encode("utf-8", ERRORS))
         with Source(str(path)) as source:
-            for row in formats.OF_FILES[format_name.lower()](source, Reading()):
+            for row in formats.OF_FILES[format_name.lower()](source, FormatOptions()):
                 names = ",".join(row.columns)
                 database.execute(f"INSERT INTO copy ({names}) VALUES ({rendered(row.values)})")
         assert [exact(row) for row in database.execute("SELECT * FROM copy")] == [

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from trough.load import formats
-from trough.load.records import MAX_RECORD, Reading, Row
+from trough.load.records import MAX_RECORD, FormatOptions, RecordRow
 from trough.load.seams import Seams
 from trough.load.sources import Source
 
@@ -47,9 +47,9 @@ def read(path, content):
     """The values of the rows of a file, and the other records."""
     path.write_bytes(content)
     with Source(str(path)) as source:
-        found = list(formats.opened(source, None, MAX_RECORD).records(Reading()))
-    rows = [list(record.values) for record in found if isinstance(record, Row)]
-    return rows, [record for record in found if not isinstance(record, Row)]
+        found = list(formats.opened(source, None, MAX_RECORD).records(FormatOptions()))
+    rows = [list(record.values) for record in found if isinstance(record, RecordRow)]
+    return rows, [record for record in found if not isinstance(record, RecordRow)]
 
 
 @pytest.mark.parametrize("compression", COMPRESS)

@@ -4,7 +4,7 @@ import pytest
 from rethinkdb.ast import expr
 from twisted.internet.testing import Clock, StringTransport
 
-from trough.metadata.rethinkdb.connection import Connection, ConnectionLost
+from trough.metadata.rethinkdb.connection import ConnectionLost, RethinkConnection
 from trough.metadata.url import RethinkAddress
 
 
@@ -12,7 +12,7 @@ from trough.metadata.url import RethinkAddress
 def connection():
     """One that was just made; what it asks before the handshake counts as well."""
     address = RethinkAddress((("h", 28015),), "trough")
-    connection = Connection(address, "h:28015", Clock())
+    connection = RethinkConnection(address, "h:28015", Clock())
     connection.ready.addErrback(lambda failure: None)
     connection.makeConnection(StringTransport())
     return connection

@@ -16,39 +16,39 @@ from trough import errors
 from trough.protocols.line import arguments, messages, values
 from trough.protocols.line.framing import (
     FramingLimits,
+    LineRequest,
     Malformed,
     PartialLines,
     ReplyParser,
-    Request,
     RequestParser,
 )
 
 SMALL = FramingLimits(max_line=100, max_literal=50)
 
 #: Bytes, and what a server makes of them; each also cut up, and with more behind it.
-MESSAGES: list[tuple[bytes, Request | tuple[str, str]]] = [
-    (b"1 PING\n", Request("1", "PING")),
-    (b"1 ping\r\n", Request("1", "PING")),
-    (b"\n  \n\r\n1 PING\n", Request("1", "PING")),
-    (b" 1   PING  \n", Request("1", "PING")),
-    (b"a.B-_9 put-schema x\n", Request("a.B-_9", "PUT-SCHEMA", b"x")),
-    (b"q QUERY 1,2 SELECT  1 \n", Request("q", "QUERY", b"1,2 SELECT  1 ")),
-    (b"q QUERY   1 SELECT 1\r\n", Request("q", "QUERY", b"1 SELECT 1")),
-    (b"q QUERY 1 {3}\na\nb\n", Request("q", "QUERY", b"1 \0", (b"a\nb",))),
-    (b"q QUERY 1 {3}\r\na\nb\r\n", Request("q", "QUERY", b"1 \0", (b"a\nb",))),
+MESSAGES: list[tuple[bytes, LineRequest | tuple[str, str]]] = [
+    (b"1 PING\n", LineRequest("1", "PING")),
+    (b"1 ping\r\n", LineRequest("1", "PING")),
+    (b"\n  \n\r\n1 PING\n", LineRequest("1", "PING")),
+    (b" 1   PING  \n", LineRequest("1", "PING")),
+    (b"a.B-_9 put-schema x\n", LineRequest("a.B-_9", "PUT-SCHEMA", b"x")),
+    (b"q QUERY 1,2 SELECT  1 \n", LineRequest("q", "QUERY", b"1,2 SELECT  1 ")),
+    (b"q QUERY   1 SELECT 1\r\n", LineRequest("q", "QUERY", b"1 SELECT 1")),
+    (b"q QUERY 1 {3}\na\nb\n", LineRequest("q", "QUERY", b"1 \0", (b"a\nb",))),
+    (b"q QUERY 1 {3}\r\na\nb\r\n", LineRequest("q", "QUERY", b"1 \0", (b"a\nb",))),
     (b"q WRITE 1 bind={2}\n[] {0}\n x{1}\n\0y\n",
-     Request("q", "WRITE", b"1 bind=\0 \0 x\0y", (b"[]", b"", b"\0"))),
-    (b"q QUERY 1 SELECT {}\n", Request("q", "QUERY", b"1 SELECT {}")),
-    (b"q QUERY 1 SELECT {5} \n", Request("q", "QUERY", b"1 SELECT {5} ")),
-    (b"q QUERY 1 SELECT '\xff\0'\n", Request("q", "QUERY", b"1 SELECT '\xff\0'")),
+     LineRequest("q", "WRITE", b"1 bind=\0 \0 x\0y", (b"[]", b"", b"\0"))),
+    (b"q QUERY 1 SELECT {}\n", LineRequest("q", "QUERY", b"1 SELECT {}")),
+    (b"q QUERY 1 SELECT {5} \n", LineRequest("q", "QUERY", b"1 SELECT {5} ")),
+    (b"q QUERY 1 SELECT '\xff\0'\n", LineRequest("q", "QUERY", b"1 SELECT '\xff\0'")),
     (b"{6}\nq PING\n", ("*", "protocol")),
-    (b"help\n", Request("*", "HELP")),
-    (b"Help query\n", Request("*", "HELP", b"query")),
-    (b"QUIT\n", Request("*", "QUIT")),
-    (b"help QUERY 1 SELECT 1\n", Request("help", "QUERY", b"1 SELECT 1")),
+    (b"help\n", LineRequest("*", "HELP")),
+    (b"Help query\n", LineRequest("*", "HELP", b"query")),
+    (b"QUIT\n", LineRequest("*", "QUIT")),
+    (b"help QUERY 1 SELECT 1\n", LineRequest("help", "QUERY", b"1 SELECT 1")),
     (b"lonely\n", ("lonely", "protocol")),
     (b"two, words\n", ("*", "protocol")),
-    (b"%b PING\n" % (b"t" * 32), Request("t" * 32, "PING")),
+    (b"%b PING\n" % (b"t" * 32), LineRequest("t" * 32, "PING")),
     (b"%b PING\n" % (b"t" * 33), ("*", "protocol")),
     (b"\xc3\xa4 PING\n", ("*", "protocol")),
     (b"* PING\n", ("*", "protocol")),
@@ -78,8 +78,8 @@ LOST = [
 ]
 
 
-def _parsed(parser: RequestParser) -> list[Request | tuple[str, str]]:
-    found: list[Request | tuple[str, str]] = []
+def _parsed(parser: RequestParser) -> list[LineRequest | tuple[str, str]]:
+    found: list[LineRequest | tuple[str, str]] = []
     while (message := parser.next_request()) is not None:
         if isinstance(message, Malformed):
             found.append((message.tag, message.error.code))
@@ -115,7 +115,7 @@ def test_a_message_with_more_behind_it(data: bytes, expected: object) -> None:
     """What follows a message, good or bad, is a message of its own."""
     parser = RequestParser(SMALL)
     parser.receive_data(data + b"next PING\n" + data + b"half a mess")
-    assert _parsed(parser) == [expected, Request("next", "PING"), expected]
+    assert _parsed(parser) == [expected, LineRequest("next", "PING"), expected]
     assert parser.is_midway()
 
 
@@ -130,7 +130,7 @@ def test_too_much_is_refused_as_soon_as_it_is_announced(
         (announcement[:-1], []),
         (b"\n", [("1", "too-large")]),
         (rest[:-1], []),
-        (b"\nnext PING\n", [Request("next", "PING")]),
+        (b"\nnext PING\n", [LineRequest("next", "PING")]),
     ):
         found = []
         for start in range(0, len(data), size):
@@ -147,7 +147,7 @@ def test_framing_lost(data: bytes, size: int) -> None:
     """Beyond recovery is said once it is, whatever came before, and ever after."""
     parser = RequestParser(SMALL)
     parser.receive_data(b"1 PING\n")
-    assert _parsed(parser) == [Request("1", "PING")]
+    assert _parsed(parser) == [LineRequest("1", "PING")]
     with pytest.raises(errors.FramingLost):
         for index in range(0, len(data), size):
             parser.receive_data(data[index : index + size])
@@ -165,7 +165,7 @@ def test_is_midway() -> None:
         assert parser.next_request() is None
         assert parser.is_midway(), piece
     parser.receive_data(b"\n")
-    assert parser.next_request() == Request("1", "QUERY", b"\0 x", (b"abc",))
+    assert parser.next_request() == LineRequest("1", "QUERY", b"\0 x", (b"abc",))
     assert not parser.is_midway()
 
 
@@ -173,9 +173,9 @@ def test_other_limits_from_the_next_request_on() -> None:
     """A peer that has authenticated may send more."""
     parser = RequestParser(SMALL)
     parser.receive_data(b"1 AUTH x\n2 QUERY {60}\n%b\n" % (b"x" * 60))
-    assert parser.next_request() == Request("1", "AUTH", b"x")
+    assert parser.next_request() == LineRequest("1", "AUTH", b"x")
     parser.set_limits(FramingLimits(100, 60))
-    assert parser.next_request() == Request("2", "QUERY", b"\0", (b"x" * 60,))
+    assert parser.next_request() == LineRequest("2", "QUERY", b"\0", (b"x" * 60,))
 
 
 @settings(max_examples=300)
@@ -243,7 +243,7 @@ def test_what_a_client_sends_arrives(
         messages.format_request(tag.encode(), b"VERB", b"first", *sent, messages.format_text(text))
     )
     request = parser.next_request()
-    assert isinstance(request, Request)
+    assert isinstance(request, LineRequest)
     assert parser.next_request() is None
     assert request.tag == tag
     pieces = iter(request.literals)
@@ -497,9 +497,9 @@ def test_rows_as_executors_write_them() -> None:
 # -- arguments -------------------------------------------------------------------------------
 
 
-def _request(line: bytes, *literals: bytes) -> Request:
+def _request(line: bytes, *literals: bytes) -> LineRequest:
     verb, _, rest = line.partition(b" ")
-    return Request("1", verb.decode(), rest, literals)
+    return LineRequest("1", verb.decode(), rest, literals)
 
 
 def _query(line: bytes, *literals: bytes) -> tuple[object, ...]:
@@ -627,7 +627,7 @@ def test_bad_arguments_of_other_verbs(parse: object, line: bytes) -> None:
 def test_arguments_raise_nothing_else(text: bytes, literals: list[bytes]) -> None:
     """Any request that a parser can make is parsed, or refused as a bad request."""
     text = text.replace(b"\0", b"") + b"\0" * len(literals)
-    request = Request("1", "QUERY", text, tuple(literals))
+    request = LineRequest("1", "QUERY", text, tuple(literals))
     for parse in (
         arguments.parse_query_arguments,
         arguments.parse_write_arguments,
@@ -669,7 +669,7 @@ def test_many_literals_or_empty_lines_cost_no_more_than_their_bytes():
         request = parser.next_request()
     finally:
         sys.setprofile(None)
-    assert request == Request("1", "PING")
+    assert request == LineRequest("1", "PING")
     assert steps < 100
 
 
@@ -678,5 +678,5 @@ def test_a_request_may_have_sixteen_literals():
     parser = RequestParser(FramingLimits())
     parser.receive_data(b"1 QUERY " + b"{1}\nx" * 16 + b"\n")
     request = parser.next_request()
-    assert isinstance(request, Request)
+    assert isinstance(request, LineRequest)
     assert request.literals == (b"x",) * 16

@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from trough import errors
-from trough.protocols.line.framing import FramingLimits, Request, RequestParser
+from trough.protocols.line.framing import FramingLimits, LineRequest, RequestParser
 from trough.protocols.line.messages import format_request
-from trough.protocols.line.pending_calls import Answer
+from trough.protocols.line.pending_calls import CommandAnswer
 from trough.protocols.line.replication_verbs import format_order, parse_order, parse_reply
 from trough.replication.messages import Behind, Confirmed, Rejected
-from trough.replication.orders import Kind, More, Order, Reply
+from trough.replication.orders import More, Order, OrderKind, Reply
 
 #: What framing could mistake for its own.
 AWKWARD = bytes(range(256)) * 3 + b"{12}\r\n\0 }"
 
 ORDERS = [
-    Order(Kind.JOIN, "crawl 2026", "d41d", 7, 4152, bytes(range(32))),
-    Order(Kind.JOIN, "300001", "d41d", 1),
-    Order(Kind.APPEND, "~ä%", "d41d", 2**53, part=AWKWARD),
-    Order(Kind.BASE, "300001", "d41d", 8, part=b"short"),
-    Order(Kind.BASE, "300001", "d41d", 8, part=b" "),
+    Order(OrderKind.JOIN, "crawl 2026", "d41d", 7, 4152, bytes(range(32))),
+    Order(OrderKind.JOIN, "300001", "d41d", 1),
+    Order(OrderKind.APPEND, "~ä%", "d41d", 2**53, part=AWKWARD),
+    Order(OrderKind.BASE, "300001", "d41d", 8, part=b"short"),
+    Order(OrderKind.BASE, "300001", "d41d", 8, part=b" "),
 ]
 
 
@@ -29,11 +29,11 @@ def sent(order: Order) -> bytes:
     return format_request(b"t", verb.encode(), *arguments)
 
 
-def received(data: bytes) -> Request:
+def received(data: bytes) -> LineRequest:
     parser = RequestParser(FramingLimits())
     parser.receive_data(data)
     request = parser.next_request()
-    assert isinstance(request, Request), request
+    assert isinstance(request, LineRequest), request
     assert parser.next_request() is None
     return request
 
@@ -86,11 +86,11 @@ def test_a_join_has_a_digest_and_nothing_behind_it() -> None:
 )
 def test_a_reply_is_read(fields: dict[str, int | str], reply: Reply) -> None:
     """Each kind of it."""
-    assert parse_reply(Answer([], fields)) == reply
+    assert parse_reply(CommandAnswer([], fields)) == reply
 
 
 @pytest.mark.parametrize("fields", [{}, {"reply": "confirmed"}, {"reply": "x", "epoch": 1}])
 def test_a_bad_reply_is_an_error(fields: dict[str, int | str]) -> None:
     """It is no confirmation."""
     with pytest.raises(errors.ProtocolError):
-        parse_reply(Answer([], fields))
+        parse_reply(CommandAnswer([], fields))

@@ -6,7 +6,7 @@ import pytest_twisted
 from trough import errors
 from trough.protocols.limits import MAX_IDS, MAX_PARAMETERS, check_json_values
 from trough.protocols.line.arguments import checked_ids, parse_query_arguments
-from trough.protocols.line.framing import MARK, Request
+from trough.protocols.line.framing import MARK, LineRequest
 from trough.protocols.line.values import decode_parameters
 
 ensure = pytest_twisted.ensureDeferred
@@ -14,7 +14,7 @@ ensure = pytest_twisted.ensureDeferred
 
 def query(ids, sql=b"SELECT 1"):
     """A QUERY whose segments are a literal."""
-    return Request("1", "QUERY", MARK + b" " + sql, (",".join(ids).encode(),))
+    return LineRequest("1", "QUERY", MARK + b" " + sql, (",".join(ids).encode(),))
 
 
 @ensure

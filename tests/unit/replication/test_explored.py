@@ -9,7 +9,7 @@ from replication_explorer import Budget, Explorer, Violation
 from trough.replication import follower as follower_rules
 from trough.replication import holder as holder_rules
 from trough.replication.holder import Holder
-from trough.replication.messages import Behind, Confirmed, Row
+from trough.replication.messages import Behind, Confirmed, LockRow
 
 #: Worlds that are small enough to be visited whole: workers, followers, budget.
 WHOLE = [
@@ -93,7 +93,7 @@ def _a_candidate_needs_this_epochs_writes_alone(patch):
 
 
 def _changes_carry_no_revision(patch):
-    patch.setattr(Row, "changed", lambda self, **fields: replace(self, **fields))
+    patch.setattr(LockRow, "changed", lambda self, **fields: replace(self, **fields))
 
 
 def _who_is_stuck_is_not_waited_for(patch):

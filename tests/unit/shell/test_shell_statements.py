@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from trough.shell.input.statements import ParseMode, Splitter, Statement, lines_of, split
 from trough.sql.kind import reads, writes
-from trough.sql.tokens import Kind, scan, significant
+from trough.sql.tokens import TokenKind, scan, significant
 
 COMMANDS = {
     "connect": ParseMode.WORDS,
@@ -72,16 +72,16 @@ def test_kinds_of_tokens():
     tokens = significant("SELECT x'00', \"a\"\"b\", [c d], `e`, 'it''s', 1.5e-3, ?2, :n -- no\n;")
     kinds = [(token.kind, token.text) for token in tokens if token.text != ","]
     assert kinds == [
-        (Kind.WORD, "SELECT"),
-        (Kind.STRING, "x'00'"),
-        (Kind.QUOTED, '"a""b"'),
-        (Kind.QUOTED, "[c d]"),
-        (Kind.QUOTED, "`e`"),
-        (Kind.STRING, "'it''s'"),
-        (Kind.NUMBER, "1.5e-3"),
-        (Kind.PARAMETER, "?2"),
-        (Kind.PARAMETER, ":n"),
-        (Kind.SEMICOLON, ";"),
+        (TokenKind.WORD, "SELECT"),
+        (TokenKind.STRING, "x'00'"),
+        (TokenKind.QUOTED, '"a""b"'),
+        (TokenKind.QUOTED, "[c d]"),
+        (TokenKind.QUOTED, "`e`"),
+        (TokenKind.STRING, "'it''s'"),
+        (TokenKind.NUMBER, "1.5e-3"),
+        (TokenKind.PARAMETER, "?2"),
+        (TokenKind.PARAMETER, ":n"),
+        (TokenKind.SEMICOLON, ";"),
     ]
 
 

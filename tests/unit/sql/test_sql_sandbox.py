@@ -9,7 +9,7 @@ from trough import errors
 from trough.executors.pool.jobs import Target
 from trough.sql import sandbox, segment_files, sqlite
 from trough.sql.handles import Handles
-from trough.sql.queries import Framing, Plan
+from trough.sql.queries import Framing, QueryPlan
 from trough.sql.reading import Reader
 from trough.sql.sandbox import Action, Mode, Sandbox
 
@@ -21,7 +21,7 @@ class Query:
     tag = "t"
 
     def __init__(self, text, parameters=None, limit=0):
-        self.plan = Plan(text)
+        self.plan = QueryPlan(text)
         self.parameters = parameters
         self.limit = limit
 

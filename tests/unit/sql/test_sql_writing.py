@@ -10,7 +10,7 @@ from segments_on_disk import content, damage, make_segment
 
 from trough import errors
 from trough.sql import segment_files, sqlite
-from trough.sql.writing import Write, Writer
+from trough.sql.writing import SqlWrite, Writer
 
 
 class Applied:
@@ -44,7 +44,7 @@ class Applied:
     def apply(self, *texts, seconds=60.0):
         """Apply each; return their errors' classes, or the rows that they changed."""
         writes = [
-            text if isinstance(text, Write) else Write(n, text, None, monotonic() + seconds)
+            text if isinstance(text, SqlWrite) else SqlWrite(n, text, None, monotonic() + seconds)
             for n, text in enumerate(texts)
         ]
         rest = writes
@@ -125,16 +125,16 @@ def test_a_deadline_ends_one_write_alone(applied):
         f"{insert(20)}; WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n) "
         "INSERT INTO crawled_url(id) SELECT i FROM n"
     )
-    stopped = Write(1, endless, None, monotonic() + 0.2)
+    stopped = SqlWrite(1, endless, None, monotonic() + 0.2)
     assert applied.apply(insert(10), stopped, insert(11)) == [1, errors.DeadlineExceeded, 1]
     assert applied.ids() == [0, 1, 2, 10, 11]
 
 
 def test_what_is_cancelled_or_late_before_it_begins_is_not_begun(applied):
     """The others share the commit without it."""
-    cancelled = Write(1, insert(20), None, monotonic() + 60)
+    cancelled = SqlWrite(1, insert(20), None, monotonic() + 60)
     cancelled.cancelled = True
-    late = Write(2, insert(21), None, monotonic() - 1)
+    late = SqlWrite(2, insert(21), None, monotonic() - 1)
     assert applied.apply(insert(10), cancelled, late) == [
         *(1, errors.Cancelled, errors.DeadlineExceeded)
     ]
@@ -170,7 +170,7 @@ def test_a_file_that_was_not_made_writable_is_not_written(tmp_path):
     path = make_segment(tmp_path / "s.sqlite")
     engine = sqlite.Engine()
     writer = Writer(engine, segment_files.writing_handles(engine, 4), lambda _: None)
-    write = Write(1, insert(-1), None, monotonic() + 60)
+    write = SqlWrite(1, insert(-1), None, monotonic() + 60)
     writer.apply("s", path, 1, [write])
     assert isinstance(write.error, errors.Unavailable)
     assert "not been made writable" in str(write.error)

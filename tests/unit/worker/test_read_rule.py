@@ -2,7 +2,7 @@
 
 import pytest
 
-from trough.worker.read_rule import Holder, Knowledge, Verdict, decide
+from trough.worker.read_rule import Knowledge, LockHolder, Verdict, decide
 
 SURE = Knowledge(locks_known=True, may_wait=False, confirmed=True)
 CUT_OFF = Knowledge(locks_known=True, may_wait=False, confirmed=False)
@@ -17,11 +17,11 @@ PROMOTED, UNCONFIRMED = Verdict.ANSWER_LAST_PROMOTED, Verdict.ANSWER_UNCONFIRMED
     ("holder", "verdicts"),
     [
         # What the worker knows:  sure, cut off from the store, starting, waited in vain
-        (Holder.NOBODY, (ANSWER, UNCONFIRMED, WAIT, UNCONFIRMED)),
-        (Holder.MYSELF, (ANSWER, UNCONFIRMED, WAIT, UNCONFIRMED)),
-        (Holder.LIVE, (ELSEWHERE, ELSEWHERE, WAIT, UNCONFIRMED)),
-        (Holder.UNREACHABLE, (PROMOTED, UNCONFIRMED, WAIT, UNCONFIRMED)),
-        (Holder.DEAD, (PROMOTED, UNCONFIRMED, WAIT, UNCONFIRMED)),
+        (LockHolder.NOBODY, (ANSWER, UNCONFIRMED, WAIT, UNCONFIRMED)),
+        (LockHolder.MYSELF, (ANSWER, UNCONFIRMED, WAIT, UNCONFIRMED)),
+        (LockHolder.LIVE, (ELSEWHERE, ELSEWHERE, WAIT, UNCONFIRMED)),
+        (LockHolder.UNREACHABLE, (PROMOTED, UNCONFIRMED, WAIT, UNCONFIRMED)),
+        (LockHolder.DEAD, (PROMOTED, UNCONFIRMED, WAIT, UNCONFIRMED)),
     ],
 )
 def test_who_holds_the_lock_and_what_is_known(holder, verdicts):
@@ -33,9 +33,9 @@ def test_who_holds_the_lock_and_what_is_known(holder, verdicts):
 @pytest.mark.parametrize(
     ("holder", "sure", "cut_off"),
     [
-        (Holder.LIVE, PROMOTED, UNCONFIRMED),
-        (Holder.UNREACHABLE, PROMOTED, UNCONFIRMED),
-        (Holder.DEAD, PROMOTED, UNCONFIRMED),
+        (LockHolder.LIVE, PROMOTED, UNCONFIRMED),
+        (LockHolder.UNREACHABLE, PROMOTED, UNCONFIRMED),
+        (LockHolder.DEAD, PROMOTED, UNCONFIRMED),
     ],
 )
 def test_a_read_passed_on_because_the_holder_is_unreachable(holder, sure, cut_off):
@@ -46,7 +46,7 @@ def test_a_read_passed_on_because_the_holder_is_unreachable(holder, sure, cut_of
 
 @pytest.mark.parametrize(
     ("holder", "verdict"),
-    [(Holder.NOBODY, UNCONFIRMED), (Holder.MYSELF, ANSWER), (Holder.DEAD, PROMOTED)],
+    [(LockHolder.NOBODY, UNCONFIRMED), (LockHolder.MYSELF, ANSWER), (LockHolder.DEAD, PROMOTED)],
 )
 def test_a_newer_version_was_announced(holder, verdict):
     """A copy that waits for its newer version says so; the holder's own rows are the newest."""
@@ -62,4 +62,4 @@ def test_a_mark_is_the_word_of_the_protocols():
 @pytest.mark.parametrize("known", [SURE, CUT_OFF, STARTING, WAITED])
 def test_the_verdict_that_is_kept_is_that_of_the_rule(known):
     """Most reads take it from there, so it has to be the one that they would be given."""
-    assert known.verdict is decide(known, Holder.NOBODY)
+    assert known.verdict is decide(known, LockHolder.NOBODY)

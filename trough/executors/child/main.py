@@ -58,9 +58,9 @@ from trough.metrics.executor_measures import ExecutorMeasures
 from trough.metrics.totals import BOUNDS
 from trough.sql import comparison, segment_files, sqlite, statements
 from trough.sql.handles import Handles
-from trough.sql.queries import Plan
+from trough.sql.queries import QueryPlan
 from trough.sql.reading import Reader
-from trough.sql.writing import Quota, Write, Writer
+from trough.sql.writing import Quota, SqlWrite, Writer
 from trough.util.confinement import Confinement, confine
 
 #: Seconds between two looks at the socket while there is something to do.
@@ -124,7 +124,7 @@ class ExecutorLoop:
             broken=lambda *broken: self.send(messages.LogFailed(*broken)),
             measured=measures.add_commit,
         )
-        self._plans: dict[bytes, Plan] = {}
+        self._plans: dict[bytes, QueryPlan] = {}
         #: Work that can go on, in the order of its turns.
         self.ready: FairQueue[Task] = FairQueue()
         #: What a cancel can name, by its number.
@@ -136,7 +136,7 @@ class ExecutorLoop:
         #: Reads of clients that have enough to read.
         self._held: dict[str, list[ReadPart]] = {}
         #: What a tick interrupts where it has to.
-        self.watched: Task | Write | None = None
+        self.watched: Task | SqlWrite | None = None
         #: The segment that a statement runs on; None where it may be any.
         self.segment: str | None = None
         self._writing = 0
@@ -267,7 +267,7 @@ class ExecutorLoop:
 
     # -- while a statement runs --------------------------------------------------------
 
-    def _watch(self, write: Write | None) -> None:
+    def _watch(self, write: SqlWrite | None) -> None:
         if write is None:
             self.table.runs(self._writing, 1)  # on the way to the commit
         else:
@@ -300,7 +300,7 @@ class ExecutorLoop:
             return 1
         return 0
 
-    def _has_to_yield(self, watched: Task | Write, now: float) -> bool:
+    def _has_to_yield(self, watched: Task | SqlWrite, now: float) -> bool:
         """Whether to stop a read, so that the front can run it where no work waits behind it."""
         if not isinstance(watched, ReadPart) or not watched.movable:
             return False
@@ -337,11 +337,11 @@ class ExecutorLoop:
         part.waits_since = self._taken
         self.ready.append(part)
 
-    def _plan(self, text: bytes) -> Plan:
+    def _plan(self, text: bytes) -> QueryPlan:
         if len(self._plans) >= KEPT_PLANS:
             # Each read looks here, and a dict is three times as fast as a BoundedLru.
             del self._plans[next(iter(self._plans))]
-        plan = self._plans[text] = Plan(statements.as_text(text))
+        plan = self._plans[text] = QueryPlan(statements.as_text(text))
         return plan
 
     def _write(self, asked: messages.WriteSegment) -> None:

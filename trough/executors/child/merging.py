@@ -12,7 +12,7 @@ from typing import Any
 
 from trough import errors
 from trough.executors import messages
-from trough.executors.child.tasks import Executor, MultiSegmentRead, file_of
+from trough.executors.child.tasks import MultiSegmentRead, TaskLoop, file_of
 from trough.executors.messages import Target
 from trough.model import segment_word
 from trough.sql import rows
@@ -42,7 +42,7 @@ class MergingRead(MultiSegmentRead):
         self._weight = 0
         self._since = 0.0
 
-    def _ask(self, executor: Executor, place: int, target: Target) -> tuple[Answer, bool] | None:
+    def _ask(self, executor: TaskLoop, place: int, target: Target) -> tuple[Answer, bool] | None:
         few = executor.reader.few_rows(self, *file_of(target))
         if isinstance(few, Answer):
             return few, False
@@ -67,13 +67,13 @@ class MergingRead(MultiSegmentRead):
         """A segment's own answer."""
         return rows.all_lines(self.tag, target.segment, few.names.json, few.rows).encode()
 
-    def tell(self, executor: Executor) -> None:
+    def tell(self, executor: TaskLoop) -> None:
         """Send the collected pieces, and at the end what was merged."""
         super().tell(executor)
         if self.handed_back or not self._targets:
             self._send(executor)
 
-    def _send(self, executor: Executor) -> None:
+    def _send(self, executor: TaskLoop) -> None:
         if not self._merged:
             return
         ids = ",".join([segment_word(self.targets[place].segment) for place in self._merged])
@@ -87,7 +87,7 @@ class MergingRead(MultiSegmentRead):
         self._merged, self._row_counts = [], []
         self._repeats, self._kept, self._weight = [], [], 0
 
-    def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
+    def _fail_rest(self, executor: TaskLoop, error: errors.TroughError) -> None:
         self._send(executor)
         super()._fail_rest(executor, error)
 

@@ -20,9 +20,9 @@ from trough.executors.child.turns import FairQueue
 from trough.executors.messages import ExecutorMessage, ReadSegments, Target, WriteSegment
 from trough.executors.shared_memory import SharedProgressTable
 from trough.sql import rows
-from trough.sql.queries import LINES, OBJECTS, PIECE, Answer, Framing, Plan, Query
+from trough.sql.queries import LINES, OBJECTS, PIECE, Answer, Framing, Query, QueryPlan
 from trough.sql.reading import Reader
-from trough.sql.writing import Write, Writer
+from trough.sql.writing import SqlWrite, Writer
 
 #: Bytes of a piece above which it is sent in pieces. Lines of the line protocol are sent
 #: otherwise; see :mod:`trough.executors.child.large_lines`.
@@ -43,7 +43,7 @@ class Send(Protocol):
     def __call__(self, message: ExecutorMessage, size: int = 0) -> None: ...
 
 
-class Executor(Protocol):
+class TaskLoop(Protocol):
     """What tasks use of :class:`trough.executors.child.main.ExecutorLoop`."""
 
     table: SharedProgressTable
@@ -53,7 +53,7 @@ class Executor(Protocol):
     parts: dict[int, Any]
     untold: list[MultiSegmentRead]
     waiting_writes: dict[Target, SegmentWrites]
-    watched: Task | Write | None
+    watched: Task | SqlWrite | None
     segment: str | None
     send: Send
 
@@ -81,7 +81,7 @@ class Task:
     movable = False
     handed_back = False
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: TaskLoop, now: float) -> None:
         """Do a little, and get in line again if that was not all."""
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ class ReadPart(Task, Query):
     :ivar targets: all that it was given
     """
 
-    def __init__(self, plan: Plan, asked: ReadSegments) -> None:
+    def __init__(self, plan: QueryPlan, asked: ReadSegments) -> None:
         self.plan = plan
         self.client = asked.client
         self.stays = asked.stays
@@ -116,20 +116,20 @@ class ReadPart(Task, Query):
     #: Lines that are sent in pieces, or are to be.
     _line: LargeLine | None = None
 
-    def _begin_line(self, executor: Executor, lines: bytes, place: int, count: int) -> None:
+    def _begin_line(self, executor: TaskLoop, lines: bytes, place: int, count: int) -> None:
         """Ask the front for the connection."""
         self._line = LargeLine(lines, place, count)
         self.stalled = True
         executor.send(messages.LargeWaits(self.number))
 
-    def go(self, executor: Executor) -> None:
+    def go(self, executor: TaskLoop) -> None:
         """Take note that the connection is free for the large line."""
         if self._line is not None and not self.is_midway:
             self.is_midway = True
             self.stalled = False
             executor.ready.append(self)
 
-    def _send_line(self, executor: Executor) -> LargeLine | None:
+    def _send_line(self, executor: TaskLoop) -> LargeLine | None:
         """Send a piece of the large line; return that if it was the last."""
         line = self._line
         assert line is not None
@@ -143,13 +143,13 @@ class ReadPart(Task, Query):
         self._wait_for_credit(executor)
         return None
 
-    def _wait_for_credit(self, executor: Executor) -> None:
+    def _wait_for_credit(self, executor: TaskLoop) -> None:
         if self.unacknowledged < self.window:
             executor.ready.append(self)
         else:
             self.stalled = True
 
-    def credit(self, executor: Executor, size: int) -> None:
+    def credit(self, executor: TaskLoop, size: int) -> None:
         """Subtract `size` bytes that the receiver has, and continue if there is room again."""
         self.unacknowledged -= size
         if self._line is not None and not self.is_midway:
@@ -158,7 +158,7 @@ class ReadPart(Task, Query):
             self.stalled = False
             executor.ready.append(self)
 
-    def hand_back(self, executor: Executor) -> None:
+    def hand_back(self, executor: TaskLoop) -> None:
         """Leave the rest to the front, which asks for it again."""
         self.close()
         executor.parts.pop(self.number, None)
@@ -171,7 +171,7 @@ class ReadPart(Task, Query):
         """Give back what is held."""
 
     def _failure(
-        self, executor: Executor, segment: str, error: errors.TroughError
+        self, executor: TaskLoop, segment: str, error: errors.TroughError
     ) -> tuple[bytes, int]:
         """The line and the count that report a failure."""
         damaged = isinstance(error, errors.CorruptSegment)
@@ -186,7 +186,7 @@ class SingleSegmentRead(ReadPart):
     #: What is left of a large row, which goes out no faster than its reader reads.
     _rest: memoryview | None = None
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: TaskLoop, now: float) -> None:
         if self.cancelled:
             self.close()
             executor.parts.pop(self.number, None)
@@ -230,7 +230,7 @@ class SingleSegmentRead(ReadPart):
         executor.send(messages.PartSome(self.number, piece), len(piece))
         self._wait_for_credit(executor)
 
-    def _go_on_with_line(self, executor: Executor) -> None:
+    def _go_on_with_line(self, executor: TaskLoop) -> None:
         if self._send_line(executor) is None:
             return
         assert self._answer is not None
@@ -244,7 +244,7 @@ class SingleSegmentRead(ReadPart):
         self._rest = rest[PIECE:]
         return bytes(rest[:PIECE])
 
-    def _fail(self, executor: Executor, error: errors.TroughError) -> None:
+    def _fail(self, executor: TaskLoop, error: errors.TroughError) -> None:
         self.close()
         executor.parts.pop(self.number, None)
         line, count = self._failure(executor, self.targets[0].segment, error)
@@ -261,7 +261,7 @@ class SingleSegmentRead(ReadPart):
 class MultiSegmentRead(ReadPart):
     """A query of several segments."""
 
-    def __init__(self, plan: Plan, asked: ReadSegments) -> None:
+    def __init__(self, plan: QueryPlan, asked: ReadSegments) -> None:
         super().__init__(plan, asked)
         self._targets = deque(enumerate(self.targets))
         self._under_way: deque[tuple[int, str, Answer]] = deque()
@@ -272,7 +272,7 @@ class MultiSegmentRead(ReadPart):
         self._repeatable: list[int] = []
         self._size = 0
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: TaskLoop, now: float) -> None:
         if self.cancelled:
             self.close()
             executor.parts.pop(self.number, None)
@@ -314,7 +314,7 @@ class MultiSegmentRead(ReadPart):
 
     # -- one segment -------------------------------------------------------------------
 
-    def _begin(self, executor: Executor) -> None:
+    def _begin(self, executor: TaskLoop) -> None:
         place, target = self._targets.popleft()
         executor.watched = self
         executor.segment = target.segment
@@ -342,7 +342,7 @@ class MultiSegmentRead(ReadPart):
             self._under_way.append((place, target.segment, answer))
             self._add(executor, ~place, answer.first, 0)
 
-    def _ask(self, executor: Executor, place: int, target: Target) -> tuple[Answer, bool] | None:
+    def _ask(self, executor: TaskLoop, place: int, target: Target) -> tuple[Answer, bool] | None:
         """The answer of a segment, and whether it may be kept; None if that is taken care of.
 
         :raises trough.errors.TroughError: why there is none
@@ -351,7 +351,7 @@ class MultiSegmentRead(ReadPart):
             return executor.reader.begin_repeatable(self, *file_of(target))
         return executor.reader.begin(self, *file_of(target)), False
 
-    def _go_on(self, executor: Executor) -> None:
+    def _go_on(self, executor: TaskLoop) -> None:
         place, segment, answer = self._under_way.popleft()
         executor.watched = self
         executor.segment = segment
@@ -369,7 +369,7 @@ class MultiSegmentRead(ReadPart):
             self._under_way.append((place, segment, answer))
             self._add(executor, ~place, piece, 0)
 
-    def _fail_rest(self, executor: Executor, error: errors.TroughError) -> None:
+    def _fail_rest(self, executor: TaskLoop, error: errors.TroughError) -> None:
         rest = [(place, segment) for place, segment, _ in self._under_way]
         rest += [(place, target.segment) for place, target in self._targets]
         line, self._line = self._line, None
@@ -381,7 +381,7 @@ class MultiSegmentRead(ReadPart):
 
     # -- messages to the front ---------------------------------------------------------
 
-    def _add(self, executor: Executor, place: int, piece: bytes, count: int) -> None:
+    def _add(self, executor: TaskLoop, place: int, piece: bytes, count: int) -> None:
         if len(piece) > LARGE:
             self.tell(executor)
             self._begin_line(executor, piece, place, count)
@@ -395,7 +395,7 @@ class MultiSegmentRead(ReadPart):
         if self._size >= PIECE:
             self.tell(executor)
 
-    def tell(self, executor: Executor) -> None:
+    def tell(self, executor: TaskLoop) -> None:
         """Send the collected pieces."""
         if self._places:
             message = messages.PartPieces(
@@ -407,7 +407,7 @@ class MultiSegmentRead(ReadPart):
             executor.send(message, size)
 
 
-class WaitingWrite(Write):
+class WaitingWrite(SqlWrite):
     """A write as this process has it.
 
     :param segment: among whose writes it waits
@@ -439,7 +439,7 @@ class SegmentWrites(Task):
         self.client = client
         self.writes: FairQueue[WaitingWrite] = FairQueue()
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: TaskLoop, now: float) -> None:
         writes = self.writes
         together: list[WaitingWrite] = []
         while writes and len(together) < MOST_WRITES_A_COMMIT:
@@ -463,7 +463,7 @@ class SegmentWrites(Task):
         else:
             executor.waiting_writes.pop(target, None)
 
-    def cancel(self, executor: Executor, write: WaitingWrite) -> None:
+    def cancel(self, executor: TaskLoop, write: WaitingWrite) -> None:
         """Answer a write that was cancelled, if it has not begun."""
         if self.writes.remove(write):
             executor.parts.pop(write.number, None)
@@ -478,7 +478,7 @@ class CommandTask(Task):
         self.number = number
         self.run = run
 
-    def turn(self, executor: Executor, now: float) -> None:
+    def turn(self, executor: TaskLoop, now: float) -> None:
         executor.watched = self
         executor.segment = None
         executor.table.runs(self.number, 0)

@@ -69,7 +69,7 @@ class LargeLineSource(Protocol):
         """Have more of it sent, as what came so far is on its way to the reader."""
 
 
-class LargeLine(Protocol):
+class LargeLineReceiver(Protocol):
     """The same as its receiver has it."""
 
     def data(self, chunk: bytes) -> None:
@@ -89,8 +89,8 @@ class Receiver(Protocol):
     It may have a method ``whole(chunk, rows)`` as well, which takes the answer of the only segment,
     or the rest of it, together with the end. Where that returns false, both come as ever.
 
-    It may have a method ``large_line(source)``, which returns a :class:`LargeLine`. Where it has
-    none, a large line comes by `data` as well, and in pieces that are no whole lines.
+    It may have a method ``large_line(source)``, which returns a :class:`LargeLineReceiver`. Where
+    it has none, a large line comes by `data` as well, and in pieces that are no whole lines.
     """
 
     def data(self, chunk: bytes) -> None:

@@ -52,7 +52,7 @@ _LONG_WAIT = 1.0
 _PATIENCE = 3.0
 
 
-class Owner(Protocol):
+class _Owner(Protocol):
     """Has executors: :class:`trough.executors.pool.pool.ExecutorPool`.
 
     :ivar flush_batch: sends the messages of one turn of the reactor together at its end
@@ -105,7 +105,7 @@ class ExecutorProcess:
     :ivar resident: a long query that was given to it, beside which it gets nothing
     """
 
-    def __init__(self, reactor: Any, owner: Owner, name: str, settings: ExecutorSettings) -> None:
+    def __init__(self, reactor: Any, owner: _Owner, name: str, settings: ExecutorSettings) -> None:
         self._reactor = reactor
         self._owner = owner
         self.name = name

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from trough import errors
 from trough.executors import messages
 from trough.executors.messages import Target
-from trough.executors.pool.jobs import Executor, LargeLine, Outcome, Receiver
+from trough.executors.pool.jobs import Executor, LargeLineReceiver, Outcome, Receiver
 from trough.sql import rows
 from trough.sql.queries import LINES, OBJECTS, Framing
 from trough.util.job import Job
@@ -45,7 +45,7 @@ class ReadTask:
     #: Bytes that the receiver was given and the executor has no credit for yet.
     uncredited = 0
     #: The large line that it has, or is about to have, on its way to the receiver.
-    line: LargeLine | None = None
+    line: LargeLineReceiver | None = None
 
     def __init__(
         self, job: ReadJob, executor: Executor, number: int, targets: Sequence[Target]

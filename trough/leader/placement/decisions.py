@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from trough.leader.placement.nodes import COLD, ClusterState, Node, Nodes, State
+from trough.leader.placement.nodes import COLD, ClusterState, Node, Nodes, NodeState
 from trough.leader.placement.segment_table import LEAVE_ALONE, NOTHING, SegmentTable
 from trough.model import Assignment, canonical_path
 
@@ -163,7 +163,7 @@ class Decisions:
                 if not node.usable or not node.takes(size, node in copies):
                     break
             else:
-                if all(node.state is not State.WAITING for node in copies):
+                if all(node.state is not NodeState.WAITING for node in copies):
                     return ideal
         return self._cluster.choose(wanted, slot, size, copies, holder)
 
@@ -182,7 +182,7 @@ class Decisions:
             self.surplus.pop(row, None)
 
     def _queue(self, row: int, copies: Nodes, desired: Nodes) -> None:
-        there = sum(node.state is not State.DEAD for node in copies)
+        there = sum(node.state is not NodeState.DEAD for node in copies)
         queue = self.urgent if there < len(desired) else self.moving
         if len(queue) < QUEUE:
             queue[row] = None
@@ -223,7 +223,7 @@ class Decisions:
         surplus = self.surplus.get(row)
         if not desired or not surplus:
             return
-        if all(node.state is State.LIVE and node.name in live for node in desired):
+        if all(node.state is NodeState.LIVE and node.name in live for node in desired):
             segment = self._table.segment(row)
             plan.remove += [(node.name, segment) for node in surplus]
             self._table.copies[row] = self._cluster.intern(

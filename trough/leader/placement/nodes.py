@@ -35,7 +35,7 @@ OVERFULL = 1.02
 SAME_CAPACITY = 0.05
 
 
-class State(enum.Enum):
+class NodeState(enum.Enum):
     """What placement expects of a worker."""
 
     LIVE = "live"
@@ -60,7 +60,7 @@ class Node:
         self.name = name
         self.ring = ring
         self.since = since
-        self.become(State.WAITING, cold=False)
+        self.become(NodeState.WAITING, cold=False)
         self.capacity = 0.0
         self.room = 0.0
         self.counted = 0
@@ -68,11 +68,11 @@ class Node:
     def __repr__(self) -> str:
         return f"<{self.name} {self.state.value}>"
 
-    def become(self, state: State, cold: bool) -> None:
+    def become(self, state: NodeState, cold: bool) -> None:
         """Be in another state, or of the other tier."""
         self.state = state
         self.cold = cold
-        self.usable = state is State.LIVE and not cold
+        self.usable = state is NodeState.LIVE and not cold
 
     @property
     def overfull(self) -> bool:
@@ -129,8 +129,8 @@ class ClusterState:
         for worker in seen.values():
             changed |= self._see(self.node(worker.node, now), worker)
         for node in self.nodes.values():
-            if node.name not in seen and node.state in (State.LIVE, State.DRAINING):
-                node.become(State.WAITING, node.cold)
+            if node.name not in seen and node.state in (NodeState.LIVE, NodeState.DRAINING):
+                node.become(NodeState.WAITING, node.cold)
                 node.since = now
         changed |= self._join()
         return self.expire(now) or self._rebuild(changed)
@@ -143,12 +143,12 @@ class ClusterState:
         late = [
             node
             for node in self.nodes.values()
-            if node.state is State.WAITING
+            if node.state is NodeState.WAITING
             and now - node.since >= self._grace
             and node.name not in self.paused
         ]
         for node in late:
-            node.become(State.DEAD, node.cold)
+            node.become(NodeState.DEAD, node.cold)
         return self._rebuild(bool(late))
 
     def forget(self, name: str) -> bool:
@@ -157,26 +157,26 @@ class ClusterState:
         :return: as :meth:`update`
         """
         node = self.nodes.get(name)
-        if node is not None and node.state in (State.LIVE, State.DRAINING):
+        if node is not None and node.state in (NodeState.LIVE, NodeState.DRAINING):
             return False
         self.membership.pop(name, None)
         if node is not None:
-            node.become(State.DEAD, node.cold)
+            node.become(NodeState.DEAD, node.cold)
         return self._rebuild(True)
 
     def is_forgotten(self, node: Node) -> bool:
         """Whether nothing is left of a worker but its name."""
         placed = node.cold or node.name in self.membership
-        return node.state is State.DEAD and not placed and not node.counted
+        return node.state is NodeState.DEAD and not placed and not node.counted
 
     def _see(self, node: Node, worker: Worker) -> bool:
-        state = State.DRAINING if worker.draining else State.LIVE
+        state = NodeState.DRAINING if worker.draining else NodeState.LIVE
         capacity = float(worker.capacity or worker.available_bytes)
         before = (node.state, node.cold)
         node.become(state, worker.cold_storage)
         changed = before != (state, worker.cold_storage) and not (
-            before == (State.WAITING, worker.cold_storage)
-            and state is State.LIVE
+            before == (NodeState.WAITING, worker.cold_storage)
+            and state is NodeState.LIVE
             and self._owns(node)
         )
         if not math.isclose(node.capacity, capacity, rel_tol=SAME_CAPACITY):
@@ -205,8 +205,8 @@ class ClusterState:
         for node in self.nodes.values():
             # One whose capacity nobody remembers (it was away before this leader came)
             # owns nothing; what it holds waits for it all the same.
-            away = node.state is State.WAITING and (not node.capacity or not self._owns(node))
-            if node.state in (State.LIVE, State.WAITING) and not away:
+            away = node.state is NodeState.WAITING and (not node.capacity or not self._owns(node))
+            if node.state in (NodeState.LIVE, NodeState.WAITING) and not away:
                 ring = cold if node.cold else weights[node.ring]
                 ring[node.name] = max(node.capacity, 1.0)
         self._rings = [
@@ -277,7 +277,7 @@ class ClusterState:
         """
         if wanted == COLD:
             return self._choose_cold(slot, copies)
-        chosen = [node for node in copies if node.state is State.WAITING and not node.cold]
+        chosen = [node for node in copies if node.state is NodeState.WAITING and not node.cold]
         if holder is not None and holder.usable and holder not in chosen:
             chosen.append(holder)
         rings = self._order(slot)[:wanted]
@@ -301,8 +301,8 @@ class ClusterState:
         return self.intern(chosen)
 
     def _choose_cold(self, slot: int, copies: Nodes) -> Nodes:
-        staying = [node for node in copies if node.cold and node.state is State.WAITING]
-        others = [node for node in self._cold_walk(slot) if node.state is State.LIVE]
+        staying = [node for node in copies if node.cold and node.state is NodeState.WAITING]
+        others = [node for node in self._cold_walk(slot) if node.state is NodeState.LIVE]
         return self.intern((staying + others)[: max(COLD_COPIES, len(staying))])
 
     def _from_ring(

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from trough.leader.placement.decisions import Decisions, Steps
-from trough.leader.placement.nodes import COLD, ClusterState, Node, Nodes, State
+from trough.leader.placement.nodes import COLD, ClusterState, Node, Nodes, NodeState
 from trough.leader.placement.segment_table import LEAVE_ALONE, NOTHING, SegmentTable
 from trough.model import Assignment, CanonicalCopy, Lock, Worker, canonical_path
 
@@ -295,7 +295,7 @@ class Planner:
         """That there are cold segments and no living cold worker; empty: not so."""
         # Asked while another thread plans: each of these is read in one piece.
         cold = [node for node in list(self._cluster.nodes.values()) if node.cold]
-        if any(node.state in (State.LIVE, State.DRAINING) for node in cold):
+        if any(node.state in (NodeState.LIVE, NodeState.DRAINING) for node in cold):
             return ""
         count = self._table.wanted.tobytes().count(COLD)
         if not count:

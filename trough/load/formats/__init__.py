@@ -1,6 +1,6 @@
 """The formats that can be read, by name, and how the format of a file is recognised.
 
-A format turns a file into :class:`trough.load.records.Row` and ``Skipped``. Formats of lines
+A format turns a file into :class:`trough.load.records.RecordRow` and ``Skipped``. Formats of lines
 read its numbered lines, the others the file itself. A file that is recognised but cannot be read
 is refused with the name of its format, and with what to do instead.
 """
@@ -21,11 +21,11 @@ from trough.load.formats.crawl_log import crawl_log as crawl_log_rows
 from trough.load.formats.delimited import comma_separated, tab_separated
 from trough.load.formats.json_records import json_array, json_lines
 from trough.load.lines import Line, numbered
-from trough.load.records import Reading, Records
+from trough.load.records import FormatOptions, Records
 from trough.load.sources import DICTIONARY, FRAME, Source
 
 #: Formats of lines.
-OF_LINES: dict[str, Callable[[Iterable[Line], Reading], Records]] = {
+OF_LINES: dict[str, Callable[[Iterable[Line], FormatOptions], Records]] = {
     "cdx": cdx,
     "cdxj": cdxj,
     "crawl-log": crawl_log_rows,
@@ -35,7 +35,7 @@ OF_LINES: dict[str, Callable[[Iterable[Line], Reading], Records]] = {
     "jsonl": json_lines,
 }
 #: Formats of whole files.
-OF_FILES: dict[str, Callable[[Source, Reading], Records]] = {
+OF_FILES: dict[str, Callable[[Source, FormatOptions], Records]] = {
     "warc": warc.warc,
     "parquet": columnar.parquet,
     "arrow": columnar.arrow,
@@ -62,7 +62,7 @@ class Opened:
     """
 
     format: str
-    records: Callable[[Reading], Records]
+    records: Callable[[FormatOptions], Records]
 
 
 def opened(source: Source, name: str | None, max_record: int) -> Opened:

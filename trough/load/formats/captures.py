@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from trough.load.records import Reading, Row, Unusable
+from trough.load.records import FormatOptions, RecordRow, UnusableRecord
 
 #: Columns of a capture from an index.
 COLUMNS = (
@@ -61,7 +61,7 @@ _WITHOUT_SCHEME = re.compile(r"((?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24})(?::[0-9]+)?(
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:")
 
 
-def capture(first: int, fields: Mapping[str, str]) -> Row:
+def capture(first: int, fields: Mapping[str, str]) -> RecordRow:
     """One capture as a row.
 
     :param first: number of its line
@@ -85,7 +85,7 @@ def capture(first: int, fields: Mapping[str, str]) -> Row:
         integer("offset", _first_known(fields, "Vv")),
         host_of(url),
     )
-    return Row(first, first, COLUMNS, values)
+    return RecordRow(first, first, COLUMNS, values)
 
 
 def known(text: str | None) -> str | None:
@@ -105,7 +105,7 @@ def integer(name: str, text: str | None) -> int | None:
     if known(text) is None:
         return None
     if not re.fullmatch(r"-?[0-9]{1,18}", text or ""):
-        raise Unusable(f"{name} is no number: {shown(text)}")
+        raise UnusableRecord(f"{name} is no number: {shown(text)}")
     return int(text or "")
 
 
@@ -126,8 +126,8 @@ def moment(text: str) -> str:
                 found = found.astimezone(UTC).replace(tzinfo=None)
             return str(found.replace(microsecond=0))
     except (ValueError, OverflowError) as error:
-        raise Unusable(f"no such time: {shown(text)}") from error
-    raise Unusable(f"timestamp is not 14 digits: {shown(text)}")
+        raise UnusableRecord(f"no such time: {shown(text)}") from error
+    raise UnusableRecord(f"timestamp is not 14 digits: {shown(text)}")
 
 
 def host_of(url: str) -> str | None:
@@ -136,13 +136,13 @@ def host_of(url: str) -> str | None:
     :raises Unusable: there is no URL, or one that cannot be read
     """
     if url in ("", "-"):
-        raise Unusable("no url")
+        raise UnusableRecord("no url")
     if found := _WITHOUT_SCHEME.match(url):
         return found[1].lower()
     try:
         return urlsplit(url).hostname
     except ValueError as error:
-        raise Unusable(f"url cannot be read: {error}") from error
+        raise UnusableRecord(f"url cannot be read: {error}") from error
 
 
 def shown(text: object) -> str:
@@ -150,7 +150,7 @@ def shown(text: object) -> str:
     return ascii(text)[:60]
 
 
-def by_name(line: int, found: Mapping[str, Any], **more: str) -> Row:
+def by_name(line: int, found: Mapping[str, Any], **more: str) -> RecordRow:
     """A capture of an index that names its fields.
 
     :param more: fields by CDX letter that are outside the named ones
@@ -161,7 +161,7 @@ def by_name(line: int, found: Mapping[str, Any], **more: str) -> Row:
         letter = LETTERS.get(name)
         if letter and value is not None and known(fields.get(letter)) is None:
             if not isinstance(value, str | int | float) or isinstance(value, bool):
-                raise Unusable(f"{name} is neither text nor number: {shown(value)}")
+                raise UnusableRecord(f"{name} is neither text nor number: {shown(value)}")
             fields[letter] = str(value)
     ref = found.get("ref")
     if isinstance(ref, str) and ref.startswith("warcfile:"):
@@ -169,7 +169,7 @@ def by_name(line: int, found: Mapping[str, Any], **more: str) -> Row:
     return capture(line, fields)
 
 
-def note_others(others: Mapping[str, int], reading: Reading) -> None:
+def note_others(others: Mapping[str, int], reading: FormatOptions) -> None:
     """Report how many records of which types are no captures."""
     if others:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))

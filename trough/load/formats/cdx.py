@@ -13,13 +13,13 @@ from collections.abc import Iterable
 
 from trough import errors
 from trough.load.formats.captures import LETTERS, capture, known
-from trough.load.lines import Line, Text, texts
+from trough.load.lines import Line, TextLine, texts
 from trough.load.records import (
-    Reading,
+    FormatOptions,
+    RecordRow,
     Records,
-    Row,
     Skipped,
-    Unusable,
+    UnusableRecord,
     count_of_fields,
 )
 from trough.util.quoting import quoted
@@ -44,7 +44,7 @@ _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f:]+")
 _ALEXA = "AbeamsckrVvDdgMn"
 
 
-def cdx(lines: Iterable[Line], reading: Reading) -> Records:
+def cdx(lines: Iterable[Line], reading: FormatOptions) -> Records:
     """Rows of a CDX file.
 
     :raises trough.errors.BadRequest: a header without the original URL
@@ -62,7 +62,7 @@ def cdx(lines: Iterable[Line], reading: Reading) -> Records:
             yield _record(line, delimiter, fields)
 
 
-def _record(line: Text, delimiter: str, fields: str | None) -> Row | Skipped:
+def _record(line: TextLine, delimiter: str, fields: str | None) -> RecordRow | Skipped:
     text = line.text.rstrip(" \t")
     if "\t" in text and (delimiter == "\t" or text.count("\t") >= 6):
         parts = text.split("\t")
@@ -72,7 +72,7 @@ def _record(line: Text, delimiter: str, fields: str | None) -> Row | Skipped:
         if fields is None:
             return capture(line.number, _by_look(parts))
         return capture(line.number, _fitted(parts, fields))
-    except Unusable as reason:
+    except UnusableRecord as reason:
         return Skipped(line.number, line.number, str(reason))
 
 
@@ -83,7 +83,7 @@ def _named(names: tuple[str, ...] | None) -> str | None:
     return "".join(name if len(name) == 1 else LETTERS.get(name.lower(), "?") for name in names)
 
 
-def _of_header(line: Text, letters: list[str]) -> str:
+def _of_header(line: TextLine, letters: list[str]) -> str:
     fields = "".join(letter if len(letter) == 1 else "?" for letter in letters)
     if not set("aA") & set(fields):
         raise errors.BadRequest(
@@ -115,7 +115,7 @@ def _fitted(parts: list[str], fields: str) -> dict[str, str]:
                 by_letter = _by_letter(fields, found)
                 if _plausible(by_letter):
                     return by_letter
-    raise Unusable(_field_count(len(parts), len(fields)))
+    raise UnusableRecord(_field_count(len(parts), len(fields)))
 
 
 def _by_letter(fields: str, parts: list[str]) -> dict[str, str]:
@@ -161,16 +161,16 @@ def _by_look(parts: list[str]) -> dict[str, str]:
     if len(parts) == 8 and _TIME.fullmatch(parts[2]) and not _TIME.fullmatch(parts[1]):
         return dict(zip("Aebmngvk", parts, strict=True))  # NetarchiveSuite
     if len(parts) < 7 or not _TIME.fullmatch(parts[1]):
-        raise Unusable(
+        raise UnusableRecord(
             f"{count_of_fields(len(parts))}, and no header line that names them (or name them with "
             "--fields)"
         )
     if _run_together(parts):
         # Both halves of two lines of n fields have 2n - 1.
-        raise Unusable(_field_count(len(parts), (len(parts) + 1) // 2))
+        raise UnusableRecord(_field_count(len(parts), (len(parts) + 1) // 2))
     if _ADDRESS.fullmatch(parts[2]):
         if len(parts) != len(_ALEXA):
-            raise Unusable("an IP address where the URL is in an index without a header")
+            raise UnusableRecord("an IP address where the URL is in an index without a header")
         return dict(zip(_ALEXA, parts, strict=True))
     found = dict(zip("Nbamsk", parts, strict=False))
     return found | (_tail(parts[6:]) or _by_count(parts))

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from trough.load.formats.captures import by_name, note_others
 from trough.load.formats.json_text import json_object
 from trough.load.lines import Line, texts
-from trough.load.records import Reading, Records, Row, Skipped, Unusable
+from trough.load.records import FormatOptions, RecordRow, Records, Skipped, UnusableRecord
 
 _TYPE = re.compile(r"\S+[ \t]+\S+[ \t]+([a-z]+)[ \t]*\{")
 _CAPTURES = frozenset({"response", "revisit", "resource"})
 
 
-def cdxj(lines: Iterable[Line], reading: Reading) -> Records:
+def cdxj(lines: Iterable[Line], reading: FormatOptions) -> Records:
     """Rows of a CDXJ file; lines that begin with ``!`` or ``@`` are about the file."""
     others: Counter[str] = Counter()
     for line in texts(lines, reading.max_record):
@@ -26,17 +26,17 @@ def cdxj(lines: Iterable[Line], reading: Reading) -> Records:
         elif line.text.strip() and line.text[0] not in "!@":
             try:
                 yield _record(line.number, line.text)
-            except Unusable as reason:
+            except UnusableRecord as reason:
                 yield Skipped(line.number, line.number, str(reason))
     note_others(others, reading)
 
 
-def _record(number: int, text: str) -> Row:
+def _record(number: int, text: str) -> RecordRow:
     head, brace, rest = text.partition("{")
     parts = head.split()
     # OpenWayback also writes the type of the record.
     if len(parts) not in (2, 3) or not brace:
-        raise Unusable("not: key, timestamp, {json}")
+        raise UnusableRecord("not: key, timestamp, {json}")
     found = json_object(brace + rest)
     if parts[2:] == ["revisit"]:
         found.setdefault("mime", "warc/revisit")

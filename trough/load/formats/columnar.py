@@ -16,14 +16,23 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from trough import errors
-from trough.load.records import DamagedEnd, Reading, Record, Records, Row, Skipped, Unusable, alike
+from trough.load.records import (
+    DamagedEnd,
+    FormatOptions,
+    Record,
+    RecordRow,
+    Records,
+    Skipped,
+    UnusableRecord,
+    alike,
+)
 from trough.load.sources import Source
 
 #: Rows that are read from the file at once.
 _BATCH = 2000
 
 
-def parquet(source: Source, reading: Reading) -> Records:
+def parquet(source: Source, reading: FormatOptions) -> Records:
     """Rows of a Parquet file."""
     pyarrow = _pyarrow()
     from pyarrow.parquet import ParquetFile
@@ -34,7 +43,7 @@ def parquet(source: Source, reading: Reading) -> Records:
     return _rows(pyarrow, names, lambda: file.iter_batches(_BATCH))
 
 
-def arrow(source: Source, reading: Reading) -> Records:
+def arrow(source: Source, reading: FormatOptions) -> Records:
     """Rows of an Arrow IPC file (Feather) or stream."""
     pyarrow = _pyarrow()
     from pyarrow import ipc
@@ -89,8 +98,10 @@ def _rows(pyarrow: Any, names: list[str], batches: Callable[[], Iterator[Any]]) 
                 for values in zip(*columns_of_values, strict=True):
                     number += 1
                     try:
-                        yield Row(number, number, columns, [stored(value) for value in values])
-                    except Unusable as reason:
+                        yield RecordRow(
+                            number, number, columns, [stored(value) for value in values]
+                        )
+                    except UnusableRecord as reason:
                         yield Skipped(number, number, str(reason))
 
 
@@ -195,21 +206,21 @@ def stored(value: Any) -> Any:
         return value
     if isinstance(value, float):
         if math.isnan(value):
-            raise Unusable("NaN, which SQLite would store as NULL")
+            raise UnusableRecord("NaN, which SQLite would store as NULL")
         return value
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
-            raise Unusable(f"an integer of more than 64 bits: {value}")
+            raise UnusableRecord(f"an integer of more than 64 bits: {value}")
         return value
     if isinstance(value, bytes):
         return bytearray(value)
     if isinstance(value, _Unread):
-        raise Unusable(value.reason)
+        raise UnusableRecord(value.reason)
     if isinstance(value, dict | list | tuple):
         try:
             return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_nested)
         except ValueError as error:
-            raise Unusable("a number within a list that JSON has no text for") from error
+            raise UnusableRecord("a number within a list that JSON has no text for") from error
     return _text(value)
 
 
@@ -226,4 +237,4 @@ def _text(value: Any) -> str:
         return value.isoformat()
     if isinstance(value, decimal.Decimal | datetime.timedelta | uuid.UUID):
         return str(value)
-    raise Unusable(f"a value of the type {type(value).__name__}, which SQLite has not")
+    raise UnusableRecord(f"a value of the type {type(value).__name__}, which SQLite has not")

@@ -9,7 +9,14 @@ from typing import Any
 from trough.load.formats.captures import host_of, integer, known, moment, shown
 from trough.load.formats.json_text import json_object
 from trough.load.lines import Line, texts
-from trough.load.records import Reading, Records, Row, Skipped, Unusable, count_of_fields
+from trough.load.records import (
+    FormatOptions,
+    RecordRow,
+    Records,
+    Skipped,
+    UnusableRecord,
+    count_of_fields,
+)
 
 #: The beginning of a line: time, status, size, URL.
 LINE = re.compile(
@@ -40,7 +47,7 @@ _CONTENT_SIZE = re.compile(r"(?:^|[\s,])content-size:([0-9]{1,18})(?=[\s,]|$)")
 _DUPLICATE = re.compile(r"(?:^|[\s,])(?:duplicate:|warcRevisit:)")
 
 
-def crawl_log(lines: Iterable[Line], reading: Reading) -> Records:
+def crawl_log(lines: Iterable[Line], reading: FormatOptions) -> Records:
     """Rows of a crawl log, including failed fetches and ``dns:``."""
     for line in texts(lines, reading.max_record):
         if isinstance(line, Skipped):
@@ -48,18 +55,18 @@ def crawl_log(lines: Iterable[Line], reading: Reading) -> Records:
         elif line.text.strip():
             try:
                 yield _record(line.number, line.text)
-            except Unusable as reason:
+            except UnusableRecord as reason:
                 yield Skipped(line.number, line.number, str(reason))
 
 
-def _record(number: int, text: str) -> Row:
+def _record(number: int, text: str) -> RecordRow:
     parts = text.split(None, 10)
     if len(parts) < 10:
-        raise Unusable(f"{count_of_fields(len(parts))}; a line of crawl.log has at least 10")
+        raise UnusableRecord(f"{count_of_fields(len(parts))}; a line of crawl.log has at least 10")
     time, status, size, url, hops, via, mimetype, thread, begun, digest, *rest = parts
     if not (_THREAD.fullmatch(thread) and _BEGUN.fullmatch(begun)):
         # A blank in a field would shift all fields after it.
-        raise Unusable(f"fields 8 and 9 are no thread and time: {shown(f'{thread} {begun}')}")
+        raise UnusableRecord(f"fields 8 and 9 are no thread and time: {shown(f'{thread} {begun}')}")
     seed, annotations, brace, extra = _rest(rest[0] if rest else "")
     found: dict[str, Any] = json_object(brace + extra) if brace else {}
     content_size = _CONTENT_SIZE.search(annotations)
@@ -79,7 +86,7 @@ def _record(number: int, text: str) -> Row:
         _number(found, "warcFileOffset"),
         host_of(url),
     )
-    return Row(number, number, COLUMNS, values)
+    return RecordRow(number, number, COLUMNS, values)
 
 
 def _rest(text: str) -> tuple[str | None, str, str, str]:

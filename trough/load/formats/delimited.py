@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 from trough import errors
 from trough.load.lines import Line, not_utf8, texts
 from trough.load.records import (
+    FormatOptions,
     Quoted,
-    Reading,
     Record,
+    RecordRow,
     Records,
-    Row,
     Skipped,
     alike,
     count_of_fields,
@@ -50,7 +50,7 @@ class _Raw(NamedTuple):
     blobs: bool = False
 
 
-def comma_separated(lines: Iterable[Line], reading: Reading) -> Records:
+def comma_separated(lines: Iterable[Line], reading: FormatOptions) -> Records:
     """Rows of a CSV file, whose first record names the columns.
 
     :raises trough.errors.BadRequest: it does not, and no option named them
@@ -59,7 +59,7 @@ def comma_separated(lines: Iterable[Line], reading: Reading) -> Records:
     return _rows(records, reading, "CSV")
 
 
-def tab_separated(lines: Iterable[Line], reading: Reading) -> Records:
+def tab_separated(lines: Iterable[Line], reading: FormatOptions) -> Records:
     """Rows of a TSV file, whose first record names the columns.
 
     :raises trough.errors.BadRequest: it does not, and no option named them
@@ -70,7 +70,7 @@ def tab_separated(lines: Iterable[Line], reading: Reading) -> Records:
 # -- rows ----------------------------------------------------------------------
 
 
-def _rows(records: Iterable[_Raw | Skipped], reading: Reading, kind: str) -> Iterator[Record]:
+def _rows(records: Iterable[_Raw | Skipped], reading: FormatOptions, kind: str) -> Iterator[Record]:
     header: tuple[str, ...] | None = reading.fields
     convert = _converter(header or (), reading)
     for record in records:
@@ -112,15 +112,15 @@ def _header(record: _Raw | Skipped, kind: str) -> tuple[str, ...]:
 
 
 def _converter(
-    header: tuple[str, ...], reading: Reading, quotes_tell: bool = True
-) -> Callable[[_Raw], Row]:
+    header: tuple[str, ...], reading: FormatOptions, quotes_tell: bool = True
+) -> Callable[[_Raw], RecordRow]:
     """Converts records to rows, with numbers if a column keeps the type of a stored value.
 
     :param quotes_tell: quotes distinguish a text from a number
     """
     known, typed = False, []
 
-    def convert(record: _Raw) -> Row:
+    def convert(record: _Raw) -> RecordRow:
         nonlocal known, typed
         first, last, fields, quoted, blobs = record
         values: list[Any] = fields
@@ -137,12 +137,12 @@ def _converter(
             value = values[place]
             if isinstance(value, str) and place not in quoted:
                 values[place] = _number(value)
-        return Row(first, last, header, values)
+        return RecordRow(first, last, header, values)
 
     return convert
 
 
-def typed_row(row: Row, keeps_type: Callable[[str], bool]) -> Row:
+def typed_row(row: RecordRow, keeps_type: Callable[[str], bool]) -> RecordRow:
     """A row that was made before the types of its columns were known."""
     values = [
         _number(value) if type(value) is str and keeps_type(name) else value

@@ -14,11 +14,18 @@ from typing import Any
 
 from trough.load.formats.captures import by_name
 from trough.load.formats.json_text import DECODER, LENIENT, check_unicode, json_object, stored
-from trough.load.lines import Line, Text, not_utf8, texts
-from trough.load.records import Reading, Records, Row, Skipped, Unusable, count_of_fields
+from trough.load.lines import Line, TextLine, not_utf8, texts
+from trough.load.records import (
+    FormatOptions,
+    RecordRow,
+    Records,
+    Skipped,
+    UnusableRecord,
+    count_of_fields,
+)
 
 
-def json_lines(lines: Iterable[Line], reading: Reading) -> Records:
+def json_lines(lines: Iterable[Line], reading: FormatOptions) -> Records:
     """Rows of a file with one JSON object a line."""
     rows = _Rows(reading.is_column)
     for line in texts(lines, reading.max_record):
@@ -27,7 +34,7 @@ def json_lines(lines: Iterable[Line], reading: Reading) -> Records:
         elif line.text.strip():
             try:
                 yield rows.of_object(line.number, line.number, json_object(line.text))
-            except Unusable as reason:
+            except UnusableRecord as reason:
                 yield Skipped(line.number, line.number, str(reason))
 
 
@@ -48,7 +55,7 @@ _ALSO_COLUMNS = frozenset({"timestamp", "url"})
 class _Rows:
     """Converts JSON values to rows.
 
-    :param is_column: see :class:`trough.load.records.Reading`
+    :param is_column: see :class:`trough.load.records.FormatOptions`
     """
 
     def __init__(self, is_column: Callable[[str], bool]) -> None:
@@ -56,7 +63,7 @@ class _Rows:
         self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._header: list[str] | None = None
 
-    def of_value(self, first: int, last: int, value: Any) -> Row | None:
+    def of_value(self, first: int, last: int, value: Any) -> RecordRow | None:
         """The row of an element of an array; None if it names the fields.
 
         :raises Unusable: it is no row
@@ -64,30 +71,32 @@ class _Rows:
         if isinstance(value, dict):
             return self.of_object(first, last, value)
         if not isinstance(value, list):
-            raise Unusable("not a JSON object")
+            raise UnusableRecord("not a JSON object")
         if self._header is None:
             if not value or not all(isinstance(name, str) for name in value):
-                raise Unusable("the first of several arrays names the fields, and this does not")
+                raise UnusableRecord(
+                    "the first of several arrays names the fields, and this does not"
+                )
             self._header = value
             return None
         if len(value) != len(self._header):
-            raise Unusable(f"{count_of_fields(len(value))} instead of {len(self._header)}")
+            raise UnusableRecord(f"{count_of_fields(len(value))} instead of {len(self._header)}")
         return self.of_object(first, last, dict(zip(self._header, value, strict=True)))
 
-    def of_object(self, first: int, last: int, found: dict[str, Any]) -> Row:
+    def of_object(self, first: int, last: int, found: dict[str, Any]) -> RecordRow:
         """The row of an object.
 
         :raises Unusable: it is none
         """
         if not found:
-            raise Unusable("an object without columns")
+            raise UnusableRecord("an object without columns")
         if is_capture(found) and not self._is_of_table(found):
             return by_name(first, found)._replace(last=last)
         names = tuple(found)
         names = self._names.setdefault(names, names)
         if len(self._names) > 1000:
             self._names.clear()
-        return Row(first, last, names, [stored(value) for value in found.values()])
+        return RecordRow(first, last, names, [stored(value) for value in found.values()])
 
     def _is_of_table(self, found: Mapping[str, Any]) -> bool:
         """Whether an object is a row of the table itself, as the shell exports it."""
@@ -102,7 +111,7 @@ _BLANK = " \t\r\n"
 _BETWEEN = re.compile(r"[\s,]*")
 
 
-def json_array(lines: Iterable[Line], reading: Reading) -> Records:
+def json_array(lines: Iterable[Line], reading: FormatOptions) -> Records:
     """Rows of a file that is one JSON array. Its elements take any number of lines."""
     rows = _Rows(reading.is_column)
     elements = _Elements(_decoded(lines), reading.max_record)
@@ -112,21 +121,21 @@ def json_array(lines: Iterable[Line], reading: Reading) -> Records:
             continue
         try:
             if isinstance(element, ValueError | RecursionError):
-                raise Unusable(f"not JSON: {element or 'too deep'}")
+                raise UnusableRecord(f"not JSON: {element or 'too deep'}")
             row = rows.of_value(first, last, element)
-        except Unusable as reason:
+        except UnusableRecord as reason:
             yield Skipped(first, last, str(reason))
         else:
             if row is not None:
                 yield row
 
 
-def _decoded(lines: Iterable[Line]) -> Iterator[Text | Skipped]:
+def _decoded(lines: Iterable[Line]) -> Iterator[TextLine | Skipped]:
     """Text with its line ends. Long lines come in pieces: a whole array may be one line."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for number, data, _ in lines:
         try:
-            yield Text(number, decoder.decode(data))
+            yield TextLine(number, decoder.decode(data))
         except UnicodeDecodeError as error:
             decoder.reset()
             yield Skipped(number, number, not_utf8(number, error))
@@ -135,7 +144,7 @@ def _decoded(lines: Iterable[Line]) -> Iterator[Text | Skipped]:
 class _Elements:
     """The elements of an array: first line, last line, and the value or its error."""
 
-    def __init__(self, lines: Iterator[Text | Skipped], limit: int) -> None:
+    def __init__(self, lines: Iterator[TextLine | Skipped], limit: int) -> None:
         self._lines = lines
         self._limit = limit
 

@@ -11,10 +11,10 @@ import json
 import math
 from typing import Any
 
-from trough.load.records import Unusable
+from trough.load.records import UnusableRecord
 
 
-class Refused(ValueError):
+class AmbiguousJson(ValueError):
     """JSON that is well formed, and means nothing certain."""
 
 
@@ -23,18 +23,18 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(f"the key {ascii(twice)[:60]} is there twice")
+        raise AmbiguousJson(f"the key {ascii(twice)[:60]} is there twice")
     return found
 
 
 def _constant(name: str) -> Any:
-    raise Refused(f"{name} is no JSON")
+    raise AmbiguousJson(f"{name} is no JSON")
 
 
 def _number(text: str) -> float:
     found = float(text)
     if math.isinf(found) and text.lower() not in ("9e999", "-9e999"):
-        raise Refused(f"a number beyond what 64 bits can hold: {text[:40]}")
+        raise AmbiguousJson(f"a number beyond what 64 bits can hold: {text[:40]}")
     return found
 
 
@@ -53,7 +53,7 @@ def loads(text: str) -> Any:
         found = DECODER.decode(text)
         check_unicode(text, found)
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"not JSON: {error or 'too deep'}") from error
+        raise UnusableRecord(f"not JSON: {error or 'too deep'}") from error
     return found
 
 
@@ -73,7 +73,7 @@ def json_object(text: str) -> dict[str, Any]:
     """
     found = loads(text)
     if not isinstance(found, dict):
-        raise Unusable("not a JSON object")
+        raise UnusableRecord("not a JSON object")
     return found
 
 
@@ -87,14 +87,14 @@ def stored(value: Any) -> Any:
         return value
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
-            raise Unusable(f"an integer of more than 64 bits: {value}")
+            raise UnusableRecord(f"an integer of more than 64 bits: {value}")
         return value
     if isinstance(value, dict) and value.keys() == {"blob"} and isinstance(value["blob"], str):
         try:
             return bytearray(base64.b64decode(value["blob"], validate=True))
         except ValueError as error:
-            raise Unusable(f"a blob that is not base64: {error}") from error
+            raise UnusableRecord(f"a blob that is not base64: {error}") from error
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError) as error:
-        raise Unusable(f"a number that JSON has no text for: {error}") from error
+        raise UnusableRecord(f"a number that JSON has no text for: {error}") from error

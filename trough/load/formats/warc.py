@@ -14,12 +14,12 @@ from trough import errors
 from trough.load.formats.captures import host_of, moment, note_others, shown
 from trough.load.records import (
     DamagedEnd,
+    FormatOptions,
     PartDamaged,
-    Reading,
+    RecordRow,
     Records,
-    Row,
     Skipped,
-    Unusable,
+    UnusableRecord,
 )
 from trough.load.sources import Source
 
@@ -45,7 +45,7 @@ _HTTP_END = re.compile(rb"\r?\n\r?\n")
 _OTHERWISE_COMPRESSED = (b"BZh", b"\xfd7zXZ\0")
 
 
-def warc(source: Source, reading: Reading) -> Records:
+def warc(source: Source, reading: FormatOptions) -> Records:
     """Rows of a WARC or ARC file, compressed by gzip or zstd record by record, or not at all.
 
     :raises trough.errors.BadRequest: it is neither
@@ -79,7 +79,7 @@ NOT_BY_RECORD = (
 )
 
 
-def _rows(records: Any, reading: Reading, filename: str) -> Records:
+def _rows(records: Any, reading: FormatOptions, filename: str) -> Records:
     others: Counter[str] = Counter()
     number = 0
     try:
@@ -92,7 +92,7 @@ def _rows(records: Any, reading: Reading, filename: str) -> Records:
             else:
                 try:
                     yield _row(number, record, head, place, filename)
-                except Unusable as reason:
+                except UnusableRecord as reason:
                     yield Skipped(number, number, str(reason))
             if damage is not None:
                 raise damage
@@ -169,17 +169,17 @@ def _place(number: int, records: Any) -> tuple[_Place, DamagedEnd | None]:
     return _Place(offset, size, records.err_count == before), None
 
 
-def _row(number: int, record: Any, head: bytes, place: _Place, filename: str) -> Row:
+def _row(number: int, record: Any, head: bytes, place: _Place, filename: str) -> RecordRow:
     headers = record.rec_headers
     content = headers.get_header("Content-Length")
     if not _is_number(content):
-        raise Unusable(f"its Content-Length is no number: {shown(content)}")
+        raise UnusableRecord(f"its Content-Length is no number: {shown(content)}")
     url = headers.get_header("WARC-Target-URI") or "-"
     url = url.removeprefix("<").removesuffix(">")
     mimetype, status, payload = _content(record, head, url)
     if not place.ends:
-        raise Unusable("its Content-Length is wrong: no record follows its end")
-    return Row(
+        raise UnusableRecord("its Content-Length is wrong: no record follows its end")
+    return RecordRow(
         number,
         number,
         COLUMNS,

@@ -19,7 +19,7 @@ from trough import errors
 from trough.metadata import conditions
 from trough.metadata.blocking import PORTION, BlockingMetadata
 from trough.metadata.rethinkdb import reads, rows
-from trough.metadata.rethinkdb.terms import FROZEN, NOT_NOW, PRESENT, Refused
+from trough.metadata.rethinkdb.terms import FROZEN, NOT_NOW, PRESENT, RethinkRefused
 from trough.metadata.url import RethinkAddress, host_and_port
 from trough.model import Copy, Inventory, Leader, Lock, Schema, Worker
 from trough.util.idle_pool import IdlePool
@@ -80,7 +80,7 @@ class _Link:
         try:
             return term.run(self._connection, time_format="raw", **options)
         except NOT_NOW as error:
-            raise Refused(f"{self._address}: {error.message}") from error
+            raise RethinkRefused(f"{self._address}: {error.message}") from error
         except reql.ReqlPermissionError as error:
             raise errors.BadSettings(f"{self._address}: {error.message}") from error
         except reql.ReqlDriverError as error:
@@ -99,7 +99,7 @@ class BlockingRethink(BlockingMetadata):
     def _run(self, term: Any, **options: Any) -> Any:
         try:
             return self._once(term, options)
-        except Refused:
+        except RethinkRefused:
             raise
         except errors.Unavailable:
             # Most likely a connection that was idle while its server went.
@@ -113,7 +113,7 @@ class BlockingRethink(BlockingMetadata):
         """See :meth:`trough.metadata.rethinkdb.store.RethinkMetadata`, of which this is a copy."""
         try:
             return self._run(term(PRESENT, *args))
-        except Refused:
+        except RethinkRefused:
             return self._run(term(FROZEN, *args))
 
     def leader(self) -> Leader | None:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 
 from twisted.internet.defer import Deferred, DeferredList
 
-from trough.metadata.rethinkdb.connection import Connection
+from trough.metadata.rethinkdb.connection import RethinkConnection
 from trough.metadata.rethinkdb.terms import r
 
 #: Seconds for one server's answer.
 PATIENCE = 3.0
 
 
-async def offset_of(connection: Connection, wall_clock: Callable[[], float]) -> float:
+async def offset_of(connection: RethinkConnection, wall_clock: Callable[[], float]) -> float:
     """Seconds by which a server's clock is ahead of ours; exact to half of a round trip."""
     best, offset = float("inf"), 0.0
     for _ in range(3):

@@ -24,8 +24,14 @@ from twisted.logger import Logger
 from trough import errors
 from trough.metadata import StoreOutage, UserRefused
 from trough.metadata.rethinkdb import clocks
-from trough.metadata.rethinkdb.connection import PING, Connection, ConnectionLost, Feed, plain
-from trough.metadata.rethinkdb.terms import NOT_NOW, Refused
+from trough.metadata.rethinkdb.connection import (
+    PING,
+    ConnectionLost,
+    Feed,
+    RethinkConnection,
+    plain,
+)
+from trough.metadata.rethinkdb.terms import NOT_NOW, RethinkRefused
 from trough.metadata.url import RethinkAddress, host_and_port
 from trough.tls import TlsFiles
 from trough.tls.client import ClientTls
@@ -41,7 +47,7 @@ CONNECT = 5.0
 LONGEST_PAUSE = 5.0
 
 
-class Ambiguous(Refused):
+class Ambiguous(RethinkRefused):
     """Several tables, or databases, have one name."""
 
 
@@ -49,7 +55,7 @@ class Ambiguous(Refused):
 _MISSING = ("does not exist", "was not found")
 
 
-class Missing(Refused):
+class Missing(RethinkRefused):
     """There is no such table, or no such database."""
 
 
@@ -79,8 +85,8 @@ class RethinkCluster:
             self._tls.context()  # unusable addresses are found out now
         # Not all processes on the first host.
         self._hosts = random.sample(address.hosts, len(address.hosts))
-        self._connection: Connection | None = None
-        self._wanted: Waiters[Connection] = Waiters()
+        self._connection: RethinkConnection | None = None
+        self._wanted: Waiters[RethinkConnection] = Waiters()
         self._keeping: Deferred[None] | None = None
         self._failures: dict[tuple[str, int], str] = {}
         self._reason: errors.TroughError = self._no_answer()
@@ -115,7 +121,7 @@ class RethinkCluster:
         """Run a query whose result is one value.
 
         :param options: of the query, as ``durability``
-        :param patient: wait for a failover to end; else :class:`Refused` comes at once
+        :param patient: wait for a failover to end; else :class:`RethinkRefused` comes at once
         :raises trough.errors.Unavailable: no answer within the deadline
         :raises trough.errors.BadSettings: RethinkDB does not let this user do it
         :raises rethinkdb.errors.ReqlError: the query is at fault
@@ -143,7 +149,7 @@ class RethinkCluster:
                 if self.unchecked and any(text in error.message for text in _MISSING):
                     raise Missing(f"{self.address}: {error.message}") from error
                 if not patient or self._reactor.seconds() + pause > ends:
-                    raise Refused(f"{self.address}: {error.message}") from error
+                    raise RethinkRefused(f"{self.address}: {error.message}") from error
                 refusal = StoreOutage(f"{self.address}: {error.message}", self._reactor.seconds())
                 self._refusals.setdefault(run, refusal)
             except ConnectionLost:
@@ -185,7 +191,7 @@ class RethinkCluster:
         that those who lost the same server do not all come back together."""
         await deferLater(self._reactor, seconds * random.uniform(0.5, 1.0))
 
-    async def connected(self, seconds: float) -> Connection:
+    async def connected(self, seconds: float) -> RethinkConnection:
         """Wait for the present connection.
 
         :raises trough.errors.Unavailable: there is none in time; with the reason
@@ -252,22 +258,22 @@ class RethinkCluster:
         )
         return errors.Unavailable(f"no RethinkDB server answers: {'; '.join(hosts)}")
 
-    async def _connect(self, host: str, port: int) -> Connection:
+    async def _connect(self, host: str, port: int) -> RethinkConnection:
         peer = host_and_port(host, port)
         factory = Factory.forProtocol(
-            lambda: Connection(self.address, peer, self._reactor, self._ping)
+            lambda: RethinkConnection(self.address, peer, self._reactor, self._ping)
         )
         endpoint = self._tls.endpoint(
             self._reactor, host, port, CONNECT, encrypted=bool(self.address.ca)
         )
-        connection = cast(Connection, await endpoint.connect(factory))
+        connection = cast(RethinkConnection, await endpoint.connect(factory))
         try:
             return await connection.ready.addTimeout(CONNECT, self._reactor)
         except BaseException:
             connection.close()
             raise
 
-    async def _use(self, connection: Connection) -> None:
+    async def _use(self, connection: RethinkConnection) -> None:
         self._connection = connection
         _log.info("connected to RethinkDB at {peer}", peer=connection.peer)
         self._wanted.fire(connection)

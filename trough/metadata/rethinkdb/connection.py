@@ -65,7 +65,7 @@ class Feed:
     """
 
     def __init__(
-        self, connection: Connection, query: Query, rows: Callable[[list[Any]], None]
+        self, connection: RethinkConnection, query: Query, rows: Callable[[list[Any]], None]
     ) -> None:
         self.ended: Deferred[None] = Deferred()
         self.rows = rows
@@ -88,7 +88,7 @@ class Feed:
             self.ended.errback(error)
 
 
-class Connection(Protocol):
+class RethinkConnection(Protocol):
     """One connection: handshake, then queries side by side.
 
     :ivar ready: fires when queries can be sent, or with why not. Without a password nobody proves
@@ -102,7 +102,7 @@ class Connection(Protocol):
         self, address: RethinkAddress, peer: str, reactor: Any, ping: float = PING
     ) -> None:
         self.peer = peer
-        self.ready: Deferred[Connection] = Deferred()
+        self.ready: Deferred[RethinkConnection] = Deferred()
         self._when_lost: Waiters[None] = Waiters()
         self._reactor = reactor
         self._database = address.database

@@ -37,7 +37,7 @@ from trough.metadata.rethinkdb import writes as changes
 from trough.metadata.rethinkdb.cluster import Ambiguous, Missing, RethinkCluster
 from trough.metadata.rethinkdb.foreign import foreign_rows
 from trough.metadata.rethinkdb.tables import make_tables, weak_tables
-from trough.metadata.rethinkdb.terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT, Refused
+from trough.metadata.rethinkdb.terms import DURABLE, FROZEN, PRESENT, SOFT, STRICT, RethinkRefused
 from trough.metadata.rethinkdb.users import make_users
 from trough.metadata.rethinkdb.watch import FeedWatch
 from trough.metadata.url import RethinkAddress
@@ -129,7 +129,7 @@ class RethinkMetadata(Metadata):
         """Ask for the present state, or else the last state that could be read."""
         try:
             return await self._run(term(PRESENT, *args), patient=False)
-        except Refused:
+        except RethinkRefused:
             return await self._run(term(FROZEN, *args))
 
     async def _decide(self, term: Any) -> Any:

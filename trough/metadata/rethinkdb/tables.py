@@ -22,7 +22,7 @@ from trough import errors
 from trough.metadata import Replicas
 from trough.metadata.rethinkdb import writes as changes
 from trough.metadata.rethinkdb.cluster import Ambiguous, RethinkCluster
-from trough.metadata.rethinkdb.terms import DURABLE, TABLES, Refused, r
+from trough.metadata.rethinkdb.terms import DURABLE, TABLES, RethinkRefused, r
 from trough.model import DEFAULT_SCHEMA
 
 _log = Logger()
@@ -141,7 +141,7 @@ async def _drop_empty_table(cluster: RethinkCluster, name: str) -> None:
         await cluster.run(r.table(name).wait(timeout=cluster.deadline / 2), patient=False)
         if await cluster.run(r.table(name).limit(1).count(), patient=False) == 0:
             await cluster.run(r.table_drop(name), patient=False)
-    except (reql.ReqlError, Refused) as error:
+    except (reql.ReqlError, RethinkRefused) as error:
         # Somebody else is clearing up as well.
         _log.info("left {name} alone: {error}", name=name, error=error.message)
 
@@ -150,7 +150,7 @@ async def _drop_empty_database(cluster: RethinkCluster, name: str) -> None:
     try:
         if not await cluster.run(r.db(name).table_list(), patient=False):
             await cluster.run(r.db_drop(name), patient=False)
-    except (reql.ReqlError, Refused) as error:
+    except (reql.ReqlError, RethinkRefused) as error:
         _log.info("left {name} alone: {error}", name=name, error=error.message)
 
 

@@ -48,7 +48,7 @@ NODES = (f"{rows.NODES}:", f"{rows.NODES};")  # ";" comes next after ":"
 NOT_NOW = (reql.ReqlOpFailedError, reql.ReqlOpIndeterminateError, reql.ReqlInternalError)
 
 
-class Refused(errors.Unavailable):
+class RethinkRefused(errors.Unavailable):
     """RethinkDB could not do it now: a table has no primary, or no majority."""
 
 

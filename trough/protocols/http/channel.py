@@ -205,11 +205,11 @@ class Channel(IdleTimer, http.HTTPChannel):
         super().resumeProducing()
 
     def unread_bytes(self) -> int:
-        """See :class:`trough.protocols.unread_answers.Connection`."""
+        """See :class:`trough.protocols.unread_answers._Connection`."""
         return in_transport(self.transport)
 
     def drop_unread(self) -> None:
-        """See :class:`trough.protocols.unread_answers.Connection`."""
+        """See :class:`trough.protocols.unread_answers._Connection`."""
         self.transport.abortConnection()
 
     # Other data may stay in the transport for a while. It does not report when all is sent, so

@@ -31,7 +31,7 @@ _LOOKED_AT = 1000
 _LOG_EVERY = 60.0
 
 
-class Connection(Protocol):
+class _Connection(Protocol):
     """What the table needs of a connection."""
 
     #: Who is at the other end.
@@ -61,17 +61,17 @@ class ConnectionTable:
         self.most = most
         self._addresses = AddressLimit(each, seconds)
         self._seconds = seconds
-        self._all: set[Connection] = set()
+        self._all: set[_Connection] = set()
         # Both in the order in which they became idle.
-        self._strangers: dict[Connection, None] = {}
-        self._idle: dict[Connection, None] = {}
+        self._strangers: dict[_Connection, None] = {}
+        self._idle: dict[_Connection, None] = {}
         self._log_after = 0.0
         self._closed = 0
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def joined(self, connection: Connection) -> None:
+    def joined(self, connection: _Connection) -> None:
         """Count a new connection; close another one, or it, if there is no room for it."""
         if not self._addresses.joined(connection.client) and not self._replaces(connection):
             connection.make_room()
@@ -88,7 +88,7 @@ class ConnectionTable:
         self._all.add(connection)
         self._strangers[connection] = None
 
-    def _replaces(self, connection: Connection) -> bool:
+    def _replaces(self, connection: _Connection) -> bool:
         """Close one of the same address that is idle; whether there is one."""
         wanted = network_of(connection.client)
         idle = islice(chain(self._strangers, self._idle), _LOOKED_AT)
@@ -99,17 +99,17 @@ class ConnectionTable:
         oldest.make_room()
         return self._addresses.joined(connection.client)
 
-    def began(self, connection: Connection) -> None:
+    def began(self, connection: _Connection) -> None:
         """A request has come, at least its headers: the connection is not idle."""
         self._strangers.pop(connection, None)
         self._idle.pop(connection, None)
 
-    def became_idle(self, connection: Connection) -> None:
+    def became_idle(self, connection: _Connection) -> None:
         """The request is answered."""
         if connection in self._all:
             self._idle[connection] = None
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: _Connection) -> None:
         """The connection is gone; without effect on one that made room."""
         if connection in self._all:
             self._all.discard(connection)

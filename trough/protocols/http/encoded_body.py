@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from trough import errors
 from trough.executors.pool.encoder_pool import EncoderPool
-from trough.protocols.http.negotiation import CONTENT_TYPES, Reply
+from trough.protocols.http.negotiation import CONTENT_TYPES, ReplyFormat
 from trough.protocols.http.request import Request, finished, write_response
 
 #: Bytes of an answer that are kept until it is known whether it is longer.
@@ -33,7 +33,7 @@ class EncodedBody:
     def __init__(
         self,
         request: Request,
-        reply: Reply,
+        reply: ReplyFormat,
         encoders: EncoderPool,
         fail: Callable[[Failure], None],
         flow: Callable[[bool], None],

@@ -36,7 +36,7 @@ _COMPRESSIONS = ("zstd", "gzip")
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ReplyFormat:
     """What an answer is to look like.
 
     :ivar format: one of :data:`trough.formats.encoder.FORMATS`
@@ -52,7 +52,7 @@ class Reply:
         return self.format == "json" and not self.compression
 
 
-def reply_for(format: str | None, accept: Sequence[str], encodings: Sequence[str]) -> Reply:
+def reply_for(format: str | None, accept: Sequence[str], encodings: Sequence[str]) -> ReplyFormat:
     """The reply that a request asks for.
 
     :param format: as the URL names it; None where it names none
@@ -67,7 +67,7 @@ def reply_for(format: str | None, accept: Sequence[str], encodings: Sequence[str
         )
     if name in encoder.COLUMNAR:
         columnar.check_installed(name)
-    return Reply(name, "" if name in _COMPRESSED else _compression(encodings))
+    return ReplyFormat(name, "" if name in _COMPRESSED else _compression(encodings))
 
 
 def _by_accept(accept: Sequence[str]) -> str:

@@ -54,7 +54,7 @@ class NoConnection(errors.Unavailable):
     """Not one byte of an answer came: the client can still get another answer."""
 
 
-class Refused(errors.Unavailable):
+class ProxyRefused(errors.Unavailable):
     """The other worker cannot answer now; another one may."""
 
 
@@ -122,7 +122,7 @@ class Proxy:
             raise errors.Moved(f"{url}: {said}", "")
         if refusable and code in _ELSEWHERE:
             said = (await read_content(response, url)).decode("utf-8", "replace")
-            raise Refused(f"{url}: {said.removeprefix(REASON_PREFIX.decode()).strip()}")
+            raise ProxyRefused(f"{url}: {said.removeprefix(REASON_PREFIX.decode()).strip()}")
         request.setResponseCode(response.code)
         for name in _PASSED_BACK:
             for value in response.headers.getRawHeaders(name, []):

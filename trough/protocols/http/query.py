@@ -22,13 +22,13 @@ from trough.executors.pool.pool import OBJECTS, Outcome, ReadLimits
 from trough.model import Copy, check_segment_id, segment_word
 from trough.protocols.http import url_reads
 from trough.protocols.http.headers import FORWARDED_HEADER, HOLDER_AWAY_HEADER, STATE_HEADER
-from trough.protocols.http.proxy import NoConnection, Proxy, Refused
+from trough.protocols.http.proxy import NoConnection, Proxy, ProxyRefused
 from trough.protocols.http.request import Request, as_text, finished, write_response
 from trough.protocols.http.resource import Resource, prepare_read
 from trough.protocols.http.url_query import answer_head, url_query
 from trough.protocols.http.url_reads import UrlParameters
 from trough.protocols.line.arguments import parse_rows, parse_seconds
-from trough.worker.queries import QueryService, Reading
+from trough.worker.queries import LocalRead, QueryService
 from trough.worker.writing import Write
 
 _log = Logger()
@@ -170,7 +170,7 @@ class ReadResource(Resource):
         else:
             self.run(request, self._elsewhere(request, parameters))
 
-    def _read(self, request: Request, reading: Reading, parameters: Parameters) -> None:
+    def _read(self, request: Request, reading: LocalRead, parameters: Parameters) -> None:
         _set_mark(request, reading.mark)
         if isinstance(parameters, UrlParameters):
             version = self._queries.version(parameters.segment)
@@ -236,7 +236,7 @@ class ReadResource(Resource):
                 moved_from.add(copy.node)
                 asked_in_vain.add(copy.node)
                 reading = self._queries.local(segment)
-            except Refused as failure:
+            except ProxyRefused as failure:
                 reason = failure
                 asked_in_vain.add(copy.node)
             except NoConnection as failure:
@@ -259,7 +259,7 @@ class ReadResource(Resource):
             return reason
         return errors.Moved(f"segment {segment} is not answered by {self._queries.node}", "")
 
-    def _read_for_another(self, request: Request, segment: str) -> Reading | None:
+    def _read_for_another(self, request: Request, segment: str) -> LocalRead | None:
         """An answer in place of a holder that the worker that passed this on cannot connect to."""
         holder = request.getHeader(HOLDER_AWAY_HEADER)
         if not holder:
@@ -342,7 +342,7 @@ class WriteResource(Resource):
     def _write(self, request: Request, parameters: QueryParameters, again: bool = True) -> None:
         # A client that goes away does not take its write back: it may be on disk.
         again = again and not request.requestHeaders.hasHeader(FORWARDED_HEADER)
-        receiver = Written(self, request, parameters, again)
+        receiver = _Written(self, request, parameters, again)
         try:
             job = self._queries.write(
                 parameters.segment, request.body(), None, parameters.limits, receiver
@@ -434,7 +434,7 @@ class Streamed:
         self._gone()
 
 
-class Written:
+class _Written:
     """Answers a write once its outcome is known.
 
     :param again: whether to look for the holder, if this worker has lost the lock meanwhile

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trough import errors
-from trough.protocols.http.negotiation import CONTENT_TYPES, Reply, reply_for
+from trough.protocols.http.negotiation import CONTENT_TYPES, ReplyFormat, reply_for
 from trough.protocols.http.request import Request, as_text, write_response
 from trough.protocols.line.values import Parameters, decode_parameters
 
@@ -29,7 +29,7 @@ class UrlQuery:
     sql: str
     options: Mapping[str, str]
     parameters: Parameters | None
-    reply: Reply
+    reply: ReplyFormat
 
 
 def url_query(request: Request, known: frozenset[str]) -> UrlQuery:

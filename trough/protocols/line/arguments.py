@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from trough import errors
 from trough.model import DEFAULT_SCHEMA, check_segment_id, is_segment_id, segment_of_word
 from trough.protocols.limits import check_number_of_ids
-from trough.protocols.line.framing import MARK, Request
+from trough.protocols.line.framing import MARK, LineRequest
 from trough.protocols.line.values import Parameters, decode_parameters, decode_tests
 from trough.sql.column_filters import FilterTest
 from trough.sql.row_merging import check_rules
@@ -99,7 +99,7 @@ class GatherArguments:
     each: bool = False
 
 
-def parse_query_arguments(request: Request) -> QueryArguments:
+def parse_query_arguments(request: LineRequest) -> QueryArguments:
     """``QUERY <ids|~pattern> [seconds=N] [rows=N] [keep=yes] [tests=JSON] [merge=RULES]
     [trace=ID] [bind=JSON] SQL``."""
     if (match := _ONE_SEGMENT.fullmatch(request.arguments)) is not None:
@@ -124,7 +124,7 @@ def parse_query_arguments(request: Request) -> QueryArguments:
     )
 
 
-def parse_write_arguments(request: Request) -> WriteArguments:
+def parse_write_arguments(request: LineRequest) -> WriteArguments:
     """``WRITE <id> [seconds=N] [bind=JSON] [passed=yes] SQL``."""
     words = Words(request)
     segment = segment_argument(words.next("the segment"))
@@ -134,7 +134,7 @@ def parse_write_arguments(request: Request) -> WriteArguments:
     return WriteArguments(segment, seconds, parameters, words.rest("the SQL"), passed)
 
 
-def parse_gather_arguments(request: Request) -> GatherArguments:
+def parse_gather_arguments(request: LineRequest) -> GatherArguments:
     """``GATHER <ids|~pattern> [partial=yes] [within=yes] [stale=refuse] [seconds=N] [bind=JSON]
     SQL``."""
     words = Words(request)
@@ -163,7 +163,7 @@ def refuses_stale(word: str) -> bool:
     return word == "refuse"
 
 
-def parse_where_arguments(request: Request) -> Selection:
+def parse_where_arguments(request: LineRequest) -> Selection:
     """``WHERE <ids|~pattern>``."""
     words = Words(request)
     selection = _selection(words.next("the segments"))
@@ -171,7 +171,7 @@ def parse_where_arguments(request: Request) -> Selection:
     return selection
 
 
-def parse_provision_arguments(request: Request) -> tuple[str, str]:
+def parse_provision_arguments(request: LineRequest) -> tuple[str, str]:
     """``PROVISION <id> [schema=NAME]``: the segment and the schema's name."""
     words = Words(request)
     segment = segment_argument(words.next("the segment"))
@@ -181,7 +181,7 @@ def parse_provision_arguments(request: Request) -> tuple[str, str]:
     return segment, DEFAULT_SCHEMA.id if schema is None else _text(schema)
 
 
-def parse_revert_arguments(request: Request) -> tuple[str, bool]:
+def parse_revert_arguments(request: LineRequest) -> tuple[str, bool]:
     """``REVERT <id> [preview=yes]``: the segment, and whether nothing is to be changed."""
     words = Words(request)
     segment = segment_argument(words.next("the segment"))
@@ -190,7 +190,7 @@ def parse_revert_arguments(request: Request) -> tuple[str, bool]:
     return segment, _yes_or_no(given, "preview")
 
 
-def parse_segment_argument(request: Request) -> str:
+def parse_segment_argument(request: LineRequest) -> str:
     """``PROMOTE <id>``, ``DELETE <id>``: the segment."""
     words = Words(request)
     segment = segment_argument(words.next("the segment"))
@@ -198,7 +198,7 @@ def parse_segment_argument(request: Request) -> str:
     return segment
 
 
-def parse_word(request: Request, what: str) -> str:
+def parse_word(request: LineRequest, what: str) -> str:
     """``SCHEMA <name>``, ``CANCEL <tag>``: the only argument, as it is.
 
     :param what: names it in the error where it is missing: ``the name``
@@ -209,7 +209,7 @@ def parse_word(request: Request, what: str) -> str:
     return word
 
 
-def parse_proof_arguments(request: Request) -> tuple[str, str, str, str]:
+def parse_proof_arguments(request: LineRequest) -> tuple[str, str, str, str]:
     """``PROVE <token's id> <challenge> <proof> [nonce]``: these; no nonce is an empty one."""
     words = Words(request)
     proof = [_text(words.next(what)) for what in ("the id", "the challenge", "the proof")]
@@ -218,18 +218,18 @@ def parse_proof_arguments(request: Request) -> tuple[str, str, str, str]:
     return proof[0], proof[1], proof[2], nonce
 
 
-def parse_optional_word(request: Request) -> str:
+def parse_optional_word(request: LineRequest) -> str:
     """``HELP [verb]``: the only argument, or an empty string."""
     return parse_word(request, "a topic") if request.arguments.strip(b" ") else ""
 
 
-def parse_put_schema_arguments(request: Request) -> tuple[str, str]:
+def parse_put_schema_arguments(request: LineRequest) -> tuple[str, str]:
     """``PUT-SCHEMA <name> <SQL>``: name and SQL, which may be empty as a literal."""
     words = Words(request)
     return _text(words.next("the name")), words.rest("the SQL")
 
 
-def parse_no_arguments(request: Request) -> None:
+def parse_no_arguments(request: LineRequest) -> None:
     """``STATUS``, ``SCHEMAS``, ``PING``, ``QUIT``: nothing may follow."""
     Words(request).end()
 
@@ -255,7 +255,7 @@ class Words:
 
     __slots__ = ("_literals", "_text", "_verb")
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: LineRequest) -> None:
         self._verb = request.verb
         self._text = request.arguments
         self._literals = iter(request.literals) if request.literals else None

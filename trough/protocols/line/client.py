@@ -40,11 +40,11 @@ from trough.protocols.line.messages import (
     parse_error,
 )
 from trough.protocols.line.pending_calls import (
-    Answer,
     Call,
-    Command,
+    CommandAnswer,
+    PendingCommand,
     PendingRequest,
-    Raw,
+    RawRequest,
 )
 from trough.protocols.line.query_replies import QueryListener
 from trough.protocols.line.values import Parameters
@@ -149,18 +149,18 @@ class LineConnection(Protocol):
         parameters: Parameters | None = None,
         *,
         seconds: float | None = None,
-    ) -> Deferred[Answer]:
+    ) -> Deferred[CommandAnswer]:
         """Run SQL in one transaction; fires once it is on disk, with ``changes``.
 
         :raises trough.errors.BadRequest: as in `query`
         """
         tag = self._tag()
         request = format_write(tag, segment, sql, parameters, seconds)
-        command = Command(self, tag, f"a write to segment {segment}")
+        command = PendingCommand(self, tag, f"a write to segment {segment}")
         self._ask(tag, command, request)
         return command.done
 
-    def command(self, verb: str, *arguments: str, **named: str) -> Deferred[Answer]:
+    def command(self, verb: str, *arguments: str, **named: str) -> Deferred[CommandAnswer]:
         """Ask anything else, as in ``command("PROVISION", "300001", schema="crawled_url")``.
 
         :param arguments: in their order; those by name follow the first one
@@ -169,7 +169,7 @@ class LineConnection(Protocol):
         options = [format_word(named[name].encode(), f"{name}=".encode()) for name in named]
         return self.request(verb, [*words[:1], *options, *words[1:]])
 
-    def where(self, segments: Iterable[str] | Matching) -> Deferred[Answer]:
+    def where(self, segments: Iterable[str] | Matching) -> Deferred[CommandAnswer]:
         """Ask a sync server who holds segments."""
         return self.request("WHERE", [format_segments(segments)])
 
@@ -181,7 +181,7 @@ class LineConnection(Protocol):
         :return: the tag
         """
         tag = self._tag()
-        self._ask(tag, Raw(line), b"%b %b\n" % (tag, request))
+        self._ask(tag, RawRequest(line), b"%b %b\n" % (tag, request))
         return tag
 
     @property
@@ -353,13 +353,15 @@ class LineConnection(Protocol):
 
     # -- sending ---------------------------------------------------------------------------------
 
-    def request(self, verb: str, arguments: list[bytes], changes: str = "") -> Deferred[Answer]:
+    def request(
+        self, verb: str, arguments: list[bytes], changes: str = ""
+    ) -> Deferred[CommandAnswer]:
         """Ask anything else, with arguments in the form in which they are sent.
 
         :param changes: what the request changes, for the error if the answer is lost
         """
         tag = self._tag()
-        command = Command(self, tag, changes)
+        command = PendingCommand(self, tag, changes)
         self._ask(tag, command, format_request(tag, verb.encode(), *arguments))
         return command.done
 

@@ -1,7 +1,7 @@
 """The verbs that every role has: PING, HELP, CANCEL, AUTH, CHALLENGE, PROVE, QUIT.
 
 They act on the conversation, so they need its connection. They use only the methods of
-:class:`Session`.
+:class:`VerbSession`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trough.protocols.line.arguments import (
     parse_proof_arguments,
     parse_word,
 )
-from trough.protocols.line.framing import Request
+from trough.protocols.line.framing import LineRequest
 from trough.protocols.line.messages import format_error
 from trough.protocols.line.replies import Reply, Verb, help_on, table
 
@@ -26,7 +26,7 @@ from trough.protocols.line.replies import Reply, Verb, help_on, table
 MAX_ATTEMPTS = 3
 
 
-class Session(Protocol):
+class VerbSession(Protocol):
     """What the common verbs need of a connection."""
 
     #: Everything that can be asked here.
@@ -71,22 +71,22 @@ def common_verbs() -> dict[str, Verb]:
     )  # fmt: skip
 
 
-def _session(reply: Reply) -> Session:
+def _session(reply: Reply) -> VerbSession:
     return reply.connection  # type: ignore[return-value]
 
 
-def _ping(request: Request, reply: Reply) -> None:
+def _ping(request: LineRequest, reply: Reply) -> None:
     parse_no_arguments(request)
     reply.ok()
 
 
-def _help(request: Request, reply: Reply) -> None:
+def _help(request: LineRequest, reply: Reply) -> None:
     for line in help_on(_session(reply).verbs, parse_optional_word(request)):
         reply.info(line)
     reply.ok()
 
 
-def _cancel(request: Request, reply: Reply) -> None:
+def _cancel(request: LineRequest, reply: Reply) -> None:
     found = _session(reply).find(parse_word(request, "the tag"))
     if found is not None and found is not reply:
         found.cancel()
@@ -94,17 +94,17 @@ def _cancel(request: Request, reply: Reply) -> None:
     reply.ok(cancelled=int(found is not None and found is not reply))
 
 
-def _auth(request: Request, reply: Reply) -> Awaitable[None] | None:
+def _auth(request: LineRequest, reply: Reply) -> Awaitable[None] | None:
     token = parse_word(request, "the token")
     return _admit_or_refuse(_session(reply).gate.grant_of_token(token), reply)
 
 
-def _challenge(request: Request, reply: Reply) -> None:
+def _challenge(request: LineRequest, reply: Reply) -> None:
     parse_no_arguments(request)
     reply.ok(nonce=_session(reply).gate.challenge())
 
 
-def _prove(request: Request, reply: Reply) -> Awaitable[None] | None:
+def _prove(request: LineRequest, reply: Reply) -> Awaitable[None] | None:
     gate = _session(reply).gate
     arguments = parse_proof_arguments(request)
     if not gate.is_closed:
@@ -151,6 +151,6 @@ def _refuse(error: errors.Unauthorized, reply: Reply) -> None:
         session.quit(None, format_error(error))
 
 
-def _quit(request: Request, reply: Reply) -> None:
+def _quit(request: LineRequest, reply: Reply) -> None:
     parse_no_arguments(request)
     _session(reply).quit(reply, b"quit goodbye")

@@ -17,9 +17,9 @@ from twisted.python.failure import Failure
 from trough import errors
 from trough.access.audit import AuditLog
 from trough.metrics.totals import VerbTotals
-from trough.protocols.line.framing import Malformed, Request
+from trough.protocols.line.framing import LineRequest, Malformed
 from trough.protocols.line.messages import format_error
-from trough.protocols.line.replies import Connection, NotedReply, Reply, Verb
+from trough.protocols.line.replies import NotedReply, Reply, ReplyConnection, Verb
 from trough.util.job import SilentJob
 
 _log = Logger()
@@ -39,7 +39,7 @@ class Requests:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ReplyConnection,
         verbs: Mapping[str, Verb],
         totals: Mapping[str, VerbTotals],
         audit: AuditLog | None = None,
@@ -59,7 +59,7 @@ class Requests:
         """The request with this tag, if it is under way."""
         return self._replies.get(tag)
 
-    def take(self, request: Request | Malformed) -> None:
+    def take(self, request: LineRequest | Malformed) -> None:
         """Take up a request, or answer why not."""
         tag = request.tag
         if tag in self._replies:
@@ -133,7 +133,7 @@ class Requests:
 class _Task(SilentJob):
     """A handler that is a coroutine."""
 
-    def __init__(self, handling: Awaitable[None], request: Request, reply: Reply) -> None:
+    def __init__(self, handling: Awaitable[None], request: LineRequest, reply: Reply) -> None:
         self._request = request
         self._reply = reply
         self._handling: Deferred[Any] = ensureDeferred(handling)  # type: ignore[arg-type]
@@ -160,12 +160,12 @@ class _Task(SilentJob):
         self._reply.cancel()
 
 
-def _report(failure: Failure, request: Request, reply: Reply) -> None:
+def _report(failure: Failure, request: LineRequest, reply: Reply) -> None:
     _log.failure("{verb}, tag {tag}, failed", failure, verb=request.verb, tag=request.tag)
     reply.error(errors.TroughError(f"{request.verb} failed", "the server's log has the reason"))
 
 
-def _unknown(request: Request, verbs: Mapping[str, Verb]) -> errors.ProtocolError:
+def _unknown(request: LineRequest, verbs: Mapping[str, Verb]) -> errors.ProtocolError:
     hint = "HELP lists them all"
     if request.tag.upper() in verbs:
         hint = f"a tag comes first, as in: 1 {request.tag.upper()} {request.verb[:20]}"

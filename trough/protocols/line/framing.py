@@ -73,7 +73,7 @@ class FramingLimits:
 
 # Not frozen, and no tuple: one is made for each request, and this is the fastest kind.
 @dataclass(slots=True)
-class Request:
+class LineRequest:
     """A request, whole.
 
     :ivar verb: in upper case
@@ -136,7 +136,7 @@ class RequestParser:
         self._chunk = self._chunk[self._offset :] + data if left else data
         self._offset = 0
 
-    def next_request(self) -> Request | Malformed | None:
+    def next_request(self) -> LineRequest | Malformed | None:
         """The next request, or what came in its place, or None for "need more".
 
         :raises trough.errors.FramingLost: in this call and all later ones
@@ -153,13 +153,13 @@ class RequestParser:
         """Whether a request has begun and not ended, all whole ones having been taken."""
         return self._literals or bool(self._tail)
 
-    def _parse(self) -> Iterator[Request | Malformed | None]:
+    def _parse(self) -> Iterator[LineRequest | Malformed | None]:
         while True:
             if not self._tail and (plain := _PLAIN.match(self._chunk, self._offset)):
                 begin, self._offset = self._offset, plain.end()
                 if self._offset - begin - 1 <= self._limits.max_line:
                     tag, verb, arguments = plain.groups()
-                    yield Request(tag.decode(), _verb(verb), arguments)
+                    yield LineRequest(tag.decode(), _verb(verb), arguments)
                     continue
                 raise self._too_long()
             if not self._tail and (blank := _BLANK.match(self._chunk, self._offset)):
@@ -193,7 +193,7 @@ class RequestParser:
 
     def _with_literals(
         self, line: bytes, match: re.Match[bytes] | None
-    ) -> Iterator[Request | Malformed | None]:
+    ) -> Iterator[LineRequest | Malformed | None]:
         """Read a request on, whose first line is `line`, up to its end."""
         self._literals = True
         pieces: list[bytes] = []  # of text; a literal comes after each but the last
@@ -225,7 +225,7 @@ class RequestParser:
         if refused:
             return
         request = _request(MARK.join(pieces), tuple(literals))
-        if isinstance(request, Request) and request.arguments.count(MARK) != len(literals):
+        if isinstance(request, LineRequest) and request.arguments.count(MARK) != len(literals):
             request = Malformed(request.tag, errors.ProtocolError(*_STRAY_NUL))
         yield request
 
@@ -278,7 +278,7 @@ def _literal_length(digits: bytes) -> int:
     return int(digits) if len(digits) < 19 else 10**19
 
 
-def _request(line: bytes, literals: tuple[bytes, ...] = ()) -> Request | Malformed:
+def _request(line: bytes, literals: tuple[bytes, ...] = ()) -> LineRequest | Malformed:
     """The request in `line`, or what is wrong with it.
 
     :raises trough.errors.FramingLost: it is HTTP. Going on would let a web page that a
@@ -288,7 +288,7 @@ def _request(line: bytes, literals: tuple[bytes, ...] = ()) -> Request | Malform
     assert words is not None
     tag, verb, arguments = words.groups()
     if tag.upper() in _UNTAGGED and not arguments:
-        return Request("*", tag.decode().upper(), verb, literals)
+        return LineRequest("*", tag.decode().upper(), verb, literals)
     shown = tag.decode("ascii", "replace")
     if not _TAG.fullmatch(tag):
         return Malformed("*", errors.ProtocolError(f"not a tag: {shown[:40]!a}", TAG_RULE))
@@ -299,7 +299,7 @@ def _request(line: bytes, literals: tuple[bytes, ...] = ()) -> Request | Malform
             raise errors.FramingLost("this port speaks Trough's line protocol, not HTTP")
         verb = verb[:40].decode("ascii", "replace")
         return Malformed(shown, errors.ProtocolError(f"not a verb: {verb!a}", REQUEST_RULE))
-    return Request(shown, verb.decode().upper(), arguments, literals)
+    return LineRequest(shown, verb.decode().upper(), arguments, literals)
 
 
 class PartialLines:

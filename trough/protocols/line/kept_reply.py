@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from trough import errors
-from trough.executors.pool.jobs import LargeLine, LargeLineSource
+from trough.executors.pool.jobs import LargeLineReceiver, LargeLineSource
 from trough.executors.pool.pool import Framing, Outcome, ReadLimits, Target
 from trough.protocols.line.arguments import QueryArguments
 from trough.protocols.line.replies import QueryReply, Reply
@@ -129,7 +129,7 @@ class KeptReply:
         """See :class:`trough.executors.pool.pool.Receiver`."""
         self._receiver.data(chunk)
 
-    def large_line(self, source: LargeLineSource) -> LargeLine:
+    def large_line(self, source: LargeLineSource) -> LargeLineReceiver:
         """See :class:`trough.executors.pool.pool.Receiver`."""
         return self._receiver.large_line(source)
 

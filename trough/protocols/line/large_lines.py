@@ -17,7 +17,7 @@ from trough.executors.pool.jobs import LargeLineSource
 from trough.protocols.line.write_buffer import WriteBuffer
 
 
-class Owner(Protocol):
+class _Owner(Protocol):
     """The connection."""
 
     #: Sends whole lines.
@@ -36,7 +36,7 @@ class Owner(Protocol):
 class LargeLines:
     """Those of one connection."""
 
-    def __init__(self, owner: Owner, outbox: WriteBuffer) -> None:
+    def __init__(self, owner: _Owner, outbox: WriteBuffer) -> None:
         self._owner = owner
         self._outbox = outbox
         self._waiting: deque[_Line] = deque()
@@ -109,7 +109,7 @@ class LargeLines:
 
 
 class _Line:
-    """See :class:`trough.executors.pool.jobs.LargeLine`."""
+    """See :class:`trough.executors.pool.jobs.LargeLineReceiver`."""
 
     def __init__(self, lines: LargeLines, source: LargeLineSource) -> None:
         self._lines = lines

@@ -56,7 +56,7 @@ class Asker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandAnswer:
     """The answer to a command.
 
     :ivar lines: all before the last: pairs of word and text
@@ -143,12 +143,12 @@ class Call:
         self._fail(errors.Cancelled("cancelled by this client"))
 
 
-class Command:
+class PendingCommand:
     """A command under way.
 
     :param changes: what it changes, where it is not known after a lost connection
         whether that happened; empty where asking again is safe
-    :ivar done: fires with an :class:`Answer`; cancelling it cancels the command
+    :ivar done: fires with an :class:`CommandAnswer`; cancelling it cancels the command
     """
 
     __slots__ = ("_changes", "_lines", "done")
@@ -156,7 +156,7 @@ class Command:
     def __init__(self, asker: Asker, tag: bytes, changes: str = "") -> None:
         self._changes = changes
         self._lines: list[tuple[str, str]] = []
-        self.done: Deferred[Answer] = Deferred(lambda _: asker.cancel(tag))
+        self.done: Deferred[CommandAnswer] = Deferred(lambda _: asker.cancel(tag))
 
     def line(self, word: bytes, rest: bytes) -> None:
         """See :class:`PendingRequest`."""
@@ -166,9 +166,9 @@ class Command:
             self.done.errback(parse_error(rest))
         elif word in (b"OK", b"END"):
             if rest[:1] in (b"{", b"["):
-                self.done.callback(Answer(self._lines, {}, decoded(json.loads, rest)))
+                self.done.callback(CommandAnswer(self._lines, {}, decoded(json.loads, rest)))
             else:
-                self.done.callback(Answer(self._lines, parse_fields(rest.decode())))
+                self.done.callback(CommandAnswer(self._lines, parse_fields(rest.decode())))
         else:
             self._lines.append((word.decode(), rest.decode("utf-8", "replace")))
 
@@ -186,7 +186,7 @@ class Command:
             self.done.errback(error)
 
 
-class Raw:
+class RawRequest:
     """A request whose answer is passed on unparsed: for measuring."""
 
     __slots__ = ("line",)

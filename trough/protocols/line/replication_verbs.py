@@ -11,13 +11,13 @@ from trough import errors
 from trough.access.rights import PEER
 from trough.model import segment_word
 from trough.protocols.line.arguments import Words, segment_argument
-from trough.protocols.line.framing import Request
+from trough.protocols.line.framing import LineRequest
 from trough.protocols.line.messages import format_text
-from trough.protocols.line.pending_calls import Answer
+from trough.protocols.line.pending_calls import CommandAnswer
 from trough.protocols.line.replies import Reply as LineReply
 from trough.protocols.line.replies import Verb, table
 from trough.replication.messages import Behind, Confirmed, Rejected
-from trough.replication.orders import VERSION, Kind, More, Order, Reply
+from trough.replication.orders import VERSION, More, Order, OrderKind, Reply
 
 _OPTIONS = ("version", "disk", "epoch", "end", "digest")
 
@@ -69,7 +69,7 @@ class ReplicationVerbs:
             ),
         )
 
-    async def _take(self, request: Request, reply: LineReply) -> None:
+    async def _take(self, request: LineRequest, reply: LineReply) -> None:
         result = await self._obey(parse_order(request))
         match result:
             case Confirmed(epoch, end):
@@ -83,13 +83,13 @@ class ReplicationVerbs:
                 reply.ok(reply="more")
 
 
-def parse_order(request: Request) -> Order:
+def parse_order(request: LineRequest) -> Order:
     """The order in a request.
 
     :raises trough.errors.BadRequest: it is none, or of another version
     """
     words = Words(request)
-    kind = Kind(request.verb.removeprefix("REPLICA-").lower())
+    kind = OrderKind(request.verb.removeprefix("REPLICA-").lower())
     segment = segment_argument(words.next("the segment"))
     given = words.options(_OPTIONS)
     if (version := given.get("version")) != b"%d" % VERSION:
@@ -100,10 +100,10 @@ def parse_order(request: Request) -> Order:
     order = Order(
         kind, segment, given.get("disk", b"").decode("ascii", "replace"), _number(given, "epoch")
     )
-    if kind is Kind.TAKE:
+    if kind is OrderKind.TAKE:
         words.end()
         return order
-    if kind is Kind.JOIN:
+    if kind is OrderKind.JOIN:
         words.end()
         return Order(kind, segment, order.disk, order.epoch, _number(given, "end"), _digest(given))
     part = words.raw("the part")
@@ -118,14 +118,14 @@ def format_order(order: Order) -> tuple[str, list[bytes]]:
         f"disk={order.disk}".encode(),
         f"epoch={order.epoch}".encode(),
     ]
-    if order.kind is Kind.JOIN:
+    if order.kind is OrderKind.JOIN:
         arguments += [f"end={order.end}".encode(), f"digest={order.digest.hex()}".encode()]
-    elif order.kind is not Kind.TAKE:
+    elif order.kind is not OrderKind.TAKE:
         arguments.append(format_text(order.part))
     return f"REPLICA-{order.kind.upper()}", arguments
 
 
-def parse_reply(answer: Answer) -> Reply:
+def parse_reply(answer: CommandAnswer) -> Reply:
     """The reply of a follower.
 
     :raises trough.errors.ProtocolError: it is none

@@ -28,16 +28,16 @@ from trough.access.audit import AuditLog
 from trough.access.rights import EVERY_RIGHT, Grant
 from trough.model import segment_word
 from trough.protocols.line import messages
-from trough.protocols.line.framing import Request
+from trough.protocols.line.framing import LineRequest
 from trough.util.job import Job
 
 if TYPE_CHECKING:
-    from trough.executors.pool.jobs import LargeLine, LargeLineSource
+    from trough.executors.pool.jobs import LargeLineReceiver, LargeLineSource
     from trough.executors.pool.pool import Outcome
     from trough.worker.writing import Write
 
 
-class Connection(Protocol):
+class ReplyConnection(Protocol):
     """What a reply needs of the connection that it travels on."""
 
     #: Whether jobs have to be paused from the start.
@@ -50,7 +50,7 @@ class Connection(Protocol):
     def send(self, data: bytes) -> None:
         """Send whole lines, soon and in order."""
 
-    def large_line(self, source: LargeLineSource) -> LargeLine:
+    def large_line(self, source: LargeLineSource) -> LargeLineReceiver:
         """Have a line sent in pieces, as soon as no other one is on its way."""
 
     def ended(self, reply: Reply) -> None:
@@ -79,7 +79,7 @@ class Reply:
         *("outcome", "seconds", "size", "tag", "verb"),
     )
 
-    def __init__(self, connection: Connection, tag: str, size: int) -> None:
+    def __init__(self, connection: ReplyConnection, tag: str, size: int) -> None:
         self.connection = connection
         self.tag = tag
         self.size = size
@@ -219,7 +219,7 @@ class NotedReply(Reply):
     __slots__ = ("_act", "_audit", "_subject")
 
     def __init__(
-        self, connection: Connection, tag: str, size: int, audit: AuditLog, act: str
+        self, connection: ReplyConnection, tag: str, size: int, audit: AuditLog, act: str
     ) -> None:
         super().__init__(connection, tag, size)
         self._audit = audit
@@ -286,7 +286,7 @@ class QueryReply:
         self._failed += 1
         self._reply.fail(segment, error)
 
-    def large_line(self, source: LargeLineSource) -> LargeLine:
+    def large_line(self, source: LargeLineSource) -> LargeLineReceiver:
         """See :class:`trough.executors.pool.jobs.Receiver`."""
         return self._reply.connection.large_line(source)
 
@@ -380,7 +380,7 @@ class WriteReply:
 
 
 #: Answers a request; see the module's text.
-Handler = Callable[[Request, Reply], Awaitable[None] | None]
+Handler = Callable[[LineRequest, Reply], Awaitable[None] | None]
 
 
 @dataclass(frozen=True, slots=True)

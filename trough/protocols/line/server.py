@@ -97,8 +97,8 @@ def most_line_connections() -> int:
 class LineServer(Protocol):
     """One connection; made by :class:`LineServerFactory`.
 
-    What verbs may use of it: :class:`trough.protocols.line.replies.Connection` and, for the
-    common ones, :class:`trough.protocols.line.common_verbs.Session`.
+    What verbs may use of it: :class:`trough.protocols.line.replies.ReplyConnection` and, for the
+    common ones, :class:`trough.protocols.line.common_verbs.VerbSession`.
     """
 
     transport: Any  # of TCP, TLS or a UNIX socket
@@ -344,7 +344,7 @@ class LineServer(Protocol):
     # -- for replies and verbs -------------------------------------------------------------
 
     def ended(self, reply: Reply) -> None:
-        """See :class:`trough.protocols.line.replies.Connection`."""
+        """See :class:`trough.protocols.line.replies.ReplyConnection`."""
         requests = self._requests
         requests.ended(reply)
         if self._farewell is not None:
@@ -356,22 +356,22 @@ class LineServer(Protocol):
             self.quit(None, format_error(refusal))
 
     def find(self, tag: str) -> Reply | None:
-        """See :class:`trough.protocols.line.common_verbs.Session`."""
+        """See :class:`trough.protocols.line.common_verbs.VerbSession`."""
         return self._requests.get(tag)
 
     def admit(self, grant: Grant) -> None:
-        """See :class:`trough.protocols.line.common_verbs.Session`."""
+        """See :class:`trough.protocols.line.common_verbs.VerbSession`."""
         self.grant = grant
         self._parser.set_limits(self._limits.peers)
         if isinstance(self._requests.refusal, errors.Unauthorized):
             self._requests.refusal = None
 
     def shows_certificate(self) -> bool:
-        """See :class:`trough.protocols.line.common_verbs.Session`."""
+        """See :class:`trough.protocols.line.common_verbs.VerbSession`."""
         return shows_certificate(self.transport)
 
     def after(self, seconds: float) -> Deferred[None]:
-        """See :class:`trough.protocols.line.common_verbs.Session`."""
+        """See :class:`trough.protocols.line.common_verbs.VerbSession`."""
         return deferLater(self._factory.clock, seconds)
 
     def pause_jobs(self) -> None:
@@ -387,11 +387,11 @@ class LineServer(Protocol):
             self._requests.resume()
 
     def unread_bytes(self) -> int:
-        """See :class:`trough.protocols.unread_answers.Connection`."""
+        """See :class:`trough.protocols.unread_answers._Connection`."""
         return self._outbox.unsent + in_transport(self.transport)
 
     def drop_unread(self) -> None:
-        """See :class:`trough.protocols.unread_answers.Connection`."""
+        """See :class:`trough.protocols.unread_answers._Connection`."""
         self.cut()
 
     def cut(self) -> None:

@@ -23,7 +23,7 @@ from trough.protocols.line.arguments import (
     parse_where_arguments,
     parse_word,
 )
-from trough.protocols.line.framing import Request
+from trough.protocols.line.framing import LineRequest
 from trough.protocols.line.replies import Reply, Verb, table
 from trough.sql.rows import names_json
 from trough.sync import MasterSyncController
@@ -72,7 +72,7 @@ class SyncVerbs:
                  needs=rights.ADMIN | rights.PEER),
         )  # fmt: skip
 
-    async def _where(self, request: Request, reply: Reply) -> None:
+    async def _where(self, request: LineRequest, reply: Reply) -> None:
         segments, pattern = parse_where_arguments(request)
         grant = reply.connection.grant
         metadata = self._controller.metadata
@@ -93,7 +93,7 @@ class SyncVerbs:
             )
         reply.end(copies=count, ms=reply.milliseconds)
 
-    async def _gather(self, request: Request, reply: Reply) -> None:
+    async def _gather(self, request: LineRequest, reply: Reply) -> None:
         arguments = parse_gather_arguments(request)
         arguments.segments = await checked_ids(arguments.segments)
 
@@ -131,45 +131,45 @@ class SyncVerbs:
             **({"stale": len(answered.stale)} if answered.stale else {}),
         )
 
-    async def _provision(self, request: Request, reply: Reply) -> None:
+    async def _provision(self, request: LineRequest, reply: Reply) -> None:
         segment, schema = parse_provision_arguments(request)
         reply.about(segment=segment)
         reply.connection.grant.check_segment(segment)
         reply.ok(await self._controller.provision(segment, schema))
 
-    async def _promote(self, request: Request, reply: Reply) -> None:
+    async def _promote(self, request: LineRequest, reply: Reply) -> None:
         segment = parse_segment_argument(request)
         reply.about(segment=segment)
         reply.connection.grant.check_segment(segment)
         reply.ok(await self._controller.promote(segment))
 
-    async def _revert(self, request: Request, reply: Reply) -> None:
+    async def _revert(self, request: LineRequest, reply: Reply) -> None:
         segment, preview = parse_revert_arguments(request)
         reply.about(segment=segment)
         reply.connection.grant.check_segment(segment)
         reply.ok(await self._controller.revert(segment, preview))
 
-    async def _delete(self, request: Request, reply: Reply) -> None:
+    async def _delete(self, request: LineRequest, reply: Reply) -> None:
         segment = parse_segment_argument(request)
         reply.about(segment=segment)
         reply.connection.grant.check_segment(segment)
         await self._controller.delete(segment)
         reply.ok()
 
-    async def _list(self, request: Request, reply: Reply) -> None:
+    async def _list(self, request: LineRequest, reply: Reply) -> None:
         parse_no_arguments(request)
         reply.ok(await self._schemas.names())
 
-    async def _get(self, request: Request, reply: Reply) -> None:
+    async def _get(self, request: LineRequest, reply: Reply) -> None:
         schema = await self._schemas.get(parse_word(request, "the name"))
         reply.ok({"id": schema.id, "sql": schema.sql})
 
-    async def _put(self, request: Request, reply: Reply) -> None:
+    async def _put(self, request: LineRequest, reply: Reply) -> None:
         name, sql = parse_put_schema_arguments(request)
         reply.about(schema=name, sql=sql)
         reply.ok(created=int(await self._schemas.put(name, sql)))
 
-    async def _status(self, request: Request, reply: Reply) -> None:
+    async def _status(self, request: LineRequest, reply: Reply) -> None:
         parse_no_arguments(request)
         reply.ok(await self._controller.status())
 

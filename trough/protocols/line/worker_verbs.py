@@ -26,13 +26,13 @@ from trough.protocols.line.arguments import (
     parse_word,
     parse_write_arguments,
 )
-from trough.protocols.line.framing import Request
+from trough.protocols.line.framing import LineRequest
 from trough.protocols.line.kept_reply import KeptReply
 from trough.protocols.line.replies import QueryReply, Reply, Verb, WriteReply, table
 from trough.replication.choice import is_able
 from trough.util.slices import SLICE, in_slices
 from trough.util.trace_context import sampled
-from trough.worker.queries import QueryService, Reading
+from trough.worker.queries import LocalRead, QueryService
 
 _log = Logger()
 
@@ -95,7 +95,7 @@ class WorkerVerbs:
             ),
         )
 
-    def _query(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+    def _query(self, request: LineRequest, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_query_arguments(request)
         if arguments.trace:
             _log_trace(arguments)
@@ -147,7 +147,7 @@ class WorkerVerbs:
     def _read(
         self,
         arguments: QueryArguments,
-        readings: list[Reading],
+        readings: list[LocalRead],
         reply: Reply,
         receiver: QueryReply,
     ) -> None:
@@ -188,7 +188,7 @@ class WorkerVerbs:
             QueryReply(reply).finished(Outcome())
 
     async def _query_in_parts(
-        self, arguments: QueryArguments, readings: list[Reading], reply: Reply
+        self, arguments: QueryArguments, readings: list[LocalRead], reply: Reply
     ) -> None:
         """Ask the segments that are here, and name the places of the others."""
         here = {reading.target.segment for reading in readings}
@@ -272,7 +272,7 @@ class WorkerVerbs:
         line = worker.line if worker is not None else ""
         return errors.Moved(f"{copy.node} {line}".strip(), copy.node, line)
 
-    def _write(self, request: Request, reply: Reply) -> Awaitable[None] | None:
+    def _write(self, request: LineRequest, reply: Reply) -> Awaitable[None] | None:
         arguments = parse_write_arguments(request)
         reply.about(segment=arguments.segment, sql=arguments.sql)
         reply.connection.grant.check_segment(arguments.segment)
@@ -320,7 +320,7 @@ class WorkerVerbs:
         )
         reply.follow(receiver.job)
 
-    async def _unchanged(self, request: Request, reply: Reply) -> None:
+    async def _unchanged(self, request: LineRequest, reply: Reply) -> None:
         word = parse_word(request, "the version")
         grant = reply.connection.grant
         if grant.limit is not None:
@@ -335,7 +335,7 @@ class WorkerVerbs:
         await in_slices(state, list((marks or {}).items()))
         reply.ok(unchanged=marks is not None)
 
-    async def _status(self, request: Request, reply: Reply) -> None:
+    async def _status(self, request: LineRequest, reply: Reply) -> None:
         parse_no_arguments(request)
         reply.ok(await self._queries.worker.status())
 

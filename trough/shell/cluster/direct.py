@@ -23,11 +23,11 @@ from trough.shell.session import (
     Done,
     Event,
     Failed,
+    MoreRows,
     Parameters,
-    Query,
     Remote,
     Restarted,
-    Rows,
+    RunningQuery,
 )
 from trough.tls import TlsFiles
 
@@ -70,7 +70,7 @@ class DirectRemote:
         sql: str,
         parameters: Parameters = None,
         forgets: bool = True,
-    ) -> Query:
+    ) -> RunningQuery:
         if len(segments) != 1 or self._whole is not None:
             return self.whole().query(segments, sql, parameters, forgets)
         return _DirectQuery(self, segments[0], sql, parameters, forgets)
@@ -128,7 +128,7 @@ class DirectRemote:
 
 
 class _DirectQuery:
-    """A query of one segment; see :class:`trough.shell.session.Query`."""
+    """A query of one segment; see :class:`trough.shell.session.RunningQuery`."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class _DirectQuery:
             self._connection.close()
 
     def events(self, tick: float) -> Iterator[Event | None]:
-        """See :class:`trough.shell.session.Query`."""
+        """See :class:`trough.shell.session.RunningQuery`."""
         told = False
         # The first rows wait for more, or for the end: a short answer cut off shows nothing.
         held: list[Event] = []
@@ -162,7 +162,9 @@ class _DirectQuery:
                 if event is None:
                     yield None
                     continue
-                more = isinstance(event, Rows) and any(isinstance(each, Rows) for each in held)
+                more = isinstance(event, MoreRows) and any(
+                    isinstance(each, MoreRows) for each in held
+                )
                 held.append(event)
                 if told or more or isinstance(event, Done | Failed):
                     told = True

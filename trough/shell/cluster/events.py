@@ -10,7 +10,7 @@ from trough.shell.session import Columns, Done, Event, Failed, Marked, Restarted
 
 
 class EventListener:
-    """Makes events; see :class:`trough.cluster_client.interfaces.Listener`.
+    """Makes events; see :class:`trough.cluster_client.interfaces.FanOutListener`.
 
     :param put: takes an event, and roughly its number of characters
     :param forgets: whether rows that will come again can be dropped

@@ -21,15 +21,15 @@ from trough.shell.session import (
     Event,
     Failed,
     Marked,
+    MoreRows,
     Progressed,
     Remote,
-    Rows,
     rows_of,
 )
 
 
 class GatherQuery:
-    """See :class:`trough.shell.session.Query`.
+    """See :class:`trough.shell.session.RunningQuery`.
 
     :param remote: queries the segments
     :param values: for the parameters of `sql`
@@ -147,7 +147,7 @@ class GatherQuery:
         done = self._failed = 0
         with self._remote.query(segments, sql, parameters, False) as query:
             for event in query.events(tick):
-                if isinstance(event, Rows) and self._rounds:
+                if isinstance(event, MoreRows) and self._rounds:
                     self._rounds[-1].rows += len(event.rows)
                 if isinstance(event, Marked):
                     self._stale[event.segment] = event.mark
@@ -184,7 +184,7 @@ class GatherQuery:
 def _message(event: Event) -> tuple[Any, ...] | None:
     """The message to the process for an event; None if there is none."""
     match event:
-        case Rows(segment, rows):
+        case MoreRows(segment, rows):
             return messages.ROWS, segment, [list(row) for row in rows]
         case Done(segment, count):
             return messages.DONE, segment, count

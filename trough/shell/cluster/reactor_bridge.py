@@ -104,7 +104,7 @@ def run_reactor() -> Callable[[], None]:
     return stop
 
 
-class Stream(Generic[T]):
+class ThreadStream(Generic[T]):
     """Items that the reactor's thread puts and another thread takes, in order.
 
     :param pause: called on the reactor's thread when the stream is full

@@ -24,14 +24,14 @@ from trough.model import Copy, Lock, Schema, Worker
 from trough.shell.cluster.events import EventListener
 from trough.shell.cluster.known_workers import KnownWorkers
 from trough.shell.cluster.probe import check_reachable
-from trough.shell.cluster.reactor_bridge import Bridge, Stream, run_reactor
+from trough.shell.cluster.reactor_bridge import Bridge, ThreadStream, run_reactor
 from trough.shell.session import (
     Event,
     Parameters,
     ProgressEvent,
     Published,
-    Query,
-    Result,
+    RunningQuery,
+    SegmentResult,
     Started,
     Written,
 )
@@ -52,17 +52,17 @@ CLOSE_SECONDS = 3.0
 
 
 class _Running:
-    """A running query; see :class:`trough.shell.session.Query`.
+    """A running query; see :class:`trough.shell.session.RunningQuery`.
 
     :ivar kept: number of segments whose worker had kept the answer; set when the query is over
     """
 
     kept = 0
 
-    def __init__(self, bridge: Bridge, start: Callable[[Stream[Event]], Any]) -> None:
+    def __init__(self, bridge: Bridge, start: Callable[[ThreadStream[Event]], Any]) -> None:
         self._bridge = bridge
         self._call: Any = None
-        self._stream: Stream[Event] = Stream(bridge, self._pause, self._resume)
+        self._stream: ThreadStream[Event] = ThreadStream(bridge, self._pause, self._resume)
         bridge.post(self._start, start)
 
     def __enter__(self) -> _Running:
@@ -72,12 +72,12 @@ class _Running:
         self._bridge.post(self._cancel)
 
     def events(self, tick: float) -> Iterator[Event | None]:
-        """See :class:`trough.shell.session.Query`."""
+        """See :class:`trough.shell.session.RunningQuery`."""
         return self._stream.items(tick)
 
     # -- on the reactor's thread ------------------------------------------------
 
-    def _start(self, start: Callable[[Stream[Event]], Any]) -> None:
+    def _start(self, start: Callable[[ThreadStream[Event]], Any]) -> None:
         try:
             self._call = start(self._stream)
         except Exception as error:
@@ -121,8 +121,8 @@ class ClusterRemote:
         sql: str,
         parameters: Parameters = None,
         forgets: bool = True,
-    ) -> Query:
-        def start(stream: Stream[Event]) -> Any:
+    ) -> RunningQuery:
+        def start(stream: ThreadStream[Event]) -> Any:
             listener = EventListener(stream.put, forgets)
             # The queries of a GATHER repeat, and drop no rows on the way.
             return self._cluster.query(
@@ -223,7 +223,7 @@ class ClusterRemote:
 
         :param watched: returns the bytes done of a running call, and its total bytes
         """
-        stream: Stream[ProgressEvent] = Stream(self._bridge, _nothing, _nothing)
+        stream: ThreadStream[ProgressEvent] = ThreadStream(self._bridge, _nothing, _nothing)
         waiting = iter(segments)
         running: list[defer.Deferred[None]] = []
         watching: list[defer.Deferred[None]] = []
@@ -234,9 +234,9 @@ class ClusterRemote:
                 try:
                     await function(segment)
                 except TroughError as error:
-                    stream.put(Result(segment, error))
+                    stream.put(SegmentResult(segment, error))
                 else:
-                    stream.put(Result(segment))
+                    stream.put(SegmentResult(segment))
 
         async def watch(segment: str) -> None:
             # A small segment needs no line, nor does a token without the right to know.

@@ -13,7 +13,7 @@ from trough.shell.confirmation import confirm_loss
 from trough.shell.input.statements import ParseMode, Statement
 from trough.shell.row_count import counting
 from trough.shell.runner import TICK
-from trough.shell.session import Query
+from trough.shell.session import RunningQuery
 from trough.shell.shell import AlreadyReported, Shell
 from trough.sql.kind import WRITES, reads, returns
 from trough.util.wording import counted
@@ -76,7 +76,7 @@ def ask(shell: Shell, sql: str, arguments: Arguments, values: Sequence[Any] | No
 
 def _count(
     shell: Shell, segments: Sequence[str], sql: str, values: Sequence[Any] | None
-) -> Callable[[], Query] | None:
+) -> Callable[[], RunningQuery] | None:
     """What counts the rows of a query of one segment; of several, the segments are counted."""
     if len(segments) > 1 or (count := counting(sql)) is None:
         return None

@@ -15,7 +15,7 @@ from trough.cluster_client.existing import SetUnknown
 from trough.shell.command_registry import ArgumentKind, Arguments, Group, UsageError, command
 from trough.shell.commands.segments import listed, pattern_of
 from trough.shell.runner import TICK
-from trough.shell.session import Done, Failed, Parameters, Restarted, Rows
+from trough.shell.session import Done, Failed, MoreRows, Parameters, Restarted
 from trough.shell.shell import Shell
 from trough.util.safe_text import safe
 from trough.util.wording import counted
@@ -93,7 +93,7 @@ def _asked(
         query = stack.enter_context(shell.remote.query(segments, sql, parameters))
         for event in query.events(TICK):
             match event:
-                case Rows(segment, rows):
+                case MoreRows(segment, rows):
                     unfinished.setdefault(segment, []).extend(rows)
                 case Restarted(segment):
                     unfinished.pop(segment, None)

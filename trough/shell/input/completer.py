@@ -17,7 +17,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 
 from trough.shell.command_registry import ArgumentKind, Command, Registry, last_word, quoted_word
-from trough.shell.input.known_names import Names
+from trough.shell.input.known_names import KnownNames
 from trough.shell.input.statements import ParseMode
 from trough.shell.input.vocabulary import BEFORE_TABLE, FUNCTIONS, KEYWORDS
 from trough.shell.named_queries import NamedQueries
@@ -26,7 +26,7 @@ from trough.shell.output.sections import SEGMENT_COLUMN
 from trough.shell.session import Session
 from trough.shell.settings import queries_path
 from trough.sql.kind import READS
-from trough.sql.tokens import Kind, Token, scan
+from trough.sql.tokens import Token, TokenKind, scan
 from trough.util.safe_text import safe
 
 Candidates = Iterable[tuple[str, str]]  # each with what it is
@@ -35,7 +35,7 @@ Candidates = Iterable[tuple[str, str]]  # each with what it is
 class ShellCompleter(Completer):
     """Completion for the line editor."""
 
-    def __init__(self, registry: Registry, session: Session, names: Names) -> None:
+    def __init__(self, registry: Registry, session: Session, names: KnownNames) -> None:
         self._registry = registry
         self._session = session
         self._names = names
@@ -122,18 +122,20 @@ class ShellCompleter(Completer):
         :param after: the rest of the statement, after the cursor
         :param gathers: whether tables have a column that names the segment
         """
-        tokens = [t for t in scan(text) if t.kind is not Kind.BLANK]
+        tokens = [t for t in scan(text) if t.kind is not TokenKind.BLANK]
         last = tokens[-1] if tokens else None
-        quoted = last is not None and last.kind is Kind.QUOTED and bool(last.closer)
+        quoted = last is not None and last.kind is TokenKind.QUOTED and bool(last.closer)
         if last and not quoted and (last.closer or last.kind in _NO_NAMES):
             return "", ()
-        named = last is not None and (quoted or last.kind is Kind.WORD) and last.end == len(text)
+        named = (
+            last is not None and (quoted or last.kind is TokenKind.WORD) and last.end == len(text)
+        )
         word = last.text if last and named else ""
         if word:
             tokens.pop()
         before = tokens[-1].text.upper() if tokens else ""
         tables = self._names.tables
-        all_tokens = [*tokens, *(t for t in scan(after) if t.kind is not Kind.BLANK)]
+        all_tokens = [*tokens, *(t for t in scan(after) if t.kind is not TokenKind.BLANK)]
         if before == ".":
             owner = _unquoted(tokens[-2].text) if len(tokens) > 1 else ""
             return word, _all(self._columns_of(owner, all_tokens), "column")
@@ -169,7 +171,7 @@ class ShellCompleter(Completer):
 
 
 #: Kinds of tokens that hold no name.
-_NO_NAMES = (Kind.COMMENT, Kind.STRING, Kind.NUMBER)
+_NO_NAMES = (TokenKind.COMMENT, TokenKind.STRING, TokenKind.NUMBER)
 
 
 def _columns(tables: Mapping[str, list[str]]) -> Iterable[str]:
@@ -184,7 +186,7 @@ def _statement_before(text: str) -> str:
     """The statement that the end of `text` is in."""
     start = 0
     for token in scan(text):
-        if token.kind in (Kind.SEMICOLON, Kind.GO):
+        if token.kind in (TokenKind.SEMICOLON, TokenKind.GO):
             start = token.end
     return text[start:].lstrip()
 
@@ -192,7 +194,7 @@ def _statement_before(text: str) -> str:
 def _statement_after(text: str) -> str:
     """The rest of the statement that the beginning of `text` is in."""
     for token in scan(text):
-        if token.kind in (Kind.SEMICOLON, Kind.GO):
+        if token.kind in (TokenKind.SEMICOLON, TokenKind.GO):
             return text[: token.start]
     return text
 

@@ -27,7 +27,7 @@ from trough.errors import TroughError
 from trough.shell.command_registry import Registry
 from trough.shell.input.completer import ShellCompleter
 from trough.shell.input.highlighting import STYLE, ShellLexer
-from trough.shell.input.known_names import Names
+from trough.shell.input.known_names import KnownNames
 from trough.shell.input.statements import Splitter, lines_of, split
 from trough.shell.shell import AlreadyReported, Quit, Shell, unfinished
 from trough.util.wording import counted
@@ -91,7 +91,7 @@ class Editor:
     :param terminal: further arguments of prompt_toolkit's session: input and output
     """
 
-    def __init__(self, shell: Shell, names: Names, history: History, **terminal: Any) -> None:
+    def __init__(self, shell: Shell, names: KnownNames, history: History, **terminal: Any) -> None:
         settings = shell.settings
         self._shell = shell
         self._prompt: PromptSession[str] = PromptSession(
@@ -139,7 +139,7 @@ def _continuation(width: int, line_number: int, wrapped: int) -> str:
     return "" if wrapped else "...> ".rjust(width)
 
 
-def converse(shell: Shell, read: Callable[[], str], names: Names, verbose: bool) -> None:
+def converse(shell: Shell, read: Callable[[], str], names: KnownNames, verbose: bool) -> None:
     """Read and run until the user leaves.
 
     :param verbose: show where an internal error came from

@@ -11,7 +11,7 @@ from prompt_toolkit.lexers import Lexer
 from trough.shell.command_registry import Registry
 from trough.shell.input.statements import ParseMode
 from trough.shell.input.vocabulary import FUNCTIONS, KEYWORDS
-from trough.sql.tokens import Kind, scan
+from trough.sql.tokens import TokenKind, scan
 
 #: The colours; each terminal shows them in its own shades.
 STYLE = {
@@ -26,11 +26,11 @@ STYLE = {
 }
 
 _CLASSES = {
-    Kind.STRING: "class:string",
-    Kind.NUMBER: "class:number",
-    Kind.COMMENT: "class:comment",
-    Kind.PARAMETER: "class:parameter",
-    Kind.GO: "class:command",
+    TokenKind.STRING: "class:string",
+    TokenKind.NUMBER: "class:number",
+    TokenKind.COMMENT: "class:comment",
+    TokenKind.PARAMETER: "class:parameter",
+    TokenKind.GO: "class:command",
 }
 
 
@@ -78,7 +78,7 @@ class ShellLexer(Lexer):
         """Colour SQL up to its end, and return the position of the end."""
         for token in scan(text, "", position):
             style = _CLASSES.get(token.kind, "")
-            if token.kind is Kind.WORD:
+            if token.kind is TokenKind.WORD:
                 word = token.text.upper()
                 if word in KEYWORDS:
                     style = "class:keyword"
@@ -87,7 +87,7 @@ class ShellLexer(Lexer):
                 elif word in FUNCTIONS and text[token.end : token.end + 1] == "(":
                     style = "class:function"
             pieces.append((style, token.text))
-            if token.kind in (Kind.SEMICOLON, Kind.GO):
+            if token.kind in (TokenKind.SEMICOLON, TokenKind.GO):
                 return token.end
         return len(text)
 

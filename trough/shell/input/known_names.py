@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from trough.errors import TroughError
 from trough.shell.runner import TICK
-from trough.shell.session import Failed, Remote, Rows
+from trough.shell.session import Failed, MoreRows, Remote
 
 #: Connected segments that are queried for their tables.
 ASKED = 3
@@ -37,7 +37,7 @@ _VIEWS = f"SELECT name, name FROM sqlite_master WHERE type = 'view' LIMIT {SINGL
 _VIEW = "SELECT ?1, name FROM pragma_table_info(?1)"
 
 
-class Names:
+class KnownNames:
     """Names for completion.
 
     :ivar tables: columns by table
@@ -94,7 +94,7 @@ class Names:
         whole = True
         with self._remote.query(segments, sql, values) as query:
             for event in query.events(TICK):
-                if isinstance(event, Rows):
+                if isinstance(event, MoreRows):
                     pairs += [(table, column) for table, column in event.rows]
                 whole = whole and not isinstance(event, Failed)
         return pairs, whole

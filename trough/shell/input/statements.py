@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from trough.sql.tokens import Kind, Token, scan, significant
+from trough.sql.tokens import Token, TokenKind, scan, significant
 
 
 class ParseMode(enum.Enum):
@@ -101,7 +101,7 @@ class Splitter:
     def _begin(self, line: str, position: int) -> int:
         """Skip to the beginning of a statement, and determine how to read it."""
         for token in scan(line, self._closer, position):
-            if token.kind in (Kind.BLANK, Kind.COMMENT, Kind.SEMICOLON):
+            if token.kind in (TokenKind.BLANK, TokenKind.COMMENT, TokenKind.SEMICOLON):
                 self._closer = token.closer
                 continue
             self._begun_on = self._line
@@ -126,7 +126,7 @@ class Splitter:
     def _end_of_sql(self, line: str, position: int) -> tuple[int, str]:
         for token in scan(line, self._closer, position):
             self._closer = token.closer
-            if token.kind is Kind.GO or self._trigger.ends_statement(token):
+            if token.kind is TokenKind.GO or self._trigger.ends_statement(token):
                 return token.start, token.text
         return len(line), ""
 
@@ -149,11 +149,11 @@ def _end_of_words(text: str) -> tuple[int, str]:
     position = 0
     while position < len(bare):
         token = next(scan(bare, "", position))
-        if token.kind is Kind.SEMICOLON:
+        if token.kind is TokenKind.SEMICOLON:
             return position, ";"
         # Text that is no comment to a command ("--yes", "a--b") may hold a semicolon, and so may
         # the text after an apostrophe.
-        comment = token.kind is Kind.COMMENT
+        comment = token.kind is TokenKind.COMMENT
         position += 2 if comment else 1 if token.closer else len(token.text)
     return (len(text), ending) if ending == "\n" else (len(bare), ending)
 
@@ -170,13 +170,13 @@ class _TriggerWatch:
 
     def ends_statement(self, token: Token) -> bool:
         """Take the next token. Return whether it is the end of the statement."""
-        if token.kind in (Kind.BLANK, Kind.COMMENT):
+        if token.kind in (TokenKind.BLANK, TokenKind.COMMENT):
             return False
-        if token.kind is Kind.SEMICOLON:
+        if token.kind is TokenKind.SEMICOLON:
             ends = self._seen != len(self._HEAD) or self._last == "END"
             self._last = ";"
             return ends
-        word = token.text.upper() if token.kind is Kind.WORD else ""
+        word = token.text.upper() if token.kind is TokenKind.WORD else ""
         if self._seen == len(self._HEAD):
             self._last = "END" if word == "END" and self._last == ";" else ""
         elif self._seen >= 0 and word == self._HEAD[self._seen]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from trough import errors
 from trough.formats.text import (
     Csv,
+    JsonArray,
     JsonLines,
     Markdown,
     Pretty,
-    Raw,
     Renderer,
     RenderOptions,
     Table,
@@ -43,11 +43,11 @@ def _arrow(columns: Sequence[str], options: RenderOptions) -> Renderer:
 FORMATS: dict[str, Callable[[Sequence[str], RenderOptions], Renderer]] = {
     "TABLE": Table,
     "PRETTY": Pretty,
-    "RAW": Raw,
+    "RAW": JsonArray,
     "VERTICAL": Vertical,
     "CSV": Csv,
     "TSV": Tsv,
-    "JSON": Raw,
+    "JSON": JsonArray,
     "JSONL": JsonLines,
     "MARKDOWN": Markdown,
     "CHART": _chart,

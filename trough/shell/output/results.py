@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trough.shell.output.sections import Layout, Piece
+from trough.shell.output.sections import Layout, RowPiece
 
 #: Rows, and characters in them, that are held in total.
 HELD_ROWS = 20_000
@@ -128,7 +128,7 @@ class Results:
         begins = not held.written
         rows = self._take(held)
         held.written += len(rows)
-        piece = Piece(segment, held.columns, rows, begins, ends, held.written, remark)
+        piece = RowPiece(segment, held.columns, rows, begins, ends, held.written, remark)
         return self._layout.write(piece)
 
     def _take(self, held: _Held) -> list[Sequence[Any]]:

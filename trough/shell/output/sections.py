@@ -21,7 +21,7 @@ SEGMENT_COLUMN = "_segment"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class RowPiece:
     """Some rows of one segment, in their order.
 
     :ivar begins: no row of the segment came before these
@@ -56,7 +56,7 @@ class Layout:
         :raises trough.errors.BadRequest: its columns do not fit what was written
         """
 
-    def write(self, piece: Piece) -> str:
+    def write(self, piece: RowPiece) -> str:
         """The next piece."""
         raise NotImplementedError
 
@@ -81,7 +81,7 @@ class Layout:
 class Plain(Layout):
     """One result set and nothing around it."""
 
-    def write(self, piece: Piece) -> str:
+    def write(self, piece: RowPiece) -> str:
         if not piece.columns and self._format in (Table, Markdown):
             return ""  # an original worker does not name the columns of no rows
         head = "" if self._renderer else self._begin(piece.columns)
@@ -108,7 +108,7 @@ class Merged(Layout):
                 "name the columns in the query",
             )
 
-    def write(self, piece: Piece) -> str:
+    def write(self, piece: RowPiece) -> str:
         text = ""
         columns = [SEGMENT_COLUMN, *piece.columns]
         if self._renderer is None:
@@ -127,7 +127,7 @@ class Titled(Layout):
         super().__init__(choice, options)
         self._segment = ""
 
-    def write(self, piece: Piece) -> str:
+    def write(self, piece: RowPiece) -> str:
         if piece.begins and piece.ends and not piece.rows:
             return ""
         text = ""

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trough.shell.output.sections import Layout, Piece
+from trough.shell.output.sections import Layout, RowPiece
 from trough.shell.output.sinks import Sink
 
 #: Rows passed on at a time.
@@ -27,7 +27,7 @@ def show_rows(
             page = list(itertools.islice(source, _PAGE))
             total += len(page)
             ends = len(page) < _PAGE
-            sink.write(layout.write(Piece("", columns, page, total == len(page), ends, total)))
+            sink.write(layout.write(RowPiece("", columns, page, total == len(page), ends, total)))
             if ends:
                 break
         sink.write(layout.end())

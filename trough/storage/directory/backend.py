@@ -33,7 +33,7 @@ from trough.storage.listing import Directory, Walk, changes_since
 from trough.storage.paths import below, shown
 from trough.storage.threaded import PermissionExpired, Staged
 from trough.util import atomic_files
-from trough.util.confined_files import ConfinedRoot, Located, OwnFiles, Unusable, check_whole
+from trough.util.confined_files import ConfinedRoot, Located, OwnFiles, UnusablePath, check_whole
 from trough.util.file_batch import FileBatch
 from trough.util.private_files import GroupAccess, warn_of_access
 from trough.util.threads import Cancellation
@@ -106,7 +106,7 @@ class DirectoryBackend:
             path = pending.pop()
             try:
                 directory = self._directory(path, known.get(path), full, now, is_own)
-            except (FileNotFoundError, NotADirectoryError, Unusable):
+            except (FileNotFoundError, NotADirectoryError, UnusablePath):
                 walk.whole = False
             else:
                 walk.directories[path] = directory
@@ -388,7 +388,7 @@ class DirectoryBackend:
         """Turn errors of the operating system on this side into our own."""
         try:
             yield
-        except Unusable as reason:
+        except UnusablePath as reason:
             raise errors.UnusableFile(
                 f"canonical storage {self._path}: {shown(path)}: {reason}"
             ) from reason

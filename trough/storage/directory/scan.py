@@ -30,7 +30,7 @@ from trough.util.confined_files import (
     NOT_PLAIN,
     OWN,
     ConfinedRoot,
-    Unusable,
+    UnusablePath,
     check_whole,
     half_a_database,
 )
@@ -152,7 +152,7 @@ class DirectoryScan:
             with self._root_files.locate(below(self._path, entry.name)) as located:
                 check_whole(located)
                 self._add(segment, located.status)
-        except Unusable as reason:
+        except UnusablePath as reason:
             self._skipped[entry.name] = str(reason)
         except FileNotFoundError:
             self._skipped[entry.name] = LEADS_NOWHERE

@@ -76,7 +76,7 @@ _FAILURES = (hdfs.HdfsError, requests.RequestException, urllib3.exceptions.HTTPE
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class HdfsRetryPolicy:
     """How long a server is waited for. Times are in seconds.
 
     :ivar connect: until a connection is made
@@ -151,7 +151,7 @@ class WebHdfs:
         self,
         url: str,
         make_client: MakeClient,
-        patience: RetryPolicy,
+        patience: HdfsRetryPolicy,
         proxy: str | None = None,
         ca: str | None = None,
     ) -> None:
