@@ -1,3 +1,3 @@
 """Trough: millions of small SQLite databases, served as one database."""
 
-__version__ = "1.0.0.dev0"
+__version__ = "1.1.0"
