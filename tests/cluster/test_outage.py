@@ -107,7 +107,10 @@ async def test_the_log_says_at_once_that_nobody_answers(own_server):
         globalLogPublisher.removeObserver(hear)
         await store.close()
     host = f"127.0.0.1:{own_server.port}"
-    assert said.count(f"no RethinkDB server answers: {host}: connection refused") == 1
+    reason = f"no RethinkDB server answers: {host}: connection refused"
+    assert [line for line in said if line.startswith(reason)] == [
+        f"{reason}; see the guide, *RethinkDB is gone altogether*"
+    ]
 
 
 # -- sync servers ----------------------------------------------------------------------
