@@ -18,7 +18,7 @@ from places import ROOT
 #: Seconds for the longest step, which fetches packages.
 STEP = 600
 
-#: Once Trough is ready: a query, the file in canonical storage, and Ctrl-C.
+#: Once Trough is ready: a query, the file in canonical storage, and the end.
 USE = """
 set -e
 ip link set lo up
@@ -32,7 +32,7 @@ trough-shell -u sqlite:////tmp/home/registry.db -e 'SELECT count(*) AS n FROM cr
 printf 'a,b\\n1,x\\n' > t.csv
 trough-load -u sqlite:////tmp/home/registry.db --segment mine --table t --create t.csv
 ls /tmp/home/canonical/m/mine.sqlite
-kill -INT $node
+kill -TERM $node
 wait $node || true
 """
 
