@@ -44,8 +44,18 @@ class SqlPiece:
     def group_text(self, adapt: Adapt) -> str:
         """The whole text as a term of GROUP BY, where SQLite takes a number for a place,
         even in parentheses; what is constant divides nothing."""
-        constant = all(part.find(exp.Column) is None for part in self.parts)
-        return "NULL" if constant else f"({self.text(adapt)})"
+        if all(part.find(exp.Column) is None for part in self.parts):
+            return "NULL"
+        text = self.text(adapt)
+        return f"ifnull({text}, NULL)" if self._may_be_number() else f"({text})"
+
+    def _may_be_number(self) -> bool:
+        """Whether SQLite may make a number of it while it parses: ``0 AND x`` is 0, and ``(0 AND x)
+        NOT NULL`` is 1. It is a truth then, which no collation concerns."""
+        node = self.parts[0]
+        while isinstance(node, (exp.Paren, exp.Collate, exp.Neg, Plus)):
+            node = node.this
+        return self.template == "{0}" and isinstance(node, (exp.And, exp.Is, exp.Not))
 
 
 def whole(node: exp.Expr) -> SqlPiece:

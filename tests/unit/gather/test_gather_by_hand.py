@@ -267,6 +267,17 @@ ANSWERED = [
     " WHERE n NOT IN (SELECT CAST(id AS TEXT) || 'x' FROM crawled) ORDER BY n",
     "SELECT n, typeof(n), typeof(k) FROM (SELECT count(*) AS n, max(id) AS k FROM crawled GROUP BY"
     " host) WHERE (n, k) IN (SELECT CAST(status AS TEXT), CAST(id AS TEXT) FROM crawled) OR 1",
+    # SQLite makes a number of these terms, and that is a place in GROUP BY
+    "SELECT host, count(DISTINCT 0 AND status), count(*) FROM crawled GROUP BY host",
+    "SELECT count(DISTINCT (0 AND status) IS NULL), count(*), count(DISTINCT status AND 0) FROM"
+    " crawled",
+    "SELECT status, count(*), sum(DISTINCT (0 AND id) COLLATE NOCASE), count(DISTINCT id BETWEEN 1"
+    " AND 0 AND 0) FROM crawled GROUP BY status",
+    "SELECT count(DISTINCT NOT (0 AND id)), count(DISTINCT 1 OR id), min(id), host IS NULL FROM"
+    " crawled GROUP BY host IS NULL ORDER BY 3",
+    "SELECT count(DISTINCT -(0 AND id)), count(DISTINCT (0 AND id) NOT NULL), count(*) FROM"
+    " crawled",
+    "SELECT host, count(DISTINCT +(id = 1 AND 0)), max(id) FROM crawled GROUP BY host",
     # operators, types, NULL
     "SELECT count(*) FROM crawled WHERE NOT (status = 200 OR status IS NULL) AND secs IS NOT 0",
     "SELECT count(*) FROM crawled WHERE status IS DISTINCT FROM 200",
