@@ -45,5 +45,5 @@ def error_text(error: BaseException) -> str:
     if isinstance(found, TimeoutError) and found.args:  # of Deferred.addTimeout
         return f"nothing came within {found.args[0]:g} s"
     if isinstance(found, CancelledError):
-        return "it was cancelled, as its time was over or its client gone"
+        return "it was cancelled, as its time was over, its client gone or its server dead"
     return " ".join(_OBJECTS.sub("", str(found)).split()) or type(found).__name__

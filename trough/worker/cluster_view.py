@@ -6,10 +6,15 @@ The metadata store reports both, with some delay.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
 
 from trough.metadata import LockChanges
 from trough.model import Lock, Worker
+
+T = TypeVar("T")
 
 
 class ClusterView:
@@ -26,10 +31,35 @@ class ClusterView:
         self.locks: dict[str, Lock] = {}
         self.workers: dict[str, Worker] = {myself.node: myself}
         self.renewed_at = -math.inf
+        #: What other workers are asked, by their names.
+        self._asked: dict[str, set[Deferred[Any]]] = {}
 
     def set_workers(self, workers: Iterable[Worker]) -> None:
         """These live, and no others."""
         self.workers = {worker.node: worker for worker in workers}
+        for node in self._asked.keys() - self.workers.keys():
+            for asking in tuple(self._asked[node]):
+                asking.cancel()
+
+    def while_alive(self, node: str, question: Coroutine[Any, Any, T]) -> Deferred[T]:
+        """Ask another worker, and cancel the question when that worker is dead.
+
+        A worker that hangs keeps its connections, and so would a question to it. Its heartbeats
+        end, too.
+        """
+        asking = Deferred.fromCoroutine(question)
+        if asking.called:
+            return asking
+        asked = self._asked.setdefault(node, set())
+        asked.add(asking)
+
+        def ended(result: T) -> T:
+            asked.discard(asking)
+            if not asked and self._asked.get(node) is asked:
+                del self._asked[node]
+            return result
+
+        return asking.addBoth(ended)
 
     def update(self, changes: LockChanges) -> set[str]:
         """Take over what changed.

@@ -104,6 +104,8 @@ class Proxy:
         :raises NoConnection: the other worker cannot be connected to, or is silent
         :raises trough.errors.Moved: it has the segment no more, or not yet
         :raises trough.errors.Unavailable: it broke off
+        :raises trough.errors.Cancelled: it was cancelled after the answer had begun
+        :raises CancelledError: it was cancelled before
         """
         self._check_url(url)
         method, body = (b"GET", b"") if request.method == b"GET" else (b"POST", request.body())
@@ -129,7 +131,10 @@ class Proxy:
                 request.responseHeaders.setRawHeaders(name, [value])
         relay = _Relay(request, url)
         response.deliverBody(relay)
-        await relay.done
+        try:
+            await relay.done
+        except CancelledError as failure:
+            raise errors.Cancelled(f"{url} broke off", "ask again in a moment") from failure
 
     async def forward_write(self, request: Request, url: str, seconds: float) -> None:
         """Send a write to `url`, once, and its answer to the client.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -294,7 +295,14 @@ class ReadResource(Resource):
         url = copy.url
         if isinstance(parameters, UrlParameters):
             url = url_reads.forwarded_url(url, parameters, request)
-        await self._proxy.forward(request, url, parameters.limits.seconds, refusable)
+        cluster = self._queries.worker.cluster
+        question = self._proxy.forward(request, url, parameters.limits.seconds, refusable)
+        try:
+            await cluster.while_alive(copy.node, question)
+        except CancelledError as failure:
+            if copy.node in cluster.workers:
+                raise
+            raise NoConnection(f"no answer from {url}: worker {copy.node} is dead") from failure
 
 
 class WriteResource(Resource):
@@ -337,7 +345,9 @@ class WriteResource(Resource):
             return
         request.requestHeaders.setRawHeaders(FORWARDED_HEADER, [self._queries.node.encode()])
         url = f"{holder.write_url}?segment={segment_word(parameters.segment)}"
-        await self._proxy.forward_write(request, url, parameters.limits.seconds)
+        await self._queries.worker.cluster.while_alive(
+            holder.node, self._proxy.forward_write(request, url, parameters.limits.seconds)
+        )
 
     def _write(self, request: Request, parameters: QueryParameters, again: bool = True) -> None:
         # A client that goes away does not take its write back: it may be on disk.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -38,7 +39,7 @@ _log = Logger()
 
 
 #: See :meth:`trough.cluster_client.write_peers.WritePeers.pass_on`.
-PassOn = Callable[[str, WriteArguments, float], Awaitable[int]]
+PassOn = Callable[[str, WriteArguments, float], Coroutine[Any, Any, int]]
 
 
 class WorkerVerbs:
@@ -294,7 +295,18 @@ class WorkerVerbs:
             self._write_here(arguments, reply, again)
             return
         seconds = self._queries.limits(arguments.seconds, None, reply.connection.client).seconds
-        reply.written(await self._pass_on(holder.line, arguments, seconds))
+        question = self._pass_on(holder.line, arguments, seconds)
+        cluster = self._queries.worker.cluster
+        try:
+            reply.written(await cluster.while_alive(holder.node, question))
+        except CancelledError as failure:  # before the write was sent
+            if holder.node in cluster.workers:
+                raise
+            raise errors.NoWriteLock(
+                f"worker {holder.node} holds the write lock of segment {arguments.segment}, and "
+                "is dead",
+                "provision the segment again",
+            ) from failure
 
     def _write_again(self, arguments: WriteArguments, reply: Reply) -> None:
         """Find the holder for a write that waited here while its segment was handed over."""
