@@ -54,7 +54,8 @@ def json_object(
 
 def _check_kind(key: str, value: object, allowed: tuple[type, ...]) -> None:
     if type(value) not in allowed:
-        wanted = " or ".join(_KINDS[kind] for kind in allowed)
+        named = [kind for kind in allowed if kind is not int or float not in allowed]
+        wanted = " or ".join(_KINDS[kind] for kind in named)
         raise errors.BadRequest(f"{key} is {quoted(value, 80)}, which is not {wanted}")
     try:
         json.dumps(value, ensure_ascii=False).encode()
